@@ -1,0 +1,30 @@
+"""Train ODE-Nets on densities: an Eulerian solver for the controlled continuity equation.
+
+Public names are loaded on first use, so that ``import eulerian`` costs nothing and starts neither MPI nor PETSc.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Config": "config",
+    "read_config": "config",
+    "ControlProblem": "control",
+    "OptimiseResult": "optimise",
+    "minimise": "optimise",
+    "build": "experiment",
+}
+
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(f"eulerian.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module 'eulerian' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
