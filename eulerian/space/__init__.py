@@ -1,0 +1,1 @@
+"""Where densities and velocities live: meshes, discontinuous densities, continuous velocities."""
