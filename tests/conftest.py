@@ -1,0 +1,134 @@
+"""Fixtures of the whole suite. It runs serially and as ``mpirun -n 2 python -m mpi4py -m pytest`` alike.
+
+Inside a parallel job the first failure ends the job: a test that failed on one rank may have left the others waiting
+in a collective call, and every later test would meet the wrong messages.
+"""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mpi4py import MPI
+
+import pytest
+
+import eulerian.parallel  # noqa: F401 - gives PETSc its options before any test imports dolfinx
+
+FAILED = pytest.StashKey[bool]()
+SCRIPTS = sysconfig.get_path("scripts")
+
+MpiRun = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop at the first failure when there are other ranks."""
+    if MPI.COMM_WORLD.size > 1:
+        config.option.maxfail = 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that starts a parallel job of its own cannot do so inside one."""
+    if MPI.COMM_WORLD.size > 1:
+        for item in items:
+            if item.get_closest_marker("mpi"):
+                item.add_marker(pytest.mark.skip(reason="starts its own parallel job"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Remember a failure, for `collect_garbage`."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture(scope="session")
+def comm() -> MPI.Comm:
+    """All ranks."""
+    return MPI.COMM_WORLD
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path, comm: MPI.Comm) -> Path:
+    """The temporary folder of rank 0, on every rank."""
+    return Path(comm.bcast(str(tmp_path), 0))
+
+
+@pytest.fixture(autouse=True)
+def collect_garbage(request: pytest.FixtureRequest, comm: MPI.Comm) -> Iterator[None]:
+    """Free PETSc's objects after each test, on all ranks at the same point: destroying one is collective."""
+    yield
+    if comm.size > 1 and not request.node.stash.get(FAILED, False):
+        from petsc4py import PETSc  # at the top it would start PETSc before eulerian.parallel does
+
+        gc.collect()
+        comm.barrier()
+        PETSc.garbage_cleanup(comm)
+
+
+def environment() -> dict[str, str]:
+    """The environment of a subprocess: this environment's programs first, one thread per rank."""
+    path = os.pathsep.join([SCRIPTS, os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def run_group(
+    command: Sequence[str], timeout: float, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Like ``subprocess.run`` with captured text, but at the time limit all its processes end, ranks included.
+
+    Raises:
+        TimeoutExpired: with what was printed until then.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=env or environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        # The launcher passes SIGTERM on to its ranks; killed outright it would leave them spinning.
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            out, err = process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+        raise subprocess.TimeoutExpired(command, timeout, out, err) from None
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+@pytest.fixture
+def mpirun(tmp_path: Path) -> MpiRun:
+    """A function that runs a parallel job to its end; for tests marked ``mpi``.
+
+    ``mpirun(n, job, timeout=120, cwd=None)`` starts n ranks. A job given as text is Python source code, run with
+    ``python -m mpi4py`` so that an exception on one rank ends all; a job given as a list is a command line. The result
+    has ``returncode``, ``stdout`` and ``stderr``; failing is the caller's business.
+    """
+    launcher = os.path.join(SCRIPTS, "mpiexec")
+    if not os.path.exists(launcher):
+        launcher = "mpiexec"
+
+    def run(
+        n: int, job: str | Sequence[str], timeout: float = 120, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        if isinstance(job, str):
+            source = tmp_path / "job.py"
+            source.write_text(job, encoding="utf-8")
+            job = [sys.executable, "-m", "mpi4py", str(source)]
+        return run_group([launcher, "-n", str(n), *map(str, job)], timeout, cwd or tmp_path)
+
+    return run
