@@ -1,0 +1,99 @@
+"""The whole configuration as one frozen tree; attribute names are the keys of the TOML file."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict, StringConstraints
+
+from eulerian.config.density import Density, Domain
+from eulerian.config.field import FreeField, LinearField, MlpField, PythonField
+from eulerian.config.objective import Objective
+from eulerian.config.toml import dump_toml
+from eulerian.config.values import Count, Flag, Memory, NonNegative, Positive, Section, TextPath, Whole, bytes_of
+
+# The types of PETSc's TAO that need no more than values and gradients.
+Method = Literal["lmvm", "blmvm", "bqnls", "bqnkls", "bqnktr", "bqnktl", "bncg", "cg", "owlqn", "nm"]
+
+
+class Optimiser(Section):
+    """How J is minimised.
+
+    Attributes:
+        method: a type of PETSc's TAO.
+        petsc_options: passed to PETSc as they are.
+        max_iterations: at most this many.
+        gradient_tolerance: on the norm of the gradient relative to its first value.
+    """
+
+    method: Method = Field(
+        default="lmvm", description='a TAO type that needs gradients only: "lmvm", "blmvm", "bncg", …'
+    )
+    petsc_options: Annotated[str, Strict(), StringConstraints(pattern=r"^\s*(-.*)?$")] = Field(
+        default="", description='options for PETSc in quotes, like "-tao_ls_type armijo"'
+    )
+    max_iterations: Whole = Field(default=100, description="the largest number of iterations, a whole number >= 0")
+    gradient_tolerance: NonNegative = Field(
+        default=1e-6, description="the relative gradient norm to reach, a number >= 0"
+    )
+
+
+class Solver(Section):
+    """How densities are transported.
+
+    Attributes:
+        cfl: fraction of the scheme's stability and positivity limit.
+        max_steps_per_layer: an evaluation that would need more is rejected.
+        limiter: keep densities non-negative.
+        memory: budget of the adjoint over all ranks, like ``4 GiB``.
+        flux_smoothing: δ in √(s²+δ²), relative to the velocity scale.
+    """
+
+    cfl: Annotated[Positive, Field(le=1)] = Field(default=0.9, description="the CFL fraction, 0 < cfl <= 1")
+    max_steps_per_layer: Count = Field(default=2000, description="the largest number of steps, a whole number >= 1")
+    limiter: Flag = Field(default=True, description="whether densities are kept non-negative: true or false")
+    memory: Memory = Field(default="4 GiB", description='an amount of memory in quotes, like "4 GiB" or "500 MB"')
+    flux_smoothing: Positive = Field(default=1e-3, description="the smoothing δ of the upwind flux, a number > 0")
+
+    @property
+    def memory_bytes(self) -> int:
+        """The budget in bytes."""
+        return bytes_of(self.memory)
+
+
+class Output(Section):
+    """What remains of a run.
+
+    Attributes:
+        directory: the run folder, relative to the working directory.
+        densities: snapshots in time for ParaView, 0 for none.
+        checkpoint_every: iterations between checkpoints, 0 for none.
+    """
+
+    directory: TextPath = Field(default=Path("runs/run"), description="the folder of the run, in quotes")
+    densities: Annotated[Whole, Field(le=100_000)] = Field(
+        default=11, description="the number of snapshots of the densities, a whole number >= 0"
+    )
+    checkpoint_every: Whole = Field(default=10, description="iterations between checkpoints, a whole number >= 0")
+
+
+class Config(Section):
+    """Everything that a run needs to know."""
+
+    domain: Domain = Field(description="a table [domain] with a box or a mesh file")
+    density: Density = Field(description="a table [density] with at least one [[density.initial]]")
+    field: Annotated[LinearField | MlpField | FreeField | PythonField, Field(discriminator="kind")] = Field(
+        description="a table [field] with the network"
+    )
+    objective: Objective = Field(description="a table [objective] with an [objective.terminal]")
+    optimiser: Optimiser = Field(default_factory=Optimiser, description="a table [optimiser]")
+    solver: Solver = Field(default_factory=Solver, description="a table [solver]")
+    output: Output = Field(default_factory=Output, description="a table [output]")
+
+    @property
+    def n_labels(self) -> int | None:
+        """K, or None while only a file of samples can tell."""
+        return self.density.n_labels
+
+    def to_toml(self) -> str:
+        """The resolved configuration, every default written out; ``read_config`` gives it back."""
+        return dump_toml(self.model_dump(exclude_none=True))

@@ -1,0 +1,96 @@
+"""`[objective]`: what is to be small."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from eulerian.config.values import Flag, LabelledFormula, Matrix, NonNegative, Real, Section, Vector, problem
+
+
+class QuadraticTerminal(Section):
+    """ℓ(x, y) = weight/2 |x - target_y|².
+
+    Attributes:
+        target: (d,) one target for all labels.
+        targets: (K, d) one target per label.
+        weight: dimensionless.
+    """
+
+    kind: Literal["quadratic"] = "quadratic"
+    target: Vector | None = Field(default=None, description="the target of all labels, one number per axis")
+    targets: Matrix | None = Field(default=None, description="one target per label, like [[1.0, 0.0], [-1.0, 0.0]]")
+    weight: NonNegative = Field(default=1.0, description="the weight of the loss, a number >= 0")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.target is None) == (self.targets is None):
+            given = "both are given" if self.target else "neither is given"
+            raise problem(f"needs exactly one of `target` and `targets`; {given}", remedy="Keep one of the two.")
+        return self
+
+
+class ExpressionTerminal(Section):
+    """ℓ(x, y) as a formula in x, y, z and label."""
+
+    kind: Literal["expression"] = "expression"
+    value: LabelledFormula = Field(description='a formula in quotes, like "(x**2 - 1)**2/4"')
+
+
+class LogisticTerminal(Section):
+    """ℓ(x, y) = log(1 + exp(-s (direction·x + offset))), s = -1 for label 0 and +1 for label 1."""
+
+    kind: Literal["logistic"] = "logistic"
+    direction: Vector = Field(description="the normal of the separating plane, one number per axis")
+    offset: Real = Field(default=0.0, description="the offset of the separating plane, a number")
+
+
+class CrossEntropyTerminal(Section):
+    """ℓ(x, y) = -log softmax(W x + b)_y, a linear readout of the end points.
+
+    Attributes:
+        weights: W, (K, d); needed unless trainable.
+        bias: b, (K,); zero where it is missing.
+        trainable: W and b are part of the parameters.
+    """
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    weights: Matrix | None = Field(
+        default=None, description="the readout matrix, one row per label, one column per axis"
+    )
+    bias: Annotated[tuple[Real, ...], Field(min_length=1)] | None = Field(
+        default=None, description="the readout bias, one number per label"
+    )
+    trainable: Flag = Field(default=False, description="whether the readout is trained too: true or false")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.weights is None and not self.trainable:
+            raise problem("is missing", key="weights", remedy="Give the readout matrix, or set trainable = true.")
+        if self.weights is not None and self.bias is not None and len(self.weights) != len(self.bias):
+            raise problem(
+                f"{len(self.bias)} entries, but weights has {len(self.weights)} rows", key="bias", value=list(self.bias)
+            )
+        return self
+
+
+type Terminal = QuadraticTerminal | ExpressionTerminal | LogisticTerminal | CrossEntropyTerminal
+
+
+class Objective(Section):
+    """The weights of the running costs, and the terminal loss.
+
+    Attributes:
+        kinetic: λ in λ/2 ∫∫|v|²ρ.
+        jacobian: η in η/2 ∫∫|∇v|²ρ.
+        parameters: ε in ε/2 ∫|θ|² dt.
+        parameters_h1: ε₁ in ε₁/2 ∫|dθ/dt|² dt.
+        terminal: the loss at the final time.
+    """
+
+    kinetic: NonNegative = Field(default=0.0, description="the weight λ of the kinetic energy, a number >= 0")
+    jacobian: NonNegative = Field(default=0.0, description="the weight η of |∇v|², a number >= 0")
+    parameters: NonNegative = Field(default=0.0, description="the weight ε of |θ|², a number >= 0")
+    parameters_h1: NonNegative = Field(default=0.0, description="the weight ε₁ of |dθ/dt|², a number >= 0")
+    terminal: Annotated[
+        QuadraticTerminal | ExpressionTerminal | LogisticTerminal | CrossEntropyTerminal, Field(discriminator="kind")
+    ] = Field(description="a table [objective.terminal] with the loss at the final time")

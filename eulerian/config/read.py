@@ -1,0 +1,97 @@
+"""From a TOML file to a checked configuration."""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from eulerian.config.checks import check_dimension, check_files, check_labels
+from eulerian.config.messages import input_error
+from eulerian.config.model import Config
+from eulerian.config.overrides import apply_overrides
+from eulerian.errors import InputError
+
+_MAX_BYTES = 64 * 1024**2
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = (), *, output: str | Path | None = None) -> Config:
+    """Read a configuration from a TOML file and check it. Not collective.
+
+    Args:
+        path: the file; relative paths inside it are relative to its folder.
+        overrides: ``KEY=VALUE``, each replacing one key.
+        output: replaces ``output.directory``.
+
+    Raises:
+        InputError: for a missing or unreadable file, wrong syntax, unknown keys and wrong values; names the key.
+    """
+    file = Path(path)
+    data = _parse_toml(_read_text(file), str(path))
+    return parse_config(data, file.parent, overrides, output=output)
+
+
+def parse_config(
+    source: str | Mapping[str, Any],
+    base: str | Path = ".",
+    overrides: Sequence[str] = (),
+    *,
+    output: str | Path | None = None,
+) -> Config:
+    """Check a configuration that is already a text or nested tables. Not collective.
+
+    Args:
+        source: TOML, or what it would be read as.
+        base: the folder that relative paths start from.
+        overrides: ``KEY=VALUE``, each replacing one key.
+        output: replaces ``output.directory``.
+
+    Raises:
+        InputError: for wrong syntax, unknown keys and wrong values; names the key.
+    """
+    data = apply_overrides(_parse_toml(source, "configuration") if isinstance(source, str) else source, overrides)
+    if output is not None:
+        data = apply_overrides(data, [])
+        section = data.setdefault("output", {})
+        if isinstance(section, dict):
+            section["directory"] = str(output)
+    try:
+        config = Config.model_validate(data, context={"base": Path(base).absolute()})
+    except ValidationError as error:
+        raise input_error(error, data) from None
+    if config.domain.box is not None:
+        check_dimension(config, config.domain.box.dim)
+    if config.n_labels is not None:
+        check_labels(config, config.n_labels)
+    check_files(config)
+    return config
+
+
+def _read_text(file: Path) -> str:
+    try:
+        if file.is_dir():
+            raise InputError("is a folder, not a configuration file", key=str(file))
+        if not file.is_file():
+            raise InputError("there is no such configuration file", key=str(file), remedy="`eulerian init` makes one.")
+        if file.stat().st_size > _MAX_BYTES:
+            raise InputError("is too large for a configuration file", key=str(file))
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        what = f"is not a UTF-8 text (byte {error.start})"
+        raise InputError(what, key=str(file), remedy="A configuration is a TOML file.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read ({error})", key=str(file)) from None
+
+
+def _parse_toml(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InputError("the TOML is nested too deeply", key=name) from None
+    except ValueError as error:  # TOMLDecodeError, and integers that are too long for Python
+        place = re.search(r"at line (\d+)", str(error))
+        line = text.splitlines()[int(place[1]) - 1 : int(place[1])] if place else []
+        remedy = "Texts are in quotes, lists in [ ], one key per line."
+        raise InputError(f"TOML syntax: {error}", key=name, value=line[0] if line else None, remedy=remedy) from None
