@@ -25,9 +25,8 @@ def check_dimension(config: Config, dim: int) -> None:
     """
     for key, length, value, noun in _lengths(config):
         if length != dim:
-            plural = noun if length == 1 else {"entry": "entries", "column": "columns"}[noun]
             raise InputError(
-                f"has {length} {plural}, but the domain has dimension {dim}",
+                f"has {_entries(length, noun)}, but the domain has dimension {dim}",
                 key=key,
                 value=value,
                 remedy=f"Give {dim}.",
@@ -84,17 +83,26 @@ def check_labels(config: Config, n_labels: int) -> None:
     match terminal:
         case LogisticTerminal() if n_labels != 2:
             remedy = "Use cross_entropy, or label the terms of density.initial 0 and 1."
-            raise InputError(f"needs two labels, but there are {n_labels}", key=where, value="logistic", remedy=remedy)
+            what = f"needs two labels, but there {_are(n_labels)}"
+            raise InputError(what, key=f"{where}.kind", value="logistic", remedy=remedy)
         case CrossEntropyTerminal() if n_labels < 2:
             remedy = "Label the terms of density.initial 0, 1, …"
-            raise InputError(
-                "needs at least two labels, but there is one", key=where, value="cross_entropy", remedy=remedy
-            )
+            what = f"needs at least two labels, but there {_are(n_labels)}"
+            raise InputError(what, key=f"{where}.kind", value="cross_entropy", remedy=remedy)
     for name in ("targets", "weights", "bias"):
         value = getattr(terminal, name, None)
         if value is not None and len(value) != n_labels:
-            what = f"has {len(value)} entries, but there are {n_labels} labels"
+            what = f"has {_entries(len(value))}, but there {_are(n_labels)}"
             raise InputError(what, key=f"{where}.{name}", value=value, remedy="Give one per label.")
+
+
+def _entries(count: int, noun: str = "entry") -> str:
+    plural = {"entry": "entries", "column": "columns"}[noun]
+    return f"{count} {noun if count == 1 else plural}"
+
+
+def _are(n_labels: int) -> str:
+    return "is 1 label" if n_labels == 1 else f"are {n_labels} labels"
 
 
 def check_files(config: Config) -> None:
@@ -104,11 +112,13 @@ def check_files(config: Config) -> None:
         InputError: names the key and the path of the first that does not.
     """
     for key, path in _files(config):
-        if not path.is_file():
-            what = "is a folder, not a file" if path.is_dir() else "there is no such file"
-            raise InputError(
-                what, key=key, value=str(path), remedy="Paths are relative to the folder of the TOML file."
-            )
+        try:
+            what = "is a folder, not a file" if path.is_dir() else None if path.exists() else "there is no such file"
+        except OSError as error:  # a name that is too long, a folder that may not be looked into
+            what = f"cannot be looked at ({error.strerror})"
+        if what:
+            remedy = "Paths are relative to the folder of the TOML file."
+            raise InputError(what, key=key, value=str(path), remedy=remedy)
     if isinstance(config.field, PythonField) and not config.field.folder.is_dir():
         raise InputError("there is no such folder", key="field.folder", value=str(config.field.folder))
 

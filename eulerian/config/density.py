@@ -235,7 +235,7 @@ class Density(Section):
         initial: the terms of a mixture, scaled to total mass 1.
     """
 
-    degree: Literal[0, 1, 2] = Field(default=1, description="the polynomial degree: 0, 1 or 2")
+    degree: Annotated[Whole, Field(le=2)] = Field(default=1, description="the polynomial degree: 0, 1 or 2")
     initial: Annotated[
         tuple[
             Annotated[
@@ -259,7 +259,7 @@ class Density(Section):
         if self.n_labels is not None and len(labels) < self.n_labels:
             given = ", ".join(str(label) for label in sorted(labels))
             raise problem(
-                f"labels must be 0..K-1 without gaps, but the terms have {given}",
+                f"labels must be 0..K-1 without gaps, but the terms have labels {given}",
                 key="initial",
                 remedy="Number the labels from 0.",
             )

@@ -1,5 +1,6 @@
 """From pydantic's findings to one message: the dotted key, what is wrong, the value and what to do."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import PurePath
@@ -15,6 +16,20 @@ from eulerian.errors import InputError
 type Path = tuple[str | int, ...]
 
 _MOST = 10
+# Pydantic speaks of Python, our users write TOML.
+_WORDING = {
+    "int_type": "should be a whole number",
+    "float_type": "should be a number",
+    "bool_type": "should be true or false",
+    "string_type": "should be a text in quotes",
+    "tuple_type": "should be a list in [ ]",
+    "path_type": "should be a path in quotes",
+    "string_pattern_mismatch": "is malformed",
+    "too_short": "should have {min_length} or more entries",
+    "too_long": "should have {max_length} or fewer entries",
+    "model_type": "should be a table",
+    "model_attributes_type": "should be a table",
+}
 
 
 def input_error(error: ValidationError, data: object) -> InputError:
@@ -25,7 +40,7 @@ def input_error(error: ValidationError, data: object) -> InputError:
         data: the nested tables as they were read.
     """
     # An unknown key often is the reason why another one is missing: it comes first.
-    details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
+    details = sorted(_findings(error), key=lambda detail: detail["type"] != "extra_forbidden")
     first, *others = [_translate(detail, data) for detail in details]
     if not others:
         return first
@@ -33,6 +48,18 @@ def input_error(error: ValidationError, data: object) -> InputError:
     if len(others) > _MOST:
         lines.append(f"  and {len(others) - _MOST} more")
     return InputError(first.what, key=first.key, value=first.value, remedy="\n".join([first.remedy or "", *lines]))
+
+
+def _findings(error: ValidationError) -> list[ErrorDetails]:
+    """What pydantic found, without lists that are too short only because their entries were refused."""
+    details = error.errors(include_url=False)
+
+    def follows_from_another(detail: ErrorDetails) -> bool:
+        size, loc = len(detail["loc"]), detail["loc"]
+        deeper = (other for other in details if len(other["loc"]) > size and other["loc"][:size] == loc)
+        return detail["type"] == "too_short" and any(deeper)
+
+    return [detail for detail in details if not follows_from_another(detail)]
 
 
 def _translate(detail: ErrorDetails, data: object) -> InputError:
@@ -55,10 +82,10 @@ def _translate(detail: ErrorDetails, data: object) -> InputError:
         case "union_tag_not_found":
             path += ("kind",)
             what, value, remedy = "is missing", None, _kinds("", _tags(path[:-1], data))
-        case "model_type" | "dict_type" | "model_attributes_type":
-            what, remedy = "should be a table", ""
+        case "literal_error":
+            what, remedy = detail["msg"].removeprefix("Input "), _near(value, context["expected"])
         case _:
-            what, remedy = detail["msg"].removeprefix("Input "), ""
+            what, remedy = _WORDING.get(kind, detail["msg"].removeprefix("Input ")).format(**context), ""
     return InputError(what, key=dotted(path), value=value, remedy=remedy or _description(path, data))
 
 
@@ -135,8 +162,13 @@ def _tags(path: Path, data: object) -> str:
 
 
 def _kinds(tag: str, expected: str) -> str:
-    near = get_close_matches(tag, [kind.strip("' ") for kind in expected.split(",")], n=1)
-    return (f"Did you mean {near[0]!r}? " if near else "") + f"Kinds: {expected}."
+    return f"{_near(tag, expected)} Kinds: {expected}.".strip()
+
+
+def _near(value: object, expected: str) -> str:
+    """The nearest of the quoted words in ``expected``."""
+    near = get_close_matches(str(value), re.findall(r"'([^']*)'", expected), n=1)
+    return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def _nearest(path: Path, data: object) -> str:
@@ -152,15 +184,18 @@ def _nearest(path: Path, data: object) -> str:
     near = get_close_matches(str(name), known, n=1)
     if near:
         return f"Did you mean {dotted((*parents, near[0]))}? {listing}"
-    homes = [home for home in _homes(str(name), Config, "") if home]
+    homes = dict.fromkeys(_homes(str(name), [Config], ""))
     return (f"It belongs to {' or '.join(homes)}. " if homes else "") + listing
 
 
-def _homes(name: str, section: type[Section], place: str) -> Iterator[str]:
+def _homes(name: str, sections: Sequence[type[Section]], place: str) -> Iterator[str]:
     """Where in the tree a key of this name is known."""
-    if name in section.model_fields:
-        kind = section.model_fields["kind"].default if "kind" in section.model_fields else None
-        yield f"[{place}]" + (f" with kind {kind!r}" if kind else "") if place else "the top of the file"
-    for key, field in section.model_fields.items():
-        for inner in _sections_in(field.annotation):
-            yield from _homes(name, inner, f"{place}.{key}" if place else key)
+    knowing = [section for section in sections if name in section.model_fields]
+    if place and knowing:
+        kinds = [repr(section.model_fields["kind"].default) for section in knowing if "kind" in section.model_fields]
+        yield f"{place} with kind {' or '.join(kinds)}" if len(knowing) < len(sections) else place
+    for section in sections:
+        for key, field in section.model_fields.items():
+            inner = _sections_in(field.annotation)
+            if inner:
+                yield from _homes(name, inner, f"{place}.{key}" if place else key)

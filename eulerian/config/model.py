@@ -12,7 +12,7 @@ from eulerian.config.toml import dump_toml
 from eulerian.config.values import Count, Flag, Memory, NonNegative, Positive, Section, TextPath, Whole, bytes_of
 
 # The types of PETSc's TAO that need no more than values and gradients.
-Method = Literal["lmvm", "blmvm", "bqnls", "bqnkls", "bqnktr", "bqnktl", "bncg", "cg", "owlqn", "nm"]
+Method = Literal["lmvm", "blmvm", "bqnls", "bqnktr", "bqnktl", "bncg", "cg", "owlqn", "nm"]
 
 
 class Optimiser(Section):
