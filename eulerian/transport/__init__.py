@@ -1,0 +1,1 @@
+"""How densities move: the discontinuous Galerkin operator, the limiter, Runge-Kutta steps and their exact adjoint."""
