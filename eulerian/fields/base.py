@@ -1,0 +1,139 @@
+"""What a velocity field is: the protocol that the network, and any field of the user, fulfils."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from eulerian.arrays import Floats
+from eulerian.errors import InputError
+
+
+class VectorField(Protocol):
+    """A family of velocities v(x, θ) on R^d, with exact derivatives. Stateless: θ belongs to the caller.
+
+    A class with these methods is a field, it needs no base class. θ is (p,), one layer's parameters; points x,
+    velocities and cotangents w are (n, dim), n = 0 included; all float64 and dimensionless; no method changes its
+    arguments. ``label`` is the class y whose points move: label-dependent fields need it, other fields may leave the
+    argument out, because it is passed to label-dependent fields only.
+
+    Laws, for every perturbation δ of θ:
+        ⟨w, v(x, θ + δ) − v(x, θ)⟩ = ⟨vjp(θ, x, w), δ⟩ + O(|δ|²), and the same for ``jacobian`` with ``jacobian_vjp``.
+
+    ``jacobian`` and ``jacobian_vjp`` are used only by the Jacobian penalty and by divergences.
+    """
+
+    def n_params(self, dim: int, /) -> int:
+        """Number p of parameters of one layer in dimension ``dim``."""
+        ...
+
+    def init(self, rng: np.random.Generator, /) -> Floats:
+        """Initial θ (p,): a function of the generator's state only, so that all ranks draw the same."""
+        ...
+
+    def value(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
+        """Velocities (n, dim) at points x (n, dim)."""
+        ...
+
+    def vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradient (p,) with respect to θ of Σ_n w_n · v(x_n, θ), w (n, dim)."""
+        ...
+
+    def jacobian(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
+        """Derivatives (n, dim, dim) in space: entry [n, i, j] is ∂v_i/∂x_j at x_n."""
+        ...
+
+    def jacobian_vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradient (p,) with respect to θ of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
+        ...
+
+
+def divergence(field: VectorField, theta: Floats, x: Floats, label: int | None = None) -> Floats:
+    """Divergence (n,) of the field at points x (n, dim)."""
+    jacobian = field.jacobian(theta, x) if label is None else field.jacobian(theta, x, label=label)
+    return np.asarray(np.einsum("nii->n", jacobian))
+
+
+def divergence_vjp(field: VectorField, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+    """Gradient (p,) with respect to θ of Σ_n w_n div v(x_n, θ), w (n,)."""
+    cotangent = w[:, None, None] * np.eye(x.shape[1])
+    if label is None:
+        return field.jacobian_vjp(theta, x, cotangent)
+    return field.jacobian_vjp(theta, x, cotangent, label=label)
+
+
+# --- helpers for the fields of this package --------------------------------------------------------------------------
+
+quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
+"""Decorator: far-off θ overflow, and the caller learns it from non-finite values, not from warnings."""
+
+
+def checked(name: str, values: ArrayLike, shape: tuple[int | None, ...]) -> Floats:
+    """``values`` as float64 of this shape (None: any length), without a copy where possible.
+
+    Raises:
+        InputError: the shape is another one; silent broadcasting would give a wrong velocity or gradient.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape, strict=True)):
+        wanted = ", ".join("n" if want is None else str(want) for want in shape)
+        raise InputError(
+            f"an array of shape ({wanted}{',' if len(shape) == 1 else ''}) is needed", key=name, value=array.shape
+        )
+    return array
+
+
+def check_dimension(own: int, dim: int) -> None:
+    """Refuse a field built for another space dimension.
+
+    Raises:
+        InputError: the dimensions differ.
+    """
+    if dim != own:
+        raise InputError(f"the field was built for dimension {own}", key="field", value=dim)
+
+
+def check_sizes(**sizes: int) -> None:
+    """Refuse sizes below one, ``n_labels`` below zero.
+
+    Raises:
+        InputError: a size is too small.
+    """
+    for name, size in sizes.items():
+        least = 0 if name == "n_labels" else 1
+        if size < least:
+            raise InputError(f"must be at least {least}", key=f"field.{name}", value=size)
+
+
+def check_box(dim: int, lower: Sequence[float], upper: Sequence[float]) -> tuple[Floats, Floats]:
+    """Both corners of a bounding box as arrays (dim,).
+
+    Raises:
+        InputError: wrong length, not finite, or lower not below upper.
+    """
+    low, high = checked("lower", lower, (dim,)), checked("upper", upper, (dim,))
+    if not np.all(low < high) or not np.all(np.isfinite(high - low)):
+        raise InputError(
+            "a bounding box needs finite corners with lower < upper", key="lower, upper", value=(low, high)
+        )
+    return low, high
+
+
+def label_block(label: int | None, n_labels: int) -> int:
+    """Index of the parameter block or input of ``label``; 0 for a field that does not depend on the label.
+
+    Raises:
+        InputError: the field depends on the label and it is missing or not one of 0..K-1.
+    """
+    if n_labels == 0:
+        return 0
+    if label is None or not 0 <= label < n_labels:
+        raise InputError(f"a label-dependent field needs a label from 0 to {n_labels - 1}", key="label", value=label)
+    return int(label)
+
+
+def blocks(n: int, floats_per_point: int) -> Iterator[slice]:
+    """Cut n points into runs whose temporaries of ``floats_per_point`` numbers stay in the processor's cache."""
+    size = max(128, 65536 // max(floats_per_point, 1))
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))

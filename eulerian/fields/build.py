@@ -1,0 +1,138 @@
+"""From the configuration to a field and its initial parameters."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from eulerian.arrays import Floats
+from eulerian.errors import InputError
+from eulerian.fields.base import VectorField, check_box
+from eulerian.fields.free import Free
+from eulerian.fields.linear import Affine, RandomFeatures, Rbf, Residual, Translation
+from eulerian.fields.mlp import Mlp
+from eulerian.fields.python import load_field
+
+if TYPE_CHECKING:
+    from eulerian.config.field import AnyField, LinearField
+
+KEY = "field.theta"
+
+
+def build_field(
+    config: "AnyField",
+    dim: int,
+    n_labels: int,
+    lower: Sequence[float],
+    upper: Sequence[float],
+    nodes: Floats | None = None,
+    *,
+    needs_jacobian: bool = False,
+) -> VectorField:
+    """The field that ``config`` describes.
+
+    Args:
+        config: the section ``[field]``.
+        dim: space dimension.
+        n_labels: number of labels of the densities; the field distinguishes them if ``label_dependent``.
+        lower: corner (dim,) of the domain's bounding box, the same on all ranks.
+        upper: opposite corner.
+        nodes: all velocity nodes (N, dim) of the mesh, the same on all ranks, any order; a free field needs them.
+        needs_jacobian: the objective has a Jacobian term, so the field must have a Jacobian.
+
+    Raises:
+        InputError: the configuration asks for a field that cannot be made.
+    """
+    labels = n_labels if config.label_dependent else 0
+    low, high = check_box(dim, lower, upper)
+    if config.kind == "linear":
+        return _linear(config, dim, labels, tuple(low.tolist()), tuple(high.tolist()))
+    if config.kind == "mlp":
+        return Mlp(dim, config.hidden, config.activation, labels, config.zero_init, config.output_scale)
+    if config.kind == "python":
+        points = low + np.array([[0.35], [0.6]]) * (high - low)
+        return load_field(
+            config.object, config.folder, dim=dim, n_labels=labels, points=points, needs_jacobian=needs_jacobian
+        )
+    if needs_jacobian:
+        raise InputError(
+            "a free field has no Jacobian to penalise",
+            key="objective.jacobian",
+            remedy="Set objective.jacobian = 0, or take field.kind = 'mlp' or 'linear'.",
+        )
+    if nodes is None:
+        raise InputError("a free field needs the nodes of a mesh", key="field.kind", value="free")
+    return Free(nodes, n_labels=labels, zero_init=config.zero_init)
+
+
+def _linear(
+    config: "LinearField", dim: int, labels: int, lower: tuple[float, ...], upper: tuple[float, ...]
+) -> VectorField:
+    zero, width, seed = config.zero_init, config.width, config.seed
+    match config.features:
+        case "affine":
+            return Affine(dim, n_labels=labels, zero_init=zero)
+        case "translation":
+            return Translation(dim, n_labels=labels, zero_init=zero)
+        case "rbf":
+            return Rbf(dim, width, lower, upper, n_labels=labels, zero_init=zero)
+        case "random":
+            return RandomFeatures(dim, width, lower, upper, seed=seed, n_labels=labels, zero_init=zero)
+        case "residual":
+            return Residual(dim, width, lower, upper, seed=seed, n_labels=labels, zero_init=zero)
+
+
+def initial_theta(config: "AnyField", field: VectorField, dim: int, n_layers: int) -> Floats:
+    """Parameters (n_layers, p) to start from: those given in ``config``, else one random draw for all layers.
+
+    The same start in every layer means a θ that is constant in time.
+
+    Raises:
+        InputError: the file cannot be read, or sizes do not fit, or a number is not finite.
+    """
+    p = field.n_params(dim)
+    if config.theta is None:
+        rows = field.init(np.random.default_rng(config.seed))
+    elif isinstance(config.theta, Path):
+        rows = _read(config.theta)
+    else:
+        rows = _rows(config.theta)
+    theta = np.atleast_2d(_rows(rows))
+    if theta.ndim != 2 or len(theta) not in (1, n_layers) or theta.shape[1] != p:
+        raise InputError(
+            f"has shape {theta.shape}, but {n_layers} layers of {p} parameters need ({n_layers}, {p}) or (1, {p})",
+            key=KEY,
+            remedy=_layout(field),
+        )
+    if not np.all(np.isfinite(theta)):
+        raise InputError("holds numbers that are not finite", key=KEY)
+    return np.ascontiguousarray(np.broadcast_to(theta, (n_layers, p)))
+
+
+def _rows(rows: ArrayLike) -> Floats:
+    try:
+        return np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError("must be rows of numbers, all of one length", key=KEY) from error
+
+
+def _read(path: Path) -> Floats:
+    """The array ``theta`` of an .npz file; nothing in the file is ever executed."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return _rows(file["theta"])
+    except KeyError as error:
+        raise InputError("the file has no array called 'theta'", key=KEY, value=str(path)) from error
+    except (OSError, EOFError, ValueError, TypeError, BadZipFile) as error:
+        remedy = "It must be written by numpy.savez(path, theta=...), as the theta.npz of a run folder is."
+        raise InputError(f"cannot be read ({error})", key=KEY, value=str(path), remedy=remedy) from error
+
+
+def _layout(field: VectorField) -> str:
+    if isinstance(field, Affine | Translation):
+        start = "A row by row, then b" if isinstance(field, Affine) else "the velocity"
+        return f"One row is {start}{'; one such block per label' if field.n_labels else ''}."
+    return "Every row holds the parameters of one layer; one row serves all layers."

@@ -1,0 +1,216 @@
+"""A multilayer perceptron as a velocity field, with exact derivatives written out by hand."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.fields.activations import Activation, activation
+from eulerian.fields.base import blocks, check_dimension, check_sizes, checked, label_block, quiet
+
+type Layers = list[tuple[Floats, Floats]]  # weights (outputs, inputs) and bias (outputs,) of every layer
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """v = W_m σ(… σ(W_1 (x, e_y) + b_1) …) + b_m with all weights trained.
+
+    θ = (W_1 row by row, b_1, W_2 row by row, b_2, …). A label-dependent network sees the unit vector e_y of the label
+    behind the coordinates: it only adds one column of W_1 to b_1. No theorem says that a minimiser exists for this
+    field; its gap to the ideal value can be measured.
+
+    Attributes:
+        dim: space dimension.
+        hidden: width of every hidden layer.
+        activation: tanh, softplus or relu (not differentiable at its kinks; its second derivative is taken as zero).
+        n_labels: number K of labels that the network distinguishes; 0 for a label-independent field.
+        zero_init: start with a last layer of zeros, so that v = 0 while the hidden layers are random.
+        output_scale: factor of the last layer's initial weights when ``zero_init`` is false.
+    """
+
+    dim: int
+    hidden: tuple[int, ...] = (32, 32)
+    activation: str = "tanh"
+    n_labels: int = 0
+    zero_init: bool = True
+    output_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        check_sizes(dim=self.dim, n_labels=self.n_labels)
+        for width in self.hidden:
+            check_sizes(hidden=width)
+        activation(self.activation)
+
+    def n_params(self, dim: int, /) -> int:
+        """Number of all weights and biases."""
+        check_dimension(self.dim, dim)
+        return sum(outputs * (inputs + 1) for outputs, inputs in self._shapes)
+
+    def init(self, rng: np.random.Generator, /) -> Floats:
+        """Random hidden layers whose signals keep their size (LeCun et al. 1998; He et al. 2015), then the last layer.
+
+        Biases of hidden layers are random too: with zeros every ridge would pass through the origin of the coordinates.
+        """
+        theta = np.empty(self.n_params(self.dim))
+        *inner, (last, bias) = self._views(theta)
+        for depth, (weights, offsets) in enumerate(inner):
+            fan_in = weights.shape[1] if depth else self.dim + min(self.n_labels, 1)
+            weights[:] = rng.standard_normal(weights.shape) * (self._sigma.gain / fan_in**0.5)
+            offsets[:] = rng.uniform(-1.0, 1.0, offsets.shape)
+        last[:] = (
+            0.0 if self.zero_init else rng.standard_normal(last.shape) * (self.output_scale / last.shape[1] ** 0.5)
+        )
+        bias[:] = 0.0
+        return theta
+
+    @quiet
+    def value(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
+        """Velocities (n, dim) at points x (n, dim)."""
+        x = checked("x", x, (None, self.dim))
+        *inner, (last, bias) = self._layers(theta, label)
+        v = np.empty((len(x), self.dim))
+        for rows in blocks(len(x), self._widest):
+            signal = x[rows]
+            for weights, offsets in inner:
+                signal = _advance(self._sigma, signal, weights, offsets)
+            np.matmul(signal, last.T, out=v[rows])
+        v += bias
+        return v
+
+    @quiet
+    def vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradient (p,) of Σ_n w_n · v(x_n, θ), w (n, dim): the forward pass is repeated block by block."""
+        x = checked("x", x, (None, self.dim))
+        w = checked("w", w, x.shape)
+        layers = self._layers(theta, label)
+        gradient, targets = self._zeros()
+        for rows in blocks(len(x), 2 * self._widest):
+            signals = [x[rows]]
+            for weights, offsets in layers[:-1]:
+                signals.append(_advance(self._sigma, signals[-1], weights, offsets))
+            _pull_back(self._sigma, layers, signals, w[rows], targets)
+        return self._with_label(gradient, label)
+
+    @quiet
+    def jacobian(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
+        """∂v_i/∂x_j as entry [n, i, j] of an array (n, dim, dim), by derivatives that run along with the signal."""
+        x = checked("x", x, (None, self.dim))
+        layers = self._layers(theta, label)
+        jacobian = np.empty((len(x), self.dim, self.dim))
+        for rows in blocks(len(x), (self.dim + 2) * self._widest):
+            _, _, raw = _tangents(self._sigma, layers, x[rows])
+            jacobian[rows] = np.moveaxis(raw[-1], 0, 2)
+        return jacobian
+
+    @quiet
+    def jacobian_vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradient (p,) of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
+        x = checked("x", x, (None, self.dim))
+        w = checked("w", w, (len(x), self.dim, self.dim))
+        layers = self._layers(theta, label)
+        gradient, targets = self._zeros()
+        for rows in blocks(len(x), 2 * (self.dim + 2) * self._widest):
+            _pull_back_tangents(self._sigma, layers, x[rows], np.moveaxis(w[rows], 2, 0), targets)
+        return self._with_label(gradient, label)
+
+    @property
+    def _sigma(self) -> Activation:
+        return activation(self.activation)
+
+    @cached_property
+    def _shapes(self) -> tuple[tuple[int, int], ...]:
+        """(outputs, inputs) of every layer."""
+        sizes = (self.dim + self.n_labels, *self.hidden, self.dim)
+        return tuple(zip(sizes[1:], sizes[:-1], strict=True))
+
+    @cached_property
+    def _widest(self) -> int:
+        return max((self.dim, *self.hidden))
+
+    def _views(self, theta: Floats) -> Layers:
+        """Weights and biases as views of θ, the first layer with the columns of all labels."""
+        layers, start = [], 0
+        for outputs, inputs in self._shapes:
+            middle = start + outputs * inputs
+            layers.append((theta[start:middle].reshape(outputs, inputs), theta[middle : middle + outputs]))
+            start = middle + outputs
+        return layers
+
+    def _layers(self, theta: Floats, label: int | None) -> Layers:
+        """The network of one label: its column of the first layer is part of the first bias."""
+        theta = checked("theta", theta, (self.n_params(self.dim),))
+        (weights, bias), *rest = self._views(theta)
+        if self.n_labels:
+            bias = bias + weights[:, self.dim + label_block(label, self.n_labels)]
+            weights = weights[:, : self.dim]
+        return [(weights, bias), *rest]
+
+    def _zeros(self) -> tuple[Floats, Layers]:
+        """A zero gradient (p,) and views of it that match ``_layers``."""
+        gradient = np.zeros(self.n_params(self.dim))
+        (weights, bias), *rest = self._views(gradient)
+        return gradient, [(weights[:, : self.dim], bias), *rest]
+
+    def _with_label(self, gradient: Floats, label: int | None) -> Floats:
+        """The label's column has entered as a part of the first bias, so it has the same gradient."""
+        if self.n_labels:
+            weights, bias = self._views(gradient)[0]
+            weights[:, self.dim + label_block(label, self.n_labels)] = bias
+        return gradient
+
+
+def _advance(sigma: Activation, signal: Floats, weights: Floats, bias: Floats) -> Floats:
+    """σ(W a + b) for the rows of ``signal``."""
+    z = signal @ weights.T
+    z += bias
+    return sigma.value(z)
+
+
+def _pull_back(sigma: Activation, layers: Layers, signals: list[Floats], back: Floats, targets: Layers) -> None:
+    """Add the gradients of Σ back · v to ``targets``; ``signals`` are the inputs of every layer."""
+    for depth in reversed(range(len(layers))):
+        weights, bias = targets[depth]
+        weights += back.T @ signals[depth]
+        bias += back.sum(axis=0)
+        if depth:
+            back = back @ layers[depth][0]
+            back *= sigma.slope(signals[depth])
+
+
+def _tangents(sigma: Activation, layers: Layers, x: Floats) -> tuple[list[Floats], list[Floats], list[Floats]]:
+    """Forward pass with derivatives in all directions j.
+
+    Returns:
+        the input a (n, ·) of every layer, its derivatives ∂a/∂x_j (dim, n, ·), and W ∂a/∂x_j (dim, n, ·), which is
+        ∇v for the last layer. Before the first activation the derivatives do not depend on the point: (dim, 1, ·).
+    """
+    signals, tangents, raw = [x], [np.eye(x.shape[1])[:, None, :]], []
+    for weights, bias in layers[:-1]:
+        signals.append(_advance(sigma, signals[-1], weights, bias))
+        raw.append(tangents[-1] @ weights.T)
+        tangents.append(raw[-1] * sigma.slope(signals[-1]))
+    raw.append(tangents[-1] @ layers[-1][0].T)
+    return signals, tangents, raw
+
+
+def _pull_back_tangents(sigma: Activation, layers: Layers, x: Floats, back: Floats, targets: Layers) -> None:
+    """Add the gradients of Σ back_j · ∂v/∂x_j, back (dim, n, dim), to ``targets``."""
+    signals, tangents, raw = _tangents(sigma, layers, x)
+    z_back = np.zeros_like(x)  # with respect to W a + b: the last one does not enter the Jacobian
+    for depth in reversed(range(len(layers))):
+        weights, bias = targets[depth]
+        if depth:
+            weights += (back.swapaxes(1, 2) @ tangents[depth]).sum(axis=0)
+        else:
+            weights += back.sum(axis=1).T  # the tangents of x are the unit vectors
+        weights += z_back.T @ signals[depth]
+        bias += z_back.sum(axis=0)
+        if depth:
+            slope = sigma.slope(signals[depth])
+            back = back @ layers[depth][0]
+            z_back = z_back @ layers[depth][0]
+            z_back *= slope
+            z_back += sigma.bend(signals[depth], slope) * (back * raw[depth - 1]).sum(axis=0)
+            back *= slope
