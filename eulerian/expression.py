@@ -234,17 +234,16 @@ class _Parser:
         self.advance()
 
     def name(self) -> None:
-        token = self.advance()
-        if token.text in FUNCTIONS:
-            self.call(token)
-        elif token.text in _CONSTANTS:
-            self.program.append(_CONSTANTS[token.text])
-        elif token.text in self.variables:
-            self.program.append(token.text)
-        else:
+        token = self.token
+        if token.text not in (*self.variables, *_CONSTANTS, *FUNCTIONS):
             near = get_close_matches(token.text, [*self.variables, *_CONSTANTS, *FUNCTIONS], n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise self.error(f"unknown name {token.text!r} at column {token.start + 1}{hint}")
+        self.advance()
+        if token.text in FUNCTIONS:
+            self.call(token)
+        else:
+            self.program.append(_CONSTANTS.get(token.text, token.text))
 
     def call(self, function: _Token) -> None:
         if not self.accept("("):
