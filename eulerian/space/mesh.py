@@ -1,0 +1,136 @@
+"""Distributed meshes: boxes, and everything that meshio reads."""
+
+from dataclasses import dataclass
+from math import factorial, prod
+from pathlib import Path
+from typing import Any
+
+from mpi4py import MPI
+
+from eulerian.parallel import on_root
+
+# isort: split
+import basix.ufl
+import numpy as np
+import ufl
+from dolfinx import graph, io
+from dolfinx import mesh as dmesh
+from numpy.typing import NDArray
+
+from eulerian.config import Box, Domain
+from eulerian.errors import InputError
+from eulerian.space.mesh_file import read_simplices
+from eulerian.space.mesh_report import MeshReport, TagReport, convert, inspect
+from eulerian.space.simplices import Simplices, halve_edges
+
+__all__ = ["ImportedMesh", "MeshReport", "TagReport", "convert", "create_mesh", "import_mesh", "inspect"]
+
+MAX_CELLS = 2e8
+"""PETSc counts in 32 bits, and degree 2 has ten coefficients in a tetrahedron."""
+
+_NAMES = {1: "interval", 2: "triangle", 3: "tetrahedron"}
+
+
+@dataclass(frozen=True)
+class ImportedMesh:
+    """A distributed mesh with what its file says about it.
+
+    Attributes:
+        mesh: with shared-facet ghosts.
+        cell_tags: tags of cells, or None.
+        facet_tags: tags of facets, or None.
+        tag_names: name -> (dimension, tag).
+    """
+
+    mesh: dmesh.Mesh
+    cell_tags: dmesh.MeshTags | None
+    facet_tags: dmesh.MeshTags | None
+    tag_names: dict[str, tuple[int, int]]
+
+
+def create_mesh(comm: MPI.Comm, domain: Domain) -> dmesh.Mesh:
+    """The mesh of a domain: affine simplices that fill their space, with shared-facet ghosts. Collective.
+
+    The order of the cells by ``original_cell_index`` does not depend on the number of ranks.
+
+    Raises:
+        InputError: the mesh file cannot be read, or is not the triangulation of a domain.
+    """
+    if domain.box is not None:
+        return _box_mesh(comm, domain.box, domain.refine)
+    if domain.file is None:
+        raise InputError("needs a box or a file", key="domain")
+    return import_mesh(comm, domain.file, domain.refine).mesh
+
+
+def import_mesh(comm: MPI.Comm, path: str | Path, refine: int = 0) -> ImportedMesh:
+    """Read a mesh file on rank 0, refine it there, and distribute it with shared-facet ghosts. Collective.
+
+    Args:
+        comm: the ranks that share the mesh.
+        path: any file of meshio with intervals, triangles or tetrahedra.
+        refine: how often every cell is cut into 2^d.
+
+    Raises:
+        InputError: on all ranks, if the file cannot be read or is not the triangulation of a domain.
+    """
+    held: list[Simplices] = []  # stays on rank 0: only its outline is sent to the others
+
+    def read() -> tuple[int, bool, bool, dict[str, tuple[int, int]]]:
+        mesh, _ = read_simplices(path)
+        _check_size(len(mesh.cells) * 2.0 ** (mesh.dim * refine), str(path))
+        for _ in range(refine):
+            mesh = halve_edges(mesh)
+        held.append(mesh)
+        return mesh.dim, mesh.cell_tags is not None, len(mesh.facets) > 0, mesh.names
+
+    dim, has_cell_tags, has_facet_tags, names = on_root(comm, read)
+    part = held[0] if held else _nothing(dim)
+    element = basix.ufl.element("Lagrange", _NAMES[dim], 1, shape=(dim,))
+    partitioner = dmesh.create_cell_partitioner(dmesh.GhostMode.shared_facet, 2)
+    mesh = dmesh.create_mesh(comm, part.cells, ufl.Mesh(element), part.points, partitioner)
+    cell_tags = _distribute_tags(mesh, dim, part.cells, part.cell_tags) if has_cell_tags else None
+    facet_tags = _distribute_tags(mesh, dim - 1, part.facets, part.facet_tags) if has_facet_tags else None
+    return ImportedMesh(mesh, cell_tags, facet_tags, names)
+
+
+def _nothing(dim: int) -> Simplices:
+    """What the other ranks contribute."""
+    none = np.empty(0, dtype=np.int32)
+    cells, facets = np.empty((0, dim + 1), dtype=np.int64), np.empty((0, dim), dtype=np.int64)
+    return Simplices(np.empty((0, dim)), cells, none, facets, none)
+
+
+def _distribute_tags(
+    mesh: dmesh.Mesh, dim: int, entities: NDArray[np.int64], values: NDArray[np.int32] | None
+) -> dmesh.MeshTags:
+    """Tags of cells or facets, given by their nodes on rank 0, on the ranks that own them. Collective."""
+    topology = mesh.topology
+    topology.create_entities(dim)
+    topology.create_connectivity(dim, 0)
+    topology.create_connectivity(dim, topology.dim)
+    local, tags = io.distribute_entity_data(mesh, dim, entities, values)
+    return dmesh.meshtags_from_entities(mesh, dim, graph.adjacencylist(local), tags)
+
+
+def _box_mesh(comm: MPI.Comm, box: Box, refinements: int) -> dmesh.Mesh:
+    """An interval, a rectangle of triangles or a cuboid of tetrahedra. Collective."""
+    dim = len(box.lower)
+    cells = [n * 2**refinements for n in box.cells]
+    _check_size(prod(map(float, cells)) * factorial(dim), "domain.box.cells")
+    ghosts = dmesh.GhostMode.shared_facet
+    if dim == 1:
+        return dmesh.create_interval(comm, cells[0], [box.lower[0], box.upper[0]], ghost_mode=ghosts)
+    corners: list[Any] = [np.array(box.lower), np.array(box.upper)]
+    if dim == 2:
+        return dmesh.create_rectangle(comm, corners, cells, ghost_mode=ghosts)
+    return dmesh.create_box(comm, corners, cells, ghost_mode=ghosts)
+
+
+def _check_size(n_cells: float, key: str) -> None:
+    if n_cells > MAX_CELLS:
+        raise InputError(
+            f"the mesh would have {n_cells:.3g} cells, more than {MAX_CELLS:.3g}",
+            key=key,
+            remedy="Use a coarser mesh, or fewer refinements",
+        )
