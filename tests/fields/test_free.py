@@ -25,16 +25,17 @@ def test_one_block_of_velocities_per_label():
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
-@pytest.mark.parametrize("offset", [0.0, 1e6])
-def test_nodes_are_found_and_merged_up_to_rounding(dim, offset):
+@pytest.mark.parametrize(("offset", "noise"), [(0.0, 1e-10), (1e9, 2e-7)], ids=["near the origin", "far away"])
+def test_nodes_are_found_and_merged_up_to_rounding(dim, offset, noise):
     rng = np.random.default_rng(dim)
     # Coordinates on a grid: many nodes share one, and every copy has last digits of its own.
     exact = np.unique(rng.integers(0, 12, (400, dim)) / 11.0, axis=0) + offset
-    noise = 1e-10 if offset == 0 else 2e-10
     copies = np.concatenate([exact + rng.uniform(-noise, noise, exact.shape) for _ in range(3)])
     field = Free(copies[rng.permutation(len(copies))])
     assert field.nodes.shape == exact.shape
-    np.testing.assert_allclose(field.nodes, exact, atol=4e-10)  # the order too: sorting by rounded digits would fail
+    np.testing.assert_allclose(
+        field.nodes, exact, rtol=0, atol=4 * noise
+    )  # the order too: sorting by rounded digits would fail
     theta = rng.standard_normal(exact.size)
     np.testing.assert_array_equal(field.value(theta, copies), np.tile(theta.reshape(exact.shape), (3, 1)))
 
@@ -55,6 +56,12 @@ def test_other_points_are_refused(point):
     field = Free(SQUARE)
     with pytest.raises(InputError, match=r"1 points are not among the 35 nodes.*nearest node"):
         field.value(np.zeros(70), np.array([[0.5, 0.0], point]))
+
+
+def test_coordinates_of_two_nodes_do_not_make_a_third():
+    field = Free(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    with pytest.raises(InputError, match="not among the 3 nodes"):
+        field.value(np.zeros(6), np.array([[1.0, 1.0]]))
 
 
 def test_an_array_changed_in_place_is_looked_up_again():

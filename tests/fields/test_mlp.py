@@ -31,6 +31,7 @@ def test_activations_are_stable_and_know_their_derivatives(name):
     a = sigma.value(z.copy())
     slope, bend = sigma.slope(a), sigma.bend(a, sigma.slope(a))
     assert np.all(np.isfinite([a, slope, bend]))
+    assert np.isnan(sigma.slope(sigma.value(np.array([np.nan]))))  # not a slope of zero, which would hide it
     near = slice(2, 8)
     h = 1e-5
     values = [sigma.value(z[near] + s * h) for s in (1, -1)]
