@@ -120,7 +120,8 @@ def check_files(config: Config) -> None:
             remedy = "Paths are relative to the folder of the TOML file."
             raise InputError(what, key=key, value=str(path), remedy=remedy)
     if isinstance(config.field, PythonField) and not config.field.folder.is_dir():
-        raise InputError("there is no such folder", key="field.folder", value=str(config.field.folder))
+        folder, remedy = str(config.field.folder), "It is the folder that holds the module of field.object."
+        raise InputError("there is no such folder", key="field.folder", value=folder, remedy=remedy)
 
 
 def _files(config: Config) -> Iterator[tuple[str, Path]]:

@@ -21,6 +21,8 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     """
     result = deepcopy(dict(data))
     for override in overrides:
+        if not _is_unicode(override):  # bytes of a command line that are not UTF-8 could not be written back
+            raise InputError("an override is not valid Unicode", key="--set", value=override, remedy=_EXAMPLE)
         key, equals, text = override.partition("=")
         path = [step.strip() for step in key.split(".")]
         if not equals or not all(path):
@@ -29,6 +31,14 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
             raise InputError("the key of an override has too many parts", key="--set", value=override, remedy=_EXAMPLE)
         _assign(result, path, _parse_value(text.strip(), key.strip()))
     return result
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parse_value(text: str, key: str) -> Any:

@@ -1,0 +1,128 @@
+"""The templates: found, copied with all that they need, and right."""
+
+import csv
+import os
+import tomllib
+from pathlib import Path
+
+from mpi4py import MPI
+
+import meshio
+import numpy as np
+import pytest
+
+from eulerian.config import check_dimension, parse_config, read_config
+from eulerian.config.model import Config
+from eulerian.errors import InputError
+from eulerian.templates import available, copy_template
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of this rank's own."""
+    own = tmp_path / f"rank{MPI.COMM_WORLD.rank}"
+    own.mkdir()
+    return own
+
+
+def test_names() -> None:
+    assert available() == ("dumbbell", "gaussian", "wine")
+
+
+@pytest.mark.parametrize("name", available())
+def test_copies_are_complete(name: str, folder: Path) -> None:
+    files = copy_template(name, folder / "deep" / "er")
+    assert files[0] == folder / "deep" / "er" / f"{name}.toml"
+    assert sorted(files) == sorted((folder / "deep" / "er").iterdir())
+    config = read_config(files[0])  # all files that it names are there
+    check_dimension(config, 2)
+    assert parse_config(config.to_toml()) == config
+    assert config.output.directory == Path("runs") / name
+    text = files[0].read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert f"eulerian train {name}.toml" in text
+
+
+@pytest.mark.parametrize("name", available())
+def test_most_keys_are_explained(name: str) -> None:
+    lines = (ROOT / "eulerian" / "templates" / name / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+    keys = [line for line in lines if "=" in line and not line.startswith("#")]
+    assert sum("#" in line for line in keys) >= 0.6 * len(keys)
+    assert max(map(len, lines)) <= 120
+
+
+def test_the_first_template_shows_every_section() -> None:
+    data = tomllib.loads((ROOT / "eulerian" / "templates" / "gaussian" / "gaussian.toml").read_text(encoding="utf-8"))
+    assert set(data) == set(Config.model_fields)
+
+
+def test_exact_optimum_of_the_gaussian(folder: Path) -> None:
+    file = copy_template("gaussian", folder)[0]
+    config = read_config(file)
+    term, terminal, lam = config.density.initial[0], config.objective.terminal, config.objective.kinetic
+    assert term.kind == "gaussian"
+    assert terminal.kind == "quadratic"
+    assert terminal.target is not None
+    assert term.std is not None
+    beta = lam / config.field.horizon * terminal.weight / (lam / config.field.horizon + terminal.weight)
+    distance = sum((m - c) ** 2 for m, c in zip(term.mean, terminal.target, strict=True))
+    assert f"{beta / 2 * (distance + 2 * term.std**2):.3f}" == "0.565"
+    assert "0.565" in file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "mesh"), [("dumbbell", "dumbbell.msh"), ("wine", "disk.msh")])
+def test_meshes_are_those_of_the_project(name: str, mesh: str) -> None:
+    assert (ROOT / "eulerian" / "templates" / name / mesh).read_bytes() == (ROOT / "meshes" / mesh).read_bytes()
+
+
+def test_wine_data() -> None:
+    with (ROOT / "eulerian" / "templates" / "wine" / "wine.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    points = np.array([[float(row["pc1"]), float(row["pc2"])] for row in rows])
+    classes = np.array([int(row["class"]) for row in rows])
+    assert np.bincount(classes).tolist() == [59, 71, 48]
+    np.testing.assert_allclose(points.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(points.std(axis=0), 1, atol=1e-6)
+    assert abs(np.mean(points[:, 0] * points[:, 1])) < 1e-5  # principal components are uncorrelated
+    nodes = meshio.read(ROOT / "eulerian" / "templates" / "wine" / "disk.msh").points
+    assert np.hypot(*points.T).max() + 8 * 0.25 < np.hypot(*nodes[:, :2].T).max(), "room for the tails of the kernels"
+
+
+@pytest.mark.parametrize("name", ["", "unknown", "../gaussian", "gaussian/", "/etc", ".", "__pycache__", "GAUSSIAN"])
+def test_unknown_names(name: str, folder: Path) -> None:
+    with pytest.raises(InputError, match="dumbbell, gaussian, wine"):
+        copy_template(name, folder / "new")
+    assert not (folder / "new").exists()
+
+
+def test_never_overwrites_unless_told(folder: Path) -> None:
+    (folder / "disk.msh").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=r"disk\.msh would be overwritten"):
+        copy_template("wine", folder)
+    assert [file.name for file in folder.iterdir()] == ["disk.msh"]
+    files = copy_template("wine", folder, overwrite=True)
+    assert sorted(folder.iterdir()) == sorted(files)
+    assert (folder / "disk.msh").read_bytes() == (ROOT / "meshes" / "disk.msh").read_bytes()
+
+
+def test_links_are_replaced_not_followed(folder: Path) -> None:
+    outside = folder / "outside"
+    os.symlink(outside, folder / "gaussian.toml")
+    with pytest.raises(InputError, match="overwritten"):
+        copy_template("gaussian", folder)
+    copy_template("gaussian", folder, overwrite=True)
+    assert not outside.exists()
+    assert not (folder / "gaussian.toml").is_symlink()
+
+
+def test_folders_that_cannot_be_written_to(folder: Path) -> None:
+    (folder / "file").touch()
+    (folder / "gaussian.toml").mkdir()
+    for target in (folder / "file", folder / "file" / "inside"):
+        with pytest.raises(InputError, match="cannot be written"):
+            copy_template("gaussian", target)
+    with pytest.raises(InputError, match="cannot be written"):
+        copy_template("gaussian", folder, overwrite=True)
+    assert sorted(file.name for file in folder.iterdir()) == ["file", "gaussian.toml"]
