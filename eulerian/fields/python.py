@@ -77,7 +77,7 @@ def _module(name: str, module_name: str, folder: Path) -> Any:
 
 
 def _lives_in(top: str, folder: Path) -> bool:
-    return (folder / f"{top}.py").is_file() or (folder / top).is_dir()
+    return (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()
 
 
 def _forget_namesake(name: str, top: str, folder: Path) -> None:
@@ -113,7 +113,7 @@ def _attribute(module: Any, name: str, attribute: str) -> Any:
     found = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            public = ", ".join(sorted(entry for entry in vars(found) if not entry.startswith("_"))[:20])
+            public = ", ".join(sorted(entry for entry in dir(found) if not entry.startswith("_"))[:20])
             raise InputError(
                 f"there is no {part!r} in {module.__name__}", key=KEY, value=name, remedy=f"It has: {public}."
             )
