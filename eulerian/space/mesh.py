@@ -132,5 +132,5 @@ def _check_size(n_cells: float, key: str) -> None:
         raise InputError(
             f"the mesh would have {n_cells:.3g} cells, more than {MAX_CELLS:.3g}",
             key=key,
-            remedy="Use a coarser mesh, or fewer refinements",
+            remedy="Use a coarser mesh, or fewer refinements.",
         )

@@ -16,6 +16,7 @@ from eulerian.space.simplices import (
 )
 
 _DEGENERATE = 1e-12  # relative to the volume of a regular simplex with the cell's longest edge
+_HUGE = 1e60  # the sixth power is still finite
 _ON_FACET = 1e-9  # in barycentric coordinates
 _CHUNK = 100_000
 
@@ -36,7 +37,7 @@ def check_mesh(mesh: Simplices) -> FacetTable:
         i, j = table.cells[folded[0]]
         raise InputError(
             f"cells {i} and {j} overlap: they lie on the same side of their common facet (an inverted cell)",
-            remedy="Mesh the domain again",
+            remedy="Mesh the domain again.",
         )
     _check_overlap(mesh, table)
     return table
@@ -44,9 +45,12 @@ def check_mesh(mesh: Simplices) -> FacetTable:
 
 def _check_cells(mesh: Simplices) -> None:
     """Refuse nodes that are not finite, and degenerate and repeated cells."""
-    bad = np.flatnonzero(~np.isfinite(mesh.points).all(axis=1))
+    bad = np.flatnonzero(~(np.abs(mesh.points) < _HUGE).all(axis=1))
     if len(bad):
-        raise InputError(f"{len(bad)} nodes have coordinates that are not finite", value=mesh.points[bad[0]].tolist())
+        raise InputError(
+            f"{len(bad)} nodes have coordinates that are not finite or beyond {_HUGE:g}",
+            value=mesh.points[bad[0]].tolist(),
+        )
     volumes = np.abs(signed_volumes(mesh.points, mesh.cells))
     longest = squared_edges(mesh.points, mesh.cells).max(axis=1) ** (mesh.dim / 2)
     flat = np.flatnonzero(~(volumes > _DEGENERATE * regular_volume(mesh.dim) * longest))
@@ -54,7 +58,7 @@ def _check_cells(mesh: Simplices) -> None:
         raise InputError(
             f"{len(flat)} degenerate cells (no volume), the first is cell {flat[0]}",
             value=mesh.points[mesh.cells[flat[0]]].tolist(),
-            remedy="Mesh the domain again, or remove these cells",
+            remedy="Mesh the domain again, or remove these cells.",
         )
     ordered = np.sort(mesh.cells, axis=1)
     order = np.lexsort(ordered.T[::-1])
@@ -63,7 +67,7 @@ def _check_cells(mesh: Simplices) -> None:
         raise InputError(
             f"{len(twice)} cells occur twice, the first are cells {order[twice[0]]} and {order[twice[0] + 1]}",
             remedy="gmsh writes a cell twice into a file of format 2.2 when it belongs to two physical groups:"
-            " use format 4.1, or one group per cell",
+            " use format 4.1, or one group per cell.",
         )
 
 
@@ -109,7 +113,7 @@ def _refuse_inside(mesh: Simplices, cell: Indices, x: Floats, is_node: NDArray[n
         raise InputError(
             f"cell {cell[inside[0]]} overlaps another cell",
             value=x[inside[0]].tolist(),
-            remedy="Parts that overlap must be united before meshing",
+            remedy="Parts that overlap must be united before meshing.",
         )
     # A node may coincide with a vertex of a cell to which it does not belong: a slit, or parts that touch.
     hanging = np.flatnonzero(is_node & (least > -_ON_FACET) & (greatest < 1 - _ON_FACET))
@@ -117,5 +121,5 @@ def _refuse_inside(mesh: Simplices, cell: Indices, x: Floats, is_node: NDArray[n
         raise InputError(
             f"a node lies on a facet of cell {cell[hanging[0]]} without being one of its vertices (a hanging node)",
             value=x[hanging[0]].tolist(),
-            remedy="Cells must share whole facets: join the parts that touch before meshing",
+            remedy="Cells must share whole facets: join the parts that touch before meshing.",
         )

@@ -51,7 +51,7 @@ def read_file(path: Path) -> Any:
 
     if not path.is_file():
         what = "it is not a file" if path.exists() else "there is no such file"
-        raise InputError(f"cannot read the mesh: {what}", key=str(path), remedy="Give the path of a mesh file")
+        raise InputError(f"cannot read the mesh: {what}", key=str(path), remedy="Give the path of a mesh file.")
     try:
         with path.open("rb") as file:
             start = file.read(11)
@@ -117,7 +117,7 @@ def _with_real_facets(mesh: Simplices, table: FacetTable) -> Simplices:
 
 def _check_types(types: list[str], dim: int) -> None:
     """Refuse everything but one kind of simplex with straight edges."""
-    remedy = "Use intervals, triangles or tetrahedra with straight edges (first order)"
+    remedy = "Use intervals, triangles or tetrahedra with straight edges (first order)."
     if dim == 0:
         raise InputError("the mesh has no cells", remedy=remedy)
     kinds = sorted(set(types))
@@ -186,6 +186,6 @@ def _flatten(points: Floats, dim: int) -> Floats:
         raise InputError(
             f"the cells are {SIMPLEX[dim]}s, but the mesh is not {shape}",
             value=f"extent {' × '.join(f'{s:.6g}' for s in spread)}",
-            remedy=f"If this is the boundary of a domain, mesh its {missing} too; otherwise rotate it",
+            remedy=f"If this is the boundary of a domain, mesh its {missing} too; otherwise rotate it.",
         )
     return np.ascontiguousarray(points[:, :dim])

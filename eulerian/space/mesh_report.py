@@ -136,11 +136,11 @@ def convert(source: str | Path, target: str | Path, *, overwrite: bool = False) 
     mesh, _ = read_simplices(source)
     target = Path(target)
     if target.exists() and not overwrite:
-        raise InputError("the file exists", key=str(target), remedy="Choose another name, or ask to overwrite it")
+        raise InputError("the file exists", key=str(target), remedy="Choose another name, or ask to overwrite it.")
     if not target.parent.is_dir():
-        raise InputError("there is no such folder", key=str(target.parent), remedy="Create it first")
+        raise InputError("there is no such folder", key=str(target.parent), remedy="Create it first.")
     if target.suffix.lower() not in meshio.extension_to_filetypes:
-        remedy = f"Use one of {', '.join(sorted(_FORMATS))} or another format of meshio"
+        remedy = f"Use one of {', '.join(sorted(_FORMATS))} or another format of meshio."
         raise InputError("unknown mesh format", key=str(target), value=target.suffix, remedy=remedy)
     try:
         with TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:

@@ -122,7 +122,7 @@ def facet_table(points: Floats, cells: Indices) -> FacetTable:
         third = int(np.flatnonzero(same[1:] & same[:-1])[0]) + 1
         raise InputError(
             f"cells {', '.join(map(str, owners[third - 2 : third + 1]))} share one facet, which has at most two",
-            remedy="Remove the cells that overlap, or the branch",
+            remedy="Remove the cells that overlap, or the branch.",
         )
     first = np.flatnonzero(~same)
     second = np.flatnonzero(same)

@@ -1,0 +1,222 @@
+"""From the terms of a configuration to a density on a mesh, the same on any number of ranks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpi4py import MPI
+
+from eulerian.parallel import agreed, on_root, sum_all
+
+# isort: split
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.config import ExpressionTerm, GaussianTerm, ImageTerm, SamplesTerm, Term, UniformTerm
+from eulerian.errors import InputError
+from eulerian.expression import Expression
+from eulerian.space import basis
+from eulerian.space.density import DensitySpace
+from eulerian.space.profiles import (
+    Formula,
+    Gaussian,
+    Image,
+    KernelEstimate,
+    Profile,
+    Uniform,
+    read_darkness,
+    scott_bandwidth,
+)
+from eulerian.space.samples import Samples, read_samples
+from eulerian.space.simplices import Simplices, halve_edges
+
+_DEGREE = 8  # exactness of the rule on each part of a cell
+_JUMP_LEVEL = 2  # a cell is halved so often where a profile may jump
+_MAX_LEVEL = 5
+_MAX_POINTS = 2e7  # evaluations of one profile, over all ranks
+_BLOCK = 2**18  # evaluations at a time
+_LEAST_MASS = 1e-6
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A profile, its label, its share of the mass before all are scaled to 1, and the key it comes from."""
+
+    profile: Profile
+    label: int
+    share: float
+    key: str
+
+
+def count_labels(terms: Sequence[Term], comm: MPI.Comm, key: str = "density.initial") -> int:
+    """Number K of labels; files of samples with a column of classes are read for it. Collective.
+
+    Raises:
+        InputError: labels have gaps, or a file cannot be read.
+    """
+
+    def count() -> int:
+        labels: set[int] = set()
+        for index, term in enumerate(terms):
+            if isinstance(term, SamplesTerm) and term.label_column is not None:
+                labels.update(range(len(read_samples(term, f"{key}.{index}").classes)))
+            else:
+                labels.add(term.label)
+        if labels != set(range(len(labels))):
+            raise InputError("labels must be 0..K-1 without gaps", key=key, value=sorted(labels))
+        return len(labels)
+
+    return on_root(comm, count)
+
+
+def initial_density(space: DensitySpace, terms: Sequence[Term], key: str = "density.initial") -> Floats:
+    """The mixture of all terms as a density (n_cells, nd, K) ≥ 0 of total mass 1. Collective.
+
+    Each term is scaled to its weight by its own integral over the domain, projected in L², added to its label, limited
+    to be non-negative at the limiter's points, and all are scaled to total mass 1. Cells are subdivided for the
+    quadrature where a term is finer than they are. Does not depend on the number of ranks beyond rounding.
+
+    Args:
+        space: of K labels.
+        terms: as in ``density.initial``.
+        key: dotted key of ``terms``, for messages.
+
+    Raises:
+        InputError: a term has no mass in the domain, negative or infinite values, or a file that cannot be read.
+    """
+    rho = space.zeros()
+    for piece in _pieces(space, terms, key):
+        modes = _project(space, piece)
+        cell_mass = modes[:, 0] * space.geometry.det[: space.n_owned] / space.phi0
+        mass = float(sum_all(space.comm, np.array([cell_mass.sum()]))[0])
+        least = 0.0 if piece.profile.mass is None else _LEAST_MASS * piece.profile.mass
+        if not least < mass < np.inf:
+            raise InputError(
+                "the term has no mass in the domain",
+                key=piece.key,
+                value=mass,
+                remedy="Move it inside, or make it wider than the cells of the mesh.",
+            )
+        rho[: space.n_owned, :, piece.label] += piece.share / mass * modes
+    space.update_ghosts(rho)
+    space.limit(rho)
+    rho /= space.mass(rho).sum()
+    return rho
+
+
+def _pieces(space: DensitySpace, terms: Sequence[Term], key: str) -> Iterator[_Piece]:
+    """One piece per term, or per class of a file of samples. Collective."""
+    for index, term in enumerate(terms):
+        name = f"{key}.{index}"
+        if not isinstance(term, SamplesTerm):
+            yield _Piece(_profile(term, space, name), _label(term.label, space, name), term.weight, name)
+            continue
+        _require_length(term.columns, space.dim, f"{name}.columns")
+        samples = on_root(space.comm, lambda term=term, name=name: read_samples(term, name))  # type: ignore[misc]
+        for label in range(len(samples.classes)):
+            own = term.label if term.label_column is None else label
+            share = term.weight * float(np.mean(samples.labels == label))
+            yield _Piece(_estimate(samples, label, term, name), _label(own, space, name), share, name)
+
+
+def _profile(term: Term, space: DensitySpace, key: str) -> Profile:
+    """The shape of a term. Collective for pictures, whose file rank 0 reads."""
+    dim = space.dim
+    if isinstance(term, GaussianTerm):
+        _require_length(term.mean, dim, f"{key}.mean")
+        covariance = np.eye(dim) * term.std**2 if term.std is not None else np.array(term.covariance)
+        return Gaussian(np.array(term.mean), covariance)
+    if isinstance(term, UniformTerm):
+        _require_length(term.lower, dim, f"{key}.lower")
+        return Uniform(np.array(term.lower), np.array(term.upper))
+    if isinstance(term, ExpressionTerm):
+        return Formula(Expression.parse(term.value, ("x", "y", "z")[:dim], f"{key}.value"), dim)
+    if isinstance(term, ImageTerm):
+        if dim != 2:
+            raise InputError("pictures need dimension 2", key=f"{key}.kind", value=dim, remedy="Use another kind.")
+        _require_length(term.lower, dim, f"{key}.lower")
+        darkness = on_root(space.comm, lambda: read_darkness(Path(term.file), f"{key}.file"))
+        return Image(darkness, np.array(term.lower), np.array(term.upper))
+    raise InputError("unknown kind of density", key=f"{key}.kind", value=term.kind)
+
+
+def _estimate(samples: Samples, label: int, term: SamplesTerm, key: str) -> KernelEstimate:
+    """The kernel density estimate of one class."""
+    points = samples.points[samples.labels == label]
+    if term.bandwidth == "scott":
+        return KernelEstimate(points, scott_bandwidth(points, f"{key}.bandwidth"))
+    return KernelEstimate(points, np.full(points.shape[1], float(term.bandwidth)))
+
+
+def _label(label: int, space: DensitySpace, key: str) -> int:
+    if label >= space.n_labels:
+        raise InputError(f"there are only {space.n_labels} labels, from 0", key=f"{key}.label", value=label)
+    return label
+
+
+def _require_length(vector: Sequence[object], dim: int, key: str) -> None:
+    if len(vector) != dim:
+        raise InputError(f"needs {dim} entries, one per axis", key=key, value=list(vector))
+
+
+def _project(space: DensitySpace, piece: _Piece) -> Floats:
+    """Modal coefficients (n_owned, nd) of a profile's L² projection. Collective."""
+    profile, vertices = piece.profile, space.vertices
+    near = np.all((vertices.max(axis=1) >= profile.lower) & (vertices.min(axis=1) <= profile.upper), axis=1)
+    cells = np.flatnonzero(near)
+    points, weights = _rule(space.dim, _level(space, profile, cells))
+    weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
+    modes = np.zeros((space.n_owned, space.nd))
+    step = max(1, _BLOCK // len(points))
+    with agreed(space.comm):
+        for start in range(0, len(cells), step):
+            block = cells[start : start + step]
+            corners = vertices[block]
+            x = corners[:, :1] + points @ (corners[:, 1:] - corners[:, :1])
+            values = profile.values(x.reshape(-1, space.dim))
+            _require_density(values, x.reshape(-1, space.dim), piece.key)
+            modes[block] = values.reshape(len(block), -1) @ weighted
+    return modes
+
+
+def _require_density(values: Floats, x: Floats, key: str) -> None:
+    """Refuse values that are negative or not finite."""
+    bad = np.flatnonzero(~((values >= 0) & np.isfinite(values)))
+    if len(bad):
+        where = ", ".join(f"{coordinate:.6g}" for coordinate in x[bad[0]])
+        raise InputError(
+            f"a density must be finite and not negative, but it is {values[bad[0]]:.6g} at ({where})",
+            key=key,
+            remedy="For example max(0, …) keeps an expression from becoming negative.",
+        )
+
+
+def _level(space: DensitySpace, profile: Profile, cells: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
+    """How often to halve the cells for the quadrature of a profile, the same on all ranks. Collective."""
+    vertices = space.vertices
+    edges = vertices[cells][:, :, None] - vertices[cells][:, None]
+    diameter = float(np.sqrt((edges**2).sum(axis=-1).max(initial=0.0)))
+    diameter = space.comm.allreduce(diameter, MPI.MAX)
+    n_cells = space.comm.allreduce(len(cells))
+    level = _JUMP_LEVEL
+    if profile.scale > 0:
+        level = int(np.clip(np.ceil(np.log2(max(diameter / profile.scale, 1.0))), 0, _MAX_LEVEL))
+    size = n_cells * len(_rule(space.dim, 0)[1])
+    while level > 0 and size * 2.0 ** (space.dim * level) > _MAX_POINTS:
+        level -= 1
+    return level
+
+
+def _rule(dim: int, level: int) -> tuple[Floats, Floats]:
+    """Points (n, dim) and weights (n,) on the reference cell, cut into 2^(dim level) parts."""
+    rule = basis.quadrature_rule(dim, _DEGREE)
+    none = np.empty(0, dtype=np.int32)
+    cells, facets = np.arange(dim + 1)[None], np.empty((0, dim), dtype=np.int64)
+    parts = Simplices(basis.reference_vertices(dim), cells, None, facets, none)
+    for _ in range(level):
+        parts = halve_edges(parts)
+    corners = parts.points[parts.cells]
+    edges = corners[:, 1:] - corners[:, :1]
+    points = corners[:, :1] + rule.points @ edges
+    weights = np.abs(np.linalg.det(edges))[:, None] * rule.weights
+    return points.reshape(-1, dim), weights.ravel()
