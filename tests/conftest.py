@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,21 @@ import pytest
 import eulerian.parallel  # noqa: F401 - gives PETSc its options before any test imports dolfinx
 
 FAILED = pytest.StashKey[bool]()
+STATUS = pytest.StashKey[int]()
 SCRIPTS = sysconfig.get_path("scripts")
+
+# Runs one rank of a job. ``python -m mpi4py`` is not enough: on the way out the failed rank would wait for the others
+# in PETSc's finalisation, before mpi4py comes to abort.
+RANK = """
+import runpy, sys, traceback
+from mpi4py import MPI
+try:
+    runpy.run_path(sys.argv[1], run_name="__main__")
+except BaseException:
+    traceback.print_exc()
+    sys.stderr.flush()
+    MPI.COMM_WORLD.Abort(1)
+"""
 
 MpiRun = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -30,6 +45,23 @@ def pytest_configure(config: pytest.Config) -> None:
     """Stop at the first failure when there are other ranks."""
     if MPI.COMM_WORLD.size > 1:
         config.option.maxfail = 1
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keep the outcome for `pytest_unconfigure`."""
+    session.config.stash[STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End all ranks when this one has failed; the others may wait for it (see RANK)."""
+    status = config.stash.get(STATUS, 0)
+    if MPI.COMM_WORLD.size > 1 and status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if MPI.COMM_WORLD.rank > 0:
+            time.sleep(2)  # rank 0 has probably failed too: let it tell first
+        MPI.COMM_WORLD.Abort(status)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -114,9 +146,9 @@ def run_group(
 def mpirun(tmp_path: Path) -> MpiRun:
     """A function that runs a parallel job to its end; for tests marked ``mpi``.
 
-    ``mpirun(n, job, timeout=120, cwd=None)`` starts n ranks. A job given as text is Python source code, run with
-    ``python -m mpi4py`` so that an exception on one rank ends all; a job given as a list is a command line. The result
-    has ``returncode``, ``stdout`` and ``stderr``; failing is the caller's business.
+    ``mpirun(n, job, timeout=120, cwd=None)`` starts n ranks. A job given as text is Python source code, of
+    which an exception on one rank ends all; a job given as a list is a command line. The result has ``returncode``,
+    ``stdout`` and ``stderr``; failing is the caller's business.
     """
     launcher = os.path.join(SCRIPTS, "mpiexec")
     if not os.path.exists(launcher):
@@ -128,7 +160,7 @@ def mpirun(tmp_path: Path) -> MpiRun:
         if isinstance(job, str):
             source = tmp_path / "job.py"
             source.write_text(job, encoding="utf-8")
-            job = [sys.executable, "-m", "mpi4py", str(source)]
+            job = [sys.executable, "-c", RANK, str(source)]
         return run_group([launcher, "-n", str(n), *map(str, job)], timeout, cwd or tmp_path)
 
     return run
