@@ -14,7 +14,7 @@ _PUBLIC = {
     "ControlProblem": "control",
     "OptimiseResult": "optimise",
     "minimise": "optimise",
-    "build": "experiment",
+    "build": "builder",
 }
 
 __all__ = [*_PUBLIC, "__version__"]

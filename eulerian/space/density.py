@@ -103,6 +103,15 @@ class DensitySpace:
         """Coordinates of the owned cells' vertices, (n_owned, dim+1, dim)."""
         return self.geometry.vertices[: self.n_owned]
 
+    @cached_property
+    def bounding_box(self) -> tuple[Floats, Floats]:
+        """Opposite corners (dim,) of the domain's bounding box, the same on all ranks. Collective."""
+        x = self.vertices.reshape(-1, self.dim)
+        low, high = np.empty(self.dim), np.empty(self.dim)
+        self.comm.Allreduce(x.min(axis=0, initial=np.inf), low, MPI.MIN)
+        self.comm.Allreduce(x.max(axis=0, initial=-np.inf), high, MPI.MAX)
+        return low, high
+
     def quadrature(self, degree: int) -> Quadrature:
         """The rule of the given exactness on this rank's owned cells."""
         if degree not in self._rules:

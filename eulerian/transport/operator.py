@@ -168,10 +168,7 @@ def flux_smoothing(density_space: DensitySpace, horizon: float, fraction: float)
     It must be well below the speeds of interest (it acts like a diffusion of relative size δ/|v| in the upwind jump)
     and well above rounding: at v = 0 every facet sits at the minimum of |s|_δ, whose curvature is 1/δ.
     """
-    comm, vertices = density_space.comm, density_space.vertices.reshape(-1, density_space.dim)
-    low, high = np.full(density_space.dim, np.inf), np.full(density_space.dim, -np.inf)
-    comm.Allreduce(vertices.min(axis=0, initial=np.inf), low, MPI.MIN)
-    comm.Allreduce(vertices.max(axis=0, initial=-np.inf), high, MPI.MAX)
+    low, high = density_space.bounding_box
     return fraction * float((high - low).max()) / horizon
 
 
