@@ -1,0 +1,1 @@
+"""What remains of a run: its folder, numbers, ParaView files and figures."""

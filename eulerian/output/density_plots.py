@@ -1,0 +1,170 @@
+"""Densities and velocity at a few times: curves in one dimension, maps with arrows in two."""
+
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from eulerian.arrays import Floats
+from eulerian.output.snapshots import Snapshots
+from eulerian.output.triangle_grid import TriangleGrid
+
+_EMPTY = 1e-2  # where ρ is below this fraction of its maximum the velocity is faint or absent: nothing there feels it
+_ARROWS = 15  # along the domain's longer side
+_PIXELS = 500  # along the domain's longer side
+
+_DENSITY_COLOURS = LinearSegmentedColormap.from_list(
+    "density", ["#ffffff", "#c3dcf2", "#82b4de", "#4583c4", "#2b4f9e", "#1d1f57"]
+)
+_TIME_COLOURS = matplotlib.colormaps["viridis"]
+
+
+def density_curves(snapshots: Snapshots) -> Figure:
+    """1-D: one column per label with its density, and the velocity below it, at every time."""
+    x, order = _sorted_line(snapshots.points)
+    n_labels, n_fields = snapshots.density.shape[3], snapshots.velocity.shape[3]
+    density = _on_line(snapshots.density, order)
+    velocity = _on_line(snapshots.velocity[..., 0], order)
+    inside = density > _EMPTY * density.max()
+    figure = Figure(figsize=(1.2 + 3.6 * max(n_labels, 1.35), 4.4), layout="constrained")
+    axes: Any = figure.subplots(2, n_labels, sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
+    norm = Normalize(snapshots.times[0], snapshots.times[-1])
+    for k in range(n_labels):
+        upper, lower = axes[0, k], axes[1, k]
+        for i, t in enumerate(snapshots.times):
+            colour = _TIME_COLOURS(0.93 * norm(t))
+            field = velocity[i, :, min(k, n_fields - 1)]
+            upper.plot(x, density[i, :, k], color=colour, lw=1.3, label=f"$t = {t:.3g}$")
+            lower.plot(x, field, color=colour, lw=0.6, alpha=0.5)
+            lower.plot(x, np.where(inside[i, :, k], field, np.nan), color=colour, lw=1.6)
+        upper.set_title(f"label {k}" if n_labels > 1 else "")
+        lower.set_xlabel("$x$")
+        lower.axhline(0.0, color="0.8", lw=0.6, zorder=0)
+        upper.set_xlim(x[0], x[-1])
+    shown = np.where(inside, velocity, np.nan)
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    margin = 0.15 * (high - low) or 1.0
+    axes[1, 0].set_ylim(low - margin, high + margin)
+    axes[0, 0].set_ylim(bottom=0.0)
+    axes[0, 0].set_ylabel(r"density $\rho$")
+    axes[1, 0].set_ylabel("velocity $v$")
+    axes[0, -1].legend()
+    return figure
+
+
+def density_maps(snapshots: Snapshots) -> Figure:
+    """2-D: one row per label, one column per time; one scale of colours and one of arrows throughout."""
+    n_times, n_labels = len(snapshots.times), snapshots.density.shape[3]
+    grid = TriangleGrid.build(snapshots.points)
+    pixels = grid.locate(grid.lattice(_PIXELS))
+    arrows = _Arrows.build(snapshots, grid)
+    width, height = grid.size / grid.size.max() * 2.0
+    figure = Figure(figsize=(width * n_times + 1.0, (height + 0.05) * n_labels + 0.6), layout="compressed")
+    axes: Any = figure.subplots(n_labels, n_times, sharex=True, sharey=True, squeeze=False)
+    # A density that gathers grows by orders of magnitude: the square root keeps its beginning visible on one scale.
+    norm = PowerNorm(0.5, 0.0, float(snapshots.density.max()))
+    for k, i in np.ndindex(n_labels, n_times):
+        panel = axes[k, i]
+        image = panel.imshow(
+            pixels.interpolate(snapshots.density[i, :, :, k]).T,
+            extent=(grid.lower[0], grid.upper[0], grid.lower[1], grid.upper[1]),
+            origin="lower",
+            cmap=_DENSITY_COLOURS,
+            norm=norm,
+        )
+        panel.add_collection(LineCollection(list(grid.outline()), colors="0.35", linewidths=0.7))
+        arrows.draw(panel, i, k)
+        _label_panel(panel, k, i, snapshots)
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, aspect=16 * n_labels, pad=0.01)
+    bar.set_label(r"density $\rho$")
+    bar.outline.set_linewidth(0.4)
+    if arrows.fastest > 0.0:
+        figure.supxlabel(f"longest arrow: $|v| = {arrows.fastest:.3g}$", fontsize=8, color="0.3", x=0.995, ha="right")
+    return figure
+
+
+def _label_panel(panel: Axes, k: int, i: int, snapshots: Snapshots) -> None:
+    """Names where they are not a repetition: times above, coordinates on the left and below."""
+    n_labels = snapshots.density.shape[3]
+    panel.spines[:].set_visible(False)
+    panel.margins(0.02)
+    panel.tick_params(length=2, labelsize=8)
+    panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    if k == 0:
+        panel.set_title(f"$t = {snapshots.times[i]:.3g}$")
+    if k == n_labels - 1:
+        panel.set_xlabel("$x$")
+    if i == 0:
+        panel.set_ylabel(f"label {k}\n$y$" if n_labels > 1 else "$y$")
+
+
+@final
+@dataclass(frozen=True)
+class _Arrows:
+    """Velocity on a lattice, where there is mass.
+
+    Attributes:
+        position: (a, 2).
+        vectors: (n, a, K, 2), NaN where there is no mass.
+        fastest: largest length of a vector.
+        length: of its arrow, in the units of the domain.
+    """
+
+    position: Floats
+    vectors: Floats
+    fastest: float
+    length: float
+
+    @classmethod
+    def build(cls, snapshots: Snapshots, grid: TriangleGrid) -> Self:
+        lattice = grid.lattice(_ARROWS)
+        located = grid.locate(lattice)
+        n_times, n_labels = len(snapshots.times), snapshots.density.shape[3]
+        vectors = np.full((n_times, lattice.shape[0] * lattice.shape[1], n_labels, 2), np.nan)
+        for i, k in np.ndindex(n_times, n_labels):
+            density = located.interpolate(snapshots.density[i, :, :, k])
+            field = min(k, snapshots.velocity.shape[3] - 1)
+            velocity = [located.interpolate(snapshots.velocity[i, :, :, field, j]) for j in range(2)]
+            mass = density > _EMPTY * snapshots.density[i].max()  # False outside the domain, where both are NaN
+            vectors[i, :, k] = np.where(mass[..., None], np.stack(velocity, axis=-1), np.nan).reshape(-1, 2)
+        lengths = np.linalg.norm(vectors, axis=-1)
+        fastest = float(np.max(lengths, initial=0.0, where=np.isfinite(lengths)))
+        return cls(lattice.reshape(-1, 2), vectors, fastest, 1.5 * float(grid.size.max()) / _ARROWS)
+
+    def draw(self, panel: Axes, time: int, label: int) -> None:
+        vectors = self.vectors[time, :, label]
+        shown = np.isfinite(vectors[:, 0])
+        if self.fastest > 0.0 and shown.any():
+            panel.quiver(
+                *self.position[shown].T,
+                *vectors[shown].T,
+                angles="xy",
+                scale_units="xy",
+                scale=self.fastest / self.length,
+                width=0.0045,
+                headwidth=4.5,
+                color="#d1352b",
+                zorder=3,
+            )
+
+
+def _sorted_line(points: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """1-D: the nodes from left to right, cell by cell, and the order (N * m,) that makes them so."""
+    x = points[:, :, 0]
+    cells = np.argsort(x.mean(axis=1))
+    inside = np.argsort(x[cells], axis=1)
+    order = (cells[:, None] * x.shape[1] + inside).ravel()
+    return x.ravel()[order], order
+
+
+def _on_line(values: Floats, order: NDArray[np.int64]) -> Floats:
+    """Values (n, N, m, ...) at the sorted nodes, (n, N * m, ...)."""
+    return values.reshape(values.shape[0], -1, *values.shape[3:])[:, order]

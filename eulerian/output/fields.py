@@ -1,0 +1,48 @@
+"""Densities and velocities of a run, for ParaView and for the figures."""
+
+from eulerian.arrays import Floats
+from eulerian.control import ControlProblem
+from eulerian.output.files import FIGURES, SNAPSHOTS
+from eulerian.output.paraview import ParaviewWriter
+from eulerian.output.progress import Progress
+from eulerian.output.run_folder import RunFolder
+from eulerian.output.sampling import CellNodes
+from eulerian.parallel import on_root
+
+FIGURE_TIMES = 5
+
+
+def write_paraview(run: RunFolder, problem: ControlProblem, theta: Floats, count: int) -> None:
+    """``densities.pvd`` with ``count`` equally spaced times; nothing if that is 0. **Collective**.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+    if count == 0:
+        return
+    writer = ParaviewWriter(run.path, CellNodes(problem.density_space, problem.velocity_space))
+    for sample in problem.snapshots(theta, count):
+        writer.write(*sample)
+
+
+def write_figures(run: RunFolder, problem: ControlProblem, theta: Floats, progress: Progress) -> None:
+    """Every figure, and the data that they can be drawn from again. **Collective**.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+    snapshots = None
+    if problem.density_space.dim == 3:
+        progress.say("No picture of the densities in three dimensions: open densities.pvd in ParaView.")
+    else:
+        nodes = CellNodes(problem.density_space, problem.velocity_space)
+        snapshots = nodes.gather(problem.snapshots(theta, FIGURE_TIMES))
+
+    def draw() -> None:
+        from eulerian.output.plots import draw_run  # matplotlib takes its time to load: on rank 0 only
+
+        if snapshots is not None:
+            snapshots.save(run.path / FIGURES / SNAPSHOTS)
+        draw_run(run.path)
+
+    on_root(run.comm, draw)

@@ -1,0 +1,49 @@
+"""Names of a run's files, and files that are never half written. Not collective: for one rank."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+RESULT, CONFIG, HISTORY, THETA = "result.json", "config.resolved.toml", "history.csv", "theta.npz"
+FIGURES, SNAPSHOTS = "figures", "snapshots.npz"
+
+HISTORY_COLUMNS = (
+    "iteration",
+    "total",
+    "terminal",
+    "kinetic",
+    "jacobian",
+    "parameters",
+    "gradient_norm",
+    "evaluations",
+    "seconds",
+)
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file that is either complete or absent: beside its name, synced, then renamed."""
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Write named arrays to an ``.npz`` file, atomically and without pickle."""
+    write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run, complete or not."""
+    return (path / RESULT).is_file() or (path / CONFIG).is_file()

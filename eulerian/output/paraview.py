@@ -1,0 +1,115 @@
+"""Densities and velocity over time for ParaView: VTU pieces, one per rank and time, under a ``densities.pvd``.
+
+DOLFINx' own writer puts out text only and asks density and velocity for one and the same element. Here every cell has
+its own nodes, so that the jumps of a discontinuous density stay visible, and meshio writes them compressed. Cells of
+degree 2 become VTK's quadratic ones; degree 0 and 1 are written with their vertices.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+from xml.sax.saxutils import quoteattr
+
+import meshio
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.output.files import write_text
+from eulerian.output.sampling import CellNodes
+from eulerian.parallel import agreed
+
+NAME = "densities"
+
+# meshio's names of the cells with vertices only, and with edge midpoints too.
+_LINEAR = {1: "line", 2: "triangle", 3: "tetra"}
+_QUADRATIC = {1: "line3", 2: "triangle6", 3: "tetra10"}
+
+
+@final
+@dataclass(frozen=True)
+class ParaviewWriter:
+    """Writes one time after the other; the collection is renewed each time, so that an interrupted run can be read.
+
+    Attributes:
+        folder: where to write; it exists.
+        nodes: of the cells to write.
+        times: written so far.
+    """
+
+    folder: Path
+    nodes: CellNodes
+    times: list[float] = field(default_factory=list)
+
+    def write(self, t: float, rho: Floats, v: Floats) -> None:
+        """Write ``density_0``, ... and ``velocity`` (``velocity_0``, ... if v depends on the label). **Collective**.
+
+        Args:
+            t: time.
+            rho: (n_cells, nd, K) modal coefficients.
+            v: (n_nodes, dim), or (K, n_nodes, dim) if the field depends on the label.
+        """
+        space = self.nodes.density_space
+        comm, stem = space.comm, f"{NAME}_{len(self.times):06d}"
+        filled = [rank for rank, cells in enumerate(comm.allgather(space.n_owned)) if cells > 0]
+        pieces = {rank: f"{stem}.vtu" if comm.size == 1 else f"{stem}_p{rank}.vtu" for rank in filled}
+        self.times.append(t)
+        with agreed(comm):
+            data = point_data(self.nodes, rho, v)
+            if comm.rank in pieces:
+                _write_piece(self.folder / pieces[comm.rank], self.nodes, data)
+            if comm.rank == 0:
+                if comm.size > 1:
+                    write_text(self.folder / f"{stem}.pvtu", _pvtu(data, list(pieces.values())))
+                write_text(self.folder / f"{NAME}.pvd", _pvd(self.times, "vtu" if comm.size == 1 else "pvtu"))
+
+
+def point_data(nodes: CellNodes, rho: Floats, v: Floats) -> dict[str, Floats]:
+    """Named values at the nodes of every owned cell, flattened cell by cell; vectors with three components."""
+    density, velocity = nodes.density(rho), nodes.velocity(v)
+    data = {f"density_{k}": density[:, :, k].reshape(-1) for k in range(density.shape[2])}
+    if v.ndim == 2:
+        return data | {"velocity": _three(velocity)}
+    return data | {f"velocity_{k}": _three(velocity[:, :, k]) for k in range(len(v))}
+
+
+def _three(vectors: Floats) -> Floats:
+    """Vectors (..., dim) as rows (n, 3) filled up by zeros: VTK knows no other vectors."""
+    rows = vectors.reshape(-1, vectors.shape[-1])
+    return np.pad(rows, ((0, 0), (0, 3 - rows.shape[1])))
+
+
+def _write_piece(path: Path, nodes: CellNodes, data: dict[str, Floats]) -> None:
+    """Write this rank's owned cells."""
+    points, space = nodes.points(), nodes.density_space
+    cells = np.arange(points.shape[0] * points.shape[1]).reshape(points.shape[:2])
+    kind = (_QUADRATIC if space.degree == 2 else _LINEAR)[space.dim]
+    part = path.with_name(f".{path.name}.part")
+    meshio.write(part, meshio.Mesh(_three(points), [(kind, cells)], point_data=data), file_format="vtu")
+    part.replace(path)
+
+
+def _pvd(times: list[float], suffix: str) -> str:
+    sets = "".join(
+        f'    <DataSet timestep="{t!r}" part="0" file="{NAME}_{index:06d}.{suffix}"/>\n'
+        for index, t in enumerate(times)
+    )
+    return (
+        '<?xml version="1.0"?>\n<VTKFile type="Collection" version="0.1" byte_order="LittleEndian">\n  <Collection>\n'
+        f"{sets}  </Collection>\n</VTKFile>\n"
+    )
+
+
+def _pvtu(data: dict[str, Floats], pieces: list[str]) -> str:
+    arrays = "".join(
+        f'      <PDataArray type="Float64" Name={quoteattr(name)}'
+        f' NumberOfComponents="{values.shape[1] if values.ndim == 2 else 1}"/>\n'
+        for name, values in data.items()
+    )
+    sources = "".join(f'    <Piece Source="{piece}"/>\n' for piece in pieces)
+    return (
+        '<?xml version="1.0"?>\n<VTKFile type="PUnstructuredGrid" version="0.1" byte_order="LittleEndian">\n'
+        '  <PUnstructuredGrid GhostLevel="0">\n'
+        f"    <PPointData>\n{arrays}    </PPointData>\n"
+        '    <PPoints>\n      <PDataArray type="Float64" NumberOfComponents="3"/>\n    </PPoints>\n'
+        f"{sources}  </PUnstructuredGrid>\n</VTKFile>\n"
+    )

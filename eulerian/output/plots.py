@@ -1,0 +1,103 @@
+"""Figures of a run, drawn from what its folder holds: densities over time and the history of the optimiser."""
+
+import csv
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from eulerian.arrays import Floats
+from eulerian.errors import InputError
+from eulerian.output.density_plots import density_curves, density_maps
+from eulerian.output.files import FIGURES, HISTORY, HISTORY_COLUMNS, SNAPSHOTS, write_atomically
+from eulerian.output.snapshots import Snapshots
+
+# Okabe and Ito's palette, told apart by colour-blind readers.
+_PART_COLOURS = {
+    "total": "#000000",
+    "terminal": "#0072B2",
+    "kinetic": "#D55E00",
+    "jacobian": "#009E73",
+    "parameters": "#CC79A7",
+}
+
+
+def draw_run(folder: Path) -> list[Path]:
+    """Draw every figure that a run folder holds the data of; the files written. Not collective: for one rank.
+
+    Raises:
+        InputError: snapshots or history are damaged.
+    """
+    drawn = []
+    with matplotlib.rc_context():
+        _set_style()
+        if (folder / FIGURES / SNAPSHOTS).is_file():
+            snapshots = Snapshots.load(folder / FIGURES / SNAPSHOTS)
+            draw = density_curves if snapshots.points.shape[2] == 1 else density_maps
+            drawn.append(_save(draw(snapshots), folder / FIGURES / "densities.png"))
+        rows = _read_history(folder / HISTORY)
+        if len(rows["total"]) > 0:
+            drawn.append(_save(history_curves(rows), folder / FIGURES / "history.png"))
+    return drawn
+
+
+def history_curves(rows: dict[str, Floats]) -> Figure:
+    """J with its parts, and the gradient norm, over the iterations."""
+    figure = Figure(figsize=(7.0, 2.8), layout="constrained")
+    left: Axes
+    right: Axes
+    left, right = figure.subplots(1, 2)
+    for name, colour in _PART_COLOURS.items():
+        if np.any(rows[name] != 0.0):
+            label = "$J$" if name == "total" else name
+            left.plot(rows["iteration"], rows[name], color=colour, lw=2.0 if name == "total" else 1.2, label=label)
+    left.set(xlabel="iteration", ylabel="objective")
+    left.legend()
+    right.plot(rows["iteration"], rows["gradient_norm"], color="black", lw=1.2)
+    right.set(xlabel="iteration", ylabel=r"$\|\nabla J\|_{L^2(0,T)}$", yscale="log")
+    right.grid(which="major", color="0.9")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(x=0.01)
+    return figure
+
+
+def _set_style() -> None:
+    matplotlib.rcParams.update(
+        {
+            "font.size": 9,
+            "axes.titlesize": 9,
+            "axes.labelsize": 9,
+            "legend.fontsize": 8,
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "savefig.dpi": 200,
+            "savefig.bbox": "tight",
+            "savefig.pad_inches": 0.05,
+        }
+    )
+
+
+def _read_history(path: Path) -> dict[str, Floats]:
+    """Columns of ``history.csv``; an empty cell is NaN; empty columns if there is no such file.
+
+    Raises:
+        InputError: it is not such a file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in HISTORY_COLUMNS}
+    except FileNotFoundError:
+        return {name: np.zeros(0) for name in HISTORY_COLUMNS}
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"cannot be read ({error})", key="history", value=str(path)) from error
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    write_atomically(path, lambda file: figure.savefig(file, format="png"))
+    return path

@@ -1,0 +1,52 @@
+"""What a run tells its user, as text."""
+
+import math
+from collections.abc import Mapping
+
+from eulerian.analysis.verify import Verification
+from eulerian.config import Config
+from eulerian.control import PARTS, ControlProblem
+from eulerian.output.files import FIGURES, HISTORY, RESULT, THETA
+from eulerian.output.run_folder import RunFolder
+
+
+def headline(config: Config, problem: ControlProblem) -> str:
+    """The sizes of a problem in one line."""
+    space = problem.density_space
+    cells = space.mesh.topology.index_map(space.dim).size_global
+    return (
+        f"{cells} cells in {space.dim}-D, density of degree {space.degree}, {_count(space.n_labels, 'label')}; "
+        f"{config.field.kind} field, {_count(problem.n_layers, 'layer')} of "
+        f"{_count(problem.layer_shape[1], 'parameter')}; {_count(space.comm.size, 'rank')}"
+    )
+
+
+def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str:
+    """J and its parts, one column per point; parts that are zero throughout are left out."""
+    lines = [f"{'':12}" + "".join(f"{name:>16}" for name in columns)]
+    lines.append(f"{'J':12}" + "".join(f"{total:16.8g}" for total, _ in columns.values()))
+    for name in PARTS:
+        values = [parts.get(name, math.nan) for _, parts in columns.values()]
+        if any(values):
+            lines.append(f"  {name:10}" + "".join(f"{value:16.8g}" for value in values))
+    return "\n".join(lines)
+
+
+def laws_table(laws: Verification) -> str:
+    """What a verification measured."""
+    return (
+        f"Taylor rates      {', '.join(f'{rate:.4f}' for rate in laws.taylor_rates)}   (2 is right)\n"
+        f"dot product       {laws.dot_error:.2e}   (relative)\n"
+        f"mass              {laws.mass_error:.2e}   (relative)\n"
+        f"smallest density  {laws.min_density:.2e}"
+    )
+
+
+def files_line(run: RunFolder) -> str:
+    """Where the results are."""
+    names = [name for name in (THETA, HISTORY, "densities.pvd", FIGURES) if (run.path / name).exists()]
+    return f"written to {run.path}: {', '.join([RESULT, *names])}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,148 @@
+"""The numbers of a run, as ``result.json`` holds them."""
+
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from itertools import combinations
+from typing import Any, final
+
+from mpi4py import MPI
+
+import numpy as np
+
+from eulerian.control import PARTS, ControlProblem
+from eulerian.optimise import Record
+
+type Document = dict[str, Any]
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """What a command adds to what the problem itself knows.
+
+    Attributes:
+        command: ``solve``, ``train``, ``verify``, ...
+        status: ``converged``, ``max_iterations`` or ``failed``; ``solve`` and ``verify`` end as ``converged``.
+        reason: one sentence on that.
+        total: J at the point reported; NaN where it could not be evaluated.
+        parts: J by name at the same point.
+        iterations: of the optimiser.
+        gradient_norm: L²(0,T) norm of ∇J at the same point; NaN where no gradient was asked for.
+        seconds_setup: from configuration to control problem.
+        seconds_solve: the command's own work.
+        extra: further keys of the document, such as ``verify``.
+    """
+
+    command: str
+    status: str
+    reason: str
+    total: float = math.nan
+    parts: Mapping[str, float] = field(default_factory=dict)
+    iterations: int = 0
+    gradient_norm: float = math.nan
+    seconds_setup: float = math.nan
+    seconds_solve: float = math.nan
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def describe(outcome: Outcome, problem: ControlProblem | None, ranks: int) -> Document:
+    """The document of a run. **Collective** if there is a problem.
+
+    Every key of the interface is there; what is unknown (no problem was built, nothing was evaluated) is NaN or None.
+    ``mesh.dofs`` counts the density's degrees of freedom per label (cells × dofs per cell); ``mesh.h_*`` are the
+    smallest and the largest diameter (longest edge) of a cell.
+    """
+    document: Document = {
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "command": outcome.command,
+        "objective": {"total": outcome.total, **{name: outcome.parts.get(name, math.nan) for name in PARTS}},
+        "iterations": outcome.iterations,
+        "evaluations": 0,
+        "rejected_evaluations": 0,
+        "gradient_norm": outcome.gradient_norm,
+        "mass": dict.fromkeys(("initial", "final", "relative_error", "boundary")),
+        "density": dict.fromkeys(("min", "max")),
+        "moments": dict.fromkeys(("mean", "covariance")),
+        "time": dict.fromkeys(("layers", "steps_per_layer", "horizon")),
+        "mesh": dict.fromkeys(("dimension", "cells", "dofs", "h_min", "h_max")),
+        "ranks": ranks,
+        "seconds": {"setup": outcome.seconds_setup, "solve": outcome.seconds_solve, "forward": None, "gradient": None},
+        "versions": versions(),
+        **outcome.extra,
+    }
+    if problem is not None:
+        document["mesh"] = _mesh(problem)
+        document["time"].update(layers=problem.n_layers, horizon=problem.horizon)
+        _add_statistics(document, problem)
+    return document
+
+
+def history_row(record: Record) -> dict[str, float]:
+    """One iteration as a line of ``history.csv``."""
+    return {
+        "iteration": record.iteration,
+        "total": record.total,
+        **{name: record.parts.get(name, math.nan) for name in PARTS},
+        "gradient_norm": record.gradient_norm,
+        "evaluations": record.evaluations,
+        "seconds": record.seconds,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("eulerian", "dolfinx", "petsc4py", "numpy")
+    return {name: str(import_module(name).__version__) for name in names} | {"python": platform.python_version()}
+
+
+def plain(value: Any) -> Any:
+    """Plain JSON data: arrays become lists, NumPy scalars numbers, and what is not finite None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _mesh(problem: ControlProblem) -> Document:
+    """Sizes over all ranks. Collective."""
+    space = problem.density_space
+    edges = [space.vertices[:, i] - space.vertices[:, j] for i, j in combinations(range(space.dim + 1), 2)]
+    h = np.max([np.linalg.norm(edge, axis=1) for edge in edges], axis=0)
+    cells = space.comm.allreduce(space.n_owned, MPI.SUM)
+    return {
+        "dimension": space.dim,
+        "cells": cells,
+        "dofs": cells * space.nd,
+        "h_min": space.comm.allreduce(float(h.min(initial=np.inf)), MPI.MIN),
+        "h_max": space.comm.allreduce(float(h.max(initial=0.0)), MPI.MAX),
+    }
+
+
+def _add_statistics(document: Document, problem: ControlProblem) -> None:
+    """Fill in what the last evaluation left."""
+    document["evaluations"] = problem.evaluations
+    document["rejected_evaluations"] = problem.rejected_evaluations
+    if not problem.parts:  # rejected, or never evaluated
+        return
+    statistics = problem.statistics
+    document["mass"] = {
+        "initial": statistics.mass_initial,
+        "final": statistics.mass_final,
+        "relative_error": statistics.mass_error,
+        "boundary": statistics.boundary_mass,
+    }
+    document["density"] = {"min": statistics.density_min, "max": statistics.density_max}
+    document["moments"] = {"mean": statistics.mean, "covariance": statistics.covariance}
+    document["time"]["steps_per_layer"] = statistics.steps_per_layer
+    document["seconds"].update(forward=statistics.seconds_forward, gradient=statistics.seconds_gradient or None)

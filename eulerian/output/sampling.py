@@ -1,0 +1,70 @@
+"""Densities and velocity on every cell's own nodes: the form in which writers and figures want them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.output.snapshots import Snapshots
+from eulerian.parallel import gather_rows
+from eulerian.space.basis import reference_vertices
+from eulerian.space.density import DensitySpace
+from eulerian.space.velocity import VelocitySpace
+
+# Edges of a cell in VTK's order.
+EDGES = {1: ((0, 1),), 2: ((0, 1), (1, 2), (2, 0)), 3: ((0, 1), (1, 2), (2, 0), (0, 3), (1, 3), (2, 3))}
+
+
+@final
+@dataclass(frozen=True)
+class CellNodes:
+    """Nodes of this rank's owned cells: vertices, and for degree 2 edge midpoints, in VTK's order.
+
+    Neighbouring cells do not share nodes, so that the jumps of a discontinuous density stay visible.
+
+    Attributes:
+        density_space: of the densities.
+        velocity_space: of the velocity.
+    """
+
+    density_space: DensitySpace
+    velocity_space: VelocitySpace
+
+    @property
+    def reference(self) -> Floats:
+        """Nodes of the reference cell, (m, dim)."""
+        dim = self.density_space.dim
+        vertices = reference_vertices(dim)
+        if self.density_space.degree < 2:
+            return vertices
+        return np.vstack([vertices, [(vertices[i] + vertices[j]) / 2 for i, j in EDGES[dim]]])
+
+    def points(self) -> Floats:
+        """Physical nodes, (n_owned, m, dim)."""
+        vertices = self.density_space.vertices
+        return vertices[:, :1] + self.reference @ (vertices[:, 1:] - vertices[:, :1])
+
+    def density(self, rho: Floats) -> Floats:
+        """Values (n_owned, m, K) of modal coefficients (n_cells, nd, K)."""
+        return self.density_space.evaluate(rho, self.reference)
+
+    def velocity(self, v: Floats) -> Floats:
+        """Values (n_owned, m, V, dim) of a velocity (n_nodes, dim), V = 1, or of one per label (V, n_nodes, dim)."""
+        fields = v[None] if v.ndim == 2 else v
+        return np.stack([self.velocity_space.at(field, self.reference) for field in fields], axis=2)
+
+    def gather(self, samples: Iterable[tuple[float, Floats, Floats]]) -> Snapshots | None:
+        """Collect samples (t, rho, v) of all ranks on rank 0; None elsewhere. **Collective**."""
+        comm = self.density_space.comm
+
+        def gathered(values: Floats) -> Floats | None:
+            return gather_rows(comm, values.astype(np.float32))
+
+        rows = [(t, gathered(self.density(rho)), gathered(self.velocity(v))) for t, rho, v in samples]
+        points = gather_rows(comm, self.points())
+        if points is None:
+            return None
+        times, density, velocity = zip(*rows, strict=True)
+        return Snapshots(np.array(times), points, np.stack(density), np.stack(velocity))

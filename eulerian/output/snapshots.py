@@ -1,0 +1,51 @@
+"""What the figures are drawn from: densities and velocity at a few times.
+
+They are kept in the run folder, so that figures can be drawn again in a second, on any machine, without the mesh file,
+the user's own field or another forward solve.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Self, final
+from zipfile import BadZipFile
+
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.errors import InputError
+from eulerian.output.files import write_arrays
+
+
+@final
+@dataclass(frozen=True)
+class Snapshots:
+    """Densities and velocities over time on every cell's own nodes (see ``CellNodes``), in single precision.
+
+    Attributes:
+        times: (n,).
+        points: (N, m, dim) nodes of all cells of the mesh.
+        density: (n, N, m, K).
+        velocity: (n, N, m, V, dim); V = K if the field depends on the label, else 1.
+    """
+
+    times: Floats
+    points: Floats
+    density: Floats
+    velocity: Floats
+
+    def save(self, path: Path) -> None:
+        """Write all arrays to an ``.npz`` file."""
+        write_arrays(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            InputError: it is missing or not such a file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                return cls(**{field.name: data[field.name] for field in fields(cls)})
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
+            raise InputError(f"cannot be read ({error})", key="snapshots", value=str(path)) from error
