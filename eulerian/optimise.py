@@ -70,6 +70,7 @@ class _Run:
 
     problem: ControlProblem
     shape: tuple[int, ...]
+    unit: float  # TAO's variable is unit × scaling × θ
     callback: Callable[[Record], object] | None
     started: float = field(default_factory=time.perf_counter)
     best: tuple[float, Floats, float] | None = None
@@ -77,15 +78,20 @@ class _Run:
     failure: Exception | None = None
     stopped: bool = False
 
+    @property
+    def scaling(self) -> Floats:
+        """TAO's variable over θ, (n_params,)."""
+        return self.unit * self.problem.scaling
+
     def theta(self, x: PETSc.Vec) -> Floats:
         """The whole θ, on every rank, from the distributed scaled vector."""
         parts = self.problem.comm.allgather(x.array_r.copy())
-        return np.asarray(np.concatenate(parts) / self.problem.scaling)
+        return np.asarray(np.concatenate(parts) / self.scaling)
 
     def value_and_gradient(self, x: PETSc.Vec, g: PETSc.Vec) -> float:
         value, gradient = self.problem.value_and_gradient(self.theta(x).reshape(self.shape))
         begin, end = g.getOwnershipRange()
-        g.array_w[:] = (gradient.ravel() / self.problem.scaling)[begin:end]
+        g.array_w[:] = (gradient.ravel() / self.scaling)[begin:end]
         return value
 
     def value(self, x: PETSc.Vec) -> float:
@@ -93,7 +99,8 @@ class _Run:
 
     def monitor(self, tao: PETSc.TAO) -> None:
         """Once per accepted iterate: keep the best one, and tell the caller."""
-        iteration, value, norm = tao.getIterationNumber(), tao.getFunctionValue(), tao.getGradientNorm()
+        iteration, value, norm, *_ = tao.getSolutionStatus()
+        norm *= self.unit
         if self.history and self.history[-1].iteration == iteration:
             return
         theta = self.theta(tao.getSolution()).reshape(self.shape)
@@ -144,10 +151,11 @@ def minimise(
             key="field.theta",
             remedy="Start from a slower field (zero_init = true), raise solver.max_steps_per_layer, or use more layers",
         )
-    run = _Run(problem, start.shape, callback)
+    norm = problem.gradient_norm(gradient)
+    run = _Run(problem, start.shape, _unit(value, norm), callback)
     x = PETSc.Vec().createMPI(problem.n_params, comm=problem.comm)
     begin, end = x.getOwnershipRange()
-    x.array_w[:] = (start.ravel() * problem.scaling)[begin:end]
+    x.array_w[:] = (start.ravel() * run.scaling)[begin:end]
     tao = PETSc.TAO().create(problem.comm)
     try:
         _configure(tao, method, petsc_options)
@@ -156,9 +164,11 @@ def minimise(
         tao.setObjectiveGradient(lambda _tao, z, g: run.value_and_gradient(z, g), None)
         tao.setMonitor(lambda t: run.monitor(t))
         tao.setMaximumIterations(max_iterations)
-        norm = problem.gradient_norm(gradient)
-        tao.setTolerances(gatol=max(gradient_tolerance * norm, 1e-300), grtol=0.0, gttol=0.0)
-        tao.solve(x)
+        tao.setTolerances(gatol=max(gradient_tolerance * norm / run.unit, 1e-300), grtol=0.0, gttol=0.0)
+        try:
+            tao.solve(x)
+        except PETSc.Error as error:
+            raise (error.__cause__ or error) from None  # what a callback raised, not PETSc's account of it
         status, reason = _outcome(tao, run, max_iterations, gradient_tolerance)
         iterations = tao.getIterationNumber()
     finally:
@@ -167,6 +177,15 @@ def minimise(
     assert run.best is not None
     best, theta, best_norm = run.best
     return OptimiseResult(theta, best, best_norm, iterations, status, reason, run.history)
+
+
+def _unit(value: float, norm: float) -> float:
+    """Scale at which a unit step of steepest descent would halve a quadratic of minimum zero: σ² = |∇J|²/(2|J|).
+
+    TAO's methods start with a unit step. In other units the first one may throw all mass into one cell, where the
+    gradient says little and nothing leads back.
+    """
+    return norm / math.sqrt(2.0 * abs(value)) if norm > 0.0 and abs(value) > 1e-12 * norm else max(norm, 1.0)
 
 
 def _discard(_value: object) -> None:
