@@ -10,6 +10,8 @@ from eulerian.arrays import Floats
 from eulerian.errors import InputError, RejectedEvaluation
 
 # isort: split
+from mpi4py import MPI
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -111,6 +113,9 @@ class ControlProblem:
         memory: budget in bytes for the adjoint, over all ranks.
         smoothing: δ of the upwind flux, in units of velocity.
 
+    Attributes:
+        trajectories: one for every group of labels that moves with one velocity.
+
     Raises:
         InputError: the memory budget is too small.
     """
@@ -146,7 +151,8 @@ class ControlProblem:
         self._rho = rho
         operator = TransportOperator(self.density_space, velocity_space, len(self._groups[0]), smoothing)
         share = memory / len(self._groups)
-        self._trajectories = [Trajectory(Stepper(operator, limited=limited), grid, share) for _ in self._groups]
+        self.trajectories = [Trajectory(Stepper(operator, limited=limited), grid, share) for _ in self._groups]
+        self.smoothing = smoothing
         self._last: _Evaluation | None = None
         self._forward_timer, self._reverse_timer = _Timer(), _Timer()
         self.evaluations = self.rejected_evaluations = 0
@@ -161,7 +167,7 @@ class ControlProblem:
 
     @property
     def scaling(self) -> Floats:
-        """s (n_params,): s·θ (flat) has the Euclidean norm that θ has in L²(0, T)."""
+        """Factors s (n_params,) such that s·θ (flat) has the Euclidean norm that θ has in L²(0, T)."""
         layers = np.full(math.prod(self.layer_shape), math.sqrt(self.grid.layer_time))
         return np.concatenate([layers, np.full(self.terminal.n_readout, math.sqrt(self.horizon))])
 
@@ -230,11 +236,22 @@ class ControlProblem:
     @property
     def steps(self) -> list[tuple[int, ...]]:
         """Time steps per layer of the last evaluation, for every group of labels that moves together."""
-        return [trajectory.steps for trajectory in self._trajectories]
+        return [trajectory.steps for trajectory in self.trajectories]
+
+    def velocity_change(self, theta: ArrayLike, change: ArrayLike) -> float:
+        """Largest |v(x, θ + change) − v(x, θ)| over nodes, layers and labels. Collective."""
+        rows = [self.split(self._flat(theta) + shift * self._flat(change))[0] for shift in (0.0, 1.0)]
+        before, after = (self._velocities(row) for row in rows)
+        largest = max(
+            float(np.max(np.linalg.norm(b - a, axis=1), initial=0.0))
+            for group in zip(before, after, strict=True)
+            for a, b in zip(*group, strict=True)
+        )
+        return float(self.comm.allreduce(largest, MPI.MAX))
 
     def occupation(self, layer: int) -> Floats:
         """∫ρ dt over one layer of the last evaluation, (n_owned, nd, K)."""
-        return np.concatenate([trajectory.occupations[layer] for trajectory in self._trajectories], axis=2)
+        return np.concatenate([trajectory.occupations[layer] for trajectory in self.trajectories], axis=2)
 
     def running_cost(self) -> Floats:
         """Cost per time λ/2∫|v|²ρ + η/2∫|∇v|²ρ + ε/2|θ|², the mean over each layer (L,), at the last evaluation.
@@ -296,12 +313,12 @@ class ControlProblem:
         if not math.isfinite(self.value(theta)):
             raise RejectedEvaluation(self.rejection or "the evaluation failed")
         times = np.linspace(0.0, self.horizon, n)
-        by_group = [trajectory.at_times(times) for trajectory in self._trajectories]
+        by_group = [trajectory.at_times(times) for trajectory in self.trajectories]
         result = []
         for index, t in enumerate(times):
             rho = np.concatenate([states[index] for states in by_group], axis=2)
             layer = min(max(math.ceil(t / self.grid.layer_time - 1e-9) - 1, 0), self.n_layers - 1)
-            velocities = [trajectory.velocities[layer] for trajectory in self._trajectories]
+            velocities = [trajectory.velocities[layer] for trajectory in self.trajectories]
             result.append((float(t), rho, np.stack(velocities) if self._label_dependent else velocities[0]))
         return result
 
@@ -334,7 +351,7 @@ class ControlProblem:
         if not np.all(np.isfinite(flat)):
             raise RejectedEvaluation("θ is not finite")
         evaluation = _Evaluation(flat.copy(), self._velocities(theta))
-        for index, (group, trajectory) in enumerate(zip(self._groups, self._trajectories, strict=True)):
+        for index, (group, trajectory) in enumerate(zip(self._groups, self.trajectories, strict=True)):
             start = np.ascontiguousarray(self._rho[:, :, group])
             trajectory.forward(start, evaluation.velocities[index], None if steps is None else steps[index])
         self._sum_up(evaluation, theta, readout)
@@ -364,7 +381,7 @@ class ControlProblem:
     def _cost_vectors(self, evaluation: _Evaluation, layer: int) -> tuple[list[dict[str, Floats]], list[Floats]]:
         """Per group, the cost vectors (n_owned, nd) by part, and the occupation (n_owned, nd) that they weigh."""
         vectors = [self._velocity_cost.densities(velocities[layer]) for velocities in evaluation.velocities]
-        return vectors, [trajectory.occupations[layer].sum(axis=2) for trajectory in self._trajectories]
+        return vectors, [trajectory.occupations[layer].sum(axis=2) for trajectory in self.trajectories]
 
     def _sum_up(self, evaluation: _Evaluation, theta: Floats, readout: Floats) -> None:
         local = dict.fromkeys(PARTS, 0.0)
@@ -388,16 +405,12 @@ class ControlProblem:
         assert evaluation.terminal is not None
         assert evaluation.readout is not None
         gradient = np.zeros(self.layer_shape)
-        for group, trajectory, velocities in zip(
-            self._groups, self._trajectories, evaluation.velocities, strict=True
-        ):
+        for group, trajectory, velocities in zip(self._groups, self.trajectories, evaluation.velocities, strict=True):
             cotangent = np.zeros((space.n_cells, space.nd, len(group)))
             cotangent[: space.n_owned] = evaluation.terminal[:, :, group]
             by_velocity = trajectory.reverse(cotangent, [self._running(v, len(group)) for v in velocities])
             for layer, w in enumerate(by_velocity):
-                w += self._velocity_cost.velocity_gradient(
-                    velocities[layer], trajectory.occupations[layer].sum(axis=2)
-                )
+                w += self._velocity_cost.velocity_gradient(velocities[layer], trajectory.occupations[layer].sum(axis=2))
             with parallel.agreed(self.comm), np.errstate(all="ignore"):
                 for layer, w in enumerate(by_velocity):
                     gradient[layer] += self._field_vjp(theta[layer], x, w, group)
@@ -414,7 +427,7 @@ class ControlProblem:
         return total
 
     def _density_at_layer(self, layer: int) -> Floats:
-        return np.concatenate([trajectory.starts[layer] for trajectory in self._trajectories], axis=2)
+        return np.concatenate([trajectory.starts[layer] for trajectory in self.trajectories], axis=2)
 
 
 def _groups(n_labels: int, label_dependent: bool) -> list[list[int]]:

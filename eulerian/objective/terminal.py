@@ -85,9 +85,7 @@ class LinearLoss:
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:  # noqa: ARG002 - the protocol's argument
         """Value and derivatives at ρ (n_cells, nd, K). Collective."""
         local = float(np.vdot(self._vector, rho[: self._space.n_owned]))
-        return TerminalValue(
-            float(parallel.sum_all(self._space.comm, np.array([local]))[0]), self._vector, np.zeros(0)
-        )
+        return TerminalValue(float(parallel.sum_all(self._space.comm, np.array([local]))[0]), self._vector, np.zeros(0))
 
 
 class TrainedCrossEntropy:

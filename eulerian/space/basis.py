@@ -38,7 +38,7 @@ def quadrature_rule(dim: int, degree: int) -> Rule:
 
 def legendre(dim: int, degree: int, points: Floats) -> Floats:
     """Orthonormal Legendre basis at reference points (n, dim), as (n, nd); the first function is constant."""
-    return legendre_derivatives(dim, degree, points, 0)[0]
+    return np.asarray(legendre_derivatives(dim, degree, points, 0)[0])
 
 
 def legendre_derivatives(dim: int, degree: int, points: Floats, order: int = 1) -> Floats:

@@ -7,13 +7,14 @@ from eulerian import parallel
 from eulerian.arrays import Floats
 
 # isort: split
+from mpi4py import MPI
+
 import basix
 import dolfinx
 import numpy as np
-from mpi4py import MPI
 
 from eulerian.space import basis
-from eulerian.space.geometry import SimplexGeometry, simplex_geometry, sides
+from eulerian.space.geometry import SimplexGeometry, sides, simplex_geometry
 from eulerian.space.ghosts import GhostExchange
 
 # Below this cell mean a density is treated as empty: its higher modes are dropped (ratios of denormals overflow).
@@ -173,7 +174,7 @@ class DensitySpace:
     def evaluate(self, rho: Floats, points: Floats) -> Floats:
         """Values (n_owned, m, K) at reference points (m, dim) of every owned cell."""
         table = basis.legendre(self.dim, self.degree, points)
-        return np.einsum("qi,cik->cqk", table, rho[: self.n_owned], optimize=True)
+        return np.asarray(np.einsum("qi,cik->cqk", table, rho[: self.n_owned], optimize=True))
 
     def vertex_values(self, rho: Floats) -> Floats:
         """Values at the owned cells' vertices, (n_owned, dim+1, K)."""
@@ -195,9 +196,7 @@ class DensitySpace:
     def integrate(self, values: Floats, rule: Quadrature, rho: Floats) -> Floats:
         """∫ f ρ_y for f given as (n_owned, nq, m) at the rule's points; (m, K). Collective."""
         densities = np.einsum("qi,cik->cqk", rule.basis, rho[: self.n_owned], optimize=True)
-        return parallel.sum_all(
-            self.comm, np.einsum("cqm,cqk,cq->mk", values, densities, rule.weights, optimize=True)
-        )
+        return parallel.sum_all(self.comm, np.einsum("cqm,cqk,cq->mk", values, densities, rule.weights, optimize=True))
 
     def mean_and_covariance(self, rho: Floats) -> tuple[Floats, Floats]:
         """Mean (K, dim) and covariance (K, dim, dim) of each label's normalised density. Collective."""

@@ -42,7 +42,7 @@ class VelocitySpace:
     def at(self, v: Floats, points: Floats) -> Floats:
         """Values (n_owned, m, dim) of a velocity (n_nodes, dim) at reference points (m, dim) of every owned cell."""
         table = basis.lagrange(self.density_space.dim, self.degree, points)
-        return np.einsum("qa,caj->cqj", table, v[self._owned_nodes], optimize=True)
+        return np.asarray(np.einsum("qa,caj->cqj", table, v[self._owned_nodes], optimize=True))
 
     def at_transpose(self, w: Floats, points: Floats) -> Floats:
         """Transpose of ``at``: (n_owned, m, dim) to this rank's contribution (n_nodes, dim)."""
@@ -51,7 +51,9 @@ class VelocitySpace:
 
     def gradient_at(self, v: Floats, points: Floats) -> Floats:
         """Gradients (n_owned, m, dim, dim), [i, j] = ∂v_i/∂x_j, at reference points (m, dim)."""
-        return np.einsum("cqaj,cai->cqij", self._basis_gradients(points), v[self._owned_nodes], optimize=True)
+        return np.asarray(
+            np.einsum("cqaj,cai->cqij", self._basis_gradients(points), v[self._owned_nodes], optimize=True)
+        )
 
     def gradient_at_transpose(self, w: Floats, points: Floats) -> Floats:
         """Transpose of ``gradient_at``: (n_owned, m, dim, dim) to this rank's contribution (n_nodes, dim)."""
@@ -81,4 +83,4 @@ class VelocitySpace:
         """(n_owned, m, nn, dim) physical gradients of the Lagrange basis."""
         table = basis.lagrange_derivatives(self.density_space.dim, self.degree, points)[1:]
         inverse = self.density_space.geometry.inverse_jacobian[: self.density_space.n_owned]
-        return np.einsum("mqa,cmj->cqaj", table, inverse, optimize=True)
+        return np.asarray(np.einsum("mqa,cmj->cqaj", table, inverse, optimize=True))

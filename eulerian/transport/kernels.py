@@ -57,8 +57,8 @@ def load_kernels(comm: MPI.Comm, **constants: int) -> Any:
     """
     on_root(comm, lambda: _compiled(tuple(sorted(constants.items()))) and None)
     with agreed(comm):
-        library = _load(_compiled(tuple(sorted(constants.items()))))
-    return library
+        return _load(_compiled(tuple(sorted(constants.items()))))
+    raise AssertionError("unreachable: agreed raises")
 
 
 def pointer(array: np.ndarray[Any, Any]) -> Any:
@@ -113,7 +113,8 @@ def _compiled(constants: tuple[tuple[str, int], ...]) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ComputationError(
-                f"cannot keep compiled kernels in {target.parent} ({error.strerror}); set XDG_CACHE_HOME to a writable folder"
+                f"cannot keep compiled kernels in {target.parent} ({error.strerror}); "
+                "set XDG_CACHE_HOME to a writable folder"
             ) from error
         _compile([*command, *defines], target)
     return target

@@ -4,8 +4,9 @@ from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
 from eulerian.arrays import Floats
 
 # isort: split
-import numpy as np
 from mpi4py import MPI
+
+import numpy as np
 
 from eulerian.space import basis
 from eulerian.space.density import EMPTY, DensitySpace
@@ -170,5 +171,3 @@ def flux_smoothing(density_space: DensitySpace, horizon: float, fraction: float)
     """
     low, high = density_space.bounding_box
     return fraction * float((high - low).max()) / horizon
-
-

@@ -75,7 +75,7 @@ class Stepper:
     def bytes_per_cell(self) -> int:
         """Size of a record per cell."""
         space, columns = self.operator.density_space, self.operator.columns
-        return self.scheme.stages * columns * (8 * space.nd + 9)
+        return int(self.scheme.stages * columns * (8 * space.nd + 9))
 
     def step(self, u: Floats, dt: float, record: StepRecord, occupation: Floats) -> Floats:
         """Advance ``u`` (n_cells, nd, columns; ghosts up to date) by ``dt``. Collective.
@@ -102,7 +102,7 @@ class Stepper:
             )  # fmt: skip
             operator.density_space.update_ghosts(state)
             current = target
-        return record.states[-1]
+        return np.asarray(record.states[-1])
 
     def step_vjp(
         self, cotangent: Floats, u: Floats, dt: float, record: StepRecord, running: Floats, accumulated: Floats
@@ -115,7 +115,7 @@ class Stepper:
             dt: time step.
             record: what ``step`` recorded.
             running: (n_owned, nd, columns) derivative of the running cost per time by the density.
-            accumulated: (n_owned, dim+2, nd, nd), to which dt-weighted λ⊗ρ is added, see ``TransportOperator.contract``.
+            accumulated: (n_owned, dim+2, nd, nd), to which Δt λ⊗ρ is added (``TransportOperator.contract``).
         """
         operator, kernels = self.operator, self.operator.kernels
         scheme, blocks, sums = operator.scheme, pointer(operator.blocks), pointer(accumulated)

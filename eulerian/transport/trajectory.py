@@ -139,7 +139,7 @@ class Trajectory:
         self.velocities, self._assembled = velocities, None
         self.starts, self.occupations, counts = [rho.copy()], [], []
         for layer in range(self.grid.layers):
-            rate = self._assemble(layer)
+            rate = self.assemble(layer)
             count = self.grid.steps(rate) if steps is None else steps[layer]
             dt = self.grid.layer_time / count
             recorded = self._tape.record(layer, count) if count <= self._tape.capacity else None
@@ -163,7 +163,7 @@ class Trajectory:
         """
         gradients: list[Floats] = []
         for layer in reversed(range(self.grid.layers)):
-            self._assemble(layer)
+            self.assemble(layer)
             sums = self.operator.accumulator()
             recorded, start = self._tape.of(layer), self.starts[layer]
             if recorded is not None:
@@ -178,7 +178,7 @@ class Trajectory:
         """Densities at ascending times, linear between time steps (which keeps mass and sign). Collective."""
         result: list[Floats] = []
         for layer, count in enumerate(self.steps):
-            self._assemble(layer)
+            self.assemble(layer)
             dt = self.grid.layer_time / count
             state = self.starts[layer].copy()
             for step in range(count):
@@ -200,7 +200,8 @@ class Trajectory:
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
-    def _assemble(self, layer: int) -> float:
+    def assemble(self, layer: int) -> float:
+        """Set the operator to a layer's velocity; the rate of ``TransportOperator.assemble``. Collective."""
         if self._assembled != layer:
             self._rate = self.operator.assemble(self.velocities[layer])
             self._assembled = layer

@@ -1,0 +1,1 @@
+"""What to look at: checks of a problem by its own laws."""
