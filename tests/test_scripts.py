@@ -4,6 +4,7 @@ Pythons and uv are stand-ins that note how they are called; they run the checks 
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -296,3 +297,19 @@ def test_ci_names_the_stage_that_fails(project: Sandbox, stand_ins: Callable[...
     assert done.returncode == 1
     assert ".ci/run: failed at: mypy" in done.stderr
     assert project.calls[-1] == "mypy "
+
+
+def test_the_demo_trains_on_wine_and_names_its_figures(project: Sandbox, stand_ins: Callable[..., None]) -> None:
+    stand_ins("eulerian", "mpiexec")
+    figures = project.root / "runs/demo/run/figures"
+    figures.mkdir(parents=True)
+    (figures / "densities.png").touch()
+    for _ in range(2):
+        done = project.run("scripts/demo")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1] == str(figures / "densities.png")
+        init, train = project.calls
+        assert init == "eulerian init wine runs/demo/input --overwrite --quiet"
+        assert re.fullmatch(
+            r"mpiexec -n [12] eulerian train runs/demo/input/wine.toml --output runs/demo/run --overwrite", train
+        )
