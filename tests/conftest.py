@@ -6,10 +6,8 @@ in a collective call, and every later test would meet the wrong messages.
 
 import gc
 import os
-import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,25 +16,12 @@ from typing import Any
 from mpi4py import MPI
 
 import pytest
+from jobs import RANK, SCRIPTS, run_group
 
 import eulerian.parallel  # noqa: F401 - gives PETSc its options before any test imports dolfinx
 
 FAILED = pytest.StashKey[bool]()
 STATUS = pytest.StashKey[int]()
-SCRIPTS = sysconfig.get_path("scripts")
-
-# Runs one rank of a job. ``python -m mpi4py`` is not enough: on the way out the failed rank would wait for the others
-# in PETSc's finalisation, before mpi4py comes to abort.
-RANK = """
-import runpy, sys, traceback
-from mpi4py import MPI
-try:
-    runpy.run_path(sys.argv[1], run_name="__main__")
-except BaseException:
-    traceback.print_exc()
-    sys.stderr.flush()
-    MPI.COMM_WORLD.Abort(1)
-"""
 
 MpiRun = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -102,44 +87,6 @@ def collect_garbage(request: pytest.FixtureRequest, comm: MPI.Comm) -> Iterator[
         gc.collect()
         comm.barrier()
         PETSc.garbage_cleanup(comm)
-
-
-def environment() -> dict[str, str]:
-    """The environment of a subprocess: this environment's programs first, one thread per rank."""
-    path = os.pathsep.join([SCRIPTS, os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-def run_group(
-    command: Sequence[str], timeout: float, cwd: Path, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Like ``subprocess.run`` with captured text, but at the time limit all its processes end, ranks included.
-
-    Raises:
-        TimeoutExpired: with what was printed until then.
-    """
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=env or environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        # The launcher passes SIGTERM on to its ranks; killed outright it would leave them spinning.
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            out, err = process.communicate(timeout=5)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-        raise subprocess.TimeoutExpired(command, timeout, out, err) from None
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import run_group
+from jobs import run_group
 
 from eulerian.config import parse_config, read_config
 

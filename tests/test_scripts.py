@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import environment, run_group
+from jobs import environment, run_group
 
 pytestmark = pytest.mark.mpi  # scripts are for one process to run
 
@@ -230,7 +230,8 @@ def project(sandbox: Sandbox) -> Sandbox:
     (sandbox.root / ".venv").symlink_to(sys.prefix)
     sandbox.environment = environment()
     (sandbox.root / "tests").mkdir()
-    shutil.copy(ROOT / "tests/conftest.py", sandbox.root / "tests")
+    for name in ("conftest.py", "jobs.py"):
+        shutil.copy(ROOT / "tests" / name, sandbox.root / "tests")
     return sandbox
 
 
