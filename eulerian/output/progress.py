@@ -52,7 +52,7 @@ class Progress:
 def iteration_line(record: Record) -> str:
     """One iteration in words and numbers."""
     return (
-        f"iteration {record.iteration:4d}   J = {record.total:.8g}   |∇J| = {record.gradient_norm:.3e}"
+        f"iteration {record.iteration:4d}   J = {record.total:<14.8g} |∇J| = {record.gradient_norm:.3e}"
         f"   {record.evaluations} evaluations   {record.seconds:.1f} s"
     )
 

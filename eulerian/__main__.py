@@ -1,0 +1,5 @@
+"""``python -m eulerian``."""
+
+from eulerian.cli import entry
+
+entry()
