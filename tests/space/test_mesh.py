@@ -243,14 +243,14 @@ def test_report_as_text() -> None:
         assert part in text
 
 
-def test_reading_is_silent(capfd: pytest.CaptureFixture[str], write: Write) -> None:
+def test_reading_is_silent(comm: MPI.Comm, capfd: pytest.CaptureFixture[str], write: Write) -> None:
     path = write("a.msh", SQUARE, [("triangle", TWO_TRIANGLES)], file_format="gmsh")
+    broken = path.with_name("b.msh")
+    on_root(comm, lambda: broken.write_text("$MeshFormat\n2.2 0 8\n$EndMeshFormat\n$Nodes\n4\n1 0 0 0\n"))
     capfd.readouterr()
     inspect(path)
-    path = path.with_name("b.msh")
-    path.write_text("$MeshFormat\n2.2 0 8\n$EndMeshFormat\n$Nodes\n4\n1 0 0 0\n")
     with pytest.raises(InputError):
-        inspect(path)
+        inspect(broken)
     assert capfd.readouterr() == ("", "")
 
 
