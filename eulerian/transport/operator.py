@@ -61,6 +61,7 @@ class TransportOperator:
         self.scheme.stability = STABILITY[space.degree]
         self.blocks: Floats = np.empty((space.n_cells, space.dim + 2, space.nd, space.nd))
         self.velocity: Floats | None = None
+        self.rate = 0.0
 
     def assemble(self, v: Floats) -> float:
         """Set B to B(v), v (n_nodes, dim) with ghosts. Collective.
@@ -73,7 +74,8 @@ class TransportOperator:
         rate = self.kernels.assemble(self.scheme, pointer(self.velocity), pointer(self.blocks))
         if np.isnan(rate):
             rate = np.inf
-        return float(self.density_space.comm.allreduce(rate, MPI.MAX))
+        self.rate = float(self.density_space.comm.allreduce(rate, MPI.MAX))
+        return self.rate
 
     def apply(self, rho: Floats) -> Floats:
         """Bρ on owned cells (ghost rows zero)."""

@@ -113,7 +113,6 @@ class Trajectory:
         self._tape = Tape(stepper, capacity)
         self._scratch = stepper.new_record()
         self._sink = np.zeros((space.n_owned, space.nd, self.operator.columns))
-        self._assembled: int | None = None
         self.velocities: list[Floats] = []
         self.steps: tuple[int, ...] = ()
         self.starts: list[Floats] = []
@@ -136,7 +135,7 @@ class Trajectory:
         Raises:
             RejectedEvaluation: too many steps, or the velocity is not finite; the same on all ranks.
         """
-        self.velocities, self._assembled = velocities, None
+        self.velocities = velocities
         self.starts, self.occupations, counts = [rho.copy()], [], []
         for layer in range(self.grid.layers):
             rate = self.assemble(layer)
@@ -201,11 +200,13 @@ class Trajectory:
     # -- inner workings ----------------------------------------------------------------------------------------------
 
     def assemble(self, layer: int) -> float:
-        """Set the operator to a layer's velocity; the rate of ``TransportOperator.assemble``. Collective."""
-        if self._assembled != layer:
-            self._rate = self.operator.assemble(self.velocities[layer])
-            self._assembled = layer
-        return self._rate
+        """Set the operator, which trajectories may share, to a layer's velocity. Collective.
+
+        Returns:
+            The rate of ``TransportOperator.assemble``.
+        """
+        velocity = self.velocities[layer]
+        return self.operator.rate if self.operator.velocity is velocity else self.operator.assemble(velocity)
 
     def _march(
         self, state: Floats, dt: float, count: int, recorded: list[StepRecord] | None, occupation: Floats
