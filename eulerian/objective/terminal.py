@@ -48,6 +48,10 @@ class Terminal(Protocol):
         """Value and derivatives at ρ (n_cells, nd, K) and readout (r,). Collective."""
         ...
 
+    def losses(self, x: Floats, readout: Floats) -> Floats:
+        """ℓ(x, y) at points (n, dim) for every label, (n, K)."""
+        ...
+
 
 class LinearLoss:
     """∫ℓρ_T for a fixed loss: quadrature turns it into one inner product.
@@ -75,7 +79,7 @@ class LinearLoss:
                     value=f"a non-finite value at {where.tolist()}",
                     remedy="Use a formula that is defined on the whole domain",
                 )
-        self._space = space
+        self._space, self._loss = space, loss
         self._vector: Floats = np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, values, optimize=True)
 
     def initial_readout(self) -> Floats:
@@ -86,6 +90,10 @@ class LinearLoss:
         """Value and derivatives at ρ (n_cells, nd, K). Collective."""
         local = float(np.vdot(self._vector, rho[: self._space.n_owned]))
         return TerminalValue(float(parallel.sum_all(self._space.comm, np.array([local]))[0]), self._vector, np.zeros(0))
+
+    def losses(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
+        """ℓ(x, y) at points (n, dim) for every label, (n, K)."""
+        return self._loss(x)
 
 
 class TrainedCrossEntropy:
@@ -110,18 +118,22 @@ class TrainedCrossEntropy:
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
         """Value and derivatives at ρ (n_cells, nd, K) and readout (K·dim + K,). Collective."""
         space, rule = self._space, self._rule
-        n_labels, dim = space.n_labels, space.dim
-        weights, bias = readout[: n_labels * dim].reshape(n_labels, dim), readout[n_labels * dim :]
-        x = rule.points.reshape(-1, dim)
-        log_probability = log_softmax(x @ weights.T + bias)
-        losses = -log_probability.reshape(*rule.weights.shape, n_labels)
-        vector = np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, losses, optimize=True)
+        n_labels = space.n_labels
+        x = rule.points.reshape(-1, space.dim)
+        losses = self.losses(x, readout)
+        at_points = losses.reshape(*rule.weights.shape, n_labels)
+        vector = np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, at_points, optimize=True)
         mass = np.einsum("cq,qi,cik->cqk", rule.weights, rule.basis, rho[: space.n_owned], optimize=True)
         mass = mass.reshape(-1, n_labels)
-        logits = np.exp(log_probability) * mass.sum(axis=1, keepdims=True) - mass
+        logits = np.exp(-losses) * mass.sum(axis=1, keepdims=True) - mass
         local = np.concatenate([[np.vdot(vector, rho[: space.n_owned])], (logits.T @ x).ravel(), logits.sum(axis=0)])
         total = parallel.sum_all(space.comm, local)
         return TerminalValue(float(total[0]), vector, total[1:])
+
+    def losses(self, x: Floats, readout: Floats) -> Floats:
+        """ℓ(x, y) at points (n, dim) for every label, (n, K)."""
+        size = self._space.n_labels * self._space.dim
+        return cross_entropy(readout[:size].reshape(self._space.n_labels, -1), readout[size:])(x)
 
 
 def log_softmax(logits: Floats) -> Floats:
