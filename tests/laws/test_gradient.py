@@ -1,0 +1,127 @@
+"""The gradient is that of the discrete J, limiter included; mass and sign are kept; whatever the terms of J are."""
+
+from typing import Any
+
+from mpi4py import MPI
+
+from problems import LABELLINGS, control_problem, limited_cells, problem_config, theta_with_layers
+
+# isort: split
+import numpy as np
+import pytest
+
+from eulerian.analysis.verify import taylor_rates, taylor_remainders, verify
+from eulerian.builder import build
+from eulerian.config import parse_config
+from eulerian.control import PARTS, ControlProblem
+
+CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
+OFF = {"kinetic": 0.0, "jacobian": 0.0, "parameters": 0.0, "parameters_h1": 0.0}
+TRAINED = {"kind": "cross_entropy", "trainable": True, "weights": [[1.0, -0.5], [-0.3, 0.8]], "bias": [0.1, -0.2]}
+# Terms of J, the part that each of them shows up in, and how that part should depend on the weight.
+TERMS: dict[str, str] = {
+    "kinetic": "kinetic",
+    "jacobian": "jacobian",
+    "parameters": "parameters",
+    "parameters_h1": "parameters",
+}
+
+
+@pytest.mark.parametrize("labelling", LABELLINGS)
+@pytest.mark.parametrize(("dim", "degree"), CASES)
+def test_laws_with_the_limiter_at_work(comm: MPI.Comm, dim: int, degree: int, labelling: str) -> None:
+    problem = control_problem(comm, dim, degree, labelling)
+
+    laws = verify(problem, theta_with_layers(problem), np.random.default_rng(0))
+
+    assert degree == 0 or limited_cells(problem) >= 20
+    assert len(laws.taylor_rates) >= 3
+    assert min(laws.taylor_rates) >= 1.9, laws
+    assert laws.dot_error <= 1e-13
+    assert laws.mass_error <= 1e-12
+    assert laws.min_density >= -1e-12
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_every_term_by_itself(comm: MPI.Comm, degree: int, term: str) -> None:
+    weights: dict[str, Any] = {**OFF, term: 0.7}
+    problem = control_problem(comm, 2, degree, cells=4, objective={**weights, "terminal": constant_loss(0.0)})
+    theta = theta_with_layers(problem)
+
+    value = problem.value(theta)
+
+    assert set(problem.parts) == set(PARTS)
+    assert value == problem.parts[TERMS[term]] > 0.0
+    assert all(problem.parts[name] == 0.0 for name in PARTS if name != TERMS[term])
+    assert min(taylor_rates(taylor_remainders(problem, theta, np.random.default_rng(1)))) >= 1.9
+
+
+def constant_loss(value: float) -> dict[str, Any]:
+    return {"kind": "expression", "value": f"{value}"}
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_the_terminal_loss_by_itself(comm: MPI.Comm, degree: int) -> None:
+    problem = control_problem(comm, 2, degree, cells=4, objective=OFF)
+    theta = theta_with_layers(problem)
+
+    assert problem.value(theta) == problem.parts["terminal"] > 0.0
+    assert min(taylor_rates(taylor_remainders(problem, theta, np.random.default_rng(1)))) >= 1.9
+
+
+@pytest.mark.parametrize("labelling", LABELLINGS[1:])
+def test_a_readout_trained_with_the_field(comm: MPI.Comm, labelling: str) -> None:
+    problem = control_problem(comm, 2, 1, labelling, objective={"terminal": TRAINED})
+    layers = problem.initial_theta.size - 6
+    np.testing.assert_array_equal(problem.initial_theta[layers:], [1.0, -0.5, -0.3, 0.8, 0.1, -0.2])
+    theta = theta_with_layers(problem)
+
+    laws = verify(problem, theta, np.random.default_rng(2))
+
+    assert min(laws.taylor_rates) >= 1.9, laws
+    _, gradient = problem.value_and_gradient(theta)
+    assert gradient.shape == theta.shape == (problem.n_params,)
+    assert np.all(np.abs(gradient[layers:]) > 1e-4)
+
+
+@pytest.mark.parametrize("labelling", LABELLINGS)
+def test_the_gradient_at_rest(comm: MPI.Comm, labelling: str) -> None:
+    """At v = 0 every facet sits where |v·n| is smoothed; no two layers differ, so the H¹ term is flat."""
+    problem = control_problem(comm, 2, 1, labelling, field={"zero_init": True})
+    theta = problem.initial_theta
+    assert problem.velocity_change(np.zeros_like(theta), theta) == 0.0
+
+    rates = taylor_rates(taylor_remainders(problem, theta, np.random.default_rng(0)))
+
+    assert min(rates) >= 1.9, rates
+
+
+def test_parameter_costs_in_closed_form(comm: MPI.Comm) -> None:
+    objective = {**OFF, "parameters": 0.3, "terminal": constant_loss(0.0)}
+    theta = np.array([[0.1, 0.2], [0.0, -0.3], [0.4, 0.1]])
+
+    problem = translation_problem(comm, objective)
+    assert problem.value(theta) == pytest.approx(0.5 * 0.3 * 0.2 * np.sum(theta**2), rel=1e-14)
+
+    problem = translation_problem(comm, {**objective, "parameters": 0.0, "parameters_h1": 0.5})
+    # θ̇ is the difference quotient between the middles of neighbouring layers.
+    expected = 0.5 * 0.5 * 0.2 * np.sum((np.diff(theta, axis=0) / 0.2) ** 2)
+    assert problem.value(theta) == pytest.approx(expected, rel=1e-14)
+
+
+def translation_problem(comm: MPI.Comm, objective: dict[str, Any]) -> ControlProblem:
+    config = problem_config(2, 1, objective=objective)
+    config["field"] = {"kind": "linear", "features": "translation", "layers": 3, "horizon": 0.6}
+    return build(parse_config(config), comm)
+
+
+def test_kinetic_cost_of_a_translation(comm: MPI.Comm) -> None:
+    """|v|² is constant, so λ/2 ∫∫|v|²ρ = λ/2 |v|² T exactly, whatever the density does."""
+    problem = translation_problem(comm, {**OFF, "kinetic": 0.7, "terminal": constant_loss(2.5)})
+    theta = np.tile([0.3, -0.4], (3, 1))
+
+    problem.value(theta)
+
+    assert problem.parts["kinetic"] == pytest.approx(0.5 * 0.7 * 0.25 * 0.6, rel=1e-12)
+    assert problem.parts["terminal"] == pytest.approx(2.5, rel=1e-12)

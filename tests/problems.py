@@ -1,0 +1,145 @@
+"""Small problems that many tests share, built the way users build them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mpi4py import MPI
+
+from eulerian.builder import build
+
+# isort: split
+import dolfinx
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.config import Box, Domain, parse_config
+from eulerian.control import ControlProblem
+from eulerian.space.density import DensitySpace
+from eulerian.space.mesh import create_mesh
+
+# Cells per side of a mesh that is small and still has interior cells.
+TINY = {1: 12, 2: 5, 3: 3}
+# What the compiled limiter writes where it left a cell alone, and where it emptied one.
+UNLIMITED, EMPTIED = 255, 254
+
+LABELLINGS = ("one label", "two labels", "a field per label")
+
+
+def warped_mesh(comm: MPI.Comm, dim: int, cells: int | None = None) -> dolfinx.mesh.Mesh:
+    """A mesh of [-1, 1]^dim in which no two cells are alike, the same on any number of ranks."""
+    box = Box(lower=(-1.0,) * dim, upper=(1.0,) * dim, cells=(cells or TINY[dim],) * dim)
+    mesh = create_mesh(comm, Domain(box=box))
+    x = mesh.geometry.x
+    shift = (
+        0.13 / (cells or TINY[dim]) * np.sin(7.0 * x @ np.array([[1.0, 0.7, 0.3], [0.5, 1.3, 0.9], [0.2, 0.8, 1.1]]))
+    )
+    x[:, :dim] += shift[:, :dim]
+    return mesh
+
+
+def random_rows(space: DensitySpace, columns: int, seed: int) -> Floats:
+    """Random modal coefficients (n_cells, nd, columns), the same on any number of ranks, ghosts included."""
+    cells = space.mesh.topology.index_map(space.dim)
+    total = np.random.default_rng(seed).standard_normal((cells.size_global, space.nd, columns))
+    return np.ascontiguousarray(total[space.mesh.topology.original_cell_index[: space.n_cells]])
+
+
+def random_density(space: DensitySpace, columns: int, seed: int) -> Floats:
+    """Non-negative densities, many of them cut by the limiter, some cells empty."""
+    rho = random_rows(space, columns, seed)
+    rho[:, 0] = np.where(rho[:, 0] > -0.5, np.abs(rho[:, 0]), 0.0)
+    space.limit(rho)
+    return rho
+
+
+def wave(x: Floats, seed: int = 0, speed: float = 1.0) -> Floats:
+    """A smooth velocity (n, dim) with sign changes, divergence and a normal part at the boundary."""
+    rng = np.random.default_rng(seed)
+    dim = x.shape[1]
+    frequencies, phases = rng.uniform(1.0, 3.0, (dim, dim)), rng.uniform(0.0, 6.0, dim)
+    return np.ascontiguousarray(speed * np.sin(x @ frequencies + phases))
+
+
+def control_problem(
+    comm: MPI.Comm, dim: int, degree: int, labelling: str = LABELLINGS[0], cells: int | None = None, **tables: Any
+) -> ControlProblem:
+    """A problem with every term of J, compact densities (so that the limiter has work) and a random network.
+
+    Args:
+        comm: who shares the work.
+        dim: 1, 2 or 3.
+        degree: of the densities.
+        labelling: one of LABELLINGS.
+        cells: per side.
+        tables: keys to set in the tables of the configuration, like ``solver={"limiter": False}``.
+    """
+    return build(parse_config(problem_config(dim, degree, labelling, cells, **tables)), comm)
+
+
+def problem_config(
+    dim: int, degree: int, labelling: str = LABELLINGS[0], cells: int | None = None, **tables: Any
+) -> dict[str, Any]:
+    """The configuration of ``control_problem`` as a dictionary."""
+    n_labels = 1 if labelling == LABELLINGS[0] else 2
+    # Not symmetric, so that no facet of the mesh sees v·n = 0 by symmetry.
+    means = [(-0.22, 0.13, 0.07), (0.31, -0.17, 0.11)]
+    config: dict[str, Any] = {
+        "domain": {"box": {"lower": [-1.0] * dim, "upper": [1.0] * dim, "cells": [cells or TINY[dim]] * dim}},
+        "density": {
+            "degree": degree,
+            "initial": [
+                {"kind": "gaussian", "mean": list(means[y][:dim]), "std": 0.2, "label": y, "weight": 1.0 + y}
+                for y in range(n_labels)
+            ],
+        },
+        "field": {
+            "kind": "mlp",
+            "hidden": [5],
+            "layers": 3,
+            "horizon": 0.3 if dim == 3 else 0.6,
+            "zero_init": False,
+            "output_scale": 1.5,
+            "seed": 1,
+            "label_dependent": labelling == LABELLINGS[2],
+        },
+        "objective": {
+            "kinetic": 0.5,
+            "jacobian": 0.2,
+            "parameters": 0.01,
+            "parameters_h1": 0.02,
+            "terminal": {
+                "kind": "quadratic",
+                "targets": [[(1 - 2 * y) * 0.4] + [0.2] * (dim - 1) for y in range(n_labels)],
+            },
+        },
+    }
+    for table, values in tables.items():
+        config[table] = {**config.get(table, {}), **values}
+    return config
+
+
+def limited_cells(problem: ControlProblem) -> int:
+    """How often the limiter scaled a cell (without emptying it) in the last evaluation, over all ranks. Collective."""
+    count = 0
+    for trajectory in problem.trajectories:
+        stepper = trajectory.stepper
+        record, sink = stepper.new_record(), np.zeros_like(trajectory.occupations[0])
+        for layer, steps in enumerate(trajectory.steps):
+            trajectory.assemble(layer)
+            state = trajectory.starts[layer].copy()
+            for _ in range(steps):
+                state[:] = stepper.step(state, problem.grid.layer_time / steps, record, sink)
+                count += int(np.sum(record.lowest_at < EMPTIED))
+    return problem.comm.allreduce(count)
+
+
+def theta_with_layers(problem: ControlProblem, seed: int = 3, size: float = 0.1) -> Floats:
+    """The problem's initial θ with a different change in every layer."""
+    theta = problem.initial_theta
+    return np.asarray(theta + size * np.random.default_rng(seed).standard_normal(theta.shape))
+
+
+def orders(errors: Sequence[float], ratio: float = 2.0) -> Floats:
+    """Observed orders of convergence between successive errors."""
+    e = np.asarray(errors)
+    return np.asarray(np.log(e[:-1] / e[1:]) / np.log(ratio))
