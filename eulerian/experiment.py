@@ -20,8 +20,8 @@ from eulerian.errors import ComputationError, EulerianError, RejectedEvaluation
 from eulerian.optimise import Record, minimise
 from eulerian.output.fields import write_figures, write_paraview
 from eulerian.output.progress import Progress
-from eulerian.output.report import files_line, headline, laws_table, parts_table
-from eulerian.output.result import Document, Outcome, describe, history_row, plain
+from eulerian.output.report import classification_table, files_line, headline, laws_table, parts_table
+from eulerian.output.result import Document, Outcome, classification, describe, history_row, plain
 from eulerian.output.run_folder import RunFolder
 
 # What `verify` lets pass: the laws hold to rounding, the Taylor remainder falls by four when the step is halved.
@@ -138,8 +138,15 @@ def _solve(session: Session) -> Outcome:
     started = time.perf_counter()
     total = _value(problem, theta)
     seconds = time.perf_counter() - started
-    outcome = Outcome("solve", "converged", "solved forward at the initial θ", total, problem.parts)
-    session.progress.say(parts_table({"J at θ₀": (total, problem.parts)}))
+    outcome = Outcome(
+        "solve",
+        "converged",
+        "solved forward at the initial θ",
+        total,
+        problem.parts,
+        extra=classification(problem, theta),
+    )
+    session.progress.say(parts_table({"J at θ₀": (total, problem.parts)}), classification_table(outcome.extra))
     return replace(_with_fields(session, theta, outcome), seconds_solve=seconds)
 
 
@@ -172,9 +179,13 @@ def _train(session: Session) -> Outcome:
         result.iterations,
         result.gradient_norm,
         seconds_solve=seconds,
+        extra=classification(problem, result.theta),
     )
     first = result.history[0]
-    session.progress.say(parts_table({"start": (first.total, first.parts), "end": (outcome.total, outcome.parts)}))
+    session.progress.say(
+        parts_table({"start": (first.total, first.parts), "end": (outcome.total, outcome.parts)}),
+        classification_table(outcome.extra),
+    )
     return _with_fields(session, result.theta, outcome)
 
 

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
 from eulerian.output.snapshots import Snapshots
-from eulerian.output.triangle_grid import TriangleGrid
+from eulerian.output.triangle_grid import Box, TriangleGrid
 
 _EMPTY = 1e-2  # where ρ is below this fraction of its maximum the velocity is faint or absent: nothing there feels it
-_ARROWS = 15  # along the domain's longer side
-_PIXELS = 500  # along the domain's longer side
+_FAINT = 1e-3  # where ρ stays below this fraction of its maximum nothing can be seen: maps leave it out
+_MARGIN = 0.06  # around what maps show, relative to its longer side
+_WHOLE = 0.75  # maps that would show more than this of an axis show all of it
+_ARROWS = 15  # along the side of a square map; maps of other shapes have as many
+_PIXELS = 500  # along the longer side of a map
 
 _DENSITY_COLOURS = LinearSegmentedColormap.from_list(
     "density", ["#ffffff", "#c3dcf2", "#82b4de", "#4583c4", "#2b4f9e", "#1d1f57"]
@@ -63,9 +66,10 @@ def density_maps(snapshots: Snapshots) -> Figure:
     """2-D: one row per label, one column per time; one scale of colours and one of arrows throughout."""
     n_times, n_labels = len(snapshots.times), snapshots.density.shape[3]
     grid = TriangleGrid.build(snapshots.points)
-    pixels = grid.locate(grid.lattice(_PIXELS))
-    arrows = _Arrows.build(snapshots, grid)
-    width, height = grid.size / grid.size.max() * 2.0
+    window = _window(snapshots, grid)
+    pixels = grid.locate(window.lattice(_PIXELS))
+    arrows = _Arrows.build(snapshots, grid, window)
+    width, height = window.size / window.size.max() * 2.0
     figure = Figure(figsize=(width * n_times + 1.0, (height + 0.05) * n_labels + 0.6), layout="compressed")
     axes: Any = figure.subplots(n_labels, n_times, sharex=True, sharey=True, squeeze=False)
     # A density that gathers grows by orders of magnitude: the square root keeps its beginning visible on one scale.
@@ -74,7 +78,7 @@ def density_maps(snapshots: Snapshots) -> Figure:
         panel = axes[k, i]
         image = panel.imshow(
             pixels.interpolate(snapshots.density[i, :, :, k]).T,
-            extent=(grid.lower[0], grid.upper[0], grid.lower[1], grid.upper[1]),
+            extent=(window.lower[0], window.upper[0], window.lower[1], window.upper[1]),
             origin="lower",
             cmap=_DENSITY_COLOURS,
             norm=norm,
@@ -82,6 +86,7 @@ def density_maps(snapshots: Snapshots) -> Figure:
         panel.add_collection(LineCollection(list(grid.outline()), colors="0.35", linewidths=0.7))
         arrows.draw(panel, i, k)
         _label_panel(panel, k, i, snapshots)
+        panel.set(xlim=_padded(window, 0), ylim=_padded(window, 1))
     bar = figure.colorbar(image, ax=axes, fraction=0.04, aspect=16 * n_labels, pad=0.01)
     bar.set_label(r"density $\rho$")
     bar.outline.set_linewidth(0.4)
@@ -93,8 +98,7 @@ def density_maps(snapshots: Snapshots) -> Figure:
 def _label_panel(panel: Axes, k: int, i: int, snapshots: Snapshots) -> None:
     """Names where they are not a repetition: times above, coordinates on the left and below."""
     n_labels = snapshots.density.shape[3]
-    panel.spines[:].set_visible(False)
-    panel.margins(0.02)
+    panel.spines[:].set(visible=True, linewidth=0.5, color="0.8")
     panel.tick_params(length=2, labelsize=8)
     panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
@@ -104,6 +108,24 @@ def _label_panel(panel: Axes, k: int, i: int, snapshots: Snapshots) -> None:
         panel.set_xlabel("$x$")
     if i == 0:
         panel.set_ylabel(f"label {k}\n$y$" if n_labels > 1 else "$y$")
+
+
+def _window(snapshots: Snapshots, grid: TriangleGrid) -> Box:
+    """The part of the domain that has mass at some time, with a margin."""
+    peak = snapshots.density.max(axis=(1, 2), keepdims=True)
+    filled = np.any(snapshots.density > _FAINT * peak, axis=(0, 2, 3))
+    corners = grid.corners[filled] if filled.any() else grid.corners
+    mass = Box(corners.min(axis=(0, 1)), corners.max(axis=(0, 1)))
+    box = grid.box
+    near = mass.grown(_MARGIN * float(mass.size.max()), limits=box)
+    whole = near.size > _WHOLE * box.size
+    return Box(np.where(whole, box.lower, near.lower), np.where(whole, box.upper, near.upper))
+
+
+def _padded(window: Box, axis: int) -> tuple[float, float]:
+    """Limits of an axis with room for the line around the domain."""
+    room = 0.015 * float(window.size.max())
+    return float(window.lower[axis]) - room, float(window.upper[axis]) + room
 
 
 @final
@@ -124,8 +146,9 @@ class _Arrows:
     length: float
 
     @classmethod
-    def build(cls, snapshots: Snapshots, grid: TriangleGrid) -> Self:
-        lattice = grid.lattice(_ARROWS)
+    def build(cls, snapshots: Snapshots, grid: TriangleGrid, window: Box) -> Self:
+        spacing = float(np.sqrt(window.size.prod())) / _ARROWS
+        lattice = window.lattice(round(float(window.size.max()) / spacing))
         located = grid.locate(lattice)
         n_times, n_labels = len(snapshots.times), snapshots.density.shape[3]
         vectors = np.full((n_times, lattice.shape[0] * lattice.shape[1], n_labels, 2), np.nan)
@@ -137,7 +160,7 @@ class _Arrows:
             vectors[i, :, k] = np.where(mass[..., None], np.stack(velocity, axis=-1), np.nan).reshape(-1, 2)
         lengths = np.linalg.norm(vectors, axis=-1)
         fastest = float(np.max(lengths, initial=0.0, where=np.isfinite(lengths)))
-        return cls(lattice.reshape(-1, 2), vectors, fastest, 1.5 * float(grid.size.max()) / _ARROWS)
+        return cls(lattice.reshape(-1, 2), vectors, fastest, 1.5 * spacing)
 
     def draw(self, panel: Axes, time: int, label: int) -> None:
         vectors = self.vectors[time, :, label]

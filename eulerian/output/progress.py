@@ -32,10 +32,10 @@ class Progress:
         speaks = comm.rank == 0 and not quiet
         return cls(speaks, speaks and sys.stdout.isatty())
 
-    def say(self, text: str) -> None:
-        """One message, at once."""
+    def say(self, *texts: str) -> None:
+        """Messages, at once, each on lines of its own; empty ones are left out."""
         if self.speaks:
-            print(text, flush=True)
+            print("\n".join(text for text in texts if text), flush=True)
 
     @contextmanager
     def iterations(self, maximum: int) -> Iterator[Watch]:

@@ -1,7 +1,9 @@
 """What a run tells its user, as text."""
 
+import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from eulerian.analysis.verify import Verification
 from eulerian.config import Config
@@ -30,6 +32,21 @@ def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str
         if any(values):
             lines.append(f"  {name:10}" + "".join(f"{value:16.8g}" for value in values))
     return "\n".join(lines)
+
+
+def classification_table(document: Mapping[str, Any]) -> str:
+    """What ``classification`` found, or nothing."""
+    found = document.get("classification")
+    if not found:
+        return ""
+    columns = [found[name] or {"accuracy": math.nan, "correct": []} for name in ("initial", "final")]
+    rows = [("mass in the region of its own label", [column["accuracy"] for column in columns])]
+    for label, values in enumerate(
+        itertools.zip_longest(*(column["correct"] for column in columns), fillvalue=math.nan)
+    ):
+        rows.append((f"  label {label}, relative", list(values)))
+    lines = [f"{'':36}{'start':>10}{'end':>10}"]
+    return "\n".join(lines + [f"{name:36}" + "".join(f"{value:10.4f}" for value in values) for name, values in rows])
 
 
 def laws_table(laws: Verification) -> str:

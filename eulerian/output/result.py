@@ -12,6 +12,8 @@ from mpi4py import MPI
 
 import numpy as np
 
+from eulerian.analysis.classification import classify
+from eulerian.arrays import Floats
 from eulerian.control import PARTS, ControlProblem
 from eulerian.optimise import Record
 
@@ -112,6 +114,29 @@ def plain(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return value
+
+
+def classification(problem: ControlProblem, theta: Floats) -> Document:
+    """Mass that lies where the terminal loss takes it for its own label, of ρ₀ and of ρ(T). **Collective**.
+
+    Args:
+        problem: evaluated at ``theta``.
+        theta: with the readout, where one is trained.
+
+    Returns:
+        One key for ``result.json``; none where the loss does not tell labels apart.
+    """
+    space, terminal = problem.density_space, problem.terminal
+    before = classify(space, terminal, problem.initial_density, terminal.initial_readout())
+    after = classify(space, terminal, problem.final_density, problem.split(theta)[1])
+    if before is None and after is None:
+        return {}
+    return {
+        "classification": {
+            name: None if found is None else {"accuracy": found.accuracy, "correct": found.correct}
+            for name, found in (("initial", before), ("final", after))
+        }
+    }
 
 
 def _mesh(problem: ControlProblem) -> Document:

@@ -14,6 +14,33 @@ type Indices = NDArray[np.int64]
 
 @final
 @dataclass(frozen=True)
+class Box:
+    """A rectangle, ``lower`` (2,) and ``upper`` (2,)."""
+
+    lower: Floats
+    upper: Floats
+
+    @property
+    def size(self) -> Floats:
+        """Edge lengths (2,)."""
+        return self.upper - self.lower
+
+    def grown(self, length: float, limits: "Box") -> "Box":
+        """Moved outwards by ``length`` on every side, within ``limits``."""
+        return Box(np.maximum(self.lower - length, limits.lower), np.minimum(self.upper + length, limits.upper))
+
+    def lattice(self, n: int) -> Floats:
+        """Centres of square pixels, n along the longer side: (n_x, n_y, 2)."""
+        counts = np.maximum(1, np.round(n * self.size / self.size.max())).astype(int)
+        axes = [
+            low + (np.arange(m) + 0.5) * length / m
+            for low, length, m in zip(self.lower, self.size, counts, strict=True)
+        ]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+
+@final
+@dataclass(frozen=True)
 class TriangleGrid:
     """A triangle mesh whose cells have their own nodes, and which cells share a vertex.
 
@@ -34,28 +61,9 @@ class TriangleGrid:
         return cls(corners, numbers.reshape(-1, 3))
 
     @property
-    def lower(self) -> Floats:
-        """Lower corner of the bounding box."""
-        return np.asarray(self.corners.min(axis=(0, 1)))
-
-    @property
-    def upper(self) -> Floats:
-        """Upper corner of the bounding box."""
-        return np.asarray(self.corners.max(axis=(0, 1)))
-
-    @property
-    def size(self) -> Floats:
-        """Edge lengths of the bounding box."""
-        return self.upper - self.lower
-
-    def lattice(self, n: int) -> Floats:
-        """Centres of square pixels, n along the longer side of the bounding box: (n_x, n_y, 2)."""
-        counts = np.maximum(1, np.round(n * self.size / self.size.max())).astype(int)
-        axes = [
-            low + (np.arange(m) + 0.5) * length / m
-            for low, length, m in zip(self.lower, self.size, counts, strict=True)
-        ]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    def box(self) -> "Box":
+        """The bounding box."""
+        return Box(self.corners.min(axis=(0, 1)), self.corners.max(axis=(0, 1)))
 
     def locate(self, points: Floats) -> "Located":
         """The cell and the barycentric coordinates of points (..., 2)."""
