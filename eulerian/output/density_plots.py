@@ -51,10 +51,11 @@ def density_curves(snapshots: Snapshots) -> Figure:
         lower.set_xlabel("$x$")
         lower.axhline(0.0, color="0.8", lw=0.6, zorder=0)
         upper.set_xlim(x[0], x[-1])
-    shown = np.where(inside, velocity, np.nan)
-    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
-    margin = 0.15 * (high - low) or 1.0
-    axes[1, 0].set_ylim(low - margin, high + margin)
+    felt = np.broadcast_to(velocity, inside.shape)[inside]
+    low, high = felt.min(initial=np.inf), felt.max(initial=-np.inf)
+    if low <= high:
+        margin = 0.15 * (high - low) or 1.0
+        axes[1, 0].set_ylim(low - margin, high + margin)
     axes[0, 0].set_ylim(bottom=0.0)
     axes[0, 0].set_ylabel(r"density $\rho$")
     axes[1, 0].set_ylabel("velocity $v$")

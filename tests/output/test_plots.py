@@ -1,0 +1,135 @@
+"""Figures: they are drawn from the run folder alone, and show what was put in."""
+
+from pathlib import Path
+
+from mpi4py import MPI
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from moving_densities import cell_nodes, linear_samples
+
+from eulerian.errors import InputError
+from eulerian.output.density_plots import density_curves, density_maps
+from eulerian.output.files import HISTORY_COLUMNS
+from eulerian.output.plots import draw_run
+from eulerian.output.snapshots import Snapshots
+from eulerian.output.triangle_grid import TriangleGrid
+
+TIMES = [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def rank_folder(comm: MPI.Comm, path: Path) -> Path:
+    """Figures are drawn by one rank: each rank of a test has a folder of its own."""
+    folder = path / f"run{comm.rank}"
+    (folder / "figures").mkdir(parents=True)
+    return folder
+
+
+def write_history(folder: Path, n: int) -> None:
+    rows = [",".join(["nan" if i % 7 == 3 else str(1.0 / (1 + i))] * len(HISTORY_COLUMNS)) for i in range(n)]
+    (folder / "history.csv").write_text("\n".join([",".join(HISTORY_COLUMNS), *rows]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("dim", "degree", "label_dependent"), [(1, 0, True), (1, 2, False), (2, 0, False), (2, 1, True), (2, 2, False)]
+)
+def test_every_figure_is_drawn(comm: MPI.Comm, tmp_path: Path, dim: int, degree: int, label_dependent: bool) -> None:
+    nodes = cell_nodes(comm, dim, degree, n_labels=2)
+    snapshots = nodes.gather(linear_samples(nodes, TIMES, label_dependent))
+    if comm.rank > 0:
+        assert snapshots is None
+        return
+    assert snapshots is not None
+    folder = rank_folder(comm, tmp_path)
+    snapshots.save(folder / "figures" / "snapshots.npz")
+    write_history(folder, 12)
+    assert [path.name for path in draw_run(folder)] == ["densities.png", "history.png"]
+    for name in ("densities", "history"):
+        image = imread(folder / "figures" / f"{name}.png")
+        assert min(image.shape[:2]) > 300
+        assert np.ptp(image[..., :3]) > 0.5
+
+
+def test_snapshots_do_not_depend_on_the_number_of_ranks(comm: MPI.Comm, tmp_path: Path) -> None:
+    nodes = cell_nodes(comm, 2, 1, n_labels=2)
+    snapshots = nodes.gather(linear_samples(nodes, [0.0, 0.5]))
+    if comm.rank > 0:
+        return
+    snapshots.save(tmp_path / "snapshots.npz")
+    again = Snapshots.load(tmp_path / "snapshots.npz")
+    assert again.points.shape == (32, 3, 2)
+    assert np.array_equal(again.times, [0.0, 0.5])
+    for k in range(2):
+        assert np.allclose(again.density[1, :, :, k], 2.0 + k + 0.5 * again.points[:, :, 0], atol=1e-6)
+    assert np.allclose(again.velocity[1, :, :, 0], 0.5 + again.points, atol=1e-6)
+
+
+def one_triangle_pair(m: int) -> np.ndarray:
+    """The unit square as two triangles, with midpoints for m = 6."""
+    corners = np.array([[[0, 0], [1, 0], [1, 1]], [[0, 0], [0, 1], [1, 1]]], dtype=float)
+    if m == 3:
+        return corners
+    middles = (corners + np.roll(corners, -1, axis=1)) / 2
+    return np.concatenate([corners, middles], axis=1)
+
+
+@pytest.mark.parametrize("m", [3, 6])
+def test_interpolation_is_exact(m: int) -> None:
+    points = one_triangle_pair(m)
+    grid = TriangleGrid.build(points)
+    lattice = grid.box.lattice(10)
+    assert lattice.shape == (10, 10, 2)
+    x, y = points[..., 0], points[..., 1]
+    values = 1.0 + 2.0 * x - y + (x * y + x**2 if m == 6 else 0.0)
+    inside = grid.locate(lattice).interpolate(values)
+    x, y = lattice[..., 0], lattice[..., 1]
+    assert np.allclose(inside, 1.0 + 2.0 * x - y + (x * y + x**2 if m == 6 else 0.0), atol=1e-12)
+    outside = grid.locate(np.array([[2.0, 0.5]])).interpolate(values)
+    assert np.isnan(outside).all()
+
+
+def test_outline_has_the_edges_of_one_cell_only() -> None:
+    edges = TriangleGrid.build(one_triangle_pair(3)).outline()
+    assert len(edges) == 4
+    assert not any(abs(np.diff(edge, axis=0)).min() > 0 for edge in edges)  # the diagonal is not among them
+
+
+def snapshots_of(points: np.ndarray, density: np.ndarray) -> Snapshots:
+    n, _, m, _ = density.shape
+    return Snapshots(np.linspace(0, 1, n), points, density, np.zeros((n, len(points), m, 1, points.shape[2])))
+
+
+def test_densities_at_rest_and_densities_that_vanish_can_be_drawn() -> None:
+    points = one_triangle_pair(3)
+    for value in (1.0, 0.0):
+        figure = density_maps(snapshots_of(points, np.full((2, 2, 3, 1), value)))
+        figure.canvas.draw()
+    line = np.array([[[0.5], [1.0]], [[0.0], [0.5]]])
+    for value in (1.0, 0.0):
+        figure = density_curves(snapshots_of(line, np.full((2, 2, 2, 1), value)))
+        figure.canvas.draw()
+        drawn = figure.axes[0].lines[0].get_xdata()
+        assert np.array_equal(drawn, [0.0, 0.5, 0.5, 1.0])
+
+
+def test_all_panels_share_one_scale(comm: MPI.Comm) -> None:
+    nodes = cell_nodes(comm, 2, 1, n_labels=2)
+    snapshots = nodes.gather(linear_samples(nodes, TIMES))
+    if comm.rank > 0:
+        return
+    images = [image for axes in density_maps(snapshots).axes for image in axes.images]
+    assert len(images) == 10
+    assert {image.norm for image in images} == {images[0].norm}
+    assert images[0].norm.vmax == snapshots.density.max()
+
+
+def test_damaged_files_are_named(comm: MPI.Comm, tmp_path: Path) -> None:
+    folder = rank_folder(comm, tmp_path)
+    assert draw_run(folder) == []
+    (folder / "history.csv").write_text("iteration,total\n1,2\n")
+    with pytest.raises(InputError, match="history"):
+        draw_run(folder)
+    (folder / "figures" / "snapshots.npz").write_bytes(b"PK rubbish")
+    with pytest.raises(InputError, match="snapshots"):
+        draw_run(folder)
