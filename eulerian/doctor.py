@@ -207,8 +207,9 @@ def form_cache() -> Finding:
 
 def _joins_ranks(launcher: str) -> bool:
     """Whether two ranks that it starts meet in one world."""
-    done = _run([launcher, "-n", "2", sys.executable, "-c", "from mpi4py import MPI; print(MPI.COMM_WORLD.size)"])
-    return done.returncode == 0 and done.stdout.split() == ["2", "2"]
+    source = "from mpi4py import MPI; print(end=str(MPI.COMM_WORLD.size))"  # one write: ranks interleave their lines
+    done = _run([launcher, "-n", "2", sys.executable, "-c", source])
+    return done.returncode == 0 and done.stdout == "22"
 
 
 def _python(source: str) -> subprocess.CompletedProcess[str]:
