@@ -12,8 +12,8 @@ from eulerian.errors import InputError
 from eulerian.expression import Expression
 
 _TAIL = 12.0  # standard deviations beyond which a normal density is taken for zero: exp(-72)
-_KERNEL_TAIL = 8.0  # the same for kernels: exp(-32), and a third of the work
-_PAIRS = 2_000_000  # point-sample pairs held at a time
+_KERNEL_TAIL = 9.0  # bandwidths beyond which a sample may be left out: exp(-40)
+_POINTS, _PAIRS = 512, 500_000  # points, and point-sample pairs, at a time: small enough for the cache
 
 
 class Profile(Protocol):
@@ -121,7 +121,7 @@ class Formula:
 
 @dataclass(frozen=True)
 class KernelEstimate:
-    """The mean of normal densities about samples, cut off where they have fallen to exp(-32).
+    """The mean of normal densities about samples, which may be left out where they have fallen to exp(-40).
 
     Silverman (1986), Density Estimation for Statistics and Data Analysis, chapter 4.
 
@@ -156,14 +156,15 @@ class KernelEstimate:
 
         white, centres = x / self.bandwidth, self.samples / self.bandwidth
         result = np.zeros(len(x))
-        step = int(np.clip(_PAIRS // len(centres), 16, 2048))
+        step = int(np.clip(_PAIRS // len(centres), 16, _POINTS))
         for start in range(0, len(x), step):
             block = white[start : start + step]
             # Points come cell by cell, so a block is a small region: most samples are too far away to matter.
             gap = np.maximum(block.min(axis=0) - centres, centres - block.max(axis=0))
             near = centres[(np.maximum(gap, 0) ** 2).sum(axis=1) <= _KERNEL_TAIL**2]
-            squares = cdist(block, near, "sqeuclidean")
-            kernels = np.where(squares <= _KERNEL_TAIL**2, np.exp(-0.5 * squares), 0.0)
+            kernels = cdist(block, near, "sqeuclidean")
+            kernels *= -0.5
+            np.exp(kernels, out=kernels)
             result[start : start + step] = kernels.sum(axis=1)
         norm = len(centres) * np.prod(self.bandwidth) * (2 * np.pi) ** (x.shape[1] / 2)
         return np.asarray(result / norm)

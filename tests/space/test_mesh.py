@@ -195,8 +195,8 @@ def test_xdmf_of_dolfinx(comm: MPI.Comm, tmp_path: Path) -> None:
 
 def test_orphans_planes_and_loose_lines(comm: MPI.Comm, write: Write) -> None:
     points = np.vstack([[[np.nan, 9, 9]], moved(SQUARE, 0, 0, 7), [[5, 5, 5]]])
-    lines = [[1, 2], [2, 1], [1, 3], [0, 5]]  # an edge twice, the diagonal, and one of orphans
-    tags = {"gmsh:physical": [np.array([4, -6]), np.array([7, 8, 9, 9])]}
+    lines = [[1, 2], [2, 1], [1, 3], [2, 4], [0, 5]]  # an edge twice, the diagonal, no edge, orphans
+    tags = {"gmsh:physical": [np.array([4, -6]), np.array([7, 8, 9, 9, 9])]}
     path = write("a.vtu", points, [("triangle", TWO_TRIANGLES + 1), ("line", np.array(lines))], cell_data=tags)
     mesh, _ = read_simplices(path)
     np.testing.assert_array_equal(mesh.points, SQUARE[:, :2])
