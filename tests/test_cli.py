@@ -1,0 +1,320 @@
+"""The command line as its users meet it: exit codes, messages, files."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mpi4py import MPI
+
+import pytest
+from jobs import run_group
+
+from eulerian import cli
+
+MODEL = """
+[domain]
+box = { lower = [-1.0], upper = [1.0], cells = [24] }
+[[density.initial]]
+kind = "gaussian"
+mean = [-0.2]
+std = 0.3
+[field]
+kind = "linear"
+features = "translation"
+layers = 2
+theta = [[0.3]]
+[objective]
+kinetic = 0.5
+[objective.terminal]
+kind = "quadratic"
+target = [0.2]
+[optimiser]
+max_iterations = 2
+[output]
+densities = 2
+"""
+
+pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts programs of its own")
+
+COMMANDS = ("solve", "train", "verify", "mesh", "plot", "doctor", "init")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.toml"
+    path.write_text(MODEL)
+    return path
+
+
+def eulerian(cwd: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = run_group([sys.executable, "-m", "eulerian", *map(str, arguments)], 60, cwd)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+# -- help ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_is_cheap(tmp_path: Path, arguments: list[str]) -> None:
+    source = (
+        "import sys\nfrom eulerian import cli\n"
+        "try:\n    cli.entry()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "print([m for m in ('mpi4py', 'petsc4py', 'dolfinx', 'pydantic', 'matplotlib', 'numpy') if m in sys.modules])"
+    )
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = run_group([sys.executable, "-c", source, *arguments], 60, tmp_path)
+        seconds.append(time.perf_counter() - started)
+        assert done.stdout.endswith("[]\n"), done.stdout + done.stderr
+        if min(seconds) < 0.3:
+            break
+    assert min(seconds) < 0.3
+
+
+def test_help_names_every_command_and_gives_examples(tmp_path: Path) -> None:
+    text = eulerian(tmp_path, "--help").stdout
+    for name in COMMANDS:
+        assert re.search(rf"^ +{name} ", text, re.MULTILINE)
+        assert f"examples:\n  eulerian {name}" in eulerian(tmp_path, name, "--help").stdout
+    assert "ideal" not in text
+
+
+def test_version(tmp_path: Path) -> None:
+    assert eulerian(tmp_path, "--version").stdout == "eulerian 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["trian", "model.toml"], "invalid choice: 'trian'"),
+        (["train"], "CONFIG.toml"),
+        (["train", "model.toml", "--ouput", "x"], "--ouput"),
+        (["train", "model.toml", "--set"], "--set"),
+    ],
+)
+def test_wrong_usage_is_wrong_input(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = eulerian(tmp_path, *arguments, code=1)
+    assert said in done.stderr
+    assert not done.stdout
+
+
+def test_only_rank_0_explains_the_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PMI_RANK", "1")
+    assert eulerian(tmp_path, "train", code=1).stderr == ""
+    assert eulerian(tmp_path, "--help").stdout == ""
+    assert eulerian(tmp_path, "init", "gaussian").stdout == ""
+    assert not (tmp_path / "gaussian.toml").exists()
+
+
+# -- solve, train, verify --------------------------------------------------------------------------------------------
+
+
+def test_solve_train_verify(tmp_path: Path, model: Path) -> None:
+    for command in ("solve", "train", "verify"):
+        done = eulerian(tmp_path, command, model.name, "--output", "run", "--overwrite")
+        document = json.loads((tmp_path / "run" / "result.json").read_text())
+        assert document["command"] == command
+        assert f"{document['status']}: {document['reason']}" in done.stdout
+        assert "written to run: result.json" in done.stdout
+        assert not done.stderr
+
+
+def test_training_says_what_it_does(tmp_path: Path, model: Path) -> None:
+    lines = eulerian(tmp_path, "train", model.name).stdout.splitlines()
+    assert lines[0].startswith(
+        "24 cells in 1-D, density of degree 1, 1 label; linear field, 2 layers of 1 parameter; 1 rank"
+    )
+    assert [line.split()[:2] for line in lines if line.startswith("iteration")] == [
+        ["iteration", str(i)] for i in range(3)
+    ]
+    assert any(re.match(r" +start +end$", line) for line in lines)
+    for part in ("J", "  terminal", "  kinetic"):
+        assert any(re.match(rf"{part} +\S+ +\S+$", line) for line in lines)
+    assert (tmp_path / "runs" / "run" / "result.json").exists()
+
+
+def test_quiet(tmp_path: Path, model: Path) -> None:
+    done = eulerian(tmp_path, "train", model.name, "--quiet")
+    assert done.stdout + done.stderr == ""
+
+
+def test_overrides(tmp_path: Path, model: Path) -> None:
+    options = ["--set", "objective.kinetic=2.0", "--set", "field.layers=3", "--output", "elsewhere"]
+    eulerian(tmp_path, "solve", model.name, *options)
+    document = json.loads((tmp_path / "elsewhere" / "result.json").read_text())
+    assert document["time"]["layers"] == 3
+    assert document["objective"]["kinetic"] == pytest.approx(0.09, rel=1e-9)  # λ/2 |v|² T
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--set", "objective.kinetik=1.0"], "kinetik"),
+        (["--set", "objective.kinetic=-1.0"], "objective.kinetic"),
+        (["--set", "objective.terminal.target=[1.0,2.0,3.0]"], "objective.terminal.target"),
+        (["--set", "domain={file='nowhere.msh'}"], "nowhere.msh"),
+        (["--output", "model.toml"], "output.directory"),
+        (["--set", "density.initial.0.mean=[90.0]"], "density.initial.0"),
+    ],
+)
+def test_wrong_input(tmp_path: Path, model: Path, options: list[str], said: str) -> None:
+    done = eulerian(tmp_path, "train", model.name, *options, code=1)
+    assert done.stderr.startswith("eulerian train: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["model.toml"]
+
+
+def test_a_missing_configuration(tmp_path: Path) -> None:
+    assert "nowhere.toml" in eulerian(tmp_path, "train", "nowhere.toml", code=1).stderr
+
+
+def test_a_run_is_kept(tmp_path: Path, model: Path) -> None:
+    eulerian(tmp_path, "solve", model.name)
+    assert "--overwrite" in eulerian(tmp_path, "solve", model.name, code=1).stderr
+
+
+def test_a_failed_computation(tmp_path: Path, model: Path) -> None:
+    options = ["--set", "field.theta=[[1e6]]", "--output", "run"]
+    done = eulerian(tmp_path, "solve", model.name, *options, code=2)
+    assert "solver.max_steps_per_layer" in done.stderr
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+
+
+def test_a_status_of_failure_is_told(tmp_path: Path, model: Path) -> None:
+    source = (
+        "from eulerian import cli, experiment\n"
+        "experiment.run_train = lambda *_, **__: {'status': 'failed', 'reason': 'the line search gave up'}\n"
+        "cli.entry()"
+    )
+    done = run_group([sys.executable, "-c", source, "train", str(model)], 60, tmp_path)
+    assert (done.returncode, done.stderr) == (2, "eulerian train: the line search gave up\n")
+
+
+def test_an_unexpected_error_has_a_traceback(tmp_path: Path, model: Path) -> None:
+    source = "from eulerian import cli, experiment\nexperiment.run_train = None\ncli.entry()"
+    done = run_group([sys.executable, "-c", source, "train", str(model)], 60, tmp_path)
+    assert done.returncode == 2
+    assert "TypeError" in done.stderr
+
+
+def test_interrupted(tmp_path: Path, model: Path) -> None:
+    source = (
+        "from eulerian import cli, experiment\n"
+        "def stop(*_, **__): raise KeyboardInterrupt\n"
+        "experiment.minimise = stop\ncli.entry()"
+    )
+    done = run_group([sys.executable, "-c", source, "train", str(model), "--output", "run"], 60, tmp_path)
+    assert (done.returncode, done.stderr) == (2, "eulerian train: interrupted\n")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["reason"] == "interrupted"
+
+
+# -- mesh, plot, init ------------------------------------------------------------------------------------------------
+
+
+def test_mesh(tmp_path: Path) -> None:
+    disk = next(Path(cli.__file__).parent.rglob("disk.msh"))
+    assert "triangles" in eulerian(tmp_path, "mesh", disk).stdout
+    eulerian(tmp_path, "mesh", disk, "--convert", "disk.vtu", "--quiet")
+    assert (tmp_path / "disk.vtu").exists()
+    assert "disk.vtu" in eulerian(tmp_path, "mesh", disk, "--convert", "disk.vtu", code=1).stderr
+    eulerian(tmp_path, "mesh", disk, "--convert", "disk.vtu", "--overwrite")
+    assert eulerian(tmp_path, "mesh", "nowhere.msh", code=1).stderr.startswith("eulerian mesh: nowhere.msh: ")
+
+
+def test_plot_draws_again(tmp_path: Path, model: Path) -> None:
+    eulerian(tmp_path, "train", model.name, "--output", "run")
+    model.unlink()  # nothing but the run folder is needed
+    names = ["run/figures/densities.png", "run/figures/history.png"]
+    before = [(tmp_path / name).read_bytes() for name in names]
+    for name in names:
+        (tmp_path / name).unlink()
+    assert eulerian(tmp_path, "plot", "run").stdout.split() == names
+    assert [(tmp_path / name).read_bytes() for name in names] == before
+
+
+def test_plot_of_nothing(tmp_path: Path, model: Path) -> None:
+    assert "is no run folder" in eulerian(tmp_path, "plot", tmp_path, code=1).stderr
+    eulerian(tmp_path, "verify", model.name, "--output", "run")
+    assert "nothing to draw" in eulerian(tmp_path, "plot", "run", code=1).stderr
+
+
+def test_init(tmp_path: Path) -> None:
+    assert {"dumbbell", "gaussian", "wine"} <= set(eulerian(tmp_path, "init", "--list").stdout.split())
+    assert "eulerian train gaussian.toml" in eulerian(tmp_path, "init").stdout
+    assert (tmp_path / "gaussian.toml").exists()
+    assert "overwritten" in eulerian(tmp_path, "init", code=1).stderr
+    eulerian(tmp_path, "init", "gaussian", "--overwrite", "--quiet")
+    eulerian(tmp_path, "init", "wine", "deep/er")
+    assert (tmp_path / "deep" / "er" / "wine.toml").exists()
+    assert "cheese" in eulerian(tmp_path, "init", "cheese", code=1).stderr
+
+
+def test_a_reader_that_leaves(tmp_path: Path) -> None:
+    """`eulerian init --list | true`."""
+    command = [sys.executable, "-u", "-m", "eulerian", "init", "--list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+# -- several ranks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.mpi
+def test_two_ranks_train_together(tmp_path: Path, model: Path, mpirun) -> None:
+    command = [sys.executable, "-m", "eulerian", "train", str(model), "--output", "run"]
+    done = mpirun(2, command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("written to run") == 1
+    document = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert document["ranks"] == 2
+    eulerian(tmp_path, "train", model.name, "--output", "alone")
+    alone = json.loads((tmp_path / "alone" / "result.json").read_text())
+    assert document["objective"]["total"] == pytest.approx(alone["objective"]["total"], rel=1e-10)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--set", "objective.kinetik=1.0"], "kinetik"), (["--set", "domain={file='nowhere.msh'}"], "nowhere.msh")],
+)
+def test_two_ranks_tell_wrong_input_once(tmp_path: Path, model: Path, mpirun, options: list[str], said: str) -> None:
+    done = mpirun(2, [sys.executable, "-m", "eulerian", "train", str(model), *options], timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.count("eulerian train:") == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_alone_with_its_error_ends_the_job(model: Path, mpirun, rank: int) -> None:
+    source = f"""
+import sys
+from mpi4py import MPI
+from eulerian import cli, errors, experiment
+def train(config, comm, **_):
+    if comm.rank == {rank}:
+        raise errors.InputError("only here", key="some.key")
+    comm.barrier()
+experiment.run_train = train
+cli._SECONDS_TO_MEET = 0.5
+sys.argv = ["eulerian", "train", {str(model)!r}]
+cli.entry()
+"""
+    done = mpirun(2, source, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.count("eulerian train: some.key: only here") == 1

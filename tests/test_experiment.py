@@ -1,0 +1,280 @@
+"""Solve, train and verify as functions: what a run folder holds afterwards, also when things go wrong."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from mpi4py import MPI
+
+import numpy as np
+import pytest
+
+from eulerian import experiment
+from eulerian.analysis.verify import Verification
+from eulerian.config import Config, parse_config
+from eulerian.errors import ComputationError, InputError, RejectedEvaluation
+from eulerian.optimise import OptimiseResult, Record
+from eulerian.output.run_folder import RunFolder
+
+MODEL = """
+[domain]
+box = { lower = [-2.0], upper = [2.0], cells = [24] }
+[[density.initial]]
+kind = "gaussian"
+mean = [-0.4]
+std = 0.4
+[field]
+kind = "linear"
+features = "affine"
+layers = 3
+theta = [[0.1, 0.2]]
+[objective]
+kinetic = 0.5
+[objective.terminal]
+kind = "quadratic"
+target = [0.5]
+[optimiser]
+max_iterations = 4
+[output]
+densities = 3
+"""
+
+
+def configure(path: Path, *overrides: str) -> Config:
+    return parse_config(MODEL, path, overrides, output=path / "run")
+
+
+def result(path: Path) -> dict[str, Any]:
+    text = (path / "run" / "result.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    return json.loads(text)
+
+
+def names(path: Path, pattern: str = "*") -> set[str]:
+    return {str(file.relative_to(path / "run")) for file in (path / "run").glob(pattern)}
+
+
+def test_solve(comm: MPI.Comm, tmp_path: Path) -> None:
+    document = experiment.run_solve(configure(tmp_path), comm)
+    comm.barrier()
+    assert result(tmp_path) == document
+    assert (document["status"], document["command"], document["iterations"]) == ("converged", "solve", 0)
+    assert document["gradient_norm"] is None
+    assert document["objective"]["total"] == pytest.approx(sum(list(document["objective"].values())[1:]))
+    assert document["mesh"]["dofs"] == 48
+    assert {"config.resolved.toml", "theta.npz", "densities.pvd", "figures"} <= names(tmp_path)
+    assert names(tmp_path, "figures/*") == {"figures/densities.png", "figures/snapshots.npz"}
+    assert len(names(tmp_path, "densities_*.*vtu")) == (3 if comm.size == 1 else 3 + 3 * comm.size)
+    with np.load(tmp_path / "run" / "theta.npz") as data:
+        assert np.array_equal(data["theta"], [[0.1, 0.2]] * 3)
+
+
+def test_train(comm: MPI.Comm, tmp_path: Path) -> None:
+    document = experiment.run_train(configure(tmp_path), comm)
+    comm.barrier()
+    assert result(tmp_path) == document
+    assert document["status"] == "max_iterations"
+    assert document["iterations"] == 4
+    with (tmp_path / "run" / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["iteration"]) for row in rows] == [0, 1, 2, 3, 4]
+    assert float(rows[0]["total"]) > float(rows[-1]["total"]) == document["objective"]["total"]
+    assert float(rows[-1]["gradient_norm"]) == document["gradient_norm"]
+    assert names(tmp_path, "figures/*.png") == {"figures/densities.png", "figures/history.png"}
+    # θ is what the numbers belong to, and a configuration of its own for the next run
+    theta = f'field.theta="{tmp_path / "run" / "theta.npz"}"'
+    again = experiment.run_solve(parse_config(MODEL, tmp_path, [theta], output=tmp_path / "again"), comm)
+    assert again["objective"]["total"] == pytest.approx(document["objective"]["total"], rel=1e-13)
+
+
+def test_the_resolved_configuration_gives_the_same_run(comm: MPI.Comm, tmp_path: Path) -> None:
+    first = experiment.run_solve(configure(tmp_path, "density.degree=2"), comm)
+    comm.barrier()
+    text = (tmp_path / "run" / "config.resolved.toml").read_text()
+    second = experiment.run_solve(parse_config(text, tmp_path), comm, overwrite=True)
+    assert second["objective"] == first["objective"]
+
+
+def test_verify(comm: MPI.Comm, tmp_path: Path) -> None:
+    document = experiment.run_verify(configure(tmp_path), comm)
+    comm.barrier()
+    assert result(tmp_path) == document
+    assert document["status"] == "converged"
+    assert {"taylor_rates", "dot_error", "mass_error", "min_density"} <= set(document["verify"])
+    assert min(document["verify"]["taylor_rates"]) > 1.9
+    solved = experiment.run_solve(configure(tmp_path), comm, overwrite=True)
+    assert document["objective"]["total"] == solved["objective"]["total"]
+    assert document["gradient_norm"] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        ({"taylor_rates": [2.0, 1.1]}, "Taylor rate"),
+        ({"taylor_rates": [float("nan")]}, "Taylor rate"),
+        ({"dot_error": 1e-3}, "dot product"),
+        ({"mass_error": 1e-3}, "mass"),
+        ({"min_density": -0.1}, "density"),
+        ({"min_density": float("nan")}, "density"),
+    ],
+)
+def test_a_broken_law_is_a_failure(
+    comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: dict[str, Any], named: str
+) -> None:
+    sound = {"taylor_rates": [2.0], "dot_error": 0.0, "mass_error": 0.0, "min_density": 0.0, "taylor_remainders": [0.0]}
+    monkeypatch.setattr(experiment, "verify", lambda *_: Verification(**{**sound, **broken}))
+    document = experiment.run_verify(configure(tmp_path), comm)
+    assert document["status"] == "failed"
+    assert named in document["reason"]
+
+
+@pytest.mark.parametrize("command", [experiment.run_solve, experiment.run_train, experiment.run_verify])
+def test_too_many_steps_are_a_failure_with_a_reason(comm: MPI.Comm, tmp_path: Path, command: Any) -> None:
+    config = configure(tmp_path, "field.theta=[[0.0, 1000.0]]", "solver.max_steps_per_layer=5")
+    with pytest.raises(RejectedEvaluation, match="max_steps_per_layer"):
+        command(config, comm)
+    comm.barrier()
+    document = result(tmp_path)
+    assert document["status"] == "failed"
+    assert "max_steps_per_layer" in document["reason"]
+    assert document["rejected_evaluations"] == 1
+    assert document["objective"]["total"] is None
+    assert document["mesh"]["cells"] == 24
+
+
+def test_wrong_input_leaves_no_folder(comm: MPI.Comm, tmp_path: Path) -> None:
+    config = configure(tmp_path, "density.initial.0.mean=[9.0]")
+    with pytest.raises(InputError, match="no mass"):
+        experiment.run_solve(config, comm)
+    comm.barrier()
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_input_leaves_the_last_run_alone(comm: MPI.Comm, tmp_path: Path) -> None:
+    before = experiment.run_solve(configure(tmp_path), comm)
+    with pytest.raises(InputError, match="no mass"):
+        experiment.run_solve(configure(tmp_path, "density.initial.0.mean=[9.0]"), comm, overwrite=True)
+    with pytest.raises(InputError, match="already holds a run"):
+        experiment.run_solve(configure(tmp_path), comm)
+    comm.barrier()
+    assert result(tmp_path) == before
+
+
+def test_a_failed_build_is_told_in_the_folder(comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ComputationError("no C compiler")
+
+    monkeypatch.setattr(experiment, "build", fail)
+    with pytest.raises(ComputationError, match="no C compiler"):
+        experiment.run_train(configure(tmp_path), comm)
+    comm.barrier()
+    assert (result(tmp_path)["status"], result(tmp_path)["reason"]) == ("failed", "no C compiler")
+
+
+def test_an_optimiser_that_gives_up_keeps_its_best_iterate(
+    comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = np.full((3, 2), 0.05)
+
+    def give_up(problem: Any, *, callback: Any, **_: Any) -> OptimiseResult:
+        record = Record(0, problem.value(best), problem.parts, float("nan"), 1, 0.0)
+        callback(record)
+        return OptimiseResult(best, record.total, float("nan"), 0, "failed", "no lower value", [record])
+
+    monkeypatch.setattr(experiment, "minimise", give_up)
+    document = experiment.run_train(configure(tmp_path), comm)
+    comm.barrier()
+    assert (document["status"], document["reason"]) == ("failed", "no lower value")
+    assert document["objective"]["total"] > 0.0
+    assert document["gradient_norm"] is None
+    with np.load(tmp_path / "run" / "theta.npz") as data:
+        assert np.array_equal(data["theta"], best)
+
+
+def test_output_that_fails_keeps_the_numbers(comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ComputationError("disk full")
+
+    monkeypatch.setattr(experiment, "write_figures", fail)
+    document = experiment.run_solve(configure(tmp_path), comm)
+    comm.barrier()
+    assert result(tmp_path)["status"] == "failed"
+    assert "disk full" in document["reason"]
+    assert document["objective"]["total"] > 0.0
+    assert (tmp_path / "run" / "theta.npz").exists()
+
+
+@pytest.mark.parametrize(("error", "reason"), [(KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "ZeroDivision")])
+def test_an_unexpected_end_is_told_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], reason: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(experiment, "minimise", fail)
+    path = tmp_path / str(MPI.COMM_WORLD.rank)
+    with pytest.raises(error):
+        experiment.run_train(configure(path), MPI.COMM_SELF)
+    assert result(path)["status"] == "failed"
+    assert reason in result(path)["reason"]
+
+
+def test_result_is_the_last_file(comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[str]] = []
+    write = RunFolder.write_result
+
+    def spy(run: RunFolder, document: dict[str, Any]) -> None:
+        comm.barrier()
+        seen.append(names(tmp_path))
+        comm.barrier()
+        write(run, document)
+
+    monkeypatch.setattr(RunFolder, "write_result", spy)
+    experiment.run_train(configure(tmp_path), comm)
+    comm.barrier()
+    assert names(tmp_path) - seen[0] == {"result.json"}
+
+
+def test_labels_and_a_trained_readout(comm: MPI.Comm, tmp_path: Path) -> None:
+    config = configure(
+        tmp_path,
+        'density.initial=[{kind="gaussian", mean=[-0.5], std=0.3}, {kind="gaussian", mean=[0.5], std=0.3, label=1}]',
+        'objective.terminal={kind="cross_entropy", trainable=true, weights=[[-1.0],[1.0]], bias=[0.0,0.0]}',
+    )
+    document = experiment.run_train(config, comm)
+    comm.barrier()
+    assert len(document["mass"]["initial"]) == len(document["moments"]["mean"]) == 2
+    shares = document["classification"]
+    assert shares["initial"]["accuracy"] == pytest.approx(0.95221, abs=1e-3)  # Φ(0.5/0.3)
+    assert len(shares["final"]["correct"]) == 2
+    with np.load(tmp_path / "run" / "theta.npz") as data:
+        assert data["theta"].shape == (3, 2)
+        assert data["readout"].shape == (4,)
+
+
+def test_three_dimensions_have_no_picture_of_the_densities(
+    comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(
+        tmp_path,
+        "domain.box={lower=[-1.0,-1.0,-1.0], upper=[1.0,1.0,1.0], cells=[3,3,3]}",
+        "density.initial.0.mean=[0.0,0.0,0.0]",
+        "objective.terminal.target=[0.0,0.0,0.0]",
+        "field.features=translation",
+        "field.theta=[[0.1,0.0,0.0]]",
+    )
+    progress = experiment.Progress.of(comm)
+    assert experiment.run_solve(config, comm, progress=progress)["status"] == "converged"
+    comm.barrier()
+    assert "figures" not in names(tmp_path)
+    assert "densities.pvd" in names(tmp_path)
+    if comm.rank == 0:
+        assert "open densities.pvd in ParaView" in capsys.readouterr().out
+
+
+def test_no_densities_on_request(comm: MPI.Comm, tmp_path: Path) -> None:
+    experiment.run_solve(configure(tmp_path, "output.densities=0"), comm)
+    comm.barrier()
+    assert not names(tmp_path, "densities*")
