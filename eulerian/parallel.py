@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 from mpi4py import MPI
@@ -19,6 +20,22 @@ from numpy.typing import NDArray
 from eulerian.errors import ComputationError, EulerianError
 
 petsc4py.init(["eulerian", "-no_signal_handler"])
+
+
+def _end_all_ranks(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Report an uncaught exception and end the job.
+
+    At exit PETSc waits for all ranks, before mpi4py's own protection (``python -m mpi4py``) comes to act: a script that
+    fails on one rank would never end.
+    """
+    _report(kind, error, trace)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    MPI.COMM_WORLD.Abort(1)
+
+
+if MPI.COMM_WORLD.size > 1:
+    _report, sys.excepthook = sys.excepthook, _end_all_ranks
 
 
 def on_root[T](comm: MPI.Comm, work: Callable[[], T]) -> T:

@@ -62,7 +62,7 @@ class VelocitySpace:
     def scatter(self, cell_values: Floats) -> Floats:
         """Add up (n_owned, nn, dim) values of cells in their nodes, (n_nodes, dim)."""
         nodes = self._owned_nodes.ravel()
-        flat = cell_values.reshape(nodes.size, -1)
+        flat = cell_values.reshape(nodes.size, cell_values.shape[-1])
         columns = [np.bincount(nodes, flat[:, j], minlength=self.n_nodes) for j in range(flat.shape[1])]
         return np.stack(columns, axis=1)
 
