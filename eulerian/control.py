@@ -234,6 +234,12 @@ class ControlProblem:
         return dict(self._last.parts) if self._last else {}
 
     @property
+    def theta(self) -> Floats:
+        """θ of the last evaluation, in the shape of ``initial_theta``."""
+        last = self._last
+        return self.initial_theta if last is None else last.theta.reshape(self.initial_theta.shape).copy()
+
+    @property
     def steps(self) -> list[tuple[int, ...]]:
         """Time steps per layer of the last evaluation, for every group of labels that moves together."""
         return [trajectory.steps for trajectory in self.trajectories]

@@ -152,12 +152,15 @@ def _solve(session: Session) -> Outcome:
 
 def _train(session: Session) -> Outcome:
     problem, optimiser = session.problem, session.config.optimiser
+    every = session.config.output.checkpoint_every
     started = time.perf_counter()
     _value(problem, problem.initial_theta)
     with session.progress.iterations(optimiser.max_iterations) as watch:
 
         def follow(record: Record) -> None:
             session.run.append_history(history_row(record))
+            if every and record.iteration % every == 0:
+                session.run.write_theta(*_layers_and_readout(problem, problem.theta), checkpoint=True)
             watch(record)
 
         result = minimise(

@@ -89,6 +89,19 @@ def test_train(comm: MPI.Comm, tmp_path: Path) -> None:
     assert again["objective"]["total"] == pytest.approx(document["objective"]["total"], rel=1e-13)
 
 
+def test_checkpoints_can_be_started_from(comm: MPI.Comm, tmp_path: Path) -> None:
+    """The last checkpoint is θ of its iteration, and a run with --overwrite removes it."""
+    config = configure(tmp_path, "output.checkpoint_every=2", "optimiser.max_iterations=3")
+    experiment.run_train(config, comm)
+    with (tmp_path / "run" / "history.csv").open() as file:
+        second = float(list(csv.DictReader(file))[2]["total"])
+    checkpoint = tmp_path / "run" / "checkpoint" / "theta.npz"
+    again = parse_config(MODEL, tmp_path, [f"field.theta={checkpoint}"], output=tmp_path / "again")
+    assert experiment.run_solve(again, comm)["objective"]["total"] == pytest.approx(second, rel=1e-13)
+    experiment.run_solve(configure(tmp_path), comm, overwrite=True)
+    assert not checkpoint.parent.exists()
+
+
 def test_the_resolved_configuration_gives_the_same_run(comm: MPI.Comm, tmp_path: Path) -> None:
     first = experiment.run_solve(configure(tmp_path, "density.degree=2"), comm)
     comm.barrier()

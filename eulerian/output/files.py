@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 RESULT, CONFIG, HISTORY, THETA = "result.json", "config.resolved.toml", "history.csv", "theta.npz"
-FIGURES, SNAPSHOTS = "figures", "snapshots.npz"
+FIGURES, SNAPSHOTS, CHECKPOINT = "figures", "snapshots.npz", "checkpoint"
 
 HISTORY_COLUMNS = (
     "iteration",

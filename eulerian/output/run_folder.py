@@ -15,6 +15,7 @@ from mpi4py import MPI
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
 from eulerian.output.files import (
+    CHECKPOINT,
     CONFIG,
     FIGURES,
     HISTORY,
@@ -44,6 +45,8 @@ _PRODUCTS = (
     f"{FIGURES}/{SNAPSHOTS}",
     ".*.part",
     f"{FIGURES}/.*.part",
+    f"{CHECKPOINT}/{THETA}",
+    f"{CHECKPOINT}/.*.part",
 )
 
 
@@ -92,10 +95,15 @@ class RunFolder:
         text = json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
         on_root(self.comm, lambda: write_text(self.path / RESULT, text))
 
-    def write_theta(self, layers: Floats, readout: Floats | None = None) -> None:
-        """Write ``theta.npz`` with ``theta`` (L, p) and, where it is trained, ``readout``. Collective."""
+    def write_theta(self, layers: Floats, readout: Floats | None = None, *, checkpoint: bool = False) -> None:
+        """Write ``theta.npz`` with ``theta`` (L, p) and, where it is trained, ``readout``. Collective.
+
+        With ``checkpoint`` it goes to the folder ``checkpoint``, for a run that may not reach its end.
+        """
         arrays = {"theta": layers} if readout is None else {"theta": layers, "readout": readout}
-        on_root(self.comm, lambda: write_arrays(self.path / THETA, arrays))
+
+        folder = self.path / CHECKPOINT if checkpoint else self.path
+        on_root(self.comm, lambda: write_arrays(folder / THETA, arrays))
 
     def append_history(self, row: Mapping[str, float]) -> None:
         """Add one line to ``history.csv``; what is not finite stays empty. Collective."""
@@ -157,6 +165,6 @@ def _delete_products(path: Path) -> None:
         for file in path.glob(pattern):
             if file.is_file() or file.is_symlink():
                 file.unlink()
-    figures = path / FIGURES
-    if figures.is_dir() and not figures.is_symlink() and not any(figures.iterdir()):
-        figures.rmdir()
+    for folder in (path / FIGURES, path / CHECKPOINT):
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+            folder.rmdir()
