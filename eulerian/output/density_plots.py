@@ -69,7 +69,7 @@ def density_maps(snapshots: Snapshots) -> Figure:
     grid = TriangleGrid.build(snapshots.points)
     window = _window(snapshots, grid)
     pixels = grid.locate(window.lattice(_PIXELS))
-    arrows = _Arrows.build(snapshots, grid, window)
+    arrows, outline = _Arrows.build(snapshots, grid, window), list(grid.outline())
     width, height = window.size / window.size.max() * 2.0
     figure = Figure(figsize=(width * n_times + 1.0, (height + 0.05) * n_labels + 0.6), layout="compressed")
     axes: Any = figure.subplots(n_labels, n_times, sharex=True, sharey=True, squeeze=False)
@@ -84,7 +84,7 @@ def density_maps(snapshots: Snapshots) -> Figure:
             cmap=_DENSITY_COLOURS,
             norm=norm,
         )
-        panel.add_collection(LineCollection(list(grid.outline()), colors="0.35", linewidths=0.7))
+        panel.add_collection(LineCollection(outline, colors="0.35", linewidths=0.7))
         arrows.draw(panel, i, k)
         _label_panel(panel, k, i, snapshots)
         panel.set(xlim=_padded(window, 0), ylim=_padded(window, 1))

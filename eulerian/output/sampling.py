@@ -42,9 +42,12 @@ class CellNodes:
         return np.vstack([vertices, [(vertices[i] + vertices[j]) / 2 for i, j in EDGES[dim]]])
 
     def points(self) -> Floats:
-        """Physical nodes, (n_owned, m, dim)."""
+        """Physical nodes, (n_owned, m, dim); a vertex has the same bits in all its cells."""
         vertices = self.density_space.vertices
-        return vertices[:, :1] + self.reference @ (vertices[:, 1:] - vertices[:, :1])
+        if self.density_space.degree < 2:
+            return vertices
+        middles = [(vertices[:, i] + vertices[:, j]) / 2 for i, j in EDGES[self.density_space.dim]]
+        return np.concatenate([vertices, np.stack(middles, axis=1)], axis=1)
 
     def density(self, rho: Floats) -> Floats:
         """Values (n_owned, m, K) of modal coefficients (n_cells, nd, K)."""

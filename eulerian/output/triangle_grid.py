@@ -57,7 +57,9 @@ class TriangleGrid:
         """From the nodes of all cells (N, m, 2), vertices first."""
         corners = points[:, :3]
         flat = corners.reshape(-1, 2)
-        _, numbers = np.unique(np.round(flat / np.ptp(flat, axis=0).max(), 9), axis=0, return_inverse=True)
+        # An odd unit: the nodes of regular meshes must not lie half-way between two whole numbers.
+        whole = np.rint(flat / np.ptp(flat, axis=0).max() * 0.7390851332e9)
+        _, numbers = np.unique(whole, axis=0, return_inverse=True)
         return cls(corners, numbers.reshape(-1, 3))
 
     @property
