@@ -1,0 +1,51 @@
+"""What is said while a run works, and by whom."""
+
+from mpi4py import MPI
+
+import pytest
+
+from eulerian.optimise import Record
+from eulerian.output.progress import Progress
+from eulerian.output.report import classification_table, parts_table
+
+RECORD = Record(3, 0.5, {"terminal": 0.5}, 1e-3, 5, 0.25)
+
+
+def test_only_rank_0_speaks(comm: MPI.Comm, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress.of(comm)
+    progress.say("one", "", "two")
+    with progress.iterations(5) as watch:
+        watch(RECORD)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (3 if comm.rank == 0 else 0)
+    if comm.rank == 0:
+        assert lines[:2] == ["one", "two"]
+        assert "J = 0.5 " in lines[2]
+        assert "|∇J| = 1.000e-03" in lines[2]
+
+
+def test_quiet(comm: MPI.Comm, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress.of(comm, quiet=True)
+    progress.say("one")
+    with progress.iterations(5) as watch:
+        watch(RECORD)
+    assert capsys.readouterr().out == ""
+
+
+def test_on_a_terminal_one_line_moves(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(speaks=True, terminal=True).iterations(5) as watch:
+        watch(RECORD)
+    out = capsys.readouterr().out
+    assert "3/5" in out
+    assert "J = 0.5" in out
+    assert "1.000e-03" in out
+
+
+def test_tables_leave_out_what_is_not_there() -> None:
+    parts = {"terminal": 0.25, "kinetic": 0.0, "jacobian": 0.0, "parameters": 1e-4}
+    table = parts_table({"start": (0.2501, parts), "end": (0.1, {**parts, "kinetic": 0.5})})
+    assert [line.split()[0] for line in table.splitlines()] == ["start", "J", "terminal", "kinetic", "parameters"]
+    assert classification_table({}) == ""
+    shares = {"initial": None, "final": {"accuracy": 0.75, "correct": [0.5, 1.0]}}
+    rows = classification_table({"classification": shares}).splitlines()
+    assert [row.split()[-2:] for row in rows[1:]] == [["nan", "0.7500"], ["nan", "0.5000"], ["nan", "1.0000"]]
