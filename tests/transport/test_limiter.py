@@ -1,0 +1,164 @@
+"""The compiled limiter against its readable reference, and its reverse."""
+
+from mpi4py import MPI
+
+from problems import EMPTIED, UNLIMITED, random_rows, warped_mesh
+
+# isort: split
+import numpy as np
+import pytest
+
+from eulerian.arrays import Floats
+from eulerian.space.density import DensitySpace
+from eulerian.space.velocity import VelocitySpace
+from eulerian.transport.kernels import pointer
+from eulerian.transport.operator import TransportOperator
+from eulerian.transport.stepper import Stepper, StepRecord
+
+CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (1, 2)]
+COLUMNS = 3
+
+
+def at_rest(comm: MPI.Comm, dim: int, degree: int) -> Stepper:
+    """Nothing moves (δ = 0, v = 0): a stage only limits."""
+    space = DensitySpace(warped_mesh(comm, dim), degree, COLUMNS)
+    velocity_space = VelocitySpace(space)
+    operator = TransportOperator(space, velocity_space, COLUMNS)
+    operator.assemble(np.zeros_like(velocity_space.x))
+    return Stepper(operator)
+
+
+def limited(stepper: Stepper, rho: Floats) -> tuple[Floats, StepRecord]:
+    """ρ behind the first stage's limiter, and what it recorded."""
+    record = stepper.new_record()
+    stepper.step(rho, 1.0, record, np.zeros((stepper.operator.density_space.n_owned, *rho.shape[1:])))
+    return record.states[0].copy(), record
+
+
+def unlimited_density(space: DensitySpace, seed: int, size: float = 0.5) -> Floats:
+    """Positive means with modes that often go below zero."""
+    rho = random_rows(space, COLUMNS, seed)
+    rho[:, 0] = np.abs(rho[:, 0]) + 0.01
+    rho[:, 1:] *= size
+    rho[::3, 1:] *= 0.05
+    return rho
+
+
+def reverse(stepper: Stepper, record: StepRecord, cotangent: Floats) -> Floats:
+    """The limiter's transposed derivative at what the first stage recorded."""
+    result, operator = cotangent.copy(), stepper.operator
+    operator.kernels.limit_vjp(
+        operator.scheme,
+        pointer(record.states[0]),
+        pointer(record.factors[0]),
+        pointer(record.lowest_at[0]),
+        pointer(result),
+    )
+    return result
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("dim", "degree"), CASES)
+def test_equals_the_reference(comm: MPI.Comm, dim: int, degree: int, seed: int) -> None:
+    stepper = at_rest(comm, dim, degree)
+    space = stepper.operator.density_space
+    rho = unlimited_density(space, seed)
+    rho[seed::7, 0] = 0.0
+    rho[seed + 1 :: 7, 0] = -1e-3
+    expected = rho.copy()
+    space.limit(expected)
+
+    result, record = limited(stepper, rho)
+
+    np.testing.assert_allclose(result, expected, rtol=1e-13, atol=1e-15)
+    np.testing.assert_array_equal(result[:, 0], rho[:, 0])  # masses, to the bit
+    values = space.evaluate(result, space.limiter_points)
+    assert values[rho[: space.n_owned, 0].min(axis=1) >= 0.0].min(initial=0.0) >= -1e-14
+    kinds = np.unique(np.concatenate(comm.allgather(record.lowest_at[0].ravel())))
+    assert UNLIMITED in kinds
+    assert EMPTIED in kinds
+    assert kinds.size > 3
+
+
+@pytest.mark.parametrize(("dim", "degree"), CASES)
+def test_leaves_positive_densities_alone(comm: MPI.Comm, dim: int, degree: int) -> None:
+    stepper = at_rest(comm, dim, degree)
+    space = stepper.operator.density_space
+    rho = unlimited_density(space, 1)
+    space.limit(rho)
+    rho[:, 1:] *= 0.999
+
+    result, record = limited(stepper, rho)
+
+    np.testing.assert_array_equal(result, rho)
+    assert np.all(record.lowest_at == UNLIMITED)
+    assert np.all(record.factors == 1.0)
+    cotangent = random_rows(space, COLUMNS, 2)
+    np.testing.assert_array_equal(reverse(stepper, record, cotangent), cotangent)
+
+
+@pytest.mark.parametrize(("dim", "degree"), CASES)
+def test_reverse_is_the_transposed_derivative(comm: MPI.Comm, dim: int, degree: int) -> None:
+    """⟨g, dL(u) δ⟩ = ⟨dLᵀ(u) g, δ⟩ with dL by differences, cell by cell, so that no error can cancel."""
+    stepper = at_rest(comm, dim, degree)
+    space = stepper.operator.density_space
+    n = space.n_owned
+    rho, change, g = unlimited_density(space, 3), random_rows(space, COLUMNS, 4), random_rows(space, COLUMNS, 5)
+    h = 1e-6
+
+    _, record = limited(stepper, rho)
+    ahead, behind = limited(stepper, rho + h * change), limited(stepper, rho - h * change)
+    # Where the limiter decides otherwise nearby there is a kink.
+    smooth = (ahead[1].lowest_at[0] == record.lowest_at[0]) & (behind[1].lowest_at[0] == record.lowest_at[0])
+    forward = np.sum(g * (ahead[0] - behind[0]) / (2 * h), axis=1)[:n]
+    backward = np.sum(reverse(stepper, record, g) * change, axis=1)[:n]
+
+    assert np.mean(smooth) > 0.99
+    assert comm.allreduce(int(np.sum(record.lowest_at[0] < EMPTIED))) > 5
+    scale = 1.0 + np.abs(backward[smooth])
+    assert np.max(np.abs(forward - backward)[smooth] / scale, initial=0.0) <= 1e-6
+
+
+@pytest.mark.parametrize("mean", [0.0, 5e-324, 1e-308, 1e-300, 1e-201, 1e-199, 1e-150, 1e-15])
+@pytest.mark.parametrize(("dim", "degree"), CASES)
+def test_nearly_empty_cells(comm: MPI.Comm, dim: int, degree: int, mean: float) -> None:
+    stepper = at_rest(comm, dim, degree)
+    space = stepper.operator.density_space
+    rho = random_rows(space, COLUMNS, 6)
+    rho *= mean
+    rho[:, 0] = mean
+
+    result, record = limited(stepper, rho)
+    gradient = reverse(stepper, record, random_rows(space, COLUMNS, 7))
+
+    assert np.all(np.isfinite(result))
+    assert np.all(np.isfinite(gradient))
+    assert np.abs(gradient).max(initial=0.0) < 1e4
+    if mean < 1e-200:
+        assert np.all(result[: space.n_owned, 1:] == 0.0)
+        assert np.all(gradient[: space.n_owned, 1:] == 0.0)
+
+
+@pytest.mark.parametrize("mean", [1e-190, 1.0])
+def test_modes_that_underflow(comm: MPI.Comm, mean: float) -> None:
+    """Modes far above and far below the mean: factors of 1e-190 and of 1."""
+    stepper = at_rest(comm, 2, 1)
+    space = stepper.operator.density_space
+    rho = space.zeros()
+    rho[:, 0] = mean
+    rho[::2, 1:] = 1.0
+    rho[1::2, 1:] = 1e-320
+
+    result, record = limited(stepper, rho)
+
+    assert np.all(np.isfinite(reverse(stepper, record, random_rows(space, COLUMNS, 8))))
+    assert space.evaluate(result, space.limiter_points).min(initial=0.0) >= -1e-14 * mean
+
+
+@pytest.mark.parametrize("degree", [1, 2])
+def test_nan_is_passed_on(comm: MPI.Comm, degree: int) -> None:
+    stepper = at_rest(comm, 1, degree)
+    rho = unlimited_density(stepper.operator.density_space, 1)
+    rho[0] = np.nan
+    result, _ = limited(stepper, rho)
+    assert np.all(np.isnan(result[0]))

@@ -1,0 +1,137 @@
+"""One step: its order in time, its occupation, its reverse."""
+
+from mpi4py import MPI
+
+from problems import EMPTIED, orders, random_density, random_rows, warped_mesh, wave
+
+# isort: split
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.sparse
+
+from eulerian import parallel
+from eulerian.arrays import Floats
+from eulerian.space.density import DensitySpace
+from eulerian.space.velocity import VelocitySpace
+from eulerian.transport.operator import TransportOperator
+from eulerian.transport.stepper import SCHEMES, SSPScheme, Stepper
+
+CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
+COLUMNS = 2
+
+
+def make_stepper(comm: MPI.Comm, dim: int, degree: int, *, limited: bool = True, cells: int | None = None) -> Stepper:
+    space = DensitySpace(warped_mesh(comm, dim, cells), degree, COLUMNS)
+    return Stepper(TransportOperator(space, VelocitySpace(space), COLUMNS, 0.03), limited=limited)
+
+
+def dot(stepper: Stepper, a: Floats, b: Floats) -> float:
+    space = stepper.operator.density_space
+    local = np.vdot(a[: space.n_owned], b[: space.n_owned])
+    return float(parallel.sum_all(space.comm, np.array([local]))[0])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_weights_are_the_scheme_on_an_extra_unknown(scheme: SSPScheme) -> None:
+    """Integrate q' = f through the same stages: the weight of stage i is what f there adds to q."""
+    weights = np.zeros(scheme.stages)
+    q = np.zeros(scheme.stages)
+    for i, alpha in enumerate(scheme.alpha):
+        q = (1.0 - alpha) * (q + np.eye(len(q))[i])
+        weights = q
+    np.testing.assert_allclose(scheme.weights, weights, atol=1e-15)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_order_in_time_of_the_unlimited_scheme(comm: MPI.Comm, degree: int) -> None:
+    if comm.size > 1:
+        pytest.skip("compared with a matrix exponential, on one rank")
+    stepper = make_stepper(comm, 2, degree, limited=False, cells=3)
+    operator, space = stepper.operator, stepper.operator.density_space
+    rate = operator.assemble(wave(operator.velocity_space.x))
+    rows, columns, values = operator.coordinate_entries()
+    size = space.n_owned * space.nd
+    b = scipy.sparse.coo_array((values, (rows, columns)), shape=(size, size)).toarray()
+    rho, horizon = random_rows(space, COLUMNS, 1), 4.0 / rate
+    # The last block of the exponential of [[B, 1], [0, 0]] is the integral over time.
+    extended = scipy.linalg.expm(horizon * np.block([[b, np.eye(size)], [np.zeros((size, 2 * size))]]))
+    exact = [extended[:size, part : part + size] @ rho.reshape(size, COLUMNS) for part in (0, size)]
+
+    errors, occupation_errors = [], []
+    for count in (8, 16, 32, 64):
+        state, occupation = rho, np.zeros_like(rho)
+        record = stepper.new_record()
+        for _ in range(count):
+            state = stepper.step(state.copy(), horizon / count, record, occupation)
+        errors.append(np.linalg.norm(state.reshape(size, -1) - exact[0]))
+        occupation_errors.append(np.linalg.norm(occupation.reshape(size, -1) - exact[1]))
+
+    assert np.all(orders(errors)[1:] >= degree + 0.9), orders(errors)
+    assert np.all(orders(occupation_errors)[1:] >= degree + 0.9), orders(occupation_errors)
+    assert errors[-1] <= 0.03 * np.linalg.norm(exact[0])
+
+
+@pytest.mark.parametrize(("dim", "degree"), CASES)
+def test_keeps_mass_and_sign(comm: MPI.Comm, dim: int, degree: int) -> None:
+    stepper = make_stepper(comm, dim, degree)
+    operator, space = stepper.operator, stepper.operator.density_space
+    rate = operator.assemble(wave(operator.velocity_space.x))
+    rho = random_density(space, COLUMNS, 3)
+    mass = space.mass(rho)
+    record, sink = stepper.new_record(), np.zeros((space.n_owned, space.nd, COLUMNS))
+    for _ in range(30):
+        rho = stepper.step(rho.copy(), 1.0 / rate, record, sink)
+        assert space.extrema(rho)[0] >= -1e-14 * max(1.0, space.extrema(rho)[1])
+    np.testing.assert_allclose(space.mass(rho), mass, rtol=1e-13)
+
+
+@pytest.mark.parametrize("limited", [True, False])
+@pytest.mark.parametrize(("dim", "degree"), CASES)
+def test_reverse(comm: MPI.Comm, dim: int, degree: int, limited: bool) -> None:
+    """F = ⟨g, step(u)⟩ + ⟨r, ∫ρ dt⟩: its derivative by u and by v against differences."""
+    stepper = make_stepper(comm, dim, degree, limited=limited)
+    operator, space = stepper.operator, stepper.operator.density_space
+    x = operator.velocity_space.x
+    v, w = wave(x), wave(x, seed=9)
+    u, change, g, running = (random_rows(space, COLUMNS, seed) for seed in (1, 2, 3, 4))
+    u[:, 0] = np.abs(u[:, 0]) + 2.0
+    dt = 0.5 / operator.assemble(v)
+    owned = (space.n_owned, space.nd, COLUMNS)
+
+    def cost(h_state: float, h_velocity: float) -> tuple[float, np.ndarray]:
+        operator.assemble(v + h_velocity * w)
+        record, occupation = stepper.new_record(), np.zeros(owned)
+        end = stepper.step(u + h_state * change, dt, record, occupation)
+        return dot(stepper, g, end) + dot(stepper, running, occupation), record.lowest_at.copy()
+
+    record = stepper.new_record()
+    operator.assemble(v)
+    stepper.step(u, dt, record, np.zeros(owned))
+    cotangent, sums = g.copy(), operator.accumulator()
+    stepper.step_vjp(cotangent, u, dt, record, np.ascontiguousarray(running[: space.n_owned]), sums)
+    by_velocity = float(parallel.sum_all(comm, np.array([np.vdot(operator.contract(sums), w)]))[0])
+    if limited and degree:
+        assert comm.allreduce(int(np.sum(record.lowest_at < EMPTIED))) > 0
+
+    for direction, slope in (((1.0, 0.0), dot(stepper, cotangent, change)), ((0.0, 1.0), by_velocity)):
+        for h in 10.0 ** -np.arange(5.0, 9.0):  # the longest step that crosses no kink of the limiter
+            (ahead, decided), (behind, decided_too) = (
+                cost(s * h * direction[0], s * h * direction[1]) for s in (1, -1)
+            )
+            same = np.array_equal(decided, record.lowest_at) and np.array_equal(decided_too, record.lowest_at)
+            if comm.allreduce(same, MPI.LAND):
+                break
+        else:
+            pytest.fail("every step crosses a kink: take another seed")
+        assert slope == pytest.approx((ahead - behind) / (2 * h), rel=1e-5, abs=1e-6 + 1e-12 / h)
+
+
+def test_a_step_leaves_its_input_alone(comm: MPI.Comm) -> None:
+    stepper = make_stepper(comm, 2, 2)
+    operator, space = stepper.operator, stepper.operator.density_space
+    rate = operator.assemble(wave(operator.velocity_space.x))
+    rho = random_density(space, COLUMNS, 1)
+    before = rho.copy()
+    stepper.step(rho, 1.0 / rate, stepper.new_record(), np.zeros((space.n_owned, space.nd, COLUMNS)))
+    np.testing.assert_array_equal(rho, before)

@@ -1,0 +1,184 @@
+"""A density through all layers: memory, rejected evaluations, snapshots."""
+
+from typing import Any
+
+from mpi4py import MPI
+
+from problems import random_density, random_rows, warped_mesh, wave
+
+# isort: split
+import numpy as np
+import pytest
+
+from eulerian.arrays import Floats
+from eulerian.errors import InputError, RejectedEvaluation
+from eulerian.space.density import DensitySpace
+from eulerian.space.velocity import VelocitySpace
+from eulerian.transport.operator import TransportOperator
+from eulerian.transport.stepper import Stepper, StepRecord
+from eulerian.transport.trajectory import MINIMAL_RECORDS, TimeGrid, Trajectory
+
+COLUMNS = 2
+
+
+def make_stepper(comm: MPI.Comm, dim: int = 2, degree: int = 1) -> Stepper:
+    space = DensitySpace(warped_mesh(comm, dim, None if dim == 1 else 3), degree, COLUMNS)
+    return Stepper(TransportOperator(space, VelocitySpace(space), COLUMNS, 0.03))
+
+
+def budget(stepper: Stepper, layers: int, records: float) -> float:
+    """Bytes for that many records besides the densities at the layers' starts."""
+    space = stepper.operator.density_space
+    cells = space.mesh.topology.index_map(space.dim).size_global
+    return cells * (2 * layers * space.nd * COLUMNS * 8 + records * stepper.bytes_per_cell)
+
+
+def gradient(trajectory: Trajectory) -> tuple[Floats, list[Floats]]:
+    """Derivatives by ρ₀ and by the velocities of some functional."""
+    stepper, layers = trajectory.stepper, trajectory.grid.layers
+    space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
+    trajectory.forward(random_density(space, COLUMNS, 1), [wave(x, layer) for layer in range(layers)])
+    cotangent = random_rows(space, COLUMNS, 2)
+    running = [np.ascontiguousarray(random_rows(space, COLUMNS, 3 + i)[: space.n_owned]) for i in range(layers)]
+    by_velocity = trajectory.reverse(cotangent, running)
+    return cotangent[: space.n_owned], by_velocity
+
+
+class CountingStepper(Stepper):
+    """Counts steps, and the records that it hands out."""
+
+    def __init__(self, operator: TransportOperator) -> None:
+        super().__init__(operator)
+        self.steps = self.records = 0
+
+    def step(self, *args: Any) -> Floats:
+        self.steps += 1
+        return super().step(*args)
+
+    def new_record(self) -> StepRecord:
+        self.records += 1
+        return super().new_record()
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2])
+@pytest.mark.parametrize("records", [MINIMAL_RECORDS, 9, 13, 40, 75, 120])
+def test_gradient_does_not_depend_on_memory(comm: MPI.Comm, degree: int, records: int) -> None:
+    """From room for a fraction of one layer to room for some of the layers; the reference has room for all."""
+    grid = TimeGrid((18.0, 6.0, 2.7)[degree], 3)
+    stepper = make_stepper(comm, 2, degree)
+    reference = Trajectory(stepper, grid, budget(stepper, 3, 1e4))
+    expected = gradient(reference)
+
+    counting = CountingStepper(stepper.operator)
+    trajectory = Trajectory(counting, grid, budget(stepper, 3, records + 0.5))
+    result = gradient(trajectory)
+
+    total = sum(trajectory.steps)
+    assert trajectory.steps == reference.steps
+    if records <= 13:
+        assert min(trajectory.steps) > 1.2 * records, "not one layer fits"
+        assert total < counting.steps <= 5 * total
+    np.testing.assert_array_equal(result[0], expected[0])
+    for ours, theirs in zip(result[1], expected[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert counting.records - 1 <= records
+    assert trajectory.recorded_bytes <= records * reference.recorded_bytes / sum(reference.steps) * (1 + 1e-12)
+
+
+def test_repeated_recursion(comm: MPI.Comm) -> None:
+    """So many steps in one layer that segments are cut into segments again."""
+    stepper = CountingStepper(make_stepper(comm, 1, 1).operator)
+    grid = TimeGrid(20.0, 1)
+    reference = Trajectory(stepper, grid, budget(stepper, 1, 1e4))
+    expected = gradient(reference)
+    assert reference.steps[0] > 5 * MINIMAL_RECORDS**2
+    stepper.steps = 0
+
+    result = gradient(Trajectory(stepper, grid, budget(stepper, 1, MINIMAL_RECORDS + 0.5)))
+
+    np.testing.assert_array_equal(result[0], expected[0])
+    np.testing.assert_array_equal(result[1][0], expected[1][0])
+    assert stepper.steps <= 8 * reference.steps[0]
+
+
+def test_a_trajectory_can_be_run_again(comm: MPI.Comm) -> None:
+    stepper = make_stepper(comm)
+    trajectory = Trajectory(stepper, TimeGrid(1.0, 3), budget(stepper, 3, 20))
+    first, second = gradient(trajectory), gradient(trajectory)
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_too_little_memory_is_refused(comm: MPI.Comm) -> None:
+    stepper = make_stepper(comm)
+    with pytest.raises(InputError, match=r"solver\.memory") as caught:
+        Trajectory(stepper, TimeGrid(1.0, 3), budget(stepper, 3, MINIMAL_RECORDS - 0.1))
+    assert "MiB" in str(caught.value)
+    Trajectory(stepper, TimeGrid(1.0, 3), budget(stepper, 3, MINIMAL_RECORDS + 0.1))
+
+
+def test_too_many_steps_are_rejected(comm: MPI.Comm) -> None:
+    stepper = make_stepper(comm)
+    space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
+    rho = random_density(space, COLUMNS, 1)
+    free = Trajectory(stepper, TimeGrid(1.0, 2), 2.0**30)
+    free.forward(rho, [wave(x), wave(x, 1)])
+
+    capped = Trajectory(stepper, TimeGrid(1.0, 2, max_steps=max(free.steps) - 1), 2.0**30)
+    with pytest.raises(RejectedEvaluation, match="max_steps_per_layer"):
+        capped.forward(rho, [wave(x), wave(x, 1)])
+    capped.forward(rho, [0.1 * wave(x), 0.1 * wave(x, 1)])  # it goes on with another velocity
+    Trajectory(stepper, TimeGrid(1.0, 2, max_steps=max(free.steps)), 2.0**30).forward(rho, [wave(x), wave(x, 1)])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e200])
+def test_a_velocity_that_fails_on_one_rank_is_rejected_on_all(comm: MPI.Comm, bad: float) -> None:
+    stepper = make_stepper(comm)
+    v = wave(stepper.operator.velocity_space.x)
+    if comm.rank == comm.size - 1:
+        v[-1, -1] = bad  # a node of this rank's cells, perhaps only of its ghosts
+        v[stepper.operator.velocity_space.cell_nodes[0, 0]] = bad
+    trajectory = Trajectory(stepper, TimeGrid(1.0, 1), 2.0**30)
+    with pytest.raises(RejectedEvaluation):
+        trajectory.forward(random_density(stepper.operator.density_space, COLUMNS, 1), [v])
+
+
+@pytest.mark.parametrize(("cfl", "rate", "expected"), [(0.9, 9.0, 5), (0.9, 0.0, 1), (0.5, 10.0, 10), (1.0, 10.5, 6)])
+def test_step_counts(cfl: float, rate: float, expected: int) -> None:
+    assert TimeGrid(1.0, 2, cfl).steps(rate) == expected
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_snapshots(comm: MPI.Comm, degree: int) -> None:
+    stepper = make_stepper(comm, 2, degree)
+    space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
+    rho = random_density(space, COLUMNS, 1)
+    trajectory = Trajectory(stepper, TimeGrid(1.2, 3), budget(stepper, 3, 10))
+    end = trajectory.forward(rho, [wave(x, layer) for layer in range(3)])
+    starts = [start.copy() for start in trajectory.starts]
+
+    times = np.array([0.0, 0.1, 0.4, 0.41, 0.7, 0.7, 0.8, 1.2])
+    snapshots = trajectory.at_times(times)
+
+    assert len(snapshots) == len(times)
+    highest = max(space.extrema(snapshot)[1] for snapshot in snapshots)
+    for snapshot in snapshots:
+        np.testing.assert_allclose(space.mass(snapshot), space.mass(rho), rtol=1e-12)
+        assert space.extrema(snapshot)[0] >= -1e-14 * highest
+    n = space.n_owned
+    for index, start in ((0, rho), (2, starts[1]), (6, starts[2]), (7, end)):
+        np.testing.assert_allclose(snapshots[index][:n], start[:n], atol=1e-11 * highest)
+    np.testing.assert_array_equal(snapshots[4], snapshots[5])
+    assert np.abs(snapshots[3] - snapshots[2]).max() > 0.0
+
+
+def test_occupation_is_the_integral_of_the_density(comm: MPI.Comm) -> None:
+    stepper = make_stepper(comm)
+    space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
+    rho = random_density(space, COLUMNS, 1)
+    trajectory = Trajectory(stepper, TimeGrid(1.2, 3), 2.0**30)
+    trajectory.forward(rho, [wave(x, layer) for layer in range(3)])
+    for occupation in trajectory.occupations:
+        whole = space.zeros()
+        whole[: space.n_owned] = occupation
+        np.testing.assert_allclose(space.mass(whole), 0.4 * space.mass(rho), rtol=1e-12)
