@@ -150,8 +150,10 @@ class ControlProblem:
         self._label_dependent = label_dependent
         self._rho = rho
         operator = TransportOperator(self.density_space, velocity_space, len(self._groups[0]), smoothing)
-        share = memory / len(self._groups)
-        self.trajectories = [Trajectory(Stepper(operator, limited=limited), grid, share) for _ in self._groups]
+        sharers = len(self._groups)
+        self.trajectories = [
+            Trajectory(Stepper(operator, limited=limited), grid, memory, sharers) for _ in self._groups
+        ]
         self.smoothing = smoothing
         self._last: _Evaluation | None = None
         self._forward_timer, self._reverse_timer = _Timer(), _Timer()

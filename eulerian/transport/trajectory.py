@@ -87,9 +87,10 @@ class Trajectory:
         stepper: one step and its reverse.
         grid: horizon, layers, CFL number and step cap.
         memory: bytes for the records on all ranks together.
+        sharers: how many trajectories share that memory.
     """
 
-    def __init__(self, stepper: Stepper, grid: TimeGrid, memory: float) -> None:
+    def __init__(self, stepper: Stepper, grid: TimeGrid, memory: float, sharers: int = 1) -> None:
         """Collective.
 
         Raises:
@@ -101,9 +102,9 @@ class Trajectory:
         cells = space.mesh.topology.index_map(space.dim).size_global
         layers_bytes = 2 * grid.layers * cells * space.nd * self.operator.columns * 8
         record_bytes = cells * stepper.bytes_per_cell
-        capacity = int((memory - layers_bytes) // record_bytes)
+        capacity = int((memory / sharers - layers_bytes) // record_bytes)
         if capacity < MINIMAL_RECORDS:
-            least = (layers_bytes + MINIMAL_RECORDS * record_bytes) / 2**20
+            least = sharers * (layers_bytes + MINIMAL_RECORDS * record_bytes) / 2**20
             raise InputError(
                 "too small for the adjoint of this problem",
                 key="solver.memory",

@@ -33,7 +33,7 @@ def serial(comm: MPI.Comm) -> Iterator[None]:
     if comm.size > 1:
         pytest.skip("the oracle runs on one rank")
     yield
-    for name in ("oracle_ts_rk_type", "oracle_ts_adapt_type"):
+    for name in ("oracle_ts_rk_type", "oracle_ts_adapt_type", "ts_trajectory_type"):
         PETSc.Options().delValue(name)
 
 
@@ -83,6 +83,7 @@ class Oracle:
         options = PETSc.Options()
         options["oracle_ts_rk_type"] = method
         options["oracle_ts_adapt_type"] = "none"
+        options["ts_trajectory_type"] = "memory"  # the trajectory does not inherit the prefix
         self.ts.setOptionsPrefix("oracle_")
         self.ts.setProblemType(PETSc.TS.ProblemType.NONLINEAR)
         self.ts.setType("rk")

@@ -1,0 +1,276 @@
+"""The reduced functional: parts, cache, rejected evaluations, θ with a readout, statistics, snapshots."""
+
+import dataclasses
+import math
+from typing import Any
+
+from mpi4py import MPI
+
+from problems import LABELLINGS, control_problem, problem_config, theta_with_layers
+
+# isort: split
+import numpy as np
+import pytest
+
+from eulerian.arrays import Floats
+from eulerian.builder import build
+from eulerian.config import parse_config
+from eulerian.control import PARTS, ControlProblem
+from eulerian.errors import ComputationError, InputError, RejectedEvaluation
+
+TRAINED = {"kind": "cross_entropy", "trainable": True}
+
+
+def small(comm: MPI.Comm, labelling: str = LABELLINGS[0], **tables: Any) -> ControlProblem:
+    return control_problem(comm, 2, 1, labelling, cells=4, **tables)
+
+
+def test_j_is_the_sum_of_its_parts(comm: MPI.Comm) -> None:
+    problem = small(comm)
+    theta = theta_with_layers(problem)
+    value, _ = problem.value_and_gradient(theta)
+    assert list(problem.parts) == list(PARTS)
+    assert all(part > 0.0 for part in problem.parts.values())
+    assert value == pytest.approx(sum(problem.parts.values()), rel=1e-14)
+
+
+def test_the_last_evaluation_is_kept(comm: MPI.Comm) -> None:
+    problem = small(comm)
+    theta = theta_with_layers(problem)
+    value = problem.value(theta)
+    again, gradient = problem.value_and_gradient(theta.copy())
+    assert again == value
+    assert problem.evaluations == 1
+    gradient[:] = 0.0  # the caller's own copy
+    assert np.linalg.norm(problem.value_and_gradient(theta)[1]) > 0.0
+    assert problem.evaluations == 1
+    theta[0, 0] += 1e-8  # the problem keeps its own copy, too
+    assert problem.value(theta) != value
+    assert problem.evaluations == 2
+
+
+def test_an_evaluation_can_be_repeated_to_the_bit(comm: MPI.Comm) -> None:
+    problem = small(comm)
+    theta = theta_with_layers(problem)
+    value, gradient = problem.value_and_gradient(theta)
+    problem.value(0.5 * theta)
+    again, gradient_again = problem.value_and_gradient(theta)
+    assert again == value
+    np.testing.assert_array_equal(gradient_again, gradient)
+
+
+def test_all_ranks_see_the_same_bits(comm: MPI.Comm) -> None:
+    problem = small(comm, LABELLINGS[2])
+    value, gradient = problem.value_and_gradient(theta_with_layers(problem))
+    mine = (value, gradient.tobytes(), sorted(problem.parts.items()), problem.running_cost().tobytes())
+    assert all(other == mine for other in comm.allgather(mine))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e8, 1e300])
+def test_a_rejected_evaluation(comm: MPI.Comm, bad: float) -> None:
+    problem = small(comm)
+    theta = theta_with_layers(problem)
+    value, _ = problem.value_and_gradient(theta)
+
+    rejected, gradient = problem.value_and_gradient(np.full_like(theta, bad))
+
+    assert rejected == math.inf
+    assert not np.any(gradient)
+    assert problem.rejection
+    assert (problem.evaluations, problem.rejected_evaluations) == (2, 1)
+    for act in (lambda: problem.statistics, problem.running_cost, lambda: problem.snapshots(theta * bad, 2)):
+        with pytest.raises(RejectedEvaluation):
+            act()
+    assert problem.value(theta) == value
+    assert problem.rejection is None
+
+
+def test_the_step_cap_rejects(comm: MPI.Comm) -> None:
+    free = small(comm)
+    theta = theta_with_layers(free)
+    free.value(theta)
+    cap = max(free.steps[0])
+    assert small(comm, solver={"max_steps_per_layer": cap}).value(theta) == free.value(theta)
+    capped = small(comm, solver={"max_steps_per_layer": cap - 1})
+    assert capped.value(theta) == math.inf
+    assert str(cap - 1) in (capped.rejection or "")
+
+
+@pytest.mark.parametrize("labelling", LABELLINGS)
+def test_memory_and_its_limits(comm: MPI.Comm, labelling: str) -> None:
+    """The remedy that the message names is one, and the gradient does not depend on it."""
+    tables = {"cells": 24, "density": {"degree": 2}, "field": {"layers": 1, "horizon": 0.3}}
+    plenty = control_problem(comm, 2, 2, labelling, **tables)
+    theta = theta_with_layers(plenty)
+    _, expected = plenty.value_and_gradient(theta)
+    with pytest.raises(InputError, match=r"solver\.memory.*got '0.1 MiB'") as caught:
+        control_problem(comm, 2, 2, labelling, **tables, solver={"memory": "100 KiB"})
+    words = str(caught.value).split()
+    enough = int(words[words.index("least") + 1])
+    little = control_problem(comm, 2, 2, labelling, **tables, solver={"memory": f"{enough} MiB"})
+    _, gradient = little.value_and_gradient(theta)
+    np.testing.assert_array_equal(gradient, expected)
+    with pytest.raises(InputError):
+        control_problem(comm, 2, 2, labelling, **tables, solver={"memory": f"{0.85 * (enough - 1):.3f} MiB"})
+
+
+def test_smaller_steps_change_little(comm: MPI.Comm) -> None:
+    theta = theta_with_layers(small(comm))
+    values = [small(comm, solver={"cfl": cfl}).value(theta) for cfl in (0.9, 0.45, 0.1)]
+    assert values[0] == pytest.approx(values[2], rel=1e-3)
+    assert len(set(values)) == 3
+
+
+def test_labels_without_a_field_of_their_own_share_it(comm: MPI.Comm) -> None:
+    """A label-dependent field whose label weights vanish moves all labels as one field does."""
+    shared, own = small(comm, LABELLINGS[1]), small(comm, LABELLINGS[2])
+    hidden, dim, n_labels = 5, 2, 2
+    theta = theta_with_layers(shared)
+    inner = theta[:, : hidden * dim].reshape(-1, hidden, dim)
+    padded = np.concatenate([inner, np.zeros((len(theta), hidden, n_labels))], axis=2).reshape(len(theta), -1)
+    wide = np.concatenate([padded, theta[:, hidden * dim :]], axis=1)
+    assert wide.shape == own.layer_shape
+
+    assert own.value(wide) - own.parts["parameters"] == pytest.approx(
+        shared.value(theta) - shared.parts["parameters"], rel=1e-13
+    )
+    own.value(wide + 0.3)
+    assert own.snapshots(wide, 2)[0][2].shape == (2, own.velocity_space.n_nodes, 2)
+    assert shared.snapshots(theta, 2)[0][2].shape == (shared.velocity_space.n_nodes, 2)
+
+
+def test_theta_with_a_readout_is_flat(comm: MPI.Comm) -> None:
+    problem = small(comm, LABELLINGS[1], objective={"terminal": TRAINED})
+    size = math.prod(problem.layer_shape)
+    assert problem.initial_theta.shape == (problem.n_params,) == (size + 6,)
+    layers, readout = problem.split(problem.initial_theta)
+    assert layers.shape == problem.layer_shape
+    assert readout.shape == (6,)
+    assert problem.scaling.shape == (problem.n_params,)
+
+
+def test_a_theta_of_the_wrong_size_is_refused(comm: MPI.Comm) -> None:
+    problem = small(comm)
+    for wrong in (np.zeros(3), np.zeros((2, problem.layer_shape[1])), 0.0):
+        with pytest.raises(InputError, match="theta"):
+            problem.value(wrong)
+
+
+def test_gradient_norm_is_that_of_functions_of_time(comm: MPI.Comm) -> None:
+    """∇J·θ' = ∫⟨g, θ'⟩dt for g = ∇J/Δt, whose norm in L²(0, T) is |∇J|/√Δt: the same for any number of layers."""
+    norms = []
+    for layers in (2, 6):
+        config = problem_config(2, 1, cells=4, objective={"parameters_h1": 0.0})
+        config["field"] = {"kind": "linear", "features": "affine", "layers": layers, "horizon": 0.6}
+        problem = build(parse_config(config), comm)
+        theta = np.tile([0.1, -0.2, 0.3, 0.1, 0.5, -0.4], (layers, 1))
+        _, gradient = problem.value_and_gradient(theta)
+        norms.append(problem.gradient_norm(gradient))
+        assert norms[-1] == pytest.approx(np.linalg.norm(gradient) / math.sqrt(0.6 / layers), rel=1e-13)
+    assert norms[0] == pytest.approx(norms[1], rel=2e-2)
+
+
+def test_statistics_of_a_translation(comm: MPI.Comm) -> None:
+    config = problem_config(2, 2, LABELLINGS[1], cells=12)
+    config["domain"]["box"] = {"lower": [-2.0, -2.0], "upper": [2.0, 2.0], "cells": [24, 24]}
+    config["field"] = {"kind": "linear", "features": "translation", "layers": 2, "horizon": 0.6}
+    problem = build(parse_config(config), comm)
+    problem.value(np.array([[0.5, 0.0], [0.5, -0.4]]))
+    statistics = problem.statistics
+    np.testing.assert_allclose(statistics.mass_initial, [1 / 3, 2 / 3], rtol=1e-12)
+    np.testing.assert_allclose(statistics.mass_final, [1 / 3, 2 / 3], rtol=1e-12)
+    assert statistics.mass_error <= 1e-12
+    np.testing.assert_allclose(statistics.mean, [[0.08, 0.01], [0.61, -0.29]], atol=1e-4)
+    np.testing.assert_allclose(statistics.covariance, np.tile(0.04 * np.eye(2), (2, 1, 1)), atol=2e-4)
+    assert 0.0 <= statistics.boundary_mass < 1e-6
+    assert statistics.density_min >= -1e-12
+    assert statistics.density_max == pytest.approx(2 / 3 / (2 * np.pi * 0.04), rel=0.05)
+    assert statistics.steps_per_layer == problem.steps[0]
+    assert statistics.evaluations == 1
+    assert statistics.rejected_evaluations == 0
+
+
+def test_snapshots(comm: MPI.Comm) -> None:
+    problem = small(comm, LABELLINGS[1])
+    theta = theta_with_layers(problem)
+    snapshots = problem.snapshots(theta, 4)
+    assert [t for t, _, _ in snapshots] == pytest.approx([0.0, 0.2, 0.4, 0.6])
+    n = problem.density_space.n_owned
+    np.testing.assert_array_equal(snapshots[0][1][:n], problem.initial_density[:n])
+    np.testing.assert_allclose(snapshots[-1][1][:n], problem.final_density[:n], atol=1e-11)
+    # Each velocity belongs to the layer that ends then, the first one to the first layer.
+    expected = [problem.field.value(row, problem.velocity_space.x) for row in theta[[0, 0, 1, 2]]]
+    for (_, _, v), want in zip(snapshots, expected, strict=True):
+        np.testing.assert_allclose(v, want, rtol=1e-14)
+
+
+def test_value_at_steps_holds_the_counts(comm: MPI.Comm) -> None:
+    problem = small(comm)
+    theta = theta_with_layers(problem)
+    value, steps = problem.value(theta), problem.steps
+    assert problem.value_at_steps(theta, steps) == value
+    finer = [tuple(3 * n for n in counts) for counts in steps]
+    assert problem.value_at_steps(theta, finer) != value
+    assert problem.value(theta) == value
+
+
+@dataclasses.dataclass(frozen=True)
+class Custom:
+    """A translation that can be made to fail, only on the last of ``size`` ranks."""
+
+    fails: str
+    last: bool
+
+    def n_params(self, dim: int) -> int:
+        return dim
+
+    def init(self, _rng: np.random.Generator) -> Floats:
+        return np.zeros(2)
+
+    def value(self, theta: Floats, x: Floats) -> Floats:
+        if self.last and self.fails == "value":
+            raise ZeroDivisionError("no such velocity")
+        v = np.tile(theta, (len(x), 1))
+        return v[:, :1] if self.fails == "shape" else v
+
+    def vjp(self, _theta: Floats, _x: Floats, w: Floats) -> Floats:
+        if self.last and self.fails == "vjp":
+            raise ZeroDivisionError("no such derivative")
+        return np.asarray(w.sum(axis=0))
+
+    def jacobian(self, theta: Floats, x: Floats) -> Floats:
+        raise NotImplementedError
+
+    def jacobian_vjp(self, theta: Floats, x: Floats, w: Floats) -> Floats:
+        raise NotImplementedError
+
+
+def with_field(comm: MPI.Comm, fails: str) -> ControlProblem:
+    config = problem_config(2, 1, cells=4)
+    config["field"] = {"kind": "linear", "features": "translation", "layers": 3, "horizon": 0.6}
+    problem = build(parse_config(config), comm)
+    problem.field = Custom(fails, comm.rank == comm.size - 1)
+    return problem
+
+
+@pytest.mark.parametrize("fails", ["value", "vjp"])
+def test_a_field_that_fails_on_one_rank_fails_on_all(comm: MPI.Comm, fails: str) -> None:
+    """Told with the place in the user's code; it is no rejected evaluation."""
+    problem = with_field(comm, fails)
+    with pytest.raises(ComputationError, match=r"ZeroDivisionError.*no such.*test_control") as caught:
+        problem.value_and_gradient(np.zeros((3, 2)))
+    assert not isinstance(caught.value, RejectedEvaluation)
+
+
+def test_a_field_of_the_wrong_shape(comm: MPI.Comm) -> None:
+    with pytest.raises(InputError, match="shape"):
+        with_field(comm, "shape").value(np.zeros((3, 2)))
+
+
+def test_the_running_cost_adds_up(comm: MPI.Comm) -> None:
+    problem = small(comm, LABELLINGS[2], objective={"parameters_h1": 0.0})
+    problem.value(theta_with_layers(problem))
+    cost = problem.running_cost()
+    assert cost.shape == (3,)
+    parts = problem.parts
+    assert np.sum(cost) * 0.2 == pytest.approx(parts["kinetic"] + parts["jacobian"] + parts["parameters"], rel=1e-12)
