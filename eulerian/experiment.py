@@ -112,7 +112,7 @@ def _run(
     progress.say(headline(config, problem))
     with _failure_told(run, command, problem):
         outcome = replace(work(Session(config, run, problem, progress)), seconds_setup=seconds_setup)
-    document: Document = plain(describe(outcome, problem, comm.size))
+    document: Document = comm.bcast(plain(describe(outcome, problem, comm.size)), 0)  # clocks differ between ranks
     run.write_result(document)
     progress.say(f"{outcome.status}: {outcome.reason}\n{files_line(run)}")
     return document
