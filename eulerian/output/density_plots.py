@@ -44,7 +44,7 @@ def density_curves(snapshots: Snapshots) -> Figure:
         for i, t in enumerate(snapshots.times):
             colour = _TIME_COLOURS(0.93 * norm(t))
             field = velocity[i, :, min(k, n_fields - 1)]
-            upper.plot(x, density[i, :, k], color=colour, lw=1.3, label=f"$t = {t:.3g}$")
+            upper.plot(x, density[i, :, k], color=colour, lw=1.3, label=f"$t = {t:.4g}$")
             lower.plot(x, field, color=colour, lw=0.6, alpha=0.5)
             lower.plot(x, np.where(inside[i, :, k], field, np.nan), color=colour, lw=1.6)
         upper.set_title(f"label {k}" if n_labels > 1 else "")
@@ -92,7 +92,7 @@ def density_maps(snapshots: Snapshots) -> Figure:
     bar.set_label(r"density $\rho$")
     bar.outline.set_linewidth(0.4)
     if arrows.fastest > 0.0:
-        figure.supxlabel(f"longest arrow: $|v| = {arrows.fastest:.3g}$", fontsize=8, color="0.3", x=0.995, ha="right")
+        figure.supxlabel(f"longest arrow: $|v| = {arrows.fastest:.4g}$", fontsize=8, color="0.3", x=0.995, ha="right")
     return figure
 
 
@@ -104,7 +104,7 @@ def _label_panel(panel: Axes, k: int, i: int, snapshots: Snapshots) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     if k == 0:
-        panel.set_title(f"$t = {snapshots.times[i]:.3g}$")
+        panel.set_title(f"$t = {snapshots.times[i]:.4g}$")
     if k == n_labels - 1:
         panel.set_xlabel("$x$")
     if i == 0:
