@@ -71,6 +71,7 @@ class _Run:
     problem: ControlProblem
     shape: tuple[int, ...]
     unit: float  # TAO's variable is unit × scaling × θ
+    max_iterations: int
     callback: Callable[[Record], object] | None
     started: float = field(default_factory=time.perf_counter)
     best: tuple[float, Floats, float] | None = None
@@ -113,6 +114,8 @@ class _Run:
         if self.callback is not None and self.callback(record):
             self.stopped = True
             tao.setConvergedReason(PETSc.TAO.ConvergedReason.CONVERGED_USER)
+        elif iteration >= self.max_iterations:  # TAO itself does not accept a limit of 0
+            tao.setConvergedReason(PETSc.TAO.ConvergedReason.DIVERGED_MAXITS)
 
 
 def minimise(
@@ -152,7 +155,7 @@ def minimise(
             remedy="Start from a slower field (zero_init = true), raise solver.max_steps_per_layer, or use more layers",
         )
     norm = problem.gradient_norm(gradient)
-    run = _Run(problem, start.shape, _unit(value, norm), callback)
+    run = _Run(problem, start.shape, _unit(value, norm), max_iterations, callback)
     x = PETSc.Vec().createMPI(problem.n_params, comm=problem.comm)
     begin, end = x.getOwnershipRange()
     x.array_w[:] = (start.ravel() * run.scaling)[begin:end]
@@ -163,7 +166,7 @@ def minimise(
         tao.setGradient(lambda _tao, z, g: _discard(run.value_and_gradient(z, g)), None)
         tao.setObjectiveGradient(lambda _tao, z, g: run.value_and_gradient(z, g), None)
         tao.setMonitor(lambda t: run.monitor(t))
-        tao.setMaximumIterations(max_iterations)
+        tao.setMaximumIterations(max(max_iterations, 1))
         tao.setTolerances(gatol=max(gradient_tolerance * norm / run.unit, 1e-300), grtol=0.0, gttol=0.0)
         try:
             tao.solve(x)
