@@ -37,7 +37,7 @@ def build(config: Config, comm: MPI.Comm | None = None) -> ControlProblem:
     rho = initial_density(density_space, config.density.initial)
     terminal = build_terminal(config.objective.terminal, density_space)
     low, high = density_space.bounding_box
-    nodes = velocity_space.global_nodes if config.field.kind == "free" else None
+    nodes = velocity_space.all_nodes() if config.field.kind == "free" else None
     with agreed(comm):
         field = build_field(config.field, dim, n_labels, low.tolist(), high.tolist(), nodes)
         theta = initial_theta(config.field, field, dim, config.field.layers)

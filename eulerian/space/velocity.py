@@ -1,7 +1,5 @@
 """Continuous Lagrange velocities: where the field is evaluated, and how it is seen from the cells."""
 
-from functools import cached_property
-
 from eulerian import parallel  # noqa: F401 - starts MPI before dolfinx
 from eulerian.arrays import Floats, Ints
 
@@ -66,14 +64,9 @@ class VelocitySpace:
         columns = [np.bincount(nodes, flat[:, j], minlength=self.n_nodes) for j in range(flat.shape[1])]
         return np.stack(columns, axis=1)
 
-    @cached_property
-    def global_nodes(self) -> Floats:
-        """All nodes of the mesh in lexicographic order, (N, dim): the same on any number of ranks. Collective."""
-        comm = self.density_space.comm
-        rows = np.concatenate(comm.allgather(self.x[: self.n_owned_nodes]))
-        scale = float(np.ptp(rows, axis=0).max())
-        keys = np.round(rows / scale, 9)
-        return np.ascontiguousarray(rows[np.lexsort(keys.T[::-1])])
+    def all_nodes(self) -> Floats:
+        """The nodes of the whole mesh, (N, dim), rank by rank. Collective."""
+        return np.concatenate(self.density_space.comm.allgather(self.x[: self.n_owned_nodes]))
 
     @property
     def _owned_nodes(self) -> Ints:

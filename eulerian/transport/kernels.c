@@ -29,7 +29,6 @@ typedef struct {
     const double *volume;        /* [NN][DIM][ND][ND] reference integrals of N_a phi_j d_m phi_i */
     const double *phi;           /* [NS][NQ][ND] density basis at flux points */
     const double *lagrange;      /* [NS][NQ][NN] velocity basis at flux points */
-    const double *barycentric;   /* [NS][NQ][NF] */
     const double *weights;       /* [NQ], sum 1 */
     const double *limiter;       /* [NL][ND] density basis at the limiter's points */
     const double *bound;         /* [ND] largest |phi_i| at the limiter's points */
@@ -78,7 +77,7 @@ double assemble(const scheme_t *t, const double *v, double *blocks)
     const double factorial = DIM == 3 ? 6.0 : DIM == 2 ? 2.0 : 1.0; /* |det J| / cell measure */
     double largest = 0.0;
     for (int64_t c = 0; c < t->n_cells; ++c) {
-        double vhat[NN * DIM], diagonal[BLOCK] = {0.0}, at_vertex[NF] = {0.0}, outflow = 0.0, peak = 0.0;
+        double vhat[NN * DIM], diagonal[BLOCK] = {0.0}, outflow = 0.0, peak = 0.0;
         double *row = blocks + c * ROW;
         reference_velocity(t, c, v, vhat);
         for (int am = 0; am < NN * DIM; ++am)
@@ -104,20 +103,15 @@ double assemble(const scheme_t *t, const double *v, double *blocks)
                         }
                     outflow += w_out;
                     if (out > peak) peak = out;
-                    for (int a = 0; a < NF; ++a) at_vertex[a] += w_out * t->barycentric[(side * NQ + q) * NF + a];
                 }
             }
             for (int ij = 0; ij < BLOCK; ++ij) target[ij] = off[ij];
         }
         for (int ij = 0; ij < BLOCK; ++ij) row[ij] = diagonal[ij];
         if (c < t->n_owned) {
-            double rate = t->stability * outflow;
-            if (DEGREE == 0 && outflow > rate) rate = outflow;
-            if (DEGREE == 1)
-                for (int a = 0; a < NF; ++a)
-                    if (NF * at_vertex[a] > rate) rate = NF * at_vertex[a];
-            if (DEGREE == 2 && NF * (DIM + 2.0) / DIM * peak > rate) rate = NF * (DIM + 2.0) / DIM * peak;
-            if (!(factorial * rate <= largest)) largest = factorial * rate; /* a NaN is kept */
+            const double positive = DEGREE == 0 ? outflow : NF * (DEGREE == 1 ? 1.0 : (DIM + 2.0) / DIM) * peak;
+            const double stable = t->stability * outflow, rate = positive > stable ? positive : stable;
+            if (!(factorial * rate <= largest)) largest = factorial * rate; /* a NaN, which comparisons drop, is kept */
             if (largest != largest) return largest;
         }
     }
