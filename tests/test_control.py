@@ -146,7 +146,14 @@ def test_theta_with_a_readout_is_flat(comm: MPI.Comm) -> None:
     layers, readout = problem.split(problem.initial_theta)
     assert layers.shape == problem.layer_shape
     assert readout.shape == (6,)
-    assert problem.scaling.shape == (problem.n_params,)
+    # |scaling·θ|² = ∫|θ_t|² dt, in which a readout is a parameter that is constant in time: twice the cost for ε = 1.
+    theta = np.random.default_rng(0).standard_normal(problem.n_params)
+    layers, readout = problem.split(theta)
+    expected = problem.grid.layer_time * np.sum(layers**2) + problem.horizon * np.sum(readout**2)
+    assert np.sum((problem.scaling * theta) ** 2) == pytest.approx(expected, rel=1e-13)
+    no_slope = small(comm, LABELLINGS[1], objective={"terminal": TRAINED, "parameters": 1.0, "parameters_h1": 0.0})
+    no_slope.value(0.1 * theta)
+    assert 2.0 * no_slope.parts["parameters"] == pytest.approx(0.01 * expected, rel=1e-13)
 
 
 def test_a_theta_of_the_wrong_size_is_refused(comm: MPI.Comm) -> None:

@@ -148,6 +148,12 @@ def test_step_counts(cfl: float, rate: float, expected: int) -> None:
     assert TimeGrid(1.0, 2, cfl).steps(rate) == expected
 
 
+@pytest.mark.parametrize("rate", [np.nan, np.inf, 1e300])
+def test_step_counts_of_rates_that_make_no_sense(rate: float) -> None:
+    with pytest.raises(RejectedEvaluation, match="time steps"):
+        TimeGrid(1.0, 2).steps(rate)
+
+
 @pytest.mark.parametrize("degree", [0, 1, 2])
 def test_snapshots(comm: MPI.Comm, degree: int) -> None:
     stepper = make_stepper(comm, 2, degree)
