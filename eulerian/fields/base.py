@@ -21,7 +21,8 @@ class VectorField(Protocol):
     Laws, for every perturbation δ of θ:
         ⟨w, v(x, θ + δ) − v(x, θ)⟩ = ⟨vjp(θ, x, w), δ⟩ + O(|δ|²), and the same for ``jacobian`` with ``jacobian_vjp``.
 
-    ``jacobian`` and ``jacobian_vjp`` are used only by the Jacobian penalty and by divergences.
+    ``jacobian`` and ``jacobian_vjp`` are used by divergences only: on a mesh the Jacobian penalty takes the gradient of
+    the finite-element velocity.
     """
 
     def n_params(self, dim: int, /) -> int:

@@ -41,7 +41,7 @@ def build_field(
         lower: corner (dim,) of the domain's bounding box, the same on all ranks.
         upper: opposite corner.
         nodes: all velocity nodes (N, dim) of the mesh, the same on all ranks, any order; a free field needs them.
-        needs_jacobian: the objective has a Jacobian term, so the field must have a Jacobian.
+        needs_jacobian: divergences will be asked for, so a field of the user must have a Jacobian.
 
     Raises:
         InputError: the configuration asks for a field that cannot be made.
@@ -56,12 +56,6 @@ def build_field(
         points = low + np.array([[0.35], [0.6]]) * (high - low)
         return load_field(
             config.object, config.folder, dim=dim, n_labels=labels, points=points, needs_jacobian=needs_jacobian
-        )
-    if needs_jacobian:
-        raise InputError(
-            "a free field has no Jacobian to penalise",
-            key="objective.jacobian",
-            remedy="Set objective.jacobian = 0, or take field.kind = 'mlp' or 'linear'.",
         )
     if nodes is None:
         raise InputError("a free field needs the nodes of a mesh", key="field.kind", value="free")

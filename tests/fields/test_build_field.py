@@ -61,8 +61,6 @@ def test_free_takes_the_nodes_of_the_mesh():
     assert field.n_params(2) == 12
     with pytest.raises(InputError, match="needs the nodes"):
         build_field(section(kind="free"), 2, 1, *BOX)
-    with pytest.raises(InputError, match=r"objective.jacobian: .*Set objective.jacobian = 0"):
-        build_field(section(kind="free"), 2, 1, *BOX, nodes, needs_jacobian=True)
 
 
 def test_the_start_is_one_draw_for_all_layers():
