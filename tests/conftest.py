@@ -6,9 +6,11 @@ in a collective call, and every later test would meet the wrong messages.
 
 import gc
 import os
+import re
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,16 +45,23 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     session.config.stash[STATUS] = int(exitstatus)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """End all ranks when this one has failed; the others may wait for it (see RANK)."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> Iterator[None]:
+    """End all ranks when this one has failed, be it on the way out; the others may wait for it (see RANK)."""
     status = config.stash.get(STATUS, 0)
-    if MPI.COMM_WORLD.size > 1 and status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if MPI.COMM_WORLD.rank > 0:
-            time.sleep(2)  # rank 0 has probably failed too: let it tell first
-        MPI.COMM_WORLD.Abort(status)
+    try:
+        yield
+    except BaseException:
+        traceback.print_exc()
+        status = status or int(pytest.ExitCode.INTERNAL_ERROR)
+        raise
+    finally:
+        if MPI.COMM_WORLD.size > 1 and status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if MPI.COMM_WORLD.rank > 0:
+                time.sleep(2)  # rank 0 has probably failed too: let it tell first
+            MPI.COMM_WORLD.Abort(status)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,9 +87,10 @@ def comm() -> MPI.Comm:
 
 
 @pytest.fixture
-def tmp_path(tmp_path: Path, comm: MPI.Comm) -> Path:
-    """The temporary folder of rank 0, on every rank."""
-    return Path(comm.bcast(str(tmp_path), 0))
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, comm: MPI.Comm) -> Path:
+    """A temporary folder, made by rank 0 and known to every rank."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return Path(comm.bcast(str(tmp_path_factory.mktemp(name)) if comm.rank == 0 else None, 0))
 
 
 @pytest.fixture(autouse=True)
