@@ -104,5 +104,5 @@ def _no_jacobian() -> InputError:
         "a free field is a list of nodal velocities and has no Jacobian in space",
         key="field.kind",
         value="free",
-        remedy="Set objective.jacobian = 0, or take a network (kind = 'mlp' or 'linear').",
+        remedy="Take a network (kind = 'mlp' or 'linear').",
     )
