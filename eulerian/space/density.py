@@ -159,9 +159,9 @@ class DensitySpace:
         table = basis.legendre(self.dim, self.degree, self.limiter_points if points is None else points)
         mean = self.phi0 * rho[:, 0]
         lowest = np.einsum("qi,cik->cqk", table[:, 1:], rho[:, 1:], optimize=True).min(axis=1)
-        limited = mean + lowest < 0.0
-        factor = np.where(limited, mean / np.where(limited, -lowest, 1.0), 1.0)
-        factor = np.where(mean < EMPTY, 0.0, factor)
+        filled = mean >= EMPTY
+        limited = filled & (mean + lowest < 0.0)
+        factor = np.where(limited, mean / np.where(limited, -lowest, 1.0), np.where(filled, 1.0, 0.0))
         rho[:, 1:] *= factor[:, None]
 
     def update_ghosts(self, rho: Floats) -> None:

@@ -222,3 +222,14 @@ def test_nodes_of_all_ranks(comm: MPI.Comm) -> None:
     alone, ours = (VelocitySpace(space_of(each, 2, 2)).all_nodes() for each in (MPI.COMM_SELF, comm))
     assert len(alone) == len(ours)
     np.testing.assert_allclose(NodeIndex(ours).nodes, NodeIndex(alone).nodes, atol=1e-14)
+
+
+def test_limiting_cells_that_are_empty_up_to_rounding(comm: MPI.Comm) -> None:
+    """A mean just below zero, with or without modes, loses its modes and keeps its mean; nothing is divided by zero."""
+    space = space_of(comm, 2, 1)
+    rho = space.zeros()
+    rho[:, 0] = -1e-20
+    rho[::2, 1:] = 1e-20
+    space.limit(rho)
+    assert np.all(rho[:, 0] == -1e-20)
+    assert np.all(rho[:, 1:] == 0.0)
