@@ -74,7 +74,7 @@ class _Run:
     """What the callbacks of one minimisation share."""
 
     problem: ControlProblem
-    shape: tuple[int, ...]
+    start: Floats
     unit: float  # TAO's variable is unit × scaling × θ
     max_iterations: int
     callback: Callable[[Record], object] | None
@@ -91,17 +91,19 @@ class _Run:
 
     def theta(self, x: PETSc.Vec) -> Floats:
         """The whole θ, on every rank, from the distributed scaled vector."""
-        parts = self.problem.comm.allgather(x.array_r.copy())
-        return np.asarray(np.concatenate(parts) / self.scaling)
+        scaled = np.concatenate(self.problem.comm.allgather(x.array_r.copy()))
+        if np.array_equal(scaled, self.start.ravel() * self.scaling):
+            return self.start  # to the last bit, so that the problem knows it again
+        return np.asarray(scaled / self.scaling).reshape(self.start.shape)
 
     def value_and_gradient(self, x: PETSc.Vec, g: PETSc.Vec) -> float:
-        value, gradient = self.problem.value_and_gradient(self.theta(x).reshape(self.shape))
+        value, gradient = self.problem.value_and_gradient(self.theta(x))
         begin, end = g.getOwnershipRange()
         g.array_w[:] = (gradient.ravel() / self.scaling)[begin:end]
         return value
 
     def value(self, x: PETSc.Vec) -> float:
-        return self.problem.value(self.theta(x).reshape(self.shape))
+        return self.problem.value(self.theta(x))
 
     def monitor(self, tao: PETSc.TAO) -> None:
         """Once per accepted iterate: keep the best one, and tell the caller."""
@@ -109,7 +111,7 @@ class _Run:
         norm *= self.unit
         if self.history and self.history[-1].iteration == iteration:
             return
-        theta = self.theta(tao.getSolution()).reshape(self.shape)
+        theta = self.theta(tao.getSolution())
         self.problem.value(theta)  # the last trial point is nearly always the accepted one: then this costs nothing
         if math.isfinite(value) and (self.best is None or value < self.best[0]):
             self.best = (value, theta, norm)
@@ -160,7 +162,7 @@ def minimise(
             remedy="Start from a slower field (zero_init = true), raise solver.max_steps_per_layer, or use more layers",
         )
     norm = problem.gradient_norm(gradient)
-    run = _Run(problem, start.shape, _unit(value, norm), max_iterations, callback)
+    run = _Run(problem, start, _unit(problem, start, value, gradient), max_iterations, callback)
     x = PETSc.Vec().createMPI(problem.n_params, comm=problem.comm)
     begin, end = x.getOwnershipRange()
     x.array_w[:] = (start.ravel() * run.scaling)[begin:end]
@@ -187,13 +189,22 @@ def minimise(
     return OptimiseResult(theta, best, best_norm, iterations, status, reason, run.history)
 
 
-def _unit(value: float, norm: float) -> float:
-    """Scale at which a unit step of steepest descent would halve a quadratic of minimum zero: σ² = |∇J|²/(2|J|).
+def _unit(problem: ControlProblem, theta: Floats, value: float, gradient: Floats) -> float:
+    """The unit of θ in which the unit step of steepest descent, TAO's first one, is a sensible step. Collective.
 
-    TAO's methods start with a unit step. In other units the first one may throw all mass into one cell, where the
-    gradient says little and nothing leads back.
+    σ² = |∇J|²/(2|J|): the step would halve a quadratic of minimum zero. Near a minimum that is far too long, so it is
+    bounded by a change of the velocity that crosses the domain once. A wild first step may throw all mass into one
+    cell, where the gradient says little and nothing leads back.
     """
-    return norm / math.sqrt(2.0 * abs(value)) if norm > 0.0 and abs(value) > 1e-12 * norm else max(norm, 1.0)
+    norm = problem.gradient_norm(gradient)
+    if norm <= 0.0 or not abs(value) > 1e-12 * norm:
+        return max(norm, 1.0)
+    unit = norm / math.sqrt(2.0 * abs(value))
+    step = np.ravel(gradient) / (problem.scaling * unit) ** 2
+    low, high = problem.density_space.bounding_box
+    crossing = float(np.max(high - low)) / problem.horizon
+    crossings = problem.velocity_change(theta, step) / crossing
+    return unit * math.sqrt(crossings) if 1.0 < crossings < math.inf else unit
 
 
 def _discard(_value: object) -> None:

@@ -243,3 +243,14 @@ def test_a_readout_is_trained_too(comm: MPI.Comm) -> None:
     _, readout = problem.split(result.theta)
     assert np.linalg.norm(readout) > 0.1
     assert result.value < 0.9 * result.history[0].total
+
+
+def test_a_start_near_the_minimum(comm: MPI.Comm) -> None:
+    """It is improved upon, and the start, evaluated already, is not solved for again."""
+    problem = translation(comm)
+    near = minimise(problem, gradient_tolerance=1e-3)
+    problem.value(near.theta)
+    before = problem.evaluations
+    again = minimise(problem, near.theta, max_iterations=1)
+    assert again.value < near.value
+    assert again.history[0].evaluations == before
