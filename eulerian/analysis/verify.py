@@ -7,6 +7,7 @@ from eulerian import parallel
 from eulerian.arrays import Floats
 from eulerian.control import ControlProblem
 from eulerian.errors import RejectedEvaluation
+from eulerian.transport.trajectory import Trajectory
 
 # isort: split
 import numpy as np
@@ -95,13 +96,15 @@ def taylor_rates(remainders: Floats) -> list[float]:
 
 
 def dot_error(problem: ControlProblem, rng: np.random.Generator) -> float:
-    """Largest relative error of the transpose over the layers of the last evaluation. Collective."""
-    return max(_dot_error(problem, layer, rng) for layer in range(problem.n_layers))
+    """Largest relative error of the transpose over the layers and velocities of the last evaluation. Collective."""
+    return max(
+        _dot_error(trajectory, layer, rng) for trajectory in problem.trajectories for layer in range(problem.n_layers)
+    )
 
 
-def _dot_error(problem: ControlProblem, layer: int, rng: np.random.Generator) -> float:
-    space, trajectory = problem.density_space, problem.trajectories[0]
+def _dot_error(trajectory: Trajectory, layer: int, rng: np.random.Generator) -> float:
     operator = trajectory.operator
+    space = operator.density_space
     trajectory.assemble(layer)
     seed = int(rng.integers(2**31))
     fields = []
