@@ -84,8 +84,9 @@ def _compute(options: Options) -> int:
 def _mesh(options: Options) -> int:
     from eulerian.space.mesh_report import convert, inspect
 
+    report = inspect(options.file)  # also where nothing is said: a wrong file is a wrong file
     if not options.quiet:
-        print(inspect(options.file))
+        print(report)
     if options.convert is not None:
         convert(options.file, options.convert, overwrite=options.overwrite)
         if not options.quiet:

@@ -7,7 +7,7 @@ options before dolfinx initialises it). Every module that imports dolfinx or pet
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -109,6 +109,7 @@ def guarded(main: Callable[[], int]) -> None:
         if comm.size > 1:
             comm.Abort(2)
         code = 2
-    sys.stdout.flush()
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)

@@ -318,3 +318,14 @@ cli.entry()
     done = mpirun(2, source, timeout=30)
     assert done.returncode == 1
     assert done.stderr.count("eulerian train: some.key: only here") == 1
+
+
+def test_a_quiet_mesh_command_reads_the_file(tmp_path: Path) -> None:
+    eulerian(tmp_path, "mesh", "nowhere.msh", "--quiet", code=1)
+
+
+def test_a_reader_that_leaves_does_not_stop_the_computation(tmp_path: Path, model: Path) -> None:
+    command = f"{sys.executable} -m eulerian solve {model} --output run | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "result.json").is_file()

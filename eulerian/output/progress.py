@@ -1,5 +1,6 @@
 """What a run says while it works: on rank 0 only, with a moving line on a terminal and plain lines elsewhere."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ class Progress:
     def say(self, *texts: str) -> None:
         """Messages, at once, each on lines of its own; empty ones are left out."""
         if self.speaks:
-            print("\n".join(text for text in texts if text), flush=True)
+            _print("\n".join(text for text in texts if text))
 
     @contextmanager
     def iterations(self, maximum: int) -> Iterator[Watch]:
@@ -44,9 +45,17 @@ class Progress:
             with _moving_line(maximum) as watch:
                 yield watch
         elif self.speaks:
-            yield lambda record: print(iteration_line(record), flush=True)
+            yield lambda record: _print(iteration_line(record))
         else:
             yield lambda _record: None
+
+
+def _print(text: str) -> None:
+    """Print at once; a reader that has left, as `head` does, is no reason to stop computing."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def iteration_line(record: Record) -> str:
