@@ -199,6 +199,7 @@ class ControlProblem:
         """
         flat = self._flat(theta)
         if self._last is None or not np.array_equal(self._last.theta, flat):
+            self._last = None  # first: the trajectories are overwritten, also by a solve that breaks off
             self._last = self._evaluate(flat)
         return self._last.value
 
@@ -223,12 +224,13 @@ class ControlProblem:
     def value_at_steps(self, theta: ArrayLike, steps: Sequence[tuple[int, ...]]) -> float:
         """J(θ) with given step counts (``steps`` of an earlier evaluation): the function that the gradient is of.
 
-        Collective. Leaves the last evaluation as it was, except that a next gradient costs a new forward solve.
+        Collective. Afterwards there is no last evaluation: the next value or gradient is solved for anew.
+
+        Raises:
+            RejectedEvaluation: J cannot be evaluated there.
         """
-        flat = self._flat(theta)
-        evaluation = self._forward(flat, steps)
-        self._last = None
-        return evaluation.value
+        self._last = None  # first: the trajectories are overwritten, also by a solve that breaks off
+        return self._forward(self._flat(theta), steps).value
 
     @property
     def parts(self) -> dict[str, float]:
@@ -256,10 +258,6 @@ class ControlProblem:
             for a, b in zip(*group, strict=True)
         )
         return float(self.comm.allreduce(largest, MPI.MAX))
-
-    def occupation(self, layer: int) -> Floats:
-        """∫ρ dt over one layer of the last evaluation, (n_owned, nd, K)."""
-        return np.concatenate([trajectory.occupations[layer] for trajectory in self.trajectories], axis=2)
 
     def running_cost(self) -> Floats:
         """Cost per time λ/2∫|v|²ρ + η/2∫|∇v|²ρ + ε/2|θ|², the mean over each layer (L,), at the last evaluation.
@@ -362,7 +360,8 @@ class ControlProblem:
         for index, (group, trajectory) in enumerate(zip(self._groups, self.trajectories, strict=True)):
             start = np.ascontiguousarray(self._rho[:, :, group])
             trajectory.forward(start, evaluation.velocities[index], None if steps is None else steps[index])
-        self._sum_up(evaluation, theta, readout)
+        with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
+            self._sum_up(evaluation, theta, readout)
         return evaluation
 
     def _velocities(self, theta: Floats) -> list[list[Floats]]:

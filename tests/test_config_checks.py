@@ -9,6 +9,7 @@ from typing import Any
 from mpi4py import MPI
 
 import pytest
+from configurations import BASE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,30 +17,6 @@ from eulerian.config import Config, check_dimension, check_files, check_labels, 
 from eulerian.errors import InputError
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=300)
-
-BASE = """
-[domain]
-box = { lower = [-3.0, -3.0], upper = [3.0, 3.0], cells = [48, 48] }
-[density]
-degree = 1
-[[density.initial]]
-kind = "gaussian"
-mean = [-0.5, 0.3]
-std = 0.5
-[field]
-kind = "mlp"
-hidden = [16]
-layers = 8
-horizon = 1.0
-[objective]
-kinetic = 0.5
-parameters = 1e-6
-[objective.terminal]
-kind = "quadratic"
-target = [1.0, -0.5]
-[optimiser]
-max_iterations = 100
-"""
 
 
 def _configured(terminal: str, *terms: str) -> Config:

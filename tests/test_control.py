@@ -281,3 +281,16 @@ def test_the_running_cost_adds_up(comm: MPI.Comm) -> None:
     assert cost.shape == (3,)
     parts = problem.parts
     assert np.sum(cost) * 0.2 == pytest.approx(parts["kinetic"] + parts["jacobian"] + parts["parameters"], rel=1e-12)
+
+
+def test_a_solve_that_breaks_off_leaves_nothing_stale(comm: MPI.Comm) -> None:
+    """The trajectories are overwritten then: the gradient at the θ before is solved for anew, not read from them."""
+    problem = control_problem(comm, 2, 1)
+    theta = problem.initial_theta
+    _, expected = problem.value_and_gradient(theta)
+    problem.value(0.5 * theta)
+    problem.value(theta)
+    with pytest.raises(RejectedEvaluation):
+        problem.value_at_steps(1e200 * np.ones_like(theta), problem.steps)
+    _, gradient = problem.value_and_gradient(theta)
+    np.testing.assert_array_equal(gradient, expected)

@@ -1,0 +1,25 @@
+"""Configurations that several tests start from."""
+
+BASE = """
+[domain]
+box = { lower = [-3.0, -3.0], upper = [3.0, 3.0], cells = [48, 48] }
+[density]
+degree = 1
+[[density.initial]]
+kind = "gaussian"
+mean = [-0.5, 0.3]
+std = 0.5
+[field]
+kind = "mlp"
+hidden = [16]
+layers = 8
+horizon = 1.0
+[objective]
+kinetic = 0.5
+parameters = 1e-6
+[objective.terminal]
+kind = "quadratic"
+target = [1.0, -0.5]
+[optimiser]
+max_iterations = 100
+"""
