@@ -2,7 +2,7 @@
 
 from mpi4py import MPI
 
-from eulerian.config import Config, check_dimension, check_labels
+from eulerian.config import Config, check_dimension, check_labels, loss_terminal
 from eulerian.control import ControlProblem
 from eulerian.fields.build import build_field, initial_theta
 from eulerian.objective.running import VelocityCost
@@ -27,6 +27,7 @@ def build(config: Config, comm: MPI.Comm | None = None) -> ControlProblem:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
+    loss = loss_terminal(config)
     mesh = create_mesh(comm, config.domain)
     dim = mesh.topology.dim
     n_labels = count_labels(config.density.initial, comm)
@@ -35,7 +36,7 @@ def build(config: Config, comm: MPI.Comm | None = None) -> ControlProblem:
     density_space = DensitySpace(mesh, config.density.degree, n_labels)
     velocity_space = VelocitySpace(density_space)
     rho = initial_density(density_space, config.density.initial)
-    terminal = build_terminal(config.objective.terminal, density_space)
+    terminal = build_terminal(loss, density_space)
     low, high = density_space.bounding_box
     nodes = velocity_space.all_nodes() if config.field.kind == "free" else None
     with agreed(comm):

@@ -22,9 +22,13 @@ from eulerian.config import (
     Domain,
     ExpressionTerm,
     ExpressionTerminal,
+    FixedTerminal,
     FreeField,
     GaussianTerm,
+    Ideal,
     ImageTerm,
+    KlTerminal,
+    L2Terminal,
     LinearField,
     LogisticTerminal,
     MlpField,
@@ -110,6 +114,8 @@ def test_defaults() -> None:
     assert config.solver.flux_smoothing == 1e-3
     assert (config.output.directory, config.output.densities) == (Path("runs/run"), 11)
     assert config.output.checkpoint_every == 10
+    assert config.ideal == Ideal(gap_tolerance=1e-3, residual_tolerance=1e-4, max_iterations=5000, certificate="auto")
+    assert config.ideal.layers is None
     assert config.n_labels == 1
 
 
@@ -133,11 +139,15 @@ FIELDS: list[tuple[str, type]] = [
     ('{ kind = "linear", features = "translation", layers = 2, theta = [[0, 1]] }', LinearField),
     ('{ kind = "linear", features = "translation", layers = 2, theta = [[0, 1.5], [1e-7, -3]] }', LinearField),
     ('{ kind = "mlp", theta = "start.npz" }', MlpField),
+    ('{ kind = "free", theta = "ideal" }', FreeField),
 ]
 TERMINALS: list[tuple[str, type]] = [
     ('{ kind = "quadratic", target = [0, 1], weight = 0 }', QuadraticTerminal),
     ('{ kind = "quadratic", targets = [[0, 1]] }', QuadraticTerminal),
     ('{ kind = "expression", value = "max(x, y) + label" }', ExpressionTerminal),
+    ('{ kind = "fixed", target = [{ kind = "gaussian", mean = [0, 0], std = 0.1 }] }', FixedTerminal),
+    ('{ kind = "kl", target = [{ kind = "image", file = "shape.png", lower = [0, 0], upper = [1, 1] }] }', KlTerminal),
+    *[(f'{{ kind = "l2", target = [{", ".join([term] * 2)}] }}', L2Terminal) for term, *_ in TERMS],
 ]
 CLASSIFIERS: list[tuple[str, type]] = [
     ('{ kind = "logistic", direction = [1], offset = -2 }', LogisticTerminal),
@@ -233,6 +243,17 @@ def test_paths_are_relative_to_the_file(folder: Path, monkeypatch: pytest.Monkey
     assert config.field.folder == inner
     absolute = read_config(inner / "a.toml", [f"domain.file={folder / 'mesh.msh'}"])
     assert absolute.domain.file == folder / "mesh.msh"
+
+
+def test_targets_are_density_terms(folder: Path) -> None:
+    samples = '{ kind = "samples", file = "data.csv", columns = ["a", "b"], label_column = "c" }'
+    config = parse_config(MINIMAL, folder, [f'objective.terminal={{kind="kl",target=[{samples}]}}'])
+    assert isinstance(config.objective.terminal, KlTerminal)
+    term = config.objective.terminal.target[0]
+    assert isinstance(term, SamplesTerm)
+    assert term.file == folder / "data.csv"
+    assert config.objective.terminal.n_labels is None
+    assert config.to_toml().count("[[objective.terminal.target]]") == 1
 
 
 def test_output_option(folder: Path) -> None:

@@ -13,7 +13,7 @@ from configurations import BASE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eulerian.config import Config, check_dimension, check_files, check_labels, parse_config
+from eulerian.config import Config, check_dimension, check_files, check_labels, loss_terminal, parse_config
 from eulerian.errors import InputError
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=300)
@@ -41,6 +41,7 @@ def test_dimension(dim: int, wanted: int) -> None:
     samples = f"{{ kind = 'samples', file = '{__file__}', columns = {list(range(dim))} }}"
     formula = f"{{ kind = 'expression', value = '{'xyz'[dim - 1]}' }}"
     loss = f"{{ kind = 'expression', value = '{'xyz'[dim - 1]} + label' }}"
+    to = "{{ kind = 'fixed', target = [{}] }}".format
     cases = {
         "density.initial.0.mean": _configured(TARGET[wanted], GAUSSIAN[dim]),
         "density.initial.1.lower": _configured(TARGET[wanted], GAUSSIAN[wanted], uniform),
@@ -51,6 +52,10 @@ def test_dimension(dim: int, wanted: int) -> None:
         ),
         "density.initial.0.value": _configured(TARGET[wanted], formula),
         "objective.terminal.value": _configured(loss, GAUSSIAN[wanted]),
+        "objective.terminal.target.0.mean": _configured(to(GAUSSIAN[dim]), GAUSSIAN[wanted]),
+        "objective.terminal.target.1.lower": _configured(to(f"{GAUSSIAN[wanted]}, {uniform}"), GAUSSIAN[wanted]),
+        "objective.terminal.target.0.columns": _configured(to(samples), GAUSSIAN[wanted]),
+        "objective.terminal.target.0.value": _configured(to(formula), GAUSSIAN[wanted]),
     }
     for key, config in cases.items():
         # A formula in fewer variables than there are axes is right.
@@ -68,6 +73,10 @@ def test_pictures_are_flat(dim: int) -> None:
     with pytest.raises(InputError, match="dimension 2") as caught:
         check_dimension(_configured(TARGET[dim], picture), dim)
     assert caught.value.key == "density.initial.0.kind"
+    target = f"{{ kind = 'l2', target = [{GAUSSIAN[dim]}, {picture}] }}"
+    with pytest.raises(InputError, match="dimension 2") as caught:
+        check_dimension(_configured(target, GAUSSIAN[dim]), dim)
+    assert caught.value.key == "objective.terminal.target.1.kind"
 
 
 def test_labels_that_only_a_file_knows() -> None:
@@ -78,11 +87,23 @@ def test_labels_that_only_a_file_knows() -> None:
     with pytest.raises(InputError, match="3 labels") as caught:
         check_labels(config, 3)
     assert caught.value.key == "objective.terminal.kind"
+    target = _configured(f"{{ kind = 'kl', target = [{GAUSSIAN[1]}] }}", samples)
+    check_labels(target, 1)
+    with pytest.raises(InputError, match=r"has 1 label, but .* there are 2 labels") as caught:
+        check_labels(target, 2)
+    assert caught.value.key == "objective.terminal.target"
     three = _configured("{ kind = 'cross_entropy', weights = [[1], [2], [3]], bias = [0, 0, 0] }", samples)
     check_labels(three, 3)
     for n_labels in (1, 2, 4):
         with pytest.raises(InputError, match=r"objective\.terminal"):
             check_labels(three, n_labels)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "kl", "l2"])
+def test_a_target_density_is_no_loss(kind: str) -> None:
+    with pytest.raises(InputError, match="eulerian ideal") as caught:
+        loss_terminal(_configured(f"{{ kind = '{kind}', target = [{GAUSSIAN[1]}] }}", GAUSSIAN[1]))
+    assert (caught.value.key, caught.value.value) == ("objective.terminal.kind", kind)
 
 
 def test_files_are_looked_for(tmp_path: Path) -> None:

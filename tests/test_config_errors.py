@@ -19,6 +19,9 @@ def refusal(*overrides: str, text: str = BASE, base: str | Path = ".") -> InputE
     return caught.value
 
 
+GAUSSIAN = "kind = 'gaussian', mean = [0.0], std = 1"
+FLAT = GAUSSIAN.replace("[0.0]", "[0.0, 0.0]")
+
 # Each override alone makes BASE wrong: the key that the error must carry, and words that its message must contain.
 WRONG = [
     # domain
@@ -121,6 +124,48 @@ WRONG = [
     ("objective.terminal={ kind = 'logistic', direction = [1, 0] }", "objective.terminal.kind", "1 label"),
     ("objective.terminal={ kind = 'cross_entropy' }", "objective.terminal.weights", "trainable = true"),
     ("objective.terminal={ kind = 'cross_entropy', trainable = true }", "objective.terminal.kind", "two labels"),
+    (
+        f"objective.terminal={{ kind = 'fixed', target = [{{ {GAUSSIAN} }}] }}",
+        "objective.terminal.target.0.mean",
+        "dim",
+    ),
+    ("objective.terminal={ kind = 'fixed' }", "objective.terminal.target", "missing"),
+    ("objective.terminal={ kind = 'kl', target = [] }", "objective.terminal.target", "at least one density term"),
+    ("objective.terminal={ kind = 'kl', target = [1.0] }", "objective.terminal.target.0", "table"),
+    (
+        "objective.terminal={ kind = 'l2', target = [{ kind = 'point' }] }",
+        "objective.terminal.target.0.kind",
+        "'image'",
+    ),
+    (
+        f"objective.terminal={{ kind = 'kl', target = [{{ {GAUSSIAN}, x = 1 }}] }}",
+        "objective.terminal.target.0.x",
+        "std",
+    ),
+    (f"objective.terminal={{ kind = 'kl', target = [{{ {FLAT}, label = 2 }}] }}", "objective.terminal.target", "gaps"),
+    (
+        f"objective.terminal={{ kind = 'kl', target = [{{ {FLAT} }}, {{ {FLAT}, label = 1 }}] }}",
+        "objective.terminal.target",
+        "has 2 labels, but in density.initial there is 1 label",
+    ),
+    (
+        "objective.terminal={ kind='l2', target=[{ kind='image', file = 'no.png', lower = [0, 0], upper = [1, 1]}]}",
+        "objective.terminal.target.0.file",
+        "no.png",
+    ),
+    (
+        "objective.terminal={ kind = 'l2', target = [{ kind = 'expression', value = 'x + z' }] }",
+        "objective.terminal.target.0.value",
+        "'z'",
+    ),
+    # ideal
+    ("ideal.layers=0", "ideal.layers", ">= 1"),
+    ("ideal.gap_tolerance=0", "ideal.gap_tolerance", "> 0"),
+    ("ideal.residual_tolerance=-1e-3", "ideal.residual_tolerance", "> 0"),
+    ("ideal.max_iterations=1.5", "ideal.max_iterations", "whole number"),
+    ("ideal.certificate=hopflax", "ideal.certificate", "Did you mean 'hopf_lax'?"),
+    ("field.theta=ideal", "field.theta", 'field.kind = "free"'),
+    ("field={ kind = 'free', theta = 'idea' }", "field.theta", '"ideal"'),
     # optimiser, solver, output
     ("optimiser.method=newton", "optimiser.method", "'lmvm'"),
     ("optimiser.method=lmwm", "optimiser.method", "Did you mean 'lmvm'?"),
@@ -146,7 +191,7 @@ WRONG = [
     ("domain.box.cell=[1, 2]", "domain.box.cell", "Did you mean domain.box.cells?"),
     ("density.initial.0.sdt=1.0", "density.initial.0.sdt", "Did you mean density.initial.0.std?"),
     ("objective.terminal.wieght=1.0", "objective.terminal.wieght", "Did you mean objective.terminal.weight?"),
-    ("objective.layers=3", "objective.layers", "It belongs to field."),
+    ("objective.layers=3", "objective.layers", "It belongs to field or ideal."),
     ("field.features=affine", "field.features", "It belongs to field with kind 'linear'"),
     ("density.initial.0.lower=[0, 0]", "density.initial.0.lower", "kind 'uniform' or 'image'"),
     ("frobnicate=1", "frobnicate", "Known keys: domain, density"),

@@ -1,6 +1,6 @@
 """The configuration: a TOML file becomes one typed, frozen, checked tree. Knows neither meshes nor MPI."""
 
-from eulerian.config.checks import check_dimension, check_files, check_labels
+from eulerian.config.checks import check_dimension, check_files, check_labels, check_target_labels, loss_terminal
 from eulerian.config.density import (
     Box,
     Density,
@@ -13,13 +13,18 @@ from eulerian.config.density import (
     UniformTerm,
 )
 from eulerian.config.field import AnyField, FreeField, LinearField, MlpField, PythonField
-from eulerian.config.model import Config, Optimiser, Output, Solver
+from eulerian.config.model import Config, Ideal, Optimiser, Output, Solver
 from eulerian.config.objective import (
     CrossEntropyTerminal,
     ExpressionTerminal,
+    FixedTerminal,
+    KlTerminal,
+    L2Terminal,
     LogisticTerminal,
+    LossTerminal,
     Objective,
     QuadraticTerminal,
+    TargetTerminal,
     Terminal,
 )
 from eulerian.config.read import parse_config, read_config
@@ -33,11 +38,16 @@ __all__ = [
     "Domain",
     "ExpressionTerm",
     "ExpressionTerminal",
+    "FixedTerminal",
     "FreeField",
     "GaussianTerm",
+    "Ideal",
     "ImageTerm",
+    "KlTerminal",
+    "L2Terminal",
     "LinearField",
     "LogisticTerminal",
+    "LossTerminal",
     "MlpField",
     "Objective",
     "Optimiser",
@@ -46,12 +56,15 @@ __all__ = [
     "QuadraticTerminal",
     "SamplesTerm",
     "Solver",
+    "TargetTerminal",
     "Term",
     "Terminal",
     "UniformTerm",
     "check_dimension",
     "check_files",
     "check_labels",
+    "check_target_labels",
+    "loss_terminal",
     "parse_config",
     "read_config",
 ]

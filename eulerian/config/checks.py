@@ -3,14 +3,20 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from eulerian.config.density import ImageTerm, SamplesTerm
+from eulerian.config.density import ImageTerm, SamplesTerm, Term, Terms
 from eulerian.config.field import PythonField
 from eulerian.config.model import Config
-from eulerian.config.objective import CrossEntropyTerminal, LogisticTerminal
+from eulerian.config.objective import (
+    CrossEntropyTerminal,
+    LogisticTerminal,
+    LossTerminal,
+    TargetTerminal,
+)
 from eulerian.errors import InputError
 from eulerian.expression import Expression
 
 VARIABLES = ("x", "y", "z")
+TARGET = "objective.terminal.target"
 
 
 def check_dimension(config: Config, dim: int) -> None:
@@ -31,40 +37,56 @@ def check_dimension(config: Config, dim: int) -> None:
                 value=value,
                 remedy=f"Give {dim}.",
             )
-    for index, term in enumerate(config.density.initial):
+    for key, term in _terms(config):
         if isinstance(term, ImageTerm) and dim != 2:
-            key = f"density.initial.{index}.kind"
-            raise InputError(
-                f"pictures need dimension 2, not {dim}", key=key, value="image", remedy="Use another kind."
-            )
+            what, remedy = f"pictures need dimension 2, not {dim}", "Use another kind."
+            raise InputError(what, key=f"{key}.kind", value="image", remedy=remedy)
     for key, formula, extra in _formulas(config):
         Expression.parse(formula, VARIABLES[:dim] + extra, key)
+
+
+def _mixtures(config: Config) -> Iterator[tuple[str, Terms]]:
+    """Every mixture of density terms, with its key."""
+    yield "density.initial", config.density.initial
+    terminal = config.objective.terminal
+    if isinstance(terminal, TargetTerminal):
+        yield TARGET, terminal.target
+
+
+def _terms(config: Config) -> Iterator[tuple[str, Term]]:
+    """Every density term, with its key."""
+    for key, terms in _mixtures(config):
+        for index, term in enumerate(terms):
+            yield f"{key}.{index}", term
 
 
 def _lengths(config: Config) -> Iterator[tuple[str, int, object, str]]:
     """Everything that has one entry per axis: key, length, value, and what the entries are."""
     if config.domain.box is not None:
         yield "domain.box.lower", len(config.domain.box.lower), config.domain.box.lower, "entry"
-    for index, term in enumerate(config.density.initial):
+    for key, term in _terms(config):
         for name in ("mean", "lower", "upper", "columns"):
             value = getattr(term, name, None)
             if value is not None:
-                yield f"density.initial.{index}.{name}", len(value), value, "entry"
+                yield f"{key}.{name}", len(value), value, "entry"
+    terminal = config.objective.terminal
+    if isinstance(terminal, TargetTerminal):  # its target is a mixture, not a point
+        return
     for name in ("target", "direction"):
-        value = getattr(config.objective.terminal, name, None)
+        value = getattr(terminal, name, None)
         if value is not None:
             yield f"objective.terminal.{name}", len(value), value, "entry"
     for name in ("targets", "weights"):
-        value = getattr(config.objective.terminal, name, None)
+        value = getattr(terminal, name, None)
         if value is not None:
             yield f"objective.terminal.{name}", len(value[0]), value, "column"
 
 
 def _formulas(config: Config) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Every formula: key, text, and the names it may use besides coordinates."""
-    for index, term in enumerate(config.density.initial):
+    for key, term in _terms(config):
         if term.kind == "expression":
-            yield f"density.initial.{index}.value", term.value, ()
+            yield f"{key}.value", term.value, ()
     if config.objective.terminal.kind == "expression":
         yield "objective.terminal.value", config.objective.terminal.value, ("label",)
 
@@ -89,11 +111,43 @@ def check_labels(config: Config, n_labels: int) -> None:
             remedy = "Label the terms of density.initial 0, 1, …"
             what = f"needs at least two labels, but there {_are(n_labels)}"
             raise InputError(what, key=f"{where}.kind", value="cross_entropy", remedy=remedy)
+        case TargetTerminal():
+            if terminal.n_labels is not None:
+                check_target_labels(terminal.n_labels, n_labels)
+            return
     for name in ("targets", "weights", "bias"):
         value = getattr(terminal, name, None)
         if value is not None and len(value) != n_labels:
             what = f"has {_entries(len(value))}, but there {_are(n_labels)}"
             raise InputError(what, key=f"{where}.{name}", value=value, remedy="Give one per label.")
+
+
+def check_target_labels(n_target: int, n_labels: int) -> None:
+    """Hold the number of labels of a target density against that of the initial one.
+
+    Raises:
+        InputError: they differ.
+    """
+    if n_target != n_labels:
+        what = f"has {n_target} label{'' if n_target == 1 else 's'}, but in density.initial there {_are(n_labels)}"
+        raise InputError(what, key=TARGET, remedy="Give the target terms for the same labels.")
+
+
+def loss_terminal(config: Config) -> LossTerminal:
+    """The terminal loss, where the objective has one.
+
+    Raises:
+        InputError: it has a target density instead, which only the idealised problem knows.
+    """
+    terminal = config.objective.terminal
+    if isinstance(terminal, TargetTerminal):
+        raise InputError(
+            "a target density is known to the idealised problem only",
+            key="objective.terminal.kind",
+            value=terminal.kind,
+            remedy="Use `eulerian ideal`, or a terminal loss such as quadratic.",
+        )
+    return terminal
 
 
 def _entries(count: int, noun: str = "entry") -> str:
@@ -127,8 +181,8 @@ def check_files(config: Config) -> None:
 def _files(config: Config) -> Iterator[tuple[str, Path]]:
     if config.domain.file is not None:
         yield "domain.file", config.domain.file
-    for index, term in enumerate(config.density.initial):
+    for key, term in _terms(config):
         if isinstance(term, SamplesTerm | ImageTerm):
-            yield f"density.initial.{index}.file", term.file
+            yield f"{key}.file", term.file
     if isinstance(config.field.theta, Path):
         yield "field.theta", config.field.theta

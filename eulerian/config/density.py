@@ -1,5 +1,6 @@
 """`[domain]` and `[density]`: where the densities live and how they start."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -226,6 +227,33 @@ class ImageTerm(_Term):
 
 type Term = GaussianTerm | UniformTerm | SamplesTerm | ImageTerm | ExpressionTerm
 
+Terms = Annotated[
+    tuple[
+        Annotated[GaussianTerm | UniformTerm | SamplesTerm | ImageTerm | ExpressionTerm, Field(discriminator="kind")],
+        ...,
+    ],
+    Field(min_length=1),
+]
+
+
+def label_count(terms: Sequence[Term]) -> int | None:
+    """K of a mixture, or None while only a file of samples can tell."""
+    if any(isinstance(term, SamplesTerm) and term.label_column is not None for term in terms):
+        return None
+    return 1 + max(term.label for term in terms)
+
+
+def check_gaps(terms: Sequence[Term], key: str) -> None:
+    """Raise a ``problem`` at ``key`` unless the labels of a mixture are 0..K-1."""
+    labels, count = {term.label for term in terms}, label_count(terms)
+    if count is not None and len(labels) < count:
+        given = ", ".join(str(label) for label in sorted(labels))
+        raise problem(
+            f"labels must be 0..K-1 without gaps, but the terms have labels {given}",
+            key=key,
+            remedy="Number the labels from 0.",
+        )
+
 
 class Density(Section):
     """How densities are represented and how they start.
@@ -236,31 +264,14 @@ class Density(Section):
     """
 
     degree: Annotated[Whole, Field(le=2)] = Field(default=1, description="the polynomial degree: 0, 1 or 2")
-    initial: Annotated[
-        tuple[
-            Annotated[
-                GaussianTerm | UniformTerm | SamplesTerm | ImageTerm | ExpressionTerm, Field(discriminator="kind")
-            ],
-            ...,
-        ],
-        Field(min_length=1),
-    ] = Field(description="at least one table [[density.initial]]")
+    initial: Terms = Field(description="at least one table [[density.initial]]")
 
     @property
     def n_labels(self) -> int | None:
         """K, or None while only a file of samples can tell."""
-        if any(isinstance(term, SamplesTerm) and term.label_column is not None for term in self.initial):
-            return None
-        return 1 + max(term.label for term in self.initial)
+        return label_count(self.initial)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        labels = {term.label for term in self.initial}
-        if self.n_labels is not None and len(labels) < self.n_labels:
-            given = ", ".join(str(label) for label in sorted(labels))
-            raise problem(
-                f"labels must be 0..K-1 without gaps, but the terms have labels {given}",
-                key="initial",
-                remedy="Number the labels from 0.",
-            )
+        check_gaps(self.initial, "initial")
         return self

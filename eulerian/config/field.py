@@ -1,7 +1,7 @@
 """`[field]`: what the network is."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, PlainValidator, Strict, StringConstraints, TypeAdapter, ValidationInfo, model_validator
 
@@ -9,6 +9,7 @@ from eulerian.config.values import Count, FilePath, Flag, Matrix, NonNegative, P
 
 MAX_LAYERS = 100_000
 MAX_WIDTH = 100_000
+IDEAL: Final = "ideal"
 
 type Rows = tuple[tuple[float, ...], ...]
 
@@ -17,10 +18,12 @@ _ROWS: TypeAdapter[Rows] = TypeAdapter(Matrix)
 
 
 def _theta(value: object, info: ValidationInfo) -> object:
+    if value == IDEAL:
+        return value
     if isinstance(value, str | Path):
         path = _FILE.validate_python(value, context=info.context)
         if path.suffix != ".npz":
-            raise problem("is not the name of an .npz file")
+            raise problem(f'is neither the name of an .npz file nor "{IDEAL}"')
         return path
     if not (isinstance(value, list | tuple) and value and all(isinstance(row, list | tuple) for row in value)):
         raise problem("is neither a list of rows nor the name of a file")
@@ -30,7 +33,7 @@ def _theta(value: object, info: ValidationInfo) -> object:
 
 
 Width = Annotated[Count, Field(le=MAX_WIDTH)]
-Theta = Annotated[Rows | Path, PlainValidator(_theta)]
+Theta = Annotated[Rows | Path | Literal["ideal"], PlainValidator(_theta)]
 
 
 class _Field(Section):
@@ -43,7 +46,8 @@ class _Field(Section):
         label_dependent: the label is an input of the network (conditional ODE-Net).
         seed: of the random numbers of initial and frozen parameters.
         zero_init: start from v = 0.
-        theta: initial parameters, (L, p) or (1, p), or an .npz file with the array ``theta``.
+        theta: initial parameters, (L, p) or (1, p), or an .npz file with the array ``theta``; for a free field also
+            "ideal", the solution of the convex problem.
     """
 
     kind: str  # first, so that it also comes first where a configuration is written out
@@ -57,11 +61,20 @@ class _Field(Section):
     seed: Whole = Field(default=0, description="the seed of the random numbers, a whole number >= 0")
     zero_init: Flag = Field(default=True, description="whether to start from the zero field: true or false")
     theta: Theta | None = Field(
-        default=None, description='rows of numbers, one row for all layers or one per layer, or "theta.npz"'
+        default=None,
+        description='rows of numbers, one row for all layers or one per layer, or "theta.npz", '
+        'or (free fields only) "ideal"',
     )
 
     @model_validator(mode="after")
-    def _check_rows(self) -> Self:
+    def _check_theta(self) -> Self:
+        if self.theta == IDEAL and self.kind != "free":
+            raise problem(
+                "only a free field can start from the ideal velocities",
+                key="theta",
+                value=IDEAL,
+                remedy='Set field.kind = "free", or give numbers or a file.',
+            )
         if isinstance(self.theta, tuple) and len(self.theta) not in (1, self.layers):
             raise problem(
                 f"has {len(self.theta)} rows for {self.layers} layers",

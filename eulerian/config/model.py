@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict, StringConstraints
 
 from eulerian.config.density import Density, Domain
-from eulerian.config.field import FreeField, LinearField, MlpField, PythonField
+from eulerian.config.field import MAX_LAYERS, FreeField, LinearField, MlpField, PythonField
 from eulerian.config.objective import Objective
 from eulerian.config.toml import dump_toml
 from eulerian.config.values import Count, Flag, Memory, NonNegative, Positive, Section, TextPath, Whole, bytes_of
@@ -60,6 +60,28 @@ class Solver(Section):
         return bytes_of(self.memory)
 
 
+class Ideal(Section):
+    """How the idealised problem is solved, and what a trained network is held against.
+
+    Attributes:
+        layers: time slabs of the convex problem; None means ``field.layers``.
+        gap_tolerance: on the duality gap, relative to the primal value.
+        residual_tolerance: on the residual of the optimality conditions.
+        max_iterations: of the convex solver, at most this many.
+        certificate: the lower bound that ``train`` ends with.
+    """
+
+    layers: Annotated[Count, Field(le=MAX_LAYERS)] | None = Field(
+        default=None, description="the number of time slabs, a whole number >= 1; field.layers if it is missing"
+    )
+    gap_tolerance: Positive = Field(default=1e-3, description="the relative duality gap to reach, a number > 0")
+    residual_tolerance: Positive = Field(default=1e-4, description="the residual to reach, a number > 0")
+    max_iterations: Count = Field(default=5000, description="the largest number of iterations, a whole number >= 1")
+    certificate: Literal["auto", "hopf_lax", "convex", "none"] = Field(
+        default="auto", description='"auto", "hopf_lax", "convex" or "none"'
+    )
+
+
 class Output(Section):
     """What remains of a run.
 
@@ -87,6 +109,7 @@ class Config(Section):
     objective: Objective = Field(description="a table [objective] with an [objective.terminal]")
     optimiser: Optimiser = Field(default_factory=Optimiser, description="a table [optimiser]")
     solver: Solver = Field(default_factory=Solver, description="a table [solver]")
+    ideal: Ideal = Field(default_factory=Ideal, description="a table [ideal]")
     output: Output = Field(default_factory=Output, description="a table [output]")
 
     @property

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from eulerian.config.density import Terms, check_gaps, label_count
 from eulerian.config.values import Flag, LabelledFormula, Matrix, NonNegative, Real, Section, Vector, problem
 
 
@@ -73,7 +74,48 @@ class CrossEntropyTerminal(Section):
         return self
 
 
-type Terminal = QuadraticTerminal | ExpressionTerminal | LogisticTerminal | CrossEntropyTerminal
+class TargetTerminal(Section):
+    """What the functionals of a target density ρ* share.
+
+    Attributes:
+        kind: which functional.
+        target: the terms of ρ*, as in ``density.initial``; scaled to total mass 1.
+    """
+
+    kind: str  # first, so that it also comes first where a configuration is written out
+    target: Terms = Field(description="a list of at least one density term, like those of density.initial")
+
+    @property
+    def n_labels(self) -> int | None:
+        """K of the target, or None while only a file of samples can tell."""
+        return label_count(self.target)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_gaps(self.target, "target")
+        return self
+
+
+class FixedTerminal(TargetTerminal):
+    """ρ(T) = ρ*: dynamic optimal transport (Benamou & Brenier 2000)."""
+
+    kind: Literal["fixed"] = "fixed"
+
+
+class KlTerminal(TargetTerminal):
+    """KL(ρ(T) | ρ*) = ∫ ρ(T) log(ρ(T)/ρ*), summed over the labels."""
+
+    kind: Literal["kl"] = "kl"
+
+
+class L2Terminal(TargetTerminal):
+    """½‖ρ(T) − ρ*‖² in L², summed over the labels."""
+
+    kind: Literal["l2"] = "l2"
+
+
+type LossTerminal = QuadraticTerminal | ExpressionTerminal | LogisticTerminal | CrossEntropyTerminal
+type Terminal = LossTerminal | FixedTerminal | KlTerminal | L2Terminal
 
 
 class Objective(Section):
@@ -92,5 +134,12 @@ class Objective(Section):
     parameters: NonNegative = Field(default=0.0, description="the weight ε of |θ|², a number >= 0")
     parameters_h1: NonNegative = Field(default=0.0, description="the weight ε₁ of |dθ/dt|², a number >= 0")
     terminal: Annotated[
-        QuadraticTerminal | ExpressionTerminal | LogisticTerminal | CrossEntropyTerminal, Field(discriminator="kind")
+        QuadraticTerminal
+        | ExpressionTerminal
+        | LogisticTerminal
+        | CrossEntropyTerminal
+        | FixedTerminal
+        | KlTerminal
+        | L2Terminal,
+        Field(discriminator="kind"),
     ] = Field(description="a table [objective.terminal] with the loss at the final time")

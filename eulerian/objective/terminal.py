@@ -169,7 +169,7 @@ def cross_entropy(weights: Floats, bias: Floats) -> Callable[[Floats], Floats]:
     return lambda x: -log_softmax(x @ weights.T + bias)
 
 
-def build_terminal(terminal: config.Terminal, space: DensitySpace) -> Terminal:
+def build_terminal(terminal: config.LossTerminal, space: DensitySpace) -> Terminal:
     """The terminal loss that the configuration describes. Collective.
 
     Raises:
