@@ -141,7 +141,7 @@ def dolfinx() -> Finding:
 
 def compiler() -> Finding:
     """The C compiler for the transport kernels."""
-    done = _python("from eulerian.transport.kernels import compiler; print(*compiler(), sep='\\n')")
+    done = _python("from eulerian.compiled import compiler; print(*compiler(), sep='\\n')")
     if done.returncode != 0:
         advice = "Install one (Debian: apt-get install gcc libc6-dev) or set the environment variable CC"
         return Finding("TROUBLE", "C compiler", f"none found: {_last_line(done)}", advice)
@@ -155,7 +155,7 @@ def compiler() -> Finding:
 def kernel_cache() -> Finding:
     """Whether compiled kernels can be kept."""
     done = _python(
-        "from eulerian.transport.kernels import cache_folder; import tempfile\n"
+        "from eulerian.compiled import cache_folder; import tempfile\n"
         "folder = cache_folder(); print(folder); folder.mkdir(parents=True, exist_ok=True)\n"
         "tempfile.TemporaryFile(dir=folder).close()"
     )
