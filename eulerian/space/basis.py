@@ -51,15 +51,23 @@ def legendre_derivatives(dim: int, degree: int, points: Floats, order: int = 1) 
 
 def lagrange_derivatives(dim: int, degree: int, points: Floats, order: int = 1) -> Floats:
     """Values (row 0) and first derivatives (rows 1..dim) of the continuous Lagrange basis, as (1 + dim, n, nn)."""
-    element = basix.create_element(
-        basix.ElementFamily.P, CELL_TYPES[dim], degree, lagrange_variant=basix.LagrangeVariant.gll_warped
-    )
-    return np.ascontiguousarray(element.tabulate(order, np.ascontiguousarray(points))[..., 0])
+    return np.ascontiguousarray(_lagrange_element(dim, degree).tabulate(order, np.ascontiguousarray(points))[..., 0])
 
 
 def lagrange(dim: int, degree: int, points: Floats) -> Floats:
     """Continuous Lagrange basis at reference points (n, dim), as (n, nn)."""
     return np.ascontiguousarray(lagrange_derivatives(dim, degree, points, 0)[0])
+
+
+def lagrange_points(dim: int, degree: int) -> Floats:
+    """Reference points (nn, dim) of the continuous Lagrange basis, in its order."""
+    return np.asarray(_lagrange_element(dim, degree).points)
+
+
+def _lagrange_element(dim: int, degree: int) -> basix.finite_element.FiniteElement:
+    return basix.create_element(
+        basix.ElementFamily.P, CELL_TYPES[dim], degree, lagrange_variant=basix.LagrangeVariant.gll_warped
+    )
 
 
 def reference_vertices(dim: int) -> Floats:

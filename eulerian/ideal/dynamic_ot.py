@@ -1,0 +1,288 @@
+"""The idealised problem over all velocities, convex in density and momentum, with a certified gap.
+
+The discrete problem. Potentials φ are continuous, piecewise linear on the vertices of the mesh and the L + 1 instants;
+densities ρ ≥ 0 are constant on cells × slabs, momenta m constant on cells at both ends of every slab, and ρ(T) is constant
+on cells:
+
+    primal  min Σ_slabs τ Σ_cells |K| λ/2 (|m₋|² + |m₊|²)/(2ρ) + F(ρ_T)
+            subject to Σ τ|K| (ρ a + (m₋·b₋ + m₊·b₊)/2) = ∫φ_0 dμ_0 − ∫φ_T dρ_T for every φ   (weak continuity equation)
+    dual    max ∫φ_0 dμ_0 − F*(mean of φ_T on cells) subject to a + (|b₋|² + |b₊|²)/(4λ) ≤ 0 on every cell and slab,
+
+a = −(cell mean of ∂_tφ), b∓ = ∇φ at the slab's ends. They are dual to one another without a gap, and both values converge
+to that of the continuous problem when h and τ tend to 0. With ∇φ at both ends, instead of its mean over the slab, no
+potential but the constants is invisible, on any mesh.
+
+Certified are both sides: ``dual`` is the value of a potential that satisfies every constraint, ``primal`` the cost of
+densities and momenta that satisfy the continuity equation to the rounding of a direct solver.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from eulerian import parallel
+from eulerian.arrays import Floats
+from eulerian.errors import InputError
+
+# isort: split
+import numpy as np
+
+from eulerian.ideal.continuity import FeasibleFlow, MomentumProblem
+from eulerian.ideal.flow import ConvexFlow
+from eulerian.ideal.functionals import AnyFunctional, Fixed
+from eulerian.ideal.poisson import SpaceTimePoisson
+from eulerian.ideal.space_time import SpaceTime
+from eulerian.ideal.speed import typical_speed
+from eulerian.ideal.splitting import Check, Slabs, Splitting
+from eulerian.space.density import DensitySpace
+
+_CHECK_EVERY = 10
+_BALANCE_OFTEN = 100  # until this iteration the penalty may change at every check, later at every fifth
+_PENALTY = 3.0  # in units of mass/(volume λ ω²): where the residuals of a transport over many cells are balanced
+_PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is certified again
+
+
+@dataclass(frozen=True)
+class IdealProblem:
+    """min F(ρ_T) + λ/2 ∫∫|v|²ρ over all velocities, one per label.
+
+    Attributes:
+        space: of ρ.
+        rho: (n_cells, nd, K) initial density.
+        functional: F.
+        kinetic: λ > 0.
+        horizon: T > 0.
+        layers: L, time slabs.
+    """
+
+    space: DensitySpace
+    rho: Floats
+    functional: AnyFunctional
+    kinetic: float
+    horizon: float
+    layers: int
+
+
+@dataclass(frozen=True)
+class GapRecord:
+    """One line of the gap's history, summed over the labels.
+
+    Attributes:
+        iteration: of the splitting method.
+        primal: cost of the iterate; its continuity equation holds up to ``residual``, in the last record exactly.
+        dual: value of the feasible potential.
+        gap: primal − dual.
+        relative_gap: gap over the larger of both (see ``solve_convex``).
+        residual: larger one of the relative primal and dual residuals, the largest over the labels.
+        seconds: since the start.
+    """
+
+    iteration: int
+    primal: float
+    dual: float
+    gap: float
+    relative_gap: float
+    residual: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ConvexSolution:
+    """A nearly optimal flow and the potential that proves it.
+
+    Attributes:
+        status: "converged" or "max_iterations".
+        reason: in words.
+        iterations: of the splitting method.
+        history: one record per check; the last one is certified.
+        terminal: F(ρ_T).
+        kinetic: λ/2 ∫∫|m|²/ρ.
+        flow: densities, velocities and potentials.
+    """
+
+    status: str
+    reason: str
+    iterations: int
+    history: tuple[GapRecord, ...]
+    terminal: float
+    kinetic: float
+    flow: ConvexFlow
+
+    @property
+    def primal(self) -> float:
+        """Cost of the flow: an upper bound of the discrete problem's value."""
+        return self.history[-1].primal
+
+    @property
+    def dual(self) -> float:
+        """Value of the potential: a lower bound of the discrete problem's value."""
+        return self.history[-1].dual
+
+    @property
+    def gap(self) -> float:
+        """Primal − dual ≥ 0."""
+        return self.history[-1].gap
+
+    @property
+    def relative_gap(self) -> float:
+        """Gap relative to the value."""
+        return self.history[-1].relative_gap
+
+    @property
+    def residual(self) -> float:
+        """Larger one of the relative primal and dual residuals."""
+        return self.history[-1].residual
+
+
+def solve_convex(
+    problem: IdealProblem,
+    *,
+    gap_tolerance: float = 1e-3,
+    residual_tolerance: float = 1e-4,
+    max_iterations: int = 5000,
+    callback: Callable[[GapRecord], None] | None = None,
+) -> ConvexSolution:
+    """Minimise over all flows until the certified gap and the residuals are small. Collective.
+
+    The gap is relative to max(|primal|, |dual|), or to the cost of moving everything by one cell where that is larger.
+
+    Args:
+        problem: what is to be minimised.
+        gap_tolerance: relative.
+        residual_tolerance: relative.
+        max_iterations: at most this many.
+        callback: called with every record, on every rank.
+
+    Raises:
+        InputError: λ is not positive; initial and final masses of a label differ.
+        ComputationError: a linear system cannot be solved.
+    """
+    if not problem.kinetic > 0.0:
+        raise InputError(
+            "the idealised problem needs a price of moving",
+            key="objective.kinetic",
+            value=problem.kinetic,
+            remedy="Give a number > 0; without it the infimum is not attained",
+        )
+    solver = _Solver(problem, gap_tolerance, residual_tolerance)
+    try:
+        return solver.run(max_iterations, callback)
+    finally:
+        solver.destroy()
+
+
+class _Label:
+    """The flow of one label on its way to a certificate."""
+
+    def __init__(self, splitting: Splitting) -> None:
+        self.splitting = splitting
+        self.done = False
+        self.check = Check(np.inf, -np.inf, np.inf, np.inf)
+        self.certify_from = 0
+        self.flow: FeasibleFlow | None = None
+        self.terminal = 0.0
+
+    @property
+    def primal(self) -> float:
+        """Certified, or an estimate until then."""
+        return self.check.primal if self.flow is None else self.terminal + self.flow.kinetic
+
+    def certify(self, momenta: MomentumProblem) -> None:
+        """Make the flow of the last step feasible. Collective."""
+        splitting = self.splitting
+        self.flow = momenta.cheapest(splitting.density, splitting.source, splitting.sink(), splitting.mass)
+        self.terminal = splitting.terminal_cost()
+
+
+class _Solver:
+    """All labels side by side; those that have converged wait for the others."""
+
+    def __init__(self, problem: IdealProblem, gap_tolerance: float, residual_tolerance: float) -> None:
+        self._problem, self._gap_tolerance, self._residual_tolerance = problem, gap_tolerance, residual_tolerance
+        self._started = time.perf_counter()
+        self._grid = grid = SpaceTime(problem.space, problem.layers, problem.horizon)
+        omega = typical_speed(problem.space, problem.rho, problem.functional, problem.kinetic, problem.horizon)
+        gamma = 0.0 if isinstance(problem.functional, Fixed) else 1.0 / problem.horizon
+        slabs = Slabs(grid, problem.kinetic, omega)
+        self._poisson = SpaceTimePoisson(grid, omega, gamma)
+        self._momenta = MomentumProblem(grid, problem.kinetic)
+        penalty = _PENALTY / (grid.volume * problem.kinetic * omega**2)
+        self._labels = [
+            _Label(Splitting(slabs, self._poisson, problem.functional, y, grid.load(problem.rho, y), gamma, penalty))
+            for y in range(problem.space.n_labels)
+        ]
+        self._cell_cost = 0.5 * problem.kinetic * grid.cell_size**2 / problem.horizon
+        self._history: list[GapRecord] = []
+
+    def destroy(self) -> None:
+        self._poisson.destroy()
+        self._momenta.destroy()
+
+    def run(self, max_iterations: int, callback: Callable[[GapRecord], None] | None) -> ConvexSolution:
+        iteration = 0
+        while iteration < max_iterations and not all(label.done for label in self._labels):
+            iteration += 1
+            for label in self._labels:
+                if not label.done:
+                    label.splitting.step()
+            if iteration % _CHECK_EVERY == 0 or iteration == max_iterations:
+                self._check(iteration, iteration == max_iterations)
+                self._tell(iteration, callback)
+        return self._solution(iteration)
+
+    def _check(self, iteration: int, last: bool) -> None:
+        """Look at every label that is not done: certify it if it seems to have converged, else balance its penalty."""
+        for label in self._labels:
+            if label.done:
+                continue
+            label.check, label.flow = label.splitting.check(), None
+            small = label.check.residual <= self._residual_tolerance and self._narrow(label)
+            if last or (small and iteration >= label.certify_from):
+                label.certify(self._momenta)
+                label.done = small and self._narrow(label)
+                label.certify_from = int(_PATIENCE * iteration)
+            if not label.done and (iteration <= _BALANCE_OFTEN or iteration % (5 * _CHECK_EVERY) == 0):
+                label.splitting.balance(label.check)
+
+    def _narrow(self, label: _Label) -> bool:
+        """Whether the gap of a label is small."""
+        return self._relative(label.primal, label.check.dual, label.splitting.mass) <= self._gap_tolerance
+
+    def _relative(self, primal: float, dual: float, mass: float) -> float:
+        return abs(primal - dual) / max(abs(primal), abs(dual), mass * self._cell_cost)
+
+    def _tell(self, iteration: int, callback: Callable[[GapRecord], None] | None) -> None:
+        primal = sum(label.primal for label in self._labels)
+        dual = sum(label.check.dual for label in self._labels)
+        mass = sum(label.splitting.mass for label in self._labels)
+        seconds = self._grid.comm.bcast(time.perf_counter() - self._started, 0)
+        residual = max(label.check.residual for label in self._labels)
+        gap = self._relative(primal, dual, mass)
+        self._history.append(GapRecord(iteration, primal, dual, primal - dual, gap, residual, seconds))
+        if callback is not None:
+            callback(self._history[-1])
+
+    def _solution(self, iteration: int) -> ConvexSolution:
+        grid, last = self._grid, self._history[-1]
+        flows = [label.flow for label in self._labels if label.flow is not None]
+        splittings = [label.splitting for label in self._labels]
+        flow = ConvexFlow(
+            grid,
+            self._problem.kinetic,
+            grid.cell_means(self._problem.rho),
+            np.stack([flow.density for flow in flows], axis=2),
+            np.stack([splitting.final_density() for splitting in splittings], axis=1),
+            np.stack([splitting.feasible_potential()[0] for splitting in splittings], axis=2),
+        )
+        done = all(label.done for label in self._labels)
+        reason = f"relative gap {last.relative_gap:.2e}, residual {last.residual:.2e}"
+        return ConvexSolution(
+            "converged" if done else "max_iterations",
+            reason if done else f"{reason} after {iteration} iterations",
+            iteration,
+            tuple(self._history),
+            sum(label.terminal for label in self._labels),
+            sum(flow.kinetic for flow in flows),
+            flow,
+        )
