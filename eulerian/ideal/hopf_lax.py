@@ -1,0 +1,289 @@
+"""The best that any velocity can do for a terminal loss ∫ℓρ_T on a convex domain: the Hopf–Lax formula.
+
+φ_0(x, y) = min_z {ℓ(z, y) + λ|x − z|²/(2T)} is the value of the idealised problem that starts at x with label y, and
+x moves straight to the minimiser z (Evans, Partial Differential Equations, 2nd ed. 2010, section 3.3). Labels are
+independent of each other: the velocity may depend on them, so for one that may not J* is only a lower bound.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from eulerian import parallel
+from eulerian.arrays import Floats
+
+# isort: split
+import numpy as np
+from numpy.typing import NDArray
+
+from eulerian.errors import InputError
+from eulerian.ideal.convexity import ConvexDomain, convex_domain
+from eulerian.ideal.grid_search import Candidates, LossTable, tabulation_grid
+from eulerian.ideal.polish import Polish
+from eulerian.space.density import DensitySpace, Quadrature
+
+type Loss = Callable[[Floats], Floats]
+
+# φ_0 is smooth but for kinks, which cells meet one by one in 1-D and in great number, with errors that cancel, beyond.
+QUADRATURE_DEGREE = {1: 30, 2: 6, 3: 4}
+"""Exactness of the rule for ∫φ_0 ρ_0, by dimension; never below that of the scheme's own terminal loss."""
+
+NEGLIGIBLE = 1e-15
+"""Points are not searched for that hold less than this share of the total mass, all of them together."""
+
+_BLOCK = 2**15  # points at a time
+_LINES = {1: 41, 2: 13, 3: 6}
+_FAINT = 1e-2  # a part of the domain with less mass than this share of the fullest one is not drawn
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Straight paths from places that share out the mass, for figures. The same on all ranks.
+
+    Attributes:
+        labels: (n,) the label y of each path.
+        starts: (n, dim) where it starts.
+        ends: (n, dim) where it ends.
+        masses: (n,) the mass that it stands for.
+        horizon: T.
+    """
+
+    labels: NDArray[np.int64]
+    starts: Floats
+    ends: Floats
+    masses: Floats
+    horizon: float
+
+    def positions(self, t: float) -> Floats:
+        """Where the paths are at time t, (n, dim)."""
+        return _between(self.starts, self.ends, t / self.horizon)
+
+
+@dataclass(frozen=True)
+class HopfLax:
+    """The solution of the idealised problem for a loss that is linear in ρ_T.
+
+    ``points``, ``masses``, ``potentials`` and ``destinations`` are this rank's; the numbers are the same on all ranks.
+
+    Attributes:
+        value: J* = terminal + kinetic; an infimum, not attained, where λ = 0 or ℓ jumps.
+        terminal: Σ_y ∫ℓ(z(x, y), y) ρ_{0,y}.
+        kinetic: λ/(2T) Σ_y ∫|z(x, y) − x|² ρ_{0,y}.
+        horizon: T.
+        points: (n_owned, nq, dim) quadrature points x.
+        masses: (n_owned, nq, K) their weights times ρ_0.
+        potentials: (n_owned, nq, K) φ_0; ℓ where the mass is negligible.
+        destinations: (n_owned, nq, K, dim) minimisers z; x itself where the mass is negligible.
+    """
+
+    value: float
+    terminal: float
+    kinetic: float
+    horizon: float
+    points: Floats
+    masses: Floats
+    potentials: Floats
+    destinations: Floats
+    _space: DensitySpace = field(repr=False)
+    _search: "_Search" = field(repr=False)
+
+    @property
+    def velocities(self) -> Floats:
+        """Constant along each path: v = (z − x)/T, (n_owned, nq, K, dim)."""
+        return (self.destinations - self.points[:, :, None]) / self.horizon
+
+    def positions(self, t: float) -> Floats:
+        """Where the mass of ``points`` is at time t, (n_owned, nq, K, dim)."""
+        return _between(self.points[:, :, None], self.destinations, t / self.horizon)
+
+    def destinations_of(self, x: Floats) -> Floats:
+        """The optimal map: points (n, dim) to their minimisers z, (n, K, dim)."""
+        return self._search.all_labels(x)[0]
+
+    def potential(self, x: Floats) -> Floats:
+        """φ_0 at points (n, dim), (n, K)."""
+        destinations, losses = self._search.all_labels(x)
+        return losses + self._search.transport(x, destinations)
+
+    def trajectories(self, lines: int | None = None) -> Trajectories:
+        """Paths from the centres of mass of the boxes of a lattice, for every label. Collective.
+
+        Args:
+            lines: boxes per axis; by default 41, 13 or 6 in dimension 1, 2 or 3.
+        """
+        space, dim, n_labels = self._space, self._space.dim, self._space.n_labels
+        number = _LINES[dim] if lines is None else lines
+        lower, upper = space.bounding_box
+        box = np.clip(((self.points - lower) / (upper - lower) * number).astype(np.int64), 0, number - 1)
+        key = box @ number ** np.arange(dim - 1, -1, -1)
+        sums = np.zeros((n_labels, number**dim, 1 + dim))
+        for y in range(n_labels):
+            mass = np.maximum(self.masses[..., y], 0.0)
+            for column, weight in enumerate((mass, *np.moveaxis(mass[..., None] * self.points, -1, 0))):
+                sums[y, :, column] = np.bincount(key.ravel(), weight.ravel(), minlength=number**dim)
+        sums = parallel.sum_all(space.comm, sums)
+        labels, boxes = np.nonzero(sums[..., 0] > _FAINT * sums[..., 0].max(axis=1, keepdims=True))
+        masses = sums[labels, boxes, 0]
+        starts = sums[labels, boxes, 1:] / masses[:, None]
+        ends = np.empty_like(starts)
+        with parallel.agreed(space.comm):
+            for y in range(n_labels):
+                ends[labels == y] = self._search.one_label(y, starts[labels == y])[0]
+        return Trajectories(labels, starts, ends, masses, self.horizon)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Global minimisation of ℓ(z, y) + α/2 |x − z|² over the domain, by grid and polish; without communication."""
+
+    domain: ConvexDomain
+    loss: Loss
+    stiffness: float
+    tables: tuple[LossTable, ...]
+
+    @cached_property
+    def polish(self) -> Polish:
+        finite = [np.abs(table.values[np.isfinite(table.values)]).max() for table in self.tables]
+        return Polish(self.domain, float(self.tables[0].spacing.max()), max(*finite, 1e-300))
+
+    def all_labels(self, x: Floats) -> tuple[Floats, Floats]:
+        """Minimisers (n, K, dim) of points (n, dim), and the losses there, (n, K)."""
+        found = [self.one_label(y, x) for y in range(len(self.tables))]
+        return np.stack([z for z, _ in found], axis=1), np.stack([losses for _, losses in found], axis=1)
+
+    def one_label(self, label: int, x: Floats) -> tuple[Floats, Floats]:
+        """Minimisers (n, dim) of points (n, dim) for one label, and the losses there, (n,)."""
+        z, losses = x.copy(), np.empty(len(x))
+        if len(x):
+            minimisers = self.tables[label].minimise(x, self.stiffness)
+            for start in range(0, len(x), _BLOCK):
+                block = slice(start, start + _BLOCK)
+                z[block], losses[block] = self._polished(label, x[block], minimisers.candidates(x[block]))
+        return z, losses
+
+    def transport(self, x: Floats, z: Floats) -> Floats:
+        """α/2 |x − z|² for points (n, dim) and minimisers (n, K, dim), (n, K)."""
+        return 0.5 * self.stiffness * np.sum((x[:, None] - z) ** 2, axis=2)
+
+    def losses(self, label: int, z: Floats) -> Floats:
+        """ℓ(z, label) for z (n, dim), +∞ where it has no value; (n,)."""
+        with np.errstate(all="ignore"):
+            values = self.loss(z)[:, label]
+        if np.any(values == -np.inf):
+            raise _not_finite(z[values == -np.inf][0])
+        return np.asarray(np.where(np.isnan(values), np.inf, values))
+
+    def _polished(self, label: int, x: Floats, candidates: Candidates) -> tuple[Floats, Floats]:
+        """The best of all polished candidates, and of x itself, which makes φ_0 ≤ ℓ true to the last bit."""
+        half = 0.5 * self.stiffness
+        stay = self.losses(label, x)
+        worth = stay < candidates.values[:, 0]
+        values = np.column_stack([candidates.values, np.where(worth, stay, np.inf)])
+        z = np.concatenate([candidates.z, x[:, None]], axis=1)
+        point, which = np.nonzero(np.isfinite(values))
+        origin = x[point]
+
+        def function(who: NDArray[np.intp], target: Floats) -> Floats:
+            away = origin[who] - target
+            return np.asarray(self.losses(label, target) + half * np.einsum("ij,ij->i", away, away))
+
+        z[point, which], values[point, which] = self.polish.minimise(function, z[point, which], point)
+        rows, best = np.arange(len(x)), values.argmin(axis=1)
+        chosen = z[rows, best]
+        return chosen, self.losses(label, chosen)
+
+
+def solve_hopf_lax(space: DensitySpace, rho: Floats, loss: Loss, kinetic: float, horizon: float) -> HopfLax:
+    """The idealised problem for the terminal loss Σ_y ∫ℓ(x, y) ρ_y(T, x) dx, by the Hopf–Lax formula. Collective.
+
+    ℓ may have kinks and jumps, and many minima: those wider than about three cells of the search grid (4096, 512 or 64
+    cells per axis of the bounding box in dimension 1, 2 or 3) are all seen.
+
+    Args:
+        space: densities on a convex domain.
+        rho: (n_cells, nd, K) initial density ρ_0.
+        loss: x (n, dim) ↦ ℓ (n, K).
+        kinetic: λ ≥ 0; with λ = 0 the value is the infimum, φ_0 = min ℓ.
+        horizon: T > 0.
+
+    Raises:
+        InputError: the domain is not convex, ℓ is not finite on it, or λ or T is out of range; the same on all ranks.
+    """
+    _require_range(kinetic, horizon)
+    domain = convex_domain(space)
+    with parallel.agreed(space.comm):
+        search = _Search(domain, loss, kinetic / horizon, _tabulate(domain, loss, space.n_labels))
+    rule = space.quadrature(max(space.objective_degree, QUADRATURE_DEGREE[space.dim]))
+    density = np.einsum("qi,cik->cqk", rule.basis, rho[: space.n_owned], optimize=True)
+    masses = rule.weights[:, :, None] * density
+    total = float(parallel.sum_all(space.comm, np.abs(masses).sum()[None])[0])
+    number = float(parallel.sum_all(space.comm, np.array([masses.size], dtype=float))[0])
+    with parallel.agreed(space.comm):
+        destinations, losses = _search_points(search, rule, np.abs(masses) > NEGLIGIBLE / number * total)
+        flat = (-1, space.n_labels, space.dim)
+        transport = search.transport(rule.points.reshape(-1, space.dim), destinations.reshape(flat))
+    transport = transport.reshape(masses.shape)
+    local = np.array([np.vdot(masses, losses), np.vdot(masses, transport)])
+    terminal, kinetic_part = map(float, parallel.sum_all(space.comm, local))
+    return HopfLax(
+        terminal + kinetic_part,
+        terminal,
+        kinetic_part,
+        horizon,
+        rule.points,
+        masses,
+        losses + transport,
+        destinations,
+        space,
+        search,
+    )
+
+
+def _require_range(kinetic: float, horizon: float) -> None:
+    if not (kinetic >= 0.0 and np.isfinite(kinetic)):
+        raise InputError("must be a number ≥ 0", key="objective.kinetic", value=kinetic)
+    if not (horizon > 0.0 and np.isfinite(horizon)):
+        raise InputError("must be a number > 0", key="field.horizon", value=horizon)
+
+
+def _tabulate(domain: ConvexDomain, loss: Loss, n_labels: int) -> tuple[LossTable, ...]:
+    """ℓ on the grid of the domain, a table per label.
+
+    Raises:
+        InputError: ℓ is not finite somewhere in the domain.
+    """
+    axes, points, inside = tabulation_grid(domain)
+    values = np.full((n_labels, len(points)), np.inf)
+    with np.errstate(all="ignore"):
+        values[:, inside] = loss(points[inside]).T
+    strange = inside & ~np.isfinite(values).all(axis=0)
+    if np.any(strange):
+        raise _not_finite(points[strange][0])
+    sizes = tuple(len(axis) for axis in axes)
+    return tuple(LossTable(axes, table.reshape(sizes)) for table in values)
+
+
+def _search_points(search: _Search, rule: Quadrature, wanted: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Destinations (n_owned, nq, K, dim) and the losses there (n_owned, nq, K); points not ``wanted`` stay."""
+    n_labels, dim = wanted.shape[2], rule.points.shape[2]
+    destinations = np.repeat(rule.points[:, :, None], n_labels, axis=2)
+    losses = np.zeros(wanted.shape)
+    for y in range(n_labels):
+        here = wanted[:, :, y]
+        destinations[here, y], losses[here, y] = search.one_label(y, rule.points[here])
+        if not here.all():
+            losses[~here, y] = search.losses(y, rule.points[~here].reshape(-1, dim))
+    return destinations, losses
+
+
+def _not_finite(where: Floats) -> InputError:
+    return InputError(
+        "the loss is not finite everywhere in the domain",
+        key="objective.terminal",
+        value=f"a non-finite value at {where.tolist()}",
+        remedy="Use a formula that is defined on the whole domain",
+    )
+
+
+def _between(start: Floats, end: Floats, share: float) -> Floats:
+    return (1.0 - share) * start + share * end
