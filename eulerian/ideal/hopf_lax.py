@@ -196,8 +196,9 @@ class _Search:
 def solve_hopf_lax(space: DensitySpace, rho: Floats, loss: Loss, kinetic: float, horizon: float) -> HopfLax:
     """The idealised problem for the terminal loss Σ_y ∫ℓ(x, y) ρ_y(T, x) dx, by the Hopf–Lax formula. Collective.
 
-    ℓ may have kinks and jumps, and many minima: those wider than about three cells of the search grid (4096, 512 or 64
-    cells per axis of the bounding box in dimension 1, 2 or 3) are all seen.
+    ℓ may have kinks, jumps and many minima. The search sees those wider than about three cells of its grid (4096, 512
+    or 64 cells per axis of the bounding box in dimension 1, 2 or 3); among minima at kinks or jumps whose values differ
+    by less than ℓ changes over one cell it may miss the best. φ_0 is then too large by no more than that difference.
 
     Args:
         space: densities on a convex domain.
