@@ -1,22 +1,21 @@
-"""Convex functionals of the final density and their conjugates, for piecewise constant densities.
+"""Convex functionals of the final density and their conjugates, for densities at vertices.
 
-The dual of the idealised problem is sup ∫φ_0 dμ_0 − F*(φ_T). On cells F*(w) = ∫f*(x, w) dx with w the cell means of φ_T,
-and the splitting method needs its proximal map only.
+The dual of the idealised problem is sup ∫φ_0 dμ_0 − F*(φ_T). With F(ρ) = Σ M_i f_i(ρ_i) over the vertices also
+F*(w) = Σ M_i f_i*(w_i), and the splitting method needs its proximal map only.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
-from eulerian import config, parallel
+from eulerian import config
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
 
 # isort: split
-from mpi4py import MPI
-
 import numpy as np
 from scipy.special import wrightomega, xlogy
 
+from eulerian.ideal.space_time import SpaceTime
 from eulerian.objective.terminal import LinearLoss, build_terminal
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import count_labels, initial_density
@@ -24,143 +23,125 @@ from eulerian.space.initial import count_labels, initial_density
 KEY = "objective.terminal"
 
 
-class Functional(Protocol):
-    """F(ρ_T) = Σ_y ∫f(x, ρ_y(T, x)) dx for densities that are constant on cells; label y at a time, owned cells only."""
+class VertexFunctional(Protocol):
+    """F of the final density of one label, ρ ≥ 0 at the vertices; arrays (n_nodes,)."""
 
-    def value(self, rho: Floats, label: int) -> float:
-        """F of cell values (n_owned,) ≥ 0; +∞ where it is not finite. Collective."""
+    def value(self, rho: Floats) -> float:
+        """F(ρ), +∞ where it is not finite. Collective."""
         ...
 
-    def conjugate(self, w: Floats, label: int) -> float:
-        """F*(w) = sup over ρ ≥ 0 of ∫wρ − F(ρ), for cell values (n_owned,) at which it is finite. Collective."""
+    def conjugate(self, w: Floats) -> float:
+        """F*(w) = sup over ρ ≥ 0 of ΣM_i w_i ρ_i − F(ρ), for w at which it is finite. Collective."""
         ...
 
-    def proximal(self, z: Floats, weight: float, label: int) -> Floats:
-        """argmin over w of f*(w) + weight/2 (w − z)², cell by cell; (n_owned,)."""
+    def proximal(self, z: Floats, weight: Floats) -> Floats:
+        """Where f*(w) + weight/2 (w − z)² is smallest, vertex by vertex."""
         ...
 
-    def shift(self, w: Floats, mass: float, label: int) -> float:
-        """argmax over c of −c·mass − F*(w − c): the best constant to take off a potential. Collective."""
+    def shift(self, w: Floats, mass: float) -> float:
+        """The c for which −c·mass − F*(w − c) is largest: the best constant to take off a potential. Collective."""
         ...
 
 
-class Linear:
-    """∫ℓρ_T. F* is 0 where w ≤ ℓ and +∞ elsewhere.
+class LinearAtVertices:
+    """ΣM_i ℓ_i ρ_i. F* is 0 where w ≤ ℓ and +∞ elsewhere."""
 
-    Args:
-        space: of ρ.
-        loss: x (n, dim) ↦ ℓ (n, K), finite in the domain.
-    """
+    def __init__(self, grid: SpaceTime, loss: Floats) -> None:
+        self._grid, self._loss = grid, loss
 
-    def __init__(self, space: DensitySpace, loss: Callable[[Floats], Floats]) -> None:
-        self.loss, self._space = loss, space
-        rule = space.quadrature(space.objective_degree)
-        values = loss(rule.points.reshape(-1, space.dim)).reshape(*rule.weights.shape, space.n_labels)
-        self._volumes: Floats = rule.weights.sum(axis=1)
-        self._means: Floats = np.einsum("cq,cqk->ck", rule.weights, values) / self._volumes[:, None]
+    def value(self, rho: Floats) -> float:
+        """ΣM_i ℓ_i ρ_i. Collective."""
+        return self._grid.integrate(self._loss * rho)
 
-    def value(self, rho: Floats, label: int) -> float:
-        """∫ℓρ. Collective."""
-        return _sum(self._space, self._volumes * self._means[:, label] * rho)
-
-    def conjugate(self, w: Floats, label: int) -> float:  # noqa: ARG002 - the protocol's arguments
-        """0. Collective."""
+    def conjugate(self, w: Floats) -> float:  # noqa: ARG002 - the protocol's argument
+        """0."""
         return 0.0
 
-    def proximal(self, z: Floats, weight: float, label: int) -> Floats:  # noqa: ARG002
+    def proximal(self, z: Floats, weight: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """min(z, ℓ)."""
-        return np.minimum(z, self._means[:, label])
+        return np.minimum(z, self._loss)
 
-    def shift(self, w: Floats, mass: float, label: int) -> float:  # noqa: ARG002
+    def shift(self, w: Floats, mass: float) -> float:  # noqa: ARG002 - the protocol's argument
         """max(w − ℓ). Collective."""
-        worst = float(np.max(w - self._means[:, label], initial=-np.inf))
-        return float(self._space.comm.allreduce(worst, MPI.MAX))
+        return self._grid.max(w - self._loss)
 
 
-class KullbackLeibler:
-    """KL(ρ_T | ρ*) = ∫ρ log(ρ/ρ*) − ρ + ρ*, +∞ where ρ has mass and ρ* none. F*(w) = ∫ρ*(eʷ − 1).
+class KullbackLeiblerAtVertices:
+    """ΣM_i (ρ log(ρ/ρ*) − ρ + ρ*), +∞ if ρ_i > 0 where ρ*_i = 0. F*(w) = ΣM_i ρ*(eʷ − 1)."""
 
-    Args:
-        space: of ρ.
-        target: ρ* (n_cells, nd, K).
-    """
+    def __init__(self, grid: SpaceTime, target: Floats) -> None:
+        self._grid, self._target, self._filled = grid, target, target > 0.0
 
-    def __init__(self, space: DensitySpace, target: Floats) -> None:
-        self.target, self._space, self._volumes = target, space, space.quadrature(1).weights.sum(axis=1)
-        self._target: Floats = np.maximum(target[: space.n_owned, 0] * space.phi0, 0.0)
-
-    def value(self, rho: Floats, label: int) -> float:
-        """KL. Collective."""
-        target = self._target[:, label]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(rho > 0.0, rho / target, 1.0)
-        return _sum(self._space, self._volumes * (xlogy(rho, ratio) - rho + target))
-
-    def conjugate(self, w: Floats, label: int) -> float:
-        """∫ρ*(eʷ − 1). Collective."""
-        target = self._target[:, label]
-        return _sum(self._space, self._volumes * np.where(target > 0.0, target * np.expm1(w), 0.0))
-
-    def proximal(self, z: Floats, weight: float, label: int) -> Floats:
-        """The w with w + (ρ*/weight) eʷ = z, by Wright's omega function."""
+    def value(self, rho: Floats) -> float:
+        """The divergence. Collective."""
         with np.errstate(divide="ignore"):
-            shift = np.log(self._target[:, label]) - np.log(weight)
-        return np.asarray(
-            np.where(np.isfinite(shift), z - wrightomega(np.where(np.isfinite(shift), z + shift, 0.0)), z)
-        )
+            ratio = np.divide(rho, self._target, where=rho > 0.0, out=np.ones_like(rho))
+        return self._grid.integrate(xlogy(rho, ratio) - rho + self._target)
 
-    def shift(self, w: Floats, mass: float, label: int) -> float:
-        """log(∫ρ*eʷ / mass). Collective."""
-        target = self._target[:, label]
-        top = float(self._space.comm.allreduce(float(np.max(w[target > 0.0], initial=-np.inf)), MPI.MAX))
-        terms = np.where(target > 0.0, target * np.exp(np.where(target > 0.0, w - top, 0.0)), 0.0)
-        return top + float(np.log(_sum(self._space, self._volumes * terms) / mass))
+    def conjugate(self, w: Floats) -> float:
+        """ΣM_i ρ*(eʷ − 1). Collective."""
+        return self._grid.integrate(self._target * np.expm1(np.where(self._filled, w, 0.0)))
+
+    def proximal(self, z: Floats, weight: Floats) -> Floats:
+        """The w with w + (ρ*/weight) eʷ = z, by Wright's omega function."""
+        shift = np.log(np.where(self._filled, self._target, 1.0)) - np.log(weight)
+        return np.asarray(np.where(self._filled, z - wrightomega(z + shift), z))
+
+    def shift(self, w: Floats, mass: float) -> float:
+        """log(ΣM_i ρ*eʷ / mass). Collective."""
+        top = self._grid.max(np.where(self._filled, w, -np.inf))
+        total = self._grid.integrate(self._target * np.exp(np.where(self._filled, w - top, 0.0)))
+        return top + float(np.log(total / mass))
 
 
-class SquaredDistance:
-    """½‖ρ_T − ρ*‖² in L². F*(w) = ∫½max(w + ρ*, 0)² − ½ρ*².
+class SquaredDistanceAtVertices:
+    """ΣM_i ½(ρ − ρ*)². F*(w) = ΣM_i ½(max(w + ρ*, 0)² − ρ*²)."""
 
-    Args:
-        space: of ρ.
-        target: ρ* (n_cells, nd, K).
-    """
+    def __init__(self, grid: SpaceTime, target: Floats) -> None:
+        self._grid, self._target = grid, target
 
-    def __init__(self, space: DensitySpace, target: Floats) -> None:
-        self.target, self._space, self._volumes = target, space, space.quadrature(1).weights.sum(axis=1)
-        self._target: Floats = np.maximum(target[: space.n_owned, 0] * space.phi0, 0.0)
-
-    def value(self, rho: Floats, label: int) -> float:
+    def value(self, rho: Floats) -> float:
         """½‖ρ − ρ*‖². Collective."""
-        return _sum(self._space, self._volumes * 0.5 * (rho - self._target[:, label]) ** 2)
+        return self._grid.integrate(0.5 * (rho - self._target) ** 2)
 
-    def conjugate(self, w: Floats, label: int) -> float:
-        """∫½max(w + ρ*, 0)² − ½ρ*². Collective."""
-        target = self._target[:, label]
-        return _sum(self._space, self._volumes * 0.5 * (np.maximum(w + target, 0.0) ** 2 - target**2))
+    def conjugate(self, w: Floats) -> float:
+        """ΣM_i ½(max(w + ρ*, 0)² − ρ*²). Collective."""
+        return self._grid.integrate(0.5 * (np.maximum(w + self._target, 0.0) ** 2 - self._target**2))
 
-    def proximal(self, z: Floats, weight: float, label: int) -> Floats:
+    def proximal(self, z: Floats, weight: Floats) -> Floats:
         """(weight z − ρ*)/(1 + weight) where z + ρ* > 0, else z."""
-        target = self._target[:, label]
-        return np.where(z + target > 0.0, (weight * z - target) / (1.0 + weight), z)
+        return np.where(z + self._target > 0.0, (weight * z - self._target) / (1.0 + weight), z)
 
-    def shift(self, w: Floats, mass: float, label: int) -> float:
-        """The c with ∫max(w − c + ρ*, 0) = mass, by Newton's method from the left (convex, decreasing). Collective."""
-        height = w + self._target[:, label]
-        c = float(self._space.comm.allreduce(float(np.max(height, initial=-np.inf)), MPI.MAX))
-        volume = _sum(self._space, self._volumes)
-        c -= mass / volume + 1.0
-        for _ in range(200):
+    def shift(self, w: Floats, mass: float) -> float:
+        """The c with ΣM_i max(w + ρ* − c, 0) = mass: Newton's method, convex and decreasing. Collective."""
+        grid, height = self._grid, w + self._target
+        c = -grid.max(-height) - mass / grid.volume  # below the root
+        for _ in range(100):
             above = height > c
-            sums = [_sum(self._space, self._volumes * part) for part in (np.where(above, height - c, 0.0), above)]
-            step = (sums[0] - mass) / sums[1] if sums[1] > 0.0 else -(mass / volume + 1.0)
+            step = (grid.integrate(np.where(above, height - c, 0.0)) - mass) / grid.integrate(above.astype(float))
             c += step
-            if abs(step) <= 1e-13 * (1.0 + abs(c)):
+            if abs(step) <= 1e-14 * (abs(c) + mass / grid.volume):
                 break
         return c
 
 
-class Fixed:
-    """ρ_T = ρ* exactly. F*(w) = ∫w dρ*, taken with the vertices' masses of ρ*, not with cell means.
+class Linear:
+    """∫ℓρ_T.
+
+    Args:
+        loss: x (n, dim) ↦ ℓ (n, K), finite in the domain.
+    """
+
+    def __init__(self, loss: Callable[[Floats], Floats]) -> None:
+        self.loss = loss
+
+    def at_vertices(self, grid: SpaceTime, label: int) -> LinearAtVertices:
+        """The functional of one label. Collective."""
+        return LinearAtVertices(grid, self.loss(grid.x)[:, label])
+
+
+class _ToTarget:
+    """What functionals of a target density share.
 
     Args:
         target: ρ* (n_cells, nd, K).
@@ -169,32 +150,59 @@ class Fixed:
     def __init__(self, target: Floats) -> None:
         self.target = target
 
+    def _values(self, grid: SpaceTime, label: int) -> Floats:
+        """∫φ_i dρ*/M_i, (n_nodes,). Collective."""
+        return grid.load(self.target, label) / grid.masses
 
-type AnyFunctional = Linear | KullbackLeibler | SquaredDistance | Fixed
+
+class KullbackLeibler(_ToTarget):
+    """KL(ρ_T | ρ*)."""
+
+    def at_vertices(self, grid: SpaceTime, label: int) -> KullbackLeiblerAtVertices:
+        """The functional of one label. Collective."""
+        return KullbackLeiblerAtVertices(grid, self._values(grid, label))
 
 
-def build_functional(terminal: config.Terminal, space: DensitySpace) -> AnyFunctional:
+class SquaredDistance(_ToTarget):
+    """½‖ρ_T − ρ*‖² in L²."""
+
+    def at_vertices(self, grid: SpaceTime, label: int) -> SquaredDistanceAtVertices:
+        """The functional of one label. Collective."""
+        return SquaredDistanceAtVertices(grid, self._values(grid, label))
+
+
+class Fixed(_ToTarget):
+    """ρ_T = ρ* exactly. F*(w) = ∫w dρ*."""
+
+
+type Functional = Linear | KullbackLeibler | SquaredDistance | Fixed
+
+
+def build_functional(terminal: config.Terminal, space: DensitySpace) -> Functional:
     """The functional that the configuration describes. Collective.
 
     Raises:
-        InputError: the target has other labels than the density, or other masses where they are fixed, or is empty; the
-            loss is not finite or is trained; the same on all ranks.
+        InputError: the target has other labels than the density or no mass; the loss is not finite or is trained; the
+            same on all ranks.
     """
     if isinstance(terminal, config.FixedTerminal | config.KlTerminal | config.L2Terminal):
         key = f"{KEY}.target"
         n_labels = count_labels(terminal.target, space.comm, key)
         if n_labels != space.n_labels:
             raise InputError(
-                "must have the labels of density.initial", key=key, value=f"{n_labels} instead of {space.n_labels}"
+                f"must have as many labels as density.initial, {space.n_labels}",
+                key=key,
+                value=f"{n_labels} labels",
+                remedy="Label the terms of both 0, 1, … in the same way",
             )
         target = initial_density(space, terminal.target, key)
         match terminal:
             case config.FixedTerminal():
                 return Fixed(target)
             case config.KlTerminal():
-                return KullbackLeibler(space, target)
+                return KullbackLeibler(target)
             case config.L2Terminal():
-                return SquaredDistance(space, target)
+                return SquaredDistance(target)
     loss = build_terminal(terminal, space)
     if not isinstance(loss, LinearLoss):
         raise InputError(
@@ -203,9 +211,4 @@ def build_functional(terminal: config.Terminal, space: DensitySpace) -> AnyFunct
             value=True,
             remedy="Set trainable = false and give the weights of the readout",
         )
-    return Linear(space, lambda x: loss.losses(x, np.zeros(0)))
-
-
-def _sum(space: DensitySpace, values: Floats) -> float:
-    """Over all cells of all ranks. Collective."""
-    return float(parallel.sum_all(space.comm, np.array([values.sum()]))[0])
+    return Linear(lambda x: loss.losses(x, np.zeros(0)))

@@ -22,12 +22,11 @@ _LARGEST_DIRECT_3D = 8000  # vertices of a tetrahedral mesh up to which factors 
 
 
 class SpaceTimePoisson:
-    """Solves Λ*Λφ = f for Λφ = (mean of −∂_tφ on cells, ω∇φ at the instants, √γ × mean of φ_T on cells).
+    """Solves Λ*Λφ = f for Λφ = (−∂_tφ at the vertices, ω∇φ at the instants, √γ φ_T).
 
-    The matrix is A ⊗ M + ω² B ⊗ S with M = PᵀVP (P the cell means, V the volumes), S the stiffness matrix, A the time
-    stiffness plus γ at T, and B diagonal. With A W = B W diag(μ), WᵀBW = 1, it falls apart into the L + 1 Helmholtz
-    problems (μ M + ω² S), which are dealt to the ranks; each is factorised once on one rank (PETSc, prefix
-    ``eulerian_ideal_``).
+    The matrix is A ⊗ M + ω² B ⊗ S with M the lumped mass matrix, S the stiffness matrix, A the time stiffness plus γ at
+    T, and B diagonal. With A W = B W diag(μ), WᵀBW = 1, it falls apart into the L + 1 Helmholtz problems (μ M + ω² S),
+    which are dealt to the ranks; each is factorised once on one rank (PETSc, prefix ``eulerian_ideal_``).
 
     Args:
         grid: the space-time.
@@ -35,26 +34,30 @@ class SpaceTimePoisson:
         gamma: γ, one over a time; 0 leaves φ free up to a constant, and f must then be orthogonal to constants.
     """
 
-    def __init__(self, grid: SpaceTime, omega: float, gamma: float) -> None:
+    def __init__(self, grid: SpaceTime, omega: float, gamma: float, weights: Floats) -> None:
         """Collective."""
         self._grid, comm = grid, grid.comm
         size = grid.layers + 1
         difference = np.diff(np.eye(size), axis=0)
         stiffness = difference.T @ difference / grid.tau
         stiffness[-1, -1] += gamma
-        weights = np.full(size, grid.tau)
-        weights[[0, -1]] /= 2.0
-        values, self._modes = scipy.linalg.eigh(stiffness, np.diag(weights))
+        spans = np.full(size, grid.tau)
+        spans[[0, -1]] /= 2.0
+        values, self._modes = scipy.linalg.eigh(stiffness, np.diag(spans))
         bounds = np.linspace(0, size, comm.size + 1).astype(int)
         self._first, self._last = bounds[comm.rank], bounds[comm.rank + 1]
         self._counts = np.diff(bounds)
         self._members: list[Ints] = comm.allgather(grid.numbers)
-        mean, stiff = _matrices(grid)
+        whole = WholeMesh(grid)
+        everywhere = grid.gather_vertices(weights)
+        on_cells = everywhere[whole.cells].mean(axis=1)[:, None, None]
+        rigidity = whole.pattern.assemble(on_cells * whole.stiffness)
+        lumped = sparse.csr_array(sparse.diags_array(whole.masses * everywhere))
         self._guess = np.zeros((self._last - self._first, grid.n_global))
         direct = grid.dim < 3 or grid.n_global <= _LARGEST_DIRECT_3D
         self._solvers = []
         for mode in range(self._first, self._last):
-            helmholtz = values[mode] * mean + omega**2 * stiff
+            helmholtz: sparse.csr_array = sparse.csr_array(values[mode] * lumped + omega**2 * rigidity)
             if gamma == 0.0 and mode == 0:  # constants: take the solution that vanishes at one vertex
                 helmholtz[0, 0] += helmholtz.diagonal().max()
             self._solvers.append(Factorised(helmholtz, direct))
@@ -91,7 +94,7 @@ class SpaceTimePoisson:
         owned = np.array([len(numbers) * len(self._guess) for numbers in self._members])
         sent, received = (per_rank, owned) if forth else (owned, per_rank)
         result = np.empty(received.sum())
-        comm.Alltoallv((buffer.ravel(), sent), (result, received))
+        comm.Alltoallv((buffer.ravel(), sent.tolist()), (result, received.tolist()))
         return np.split(result, np.cumsum(received)[:-1])
 
 
@@ -187,19 +190,27 @@ class Pattern:
         data = np.bincount(self._place, elements.ravel(), minlength=len(self._columns))
         return sparse.csr_array((data, self._columns, self._starts), shape=(self._size, self._size))
 
-    def spread(self, masses: Floats) -> Floats:
-        """Share masses (n,) of the cells among their vertices, (N,)."""
-        corners = self._cells.shape[1]
-        return np.bincount(self._cells.ravel(), np.repeat(masses / corners, corners), minlength=self._size)
 
+class WholeMesh:
+    """The cells of the whole mesh, on every rank.
 
-def _matrices(grid: SpaceTime) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """M = PᵀVP and S of the whole mesh, on every rank. Collective."""
-    gather = grid.comm.allgather
-    cells = np.concatenate(gather(grid.cell_numbers[: grid.space.n_owned]))
-    volumes = np.concatenate(gather(grid.volumes))
-    gradients = np.concatenate(gather(grid.gradients))
-    pattern = Pattern(cells, grid.n_global)
-    mean = np.broadcast_to(volumes[:, None, None] / (grid.dim + 1) ** 2, (len(cells), grid.dim + 1, grid.dim + 1))
-    stiffness = np.einsum("c,cid,cjd->cij", volumes, gradients, gradients, optimize=True)
-    return pattern.assemble(mean), pattern.assemble(stiffness)
+    Args:
+        grid: the space-time.
+
+    Attributes:
+        cells: (n, dim+1) global vertex numbers.
+        volumes: (n,).
+        stiffness: (n, dim+1, dim+1) element matrices ∫∇φ_i·∇φ_j.
+        masses: (N,) volumes of the vertices.
+        pattern: of matrices on the vertices.
+    """
+
+    def __init__(self, grid: SpaceTime) -> None:
+        """Collective."""
+        gather = grid.comm.allgather
+        self.cells: Ints = np.concatenate(gather(grid.numbers[grid.nodes]))
+        self.volumes: Floats = np.concatenate(gather(grid.volumes))
+        gradients = np.concatenate(gather(grid.gradients))
+        self.stiffness: Floats = np.einsum("c,cid,cjd->cij", self.volumes, gradients, gradients, optimize=True)
+        self.masses: Floats = grid.gather_vertices(grid.masses)
+        self.pattern = Pattern(self.cells, grid.n_global)

@@ -1,4 +1,4 @@
-"""The discrete space-time of the convex problem: potentials at vertices and times, densities on cells and slabs."""
+"""The discrete space-time of the convex problem: vertices of the mesh, L + 1 instants and the L slabs between them."""
 
 import math
 from functools import cached_property
@@ -14,13 +14,16 @@ import numpy as np
 
 from eulerian.space import basis
 from eulerian.space.density import DensitySpace
+from eulerian.space.ghosts import GhostExchange
 
 
 class SpaceTime:
-    """Vertices of the mesh times L + 1 instants for potentials, cells times L slabs for densities.
+    """Potentials at vertices and instants, densities at vertices and on slabs.
 
-    A potential φ is continuous and piecewise linear in space and in time: an array (n_nodes, L + 1) over the vertices of
-    this rank's owned cells. A density is constant on every cell and slab, (n_owned, L).
+    A potential φ is continuous and piecewise linear in space and time: an array (n_nodes, L + 1). A density is given by
+    its values at the vertices and constant on a slab, (n_nodes, L); vertex i stands for the volume M_i = ∫φ_i, so that
+    the mass is that of the piecewise linear function with these values. Arrays hold all vertices that this rank sees,
+    owned ones first, with the same bits on all ranks that see them.
 
     Args:
         space: the space of ρ; only its mesh and its initial density are used.
@@ -28,12 +31,16 @@ class SpaceTime:
         horizon: T.
 
     Attributes:
-        nodes: (n_owned, dim+1) local vertex numbers of the owned cells.
-        cell_numbers: (n_cells, dim+1) global vertex numbers of owned and ghost cells.
-        numbers: (n_nodes,) global numbers of the local vertices.
+        nodes: (n_owned, dim+1) vertices of the owned cells.
+        cell_nodes: (n_cells, dim+1) the same with ghost cells.
+        x: (n_nodes, dim) coordinates of the vertices.
+        numbers: (n_nodes,) global numbers of the vertices; rank by rank the owned ones are consecutive.
+        n_owned_nodes: number of owned vertices.
         n_global: number of vertices of the mesh.
         volumes: (n_owned,) of the owned cells.
         gradients: (n_owned, dim+1, dim) of the barycentric coordinates.
+        masses: (n_nodes,) M_i.
+        own_masses: (n_nodes,) what this rank's cells contribute to it; sums over the mesh are taken with these.
         times: (L + 1,) the instants.
         tau: length of a slab.
     """
@@ -43,21 +50,24 @@ class SpaceTime:
         self.space, self.comm, self.dim = space, space.comm, space.dim
         self.layers, self.horizon, self.tau = layers, horizon, horizon / layers
         self.times: Floats = np.linspace(0.0, horizon, layers + 1)
-        dofmap = dolfinx.fem.functionspace(space.mesh, ("Lagrange", 1)).dofmap
-        local = dofmap.list[: space.n_cells]
-        numbers = dofmap.index_map.local_to_global(local.ravel().astype(np.int32)).reshape(local.shape)
-        self.cell_numbers: Ints = numbers.astype(np.int32)
-        self.n_global: int = dofmap.index_map.size_global
-        owned = self.cell_numbers[: space.n_owned]
-        found, inverse = np.unique(owned, return_inverse=True)
-        self.numbers: Ints = found.astype(np.int32)
-        self.nodes: Ints = np.ascontiguousarray(inverse.reshape(owned.shape), dtype=np.int32)
-        self.n_nodes = len(self.numbers)
-        inverse_jacobian = space.geometry.inverse_jacobian[: space.n_owned]
+        vertices = dolfinx.fem.functionspace(space.mesh, ("Lagrange", 1))
+        index_map = vertices.dofmap.index_map
+        self.x: Floats = np.ascontiguousarray(vertices.tabulate_dof_coordinates()[:, : space.dim])
+        self.n_nodes, self.n_owned_nodes, self.n_global = len(self.x), index_map.size_local, index_map.size_global
+        self.numbers: Ints = index_map.local_to_global(np.arange(self.n_nodes, dtype=np.int32)).astype(np.int32)
+        self.cell_nodes: Ints = np.ascontiguousarray(vertices.dofmap.list[: space.n_cells], dtype=np.int32)
+        self.nodes: Ints = np.ascontiguousarray(self.cell_nodes[: space.n_owned])
+        self._ghosts = GhostExchange(index_map)
+        inverse = space.geometry.inverse_jacobian[: space.n_owned]
         self.volumes: Floats = space.geometry.det[: space.n_owned] / math.factorial(space.dim)
         self.gradients: Floats = np.ascontiguousarray(
-            np.concatenate([-inverse_jacobian.sum(axis=1, keepdims=True), inverse_jacobian], axis=1)
+            np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
         )
+        self.own_masses: Floats = self.share(self.volumes)
+        self.masses: Floats = self.own_masses.copy()
+        self.accumulate(self.masses)
+
+    # -- sums --------------------------------------------------------------------------------------------------------
 
     @cached_property
     def volume(self) -> float:
@@ -74,53 +84,58 @@ class SpaceTime:
         """Of the entries of local arrays over all ranks. Collective."""
         return float(parallel.sum_all(self.comm, np.array([values.sum()]))[0])
 
+    def integrate(self, values: Floats) -> float:
+        """Σ M_i f_i of vertex values (n_nodes,). Collective."""
+        return self.sum(self.own_masses * values)
+
+    def max(self, values: Floats) -> float:
+        """Of vertex values over all ranks. Collective."""
+        return float(self.comm.allreduce(float(np.max(values, initial=-np.inf)), MPI.MAX))
+
+    def accumulate(self, rows: Floats) -> None:
+        """Add up every rank's contributions to the vertices, in place: (n_nodes, ...), contiguous. Collective."""
+        self._ghosts.accumulate(rows)
+
+    # -- between cells and vertices -----------------------------------------------------------------------------------
+
+    def share(self, values: Floats) -> Floats:
+        """Share values (n_owned, ...) of the owned cells among their vertices, this rank's part (n_nodes, ...)."""
+        flat = values.reshape(len(values), -1) / (self.dim + 1)
+        nodes = self.nodes.ravel()
+        columns = [np.bincount(nodes, np.repeat(c, self.dim + 1), minlength=self.n_nodes) for c in flat.T]
+        return np.ascontiguousarray(np.stack(columns, axis=1).reshape(self.n_nodes, *values.shape[1:]))
+
+    def smooth(self, values: Floats) -> Floats:
+        """Vertex values (n_nodes, ...) replaced by means over the cells around; integrals are kept. Collective."""
+        shape = (-1, *(1,) * (values.ndim - 1))
+        sums = self.share(self.volumes.reshape(shape) * values[self.nodes].mean(axis=1))
+        self.accumulate(sums)
+        return sums / self.masses.reshape(shape)
+
     def load(self, rho: Floats, label: int) -> Floats:
-        """∫φ_i dρ_y, exact for the hat functions φ_i: this rank's contribution (n_nodes,) for ρ (n_cells, nd, K)."""
+        """∫φ_i dρ_y for the hat functions φ_i, exact: (n_nodes,) for ρ (n_cells, nd, K). Collective."""
         space = self.space
-        rule = space.quadrature(space.degree + 1)
+        rule = space.quadrature(space.objective_degree)  # its points are the limiter's, so that no load is negative
         hats = basis.lagrange(self.dim, 1, rule.reference)
         density = rho[: space.n_owned, :, label] @ rule.basis.T
         values = np.einsum("cq,cq,qi->ci", rule.weights, density, hats, optimize=True)
-        return self._add_up(values)
+        loads = np.bincount(self.nodes.ravel(), values.ravel(), minlength=self.n_nodes)
+        self.accumulate(loads)
+        return loads
 
-    def share(self, masses: Floats) -> Floats:
-        """Share masses (n_owned,) of the cells among their vertices, (n_nodes,)."""
-        return self._add_up(np.repeat(masses / (self.dim + 1), self.dim + 1))
-
-    def _add_up(self, values: Floats) -> Floats:
-        return np.bincount(self.nodes.ravel(), values.ravel(), minlength=self.n_nodes)
-
-    def cell_means(self, rho: Floats) -> Floats:
-        """Mean densities (n_owned, K) of ρ (n_cells, nd, K)."""
-        return np.asarray(rho[: self.space.n_owned, 0] * self.space.phi0)
-
-    def mean(self, potential: Floats) -> Floats:
-        """Cell means (n_owned, ...) of vertex values (n_nodes, ...)."""
-        return np.asarray(potential[self.nodes].mean(axis=1))
-
-    def everywhere(self, local: Floats) -> Floats:
-        """Values of all vertices (N, ...) on every rank from this rank's (n_nodes, ...). Collective."""
-        result = np.full((self.n_global, *local.shape[1:]), -np.inf)
-        result[self.numbers] = local
-        self.comm.Allreduce(MPI.IN_PLACE, result, MPI.MAX)  # all copies of a vertex are equal
-        return result
+    def total(self, loads: Floats) -> float:
+        """Sum of vertex loads (n_nodes,) over the mesh. Collective."""
+        return self.sum(loads[: self.n_owned_nodes])
 
     def vertex_gradients(self, potential: Floats) -> Floats:
-        """∇φ at all vertices of the mesh, the mean over the cells around, by their volumes. Collective.
-
-        Args:
-            potential: (n_nodes, ...) vertex values.
-
-        Returns:
-            (N, dim, ...), the same on every rank.
-        """
+        """∇φ at the vertices, the mean over the cells around, by their volumes: (n_nodes, dim, ...). Collective."""
         shape = potential.shape[1:]
         gradient = np.einsum("cid,ci...->cd...", self.gradients, potential[self.nodes], optimize=True)
-        sums = np.zeros((self.n_global, 1 + self.dim, *shape))
-        weight = self.volumes.reshape(-1, *(1,) * len(shape))
-        owned = self.cell_numbers[: self.space.n_owned]
-        for corner in range(self.dim + 1):
-            np.add.at(sums[:, 0], owned[:, corner], weight)
-            np.add.at(sums[:, 1:], owned[:, corner], weight[:, None] * gradient)
-        sums = parallel.sum_all(self.comm, sums)
-        return np.asarray(sums[:, 1:] / sums[:, :1])
+        weight = self.volumes.reshape(-1, 1, *(1,) * len(shape))
+        sums = self.share(weight * gradient)
+        self.accumulate(sums)
+        return np.asarray(sums / self.masses.reshape(-1, 1, *(1,) * len(shape)))
+
+    def gather_vertices(self, values: Floats) -> Floats:
+        """All vertices' values (N, ...) on every rank, in global numbering, from (n_nodes, ...). Collective."""
+        return np.concatenate(self.comm.allgather(np.ascontiguousarray(values[: self.n_owned_nodes])))

@@ -7,14 +7,14 @@ from eulerian.arrays import Floats
 import numpy as np
 import scipy.linalg
 
-from eulerian.ideal.functionals import AnyFunctional, Linear
+from eulerian.ideal.functionals import Functional, Linear
 from eulerian.space.density import DensitySpace
 
 _SAMPLES = 600  # points over all ranks between which moves are tried
 _SLOWEST = 0.02  # of the domain's diameter per horizon
 
 
-def typical_speed(space: DensitySpace, rho: Floats, functional: AnyFunctional, kinetic: float, horizon: float) -> float:
+def typical_speed(space: DensitySpace, rho: Floats, functional: Functional, kinetic: float, horizon: float) -> float:
     """Root mean square speed of a good flow from ρ_0, to within a small factor. Collective.
 
     With a linear loss every sample moves to the best one of the others; with a target the Gaussians of the same moments

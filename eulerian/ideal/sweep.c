@@ -1,221 +1,252 @@
-/* One sweep of the splitting method for the convex problem over the cells of a mesh (see admm.py).
+/* The inner loops of the splitting method for the convex problem (see splitting.py), over the cells of a mesh.
  *
- * Compile-time constant: DIM (1, 2, 3). Potentials phi are continuous and piecewise linear in space and time: arrays
- * (n_nodes, L + 1). On a cell and a time slab n of length tau they give
+ * Compile-time constant: DIM (1, 2, 3). Time runs fastest in all arrays, so that the loops over it are vectorised.
  *
- *     a  = - mean over the cell of (phi^{n+1} - phi^n) / tau          (weight |K| tau)
- *     b- = grad phi^n,  b+ = grad phi^{n+1}                           (weight |K| tau omega^2 / 2 each)
- *
- * and the constraint is a + (|b-|^2 + |b+|^2) / (4 lambda) <= 0. The state z has 1 + 2 DIM components, (n_cells,
- * 1 + 2 DIM, L): time runs fastest, so that the loops over slabs are vectorised. q is the projection of z on the
- * constraint, mu its multiplier (n_cells, L): q_a = z_a - mu and q_b = z_b / (1 + kappa mu), kappa = 1/(lambda omega^2).
+ *   phi   (n_nodes, L + 1)                  potential at vertices and instants
+ *   za    (n_nodes, L)                      state of a = -(phi^{n+1} - phi^n)/tau, weight tau M_i W_i
+ *   zb    (n_cells, DIM + 1, 2 DIM, L)      state of the copy that vertex i of a cell has of the cell's gradients at both
+ *                                           ends of a slab, weight tau omega^2 / 2 |K|/(DIM + 1) W_i
+ *   mu    (n_nodes, L)                      multiplier of the constraint at a vertex and slab
+ *   shrink (n_nodes, L)                     1 / (1 + kappa mu): q_a = z_a - mu and q_b = shrink z_b is the projection
  */
 #include <math.h>
 #include <stdint.h>
 
 #define CORNERS (DIM + 1)
-#define PARTS (1 + 2 * DIM)
+#define PARTS (2 * DIM)
 
 typedef struct {
-    int64_t n_cells, layers;
+    int64_t n_cells, n_nodes, layers;
     const int32_t *nodes;     /* (n_cells, DIM + 1) */
     const double *gradients;  /* (n_cells, DIM + 1, DIM) of the barycentric coordinates */
     const double *volumes;    /* (n_cells,) */
+    const double *masses;     /* (n_nodes,) this rank's part of M_i, the volume that belongs to a vertex */
+    const double *weights;    /* (n_nodes,) W_i, the weight of a vertex in the metric */
     double tau, omega, lambda;
-    double *work;             /* (n_workspace(L),) */
+    double *work;             /* (DIM (L + 1) + L,) */
 } slabs_t;
 
-int64_t n_workspace(int64_t layers) { return (1 + DIM) * (layers + 1) + 3 * layers + PARTS * layers + (1 + DIM) * (layers + 1); }
-
-/* Mean (L + 1) and gradient (DIM, L + 1) of phi on a cell. */
-static void cell_potential(const slabs_t *s, int64_t cell, const double *restrict phi, double *restrict mean,
-                           double *restrict grad)
+/* Gradient of phi on a cell, (DIM, L + 1). */
+static void cell_gradient(const slabs_t *s, int64_t cell, const double *restrict phi, double *restrict gradient)
 {
-    const int64_t n = s->layers + 1;
-    for (int64_t t = 0; t < n; ++t)
-        mean[t] = 0.0;
-    for (int64_t t = 0; t < DIM * n; ++t)
-        grad[t] = 0.0;
+    const int64_t m = s->layers + 1;
+    for (int64_t t = 0; t < DIM * m; ++t)
+        gradient[t] = 0.0;
     for (int i = 0; i < CORNERS; ++i) {
-        const double *restrict row = phi + n * s->nodes[cell * CORNERS + i];
+        const double *restrict row = phi + m * s->nodes[cell * CORNERS + i];
         const double *g = s->gradients + (cell * CORNERS + i) * DIM;
-        for (int64_t t = 0; t < n; ++t)
-            mean[t] += row[t] / CORNERS;
-        for (int d = 0; d < DIM; ++d)
-            for (int64_t t = 0; t < n; ++t)
-                grad[d * n + t] += g[d] * row[t];
-    }
-}
-
-/* Multiplier of the projection of z on a + c |b|^2 <= 0 (mean square of b- and b+) in the metric da^2 + omega^2 db^2:
- * the root of f(mu) = z_a - mu + c s / (1 + kappa mu)^2, decreasing and convex. Newton's method from the left of the root
- * is monotone, and from the right it jumps to the left once; the old multiplier is where it starts. */
-static void project(const slabs_t *s, const double *restrict z, double *restrict mu, double *restrict level,
-                    double *restrict lower, double *restrict height)
-{
-    const int64_t n = s->layers;
-    const double c = 0.5 / s->lambda, kappa = 1.0 / (s->lambda * s->omega * s->omega);
-    for (int64_t t = 0; t < n; ++t)
-        level[t] = 0.0;
-    for (int part = 1; part < PARTS; ++part)
-        for (int64_t t = 0; t < n; ++t)
-            level[t] += 0.5 * c * z[part * n + t] * z[part * n + t];
-    for (int64_t t = 0; t < n; ++t) {
-        const double a = z[t];
-        const int active = a + level[t] > 0.0;
-        level[t] = active ? level[t] : 0.0;
-        height[t] = active ? a : 0.0;
-        lower[t] = height[t] > 0.0 ? height[t] : 0.0;
-        mu[t] = mu[t] > lower[t] ? mu[t] : lower[t];
-    }
-    for (int sweep = 0; sweep < 60; ++sweep) {
-        int64_t moving = 0;
-        for (int64_t t = 0; t < n; ++t) {
-            const double shrink = 1.0 / (1.0 + kappa * mu[t]);
-            const double bend = level[t] * shrink * shrink;
-            const double step = (height[t] - mu[t] + bend) / (1.0 + 2.0 * kappa * bend * shrink);
-            double next = mu[t] + step;
-            next = next > lower[t] ? next : lower[t];
-            moving += fabs(next - mu[t]) > 1e-14 * next;
-            mu[t] = next;
-        }
-        if (!moving)
-            break;
-    }
-}
-
-/* Adds - Lambda^T (u - q) = Lambda^T (2 q - z) of a cell to rhs (n_nodes, L + 1). */
-static void scatter(const slabs_t *s, int64_t cell, const double *restrict z, const double *restrict mu,
-                    const double *restrict shrink, double *restrict sums, double *restrict rhs)
-{
-    const int64_t n = s->layers, m = n + 1;
-    const double volume = s->volumes[cell], side = 0.5 * volume * s->tau * s->omega * s->omega;
-    double *restrict across = sums + m;
-    for (int64_t t = 0; t < (1 + DIM) * m; ++t)
-        sums[t] = 0.0;
-    for (int64_t t = 0; t < n; ++t) {
-        const double flow = volume * (z[t] - 2.0 * mu[t]) / CORNERS;
-        sums[t] += flow;
-        sums[t + 1] -= flow;
-    }
-    for (int d = 0; d < DIM; ++d) {
-        for (int64_t t = 0; t < n; ++t)
-            across[d * m + t] += side * (2.0 * shrink[t] - 1.0) * z[(1 + d) * n + t];
-        for (int64_t t = 0; t < n; ++t)
-            across[d * m + t + 1] += side * (2.0 * shrink[t] - 1.0) * z[(1 + DIM + d) * n + t];
-    }
-    for (int i = 0; i < CORNERS; ++i) {
-        double *restrict row = rhs + m * s->nodes[cell * CORNERS + i];
-        const double *g = s->gradients + (cell * CORNERS + i) * DIM;
-        for (int64_t t = 0; t < m; ++t)
-            row[t] += sums[t];
         for (int d = 0; d < DIM; ++d)
             for (int64_t t = 0; t < m; ++t)
-                row[t] += g[d] * across[d * m + t];
+                gradient[d * m + t] += g[d] * row[t];
     }
 }
 
-/* z += relaxation (Lambda phi - q), then the new multipliers, and rhs += Lambda^T (2 q - z).
- *
- * totals += {|p - q_old|^2, |q - q_old|^2, |q|^2, |u|^2, sum of weight mu |b_q|^2 / (2 lambda), sum of weight mu}, p =
- * Lambda phi, u = z - q, norms in the weights above. */
-void sweep(const slabs_t *s, const double *phi, double relaxation, double *z, double *mu, double *rhs, double *totals)
+/* zb += relaxation (gradient - q_b); squares (n_nodes, L) += |K|/(DIM + 1) |z_b|^2 / 2 of the cells around a vertex.
+ * Returns the weighted |gradient - q_b|^2. */
+double spread(const slabs_t *s, const double *phi, const double *shrink, double relaxation, double *zb, double *squares)
 {
     const int64_t n = s->layers, m = n + 1;
-    const double kappa = 1.0 / (s->lambda * s->omega * s->omega), omega2 = 0.5 * s->omega * s->omega;
-    double *mean = s->work, *grad = mean + m, *level = grad + DIM * m, *lower = level + n, *height = lower + n;
-    double *old = height + n, *sums = old + PARTS * n;
+    double *gradient = s->work, *missed = gradient + DIM * m, total = 0.0;
     for (int64_t cell = 0; cell < s->n_cells; ++cell) {
-        double *restrict zc = z + cell * PARTS * n, *restrict muc = mu + cell * n;
-        double miss = 0.0, move = 0.0, size = 0.0, dual = 0.0, energy = 0.0, mass = 0.0;
-        cell_potential(s, cell, phi, mean, grad);
-        for (int64_t t = 0; t < n; ++t) {
-            const double q = zc[t] - muc[t], p = (mean[t] - mean[t + 1]) / s->tau;
-            lower[t] = (p - q) * (p - q);
-            old[t] = q;
-            zc[t] += relaxation * (p - q);
-        }
+        const double share = 0.5 * s->volumes[cell] / CORNERS;
+        double sum = 0.0;
+        cell_gradient(s, cell, phi, gradient);
         for (int64_t t = 0; t < n; ++t)
-            height[t] = 1.0 / (1.0 + kappa * muc[t]);
-        for (int part = 1; part < PARTS; ++part) {
-            const int d = (part - 1) % DIM, late = part > DIM;
-            const double *restrict b = grad + d * m + late;
-            for (int64_t t = 0; t < n; ++t) {
-                const double q = zc[part * n + t] * height[t], gap = b[t] - q;
-                lower[t] += omega2 * gap * gap;
-                old[part * n + t] = q;
-                zc[part * n + t] += relaxation * gap;
+            missed[t] = 0.0;
+        for (int i = 0; i < CORNERS; ++i) {
+            const int64_t node = s->nodes[cell * CORNERS + i];
+            const double *restrict factor = shrink + n * node;
+            double *restrict square = squares + n * node;
+            const double weight = s->weights[node];
+            for (int part = 0; part < PARTS; ++part) {
+                const double *restrict b = gradient + (part % DIM) * m + part / DIM;
+                double *restrict z = zb + ((cell * CORNERS + i) * PARTS + part) * n;
+                for (int64_t t = 0; t < n; ++t) {
+                    const double gap = b[t] - factor[t] * z[t];
+                    const double next = z[t] + relaxation * gap;
+                    missed[t] += weight * gap * gap;
+                    square[t] += share * next * next;
+                    z[t] = next;
+                }
             }
         }
         for (int64_t t = 0; t < n; ++t)
-            miss += lower[t];
-        project(s, zc, muc, level, lower, height);
+            sum += missed[t];
+        total += share * sum;
+    }
+    return total * s->tau * s->omega * s->omega;
+}
+
+/* za += relaxation (a - q_a), then the projection on a + c |b|^2 <= 0, |b|^2 the mean square (n_nodes, L) around a vertex,
+ * in the metric da^2 + omega^2 db^2: mu is the root of f(mu) = z_a - mu + c |z_b|^2 / (1 + kappa mu)^2, decreasing and
+ * convex. Newton's method is monotone from the left of the root, and jumps there once from the right; it starts from the
+ * old multiplier. totals += {|a - q_a|^2 weighted, sum of weight mu |q_b|^2 / (2 lambda)}. */
+void project(const slabs_t *s, const double *phi, const double *squares, double relaxation, double *za, double *mu,
+             double *shrink, double *totals)
+{
+    const int64_t n = s->layers, m = n + 1;
+    const double c = 0.5 / s->lambda, kappa = 1.0 / (s->lambda * s->omega * s->omega);
+    double *restrict level = s->work, *restrict lower = level + n;
+    for (int64_t node = 0; node < s->n_nodes; ++node) {
+        const double *restrict row = phi + m * node, *restrict square = squares + n * node;
+        double *restrict z = za + n * node, *restrict x = mu + n * node, *restrict factor = shrink + n * node;
+        double missed = 0.0, energy = 0.0;
         for (int64_t t = 0; t < n; ++t) {
-            const double q = zc[t] - muc[t];
-            height[t] = 1.0 / (1.0 + kappa * muc[t]);
-            move += (q - old[t]) * (q - old[t]);
-            size += q * q;
-            dual += muc[t] * muc[t];
-            mass += muc[t];
-            level[t] = 0.0;
+            const double gap = (row[t] - row[t + 1]) / s->tau - (z[t] - x[t]);
+            missed += gap * gap;
+            z[t] += relaxation * gap;
         }
-        for (int part = 1; part < PARTS; ++part)
+        for (int64_t t = 0; t < n; ++t) {
+            const double top = c * square[t];
+            const int active = z[t] + top > 0.0;
+            level[t] = active ? top : 0.0;
+            lower[t] = active && z[t] > 0.0 ? z[t] : 0.0;
+            factor[t] = active ? z[t] : 0.0; /* the height of f, until mu is found */
+            x[t] = x[t] > lower[t] ? x[t] : lower[t];
+        }
+        for (int round = 0; round < 60; ++round) {
+            int64_t moving = 0;
             for (int64_t t = 0; t < n; ++t) {
-                const double x = zc[part * n + t], q = x * height[t];
-                move += omega2 * (q - old[part * n + t]) * (q - old[part * n + t]);
-                size += omega2 * q * q;
-                dual += omega2 * (x - q) * (x - q);
-                level[t] += q * q;
+                const double f = 1.0 / (1.0 + kappa * x[t]);
+                const double bend = level[t] * f * f;
+                const double step = (factor[t] - x[t] + bend) / (1.0 + 2.0 * kappa * bend * f);
+                double next = x[t] + step;
+                next = next > lower[t] ? next : lower[t];
+                moving += fabs(next - x[t]) > 1e-14 * next;
+                x[t] = next;
             }
+            if (!moving)
+                break;
+        }
         for (int64_t t = 0; t < n; ++t)
-            energy += muc[t] * level[t];
-        scatter(s, cell, zc, muc, height, sums, rhs);
-        const double weight = s->volumes[cell] * s->tau;
-        totals[0] += weight * miss;
-        totals[1] += weight * move;
-        totals[2] += weight * size;
-        totals[3] += weight * dual;
-        totals[4] += weight * energy * 0.25 / s->lambda;
-        totals[5] += weight * mass;
+            factor[t] = 1.0 / (1.0 + kappa * x[t]);
+        for (int64_t t = 0; t < n; ++t)
+            energy += x[t] * square[t] * factor[t] * factor[t];
+        totals[0] += s->masses[node] * s->weights[node] * s->tau * missed;
+        totals[1] += s->masses[node] * s->weights[node] * s->tau * energy * c;
     }
 }
 
-/* A penalty that grows by 1/factor shrinks u = z - q and mu by factor and leaves q; rhs += Lambda^T (2 q - z). */
-void rescale(const slabs_t *s, double factor, double *z, double *mu, double *rhs)
+/* rhs (n_nodes, L + 1) += Lambda^T (2 q - z), this rank's part. */
+void collect(const slabs_t *s, const double *za, const double *zb, const double *mu, const double *shrink, double *rhs)
 {
     const int64_t n = s->layers, m = n + 1;
+    double *restrict flux = s->work;
+    for (int64_t node = 0; node < s->n_nodes; ++node) {
+        const double mass = s->masses[node] * s->weights[node];
+        const double *restrict z = za + n * node, *restrict x = mu + n * node;
+        double *restrict row = rhs + m * node;
+        for (int64_t t = 0; t < n; ++t)
+            row[t] += mass * (z[t] - 2.0 * x[t]);
+        for (int64_t t = 0; t < n; ++t)
+            row[t + 1] -= mass * (z[t] - 2.0 * x[t]);
+    }
+    for (int64_t cell = 0; cell < s->n_cells; ++cell) {
+        const double side = 0.5 * s->volumes[cell] / CORNERS * s->tau * s->omega * s->omega;
+        for (int64_t t = 0; t < DIM * m; ++t)
+            flux[t] = 0.0;
+        for (int i = 0; i < CORNERS; ++i) {
+            const int64_t node = s->nodes[cell * CORNERS + i];
+            const double *restrict factor = shrink + n * node;
+            const double weight = side * s->weights[node];
+            for (int part = 0; part < PARTS; ++part) {
+                const double *restrict z = zb + ((cell * CORNERS + i) * PARTS + part) * n;
+                double *restrict sum = flux + (part % DIM) * m + part / DIM;
+                for (int64_t t = 0; t < n; ++t)
+                    sum[t] += weight * (2.0 * factor[t] - 1.0) * z[t];
+            }
+        }
+        for (int i = 0; i < CORNERS; ++i) {
+            double *restrict row = rhs + m * s->nodes[cell * CORNERS + i];
+            const double *g = s->gradients + (cell * CORNERS + i) * DIM;
+            for (int d = 0; d < DIM; ++d)
+                for (int64_t t = 0; t < m; ++t)
+                    row[t] += g[d] * flux[d * m + t];
+        }
+    }
+}
+
+/* The penalty of vertex i grows by 1/factors[i]: u = z - q and mu shrink by the factor, q stays. */
+void rescale(const slabs_t *s, const double *factors, double *za, double *zb, double *mu, double *shrink)
+{
+    const int64_t n = s->layers;
     const double kappa = 1.0 / (s->lambda * s->omega * s->omega);
-    double *shrink = s->work, *sums = shrink + n;
-    for (int64_t cell = 0; cell < s->n_cells; ++cell) {
-        double *restrict zc = z + cell * PARTS * n, *restrict muc = mu + cell * n;
-        for (int part = 1; part < PARTS; ++part)
-            for (int64_t t = 0; t < n; ++t)
-                zc[part * n + t] *= (1.0 + kappa * factor * muc[t]) / (1.0 + kappa * muc[t]);
-        for (int64_t t = 0; t < n; ++t) {
-            zc[t] += (factor - 1.0) * muc[t];
-            muc[t] *= factor;
-            shrink[t] = 1.0 / (1.0 + kappa * muc[t]);
+    for (int64_t cell = 0; cell < s->n_cells; ++cell)
+        for (int i = 0; i < CORNERS; ++i) {
+            const int64_t node = s->nodes[cell * CORNERS + i];
+            const double *restrict old = shrink + n * node;
+            const double factor = factors[node];
+            for (int part = 0; part < PARTS; ++part) {
+                double *restrict z = zb + ((cell * CORNERS + i) * PARTS + part) * n;
+                for (int64_t t = 0; t < n; ++t)
+                    z[t] *= factor + (1.0 - factor) * old[t]; /* q + factor (z - q), q = old z */
+            }
         }
-        scatter(s, cell, zc, muc, shrink, sums, rhs);
-    }
-    (void)m;
+    for (int64_t node = 0; node < s->n_nodes; ++node)
+        for (int64_t t = n * node; t < n * (node + 1); ++t) {
+            za[t] += (factors[node] - 1.0) * mu[t];
+            mu[t] *= factors[node];
+            shrink[t] = 1.0 / (1.0 + kappa * mu[t]);
+        }
 }
 
-/* worst (L) = max over the cells of a + (|b-|^2 + |b+|^2) / (4 lambda); cells raise it, so it must be set before. */
-void violation(const slabs_t *s, const double *phi, double *worst)
+/* With the state of one step earlier (old arrays): totals += {|q - q_old|^2, |q|^2, |z - q|^2}, weighted. */
+void compare(const slabs_t *s, const double *za, const double *zb, const double *mu, const double *shrink,
+             const double *old_za, const double *old_zb, const double *old_mu, const double *old_shrink, double *totals)
+{
+    const int64_t n = s->layers;
+    for (int64_t node = 0; node < s->n_nodes; ++node) {
+        double move = 0.0, size = 0.0, rest = 0.0;
+        for (int64_t t = n * node; t < n * (node + 1); ++t) {
+            const double q = za[t] - mu[t], step = q - (old_za[t] - old_mu[t]);
+            move += step * step;
+            size += q * q;
+            rest += mu[t] * mu[t];
+        }
+        const double weight = s->masses[node] * s->weights[node] * s->tau;
+        totals[0] += weight * move;
+        totals[1] += weight * size;
+        totals[2] += weight * rest;
+    }
+    for (int64_t cell = 0; cell < s->n_cells; ++cell) {
+        const double weight = 0.5 * s->volumes[cell] / CORNERS * s->tau * s->omega * s->omega;
+        for (int i = 0; i < CORNERS; ++i) {
+            const int64_t node = s->nodes[cell * CORNERS + i];
+            const double *factor = shrink + n * node, *old = old_shrink + n * node;
+            double move = 0.0, size = 0.0, rest = 0.0;
+            for (int part = 0; part < PARTS; ++part) {
+                const int64_t at = ((cell * CORNERS + i) * PARTS + part) * n;
+                for (int64_t t = 0; t < n; ++t) {
+                    const double q = factor[t] * zb[at + t], step = q - old[t] * old_zb[at + t], u = zb[at + t] - q;
+                    move += step * step;
+                    size += q * q;
+                    rest += u * u;
+                }
+            }
+            totals[0] += weight * s->weights[node] * move;
+            totals[1] += weight * s->weights[node] * size;
+            totals[2] += weight * s->weights[node] * rest;
+        }
+    }
+}
+
+/* squares (n_nodes, L) += |K|/(DIM + 1) times the mean over both ends of a slab of |grad phi|^2. */
+void gradient_squares(const slabs_t *s, const double *phi, double *squares)
 {
     const int64_t n = s->layers, m = n + 1;
-    double *mean = s->work, *grad = mean + m, *square = grad + DIM * m;
+    double *restrict gradient = s->work, *restrict square = gradient + DIM * m;
     for (int64_t cell = 0; cell < s->n_cells; ++cell) {
-        cell_potential(s, cell, phi, mean, grad);
+        const double share = 0.5 * s->volumes[cell] / CORNERS;
+        cell_gradient(s, cell, phi, gradient);
         for (int64_t t = 0; t < n; ++t)
             square[t] = 0.0;
         for (int d = 0; d < DIM; ++d)
             for (int64_t t = 0; t < n; ++t)
-                square[t] += grad[d * m + t] * grad[d * m + t] + grad[d * m + t + 1] * grad[d * m + t + 1];
-        for (int64_t t = 0; t < n; ++t) {
-            const double excess = (mean[t] - mean[t + 1]) / s->tau + 0.25 / s->lambda * square[t];
-            worst[t] = excess > worst[t] ? excess : worst[t];
+                square[t] += gradient[d * m + t] * gradient[d * m + t] + gradient[d * m + t + 1] * gradient[d * m + t + 1];
+        for (int i = 0; i < CORNERS; ++i) {
+            double *restrict row = squares + n * s->nodes[cell * CORNERS + i];
+            for (int64_t t = 0; t < n; ++t)
+                row[t] += share * square[t];
         }
     }
 }

@@ -1,4 +1,6 @@
-"""Update of ghost rows through a PETSc star forest."""
+"""Ghost rows and their owners, connected by a PETSc star forest."""
+
+from functools import cached_property
 
 from mpi4py import MPI
 
@@ -9,11 +11,11 @@ import dolfinx
 import numpy as np
 from petsc4py import PETSc
 
-from eulerian.arrays import Floats
+from eulerian.arrays import Floats, Ints
 
 
 class GhostExchange:
-    """Copies rows owned by other ranks into the ghost rows behind the owned ones.
+    """Copies rows owned by other ranks into the ghost rows behind the owned ones, and adds ghost rows to their owners'.
 
     Args:
         index_map: distribution of the rows (cells or nodes).
@@ -36,9 +38,30 @@ class GhostExchange:
         """Overwrite the ghost rows of a C-contiguous array (n_rows, ...) by their owners' values. Collective."""
         if self.serial:
             return
+        unit = self._unit(rows)
+        self._forest.bcastBegin(unit, rows, rows, MPI.REPLACE)
+        self._forest.bcastEnd(unit, rows, rows, MPI.REPLACE)
+
+    def accumulate(self, rows: Floats) -> None:
+        """Add up the copies of every row of a C-contiguous array (n_rows, ...); all of them get the sum. Collective."""
+        if self.serial:
+            return
+        unit, roots = self._unit(rows), self._copied_rows
+        copies = np.empty((len(roots), *rows.shape[1:]))
+        self._forest.gatherBegin(unit, rows, copies)  # a reduction of the forest would need an MPI operation on rows
+        self._forest.gatherEnd(unit, rows, copies)
+        np.add.at(rows, roots, copies)
+        self.update(rows)
+
+    @cached_property
+    def _copied_rows(self) -> Ints:
+        """The owned row of every copy that other ranks hold, in the forest's order. Collective."""
+        degrees = np.asarray(self._forest.computeDegree())
+        return np.repeat(np.arange(len(degrees), dtype=np.int32), degrees)
+
+    def _unit(self, rows: Floats) -> MPI.Datatype:
+        """The type of one row."""
         width = int(np.prod(rows.shape[1:], dtype=int))
         if width not in self._units:
             self._units[width] = MPI.DOUBLE.Create_contiguous(width).Commit()
-        unit = self._units[width]
-        self._forest.bcastBegin(unit, rows, rows, MPI.REPLACE)
-        self._forest.bcastEnd(unit, rows, rows, MPI.REPLACE)
+        return self._units[width]

@@ -1,0 +1,102 @@
+"""Densities carried by the velocity −∇φ/λ of a potential, in the scheme that the optimal ones satisfy exactly."""
+
+from eulerian.arrays import Floats
+from eulerian.ideal.poisson import WholeMesh
+from eulerian.ideal.space_time import SpaceTime
+
+# isort: split
+import numpy as np
+from scipy import sparse
+from scipy.sparse import linalg
+
+_TOLERANCE = 1e-11
+_LARGEST_LOSS = 0.1  # share of negative mass beyond which the potential is of no use yet
+
+
+class Advection:
+    """At every instant (M − C)ρ₊ = (M + C)ρ₋, C_ij = τ/2 Σ_K |K|/(d+1) v_K·∇φ_i: the continuity equation for m = ρv.
+
+    The optimality conditions of the convex problem contain this equation. It is implicit and central: it keeps the
+    mass, works where ρ is tiny, and can give negative values, which are cut off.
+
+    Args:
+        grid: the space-time.
+        whole: its mesh.
+        kinetic: λ.
+    """
+
+    def __init__(self, grid: SpaceTime, whole: WholeMesh, kinetic: float) -> None:
+        """Collective."""
+        self._grid, self._whole, self._kinetic = grid, whole, kinetic
+        self._cells_gradients: Floats = np.concatenate(grid.comm.allgather(grid.gradients))
+        self._masses = sparse.diags_array(whole.masses).tocsr()
+
+    def carry(self, potential: Floats, source: Floats, target: Floats | None) -> tuple[Floats, Floats] | None:
+        """Densities on the slabs and at T for a potential (n_nodes, L + 1), or None if they are of no use. Collective.
+
+        Args:
+            potential: φ.
+            source: ∫φ_i dρ_0 (n_nodes,).
+            target: ∫φ_i dρ_T where it is fixed: then the flows forward from ρ_0 and backward from ρ_T are blended.
+
+        Returns:
+            (n_nodes, L) and (n_nodes,), not negative, of the source's mass.
+        """
+        grid = self._grid
+        phi, begin = grid.gather_vertices(potential), grid.gather_vertices(source)
+        operators = [self._operator(phi[:, instant]) for instant in range(grid.layers + 1)]
+        slabs = self._march(operators, begin)
+        if slabs is None:
+            return None
+        end = slabs[:, -1] + operators[-1] @ slabs[:, -1] / self._whole.masses
+        if target is not None:
+            goal = grid.gather_vertices(target)
+            back = self._march([-operator for operator in reversed(operators)], goal)
+            if back is None:
+                return None
+            share = (np.arange(grid.layers) + 0.5) / grid.layers
+            slabs, end = (1.0 - share) * slabs + share * back[:, ::-1], goal / self._whole.masses
+        mass = float(begin.sum())
+        return self._cut(slabs, mass)[grid.numbers], self._cut(end[:, None], mass)[grid.numbers, 0]
+
+    def _operator(self, phi: Floats) -> sparse.csr_array:
+        """C at one instant."""
+        whole, corners = self._whole, self._grid.dim + 1
+        slope = np.einsum("cid,ci->cd", self._cells_gradients, phi[whole.cells])
+        flow = np.einsum("cid,cd->ci", self._cells_gradients, slope)
+        weight = -0.5 * self._grid.tau / (corners * self._kinetic) * whole.volumes
+        elements = np.repeat((weight[:, None] * flow)[:, :, None], corners, axis=2)
+        return whole.pattern.assemble(elements)
+
+    def _march(self, operators: list[sparse.csr_array], begin: Floats) -> Floats | None:
+        """Slab after slab, (N, L); None if that is of no use."""
+        slabs = np.empty((len(begin), len(operators) - 1))
+        right = begin
+        for slab, operator in enumerate(operators[:-1]):
+            if slab > 0:
+                right = self._whole.masses * slabs[:, slab - 1] + operator @ slabs[:, slab - 1]
+            found = _solve(sparse.csr_array(self._masses - operator), right)
+            if found is None:
+                return None
+            slabs[:, slab] = found
+        negative = -float(np.min(self._whole.masses @ np.minimum(slabs, 0.0)))
+        return slabs if negative < _LARGEST_LOSS * begin.sum() else None
+
+    def _cut(self, rho: Floats, mass: float) -> Floats:
+        """Without negative values, of the given mass."""
+        positive = np.maximum(rho, 0.0)
+        return positive * (mass / (self._whole.masses @ positive))
+
+
+def _solve(matrix: sparse.csr_array, right: Floats) -> Floats | None:
+    """By GMRES, which needs few iterations for short slabs, else by a factorisation."""
+    scale = 1.0 / matrix.diagonal()
+    if not np.all(np.isfinite(scale)):
+        return None
+    found, failure = linalg.gmres(matrix, right, rtol=_TOLERANCE, restart=40, maxiter=3, M=sparse.diags_array(scale))
+    if failure:
+        try:
+            found = linalg.splu(matrix.tocsc()).solve(right)
+        except RuntimeError:  # singular
+            return None
+    return np.asarray(found) if np.all(np.isfinite(found)) else None
