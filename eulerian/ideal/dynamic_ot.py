@@ -10,11 +10,12 @@ K, vertex i of K), which stand for the volume |K|/(d+1). M_i is the sum of these
     dual    max ∫φ_0 dμ_0 − F*(φ_T)
             subject to a_i + Σ_{K around i} |K|/(d+1) (|b₋|² + |b₊|²)/(4λ M_i) ≤ 0 at every vertex and slab,
 
-a = −∂_tφ at the vertices, b∓ = ∇φ on the cells at the slab's ends. The scheme is after Lavenant, Claici, Chien & Solomon
-(2018, doi:10.1145/3272127.3275064); on its convergence see Lavenant (2021, doi:10.1090/mcom/3567). The two problems are
-dual to one another without a gap, and both values converge to that of the continuous problem when h and τ tend to 0.
-Densities on cells would be cheaper, but ∇φ of a linear interpolant belongs to another point than the centroid, from cell
-to cell on another side: an error of first order (3.2 % instead of 0.5 % on the Gaussian of the README, 48 × 48 squares).
+a = −∂_tφ at the vertices, b∓ = ∇φ on the cells at the slab's ends. The scheme is after Lavenant, Claici, Chien and
+Solomon (2018, doi:10.1145/3272127.3275064); on its convergence see Lavenant (2021, doi:10.1090/mcom/3567). The two
+problems are dual to one another without a gap, and both values converge to that of the continuous problem when h and τ
+tend to 0. Densities on cells would be cheaper, but ∇φ of a linear interpolant belongs to another point than the centroid,
+from cell to cell on another side: an error of first order (3.2 % instead of 0.5 % on the Gaussian of the README, 48 × 48
+squares).
 
 Certified are both sides: ``dual`` is the value of a potential that satisfies every constraint, ``primal`` the cost of
 densities and momenta that satisfy the continuity equation to the rounding of a direct solver.
