@@ -1,10 +1,21 @@
-"""From a configuration to a ControlProblem."""
+"""From a configuration to the problem that it describes: of a network, or of any velocity."""
 
 from mpi4py import MPI
 
+import numpy as np
+
+from eulerian.arrays import Floats
 from eulerian.config import Config, check_dimension, check_labels, loss_terminal
+from eulerian.config.checks import TARGET
+from eulerian.config.field import IDEAL
 from eulerian.control import ControlProblem
+from eulerian.errors import InputError
+from eulerian.fields.base import VectorField
 from eulerian.fields.build import build_field, initial_theta
+from eulerian.fields.free import Free
+from eulerian.ideal.dynamic_ot import IdealProblem, solve_convex
+from eulerian.ideal.free_theta import nodal_theta
+from eulerian.ideal.functionals import Fixed, build_functional
 from eulerian.objective.running import VelocityCost
 from eulerian.objective.terminal import build_terminal
 from eulerian.parallel import agreed
@@ -14,6 +25,9 @@ from eulerian.space.mesh import create_mesh
 from eulerian.space.velocity import VelocitySpace
 from eulerian.transport.operator import flux_smoothing
 from eulerian.transport.trajectory import TimeGrid
+
+# Masses are sums of weights over their total, up to rounding.
+MASS_TOLERANCE = 1e-8
 
 
 def build(config: Config, comm: MPI.Comm | None = None) -> ControlProblem:
@@ -26,22 +40,12 @@ def build(config: Config, comm: MPI.Comm | None = None) -> ControlProblem:
     Raises:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
     """
-    comm = MPI.COMM_WORLD if comm is None else comm
     loss = loss_terminal(config)
-    mesh = create_mesh(comm, config.domain)
-    dim = mesh.topology.dim
-    n_labels = count_labels(config.density.initial, comm)
-    check_dimension(config, dim)
-    check_labels(config, n_labels)
-    density_space = DensitySpace(mesh, config.density.degree, n_labels)
+    density_space, rho = _initial(config, comm)
     velocity_space = VelocitySpace(density_space)
-    rho = initial_density(density_space, config.density.initial)
     terminal = build_terminal(loss, density_space)
-    low, high = density_space.bounding_box
-    nodes = velocity_space.all_nodes() if config.field.kind == "free" else None
-    with agreed(comm):
-        field = build_field(config.field, dim, n_labels, low.tolist(), high.tolist(), nodes)
-        theta = initial_theta(config.field, field, dim, config.field.layers)
+    field = _field(config, velocity_space)
+    theta = _theta(config, field, velocity_space, rho)
     objective, solver = config.objective, config.solver
     return ControlProblem(
         velocity_space,
@@ -57,3 +61,83 @@ def build(config: Config, comm: MPI.Comm | None = None) -> ControlProblem:
         memory=solver.memory_bytes,
         smoothing=flux_smoothing(density_space, config.field.horizon, solver.flux_smoothing),
     )
+
+
+def build_ideal(config: Config, comm: MPI.Comm | None = None) -> IdealProblem:
+    """The idealised problem of a configuration: of its field it needs the horizon and the layers only. Collective.
+
+    Args:
+        config: from ``read_config``.
+        comm: who shares the work, everybody by default.
+
+    Raises:
+        InputError: as for ``build``; also for a readout that is to be trained.
+    """
+    space, rho = _initial(config, comm)
+    return _ideal(config, space, rho)
+
+
+def _initial(config: Config, comm: MPI.Comm | None) -> tuple[DensitySpace, Floats]:
+    """The space of the densities, and ρ₀ (n_cells, nd, K). Collective."""
+    comm = MPI.COMM_WORLD if comm is None else comm
+    mesh = create_mesh(comm, config.domain)
+    n_labels = count_labels(config.density.initial, comm)
+    check_dimension(config, mesh.topology.dim)
+    check_labels(config, n_labels)
+    space = DensitySpace(mesh, config.density.degree, n_labels)
+    return space, initial_density(space, config.density.initial)
+
+
+def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:
+    """The idealised problem on given ground. Collective."""
+    functional = build_functional(config.objective.terminal, space)
+    if isinstance(functional, Fixed):
+        _require_equal_masses(space.mass(rho), space.mass(functional.target))
+    layers = config.ideal.layers or config.field.layers
+    return IdealProblem(space, rho, functional, config.objective.kinetic, config.field.horizon, layers)
+
+
+def _require_equal_masses(initial: Floats, target: Floats) -> None:
+    """A flow keeps the mass of every label, so a fixed target must have the same. Totals are 1 already."""
+    if np.any(np.abs(initial - target) > MASS_TOLERANCE):
+        raise InputError(
+            f"every label must have its mass of density.initial, {_shares(initial)}",
+            key=TARGET,
+            value=_shares(target),
+            remedy="Change the weights: no flow turns one label into another.",
+        )
+
+
+def _shares(masses: Floats) -> str:
+    return ", ".join(f"{mass:.8g}" for mass in masses)
+
+
+def _field(config: Config, velocity_space: VelocitySpace) -> VectorField:
+    """Collective."""
+    space = velocity_space.density_space
+    low, high = space.bounding_box
+    nodes = velocity_space.all_nodes() if config.field.kind == "free" else None
+    with agreed(space.comm):
+        return build_field(config.field, space.dim, space.n_labels, low.tolist(), high.tolist(), nodes)
+
+
+def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rho: Floats) -> Floats:
+    """Where to start, (L, p). Collective."""
+    space, layers = velocity_space.density_space, config.field.layers
+    if config.field.theta != IDEAL or not isinstance(field, Free):
+        with agreed(space.comm):
+            return initial_theta(config.field, field, space.dim, layers)
+    if config.objective.kinetic <= 0.0:
+        raise InputError(
+            "the ideal velocities are not determined without kinetic energy",
+            key="field.theta",
+            value=IDEAL,
+            remedy="Set objective.kinetic > 0.",
+        )
+    solution = solve_convex(
+        _ideal(config, space, rho),
+        gap_tolerance=config.ideal.gap_tolerance,
+        residual_tolerance=config.ideal.residual_tolerance,
+        max_iterations=config.ideal.max_iterations,
+    )
+    return nodal_theta(solution.flow, field, velocity_space, layers)
