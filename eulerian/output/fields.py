@@ -1,5 +1,7 @@
 """Densities and velocities of a run, for ParaView and for the figures."""
 
+from collections.abc import Iterable
+
 from eulerian.arrays import Floats
 from eulerian.control import ControlProblem
 from eulerian.output.files import FIGURES, SNAPSHOTS
@@ -31,12 +33,22 @@ def write_figures(run: RunFolder, problem: ControlProblem, theta: Floats, progre
     Raises:
         ComputationError: a file could not be written.
     """
-    snapshots = None
-    if problem.density_space.dim == 3:
+    nodes = CellNodes(problem.density_space, problem.velocity_space)
+    draw_figures(run, nodes, problem.snapshots(theta, FIGURE_TIMES), progress)
+
+
+def draw_figures(
+    run: RunFolder, nodes: CellNodes, samples: Iterable[tuple[float, Floats, Floats]], progress: Progress
+) -> None:
+    """Keep samples (t, ρ, v) in the folder and draw every figure that it now holds the data of. **Collective**.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+    flat = nodes.density_space.dim < 3
+    snapshots = nodes.gather(samples) if flat else None
+    if not flat:
         progress.say("No picture of the densities in three dimensions: open densities.pvd in ParaView.")
-    else:
-        nodes = CellNodes(problem.density_space, problem.velocity_space)
-        snapshots = nodes.gather(problem.snapshots(theta, FIGURE_TIMES))
 
     def draw() -> None:
         from eulerian.output.plots import draw_run  # matplotlib takes its time to load: on rank 0 only

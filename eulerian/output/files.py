@@ -7,8 +7,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-RESULT, CONFIG, HISTORY, THETA = "result.json", "config.resolved.toml", "history.csv", "theta.npz"
-FIGURES, SNAPSHOTS, CHECKPOINT = "figures", "snapshots.npz", "checkpoint"
+RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
+HISTORY, GAP = "history.csv", "gap.csv"
+FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"
 
 HISTORY_COLUMNS = (
     "iteration",
@@ -21,6 +22,8 @@ HISTORY_COLUMNS = (
     "evaluations",
     "seconds",
 )
+
+GAP_COLUMNS = ("iteration", "primal", "dual", "gap", "relative_gap", "residual", "seconds")
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

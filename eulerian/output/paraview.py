@@ -40,13 +40,16 @@ class ParaviewWriter:
     nodes: CellNodes
     times: list[float] = field(default_factory=list)
 
-    def write(self, t: float, rho: Floats, v: Floats) -> None:
+    def write(self, t: float, rho: Floats, v: Floats, potential: Floats | None = None) -> None:
         """Write ``density_0``, ... and ``velocity`` (``velocity_0``, ... if v depends on the label). **Collective**.
+
+        With a potential ``potential_0``, ... too.
 
         Args:
             t: time.
             rho: (n_cells, nd, K) modal coefficients.
             v: (n_nodes, dim), or (K, n_nodes, dim) if the field depends on the label.
+            potential: (n_owned, m, K) values at the nodes of every owned cell.
         """
         space = self.nodes.density_space
         comm, stem = space.comm, f"{NAME}_{len(self.times):06d}"
@@ -55,6 +58,8 @@ class ParaviewWriter:
         self.times.append(t)
         with agreed(comm):
             data = point_data(self.nodes, rho, v)
+            if potential is not None:
+                data |= {f"potential_{k}": potential[:, :, k].reshape(-1) for k in range(potential.shape[2])}
             if comm.rank in pieces:
                 _write_piece(self.folder / pieces[comm.rank], self.nodes, data)
             if comm.rank == 0:

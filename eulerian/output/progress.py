@@ -3,15 +3,14 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import final
 
 from mpi4py import MPI
 
+from eulerian.ideal.dynamic_ot import GapRecord
 from eulerian.optimise import Record
-
-type Watch = Callable[[Record], None]
 
 
 @final
@@ -38,14 +37,21 @@ class Progress:
         if self.speaks:
             _print("\n".join(text for text in texts if text))
 
-    @contextmanager
-    def iterations(self, maximum: int) -> Iterator[Watch]:
+    def iterations(self, maximum: int) -> AbstractContextManager[Callable[[Record], None]]:
         """A function to be told each iteration of an optimiser that makes at most ``maximum``."""
+        return self._follow(_TRAINING, maximum)
+
+    def gaps(self, maximum: int) -> AbstractContextManager[Callable[[GapRecord], None]]:
+        """A function to be told how far the convex solver is, which makes at most ``maximum`` iterations."""
+        return self._follow(_CONVEX, maximum)
+
+    @contextmanager
+    def _follow[R: (Record, GapRecord)](self, story: "_Story[R]", maximum: int) -> Iterator[Callable[[R], None]]:
         if self.terminal:
-            with _moving_line(maximum) as watch:
+            with _moving_line(story, maximum) as watch:
                 yield watch
         elif self.speaks:
-            yield lambda record: _print(iteration_line(record))
+            yield lambda record: _print(f"iteration {record.iteration:4d}   {story.line(record)}")
         else:
             yield lambda _record: None
 
@@ -58,29 +64,61 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def iteration_line(record: Record) -> str:
-    """One iteration in words and numbers."""
+@final
+@dataclass(frozen=True)
+class _Story[R: (Record, GapRecord)]:
+    """How an iteration is told.
+
+    Attributes:
+        title: of the moving line.
+        moving: its numbers.
+        line: the numbers of a plain line, which stays.
+    """
+
+    title: str
+    moving: Callable[[R], str]
+    line: Callable[[R], str]
+
+
+def _training_line(record: Record) -> str:
     return (
-        f"iteration {record.iteration:4d}   J = {record.total:<14.8g} |∇J| = {record.gradient_norm:.3e}"
+        f"J = {record.total:<14.8g} |∇J| = {record.gradient_norm:.3e}"
         f"   {record.evaluations} evaluations   {record.seconds:.1f} s"
     )
 
 
+def _gap_line(record: GapRecord) -> str:
+    return (
+        f"primal = {record.primal:<12.7g} dual = {record.dual:<12.7g} gap = {100 * record.relative_gap:.3g} %"
+        f"   residual = {record.residual:.2e}   {record.seconds:.1f} s"
+    )
+
+
+_TRAINING = _Story[Record](
+    "training", lambda record: f"J = {record.total:.8g}   |∇J| = {record.gradient_norm:.3e}", _training_line
+)
+_CONVEX = _Story[GapRecord](
+    "convex problem",
+    lambda record: f"primal = {record.primal:.6g}   dual = {record.dual:.6g}   gap = {100 * record.relative_gap:.3g} %",
+    _gap_line,
+)
+
+
 @contextmanager
-def _moving_line(maximum: int) -> Iterator[Watch]:
+def _moving_line[R: (Record, GapRecord)](story: _Story[R], maximum: int) -> Iterator[Callable[[R], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("training"),
+        TextColumn(story.title),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("J = {task.fields[value]:.8g}   |∇J| = {task.fields[norm]:.3e}"),
+        TextColumn("{task.fields[numbers]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns) as bar:
-        task = bar.add_task("training", total=maximum, value=0.0, norm=0.0)
+        task = bar.add_task(story.title, total=maximum, numbers="", visible=False)
 
-        def watch(record: Record) -> None:
-            bar.update(task, completed=record.iteration, value=record.total, norm=record.gradient_norm)
+        def watch(record: R) -> None:
+            bar.update(task, completed=record.iteration, numbers=story.moving(record), visible=True)
 
         yield watch

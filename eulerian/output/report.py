@@ -8,19 +8,34 @@ from typing import Any
 from eulerian.analysis.verify import Verification
 from eulerian.config import Config
 from eulerian.control import PARTS, ControlProblem
-from eulerian.output.files import FIGURES, HISTORY, RESULT, THETA
+from eulerian.ideal.dynamic_ot import ConvexSolution, IdealProblem
+from eulerian.ideal.hopf_lax import HopfLax
+from eulerian.output.files import FIGURES, GAP, HISTORY, RESULT, THETA
 from eulerian.output.run_folder import RunFolder
+from eulerian.space.density import DensitySpace
 
 
 def headline(config: Config, problem: ControlProblem) -> str:
     """The sizes of a problem in one line."""
     space = problem.density_space
-    cells = space.mesh.topology.index_map(space.dim).size_global
     return (
-        f"{cells} cells in {space.dim}-D, density of degree {space.degree}, {_count(space.n_labels, 'label')}; "
-        f"{config.field.kind} field, {_count(problem.n_layers, 'layer')} of "
+        f"{_ground(space)}; {config.field.kind} field, {_count(problem.n_layers, 'layer')} of "
         f"{_count(problem.layer_shape[1], 'parameter')}; {_count(space.comm.size, 'rank')}"
     )
+
+
+def ideal_headline(_config: Config, problem: IdealProblem) -> str:
+    """The sizes of an idealised problem in one line."""
+    return (
+        f"{_ground(problem.space)}; any velocity, {_count(problem.layers, 'time slab')}; "
+        f"{_count(problem.space.comm.size, 'rank')}"
+    )
+
+
+def _ground(space: DensitySpace) -> str:
+    cells = space.mesh.topology.index_map(space.dim).size_global
+    labels = _count(space.n_labels, "label")
+    return f"{cells} cells in {space.dim}-D, density of degree {space.degree}, {labels}"
 
 
 def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str:
@@ -32,6 +47,18 @@ def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str
         if any(values):
             lines.append(f"  {name:10}" + "".join(f"{value:16.8g}" for value in values))
     return "\n".join(lines)
+
+
+def ideal_table(solution: ConvexSolution, exact: HopfLax | None) -> str:
+    """The bounds of the idealised problem, and J's parts beside those of the exact solution where there is one."""
+    unused = {"jacobian": 0.0, "parameters": 0.0}
+    columns = {"convex": (solution.primal, {"terminal": solution.terminal, "kinetic": solution.kinetic, **unused})}
+    if exact is not None:
+        columns["Hopf–Lax"] = (exact.value, {"terminal": exact.terminal, "kinetic": exact.kinetic, **unused})
+    return (
+        f"{parts_table(columns)}\n{'lower bound':12}{solution.dual:16.8g}\n{'gap':12}{solution.gap:16.3g}"
+        f"   ({100 * solution.relative_gap:.3g} %)"
+    )
 
 
 def classification_table(document: Mapping[str, Any]) -> str:
@@ -61,7 +88,7 @@ def laws_table(laws: Verification) -> str:
 
 def files_line(run: RunFolder) -> str:
     """Where the results are."""
-    names = [name for name in (THETA, HISTORY, "densities.pvd", FIGURES) if (run.path / name).exists()]
+    names = [name for name in (THETA, HISTORY, GAP, "densities.pvd", FIGURES) if (run.path / name).exists()]
     return f"written to {run.path}: {', '.join([RESULT, *names])}"
 
 

@@ -15,7 +15,9 @@ import numpy as np
 from eulerian.analysis.classification import classify
 from eulerian.arrays import Floats
 from eulerian.control import PARTS, ControlProblem
+from eulerian.ideal.dynamic_ot import ConvexSolution, IdealProblem
 from eulerian.optimise import Record
+from eulerian.space.density import DensitySpace
 
 type Document = dict[str, Any]
 
@@ -50,7 +52,7 @@ class Outcome:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def describe(outcome: Outcome, problem: ControlProblem | None, ranks: int) -> Document:
+def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | None, ranks: int) -> Document:
     """The document of a run. **Collective** if there is a problem.
 
     Every key of the interface is there; what is unknown (no problem was built, nothing was evaluated) is NaN or None.
@@ -74,13 +76,15 @@ def describe(outcome: Outcome, problem: ControlProblem | None, ranks: int) -> Do
         "ranks": ranks,
         "seconds": {"setup": outcome.seconds_setup, "solve": outcome.seconds_solve, "forward": None, "gradient": None},
         "versions": versions(),
-        **outcome.extra,
     }
-    if problem is not None:
-        document["mesh"] = _mesh(problem)
+    if isinstance(problem, IdealProblem):
+        document["mesh"] = _mesh(problem.space)
+        document["time"].update(layers=problem.layers, horizon=problem.horizon)
+    elif problem is not None:
+        document["mesh"] = _mesh(problem.density_space)
         document["time"].update(layers=problem.n_layers, horizon=problem.horizon)
         _add_statistics(document, problem)
-    return document
+    return document | dict(outcome.extra)
 
 
 def history_row(record: Record) -> dict[str, float]:
@@ -139,9 +143,30 @@ def classification(problem: ControlProblem, theta: Floats) -> Document:
     }
 
 
-def _mesh(problem: ControlProblem) -> Document:
+def ideal_statistics(problem: IdealProblem, solution: ConvexSolution) -> Document:
+    """The keys ``mass``, ``density`` and ``moments`` of a convex solution, whose density is piecewise linear. **Collective**.
+
+    ``mass.boundary`` is the largest at the ends of the time slabs, ``density`` over all of them.
+    """
+    space = solution.flow.linear_space
+    densities = [solution.flow.density_at(t) for t in np.linspace(0.0, problem.horizon, problem.layers + 1)]
+    extrema = [space.extrema(rho) for rho in densities]
+    before, after = problem.space.mass(problem.rho), space.mass(densities[-1])
+    mean, covariance = space.mean_and_covariance(densities[-1])
+    return {
+        "mass": {
+            "initial": before,
+            "final": after,
+            "relative_error": float(np.max(np.abs(after - before) / before)),
+            "boundary": max(space.boundary_mass(rho) for rho in densities),
+        },
+        "density": {"min": min(low for low, _ in extrema), "max": max(high for _, high in extrema)},
+        "moments": {"mean": mean, "covariance": covariance},
+    }
+
+
+def _mesh(space: DensitySpace) -> Document:
     """Sizes over all ranks. Collective."""
-    space = problem.density_space
     edges = [space.vertices[:, i] - space.vertices[:, j] for i, j in combinations(range(space.dim + 1), 2)]
     h = np.max([np.linalg.norm(edge, axis=1) for edge in edges], axis=0)
     cells = space.comm.allreduce(space.n_owned, MPI.SUM)

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -18,11 +18,14 @@ from eulerian.output.files import (
     CHECKPOINT,
     CONFIG,
     FIGURES,
+    GAP,
+    GAP_COLUMNS,
     HISTORY,
     HISTORY_COLUMNS,
     RESULT,
     SNAPSHOTS,
     THETA,
+    TRAJECTORIES,
     is_run,
     write_arrays,
     write_text,
@@ -37,12 +40,14 @@ _PRODUCTS = (
     RESULT,
     CONFIG,
     HISTORY,
+    GAP,
     THETA,
     "densities*.pvd",
     "densities*.pvtu",
     "densities*.vtu",
     f"{FIGURES}/*.png",
     f"{FIGURES}/{SNAPSHOTS}",
+    f"{FIGURES}/{TRAJECTORIES}",
     ".*.part",
     f"{FIGURES}/.*.part",
     f"{CHECKPOINT}/{THETA}",
@@ -56,7 +61,7 @@ class RunFolder:
     """One run's folder, written by rank 0 only; an error there reaches every rank.
 
     ``claim`` asks whether the folder may be written, before any computation; ``start`` empties it, once the input has
-    proved right. Every file but the history is written beside its name, synced and renamed.
+    proved right. Every file but the histories is written beside its name, synced and renamed.
 
     Attributes:
         comm: the run's communicator.
@@ -107,15 +112,22 @@ class RunFolder:
 
     def append_history(self, row: Mapping[str, float]) -> None:
         """Add one line to ``history.csv``; what is not finite stays empty. Collective."""
-        values = [row[name] for name in HISTORY_COLUMNS]
+        self._append(HISTORY, HISTORY_COLUMNS, row)
+
+    def append_gap(self, row: Mapping[str, float]) -> None:
+        """Add one line to ``gap.csv``; what is not finite stays empty. Collective."""
+        self._append(GAP, GAP_COLUMNS, row)
+
+    def _append(self, name: str, columns: Sequence[str], row: Mapping[str, float]) -> None:
+        values = [row[column] for column in columns]
         cells = [repr(plain(value)) if math.isfinite(value) else "" for value in values]
 
         def work() -> None:
-            path = self.path / HISTORY
+            path = self.path / name
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
             if not path.exists():
-                writer.writerow(HISTORY_COLUMNS)
+                writer.writerow(columns)
             writer.writerow(cells)
             with path.open("a", encoding="utf-8") as file:
                 file.write(text.getvalue())

@@ -55,6 +55,22 @@ def test_reopened(comm: MPI.Comm, tmp_path: Path, dim: int, degree: int, label_d
     assert not list(tmp_path.glob(".*.part"))
 
 
+def test_potentials(comm: MPI.Comm, tmp_path: Path) -> None:
+    nodes = cell_nodes(comm, 2, 0, n_labels=2)
+    writer = ParaviewWriter(tmp_path, nodes)
+    ((t, rho, v),) = linear_samples(nodes, [0.0])
+    x = nodes.points()
+    writer.write(t, rho, v, np.stack([x[:, :, 0], 2.0 + x[:, :, 1]], axis=2))
+    comm.barrier()
+    entry = next(ET.parse(tmp_path / "densities.pvd").getroot().iter("DataSet"))
+    for mesh in pieces(tmp_path, entry.attrib["file"]):
+        assert np.array_equal(mesh.point_data["potential_0"], mesh.points[:, 0])
+        assert np.array_equal(mesh.point_data["potential_1"], 2.0 + mesh.points[:, 1])
+    if comm.size > 1:
+        arrays = ET.parse(tmp_path / entry.attrib["file"]).getroot().iter("PDataArray")
+        assert {"potential_0", "potential_1"} <= {array.attrib.get("Name") for array in arrays}
+
+
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_midpoints_lie_between_the_vertices_that_vtk_expects(comm: MPI.Comm, tmp_path: Path, dim: int) -> None:
     nodes = cell_nodes(comm, dim, 2, n_labels=1, n=2)

@@ -4,11 +4,13 @@ from mpi4py import MPI
 
 import pytest
 
+from eulerian.ideal.dynamic_ot import GapRecord
 from eulerian.optimise import Record
 from eulerian.output.progress import Progress
 from eulerian.output.report import classification_table, parts_table
 
 RECORD = Record(3, 0.5, {"terminal": 0.5}, 1e-3, 5, 0.25)
+GAP = GapRecord(30, 0.08, 0.079, 0.001, 0.0125, 3e-5, 1.5)
 
 
 def test_only_rank_0_speaks(comm: MPI.Comm, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +41,26 @@ def test_on_a_terminal_one_line_moves(capsys: pytest.CaptureFixture[str]) -> Non
     assert "3/5" in out
     assert "J = 0.5" in out
     assert "1.000e-03" in out
+
+
+def test_the_gap(comm: MPI.Comm, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress.of(comm).gaps(50) as watch:
+        watch(GAP)
+    if comm.rank == 0:
+        line = "iteration   30   primal = 0.08         dual = 0.079        gap = 1.25 %   residual = 3.00e-05   1.5 s"
+        assert capsys.readouterr().out == f"{line}\n"
+    with Progress(speaks=True, terminal=True).gaps(50) as watch:
+        watch(GAP)
+    out = capsys.readouterr().out
+    for text in ("30/50", "primal = 0.08", "dual = 0.079", "gap = 1.25 %"):
+        assert text in out
+
+
+def test_a_line_without_news_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """A certificate by Hopf–Lax has no iterations."""
+    with Progress(speaks=True, terminal=True).gaps(50):
+        pass
+    assert not capsys.readouterr().out.strip()
 
 
 def test_tables_leave_out_what_is_not_there() -> None:

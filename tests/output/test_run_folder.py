@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from eulerian.errors import ComputationError, InputError
-from eulerian.output.files import HISTORY_COLUMNS, write_atomically
+from eulerian.output.files import GAP_COLUMNS, HISTORY_COLUMNS, write_atomically
 from eulerian.output.run_folder import RunFolder
 
 
@@ -134,6 +134,22 @@ def test_history_is_appended_line_by_line(comm: MPI.Comm, tmp_path: Path) -> Non
     assert rows[2]["iteration"] == rows[2]["evaluations"] == "2"
     assert float(rows[2]["total"]) == 0.2
     assert [row["gradient_norm"] for row in rows] == ["1e-30", "", "1e-30"]
+
+
+def test_gaps_have_a_file_of_their_own(comm: MPI.Comm, tmp_path: Path) -> None:
+    run = RunFolder.claim(comm, tmp_path / "run")
+    run.start("")
+    run.append_gap(dict.fromkeys(GAP_COLUMNS, 0.5) | {"iteration": 10, "primal": math.inf})
+    comm.barrier()
+    with (run.path / "gap.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == GAP_COLUMNS
+    assert (rows[0]["iteration"], rows[0]["primal"], rows[0]["dual"]) == ("10", "", "0.5")
+    assert not (run.path / "history.csv").exists()
+    comm.barrier()
+    run.start("")
+    comm.barrier()
+    assert not (run.path / "gap.csv").exists()
 
 
 def test_a_broken_write_leaves_the_old_file(tmp_path: Path, comm: MPI.Comm) -> None:

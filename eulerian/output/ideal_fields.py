@@ -1,0 +1,57 @@
+"""Densities, velocities and potentials of a convex flow, for ParaView and for the figures."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.ideal.flow import ConvexFlow
+from eulerian.ideal.hopf_lax import HopfLax
+from eulerian.output.fields import FIGURE_TIMES, draw_figures
+from eulerian.output.files import FIGURES, TRAJECTORIES, write_arrays
+from eulerian.output.paraview import ParaviewWriter
+from eulerian.output.progress import Progress
+from eulerian.output.run_folder import RunFolder
+from eulerian.output.sampling import CellNodes
+from eulerian.parallel import on_root
+from eulerian.space.velocity import VelocitySpace
+
+
+def write_ideal_paraview(run: RunFolder, flow: ConvexFlow, count: int) -> None:
+    """``densities.pvd`` with ``count`` equally spaced times; nothing if that is 0. **Collective**.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+    if count == 0:
+        return
+    nodes = _nodes(flow)
+    writer = ParaviewWriter(run.path, nodes)
+    for t, rho, v in _samples(flow, nodes, count):
+        writer.write(t, rho, v, flow.potential_at(t))
+
+
+def write_ideal_figures(run: RunFolder, flow: ConvexFlow, exact: HopfLax | None, progress: Progress) -> None:
+    """Every figure, and the data that they can be drawn from again. **Collective**.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+    if exact is not None:
+        paths = exact.trajectories()
+        arrays = {"starts": paths.starts, "ends": paths.ends, "labels": paths.labels, "masses": paths.masses}
+        on_root(run.comm, lambda: write_arrays(run.path / FIGURES / TRAJECTORIES, arrays))
+    nodes = _nodes(flow)
+    draw_figures(run, nodes, _samples(flow, nodes, FIGURE_TIMES), progress)
+
+
+def _nodes(flow: ConvexFlow) -> CellNodes:
+    """Collective."""
+    return CellNodes(flow.linear_space, VelocitySpace(flow.linear_space))
+
+
+def _samples(flow: ConvexFlow, nodes: CellNodes, count: int) -> Iterator[tuple[float, Floats, Floats]]:
+    """(t, ρ, v) as ``ControlProblem.snapshots`` has them, one velocity per label if there are several. Collective."""
+    for t in np.linspace(0.0, flow.grid.horizon, count).tolist():
+        velocities = flow.velocity_at(t, nodes.velocity_space)
+        yield t, flow.density_at(t), velocities if len(velocities) > 1 else velocities[0]
