@@ -14,7 +14,7 @@ import pytest
 from eulerian.config import check_dimension, parse_config, read_config
 from eulerian.config.model import Config
 from eulerian.errors import InputError
-from eulerian.templates import available, copy_template
+from eulerian.templates import available, copy_template, suggested_command
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_names() -> None:
-    assert available() == ("dumbbell", "gaussian", "wine")
+    assert available() == ("dumbbell", "gaussian", "transport", "wine")
 
 
 @pytest.mark.parametrize("name", available())
@@ -42,7 +42,8 @@ def test_copies_are_complete(name: str, folder: Path) -> None:
     assert config.output.directory == Path("runs") / name
     text = files[0].read_text(encoding="utf-8")
     assert text.startswith("# ")
-    assert f"eulerian train {name}.toml" in text
+    assert suggested_command(files[0]) == ("ideal" if name == "transport" else "train")
+    assert f"eulerian {suggested_command(files[0])} {name}.toml" in text
 
 
 @pytest.mark.parametrize("name", available())
@@ -72,6 +73,23 @@ def test_exact_optimum_of_the_gaussian(folder: Path) -> None:
     assert "0.565" in file.read_text(encoding="utf-8")
 
 
+def test_exact_optimum_of_the_transport(folder: Path) -> None:
+    """λ/(2T) W², of two Gaussians whose covariances commute."""
+    file = copy_template("transport", folder)[0]
+    config = read_config(file)
+    start, terminal = config.density.initial[0], config.objective.terminal
+    assert start.kind == "gaussian"
+    assert terminal.kind == "fixed"
+    end = terminal.target[0]
+    assert end.kind == "gaussian"
+    assert start.std is not None
+    assert end.covariance is not None
+    stretch = sum((np.sqrt(end.covariance[axis][axis]) - start.std) ** 2 for axis in range(2))
+    distance = sum((a - b) ** 2 for a, b in zip(start.mean, end.mean, strict=True))
+    value = config.objective.kinetic / (2 * config.field.horizon) * (distance + stretch)
+    assert f"{value:.5f}" in file.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("name", "mesh"), [("dumbbell", "dumbbell.msh"), ("wine", "disk.msh")])
 def test_meshes_are_those_of_the_project(name: str, mesh: str) -> None:
     assert (ROOT / "eulerian" / "templates" / name / mesh).read_bytes() == (ROOT / "meshes" / mesh).read_bytes()
@@ -92,7 +110,7 @@ def test_wine_data() -> None:
 
 @pytest.mark.parametrize("name", ["", "unknown", "../gaussian", "gaussian/", "/etc", ".", "__pycache__", "GAUSSIAN"])
 def test_unknown_names(name: str, folder: Path) -> None:
-    with pytest.raises(InputError, match="dumbbell, gaussian, wine"):
+    with pytest.raises(InputError, match="dumbbell, gaussian, transport, wine"):
         copy_template(name, folder / "new")
     assert not (folder / "new").exists()
 

@@ -1,6 +1,7 @@
 """Configurations to start from, with the meshes and data that they need; ``eulerian init`` copies them."""
 
 import os
+import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -49,6 +50,12 @@ def copy_template(name: str, target_folder: str | Path, overwrite: bool = False)
         what = f"the template cannot be written ({error.strerror})"
         raise InputError(what, key="folder", value=str(folder), remedy="Take another folder.") from None
     return targets
+
+
+def suggested_command(configuration: Path) -> str:
+    """The command that a template's first lines tell to run: ``train`` for most of them."""
+    found = re.search(rf"^#\s+eulerian (\w+) {re.escape(configuration.name)}", configuration.read_text("utf-8"), re.M)
+    return found[1] if found else "train"
 
 
 def _is_template(folder: Traversable) -> bool:
