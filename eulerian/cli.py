@@ -26,6 +26,7 @@ _EXAMPLES = """\
 examples:
   eulerian init gaussian                      write a commented gaussian.toml to start from
   eulerian train gaussian.toml                train it; the results are in runs/gaussian
+  eulerian ideal gaussian.toml --output best  how good any velocity field could be
   mpirun -n 4 eulerian train gaussian.toml    the same on four processes
   eulerian doctor                             what works on this machine, and what to do about the rest
 
@@ -60,7 +61,7 @@ def entry() -> None:
 
 
 def _compute(options: Options) -> int:
-    """solve, train or verify. Collective."""
+    """solve, train, ideal or verify. Collective."""
     from eulerian.parallel import on_root  # first: it starts MPI
 
     # isort: split
@@ -72,7 +73,12 @@ def _compute(options: Options) -> int:
 
     comm = MPI.COMM_WORLD
     config = on_root(comm, lambda: read_config(options.config, options.set, output=options.output))
-    run = {"solve": experiment.run_solve, "train": experiment.run_train, "verify": experiment.run_verify}[options.name]
+    run = {
+        "solve": experiment.run_solve,
+        "train": experiment.run_train,
+        "ideal": experiment.run_ideal,
+        "verify": experiment.run_verify,
+    }[options.name]
     document = run(config, comm, overwrite=options.overwrite, progress=Progress.of(comm, options.quiet))
     if document["status"] != "failed":
         return 0
@@ -119,14 +125,15 @@ def _doctor(options: Options) -> int:
 
 
 def _init(options: Options) -> int:
-    from eulerian.templates import available, copy_template
+    from eulerian.templates import available, copy_template, suggested_command
 
     if options.list:
         print("\n".join(available()))
         return 0
     files = copy_template(options.template, options.directory, options.overwrite)
     if not options.quiet:
-        print(f"written: {', '.join(str(file) for file in files)}\nnext:    eulerian train {files[0]}")
+        print(f"written: {', '.join(str(file) for file in files)}")
+        print(f"next:    eulerian {suggested_command(files[0])} {files[0]}")
     return 0
 
 
@@ -242,6 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text, example in (
         ("solve", "transport the density once, at the initial θ", "eulerian solve rotation.toml --output runs/turn"),
         ("train", "minimise J over θ", "eulerian train gaussian.toml --set objective.kinetic=0.1 --overwrite"),
+        ("ideal", "minimise over all velocities: the best that any network could do", "eulerian ideal gaussian.toml"),
         ("verify", "check gradient, mass and positivity of the problem at the initial θ", "eulerian verify my.toml"),
     ):
         command = _add(commands, name, _compute, text, [example, f"mpirun -n 2 {example}"], serial=False)
@@ -279,7 +287,12 @@ def _add_plot(commands: _Commands) -> None:
 
 
 def _add_init(commands: _Commands) -> None:
-    examples = ["eulerian init --list", "eulerian init gaussian", "eulerian init wine experiments/wine"]
+    examples = [
+        "eulerian init --list",
+        "eulerian init gaussian",
+        "eulerian init transport",
+        "eulerian init wine experiments/wine",
+    ]
     command = _add(commands, "init", _init, "write a commented configuration to start from", examples)
     command.add_argument("template", metavar="TEMPLATE", nargs="?", default="gaussian", help="default: gaussian")
     command.add_argument("directory", metavar="DIRECTORY", nargs="?", type=Path, default=Path(), help="default: here")

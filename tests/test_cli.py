@@ -39,7 +39,7 @@ densities = 2
 
 pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts programs of its own")
 
-COMMANDS = ("solve", "train", "verify", "mesh", "plot", "doctor", "init")
+COMMANDS = ("solve", "train", "ideal", "verify", "mesh", "plot", "doctor", "init")
 
 
 @pytest.fixture
@@ -82,7 +82,6 @@ def test_help_names_every_command_and_gives_examples(tmp_path: Path) -> None:
     for name in COMMANDS:
         assert re.search(rf"^ +{name} ", text, re.MULTILINE)
         assert f"examples:\n  eulerian {name}" in eulerian(tmp_path, name, "--help").stdout
-    assert "ideal" not in text
 
 
 def test_version(tmp_path: Path) -> None:
@@ -208,9 +207,9 @@ def test_an_unexpected_error_has_a_traceback(tmp_path: Path, model: Path) -> Non
 
 def test_interrupted(tmp_path: Path, model: Path) -> None:
     source = (
-        "from eulerian import cli, experiment\n"
+        "from eulerian import cli\nfrom eulerian.experiment import train\n"
         "def stop(*_, **__): raise KeyboardInterrupt\n"
-        "experiment.minimise = stop\ncli.entry()"
+        "train.minimise = stop\ncli.entry()"
     )
     done = run_group([sys.executable, "-c", source, "train", str(model), "--output", "run"], 60, tmp_path)
     assert (done.returncode, done.stderr) == (2, "eulerian train: interrupted\n")
@@ -255,6 +254,7 @@ def test_init(tmp_path: Path) -> None:
     eulerian(tmp_path, "init", "gaussian", "--overwrite", "--quiet")
     eulerian(tmp_path, "init", "wine", "deep/er")
     assert (tmp_path / "deep" / "er" / "wine.toml").exists()
+    assert "eulerian ideal transport.toml" in eulerian(tmp_path, "init", "transport").stdout
     assert "cheese" in eulerian(tmp_path, "init", "cheese", code=1).stderr
 
 

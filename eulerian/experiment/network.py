@@ -1,0 +1,40 @@
+"""What the commands that evaluate a network share: J at a θ, and the files that show it."""
+
+import math
+from dataclasses import replace
+
+from eulerian.arrays import Floats
+from eulerian.control import ControlProblem
+from eulerian.errors import EulerianError, RejectedEvaluation
+from eulerian.experiment.session import Session
+from eulerian.output.fields import write_figures, write_paraview
+from eulerian.output.result import Outcome
+
+
+def finite_value(problem: ControlProblem, theta: Floats) -> float:
+    """J(θ). **Collective**.
+
+    Raises:
+        RejectedEvaluation: it cannot be evaluated.
+    """
+    value = problem.value(theta)
+    if not math.isfinite(value):
+        raise RejectedEvaluation(f"J cannot be evaluated at the initial θ: {problem.rejection}")
+    return value
+
+
+def with_fields(session: Session[ControlProblem], theta: Floats, outcome: Outcome) -> Outcome:
+    """The outcome, with θ, ParaView files and figures written; failed if they could not be. **Collective**."""
+    try:
+        session.run.write_theta(*layers_and_readout(session.problem, theta))
+        write_paraview(session.run, session.problem, theta, session.config.output.densities)
+        write_figures(session.run, session.problem, theta, session.progress)
+    except EulerianError as error:
+        return replace(outcome, status="failed", reason=f"{outcome.reason}; then the output failed: {error}")
+    return outcome
+
+
+def layers_and_readout(problem: ControlProblem, theta: Floats) -> tuple[Floats, Floats | None]:
+    """θ as (L, p), and the readout where one is trained."""
+    layers, readout = problem.split(theta)
+    return layers, readout if readout.size else None

@@ -1,0 +1,97 @@
+"""`eulerian train`: minimise J, then say how far any flow could be better."""
+
+import math
+import time
+from dataclasses import asdict
+
+from mpi4py import MPI
+
+from eulerian.builder import build
+from eulerian.config import Config
+from eulerian.control import ControlProblem
+from eulerian.errors import EulerianError
+from eulerian.experiment.network import finite_value, layers_and_readout, with_fields
+from eulerian.experiment.session import SILENT, Command, Session
+from eulerian.ideal.certificate import certify
+from eulerian.optimise import Record, minimise
+from eulerian.output.progress import Progress
+from eulerian.output.report import classification_table, headline, parts_table
+from eulerian.output.result import Document, Outcome, classification, history_row
+
+
+def run_train(
+    config: Config, comm: MPI.Comm | None = None, *, overwrite: bool = False, progress: Progress = SILENT
+) -> Document:
+    """Minimise J; arguments, result and errors as for ``run_solve``. **Collective**.
+
+    An optimiser that gives up raises nothing: the status is ``failed`` and the best iterate is written. When all is
+    written the flow is held against a lower bound for any flow, ``certificate`` in the result; without one
+    ``no_certificate`` says why.
+    """
+    command = Command("train", build, headline, _train, _certificate)
+    return command.run(config, comm, overwrite=overwrite, progress=progress)
+
+
+def _train(session: Session[ControlProblem]) -> Outcome:
+    problem, optimiser = session.problem, session.config.optimiser
+    every = session.config.output.checkpoint_every
+    started = time.perf_counter()
+    finite_value(problem, problem.initial_theta)
+    with session.progress.iterations(optimiser.max_iterations) as watch:
+
+        def follow(record: Record) -> None:
+            session.run.append_history(history_row(record))
+            if every and record.iteration % every == 0:
+                session.run.write_theta(*layers_and_readout(problem, problem.theta), checkpoint=True)
+            watch(record)
+
+        result = minimise(
+            problem,
+            method=optimiser.method,
+            petsc_options=optimiser.petsc_options,
+            max_iterations=optimiser.max_iterations,
+            gradient_tolerance=optimiser.gradient_tolerance,
+            callback=follow,
+        )
+    seconds = time.perf_counter() - started
+    problem.value(result.theta)
+    outcome = Outcome(
+        "train",
+        result.status,
+        result.reason,
+        result.value,
+        problem.parts,
+        result.iterations,
+        result.gradient_norm,
+        seconds_solve=seconds,
+        extra=classification(problem, result.theta),
+    )
+    first = result.history[0]
+    session.progress.say(
+        parts_table({"start": (first.total, first.parts), "end": (outcome.total, outcome.parts)}),
+        classification_table(outcome.extra),
+    )
+    return with_fields(session, result.theta, outcome)
+
+
+def _certificate(session: Session[ControlProblem], document: Document) -> Document:
+    """The distance of the flow to the best one, or why there is none; never an error of its own. **Collective**."""
+    config, problem, progress = session.config, session.problem, session.progress
+    if config.ideal.certificate == "none" or not math.isfinite(problem.value(problem.theta)):
+        return {}
+    started = time.perf_counter()
+    try:
+        with progress.gaps(config.ideal.max_iterations) as watch:
+            certificate = certify(problem, config.objective.kinetic, config.ideal, watch)
+    except EulerianError as error:
+        reason = str(error)
+    except Exception as error:
+        if session.run.comm.size > 1:  # the other ranks may be elsewhere
+            raise
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        progress.say(certificate.statement)
+        seconds = {**document["seconds"], "certificate": time.perf_counter() - started}
+        return {"certificate": asdict(certificate), "seconds": seconds}
+    progress.say(f"There is no certificate: {reason}")
+    return {"no_certificate": reason}

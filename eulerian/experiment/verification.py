@@ -1,0 +1,74 @@
+"""`eulerian verify`: gradient, adjoint, mass and positivity of the user's own problem."""
+
+import math
+import time
+from dataclasses import asdict
+
+from mpi4py import MPI
+
+import numpy as np
+
+from eulerian.analysis.verify import Verification, verify
+from eulerian.builder import build
+from eulerian.config import Config
+from eulerian.control import ControlProblem
+from eulerian.experiment.network import finite_value, layers_and_readout
+from eulerian.experiment.session import SILENT, Command, Session
+from eulerian.output.progress import Progress
+from eulerian.output.report import headline, laws_table
+from eulerian.output.result import Document, Outcome
+
+# What `verify` lets pass: the laws hold to rounding, the Taylor remainder falls by four when the step is halved.
+LEAST_TAYLOR_RATE = 1.8
+LARGEST_DOT_ERROR = 1e-9
+LARGEST_MASS_ERROR = 1e-11
+LEAST_DENSITY = -1e-11
+
+
+def run_verify(
+    config: Config, comm: MPI.Comm | None = None, *, overwrite: bool = False, progress: Progress = SILENT
+) -> Document:
+    """Check gradient, mass and positivity at the initial θ; otherwise as ``run_solve``. **Collective**.
+
+    A law that does not hold raises nothing: the status is ``failed`` and the reason names it.
+    """
+    return Command("verify", build, headline, _verify).run(config, comm, overwrite=overwrite, progress=progress)
+
+
+def _verify(session: Session[ControlProblem]) -> Outcome:
+    problem, theta = session.problem, session.problem.initial_theta
+    started = time.perf_counter()
+    finite_value(problem, theta)
+    laws = verify(problem, theta, np.random.default_rng(session.config.field.seed))
+    seconds = time.perf_counter() - started
+    total, gradient = problem.value_and_gradient(theta)
+    broken = _broken_laws(laws)
+    session.run.write_theta(*layers_and_readout(problem, theta))
+    session.progress.say(laws_table(laws))
+    return Outcome(
+        "verify",
+        "failed" if broken else "converged",
+        "; ".join(broken) or "gradient, adjoint, mass and positivity hold",
+        total,
+        problem.parts,
+        gradient_norm=problem.gradient_norm(gradient),
+        seconds_solve=seconds,
+        extra={"verify": asdict(laws)},
+    )
+
+
+def _broken_laws(laws: Verification) -> list[str]:
+    """What does not hold, in words; NaN holds nothing."""
+    found = []
+    rate = min(laws.taylor_rates, default=math.nan)
+    if not rate >= LEAST_TAYLOR_RATE:
+        found.append(
+            f"the Taylor rate {rate:.3g} is below {LEAST_TAYLOR_RATE}: the gradient is wrong, or J is not smooth"
+        )
+    if not laws.dot_error <= LARGEST_DOT_ERROR:
+        found.append(f"the adjoint misses the dot product by {laws.dot_error:.2e}")
+    if not laws.mass_error <= LARGEST_MASS_ERROR:
+        found.append(f"the mass changes by {laws.mass_error:.2e}")
+    if not laws.min_density >= LEAST_DENSITY:
+        found.append(f"the density falls to {laws.min_density:.2e}")
+    return found

@@ -1,0 +1,172 @@
+"""Certificates: the bound is a bound, the distance is right, and the sentence says what has to be said."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from mpi4py import MPI
+
+import pytest
+
+from eulerian.builder import build
+from eulerian.config import Ideal, parse_config
+from eulerian.control import ControlProblem
+from eulerian.errors import InputError
+from eulerian.ideal import certificate
+from eulerian.ideal.certificate import certify
+
+MESHES = Path(__file__).parents[2] / "meshes"
+
+# Q1a: the exact value of the idealised problem is 0.614864864865.
+QUADRATIC = """
+[domain]
+box = { lower = [-4.0], upper = [4.0], cells = [80] }
+[density]
+degree = 2
+[[density.initial]]
+kind = "gaussian"
+mean = [-0.4]
+std = 0.6
+[field]
+kind = "linear"
+features = "affine"
+layers = 8
+horizon = 1.5
+[objective]
+kinetic = 0.7
+jacobian = 0.1
+parameters = 0.2
+[objective.terminal]
+kind = "quadratic"
+target = [1.3]
+weight = 2.0
+"""
+VALUE = 0.614864864865
+COST = 0.6**2 + 1.7**2  # of staying
+
+LABELS = """
+density.initial=[{kind="gaussian", mean=[-0.4], std=0.6}, {kind="gaussian", mean=[0.4], std=0.6, label=1}]
+"""
+CORNER = """
+[domain]
+file = "l_shape.msh"
+[[density.initial]]
+kind = "gaussian"
+mean = [-0.5, 0.5]
+std = 0.15
+[field]
+kind = "linear"
+features = "affine"
+layers = 4
+[objective]
+kinetic = 1.0
+[objective.terminal]
+kind = "expression"
+value = "1 - x"
+"""
+
+
+def evaluated(comm: MPI.Comm, text: str, *overrides: str) -> ControlProblem:
+    problem = build(parse_config(text, MESHES, [override.strip() for override in overrides]), comm)
+    problem.value(problem.initial_theta)
+    return problem
+
+
+def test_hopf_lax(comm: MPI.Comm) -> None:
+    problem = evaluated(comm, QUADRATIC)
+    found = certify(problem, 0.7, Ideal())
+    assert found.bound == "hopf_lax"
+    assert found.ideal == pytest.approx(VALUE, rel=1e-5)
+    assert found.gap == pytest.approx(COST - VALUE, rel=1e-5)
+    assert found.relative_gap == pytest.approx(COST / VALUE - 1.0, rel=1e-5)
+    assert found.statement == (
+        "Terminal loss and kinetic energy are 3.25, 2.64 (4.3e+02 %) above the lower bound 0.614865 for any flow "
+        "(Hopf–Lax)."
+    )
+
+
+def test_costs_of_parameters_and_gradients_do_not_count(comm: MPI.Comm) -> None:
+    problem = evaluated(comm, QUADRATIC, "field.theta=[[-0.3, 0.9]]")
+    found = certify(problem, 0.7, Ideal())
+    parts = problem.parts
+    assert parts["jacobian"] > 1e-3
+    assert parts["parameters"] > 1e-3
+    assert found.gap == pytest.approx(parts["terminal"] + parts["kinetic"] - VALUE, rel=1e-4)
+    assert 0.0 < found.gap < 0.2
+
+
+def test_convex_bound(comm: MPI.Comm) -> None:
+    records: list[Any] = []
+    problem = evaluated(comm, QUADRATIC, "density.degree=1")
+    found = certify(problem, 0.7, Ideal(certificate="convex", layers=16, gap_tolerance=5e-3), records.append)
+    assert found.bound == "convex"
+    assert found.ideal == records[-1].dual
+    assert 0.97 * VALUE < found.ideal < 1.001 * VALUE
+    assert "(the dual of the convex problem, discretised on this mesh and 16 time slabs)" in found.statement
+
+
+def test_where_the_domain_is_not_convex(comm: MPI.Comm) -> None:
+    """Without walls everything would move by T/λ to the right, at 1 − x̄ − T/(2λ) = 1."""
+    problem = evaluated(comm, CORNER)
+    found = certify(problem, 1.0, Ideal(max_iterations=300, gap_tolerance=1e-2))
+    assert found.bound == "convex"
+    assert found.ideal > 1.0
+    assert found.gap > 0.0
+    with pytest.raises(InputError, match="Hopf–Lax does not apply") as caught:
+        certify(problem, 1.0, Ideal(certificate="hopf_lax"))
+    assert caught.value.key == "ideal.certificate"
+
+
+def test_without_kinetic_energy(comm: MPI.Comm) -> None:
+    problem = evaluated(comm, QUADRATIC, "objective.kinetic=0.0")
+    found = certify(problem, 0.0, Ideal())
+    assert found.ideal == pytest.approx(0.0, abs=1e-9)  # everything in the target
+    assert found.gap == pytest.approx(COST, rel=1e-5)
+    corner = evaluated(comm, CORNER, "objective.kinetic=0.0")
+    for choice in ("auto", "convex"):
+        with pytest.raises(InputError) as caught:
+            certify(corner, 0.0, Ideal(certificate=choice))
+        assert caught.value.key == "objective.kinetic"
+
+
+@pytest.mark.parametrize("sees_labels", [False, True])
+def test_labels(comm: MPI.Comm, sees_labels: bool) -> None:
+    targets = "objective.terminal={kind='quadratic', targets=[[1.3],[-1.3]], weight=2.0}"
+    problem = evaluated(comm, QUADRATIC, LABELS, targets, f"field.label_dependent={str(sees_labels).lower()}")
+    found = certify(problem, 0.7, Ideal())
+    assert found.ideal == pytest.approx(VALUE, rel=1e-5)  # both labels have the way of the one above
+    assert ("which this field does not see" in found.statement) is not sees_labels
+
+
+def test_a_trained_readout(comm: MPI.Comm) -> None:
+    """The bound is for the readout of the last θ, not for the one at the start."""
+    readout = "objective.terminal={kind='cross_entropy', trainable=true, weights=[[-1.0],[1.0]]}"
+    problem = evaluated(comm, QUADRATIC, LABELS, readout)
+    start = certify(problem, 0.7, Ideal())
+    assert "for the readout as trained" in start.statement
+    theta = problem.initial_theta
+    theta[-4:-2] *= 3.0
+    problem.value(theta)
+    after = certify(problem, 0.7, Ideal())
+    assert 0.0 < after.ideal < 0.8 * start.ideal
+    assert after.gap > 0.0
+
+
+def test_below_the_bound(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Higher:
+        value = 5.0
+
+    monkeypatch.setattr(certificate, "solve_hopf_lax", lambda *_: Higher())
+    found = certify(evaluated(comm, QUADRATIC), 0.7, Ideal())
+    assert found.gap == pytest.approx(COST - 5.0, rel=1e-5)
+    assert "1.75 (35 %) below the lower bound 5 for any flow (Hopf–Lax); to be below it" in found.statement
+
+
+def test_a_bound_of_zero_has_no_percentage(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nothing:
+        value = 0.0
+
+    monkeypatch.setattr(certificate, "solve_hopf_lax", lambda *_: Nothing())
+    found = certify(evaluated(comm, QUADRATIC), 0.7, Ideal())
+    assert math.isnan(found.relative_gap)
+    assert "3.25 above the lower bound 0 for" in found.statement
