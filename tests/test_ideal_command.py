@@ -119,7 +119,7 @@ def test_the_folder(comm: MPI.Comm, tmp_path: Path) -> None:
     assert set(data) == {"density_0", "velocity", "potential_0"}
     assert data["density_0"].min() > -1e-14
     # −φ(T) is −ℓ where there is mass, up to a cell: ∂φ = x − 0.5, and v = −∂φ/λ
-    near = np.abs(x - 0.2) < 0.3
+    near = np.abs(x - 0.2) < 0.2
     if near.any():
         assert data["velocity"][near, 0] == pytest.approx((0.5 - x[near]) / 0.5, abs=0.25)
         assert np.ptp(data["potential_0"][near] - 0.5 * (x[near] - 0.5) ** 2) < 0.05

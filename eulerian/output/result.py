@@ -144,9 +144,9 @@ def classification(problem: ControlProblem, theta: Floats) -> Document:
 
 
 def ideal_statistics(problem: IdealProblem, solution: ConvexSolution) -> Document:
-    """The keys ``mass``, ``density`` and ``moments`` of a convex solution, whose density is piecewise linear. **Collective**.
+    """The keys ``mass``, ``density`` and ``moments`` of a convex solution. **Collective**.
 
-    ``mass.boundary`` is the largest at the ends of the time slabs, ``density`` over all of them.
+    ``mass.boundary`` is the largest at the ends of the time slabs, ``density`` holds the extrema over all of them.
     """
     space = solution.flow.linear_space
     densities = [solution.flow.density_at(t) for t in np.linspace(0.0, problem.horizon, problem.layers + 1)]
