@@ -13,9 +13,9 @@ K, vertex i of K), which stand for the volume |K|/(d+1). M_i is the sum of these
 a = −∂_tφ at the vertices, b∓ = ∇φ on the cells at the slab's ends. The scheme is after Lavenant, Claici, Chien and
 Solomon (2018, doi:10.1145/3272127.3275064); on its convergence see Lavenant (2021, doi:10.1090/mcom/3567). The two
 problems are dual to one another without a gap, and both values converge to that of the continuous problem when h and τ
-tend to 0. Densities on cells would be cheaper, but ∇φ of a linear interpolant belongs to another point than the centroid,
-from cell to cell on another side: an error of first order (3.2 % instead of 0.5 % on the Gaussian of the README, 48 × 48
-squares).
+tend to 0. Densities on cells would be cheaper, but ∇φ of a linear interpolant belongs to another point than the
+centroid, from cell to cell on another side: an error of first order (3.2 % instead of 0.5 % on the Gaussian of
+the README with 48 × 48 squares).
 
 Certified are both sides: ``dual`` is the value of a potential that satisfies every constraint, ``primal`` the cost of
 densities and momenta that satisfy the continuity equation to the rounding of a direct solver.
