@@ -98,7 +98,8 @@ def _lower_bound(
 
 def _statement(certificate: Certificate, cost: float, layers: int, caveats: list[str]) -> str:
     """The certificate in one sentence."""
-    share = "" if math.isnan(certificate.relative_gap) else f" ({100 * abs(certificate.relative_gap):.2g} %)"
+    percent = 100 * abs(certificate.relative_gap)
+    share = "" if math.isnan(percent) else f" ({percent:.0f} %)" if percent >= 10 else f" ({percent:.2g} %)"
     side = "above" if certificate.gap >= 0.0 else "below"
     origin = {
         "hopf_lax": "Hopf–Lax",
