@@ -1,5 +1,6 @@
 """The cheapest momenta that carry given densities: how a nearly feasible flow is made exactly feasible."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,13 +11,13 @@ from eulerian.errors import ComputationError
 # isort: split
 import numpy as np
 
+from eulerian.ideal.last_step import LastStep
 from eulerian.ideal.poisson import Factorised, WholeMesh
 from eulerian.ideal.space_time import SpaceTime
 
 # Shares of the density that are smoothed, and that are spread over the whole domain, so that mass can be put right
-# where there is none.
-_SMOOTHED = 1e-2
-_SPREAD = (1e-5, 1e-6)
+# where there is none: much for densities that are far off, little for good ones, of which it raises the cost.
+_SHARES = ((1e-2, 1e-5), (1e-3, 1e-7))
 _SMOOTHINGS = 3
 
 
@@ -26,11 +27,20 @@ class FeasibleFlow:
 
     Attributes:
         kinetic: λ/2 ∫∫|m|²/ρ, with the cheapest momenta for these densities.
+        terminal: F(ρ_T).
         density: (n_nodes, L) values of ρ > 0 at the vertices, on the slabs.
+        final: (n_nodes,) values of ρ_T ≥ 0.
     """
 
     kinetic: float
+    terminal: float
     density: Floats
+    final: Floats
+
+    @property
+    def cost(self) -> float:
+        """Of both parts."""
+        return self.kinetic + self.terminal
 
 
 class MomentumProblem:
@@ -52,16 +62,26 @@ class MomentumProblem:
         self._instants = range(*self._ranges[grid.comm.rank])
         self._solver: Factorised | None = None
 
-    def cheapest(self, density: Floats, source: Floats, sink: Floats, mass: float) -> FeasibleFlow:
-        """A feasible flow close to given densities (n_nodes, L) ≥ 0, of infinite cost if none was found. Collective.
+    def cheapest(
+        self,
+        density: Floats,
+        source: Floats,
+        final: Floats,
+        mass: float,
+        price: Callable[[Floats], float] | None,
+        last_step: LastStep | None,
+    ) -> FeasibleFlow:
+        """A feasible flow close to given densities, of infinite cost if none was found. Collective.
 
         Every slab is scaled to the mass; shares are mixed in that grow from nothing at both ends.
 
         Args:
-            density: ρ on the slabs.
+            density: ρ ≥ 0 on the slabs, (n_nodes, L).
             source: ∫φ_i dρ(0), (n_nodes,).
-            sink: ∫φ_i dρ(T), (n_nodes,).
+            final: ρ(T) ≥ 0 of the label's mass, (n_nodes,).
             mass: of the label.
+            price: F, 0 if ρ(T) is fixed.
+            last_step: finds a better ρ(T), if given.
         """
         grid = self._grid
         uniform = mass / grid.volume
@@ -72,12 +92,15 @@ class MomentumProblem:
             smooth = grid.smooth(smooth)
         middles = (np.arange(grid.layers) + 0.5) / grid.layers
         ramp = 4.0 * middles * (1.0 - middles)
-        ends = grid.gather_vertices(np.stack([source, sink], axis=1))
         flows = []
-        for share in _SPREAD:
-            mixed = scaled + ramp * (_SMOOTHED * (smooth - scaled) + share * (uniform - scaled))
-            flows.append(FeasibleFlow(self._cost(mixed, ends), mixed))
-        return min(flows, key=lambda flow: flow.kinetic)
+        for near, far in _SHARES:
+            mixed = scaled + ramp * (near * (smooth - scaled) + far * (uniform - scaled))
+            found = None if last_step is None else last_step.final_density(mixed[:, -1], final)
+            end = final if found is None else found
+            terminal = 0.0 if price is None else price(end)
+            kinetic = self._cost(mixed, grid.gather_vertices(np.stack([source, end * grid.masses], axis=1)))
+            flows.append(FeasibleFlow(kinetic, terminal, mixed, end))
+        return min(flows, key=lambda flow: flow.cost)
 
     def destroy(self) -> None:
         """Free PETSc's objects. Local."""

@@ -34,7 +34,8 @@ import numpy as np
 from eulerian.ideal.advection import Advection
 from eulerian.ideal.continuity import FeasibleFlow, MomentumProblem
 from eulerian.ideal.flow import ConvexFlow
-from eulerian.ideal.functionals import Fixed, Functional
+from eulerian.ideal.functionals import KEY, Fixed, Functional, LinearAtVertices
+from eulerian.ideal.last_step import LastStep
 from eulerian.ideal.metric import Metric
 from eulerian.ideal.poisson import WholeMesh
 from eulerian.ideal.space_time import SpaceTime
@@ -47,6 +48,8 @@ _BALANCE_OFTEN = 100  # until this iteration the penalty may change at every che
 _PENALTY = 3.0  # in units of mass/(volume λ ω²): where the residuals of a transport over many cells are balanced
 _ADAPT_AT = (50, 150)  # iterations after which the vertices are weighed by the densities found so far
 _LEAST_WEIGHT = 1e-2  # relative to the typical density
+_SAME_MASS = 1e-6  # relative error up to which a target is scaled to the initial mass
+_CARRIED = (0.5, 0.1, 0.0, 1.0)  # shares of the carried density that are tried for a certificate
 _PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is certified again
 
 
@@ -162,8 +165,22 @@ def solve_convex(
         callback: called with every record, on every rank.
 
     Raises:
-        InputError: λ is not positive; initial and final masses of a label differ.
+        InputError: λ is not positive; initial and final masses of a label differ; the loss is not finite.
         ComputationError: a linear system cannot be solved.
+    """
+    _require_solvable(problem)
+    solver = _Solver(problem, gap_tolerance, residual_tolerance)
+    try:
+        return solver.run(max_iterations, callback)
+    finally:
+        solver.destroy()
+
+
+def _require_solvable(problem: IdealProblem) -> None:
+    """Refuse what has no minimiser. Collective.
+
+    Raises:
+        InputError: see ``solve_convex``.
     """
     if not problem.kinetic > 0.0:
         raise InputError(
@@ -172,45 +189,55 @@ def solve_convex(
             value=problem.kinetic,
             remedy="Give a number > 0; without it the infimum is not attained",
         )
-    solver = _Solver(problem, gap_tolerance, residual_tolerance)
-    try:
-        return solver.run(max_iterations, callback)
-    finally:
-        solver.destroy()
+    if isinstance(problem.functional, Fixed):
+        begin, end = (problem.space.mass(rho) for rho in (problem.rho, problem.functional.target))
+        if np.any(np.abs(begin - end) > _SAME_MASS * begin):
+            raise InputError(
+                "every label must have the same mass in the target as in density.initial",
+                key=f"{KEY}.target",
+                value=f"masses {end.tolist()} instead of {begin.tolist()}",
+                remedy="Give the labels the same weights in both",
+            )
 
 
 class _Label:
     """The flow of one label on its way to a certificate."""
 
-    def __init__(self, splitting: Splitting) -> None:
-        self.splitting = splitting
+    def __init__(self, splitting: Splitting, last_step: LastStep | None) -> None:
+        self.splitting, self._last_step = splitting, last_step
         self.done = False
         self.check = Check(np.inf, -np.inf, np.inf, np.inf)
         self.certify_from = 0
         self.flow: FeasibleFlow | None = None
-        self.final = splitting.final_density()
-        self.terminal = 0.0
 
     @property
     def primal(self) -> float:
         """Certified, or an estimate until then."""
-        return self.check.primal if self.flow is None else self.terminal + self.flow.kinetic
+        return self.check.primal if self.flow is None else self.flow.cost
 
-    def certify(self, momenta: MomentumProblem, advection: Advection) -> None:
-        """Make the last flow feasible. Collective.
+    def certify(self, momenta: MomentumProblem, advection: Advection, enough: Callable[[], bool]) -> None:
+        """Make the last flow feasible; of some ways to do so take the first one that is good enough, or the best.
 
-        The method's own densities are poor where there is next to nothing, those carried by its velocity are not.
+        The method's own densities are poor where there is next to nothing, those carried by its velocity are not; but
+        these have mass where it does not belong, which some terminal functionals make dear. Collective.
         """
         splitting = self.splitting
-        grid = splitting.grid
+        functional = splitting.functional
         density, final = splitting.density, splitting.final_density()
-        target = final * grid.masses if splitting.functional is None else None
-        carried = advection.carry(splitting.phi, splitting.source, target)
-        if carried is not None:
-            density, final = 0.5 * (density + carried[0]), 0.5 * (final + carried[1])
-        self.final = final
-        self.flow = momenta.cheapest(density, splitting.source, final * grid.masses, splitting.mass)
-        self.terminal = 0.0 if splitting.functional is None else splitting.functional.value(final)
+        carried = advection.carry(
+            splitting.phi, splitting.source, None if functional else final * splitting.grid.masses
+        )
+        self.flow = None
+        for share in _CARRIED if carried is not None else (0.0,):
+            slabs, end = density, final
+            if carried is not None:
+                slabs, end = (1.0 - share) * density + share * carried[0], (1.0 - share) * final + share * carried[1]
+            price = None if functional is None else functional.value
+            flow = momenta.cheapest(slabs, splitting.source, end, splitting.mass, price, self._last_step)
+            if self.flow is None or flow.cost < self.flow.cost:
+                self.flow = flow
+            if enough():
+                break
 
 
 class _Solver:
@@ -227,12 +254,19 @@ class _Solver:
         self._momenta = MomentumProblem(grid, whole, problem.kinetic)
         self._advection = Advection(grid, whole, problem.kinetic)
         penalty = _PENALTY / (grid.volume * problem.kinetic * omega**2)
-        self._labels = [
-            _Label(Splitting(self._metric, problem.functional, grid.load(problem.rho, y), y, penalty))
-            for y in range(problem.space.n_labels)
-        ]
+        self._labels = [self._label(y, penalty, whole) for y in range(problem.space.n_labels)]
         self._cell_cost = 0.5 * problem.kinetic * grid.cell_size**2 / problem.horizon
         self._history: list[GapRecord] = []
+
+    def _label(self, label: int, penalty: float, whole: WholeMesh) -> _Label:
+        """Collective."""
+        grid, problem = self._grid, self._problem
+        source = grid.load(problem.rho, label)
+        splitting = Splitting(self._metric, problem.functional, source, label, penalty)
+        last_step = None
+        if isinstance(splitting.functional, LinearAtVertices):
+            last_step = LastStep(grid, whole, problem.kinetic, splitting.functional.loss)
+        return _Label(splitting, last_step)
 
     def destroy(self) -> None:
         self._metric.destroy()
@@ -259,7 +293,7 @@ class _Solver:
         label.check, label.flow = label.splitting.checked_step(), None
         small = label.check.residual <= self._residual_tolerance and self._narrow(label)
         if last or (small and iteration >= label.certify_from):
-            label.certify(self._momenta, self._advection)
+            label.certify(self._momenta, self._advection, lambda: self._narrow(label))
             label.done = small and self._narrow(label)
             label.certify_from = int(_PATIENCE * iteration)
         if not label.done and (iteration <= _BALANCE_OFTEN or iteration % (5 * _CHECK_EVERY) == 0):
@@ -304,7 +338,7 @@ class _Solver:
             self._problem.kinetic,
             np.stack([splitting.source / grid.masses for splitting in splittings], axis=1),
             np.stack([flow.density for flow in flows], axis=2),
-            np.stack([label.final for label in self._labels], axis=1),
+            np.stack([flow.final for flow in flows], axis=1),
             np.stack([splitting.feasible_potential()[0] for splitting in splittings], axis=2),
         )
         done = all(label.done for label in self._labels)
@@ -314,7 +348,7 @@ class _Solver:
             reason if done else f"{reason} after {iteration} iterations",
             iteration,
             tuple(self._history),
-            sum(label.terminal for label in self._labels),
+            sum(flow.terminal for flow in flows),
             sum(flow.kinetic for flow in flows),
             flow,
         )

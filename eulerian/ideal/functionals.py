@@ -7,7 +7,7 @@ F*(w) = Σ M_i f_i*(w_i), and the splitting method needs its proximal map only.
 from collections.abc import Callable
 from typing import Protocol
 
-from eulerian import config
+from eulerian import config, parallel
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
 
@@ -47,11 +47,11 @@ class LinearAtVertices:
     """ΣM_i ℓ_i ρ_i. F* is 0 where w ≤ ℓ and +∞ elsewhere."""
 
     def __init__(self, grid: SpaceTime, loss: Floats) -> None:
-        self._grid, self._loss = grid, loss
+        self._grid, self.loss = grid, loss
 
     def value(self, rho: Floats) -> float:
         """ΣM_i ℓ_i ρ_i. Collective."""
-        return self._grid.integrate(self._loss * rho)
+        return self._grid.integrate(self.loss * rho)
 
     def conjugate(self, w: Floats) -> float:  # noqa: ARG002 - the protocol's argument
         """0."""
@@ -59,11 +59,11 @@ class LinearAtVertices:
 
     def proximal(self, z: Floats, weight: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """min(z, ℓ)."""
-        return np.minimum(z, self._loss)
+        return np.minimum(z, self.loss)
 
     def shift(self, w: Floats, mass: float) -> float:  # noqa: ARG002 - the protocol's argument
         """max(w − ℓ). Collective."""
-        return self._grid.max(w - self._loss)
+        return self._grid.max(w - self.loss)
 
 
 class KullbackLeiblerAtVertices:
@@ -136,8 +136,21 @@ class Linear:
         self.loss = loss
 
     def at_vertices(self, grid: SpaceTime, label: int) -> LinearAtVertices:
-        """The functional of one label. Collective."""
-        return LinearAtVertices(grid, self.loss(grid.x)[:, label])
+        """The functional of one label. Collective.
+
+        Raises:
+            InputError: ℓ is not finite at a vertex; the same on all ranks.
+        """
+        with parallel.agreed(grid.comm), np.errstate(all="ignore"):
+            values = self.loss(grid.x)[:, label]
+            if not np.all(np.isfinite(values)):
+                raise InputError(
+                    "the loss is not finite everywhere in the domain",
+                    key=KEY,
+                    value=f"a non-finite value at {grid.x[~np.isfinite(values)][0].tolist()}",
+                    remedy="Use a formula that is defined on the whole domain, its boundary included",
+                )
+        return LinearAtVertices(grid, values)
 
 
 class _ToTarget:

@@ -72,7 +72,7 @@ class SpaceTimePoisson:
         else:
             parts = self._exchange(spectral, self._counts * grid.n_nodes, forth=True)
             for numbers, part in zip(self._members, parts, strict=True):
-                ours[:, numbers] += part.reshape(-1, len(numbers))
+                ours[:, numbers] += part.reshape(len(ours), len(numbers))
         for solver, row, guess in zip(self._solvers, ours, self._guess, strict=True):
             solver.solve(row, guess)
         if comm.size == 1:
@@ -80,7 +80,7 @@ class SpaceTimePoisson:
         else:
             rows = [self._guess[:, numbers].ravel() for numbers in self._members]
             back = self._exchange(np.concatenate(rows), self._counts * grid.n_nodes, forth=False)
-            spectral = np.concatenate(back).reshape(-1, grid.n_nodes)
+            spectral = np.concatenate(back).reshape(len(self._modes), grid.n_nodes)
         return np.ascontiguousarray((self._modes @ spectral).T)
 
     def destroy(self) -> None:
@@ -101,6 +101,8 @@ class SpaceTimePoisson:
 class Factorised:
     """A symmetric positive definite matrix on one rank: a Cholesky factor, or conjugate gradients.
 
+    It is scaled: PETSc takes a pivot below 2e-14 for zero, in whatever units.
+
     Args:
         matrix: the matrix, both triangles.
         direct: factorise it.
@@ -108,7 +110,9 @@ class Factorised:
 
     def __init__(self, matrix: sparse.csr_array, direct: bool = True) -> None:
         matrix.sort_indices()
-        size, pattern = matrix.shape[0], (matrix.indptr.astype("i4"), matrix.indices.astype("i4"), matrix.data)
+        self._scale = 1.0 / float(matrix.data.max())
+        size = matrix.shape[0]
+        pattern = matrix.indptr.astype("i4"), matrix.indices.astype("i4"), self._scale * matrix.data
         self._matrix = PETSc.Mat().createAIJ(size=(size, size), csr=pattern, comm=MPI.COMM_SELF)
         self._matrix.setOption(PETSc.Mat.Option.SPD, True)
         self._solver = PETSc.KSP().create(MPI.COMM_SELF)
@@ -132,7 +136,8 @@ class Factorised:
     def change(self, matrix: sparse.csr_array) -> None:
         """Factorise another matrix of the same pattern."""
         matrix.sort_indices()
-        self._matrix.setValuesCSR(matrix.indptr.astype("i4"), matrix.indices.astype("i4"), matrix.data)
+        self._scale = 1.0 / float(matrix.data.max())
+        self._matrix.setValuesCSR(matrix.indptr.astype("i4"), matrix.indices.astype("i4"), self._scale * matrix.data)
         self._matrix.assemble()
         self._solver.setOperators(self._matrix)
         with _told():
@@ -140,7 +145,7 @@ class Factorised:
 
     def solve(self, b: Floats, x: Floats) -> None:
         """Overwrite x by the solution; x is the first guess where the solver iterates."""
-        self._b.placeArray(b)
+        self._b.placeArray(self._scale * b)
         self._x.placeArray(x)
         try:
             self._solver.solve(self._b, self._x)

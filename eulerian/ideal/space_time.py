@@ -100,10 +100,11 @@ class SpaceTime:
 
     def share(self, values: Floats) -> Floats:
         """Share values (n_owned, ...) of the owned cells among their vertices, this rank's part (n_nodes, ...)."""
-        flat = values.reshape(len(values), -1) / (self.dim + 1)
+        flat = values.reshape(len(values), math.prod(values.shape[1:])) / (self.dim + 1)
         nodes = self.nodes.ravel()
         columns = [np.bincount(nodes, np.repeat(c, self.dim + 1), minlength=self.n_nodes) for c in flat.T]
-        return np.ascontiguousarray(np.stack(columns, axis=1).reshape(self.n_nodes, *values.shape[1:]))
+        sums = np.stack(columns, axis=1).reshape(self.n_nodes, *values.shape[1:])
+        return np.ascontiguousarray(sums, dtype=float)  # without cells bincount gives integers
 
     def smooth(self, values: Floats) -> Floats:
         """Vertex values (n_nodes, ...) replaced by means over the cells around; integrals are kept. Collective."""
@@ -119,7 +120,7 @@ class SpaceTime:
         hats = basis.lagrange(self.dim, 1, rule.reference)
         density = rho[: space.n_owned, :, label] @ rule.basis.T
         values = np.einsum("cq,cq,qi->ci", rule.weights, density, hats, optimize=True)
-        loads = np.bincount(self.nodes.ravel(), values.ravel(), minlength=self.n_nodes)
+        loads = np.bincount(self.nodes.ravel(), values.ravel(), minlength=self.n_nodes).astype(float)
         self.accumulate(loads)
         return loads
 

@@ -94,11 +94,14 @@ class Splitting:
         grid = metric.grid
         self.grid, self.source, self.penalty = grid, source, penalty
         self._metric = metric
-        self._target = grid.load(functional.target, label) if isinstance(functional, Fixed) else None
-        self.functional: VertexFunctional | None = None
-        if not isinstance(functional, Fixed):
-            self.functional = functional.at_vertices(grid, label)
         self.mass = grid.total(source)
+        self._target: Floats | None = None
+        self.functional: VertexFunctional | None = None
+        if isinstance(functional, Fixed):
+            target = grid.load(functional.target, label)
+            self._target = target * (self.mass / grid.total(target))
+        else:
+            self.functional = functional.at_vertices(grid, label)
         self._state = State.zero(grid)
         self._project_end()
         self.phi = np.zeros((grid.n_nodes, grid.layers + 1))

@@ -1,0 +1,76 @@
+"""The best final density for a linear loss, once the densities before it are known."""
+
+from eulerian.arrays import Floats
+from eulerian.errors import ComputationError
+from eulerian.ideal.poisson import Factorised, WholeMesh
+from eulerian.ideal.space_time import SpaceTime
+
+# isort: split
+import numpy as np
+from scipy import sparse
+
+_MAX_ROUNDS = 30
+
+
+class LastStep:
+    """min ΣM_i ℓ_i ρ_T,i + λ/2 ψᵀKψ over ρ_T ≥ 0 with Mρ_T = Mρ − Kψ, K the stiffness matrix of ρτ/2.
+
+    ρ is the density on the last slab. ψ = φ/λ solves an obstacle problem: φ ≤ ℓ, and Mρ − Kφ/λ = Mρ_T ≥ 0 vanishes
+    where φ < ℓ. The primal–dual active set method takes a few linear systems (Hintermüller, Ito & Kunisch 2002,
+    doi:10.1137/S1052623401383558).
+
+    Args:
+        grid: the space-time.
+        whole: its mesh.
+        kinetic: λ.
+        loss: ℓ at the vertices, (n_nodes,).
+    """
+
+    def __init__(self, grid: SpaceTime, whole: WholeMesh, kinetic: float, loss: Floats) -> None:
+        """Collective."""
+        self._grid, self._whole, self._kinetic = grid, whole, kinetic
+        self._loss = grid.gather_vertices(loss)
+
+    def final_density(self, before: Floats, guess: Floats) -> Floats | None:
+        """ρ_T at the vertices, (n_nodes,); None if it was not found. Collective.
+
+        Args:
+            before: ρ > 0 on the last slab, (n_nodes,).
+            guess: an approximation of ρ_T; where it is positive is where the search starts.
+        """
+        grid, whole = self._grid, self._whole
+        rho, active = grid.gather_vertices(before), grid.gather_vertices(guess) > 0.0
+        elements = (0.5 * grid.tau * rho[whole.cells].mean(axis=1))[:, None, None] * whole.stiffness
+        stiffness = whole.pattern.assemble(elements)
+        solver: Factorised | None = None
+        try:
+            for _ in range(_MAX_ROUNDS):
+                if not active.any():
+                    return None
+                free = ~active
+                inner = elements * (free[whole.cells][:, :, None] & free[whole.cells][:, None, :])
+                matrix = whole.pattern.assemble(inner)
+                matrix.setdiag(np.where(free, matrix.diagonal(), stiffness.diagonal()))
+                right = self._kinetic * whole.masses * rho - stiffness @ np.where(active, self._loss, 0.0)
+                solver = _factorised(solver, matrix)
+                phi = np.zeros_like(rho)
+                solver.solve(np.where(active, stiffness.diagonal() * self._loss, right), phi)
+                density = rho - stiffness @ phi / (self._kinetic * whole.masses)
+                positive = np.where(active, density > 0.0, phi > self._loss)
+                if np.array_equal(positive, active):
+                    return np.where(active, density, 0.0)[grid.numbers]
+                active = positive
+        except ComputationError:  # weights of too many magnitudes
+            return None
+        finally:
+            if solver is not None:
+                solver.destroy()
+        return None
+
+
+def _factorised(solver: Factorised | None, matrix: sparse.csr_array) -> Factorised:
+    """A new solver, or the old one with another matrix."""
+    if solver is None:
+        return Factorised(matrix)
+    solver.change(matrix)
+    return solver
