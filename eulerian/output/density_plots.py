@@ -17,13 +17,13 @@ from eulerian.output.snapshots import Snapshots
 from eulerian.output.triangle_grid import Box, TriangleGrid
 
 _EMPTY = 1e-2  # where ρ is below this fraction of its maximum the velocity is faint or absent: nothing there feels it
-_FAINT = 1e-3  # where ρ stays below this fraction of its maximum nothing can be seen: maps leave it out
-_MARGIN = 0.06  # around what maps show, relative to its longer side
+FAINT = 1e-3  # where ρ stays below this fraction of its maximum nothing can be seen: maps leave it out
+MARGIN = 0.06  # around what maps show, relative to its longer side
 _WHOLE = 0.75  # maps that would show more than this of an axis show all of it
 _ARROWS = 15  # along the side of a square map; maps of other shapes have as many
 _PIXELS = 500  # along the longer side of a map
 
-_DENSITY_COLOURS = LinearSegmentedColormap.from_list(
+DENSITY_COLOURS = LinearSegmentedColormap.from_list(
     "density", ["#ffffff", "#c3dcf2", "#82b4de", "#4583c4", "#2b4f9e", "#1d1f57"]
 )
 _TIME_COLOURS = matplotlib.colormaps["viridis"]
@@ -31,10 +31,10 @@ _TIME_COLOURS = matplotlib.colormaps["viridis"]
 
 def density_curves(snapshots: Snapshots) -> Figure:
     """1-D: one column per label with its density, and the velocity below it, at every time."""
-    x, order = _sorted_line(snapshots.points)
+    x, order = sorted_line(snapshots.points)
     n_labels, n_fields = snapshots.density.shape[3], snapshots.velocity.shape[3]
-    density = _on_line(snapshots.density, order)
-    velocity = _on_line(snapshots.velocity[..., 0], order)
+    density = on_line(snapshots.density, order)
+    velocity = on_line(snapshots.velocity[..., 0], order)
     inside = density > _EMPTY * density.max()
     figure = Figure(figsize=(1.2 + 3.6 * max(n_labels, 1.35), 4.4), layout="constrained")
     axes: Any = figure.subplots(2, n_labels, sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
@@ -67,7 +67,7 @@ def density_maps(snapshots: Snapshots) -> Figure:
     """2-D: one row per label, one column per time; one scale of colours and one of arrows throughout."""
     n_times, n_labels = len(snapshots.times), snapshots.density.shape[3]
     grid = TriangleGrid.build(snapshots.points)
-    window = _window(snapshots, grid)
+    window = visible_window(snapshots, grid)
     pixels = grid.locate(window.lattice(_PIXELS))
     arrows, outline = _Arrows.build(snapshots, grid, window), list(grid.outline())
     width, height = window.size / window.size.max() * 2.0
@@ -81,13 +81,13 @@ def density_maps(snapshots: Snapshots) -> Figure:
             pixels.interpolate(snapshots.density[i, :, :, k]).T,
             extent=(window.lower[0], window.upper[0], window.lower[1], window.upper[1]),
             origin="lower",
-            cmap=_DENSITY_COLOURS,
+            cmap=DENSITY_COLOURS,
             norm=norm,
         )
         panel.add_collection(LineCollection(outline, colors="0.35", linewidths=0.7))
         arrows.draw(panel, i, k)
         _label_panel(panel, k, i, snapshots)
-        panel.set(xlim=_padded(window, 0), ylim=_padded(window, 1))
+        panel.set(xlim=padded(window, 0), ylim=padded(window, 1))
     bar = figure.colorbar(image, ax=axes, fraction=0.04, aspect=16 * n_labels, pad=0.01)
     bar.set_label(r"density $\rho$")
     bar.outline.set_linewidth(0.4)
@@ -111,19 +111,19 @@ def _label_panel(panel: Axes, k: int, i: int, snapshots: Snapshots) -> None:
         panel.set_ylabel(f"label {k}\n$y$" if n_labels > 1 else "$y$")
 
 
-def _window(snapshots: Snapshots, grid: TriangleGrid) -> Box:
+def visible_window(snapshots: Snapshots, grid: TriangleGrid) -> Box:
     """The part of the domain that has mass at some time, with a margin."""
     peak = snapshots.density.max(axis=(1, 2), keepdims=True)
-    filled = np.any(snapshots.density > _FAINT * peak, axis=(0, 2, 3))
+    filled = np.any(snapshots.density > FAINT * peak, axis=(0, 2, 3))
     corners = grid.corners[filled] if filled.any() else grid.corners
     mass = Box(corners.min(axis=(0, 1)), corners.max(axis=(0, 1)))
     box = grid.box
-    near = mass.grown(_MARGIN * float(mass.size.max()), limits=box)
+    near = mass.grown(MARGIN * float(mass.size.max()), limits=box)
     whole = near.size > _WHOLE * box.size
     return Box(np.where(whole, box.lower, near.lower), np.where(whole, box.upper, near.upper))
 
 
-def _padded(window: Box, axis: int) -> tuple[float, float]:
+def padded(window: Box, axis: int) -> tuple[float, float]:
     """Limits of an axis with room for the line around the domain."""
     room = 0.015 * float(window.size.max())
     return float(window.lower[axis]) - room, float(window.upper[axis]) + room
@@ -180,7 +180,7 @@ class _Arrows:
             )
 
 
-def _sorted_line(points: Floats) -> tuple[Floats, NDArray[np.int64]]:
+def sorted_line(points: Floats) -> tuple[Floats, NDArray[np.int64]]:
     """1-D: the nodes from left to right, cell by cell, and the order (N * m,) that makes them so."""
     x = points[:, :, 0]
     cells = np.argsort(x.mean(axis=1))
@@ -189,6 +189,6 @@ def _sorted_line(points: Floats) -> tuple[Floats, NDArray[np.int64]]:
     return x.ravel()[order], order
 
 
-def _on_line(values: Floats, order: NDArray[np.int64]) -> Floats:
+def on_line(values: Floats, order: NDArray[np.int64]) -> Floats:
     """Values (n, N, m, ...) at the sorted nodes, (n, N * m, ...)."""
     return values.reshape(values.shape[0], -1, *values.shape[3:])[:, order]

@@ -7,6 +7,7 @@ import numpy as np
 from eulerian.arrays import Floats
 from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.hopf_lax import HopfLax
+from eulerian.ideal.paths import flow_paths, straight_paths
 from eulerian.output.fields import FIGURE_TIMES, draw_figures
 from eulerian.output.files import FIGURES, TRAJECTORIES, write_arrays
 from eulerian.output.paraview import ParaviewWriter
@@ -15,6 +16,8 @@ from eulerian.output.run_folder import RunFolder
 from eulerian.output.sampling import CellNodes
 from eulerian.parallel import on_root
 from eulerian.space.velocity import VelocitySpace
+
+_TIMES_ON_A_LINE = 61  # in the picture of a density over space and time
 
 
 def write_ideal_paraview(run: RunFolder, flow: ConvexFlow, count: int) -> None:
@@ -37,12 +40,11 @@ def write_ideal_figures(run: RunFolder, flow: ConvexFlow, exact: HopfLax | None,
     Raises:
         ComputationError: a file could not be written.
     """
-    if exact is not None:
-        paths = exact.trajectories()
-        arrays = {"starts": paths.starts, "ends": paths.ends, "labels": paths.labels, "masses": paths.masses}
-        on_root(run.comm, lambda: write_arrays(run.path / FIGURES / TRAJECTORIES, arrays))
+    paths = flow_paths(flow) if exact is None else straight_paths(exact, flow)
+    on_root(run.comm, lambda: write_arrays(run.path / FIGURES / TRAJECTORIES, paths._asdict()))
     nodes = _nodes(flow)
-    draw_figures(run, nodes, _samples(flow, nodes, FIGURE_TIMES), progress)
+    count = _TIMES_ON_A_LINE if flow.grid.dim == 1 else FIGURE_TIMES
+    draw_figures(run, nodes, _samples(flow, nodes, count), progress)
 
 
 def _nodes(flow: ConvexFlow) -> CellNodes:

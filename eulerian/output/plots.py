@@ -1,6 +1,7 @@
-"""Figures of a run, drawn from what its folder holds: densities over time and the history of the optimiser."""
+"""Figures of a run, drawn from what its folder holds: densities over time, paths, how the minimisation went."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -12,8 +13,20 @@ from matplotlib.ticker import MaxNLocator
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
 from eulerian.output.density_plots import density_curves, density_maps
-from eulerian.output.files import FIGURES, HISTORY, HISTORY_COLUMNS, SNAPSHOTS, write_atomically
+from eulerian.output.files import (
+    FIGURES,
+    GAP,
+    GAP_COLUMNS,
+    HISTORY,
+    HISTORY_COLUMNS,
+    SNAPSHOTS,
+    TRAJECTORIES,
+    write_atomically,
+)
+from eulerian.output.ideal_plots import gap_curves, load_paths, trajectory_lines, trajectory_map
 from eulerian.output.snapshots import Snapshots
+
+_DENSITY_TIMES = 5  # shown of those that are kept
 
 # Okabe and Ito's palette, told apart by colour-blind readers.
 _PART_COLOURS = {
@@ -36,11 +49,19 @@ def draw_run(folder: Path) -> list[Path]:
         _set_style()
         if (folder / FIGURES / SNAPSHOTS).is_file():
             snapshots = Snapshots.load(folder / FIGURES / SNAPSHOTS)
-            draw = density_curves if snapshots.points.shape[2] == 1 else density_maps
-            drawn.append(_save(draw(snapshots), folder / FIGURES / "densities.png"))
-        rows = _read_history(folder / HISTORY)
+            on_line = snapshots.points.shape[2] == 1
+            draw = density_curves if on_line else density_maps
+            drawn.append(_save(draw(snapshots.thinned(_DENSITY_TIMES)), folder / FIGURES / "densities.png"))
+            if (folder / FIGURES / TRAJECTORIES).is_file():
+                paths = load_paths(folder / FIGURES / TRAJECTORIES)
+                draw_paths = trajectory_lines if on_line else trajectory_map
+                drawn.append(_save(draw_paths(snapshots, paths), folder / FIGURES / "trajectories.png"))
+        rows = _read_columns(folder / HISTORY, HISTORY_COLUMNS, "history")
         if len(rows["total"]) > 0:
             drawn.append(_save(history_curves(rows), folder / FIGURES / "history.png"))
+        rows = _read_columns(folder / GAP, GAP_COLUMNS, "gap")
+        if len(rows["primal"]) > 0:
+            drawn.append(_save(gap_curves(rows), folder / FIGURES / "gap.png"))
     return drawn
 
 
@@ -82,8 +103,8 @@ def _set_style() -> None:
     )
 
 
-def _read_history(path: Path) -> dict[str, Floats]:
-    """Columns of ``history.csv``; an empty cell is NaN; empty columns if there is no such file.
+def _read_columns(path: Path, columns: Sequence[str], key: str) -> dict[str, Floats]:
+    """Columns of a table of numbers; an empty cell is NaN; empty columns if there is no such file.
 
     Raises:
         InputError: it is not such a file.
@@ -91,11 +112,11 @@ def _read_history(path: Path) -> dict[str, Floats]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in HISTORY_COLUMNS}
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
     except FileNotFoundError:
-        return {name: np.zeros(0) for name in HISTORY_COLUMNS}
+        return {name: np.zeros(0) for name in columns}
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"cannot be read ({error})", key="history", value=str(path)) from error
+        raise InputError(f"cannot be read ({error})", key=key, value=str(path)) from error
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -4,7 +4,7 @@ They are kept in the run folder, so that figures can be drawn again in a second,
 the user's own field or another forward solve.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Self, final
 from zipfile import BadZipFile
@@ -32,6 +32,11 @@ class Snapshots:
     points: Floats
     density: Floats
     velocity: Floats
+
+    def thinned(self, count: int) -> Self:
+        """At most ``count`` of the times, equally spread, the first and the last among them."""
+        rows = np.unique(np.rint(np.linspace(0, len(self.times) - 1, count)).astype(int))
+        return replace(self, times=self.times[rows], density=self.density[rows], velocity=self.velocity[rows])
 
     def save(self, path: Path) -> None:
         """Write all arrays to an ``.npz`` file."""
