@@ -1,7 +1,7 @@
 """How fast an optimal flow is, roughly: the velocity scale of the splitting method."""
 
-from eulerian import parallel  # noqa: F401 - starts MPI before dolfinx
 from eulerian.arrays import Floats
+from eulerian.parallel import sum_all
 
 # isort: split
 import numpy as np
@@ -10,14 +10,14 @@ import scipy.linalg
 from eulerian.ideal.functionals import Functional, Linear
 from eulerian.space.density import DensitySpace
 
-_SAMPLES = 600  # points over all ranks between which moves are tried
+_BOXES = 700  # of the lattice between whose boxes moves are tried
 _SLOWEST = 0.02  # of the domain's diameter per horizon
 
 
 def typical_speed(space: DensitySpace, rho: Floats, functional: Functional, kinetic: float, horizon: float) -> float:
     """Root mean square speed of a good flow from ρ_0, to within a small factor. Collective.
 
-    With a linear loss every sample moves to the best one of the others; with a target the Gaussians of the same moments
+    With a linear loss everything moves to the best box of a lattice; with a target the Gaussians of the same moments
     are transported (Gelbrich 1990, doi:10.1002/mana.19901470121).
     """
     low, high = space.bounding_box
@@ -30,12 +30,8 @@ def typical_speed(space: DensitySpace, rho: Floats, functional: Functional, kine
 
 
 def _best_moves(space: DensitySpace, rho: Floats, functional: Linear, kinetic: float, horizon: float) -> float:
-    """Mean squared distance of the moves x → argmin ℓ(z) + λ|x − z|²/2T between samples of the cells. Collective."""
-    centres, mass = space.vertices.mean(axis=1), space.cell_mass(rho)
-    total = space.comm.allreduce(len(centres))
-    stride = max(total // _SAMPLES, 1)
-    points = np.concatenate(space.comm.allgather(centres[::stride]))
-    masses = np.concatenate(space.comm.allgather(mass[::stride]))
+    """Mean squared distance of the moves x → argmin ℓ(z) + λ|x − z|²/2T between the boxes of a lattice. Collective."""
+    points, masses = _boxes(space, rho)
     squares = np.sum((points[:, None] - points) ** 2, axis=2)
     loss = functional.loss(points)
     moved = 0.0
@@ -43,6 +39,21 @@ def _best_moves(space: DensitySpace, rho: Floats, functional: Linear, kinetic: f
         best = np.argmin(loss[:, label] + 0.5 * kinetic / horizon * squares, axis=1)
         moved += float(masses[:, label] @ squares[np.arange(len(points)), best])
     return moved / max(float(masses.sum()), np.finfo(float).tiny)
+
+
+def _boxes(space: DensitySpace, rho: Floats) -> tuple[Floats, Floats]:
+    """Centres (n, dim) of the cells in every box of a lattice, and their masses (n, K). Collective."""
+    low, high = space.bounding_box
+    per_axis = int(_BOXES ** (1.0 / space.dim))
+    centres, volumes = space.vertices.mean(axis=1), space.geometry.det[: space.n_owned, None]
+    places = np.minimum(((centres - low) / (high - low) * per_axis).astype(int), per_axis - 1)
+    boxes = np.ravel_multi_index(tuple(places.T), (per_axis,) * space.dim)
+    columns = np.concatenate([volumes, volumes * centres, space.cell_mass(rho)], axis=1)
+    sums = np.zeros((per_axis**space.dim, columns.shape[1]))
+    np.add.at(sums, boxes, columns)
+    sums = sum_all(space.comm, sums)
+    sums = sums[sums[:, 0] > 0.0]
+    return sums[:, 1 : 1 + space.dim] / sums[:, :1], sums[:, 1 + space.dim :]
 
 
 def _gaussian_distance(space: DensitySpace, rho: Floats, target: Floats) -> float:
