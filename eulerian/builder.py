@@ -93,8 +93,8 @@ def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:
     functional = build_functional(config.objective.terminal, space)
     if isinstance(functional, Fixed):
         _require_equal_masses(space.mass(rho), space.mass(functional.target))
-    layers = config.ideal.layers or config.field.layers
-    return IdealProblem(space, rho, functional, config.objective.kinetic, config.field.horizon, layers)
+    slabs = config.ideal.slabs(config.field.layers)
+    return IdealProblem(space, rho, functional, config.objective.kinetic, config.field.horizon, slabs)
 
 
 def _require_equal_masses(initial: Floats, target: Floats) -> None:

@@ -88,7 +88,7 @@ def test_the_document(comm: MPI.Comm, tmp_path: Path) -> None:
     assert ideal["relative_gap"] <= 3e-3
     assert ideal["residual"] <= 1e-3
     assert ideal["iterations"] == document["iterations"] > 0
-    assert ideal["layers"] == document["time"]["layers"] == 6
+    assert ideal["layers"] == document["time"]["layers"] == 16
     parts = document["objective"]
     assert parts["terminal"] + parts["kinetic"] == pytest.approx(parts["total"])
     assert parts["jacobian"] == parts["parameters"] == 0.0
@@ -192,7 +192,7 @@ def test_no_more_iterations_than_allowed(comm: MPI.Comm, tmp_path: Path) -> None
 def test_the_field_is_not_made(comm: MPI.Comm, tmp_path: Path) -> None:
     field = 'field={kind="python", object="no_such_module:field", horizon=2.0, layers=3}'
     problem = build_ideal(configure(tmp_path, field), comm)
-    assert (problem.horizon, problem.layers) == (2.0, 3)
+    assert (problem.horizon, problem.layers) == (2.0, 16)
 
 
 def test_output_that_fails_keeps_the_numbers(comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_a_solver_that_breaks_down_is_told(comm: MPI.Comm, tmp_path: Path, monke
     document = result(tmp_path)
     assert (document["status"], document["reason"]) == ("failed", "the linear solver broke down")
     assert document["mesh"]["cells"] == 40
-    assert document["time"] == {"layers": 6, "steps_per_layer": None, "horizon": 1.0}
+    assert document["time"] == {"layers": 16, "steps_per_layer": None, "horizon": 1.0}
 
 
 # -- wrong input -----------------------------------------------------------------------------------------------------
@@ -371,7 +371,7 @@ def test_command_line(tmp_path: Path) -> None:
     done = eulerian("ideal", "model.toml", "--output", "run", "--set", "ideal.max_iterations=20")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0] == "40 cells in 1-D, density of degree 1, 1 label; any velocity, 6 time slabs; 1 rank"
+    assert lines[0] == "40 cells in 1-D, density of degree 1, 1 label; any velocity, 16 time slabs; 1 rank"
     assert lines[1].startswith("Hopf–Lax: J = 0.16")
     assert lines[2].startswith("iteration   10   primal = ")
     assert any(line.split() == ["convex", "Hopf–Lax"] for line in lines)

@@ -11,6 +11,8 @@ from eulerian.config.objective import Objective
 from eulerian.config.toml import dump_toml
 from eulerian.config.values import Count, Flag, Memory, NonNegative, Positive, Section, TextPath, Whole, bytes_of
 
+_LEAST_SLABS = 16
+
 # The types of PETSc's TAO that need no more than values and gradients.
 Method = Literal["lmvm", "blmvm", "bqnls", "bqnktr", "bqnktl", "bncg", "cg", "owlqn", "nm"]
 
@@ -64,7 +66,7 @@ class Ideal(Section):
     """How the idealised problem is solved, and what a trained network is held against.
 
     Attributes:
-        layers: time slabs of the convex problem; None means ``field.layers``.
+        layers: time slabs of the convex problem; None means as many as ``field.layers``, and at least 16.
         gap_tolerance: on the duality gap, relative to the primal value.
         residual_tolerance: on the residual of the optimality conditions.
         max_iterations: of the convex solver, at most this many.
@@ -72,7 +74,7 @@ class Ideal(Section):
     """
 
     layers: Annotated[Count, Field(le=MAX_LAYERS)] | None = Field(
-        default=None, description="the number of time slabs, a whole number >= 1; field.layers if it is missing"
+        default=None, description="the number of time slabs, a whole number >= 1"
     )
     gap_tolerance: Positive = Field(default=1e-3, description="the relative duality gap to reach, a number > 0")
     residual_tolerance: Positive = Field(default=1e-4, description="the residual to reach, a number > 0")
@@ -80,6 +82,10 @@ class Ideal(Section):
     certificate: Literal["auto", "hopf_lax", "convex", "none"] = Field(
         default="auto", description='"auto", "hopf_lax", "convex" or "none"'
     )
+
+    def slabs(self, field_layers: int) -> int:
+        """Number of time slabs for a field of so many layers: the error in time wants more than few fields need."""
+        return self.layers or max(field_layers, _LEAST_SLABS)
 
 
 class Output(Section):

@@ -54,7 +54,7 @@ def certify(
     """
     _, readout = problem.split(problem.theta)
     functional = Linear(lambda x: problem.terminal.losses(x, readout))
-    layers = settings.layers or problem.n_layers
+    layers = settings.slabs(problem.n_layers)
     ideal = IdealProblem(problem.density_space, problem.initial_density, functional, kinetic, problem.horizon, layers)
     bound, origin = _lower_bound(ideal, settings, callback)
     cost = problem.parts["terminal"] + problem.parts["kinetic"]

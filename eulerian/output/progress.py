@@ -51,7 +51,12 @@ class Progress:
             with _moving_line(story, maximum) as watch:
                 yield watch
         elif self.speaks:
-            yield lambda record: _print(f"iteration {record.iteration:4d}   {story.line(record)}")
+
+            def tell(record: R) -> None:
+                if story.worth_a_line(record.iteration):
+                    _print(f"iteration {record.iteration:4d}   {story.line(record)}")
+
+            yield tell
         else:
             yield lambda _record: None
 
@@ -73,11 +78,18 @@ class _Story[R: (Record, GapRecord)]:
         title: of the moving line.
         moving: its numbers.
         line: the numbers of a plain line, which stays.
+        worth_a_line: whether an iteration is told by a plain line.
     """
 
     title: str
     moving: Callable[[R], str]
     line: Callable[[R], str]
+    worth_a_line: Callable[[int], bool] = lambda _iteration: True
+
+
+def _round(iteration: int) -> bool:
+    """One of 1, 2, 5, 10, 20, 50, …, or a multiple of 1000."""
+    return iteration % 1000 == 0 or str(iteration).rstrip("0") in ("1", "2", "5")
 
 
 def _training_line(record: Record) -> str:
@@ -101,6 +113,7 @@ _CONVEX = _Story[GapRecord](
     "convex problem",
     lambda record: f"primal = {record.primal:.6g}   dual = {record.dual:.6g}   gap = {100 * record.relative_gap:.3g} %",
     _gap_line,
+    _round,
 )
 
 

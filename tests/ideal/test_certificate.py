@@ -52,7 +52,7 @@ CORNER = """
 file = "l_shape.msh"
 [[density.initial]]
 kind = "gaussian"
-mean = [-0.5, 0.5]
+mean = [-0.5, -0.5]
 std = 0.15
 [field]
 kind = "linear"
@@ -108,9 +108,9 @@ def test_convex_bound(comm: MPI.Comm) -> None:
 def test_where_the_domain_is_not_convex(comm: MPI.Comm) -> None:
     """Without walls everything would move by T/λ to the right, at 1 − x̄ − T/(2λ) = 1."""
     problem = evaluated(comm, CORNER)
-    found = certify(problem, 1.0, Ideal(max_iterations=300, gap_tolerance=1e-2))
+    found = certify(problem, 1.0, Ideal(gap_tolerance=5e-3))
     assert found.bound == "convex"
-    assert found.ideal > 1.0
+    assert found.ideal > 1.1  # the way to the right leads around the corner
     assert found.gap > 0.0
     with pytest.raises(InputError, match="Hopf–Lax does not apply") as caught:
         certify(problem, 1.0, Ideal(certificate="hopf_lax"))
