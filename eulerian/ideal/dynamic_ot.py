@@ -262,7 +262,7 @@ class _Solver:
         """Collective."""
         grid, problem = self._grid, self._problem
         source = grid.load(problem.rho, label)
-        splitting = Splitting(self._metric, problem.functional, source, label, penalty)
+        splitting = Splitting(self._metric, problem.functional, source, label, penalty * grid.total(source))
         last_step = None
         if isinstance(splitting.functional, LinearAtVertices):
             last_step = LastStep(grid, whole, problem.kinetic, splitting.functional.loss)
