@@ -224,7 +224,8 @@ class Splitting:
         lowered = np.append(np.cumsum(excess[::-1])[::-1], 0.0)
         end = self.phi[:, -1]
         if self._target is not None:
-            paid = grid.total(self._target * end)
+            lowered += grid.total(self._target * end) / self.mass  # φ is free up to a constant: let ∫φ_T dρ_T vanish
+            paid = 0.0
         else:
             assert self.functional is not None
             lowered += self.functional.shift(end, self.mass)
