@@ -1,0 +1,658 @@
+"""The convex solver against exact values, independent certificates, symmetries and hard cases."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from mpi4py import MPI
+
+from discrete import Discrete, cheapest_momenta, discretise, everywhere, worst_violation
+from problems import orders, warped_mesh
+
+# isort: split
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.optimize
+
+from eulerian.arrays import Floats, Ints
+from eulerian.config import Box, Domain, ExpressionTerm, GaussianTerm, SamplesTerm, Term, UniformTerm
+from eulerian.errors import InputError
+from eulerian.expression import Expression
+from eulerian.ideal.dynamic_ot import ConvexSolution, GapRecord, IdealProblem, solve_convex
+from eulerian.ideal.functionals import Fixed, Functional, KullbackLeibler, Linear, SquaredDistance
+from eulerian.objective.terminal import formula, logistic, quadratic
+from eulerian.space.density import DensitySpace
+from eulerian.space.initial import initial_density
+from eulerian.space.mesh import create_mesh
+
+# Accuracy has nothing to do with ranks: where many iterations are needed, every rank does them all for itself.
+ALONE = MPI.COMM_SELF
+MESHES = Path(__file__).parents[2] / "meshes"
+
+
+def box_space(
+    comm: MPI.Comm, dim: int, cells: int, lower: float, upper: float, degree: int = 1, n_labels: int = 1
+) -> DensitySpace:
+    box = Box(lower=(lower,) * dim, upper=(upper,) * dim, cells=(cells,) * dim)
+    return DensitySpace(create_mesh(comm, Domain(box=box)), degree, n_labels)
+
+
+def gaussian(mean: tuple[float, ...], std: float, label: int = 0, weight: float = 1.0) -> GaussianTerm:
+    return GaussianTerm(kind="gaussian", mean=mean, std=std, label=label, weight=weight)
+
+
+def normal(mean: tuple[float, ...], covariance: tuple[tuple[float, ...], ...]) -> GaussianTerm:
+    return GaussianTerm(kind="gaussian", mean=mean, covariance=covariance)
+
+
+def uniform(lower: float, upper: float, dim: int, label: int = 0, weight: float = 1.0) -> UniformTerm:
+    return UniformTerm(kind="uniform", lower=(lower,) * dim, upper=(upper,) * dim, label=label, weight=weight)
+
+
+def solve(
+    space: DensitySpace,
+    rho: Floats,
+    functional: Functional,
+    kinetic: float = 1.0,
+    horizon: float = 1.0,
+    layers: int = 4,
+    *,
+    gap: float = 1e-3,
+    iterations: int = 5000,
+) -> ConvexSolution:
+    problem = IdealProblem(space, rho, functional, kinetic, horizon, layers)
+    return solve_convex(problem, gap_tolerance=gap, max_iterations=iterations)
+
+
+# -- exact values -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A problem whose value is known: functions of the number of cells per side."""
+
+    dim: int
+    box: tuple[float, float]
+    terms: list[Term]
+    functional: Callable[[DensitySpace], Functional]
+    kinetic: float
+    horizon: float
+    exact: float
+
+    def solve(self, comm: MPI.Comm, cells: int, layers: int, gap: float) -> ConvexSolution:
+        space = box_space(comm, self.dim, cells, *self.box, n_labels=1 + max(term.label for term in self.terms))
+        rho = initial_density(space, self.terms)
+        return solve(space, rho, self.functional(space), self.kinetic, self.horizon, layers, gap=gap, iterations=20000)
+
+
+def loss(function: Callable[[Floats], Floats]) -> Callable[[DensitySpace], Functional]:
+    return lambda _: Linear(function)
+
+
+def to_quadratic(
+    dim: int, lam: float, horizon: float, kappa: float, c: list[float], mean: tuple[float, ...], std: float
+) -> Reference:
+    """Q1."""
+    alpha = lam / horizon
+    spread = sum((m - target) ** 2 for m, target in zip(mean, c, strict=True)) + dim * std**2
+    exact = 0.5 * alpha * kappa / (alpha + kappa) * spread
+    reached = loss(quadratic(np.array([c]), kappa))
+    return Reference(dim, (-4.0, 4.0) if dim == 1 else (-3.0, 3.0), [gaussian(mean, std)], reached, lam, horizon, exact)
+
+
+def between(lam: float, horizon: float, start: GaussianTerm, end: GaussianTerm) -> Reference:
+    """G1, by the formula of Bures."""
+    first, second = np.atleast_2d(start.covariance), np.atleast_2d(end.covariance)
+    root = np.real(scipy.linalg.sqrtm(first))
+    middle = np.real(scipy.linalg.sqrtm(root @ second @ root))
+    distance = np.sum((np.array(start.mean) - end.mean) ** 2) + np.trace(first + second - 2.0 * middle)
+    exact = 0.5 * lam / horizon * float(distance)
+    dim = len(start.mean)
+    return Reference(
+        dim, (-0.25, 1.25), [start], lambda space: Fixed(initial_density(space, [end])), lam, horizon, exact
+    )
+
+
+def classify() -> Reference:
+    """C1: labels are the signs of x."""
+    halves = [("heaviside(-x)", 0), ("heaviside(x)", 1)]
+    terms: list[Term] = [ExpressionTerm(kind="expression", value=f"exp(-x**2/2)*{half}", label=y) for half, y in halves]
+    return Reference(1, (-5.0, 5.0), terms, loss(logistic(np.array([1.0]), 0.0)), 0.7, 1.5, 0.320731684268)
+
+
+MILD = to_quadratic(1, 1.0, 1.0, 1.0, [0.5], (-0.4,), 0.6)
+Q1A = to_quadratic(1, 0.7, 1.5, 2.0, [1.3], (-0.4,), 0.6)
+Q1B = to_quadratic(2, 0.5, 1.0, 1.0, [1.0, -0.5], (-0.5, 0.3), 0.5)
+WIDE: list[Term] = [gaussian((0.25,), 0.8)]
+Q2 = Reference(1, (-4.0, 4.0), [gaussian((-0.4,), 0.6)], loss(lambda x: 0.3 * x), 0.7, 1.5, -0.12 - 0.45 * 0.3 / 1.4)
+W1 = Reference(
+    1, (-4.0, 4.0), WIDE, loss(lambda x: 1.5 * np.minimum((x - 1.2) ** 2, (x + 1.2) ** 2)), 0.7, 1.5, 0.108304028949
+)
+W2 = Reference(1, (-4.0, 4.0), WIDE, loss(lambda x: 0.25 * (x**2 - 1.0) ** 2), 0.7, 1.5, 0.0670953218169)
+SMOOTH = replace(W2, kinetic=2.0, horizon=1.0, exact=0.139699239381)
+MOVED = between(0.7, 0.8, normal((0.3,), ((0.01,),)), normal((0.7,), ((0.01,),)))
+SQUEEZED = between(0.7, 0.8, normal((0.35,), ((0.0196,),)), normal((0.65,), ((0.0064,),)))
+TURNED = between(
+    0.7, 0.8, normal((0.3, 0.4), ((0.02, 0.008), (0.008, 0.01))), normal((0.7, 0.65), ((0.01, -0.005), (-0.005, 0.015)))
+)
+
+# reference, meshes as (cells, layers), least order over the whole table, largest error on the last mesh
+REFINED = {
+    "Q1 1-D": (MILD, [(32, 4), (64, 8), (128, 16)], 1.1, 1.5e-3),
+    "Q1 2-D": (to_quadratic(2, 1.0, 1.0, 1.0, [0.5, -0.2], (-0.4, 0.3), 0.6), [(8, 2), (16, 4), (24, 6)], 2.0, 6e-3),
+    "W1": (W1, [(30, 6), (60, 12), (120, 24)], 1.5, 8e-3),
+    "C1": (classify(), [(40, 8), (80, 16), (160, 32)], 1.2, 2e-3),
+    "G1 1-D": (MOVED, [(12, 4), (24, 8), (48, 16), (96, 32)], 2.5, 3e-4),
+    "G1 1-D, other variances": (SQUEEZED, [(12, 4), (48, 16), (96, 32)], 1.5, 1e-3),
+    "G1 2-D, other covariances": (TURNED, [(8, 3), (16, 6), (32, 12)], 2.0, 4e-3),
+    "G1 1-D, time only": (MOVED, [(96, 1), (96, 2), (96, 4), (96, 8)], 2.0, 2e-3),
+    "G1 1-D, space only": (MOVED, [(12, 32), (24, 32), (48, 32)], 2.0, 1e-3),
+    "Q1 1-D, time only": (MILD, [(160, 2), (160, 4), (160, 8)], 1.0, 4e-3),
+}
+
+
+@pytest.mark.parametrize("name", REFINED)
+def test_both_values_converge(name: str) -> None:
+    reference, meshes, order, largest = REFINED[name]
+    solutions = [reference.solve(ALONE, cells, layers, 4e-4) for cells, layers in meshes]
+    assert all(solution.status == "converged" for solution in solutions)
+    finer = max(last / first for first, last in zip(meshes[0], meshes[-1], strict=True))
+    for values in ([s.primal for s in solutions], [s.dual for s in solutions]):
+        errors = np.abs(np.array(values) / reference.exact - 1.0)
+        assert np.all(np.diff(errors) < 0.0), errors
+        assert orders([errors[0], errors[-1]], finer)[0] >= order, errors
+        assert errors[-1] <= largest
+
+
+@pytest.mark.parametrize(
+    ("reference", "cells", "layers", "tolerance"),
+    [(Q1A, 96, 32, 4e-3), (Q1B, 24, 8, 1e-2), (Q2, 80, 8, 1e-3), (W2, 80, 16, 4e-3), (SMOOTH, 80, 16, 5e-3)],
+    ids=["Q1a", "Q1b", "Q2", "W2", "W2 smooth"],
+)
+def test_exact_values(reference: Reference, cells: int, layers: int, tolerance: float) -> None:
+    solution = reference.solve(ALONE, cells, layers, 1e-3)
+    assert solution.status == "converged"
+    assert solution.primal == pytest.approx(reference.exact, rel=tolerance)
+    assert solution.dual == pytest.approx(reference.exact, rel=tolerance)
+
+
+def test_parts_and_moments() -> None:
+    solution = Q1A.solve(ALONE, 96, 32, 1e-3)
+    assert solution.terminal == pytest.approx(0.116325785245, rel=2e-2)
+    assert solution.kinetic == pytest.approx(0.498539079620, rel=5e-3)
+    space = solution.flow.linear_space
+    mean, covariance = space.mean_and_covariance(solution.flow.density_at(1.5))
+    assert mean[0, 0] == pytest.approx(0.978378378378, rel=1e-2)
+    assert np.sqrt(covariance[0, 0, 0]) == pytest.approx(0.113513513514, rel=0.15)  # a cell is 0.083
+    solution = Q1B.solve(ALONE, 24, 8, 1e-3)
+    assert solution.kinetic / Q1B.exact == pytest.approx(1.0 / 1.5, rel=4e-2)  # κ/(α + κ)
+
+
+# -- certificates, checked without the solver -------------------------------------------------------------------------
+
+
+KINKED = formula(Expression.parse("abs(x - 0.3) + 0.2*x*label", ("x", "label"), "value"), 2)
+LOSSES = {
+    "quadratic": lambda dim: quadratic(np.full((2, dim), 0.4) * [[1.0], [-0.5]], 2.0),
+    "expression": lambda _: KINKED,
+    "logistic": lambda dim: logistic(np.arange(1.0, dim + 1.0), 0.1),
+}
+TARGETS = {"kl": KullbackLeibler, "l2": SquaredDistance, "fixed": Fixed}
+KINDS = (*LOSSES, *TARGETS)
+DOMAINS = {"1": 1, "2": 2, "3": 3, "disk": 2, "dumbbell": 2, "square_with_hole": 2}
+CASES = [(domain, kind) for domain in ("1", "2") for kind in KINDS] + [
+    ("3", "quadratic"),
+    ("3", "kl"),
+    ("disk", "quadratic"),
+    ("dumbbell", "fixed"),
+    ("square_with_hole", "l2"),
+]
+
+
+def certificate_problem(comm: MPI.Comm, domain: str, kind: str) -> IdealProblem:
+    """Two labels of different mass, densities constant on the cells."""
+    dim = DOMAINS[domain]
+    if domain in "123":
+        mesh, size = warped_mesh(comm, dim), 1.0
+    else:
+        mesh, size = create_mesh(comm, Domain(file=str(MESHES / f"{domain}.msh"))), 2.0
+    space = DensitySpace(mesh, 0, 2)
+
+    def both(mean: float, other: float) -> Floats:
+        terms = [gaussian((mean * size, *(0.0,) * (dim - 1)), 0.25 * size, 0, 2.0)]
+        return initial_density(space, [*terms, gaussian((other * size, *(0.1,) * (dim - 1)), 0.3 * size, 1, 1.0)])
+
+    goal = TARGETS[kind](both(0.7, -0.5)) if kind in TARGETS else Linear(LOSSES[kind](dim))
+    return IdealProblem(space, both(-0.7, 0.6), goal, 0.8, 1.3, 3 if domain in "123" else 2)
+
+
+@pytest.fixture(scope="module", params=CASES, ids=[" ".join(case) for case in CASES])
+def case(request: pytest.FixtureRequest, comm: MPI.Comm) -> tuple[IdealProblem, list[ConvexSolution]]:
+    problem = certificate_problem(comm, *request.param)
+    return problem, [solve_convex(problem, max_iterations=n) for n in (7, 5000)]
+
+
+def test_status_tells_whether_the_gap_is_small(case: tuple[IdealProblem, list[ConvexSolution]]) -> None:
+    _, (short, long) = case
+    assert (short.status, short.iterations, len(short.history)) == ("max_iterations", 7, 1)
+    assert "7 iterations" in short.reason
+    assert long.status == "converged"
+    assert long.relative_gap <= 1e-3
+    assert long.residual <= 1e-4
+    assert long.iterations < 2500
+    for solution in (short, long):
+        assert 0.0 <= solution.gap < np.inf
+        assert solution.gap == solution.primal - solution.dual
+        assert solution.primal == pytest.approx(solution.terminal + solution.kinetic, rel=1e-14)
+    assert max(record.dual for record in long.history) <= long.primal
+    assert short.primal >= long.dual
+    assert short.dual <= long.primal
+
+
+def loads(problem: IdealProblem, rho: Floats, cells: Ints, n: int) -> Floats:
+    """∫φ_i dρ of densities that are constant on the cells: a share of a cell's mass to each vertex, (N, K)."""
+    space = problem.space
+    masses = np.concatenate(space.comm.allgather(space.cell_mass(rho)))
+    result = np.zeros((n, space.n_labels))
+    for cell, mass in zip(cells, masses, strict=True):
+        result[cell] += mass / (space.dim + 1)
+    return result
+
+
+def test_flow_is_feasible_and_costs_what_is_said(case: tuple[IdealProblem, list[ConvexSolution]]) -> None:
+    problem, solutions = case
+    grid = solutions[0].flow.grid
+    mesh = discretise(grid)
+    source = loads(problem, problem.rho, mesh.cells, len(mesh.x))
+    for solution in solutions:
+        density, final = everywhere(grid, solution.flow.density), everywhere(grid, solution.flow.final)
+        assert density.min() >= 0.0
+        assert final.min() >= 0.0
+        kinetic, mass = 0.0, source.sum(axis=0)
+        np.testing.assert_allclose(np.einsum("i,ink->nk", mesh.masses, density), [mass] * problem.layers, rtol=1e-12)
+        np.testing.assert_allclose(mesh.masses @ final, mass, rtol=1e-12)
+        for y in range(2):
+            cost, missed = cheapest_momenta(mesh, problem.kinetic, density[:, :, y], source[:, y], final[:, y])
+            kinetic += cost
+            assert missed <= 1e-10
+        assert solution.kinetic == pytest.approx(kinetic, rel=1e-6)
+        assert solution.terminal == pytest.approx(terminal_cost(problem, mesh, final), rel=1e-9)
+
+
+def target_values(problem: IdealProblem, mesh: Discrete) -> Floats:
+    """ρ* at the vertices, (N, K)."""
+    assert not isinstance(problem.functional, Linear)
+    return loads(problem, problem.functional.target, mesh.cells, len(mesh.x)) / mesh.masses[:, None]
+
+
+def terminal_cost(problem: IdealProblem, mesh: Discrete, final: Floats) -> float:
+    """F, written out."""
+    masses = mesh.masses[:, None]
+    if isinstance(problem.functional, Linear):
+        return float(np.sum(masses * problem.functional.loss(mesh.x) * final))
+    target = target_values(problem, mesh)
+    match problem.functional:
+        case Fixed():
+            np.testing.assert_allclose(final, target, rtol=1e-11, atol=1e-15)
+            return 0.0
+        case SquaredDistance():
+            return float(np.sum(masses * 0.5 * (final - target) ** 2))
+        case KullbackLeibler():
+            logarithm = np.log(np.where(final > 0.0, final, 1.0) / target)
+            return float(np.sum(masses * (final * logarithm - final + target)))
+
+
+def conjugate(problem: IdealProblem, mesh: Discrete, w: Floats) -> float:
+    """F*, written out; for w where it is finite."""
+    masses = mesh.masses[:, None]
+    if isinstance(problem.functional, Linear):
+        assert np.max(w - problem.functional.loss(mesh.x)) <= 1e-13
+        return 0.0
+    target = target_values(problem, mesh)
+    match problem.functional:
+        case Fixed():
+            return float(np.sum(masses * target * w))
+        case KullbackLeibler():
+            return float(np.sum(masses * target * (np.exp(w) - 1.0)))
+        case SquaredDistance():
+            best = np.maximum(w + target, 0.0)
+            return float(np.sum(masses * (w * best - 0.5 * (best - target) ** 2)))
+
+
+def test_potential_is_feasible_and_is_worth_what_is_said(case: tuple[IdealProblem, list[ConvexSolution]]) -> None:
+    problem, solutions = case
+    grid = solutions[0].flow.grid
+    mesh = discretise(grid)
+    source = loads(problem, problem.rho, mesh.cells, len(mesh.x))
+    for solution in solutions:
+        phi = everywhere(grid, solution.flow.potential)
+        scale = np.abs(phi).max() / mesh.tau
+        for y in range(2):
+            assert worst_violation(mesh, problem.kinetic, phi[:, :, y]) <= 1e-13 * scale
+        value = float(np.sum(source * phi[:, 0])) - conjugate(problem, mesh, phi[:, -1])
+        assert solution.dual == pytest.approx(value, rel=1e-11, abs=1e-13 * np.abs(phi).max())
+
+
+@pytest.mark.parametrize(("dim", "cells", "layers"), [(1, 5, 3), (2, 2, 2)])
+def test_another_optimiser_finds_the_same_value(dim: int, cells: int, layers: int) -> None:
+    # The dual problem by sequential quadratic programming, with constraints from plain loops.
+    space = DensitySpace(warped_mesh(ALONE, dim, cells), 0)
+    rho = initial_density(space, [gaussian((-0.4, 0.1)[:dim], 0.5)])
+    problem = IdealProblem(space, rho, Linear(quadratic(np.array([[0.6, -0.3][:dim]]), 1.5)), 0.9, 1.2, layers)
+    solution = solve_convex(problem, gap_tolerance=2e-5)
+    mesh = discretise(solution.flow.grid)
+    source = loads(problem, rho, mesh.cells, len(mesh.x))[:, 0]
+    ceiling = problem.functional.loss(mesh.x)[:, 0]  # type: ignore[union-attr]
+    shape = (len(mesh.x), layers + 1)
+
+    def slack(flat: Floats) -> Floats:
+        phi = flat.reshape(shape)
+        slope = np.einsum("cid,cit->cdt", mesh.gradients, phi[mesh.cells])
+        squares = np.einsum("c,cdt->ct", mesh.volumes, slope**2) / (dim + 1)
+        ring = np.zeros(shape)
+        np.add.at(ring, mesh.cells, squares[:, None, :])
+        mean = (ring[:, 1:] + ring[:, :-1]) / (4.0 * problem.kinetic * mesh.masses[:, None])
+        return np.concatenate([(np.diff(phi, axis=1) / mesh.tau - mean).ravel(), ceiling - phi[:, -1]])
+
+    weight = np.zeros(shape)
+    weight[:, 0] = source
+    found = scipy.optimize.minimize(
+        lambda flat: -float(weight.ravel() @ flat),
+        np.tile(ceiling.min() + np.linspace(-0.1, -0.01, layers + 1), (len(mesh.x), 1)).ravel(),
+        jac=lambda _: -weight.ravel(),
+        constraints={"type": "ineq", "fun": slack},
+        method="SLSQP",
+        options={"maxiter": 500, "ftol": 1e-10},
+    )
+    assert found.success
+    assert solution.dual <= -found.fun * (1.0 + 1e-6)
+    assert solution.primal >= -found.fun * (1.0 - 1e-6)
+
+
+# -- symmetries of the discrete problem -------------------------------------------------------------------------------
+
+
+def transport(space: DensitySpace, scale: float = 1.0, origin: float = 0.0) -> tuple[Floats, Floats]:
+    """Two densities in [0, 1]^d, scaled and moved with it."""
+    dim = space.dim
+    means = (origin + 0.3 * scale,) * dim, (origin + 0.65 * scale, *(origin + 0.7 * scale,) * (dim - 1))
+    widths = (0.12, 0.09) if dim < 3 else (0.3, 0.25)
+    first, second = (
+        initial_density(space, [gaussian(mean, std * scale)]) for mean, std in zip(means, widths, strict=True)
+    )
+    return first, second
+
+
+@pytest.mark.parametrize("kind", ["fixed", "quadratic"])
+@pytest.mark.parametrize(("scale", "origin"), [(1e3, 1e5), (1e-3, 0.0)])
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_units_do_not_matter(dim: int, scale: float, origin: float, kind: str) -> None:
+    values = []
+    for size, start in ((1.0, 0.0), (scale, origin)):
+        space = box_space(ALONE, dim, {1: 16, 2: 8, 3: 3}[dim], start, start + size)
+        rho, end = transport(space, size, start)
+        centre = np.full((1, dim), start + 0.7 * size)
+        functional = Fixed(end) if kind == "fixed" else Linear(quadratic(centre, 2.0 / size**2))
+        solution = solve(space, rho, functional, 0.7 / size**2, 1.5)
+        values.append((solution.primal, solution.dual, solution.iterations))
+        assert solution.status == "converged"
+    np.testing.assert_allclose(values[1][:2], values[0][:2], rtol=1e-4)
+    assert abs(values[1][2] - values[0][2]) <= 20
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_value_scales_with_the_weights(dim: int) -> None:
+    space = box_space(ALONE, dim, 12, 0.0, 1.0)
+    rho, end = transport(space)
+    base = solve(space, rho, Fixed(end))
+    for kinetic, horizon in ((3.0, 1.0), (1.0, 2.5), (0.02, 0.3)):
+        other = solve(space, rho, Fixed(end), kinetic, horizon)
+        np.testing.assert_allclose(
+            np.array([other.primal, other.dual]) * horizon / kinetic, [base.primal, base.dual], rtol=1e-7
+        )
+    wells = [Linear(lambda x, c=c: c * np.abs(x[:, :1] - 0.7)) for c in (1.0, 5.0)]
+    one, five = (solve(space, rho, wells[i], (1.0, 5.0)[i]) for i in (0, 1))
+    np.testing.assert_allclose([five.primal, five.dual], 5.0 * np.array([one.primal, one.dual]), rtol=1e-7)
+    light = solve(space, 0.01 * rho, wells[0])
+    np.testing.assert_allclose([light.primal, light.dual], 0.01 * np.array([one.primal, one.dual]), rtol=1e-7)
+    raised = solve(space, rho, Linear(lambda x: 0.3 + np.abs(x[:, :1] - 0.7)))
+    assert max(abs(raised.primal - one.primal - 0.3), abs(raised.dual - one.dual - 0.3)) <= raised.gap + one.gap
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_reflections_and_reversed_time(dim: int) -> None:
+    # A box's mesh is its own image under x → 1 − x.
+    space = box_space(ALONE, dim, {1: 16, 2: 8, 3: 3}[dim], 0.0, 1.0)
+    means = [(0.3,) * dim, (0.65, 0.7, 0.6)[:dim]]
+    mirrored = [tuple(1.0 - c for c in mean) for mean in means]
+    pairs = [means, mirrored, means[::-1]]
+    bounds = []
+    for start, end in pairs:
+        rho, target = (initial_density(space, [gaussian(mean, 0.15 if dim < 3 else 0.3)]) for mean in (start, end))
+        solution = solve(space, rho, Fixed(target), gap=2e-4)
+        bounds.append((solution.dual, solution.primal))
+    assert bounds[1] == pytest.approx(bounds[0], rel=1e-6)
+    assert max(low for low, _ in bounds) <= min(high for _, high in bounds) * (1.0 + 1e-12)
+
+
+def test_labels_can_be_renamed(comm: MPI.Comm) -> None:
+    space = box_space(comm, 2, 8, 0.0, 1.0, n_labels=3)
+    means, goals = [(0.2, 0.3), (0.5, 0.6), (0.8, 0.2)], np.array([[0.5, 0.5], [0.1, 0.9], [0.4, 0.1]])
+    solutions = []
+    for order in ([0, 1, 2], [2, 0, 1]):
+        terms = [gaussian(means[y], 0.12, label, 1.0 + y) for label, y in enumerate(order)]
+        rho = initial_density(space, terms)
+        solutions.append(solve(space, rho, Linear(quadratic(goals[order], 1.0)), iterations=120, gap=1e-9))
+    one, other = solutions
+    assert other.primal == pytest.approx(one.primal, rel=1e-8)
+    assert other.dual == pytest.approx(one.dual, rel=1e-8)
+    np.testing.assert_allclose(other.flow.density, one.flow.density[:, :, [2, 0, 1]], atol=1e-6)
+    np.testing.assert_allclose(other.flow.potential, one.flow.potential[:, :, [2, 0, 1]], atol=1e-6)
+
+
+def test_labels_add_up(comm: MPI.Comm) -> None:
+    space, single = box_space(comm, 1, 30, 0.0, 1.0, n_labels=2), box_space(comm, 1, 30, 0.0, 1.0)
+    terms = [gaussian((0.3,), 0.1, 0, 2.0), gaussian((0.6,), 0.1, 1, 1.0)]
+    goals = np.array([[0.6], [0.2]])
+    together = solve(space, initial_density(space, terms), Linear(quadratic(goals, 1.0)), gap=2e-4)
+    alone = []
+    for y in range(2):
+        rho = initial_density(space, terms)[..., y : y + 1].copy()
+        alone.append(solve(single, rho, Linear(quadratic(goals[y : y + 1], 1.0)), gap=2e-4))
+    assert together.dual <= sum(solution.primal for solution in alone) * (1.0 + 1e-12)
+    assert together.primal >= sum(solution.dual for solution in alone) * (1.0 - 1e-12)
+
+
+# -- hard cases -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_nothing_to_do(dim: int) -> None:
+    space = box_space(ALONE, dim, {1: 30, 2: 10}[dim], 0.0, 1.0)
+    rho, _ = transport(space)
+    cell = 0.5 * solve(space, rho, Fixed(rho), iterations=1).flow.grid.cell_size ** 2
+    stays = solve(space, rho, Fixed(rho))
+    constant = solve(space, rho, Linear(lambda x: np.full((len(x), 1), 3.0)))
+    for solution, value, scale in ((stays, 0.0, cell), (constant, 3.0, 3.0)):
+        assert solution.status == "converged"
+        assert -1e-15 <= solution.primal - value <= 1e-3 * scale
+        assert -1e-3 * scale <= solution.dual - value <= 1e-12
+    assert constant.kinetic <= 3e-3
+
+
+NARROW, BROAD = 0.02, 0.12
+
+
+@pytest.mark.parametrize(
+    ("dim", "kind"), [(1, "fixed"), (1, "kl"), (1, "l2"), (1, "quadratic"), (2, "fixed"), (2, "kl")]
+)
+@pytest.mark.parametrize("shape", ["narrow", "to narrow", "uniform", "to uniform"])
+def test_rough_densities(dim: int, shape: str, kind: str) -> None:
+    # Some of them are empty in most of the domain; KL allows no mass outside of the target.
+    space = box_space(ALONE, dim, {1: 40, 2: 12}[dim], 0.0, 1.0)
+    start: Term = gaussian((0.3,) * dim, NARROW if shape == "narrow" else BROAD)
+    end: Term = gaussian((0.7,) * dim, NARROW if shape == "to narrow" else BROAD)
+    if "uniform" in shape:
+        end = uniform(0.6, 0.9, dim)
+    if shape == "uniform":
+        start = uniform(0.1, 0.4, dim)
+    target = initial_density(space, [end])
+    functional = TARGETS[kind](target) if kind in TARGETS else Linear(quadratic(np.full((1, dim), 0.7), 2.0))
+    solution = solve(space, initial_density(space, [start]), functional, layers=6)
+    assert solution.status == "converged"
+    assert 0.0 <= solution.gap <= 1e-3 * solution.primal
+    if shape == "uniform" and kind == "fixed":
+        assert solution.primal == pytest.approx(0.125 * dim, rel=0.06)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "kl", "l2", "quadratic"])
+@pytest.mark.parametrize("kinetic", [1e-3, 1e3])
+def test_prices_of_moving(kinetic: float, kind: str) -> None:
+    space = box_space(ALONE, 1, 40, 0.0, 1.0)
+    rho, end = transport(space)
+    functional = TARGETS[kind](end) if kind in TARGETS else Linear(quadratic(np.array([[0.7]]), 2.0))
+    solution = solve(space, rho, functional, kinetic, layers=8, iterations=1500)
+    assert solution.status == "converged"
+    if kinetic > 1.0:  # the better, the less it moves
+        assert solution.primal <= solve(space, rho, functional, 10.0 * kinetic, layers=8).primal * 1.001
+
+
+def test_many_thin_slabs() -> None:
+    # The densities of the method itself are poor here, those carried by its velocity are good.
+    assert Q1A.solve(ALONE, 96, 64, 1e-3).iterations < 1500
+
+
+@pytest.mark.parametrize("cells", [1, 2])
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_fewer_cells_and_modes_than_ranks(comm: MPI.Comm, dim: int, cells: int) -> None:
+    bounds = []
+    for ranks in (comm, MPI.COMM_SELF):
+        space = box_space(ranks, dim, cells, 0.0, 1.0)
+        rho, end = transport(space)
+        for functional in (Fixed(end), KullbackLeibler(end), Linear(quadratic(np.full((1, dim), 0.7), 2.0))):
+            solution = solve(space, rho, functional, layers=1, iterations=40, gap=1e-12)
+            assert solution.gap >= 0.0
+            bounds.append((solution.primal, solution.dual))
+    np.testing.assert_allclose(bounds[:3], bounds[3:], rtol=1e-6, atol=1e-9)
+
+
+def test_a_label_of_next_to_nothing(comm: MPI.Comm) -> None:
+    space = box_space(comm, 2, 10, 0.0, 1.0, n_labels=2)
+    start = initial_density(space, [gaussian((0.3, 0.3), 0.12), gaussian((0.7, 0.4), 0.12, 1, 1e-6)])
+    end = initial_density(space, [gaussian((0.7, 0.6), 0.12), gaussian((0.3, 0.4), 0.12, 1, 1e-6)])
+    for functional in (Fixed(end), KullbackLeibler(end), Linear(quadratic(np.array([[0.7, 0.6], [0.2, 0.2]]), 2.0))):
+        solution = solve(space, start, functional)
+        assert solution.status == "converged"
+        np.testing.assert_allclose(
+            np.array([solution.flow.grid.integrate(solution.flow.final[:, y]) for y in range(2)]) * (1.0 + 1e-6),
+            [1.0, 1e-6],
+            rtol=1e-9,
+        )
+
+
+def test_samples(comm: MPI.Comm, tmp_path: Path) -> None:
+    if comm.rank == 0:
+        rng = np.random.default_rng(0)
+        classes = rng.integers(0, 2, 60)
+        table = np.column_stack([rng.normal(0.3 + 0.4 * classes, 0.08), rng.normal(0.5, 0.1, 60), classes])
+        np.savetxt(tmp_path / "points.csv", table, delimiter=",", header="a,b,class", comments="")
+    comm.barrier()
+    term = SamplesTerm(
+        kind="samples", file=str(tmp_path / "points.csv"), columns=("a", "b"), label_column="class", bandwidth=0.05
+    )
+    space = box_space(comm, 2, 10, 0.0, 1.0, n_labels=2)
+    rho = initial_density(space, [term])
+    solution = solve(space, rho, Linear(quadratic(np.array([[0.7, 0.5], [0.3, 0.5]]), 2.0)))
+    assert solution.status == "converged"
+
+
+# -- around the corner ------------------------------------------------------------------------------------------------
+
+
+def test_flow_goes_around_a_hole(comm: MPI.Comm) -> None:
+    space = DensitySpace(create_mesh(comm, Domain(file=str(MESHES / "square_with_hole.msh"))), 1)
+    ends = [initial_density(space, [gaussian((side * 1.3, 0.0), 0.2)]) for side in (-1.0, 1.0)]
+    solution = solve(space, ends[0], Fixed(ends[1]), layers=8, gap=3e-3)
+    assert solution.status == "converged"
+    straight = 0.5 * 2.6**2
+    radius, distance = 0.6, 1.3  # tangents to the hole and an arc
+    tangent = math.sqrt(distance**2 - radius**2)
+    around = 0.5 * (2.0 * tangent + 2.0 * radius * math.asin(radius / distance)) ** 2
+    assert 1.02 * straight < solution.dual
+    assert solution.primal == pytest.approx(around, rel=0.1)
+    middle = solution.flow.linear_space.mean_and_covariance(solution.flow.density_at(0.5))
+    assert abs(middle[0][0, 0]) < 0.05
+    assert middle[1][0, 1, 1] > 0.5**2  # half passes above, half below
+
+
+# -- ranks, records, refusals -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dim", "kind"), CASES[:-3])
+def test_the_number_of_ranks_does_not_matter(comm: MPI.Comm, dim: str, kind: str) -> None:
+    problems = [certificate_problem(ranks, dim, kind) for ranks in (comm, MPI.COMM_SELF)]
+    shared, alone = (solve_convex(problem, gap_tolerance=1e-12, max_iterations=60) for problem in problems)
+    numbers = (shared.primal, shared.dual, shared.terminal, shared.kinetic, shared.residual)
+    assert len(set(comm.allgather(numbers))) == 1
+    np.testing.assert_allclose(numbers[:4], [alone.primal, alone.dual, alone.terminal, alone.kinetic], rtol=1e-8)
+    # vertices are numbered differently: compare them by their coordinates
+    grids = shared.flow.grid, alone.flow.grid
+    sorted_rows = []
+    for grid, flow in zip(grids, (shared.flow, alone.flow), strict=True):
+        x = everywhere(grid, grid.x, 1e-14)
+        order = np.lexsort(np.round(x, 9).T)
+        rows = [everywhere(grid, values).reshape(len(x), -1)[order] for values in (flow.density, flow.final)]
+        sorted_rows.append(
+            np.concatenate([x[order], *rows, everywhere(grid, flow.potential).reshape(len(x), -1)[order]], 1)
+        )
+    np.testing.assert_allclose(sorted_rows[0], sorted_rows[1], rtol=1e-6, atol=1e-7)
+
+
+def test_records(comm: MPI.Comm) -> None:
+    space = box_space(comm, 1, 30, 0.0, 1.0)
+    rho, end = transport(space)
+    told: list[GapRecord] = []
+    solution = solve_convex(IdealProblem(space, rho, Fixed(end), 1.0, 1.0, 4), callback=told.append)
+    assert tuple(told) == solution.history
+    assert [record.iteration for record in told] == list(range(10, solution.iterations + 1, 10))
+    for first, second in pairwise(told):
+        assert second.seconds >= first.seconds > 0.0
+    for record in told:
+        assert record.gap == record.primal - record.dual
+        assert record.relative_gap == pytest.approx(abs(record.gap) / max(abs(record.primal), abs(record.dual)))
+    assert solution.residual == told[-1].residual
+    assert len(set(comm.allgather(solution.history))) == 1
+
+
+@pytest.mark.parametrize("kinetic", [0.0, -1.0, math.nan])
+def test_moving_must_cost_something(comm: MPI.Comm, kinetic: float) -> None:
+    space = box_space(comm, 1, 5, 0.0, 1.0)
+    rho, _ = transport(space)
+    with pytest.raises(InputError) as refused:
+        solve(space, rho, Fixed(rho), kinetic)
+    assert refused.value.key == "objective.kinetic"
+
+
+def test_masses_must_agree(comm: MPI.Comm) -> None:
+    space = box_space(comm, 1, 20, 0.0, 1.0, n_labels=2)
+    rho, target = (
+        initial_density(space, [gaussian((0.4,), 0.1, 0, weight), gaussian((0.6,), 0.1, 1)]) for weight in (1.0, 1.01)
+    )
+    with pytest.raises(InputError, match="same mass") as refused:
+        solve(space, rho, Fixed(target))
+    assert refused.value.key == "objective.terminal.target"
+    assert solve(space, rho, KullbackLeibler(target)).status == "converged"
+    close = rho * (1.0 + 1e-8)
+    assert solve(space, rho, Fixed(close), iterations=20).gap < np.inf
+
+
+@pytest.mark.parametrize("text", ["-log(x)", "1/x", "log(x)"])
+def test_losses_without_a_value_at_a_vertex_are_refused(comm: MPI.Comm, text: str) -> None:
+    space = box_space(comm, 1, 20, 0.0, 1.0)
+    rho, _ = transport(space)
+    with pytest.raises(InputError, match="not finite") as refused:
+        solve(space, rho, Linear(formula(Expression.parse(text, ("x",), "value"), 1)))
+    assert refused.value.key == "objective.terminal"
