@@ -109,13 +109,13 @@ def trajectory_map(snapshots: Snapshots, paths: PathBundle) -> Figure:
     return figure
 
 
-def draw_transport(axes: Axes, snapshots: Snapshots, paths: PathBundle, label: int = 0) -> None:
-    """One map: the initial density blue, the final one orange, each on a scale of its own, and paths from one to other.
+def draw_transport(axes: Axes, snapshots: Snapshots, paths: PathBundle, label: int = 0, *, whole: bool = False) -> None:
+    """One map: the initial density blue, the final one orange, each on a scale of its own, and paths between them.
 
-    Walls are grey.
+    What is not part of the domain is grey. The map shows where there is mass, or the ``whole`` domain.
     """
     grid = TriangleGrid.build(snapshots.points)
-    window = visible_window(snapshots, grid)
+    window = grid.box if whole else visible_window(snapshots, grid)
     located = grid.locate(window.lattice(_PIXELS))
     inside = located.cells >= 0
     ink = np.ones((*inside.shape, 3))
@@ -132,9 +132,7 @@ def draw_transport(axes: Axes, snapshots: Snapshots, paths: PathBundle, label: i
         origin="lower",
         zorder=1.5,
     )
-    axes.add_collection(
-        LineCollection(list(grid.outline()), colors="0.25", linewidths=0.9, zorder=2, capstyle="projecting")
-    )
+    axes.add_collection(LineCollection(list(grid.outline()), colors="0.25", linewidths=0.9, zorder=2, capstyle="round"))
     chosen = paths.paths[paths.labels == label]
     pieces = np.stack([chosen[:, :-1], chosen[:, 1:]], axis=2)
     lines = LineCollection(
