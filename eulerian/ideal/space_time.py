@@ -86,7 +86,8 @@ class SpaceTime:
 
     def integrate(self, values: Floats) -> float:
         """Σ M_i f_i of vertex values (n_nodes,). Collective."""
-        return self.sum(self.own_masses * values)
+        seen = self.own_masses > 0.0  # not those of ghost cells only, where 0·∞ would be no number
+        return self.sum(self.own_masses[seen] * values[seen])
 
     def max(self, values: Floats) -> float:
         """Of vertex values over all ranks. Collective."""

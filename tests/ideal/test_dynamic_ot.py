@@ -539,6 +539,15 @@ def test_fewer_cells_and_modes_than_ranks(comm: MPI.Comm, dim: int, cells: int) 
     np.testing.assert_allclose(bounds[:3], bounds[3:], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("dim", [1, 2])
+def test_an_empty_half_of_the_target(comm: MPI.Comm, dim: int) -> None:
+    # Infinite divergences must not be taken for numbers on any rank.
+    space = box_space(comm, dim, {1: 30, 2: 8}[dim], 0.0, 1.0)
+    rho, target = (initial_density(space, [uniform(low, low + 0.3, dim)]) for low in (0.1, 0.6))
+    solution = solve(space, rho, KullbackLeibler(target), iterations=40)
+    assert 0.0 <= solution.gap < 0.1
+
+
 def test_a_label_of_next_to_nothing(comm: MPI.Comm) -> None:
     space = box_space(comm, 2, 10, 0.0, 1.0, n_labels=2)
     start = initial_density(space, [gaussian((0.3, 0.3), 0.12), gaussian((0.7, 0.4), 0.12, 1, 1e-6)])

@@ -1,0 +1,218 @@
+"""Terminal functionals and their conjugates: Fenchel pairs, proximal maps, best shifts, what is refused."""
+
+from collections.abc import Callable
+
+from mpi4py import MPI
+
+from discrete import discretise, everywhere
+from problems import random_density, warped_mesh
+
+# isort: split
+import numpy as np
+import pytest
+import scipy.optimize
+
+from eulerian.arrays import Floats
+from eulerian.config import (
+    CrossEntropyTerminal,
+    ExpressionTerminal,
+    FixedTerminal,
+    GaussianTerm,
+    KlTerminal,
+    L2Terminal,
+    QuadraticTerminal,
+)
+from eulerian.errors import InputError
+from eulerian.ideal.functionals import (
+    Fixed,
+    Functional,
+    KullbackLeibler,
+    Linear,
+    SquaredDistance,
+    VertexFunctional,
+    build_functional,
+)
+from eulerian.ideal.space_time import SpaceTime
+from eulerian.space.density import DensitySpace
+
+KINDS = ("linear", "kl", "l2")
+
+
+def make(comm: MPI.Comm, kind: str, dim: int = 2) -> tuple[SpaceTime, VertexFunctional, Floats]:
+    """A functional of a density that is empty in places, and ℓ or ρ* at the vertices."""
+    space = DensitySpace(warped_mesh(comm, dim), 0)
+    grid = SpaceTime(space, 2, 1.0)
+    if kind == "linear":
+        functional: Functional = Linear(lambda x: np.sin(3.0 * x[:, :1]) + x[:, -1:])
+        return grid, functional.at_vertices(grid, 0), np.sin(3.0 * grid.x[:, 0]) + grid.x[:, -1]
+    rho = random_density(space, 1, 5)
+    # a half of the domain is empty, vertices included
+    rho[np.abs(space.geometry.vertices.mean(axis=1)[:, 0] + 0.4) < 0.45] = 0.0
+    functional = {"kl": KullbackLeibler, "l2": SquaredDistance}[kind](rho)
+    target = grid.load(rho, 0) / grid.masses
+    assert 0.05 * len(target) < np.sum(target == 0.0) < 0.95 * len(target) or comm.size > 1
+    return grid, functional.at_vertices(grid, 0), target
+
+
+def vertex_noise(grid: SpaceTime, seed: int, low: float = -1.0, high: float = 1.0) -> Floats:
+    """Uniform numbers at the vertices, by their global numbers."""
+    return np.asarray(np.random.default_rng(seed).uniform(low, high, grid.n_global)[grid.numbers])
+
+
+def formulas(kind: str, data: Floats) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
+    """f and the maximiser of w ρ − f(ρ), vertex by vertex, written out."""
+    if kind == "l2":
+        return lambda rho: 0.5 * (rho - data) ** 2, lambda w: np.maximum(w + data, 0.0)
+    filled = np.where(data > 0.0, data, 1.0)
+
+    def divergence(rho: Floats) -> Floats:
+        logarithm = np.log(np.where(rho > 0.0, rho, 1.0) / filled)
+        return np.where((rho > 0.0) & (data == 0.0), np.inf, rho * logarithm - rho + data)
+
+    return divergence, lambda w: data * np.exp(np.where(data > 0.0, w, 0.0))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["kl", "l2"])
+def test_young(comm: MPI.Comm, kind: str, dim: int) -> None:
+    grid, functional, data = make(comm, kind, dim)
+    f, best = formulas(kind, data)
+    masses = everywhere(grid, grid.masses)
+    for seed in range(3):
+        w = vertex_noise(grid, seed, -2.0, 2.0)
+        at_best = best(w)
+        assert functional.value(at_best) == pytest.approx(float(masses @ everywhere(grid, f(at_best))), rel=1e-12)
+        equal = grid.integrate(w * at_best) - functional.value(at_best)
+        assert functional.conjugate(w) == pytest.approx(equal, rel=1e-11)
+        for other in range(5):
+            rho = at_best * (1.0 + 0.5 * vertex_noise(grid, 10 + other))
+            assert grid.integrate(w * rho) - functional.value(rho) <= functional.conjugate(w) + 1e-12
+            if kind == "l2":  # also where the target is empty
+                rho = rho + vertex_noise(grid, 20 + other, 0.0, 0.3)
+                assert grid.integrate(w * rho) - functional.value(rho) <= functional.conjugate(w) + 1e-12
+
+
+def test_young_of_a_loss(comm: MPI.Comm) -> None:
+    grid, functional, loss = make(comm, "linear")
+    rho = vertex_noise(grid, 1, 0.0, 1.0)
+    below = loss - vertex_noise(grid, 2, 0.0, 1.0)
+    assert functional.value(rho) == pytest.approx(grid.integrate(loss * rho), rel=1e-14)
+    assert functional.conjugate(below) == 0.0
+    assert grid.integrate(below * rho) <= functional.value(rho)
+    assert functional.conjugate(loss) == pytest.approx(grid.integrate(loss * rho) - functional.value(rho), abs=1e-13)
+
+
+def test_mass_outside_of_the_target_is_infinitely_far(comm: MPI.Comm) -> None:
+    grid, functional, target = make(comm, "kl")
+    assert functional.value(target) == pytest.approx(0.0, abs=1e-14)
+    assert functional.value(np.zeros_like(target)) == pytest.approx(grid.integrate(target), rel=1e-14)
+    assert functional.value(target + 1e-9) == np.inf
+    assert functional.conjugate(np.where(target > 0.0, 0.5, 700.0)) == pytest.approx(
+        np.expm1(0.5) * grid.integrate(target), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("kind", KINDS)
+def test_proximal_map(comm: MPI.Comm, kind: str, scale: float) -> None:
+    # weight (z − w) is a density that w charges: the maximiser of wρ − f(ρ).
+    grid, functional, data = make(comm, kind)
+    weight = scale * vertex_noise(grid, 1, 0.5, 2.0)
+    z = vertex_noise(grid, 2, -3.0, 3.0)
+    w = functional.proximal(z, weight)
+    rho = weight * (z - w)
+    if kind == "linear":
+        assert np.all(w <= data)
+        assert np.all(rho >= 0.0)
+        assert np.all((rho == 0.0) | (w == data))
+        return
+    expected = formulas(kind, data)[1](w)
+    np.testing.assert_allclose(rho, expected, rtol=1e-9, atol=1e-14 * (1.0 + scale) * 10.0)
+    np.testing.assert_array_equal(w[data == 0.0], np.where(kind == "kl", z, w)[data == 0.0])
+
+
+@pytest.mark.parametrize("mass", [1e-3, 1.0, 50.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_shift_is_the_best_constant(comm: MPI.Comm, kind: str, mass: float) -> None:
+    grid, functional, data = make(comm, kind)
+    w = vertex_noise(grid, 3, -1.0, 1.0)
+    c = functional.shift(w, mass)
+    if kind == "linear":  # the least that makes w ≤ ℓ
+        assert grid.max(w - c - data) == pytest.approx(0.0, abs=1e-14)
+        return
+
+    def loss(constant: float) -> float:
+        return constant * mass + functional.conjugate(w - constant)
+
+    assert grid.integrate(formulas(kind, data)[1](w - c)) == pytest.approx(mass, rel=1e-10)
+    for step in (1e-3, 0.1, 1.0):
+        assert min(loss(c - step), loss(c + step)) >= loss(c) - 1e-12 * abs(loss(c))
+
+
+def test_shift_of_large_potentials(comm: MPI.Comm) -> None:
+    for kind in ("kl", "l2"):
+        grid, functional, data = make(comm, kind)
+        w = 1e4 * vertex_noise(grid, 3) + 1e6
+        c = functional.shift(w, 1.0)
+        assert grid.integrate(formulas(kind, data)[1](w - c)) == pytest.approx(1.0, rel=1e-6)
+
+
+def test_shift_is_where_another_search_finds_it(comm: MPI.Comm) -> None:
+    grid, functional, _ = make(comm, "l2", 1)
+    w = vertex_noise(grid, 4)
+    found = scipy.optimize.minimize_scalar(lambda c: 0.3 * c + functional.conjugate(w - c), bounds=(-5.0, 5.0))
+    assert functional.shift(w, 0.3) == pytest.approx(found.x, abs=1e-4)
+
+
+# -- from a configuration ---------------------------------------------------------------------------------------------
+
+
+def target(n_labels: int = 1) -> tuple[GaussianTerm, ...]:
+    return tuple(
+        GaussianTerm(kind="gaussian", mean=(0.1, 0.2), std=0.3, label=y, weight=1.0 + y) for y in range(n_labels)
+    )
+
+
+def test_built_from_a_configuration(comm: MPI.Comm) -> None:
+    space = DensitySpace(warped_mesh(comm, 2), 1, 2)
+    grid = SpaceTime(space, 2, 1.0)
+    made = [
+        build_functional(terminal, space)
+        for terminal in (
+            FixedTerminal(kind="fixed", target=target(2)),
+            KlTerminal(kind="kl", target=target(2)),
+            L2Terminal(kind="l2", target=target(2)),
+        )
+    ]
+    assert [type(functional) for functional in made] == [Fixed, KullbackLeibler, SquaredDistance]
+    for functional in made:
+        assert not isinstance(functional, Linear)
+        np.testing.assert_allclose(space.mass(functional.target), [1.0 / 3.0, 2.0 / 3.0], rtol=1e-12)
+    linear = build_functional(QuadraticTerminal(kind="quadratic", targets=((0.1, 0.2), (0.3, 0.4)), weight=3.0), space)
+    assert isinstance(linear, Linear)
+    x = np.array([[0.5, -0.5]])
+    np.testing.assert_allclose(linear.loss(x), [[1.5 * (0.16 + 0.49), 1.5 * (0.04 + 0.81)]], rtol=1e-14)
+    for y in range(2):
+        at_vertices = linear.at_vertices(grid, y)
+        rho = vertex_noise(grid, y, 0.0, 1.0)
+        assert at_vertices.value(rho) == pytest.approx(grid.integrate(linear.loss(grid.x)[:, y] * rho), rel=1e-13)
+
+
+def test_what_is_refused(comm: MPI.Comm) -> None:
+    space = DensitySpace(warped_mesh(comm, 2), 1, 2)
+    with pytest.raises(InputError, match="as many labels") as refused:
+        build_functional(KlTerminal(kind="kl", target=target(1)), space)
+    assert refused.value.key == "objective.terminal.target"
+    far = GaussianTerm(kind="gaussian", mean=(40.0, 0.0), std=0.1, label=1)
+    with pytest.raises(InputError, match="no mass") as refused:
+        build_functional(FixedTerminal(kind="fixed", target=(target(1)[0], far)), space)
+    assert refused.value.key == "objective.terminal.target.1"
+    with pytest.raises(InputError, match="not trained"):
+        build_functional(CrossEntropyTerminal(kind="cross_entropy", trainable=True), space)
+    with pytest.raises(InputError, match="not finite"):
+        build_functional(ExpressionTerminal(kind="expression", value="log(x)"), space)
+
+
+def test_masses_of_the_vertices_are_those_of_the_hats(comm: MPI.Comm) -> None:
+    grid = make(comm, "l2")[0]
+    np.testing.assert_allclose(everywhere(grid, grid.masses), discretise(grid).masses, rtol=1e-12)
