@@ -205,7 +205,14 @@ def _draw_paths(axes: Axes, problem: ControlProblem, end: Trained, sees_label: b
         axes.plot(times, lines, color=COLOURS[label], lw=0.8, alpha=0.85)
     for label, target in enumerate(TARGETS):
         axes.plot([HORIZON], [target], marker="<", ms=9, color=COLOURS[label], clip_on=False, zorder=5)
-        axes.annotate(f"target {label}", (HORIZON, target - 0.36), ha="right", fontsize=8, color=COLOURS[label])
+        axes.annotate(
+            f"target {label}",
+            (HORIZON, target + 0.45 * np.sign(target)),
+            va="center",
+            ha="right",
+            fontsize=8,
+            color=COLOURS[label],
+        )
     axes.set(xlim=(0.0, HORIZON), ylim=(-2.4, 2.4), ylabel="$x$")
 
 

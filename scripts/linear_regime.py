@@ -16,8 +16,8 @@ The table gives the distance between the trained v and the v that solves this li
 relative in L²(μ); in J it counts squared.
 
 The optimiser starts from the trained field of the width before, projected on the new features in L²(μ), and works in
-coordinates in which λG + εI is the identity there. The minima are reached; yet random draws are not nested, so J need
-not fall from one width to the next, and many smooth waves are nearly dependent: where the eigenvalues of G are below
+coordinates in which λG + εI is the identity there. Random draws of different widths are not nested, so J need
+not fall from one to the next, and many smooth waves are nearly dependent: where the eigenvalues of G are below
 ε, it is ε and not the number of features that decides.
 """
 

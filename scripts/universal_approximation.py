@@ -9,7 +9,7 @@ the widest network from J* is the discretisation: the last column refines mesh a
 
 J is not convex in the network's parameters. Every width therefore starts where the last one ended, with the new
 neurons switched off (the set of networks grows, so its infimum falls); the narrowest starts from several seeds. The
-ladder in ε starts at the smallest one and goes up: from above it may never leave v = 0.
+ladder in ε starts at its lower end, for from the upper one it may never leave v = 0, and is gone up and down.
 """
 
 from dataclasses import asdict, dataclass
@@ -54,11 +54,12 @@ class Sizes:
     seeds: int = 4
     trial: int = 120  # iterations of every seed
     first: int = 400  # iterations of the narrowest network
-    each: int = 140  # iterations of every later step
-    free: int = 250
+    each: int = 140  # iterations of every wider one
+    rung: int = 80  # iterations at every ε, up and down
+    free: int = 200
 
 
-QUICK = Sizes(60, 4, (2, 4, 8), 4, epsilons=(1e-6, 1e-3, 1e-1), seeds=2, trial=15, first=30, each=25, free=60)
+QUICK = Sizes(60, 4, (2, 4, 8), 4, epsilons=(1e-6, 1e-3, 1e-1), seeds=2, trial=15, first=30, each=25, rung=15, free=60)
 
 
 def network(width: int, seed: int = 0) -> Table:
@@ -103,15 +104,16 @@ def width_ladder(loss: Loss, sizes: Sizes) -> dict[int, Trained]:
 
 
 def epsilon_ladder(loss: Loss, start: Trained, sizes: Sizes) -> dict[float, Trained]:
-    """The trained network of one width for every ε, from the smallest one up; never worse than v = 0."""
+    """The best trained network of one width for every ε: up the ladder from ``start``, and down again."""
     found: dict[float, Trained] = {}
     theta = start.theta
-    for epsilon in sorted(sizes.epsilons):
+    up = sorted(sizes.epsilons)
+    for epsilon in up + up[-2::-1]:
         problem = well_problem(loss, network(sizes.ladder_width), sizes.cells, sizes.layers, epsilon)
-        found[epsilon] = train(problem, theta, sizes.each)
-        rest = train(problem, np.zeros_like(theta), 0)
-        if rest.total < found[epsilon].total:
-            found[epsilon] = rest
+        ends = [train(problem, theta, sizes.rung), train(problem, np.zeros_like(theta), 0)]
+        if epsilon in found:
+            ends.append(found[epsilon])
+        found[epsilon] = min(ends, key=lambda end: end.total)
         theta = found[epsilon].theta
     return found
 

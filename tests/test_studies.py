@@ -190,7 +190,7 @@ def test_simpson_and_runge_kutta_integrate_a_known_flow() -> None:
 def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """Run a study's command at sizes below the quick ones; the rows of its table."""
     module = __import__(name)
-    short = {"seeds": 1, "trial": 5, "first": 10, "each": 10, "free": 20}
+    short = {"seeds": 1, "trial": 5, "first": 10, "each": 10, "rung": 8, "free": 20}
     small = {
         "universal_approximation": {"cells": 32, "layers": 2, "widths": (2, 4), "ladder_width": 4, **short},
         "linear_regime": {"cells": 32, "layers": 2, "widths": (2, 4), "iterations": 10, "particles": 101},
