@@ -520,6 +520,12 @@ def test_prices_of_moving(kinetic: float, kind: str) -> None:
         assert solution.primal <= solve(space, rho, functional, 10.0 * kinetic, layers=8).primal * 1.001
 
 
+def test_a_narrow_gap_on_a_coarse_mesh() -> None:
+    # Densities that are smoothed much cost more than the gap.
+    solution = MILD.solve(ALONE, 16, 4, 1e-4)
+    assert (solution.status, solution.iterations < 1000) == ("converged", True)
+
+
 def test_many_thin_slabs() -> None:
     # The densities of the method itself are poor here, those carried by its velocity are good.
     assert Q1A.solve(ALONE, 96, 64, 1e-3).iterations < 1500
