@@ -32,15 +32,16 @@ from eulerian.errors import InputError
 import numpy as np
 
 from eulerian.ideal.advection import Advection
-from eulerian.ideal.continuity import FeasibleFlow, MomentumProblem
+from eulerian.ideal.continuity import MomentumProblem
 from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.functionals import KEY, Fixed, Functional, LinearAtVertices
+from eulerian.ideal.label_flow import LabelFlow
 from eulerian.ideal.last_step import LastStep
 from eulerian.ideal.metric import Metric
 from eulerian.ideal.poisson import WholeMesh
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.ideal.speed import typical_speed
-from eulerian.ideal.splitting import Check, Splitting
+from eulerian.ideal.splitting import Splitting
 from eulerian.space.density import DensitySpace
 
 _CHECK_EVERY = 10
@@ -49,7 +50,6 @@ _PENALTY = 3.0  # in units of mass/(volume λ ω²): where the residuals of a tr
 _ADAPT_AT = (50, 150)  # iterations after which the vertices are weighed by the densities found so far
 _LEAST_WEIGHT = 1e-2  # relative to the typical density
 _SAME_MASS = 1e-6  # relative error up to which a target is scaled to the initial mass
-_CARRIED = (0.5, 0.1, 0.0, 1.0)  # shares of the carried density that are tried for a certificate
 _PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is certified again
 
 
@@ -165,10 +165,11 @@ def solve_convex(
         callback: called with every record, on every rank.
 
     Raises:
-        InputError: λ is not positive; initial and final masses of a label differ; the loss is not finite.
+        InputError: λ is not positive; initial and final masses of a label differ; the loss is not finite; no iteration
+            is allowed.
         ComputationError: a linear system cannot be solved.
     """
-    _require_solvable(problem)
+    _require_solvable(problem, max_iterations)
     solver = _Solver(problem, gap_tolerance, residual_tolerance)
     try:
         return solver.run(max_iterations, callback)
@@ -176,12 +177,14 @@ def solve_convex(
         solver.destroy()
 
 
-def _require_solvable(problem: IdealProblem) -> None:
+def _require_solvable(problem: IdealProblem, max_iterations: int) -> None:
     """Refuse what has no minimiser. Collective.
 
     Raises:
         InputError: see ``solve_convex``.
     """
+    if max_iterations < 1:
+        raise InputError("must be at least 1", key="ideal.max_iterations", value=max_iterations)
     if not problem.kinetic > 0.0:
         raise InputError(
             "the idealised problem needs a price of moving",
@@ -198,46 +201,6 @@ def _require_solvable(problem: IdealProblem) -> None:
                 value=f"masses {end.tolist()} instead of {begin.tolist()}",
                 remedy="Give the labels the same weights in both",
             )
-
-
-class _Label:
-    """The flow of one label on its way to a certificate."""
-
-    def __init__(self, splitting: Splitting, last_step: LastStep | None) -> None:
-        self.splitting, self._last_step = splitting, last_step
-        self.done = False
-        self.check = Check(np.inf, -np.inf, np.inf, np.inf)
-        self.certify_from = 0
-        self.flow: FeasibleFlow | None = None
-
-    @property
-    def primal(self) -> float:
-        """Certified, or an estimate until then."""
-        return self.check.primal if self.flow is None else self.flow.cost
-
-    def certify(self, momenta: MomentumProblem, advection: Advection, enough: Callable[[], bool]) -> None:
-        """Make the last flow feasible; of some ways to do so take the first one that is good enough, or the best.
-
-        The method's own densities are poor where there is next to nothing, those carried by its velocity are not; but
-        these have mass where it does not belong, which some terminal functionals make dear. Collective.
-        """
-        splitting = self.splitting
-        functional = splitting.functional
-        density, final = splitting.density, splitting.final_density()
-        carried = advection.carry(
-            splitting.phi, splitting.source, None if functional else final * splitting.grid.masses
-        )
-        self.flow = None
-        for share in _CARRIED if carried is not None else (0.0,):
-            slabs, end = density, final
-            if carried is not None:
-                slabs, end = (1.0 - share) * density + share * carried[0], (1.0 - share) * final + share * carried[1]
-            price = None if functional is None else functional.value
-            flow = momenta.cheapest(slabs, splitting.source, end, splitting.mass, price, self._last_step)
-            if self.flow is None or flow.cost < self.flow.cost:
-                self.flow = flow
-            if enough():
-                break
 
 
 class _Solver:
@@ -258,7 +221,7 @@ class _Solver:
         self._cell_cost = 0.5 * problem.kinetic * grid.cell_size**2 / problem.horizon
         self._history: list[GapRecord] = []
 
-    def _label(self, label: int, penalty: float, whole: WholeMesh) -> _Label:
+    def _label(self, label: int, penalty: float, whole: WholeMesh) -> LabelFlow:
         """Collective."""
         grid, problem = self._grid, self._problem
         source = grid.load(problem.rho, label)
@@ -266,7 +229,7 @@ class _Solver:
         last_step = None
         if isinstance(splitting.functional, LinearAtVertices):
             last_step = LastStep(grid, whole, problem.kinetic, splitting.functional.loss)
-        return _Label(splitting, last_step)
+        return LabelFlow(splitting, last_step)
 
     def destroy(self) -> None:
         self._metric.destroy()
@@ -288,7 +251,7 @@ class _Solver:
                 self._adapt()
         return self._solution(iteration)
 
-    def _check(self, label: _Label, iteration: int, last: bool) -> None:
+    def _check(self, label: LabelFlow, iteration: int, last: bool) -> None:
         """One step of a label; certify it if it seems to have converged, else balance its penalty."""
         label.check, label.flow = label.splitting.checked_step(), None
         small = label.check.residual <= self._residual_tolerance and self._narrow(label)
@@ -311,7 +274,7 @@ class _Solver:
             label.splitting.change_metric(self._metric)
         old.destroy()
 
-    def _narrow(self, label: _Label) -> bool:
+    def _narrow(self, label: LabelFlow) -> bool:
         """Whether the gap of a label is small."""
         return self._relative(label.primal, label.check.dual, label.splitting.mass) <= self._gap_tolerance
 

@@ -651,6 +651,14 @@ def test_moving_must_cost_something(comm: MPI.Comm, kinetic: float) -> None:
     assert refused.value.key == "objective.kinetic"
 
 
+def test_an_iteration_is_needed(comm: MPI.Comm) -> None:
+    space = box_space(comm, 1, 5, 0.0, 1.0)
+    rho, _ = transport(space)
+    with pytest.raises(InputError) as refused:
+        solve(space, rho, Fixed(rho), iterations=0)
+    assert refused.value.key == "ideal.max_iterations"
+
+
 def test_masses_must_agree(comm: MPI.Comm) -> None:
     space = box_space(comm, 1, 20, 0.0, 1.0, n_labels=2)
     rho, target = (

@@ -1,0 +1,66 @@
+"""One label of the convex problem: what the splitting method has found, made feasible."""
+
+from collections.abc import Callable
+
+from eulerian import parallel  # noqa: F401 - starts MPI before dolfinx
+
+# isort: split
+import numpy as np
+
+from eulerian.ideal.advection import Advection
+from eulerian.ideal.continuity import FeasibleFlow, MomentumProblem
+from eulerian.ideal.last_step import LastStep
+from eulerian.ideal.splitting import Check, Splitting
+
+_CARRIED = (0.5, 0.1, 0.0, 1.0)  # shares of the carried density that are tried for a certificate
+
+
+class LabelFlow:
+    """The flow of one label on its way to a certificate.
+
+    Args:
+        splitting: the method that finds it.
+        last_step: finds the best final density, for a linear loss.
+
+    Attributes:
+        done: it has converged, certified.
+        check: of the last step that was looked at.
+        certify_from: iteration before which no other certificate is tried.
+        flow: feasible, or None until it is certified.
+    """
+
+    def __init__(self, splitting: Splitting, last_step: LastStep | None) -> None:
+        self.splitting, self._last_step = splitting, last_step
+        self.done = False
+        self.check = Check(np.inf, -np.inf, np.inf, np.inf)
+        self.certify_from = 0
+        self.flow: FeasibleFlow | None = None
+
+    @property
+    def primal(self) -> float:
+        """Certified, or an estimate until then."""
+        return self.check.primal if self.flow is None else self.flow.cost
+
+    def certify(self, momenta: MomentumProblem, advection: Advection, enough: Callable[[], bool]) -> None:
+        """Make the last flow feasible; of some ways to do so take the first one that is good enough, or the best.
+
+        The method's own densities are poor where there is next to nothing, those carried by its velocity are not; but
+        these have mass where it does not belong, which some terminal functionals make dear. Collective.
+        """
+        splitting = self.splitting
+        functional = splitting.functional
+        density, final = splitting.density, splitting.final_density()
+        carried = advection.carry(
+            splitting.phi, splitting.source, None if functional else final * splitting.grid.masses
+        )
+        self.flow = None
+        for share in _CARRIED if carried is not None else (0.0,):
+            slabs, end = density, final
+            if carried is not None:
+                slabs, end = (1.0 - share) * density + share * carried[0], (1.0 - share) * final + share * carried[1]
+            price = None if functional is None else functional.value
+            flow = momenta.cheapest(slabs, splitting.source, end, splitting.mass, price, self._last_step)
+            if self.flow is None or flow.cost < self.flow.cost:
+                self.flow = flow
+            if enough():
+                break
