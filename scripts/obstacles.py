@@ -230,7 +230,15 @@ def _draw_values(axes: Axes, rows: list[Table]) -> None:
     axes.axvline(0.0, color=BLACK, lw=0.8, zorder=0)
     axes.annotate("", (0.0, 2), (hull, 2), arrowprops={"arrowstyle": "->", "color": GREY, "lw": 0.9, "shrinkA": 5})
     axes.plot(hull, 2, "o", color=GREY, ms=5)
-    _say(axes, 0.5 * hull, 2, f"the walls cost {100 * rows[0]['walls_cost']:.1f} %", GREY, centred=True)
+    axes.annotate(
+        f"walls: {-hull:.1f} % of $J^*$",
+        (hull, 2),
+        (0, 4),
+        textcoords="offset points",
+        color=GREY,
+        va="bottom",
+        fontsize=8,
+    )
     for i, value in enumerate(solver):
         axes.plot(value, 1, "o", color=BLUE, ms=5, alpha=0.35 + 0.65 * i / max(1, len(solver) - 1), mew=0)
     _say(axes, max(solver), 1, " → ".join(f"+{value:.1f} %" for value in solver), BLUE)
@@ -245,11 +253,9 @@ def _draw_values(axes: Axes, rows: list[Table]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _say(axes: Axes, x: float, line: int, text: str, colour: str, centred: bool = False) -> None:
-    """Words above a line, or beside its mark."""
-    shift, place = ((0.0, 3.0), "center") if centred else ((6.0, 0.0), "left")
-    vertical = "bottom" if centred else "center"
-    axes.annotate(text, (x, line), shift, textcoords="offset points", color=colour, ha=place, va=vertical, fontsize=8)
+def _say(axes: Axes, x: float, line: int, text: str, colour: str) -> None:
+    """Words beside a mark."""
+    axes.annotate(text, (x, line), (6, 0), textcoords="offset points", color=colour, va="center", fontsize=8)
 
 
 def main() -> None:
