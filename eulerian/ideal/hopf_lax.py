@@ -32,31 +32,6 @@ NEGLIGIBLE = 1e-15
 """Points are not searched for that hold less than this share of the total mass, all of them together."""
 
 _BLOCK = 2**15  # points at a time
-_LINES = {1: 41, 2: 13, 3: 6}
-_FAINT = 1e-2  # a part of the domain with less mass than this share of the fullest one is not drawn
-
-
-@dataclass(frozen=True)
-class Trajectories:
-    """Straight paths from places that share out the mass, for figures. The same on all ranks.
-
-    Attributes:
-        labels: (n,) the label y of each path.
-        starts: (n, dim) where it starts.
-        ends: (n, dim) where it ends.
-        masses: (n,) the mass that it stands for.
-        horizon: T.
-    """
-
-    labels: NDArray[np.int64]
-    starts: Floats
-    ends: Floats
-    masses: Floats
-    horizon: float
-
-    def positions(self, t: float) -> Floats:
-        """Where the paths are at time t, (n, dim)."""
-        return _between(self.starts, self.ends, t / self.horizon)
 
 
 @dataclass(frozen=True)
@@ -84,7 +59,6 @@ class HopfLax:
     masses: Floats
     potentials: Floats
     destinations: Floats
-    _space: DensitySpace = field(repr=False)
     _search: "_Search" = field(repr=False)
 
     @property
@@ -104,32 +78,6 @@ class HopfLax:
         """φ_0 at points (n, dim), (n, K)."""
         destinations, losses = self._search.all_labels(x)
         return losses + self._search.transport(x, destinations)
-
-    def trajectories(self, lines: int | None = None) -> Trajectories:
-        """Paths from the centres of mass of the boxes of a lattice, for every label. Collective.
-
-        Args:
-            lines: boxes per axis; by default 41, 13 or 6 in dimension 1, 2 or 3.
-        """
-        space, dim, n_labels = self._space, self._space.dim, self._space.n_labels
-        number = _LINES[dim] if lines is None else lines
-        lower, upper = space.bounding_box
-        box = np.clip(((self.points - lower) / (upper - lower) * number).astype(np.int64), 0, number - 1)
-        key = box @ number ** np.arange(dim - 1, -1, -1)
-        sums = np.zeros((n_labels, number**dim, 1 + dim))
-        for y in range(n_labels):
-            mass = np.maximum(self.masses[..., y], 0.0)
-            for column, weight in enumerate((mass, *np.moveaxis(mass[..., None] * self.points, -1, 0))):
-                sums[y, :, column] = np.bincount(key.ravel(), weight.ravel(), minlength=number**dim)
-        sums = parallel.sum_all(space.comm, sums)
-        labels, boxes = np.nonzero(sums[..., 0] > _FAINT * sums[..., 0].max(axis=1, keepdims=True))
-        masses = sums[labels, boxes, 0]
-        starts = sums[labels, boxes, 1:] / masses[:, None]
-        ends = np.empty_like(starts)
-        with parallel.agreed(space.comm):
-            for y in range(n_labels):
-                ends[labels == y] = self._search.one_label(y, starts[labels == y])[0]
-        return Trajectories(labels, starts, ends, masses, self.horizon)
 
 
 @dataclass(frozen=True)
@@ -235,7 +183,6 @@ def solve_hopf_lax(space: DensitySpace, rho: Floats, loss: Loss, kinetic: float,
         masses,
         losses + transport,
         destinations,
-        space,
         search,
     )
 

@@ -112,7 +112,7 @@ void project(const slabs_t *s, const double *phi, const double *squares, double 
                 const double step = (factor[t] - x[t] + bend) / (1.0 + 2.0 * kappa * bend * f);
                 double next = x[t] + step;
                 next = next > lower[t] ? next : lower[t];
-                moving += fabs(next - x[t]) > 1e-14 * next;
+                moving += fabs(next - x[t]) > 1e-14 * next + 1e-15 * fabs(factor[t]); /* f is not known better */
                 x[t] = next;
             }
             if (!moving)
