@@ -15,6 +15,8 @@ _PUBLIC = {
     "OptimiseResult": "optimise",
     "minimise": "optimise",
     "build": "builder",
+    "build_ideal": "builder",
+    "solve_convex": "ideal.dynamic_ot",
 }
 
 __all__ = [*_PUBLIC, "__version__"]
