@@ -26,9 +26,7 @@ class Advection:
     """
 
     def __init__(self, grid: SpaceTime, whole: WholeMesh, kinetic: float) -> None:
-        """Collective."""
         self._grid, self._whole, self._kinetic = grid, whole, kinetic
-        self._cells_gradients: Floats = np.concatenate(grid.comm.allgather(grid.gradients))
         self._masses = sparse.diags_array(whole.masses).tocsr()
 
     def carry(self, potential: Floats, source: Floats, target: Floats | None) -> tuple[Floats, Floats] | None:
@@ -62,8 +60,8 @@ class Advection:
     def _operator(self, phi: Floats) -> sparse.csr_array:
         """C at one instant."""
         whole, corners = self._whole, self._grid.dim + 1
-        slope = np.einsum("cid,ci->cd", self._cells_gradients, phi[whole.cells])
-        flow = np.einsum("cid,cd->ci", self._cells_gradients, slope)
+        slope = np.einsum("cid,ci->cd", whole.gradients, phi[whole.cells])
+        flow = np.einsum("cid,cd->ci", whole.gradients, slope)
         weight = -0.5 * self._grid.tau / (corners * self._kinetic) * whole.volumes
         elements = np.repeat((weight[:, None] * flow)[:, :, None], corners, axis=2)
         return whole.pattern.assemble(elements)

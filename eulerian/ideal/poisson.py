@@ -205,6 +205,7 @@ class WholeMesh:
     Attributes:
         cells: (n, dim+1) global vertex numbers.
         volumes: (n,).
+        gradients: (n, dim+1, dim) of the barycentric coordinates.
         stiffness: (n, dim+1, dim+1) element matrices ∫∇φ_i·∇φ_j.
         masses: (N,) volumes of the vertices.
         pattern: of matrices on the vertices.
@@ -215,7 +216,9 @@ class WholeMesh:
         gather = grid.comm.allgather
         self.cells: Ints = np.concatenate(gather(grid.numbers[grid.nodes]))
         self.volumes: Floats = np.concatenate(gather(grid.volumes))
-        gradients = np.concatenate(gather(grid.gradients))
-        self.stiffness: Floats = np.einsum("c,cid,cjd->cij", self.volumes, gradients, gradients, optimize=True)
+        self.gradients: Floats = np.concatenate(gather(grid.gradients))
+        self.stiffness: Floats = np.einsum(
+            "c,cid,cjd->cij", self.volumes, self.gradients, self.gradients, optimize=True
+        )
         self.masses: Floats = grid.gather_vertices(grid.masses)
         self.pattern = Pattern(self.cells, grid.n_global)
