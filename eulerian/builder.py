@@ -2,18 +2,15 @@
 
 from mpi4py import MPI
 
-import numpy as np
-
 from eulerian.arrays import Floats
 from eulerian.config import Config, check_dimension, check_labels, loss_terminal
-from eulerian.config.checks import TARGET
 from eulerian.config.field import IDEAL
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
 from eulerian.fields.base import VectorField
 from eulerian.fields.build import build_field, initial_theta
 from eulerian.fields.free import Free
-from eulerian.ideal.dynamic_ot import IdealProblem, solve_convex
+from eulerian.ideal.dynamic_ot import IdealProblem, require_equal_masses, solve_convex
 from eulerian.ideal.free_theta import nodal_theta
 from eulerian.ideal.functionals import Fixed, build_functional
 from eulerian.objective.running import VelocityCost
@@ -92,24 +89,9 @@ def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:
     """The idealised problem on given ground. Collective."""
     functional = build_functional(config.objective.terminal, space)
     if isinstance(functional, Fixed):
-        _require_equal_masses(space.mass(rho), space.mass(functional.target))
+        require_equal_masses(space.mass(rho), space.mass(functional.target), MASS_TOLERANCE)
     slabs = config.ideal.slabs(config.field.layers)
     return IdealProblem(space, rho, functional, config.objective.kinetic, config.field.horizon, slabs)
-
-
-def _require_equal_masses(initial: Floats, target: Floats) -> None:
-    """A flow keeps the mass of every label, so a fixed target must have the same. Totals are 1 already."""
-    if np.any(np.abs(initial - target) > MASS_TOLERANCE):
-        raise InputError(
-            f"every label must have its mass of density.initial, {_shares(initial)}",
-            key=TARGET,
-            value=_shares(target),
-            remedy="Change the weights: no flow turns one label into another.",
-        )
-
-
-def _shares(masses: Floats) -> str:
-    return ", ".join(f"{mass:.8g}" for mass in masses)
 
 
 def _field(config: Config, velocity_space: VelocitySpace) -> VectorField:

@@ -194,13 +194,28 @@ def _require_solvable(problem: IdealProblem, max_iterations: int) -> None:
         )
     if isinstance(problem.functional, Fixed):
         begin, end = (problem.space.mass(rho) for rho in (problem.rho, problem.functional.target))
-        if np.any(np.abs(begin - end) > _SAME_MASS * begin):
-            raise InputError(
-                "every label must have the same mass in the target as in density.initial",
-                key=f"{KEY}.target",
-                value=f"masses {end.tolist()} instead of {begin.tolist()}",
-                remedy="Give the labels the same weights in both",
-            )
+        require_equal_masses(begin, end, _SAME_MASS * begin)
+
+
+def require_equal_masses(initial: Floats, target: Floats, tolerance: float | Floats) -> None:
+    """A flow keeps the mass of every label, so a fixed target must have the same.
+
+    Args:
+        initial: masses (K,) of ρ_0.
+        target: masses (K,) of ρ*.
+        tolerance: by how much they may differ.
+
+    Raises:
+        InputError: they differ by more.
+    """
+    if np.any(np.abs(initial - target) > tolerance):
+        given, wanted = (", ".join(f"{mass:.8g}" for mass in masses) for masses in (target, initial))
+        raise InputError(
+            f"every label must have the same mass as in density.initial, {wanted}",
+            key=f"{KEY}.target",
+            value=given,
+            remedy="Change the weights: no flow turns one label into another.",
+        )
 
 
 class _Solver:
