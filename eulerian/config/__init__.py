@@ -27,6 +27,7 @@ from eulerian.config.objective import (
     TargetTerminal,
     Terminal,
 )
+from eulerian.config.particles import Particles
 from eulerian.config.read import parse_config, read_config
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Objective",
     "Optimiser",
     "Output",
+    "Particles",
     "PythonField",
     "QuadraticTerminal",
     "SamplesTerm",

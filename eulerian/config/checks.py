@@ -69,9 +69,14 @@ def _lengths(config: Config) -> Iterator[tuple[str, int, object, str]]:
             value = getattr(term, name, None)
             if value is not None:
                 yield f"{key}.{name}", len(value), value, "entry"
-    terminal = config.objective.terminal
-    if isinstance(terminal, TargetTerminal):  # its target is a mixture, not a point
-        return
+    if config.particles.columns is not None:
+        yield "particles.columns", len(config.particles.columns), config.particles.columns, "entry"
+    if not isinstance(config.objective.terminal, TargetTerminal):  # its target is a mixture, not a point
+        yield from _loss_lengths(config.objective.terminal)
+
+
+def _loss_lengths(terminal: LossTerminal) -> Iterator[tuple[str, int, object, str]]:
+    """The same for a terminal loss."""
     for name in ("target", "direction"):
         value = getattr(terminal, name, None)
         if value is not None:
@@ -87,6 +92,8 @@ def _formulas(config: Config) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     for key, term in _terms(config):
         if term.kind == "expression":
             yield f"{key}.value", term.value, ()
+    if config.objective.potential is not None:
+        yield "objective.potential", config.objective.potential, ()
     if config.objective.terminal.kind == "expression":
         yield "objective.terminal.value", config.objective.terminal.value, ("label",)
 
@@ -184,5 +191,7 @@ def _files(config: Config) -> Iterator[tuple[str, Path]]:
     for key, term in _terms(config):
         if isinstance(term, SamplesTerm | ImageTerm):
             yield f"{key}.file", term.file
+    if config.particles.file is not None:
+        yield "particles.file", config.particles.file
     if isinstance(config.field.theta, Path):
         yield "field.theta", config.field.theta

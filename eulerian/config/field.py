@@ -45,6 +45,7 @@ class _Field(Section):
         horizon: T, dimensionless.
         label_dependent: the label is an input of the network (conditional ODE-Net).
         seed: of the random numbers of initial and frozen parameters.
+        tied: one row of θ serves all layers; with a time-dependent field that is the usual neural ODE.
         zero_init: start from v = 0.
         theta: initial parameters, (L, p) or (1, p), or an .npz file with the array ``theta``; for a free field also
             "ideal", the solution of the convex problem.
@@ -59,6 +60,7 @@ class _Field(Section):
         default=False, description="whether the label is an input of the field: true or false"
     )
     seed: Whole = Field(default=0, description="the seed of the random numbers, a whole number >= 0")
+    tied: Flag = Field(default=False, description="whether all layers share one row of parameters: true or false")
     zero_init: Flag = Field(default=True, description="whether to start from the zero field: true or false")
     theta: Theta | None = Field(
         default=None,
@@ -75,11 +77,12 @@ class _Field(Section):
                 value=IDEAL,
                 remedy='Set field.kind = "free", or give numbers or a file.',
             )
-        if isinstance(self.theta, tuple) and len(self.theta) not in (1, self.layers):
+        allowed = (1,) if self.tied else (1, self.layers)
+        if isinstance(self.theta, tuple) and len(self.theta) not in allowed:
             raise problem(
-                f"has {len(self.theta)} rows for {self.layers} layers",
+                f"has {len(self.theta)} rows for {self.layers} {'tied ' if self.tied else ''}layers",
                 key="theta",
-                remedy="Give one row for all layers, or one per layer.",
+                remedy="Give one row." if self.tied else "Give one row for all layers, or one per layer.",
             )
         return self
 

@@ -8,6 +8,7 @@ from pydantic import Field, Strict, StringConstraints
 from eulerian.config.density import Density, Domain
 from eulerian.config.field import MAX_LAYERS, FreeField, LinearField, MlpField, PythonField
 from eulerian.config.objective import Objective
+from eulerian.config.particles import Particles
 from eulerian.config.toml import dump_toml
 from eulerian.config.values import Count, Flag, Memory, NonNegative, Positive, Section, TextPath, Whole, bytes_of
 
@@ -116,6 +117,7 @@ class Config(Section):
     optimiser: Optimiser = Field(default_factory=Optimiser, description="a table [optimiser]")
     solver: Solver = Field(default_factory=Solver, description="a table [solver]")
     ideal: Ideal = Field(default_factory=Ideal, description="a table [ideal]")
+    particles: Particles = Field(default_factory=Particles, description="a table [particles]")
     output: Output = Field(default_factory=Output, description="a table [output]")
 
     @property

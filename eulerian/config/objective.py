@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from eulerian.config.density import Terms, check_gaps, label_count
-from eulerian.config.values import Flag, LabelledFormula, Matrix, NonNegative, Real, Section, Vector, problem
+from eulerian.config.values import Flag, Formula, LabelledFormula, Matrix, NonNegative, Real, Section, Vector, problem
 
 
 class QuadraticTerminal(Section):
@@ -126,6 +126,9 @@ class Objective(Section):
         jacobian: η in η/2 ∫∫|∇v|²ρ.
         parameters: ε in ε/2 ∫|θ|² dt.
         parameters_h1: ε₁ in ε₁/2 ∫|dθ/dt|² dt.
+        potential: V in ∫∫Vρ, a formula.
+        congestion: γ in γ/2 ∫∫ρ², ρ = Σ_y ρ_y the density of all labels together.
+        entropy: σ in σ ∫∫ρ log ρ, of all labels together.
         terminal: the loss at the final time.
     """
 
@@ -133,6 +136,9 @@ class Objective(Section):
     jacobian: NonNegative = Field(default=0.0, description="the weight η of |∇v|², a number >= 0")
     parameters: NonNegative = Field(default=0.0, description="the weight ε of |θ|², a number >= 0")
     parameters_h1: NonNegative = Field(default=0.0, description="the weight ε₁ of |dθ/dt|², a number >= 0")
+    potential: Formula | None = Field(default=None, description='a formula in quotes, like "x**2/2"')
+    congestion: NonNegative = Field(default=0.0, description="the weight γ of ρ²/2, a number >= 0")
+    entropy: NonNegative = Field(default=0.0, description="the weight σ of ρ log ρ, a number >= 0")
     terminal: Annotated[
         QuadraticTerminal
         | ExpressionTerminal
