@@ -1,9 +1,10 @@
 """Velocity fields: what the network is. NumPy only."""
 
-from eulerian.fields.base import VectorField, divergence, divergence_vjp
+from eulerian.fields.base import VectorField, divergence, divergence_vjp, divergence_vjp_x
 from eulerian.fields.build import build_field, initial_theta
+from eulerian.fields.features import RandomFeatures, Rbf, Residual
 from eulerian.fields.free import Free
-from eulerian.fields.linear import Affine, FeatureField, RandomFeatures, Rbf, Residual, Translation
+from eulerian.fields.linear import Affine, FeatureField, Translation
 from eulerian.fields.mlp import Mlp
 from eulerian.fields.python import load_field
 
@@ -20,6 +21,7 @@ __all__ = [
     "build_field",
     "divergence",
     "divergence_vjp",
+    "divergence_vjp_x",
     "initial_theta",
     "load_field",
 ]

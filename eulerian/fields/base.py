@@ -16,13 +16,17 @@ class VectorField(Protocol):
     A class with these methods is a field, it needs no base class. θ is (p,), one layer's parameters; points x,
     velocities and cotangents w are (n, dim), n = 0 included; all float64 and dimensionless; no method changes its
     arguments. ``label`` is the class y whose points move: label-dependent fields need it, other fields may leave the
-    argument out, because it is passed to label-dependent fields only.
+    argument out, because it is passed to label-dependent fields only. A field that depends on time says so by a true
+    attribute ``time_dependent``; then every method is given the time t in [0, T] as the keyword ``time`` too.
 
-    Laws, for every perturbation δ of θ:
-        ⟨w, v(x, θ + δ) − v(x, θ)⟩ = ⟨vjp(θ, x, w), δ⟩ + O(|δ|²), and the same for ``jacobian`` with ``jacobian_vjp``.
+    Laws, for every perturbation δ of θ and small ξ of x:
+        ⟨w, v(x, θ + δ) − v(x, θ)⟩ = ⟨vjp(θ, x, w), δ⟩ + O(|δ|²), and the same for ``jacobian`` with ``jacobian_vjp``;
+        v(x + ξ, θ) − v(x, θ) = ``jacobian`` ξ + O(|ξ|²);
+        ⟨W, ∇v(x + ξ, θ) − ∇v(x, θ)⟩ = ⟨jacobian_vjp_x(θ, x, W), ξ⟩ + O(|ξ|²).
 
-    ``jacobian`` and ``jacobian_vjp`` are used by divergences only: on a mesh the Jacobian penalty takes the gradient of
-    the finite-element velocity.
+    On a mesh ``value`` and ``vjp`` suffice: there the Jacobian penalty takes the gradient of the finite-element
+    velocity. Particles need ``jacobian`` too. ``jacobian_vjp`` and ``jacobian_vjp_x`` are the gradients of divergences
+    and of the Jacobian penalty on particles.
     """
 
     def n_params(self, dim: int, /) -> int:
@@ -49,6 +53,10 @@ class VectorField(Protocol):
         """Gradient (p,) with respect to θ of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
         ...
 
+    def jacobian_vjp_x(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradients (n, dim): row n is the one with respect to x_n of w_n : ∇v(x_n, θ), w (n, dim, dim)."""
+        ...
+
 
 def divergence(field: VectorField, theta: Floats, x: Floats, label: int | None = None) -> Floats:
     """Divergence (n,) of the field at points x (n, dim)."""
@@ -62,6 +70,14 @@ def divergence_vjp(field: VectorField, theta: Floats, x: Floats, w: Floats, labe
     if label is None:
         return field.jacobian_vjp(theta, x, cotangent)
     return field.jacobian_vjp(theta, x, cotangent, label=label)
+
+
+def divergence_vjp_x(field: VectorField, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+    """Gradients (n, dim) of w_n div v(x_n, θ) with respect to x_n, w (n,)."""
+    cotangent = w[:, None, None] * np.eye(x.shape[1])
+    if label is None:
+        return field.jacobian_vjp_x(theta, x, cotangent)
+    return field.jacobian_vjp_x(theta, x, cotangent, label=label)
 
 
 # --- helpers for the fields of this package --------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
 from eulerian.fields.base import VectorField, check_box
+from eulerian.fields.features import RandomFeatures, Rbf, Residual
 from eulerian.fields.free import Free
-from eulerian.fields.linear import Affine, RandomFeatures, Rbf, Residual, Translation
+from eulerian.fields.linear import Affine, Translation
 from eulerian.fields.mlp import Mlp
 from eulerian.fields.python import load_field
 

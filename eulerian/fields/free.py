@@ -95,6 +95,14 @@ class Free:
         """
         raise _no_jacobian()
 
+    def jacobian_vjp_x(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> NoReturn:  # noqa: ARG002
+        """Refused, as the Jacobian is.
+
+        Raises:
+            InputError: always.
+        """
+        raise _no_jacobian()
+
     def _find(self, x: Floats) -> Numbers:
         return self._index.find(checked("x", x, (None, self.dim)))
 

@@ -2,18 +2,16 @@
 
 This is the regime in which a minimiser exists as soon as ε > 0 (Isobe & Okumura 2024, doi:10.4208/jml.231210).
 θ = (W row by row, b); a label-dependent field has one such block per label: θ = (block of label 0, of label 1, …).
-To add a field of your own, give ``n_features``, ``features`` and ``gradients``; values and derivatives in θ follow.
+To add a field of your own, give ``n_features``, ``features``, ``gradients`` and ``bends``; all of a field follows.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 
 from eulerian.arrays import Floats
-from eulerian.fields.activations import activation
-from eulerian.fields.base import blocks, check_box, check_dimension, check_sizes, checked, label_block, quiet
+from eulerian.fields.base import blocks, check_dimension, check_sizes, checked, label_block, quiet
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,10 @@ class FeatureField(ABC):
     @abstractmethod
     def gradients(self, x: Floats) -> Floats:
         """∂φ_k/∂x_j as entry [n, j, k] of an array (n, dim, m)."""
+
+    @abstractmethod
+    def bends(self, x: Floats, c: Floats) -> Floats:
+        """Σ_jk c_njk ∂²φ_k/∂x_j∂x_l as entry [n, l] of an array (n, dim), c (n, dim, m)."""
 
     def n_params(self, dim: int, /) -> int:
         """dim·(m + 1) for each label."""
@@ -100,6 +102,17 @@ class FeatureField(ABC):
             weights += w[rows].swapaxes(1, 2).reshape(-1, self.dim).T @ slopes
         return gradient
 
+    @quiet
+    def jacobian_vjp_x(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradients (n, dim) of w_n : ∇v(x_n, θ) with respect to x_n, w (n, dim, dim)."""
+        x = checked("x", x, (None, self.dim))
+        w = checked("w", w, (len(x), self.dim, self.dim))
+        weights, _ = self._split(theta, label)
+        gradient = np.empty_like(x)
+        for rows in blocks(len(x), 3 * self.dim * self.n_features):
+            gradient[rows] = self.bends(x[rows], w[rows].swapaxes(1, 2) @ weights)
+        return gradient
+
     def _slopes(self, x: Floats) -> Floats:
         """``gradients`` as a matrix (n·dim, m)."""
         return self.gradients(x).reshape(len(x) * self.dim, self.n_features)
@@ -138,6 +151,10 @@ class Translation(FeatureField):
         """An array (n, dim, 0)."""
         return np.empty((len(x), self.dim, 0))
 
+    def bends(self, x: Floats, c: Floats) -> Floats:  # noqa: ARG002
+        """Zero."""
+        return np.zeros_like(x)
+
 
 @dataclass(frozen=True)
 class Affine(FeatureField):
@@ -156,149 +173,6 @@ class Affine(FeatureField):
         """The unit matrix at every point."""
         return np.broadcast_to(np.eye(self.dim), (len(x), self.dim, self.dim))
 
-
-@dataclass(frozen=True)
-class _BoxFeatures(FeatureField):
-    """Features laid out in a box: ``width`` of them, between the corners ``lower`` and ``upper`` of the domain."""
-
-    width: int
-    lower: tuple[float, ...]
-    upper: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_sizes(width=self.width)
-        low, high = check_box(self.dim, self.lower, self.upper)
-        object.__setattr__(self, "lower", tuple(low.tolist()))
-        object.__setattr__(self, "upper", tuple(high.tolist()))
-
-    @property
-    def n_features(self) -> int:
-        """The width."""
-        return self.width
-
-    @cached_property
-    def _scale(self) -> Floats:
-        """Factors (dim,) from x to box coordinates u in [-1, 1]^dim."""
-        return np.divide(2.0, np.subtract(self.upper, self.lower))
-
-    @cached_property
-    def _middle(self) -> Floats:
-        return np.multiply(0.5, np.add(self.upper, self.lower))
-
-
-@dataclass(frozen=True)
-class Rbf(_BoxFeatures):
-    """Gaussian radial basis functions φ_k = exp(-|u - c_k|²/(2h²)) in box coordinates u ∈ [-1, 1]^dim.
-
-    The centres are the points of the R_d sequence (Kronecker sequence of the generalised golden ratio), which fills the
-    box evenly at every width; h is their mean distance 2/width^(1/dim).
-    """
-
-    @cached_property
-    def centres(self) -> Floats:
-        """Centres (width, dim) in box coordinates."""
-        golden = 2.0
-        for _ in range(60):  # the positive root of g^(dim + 1) = g + 1, by a contraction
-            golden = (1.0 + golden) ** (1.0 / (self.dim + 1))
-        steps = golden ** -np.arange(1.0, self.dim + 1)
-        return 2.0 * ((0.5 + np.outer(np.arange(1, self.width + 1), steps)) % 1.0) - 1.0
-
-    @property
-    def _spread(self) -> float:
-        return float(2.0 / self.width ** (1.0 / self.dim))
-
-    def features(self, x: Floats) -> Floats:
-        """The bumps (n, width)."""
-        u = (x - self._middle) * self._scale / self._spread
-        centres = self.centres / self._spread
-        phi = u @ centres.T
-        phi -= 0.5 * np.einsum("nj,nj->n", u, u)[:, None]
-        phi -= 0.5 * np.einsum("kj,kj->k", centres, centres)
-        return np.exp(phi, out=phi)
-
-    def gradients(self, x: Floats) -> Floats:
-        """φ_k (c_k - u)_j/h² · du_j/dx_j as an array (n, dim, width)."""
-        u = (x - self._middle) * self._scale
-        offsets = (self.centres.T - u[:, :, None]) * (self._scale / self._spread**2)[:, None]
-        return offsets * self.features(x)[:, None, :]
-
-
-@dataclass(frozen=True)
-class _RidgeFeatures(_BoxFeatures):
-    """Features φ_k = f(a_k · x + c_k) with frozen inner weights a, c drawn from ``seed``."""
-
-    seed: int = field(default=0, kw_only=True)
-
-    @cached_property
-    def inner(self) -> tuple[Floats, Floats]:
-        """Frozen a (width, dim) and c (width,), drawn in box coordinates and then scaled to x."""
-        # A stream of its own: θ drawn from the same seed must not repeat the inner weights.
-        rng = np.random.default_rng([self.seed, 1])
-        directions, offsets = self._draw(rng)
-        a = directions * self._scale
-        return a, offsets - a @ self._middle
-
-    @abstractmethod
-    def _draw(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Weights (width, dim) and offsets (width,) for box coordinates."""
-
-    def _inner_value(self, x: Floats) -> Floats:
-        a, c = self.inner
-        z = x @ a.T
-        z += c
-        return z
-
-
-@dataclass(frozen=True)
-class RandomFeatures(_RidgeFeatures):
-    """Random Fourier features φ_k = √(2/m) cos(a_k·x + c_k), a_k normal: they approximate the Gaussian kernel.
-
-    With the standard deviation taken here the kernel is exp(-2|u - u'|²) in box coordinates.
-
-    Source: Rahimi & Recht, Random Features for Large-Scale Kernel Machines, NeurIPS 2007.
-    """
-
-    def _draw(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        return 2.0 * rng.standard_normal((self.width, self.dim)), rng.uniform(0.0, 2.0 * np.pi, self.width)
-
-    def features(self, x: Floats) -> Floats:
-        """The waves (n, width)."""
-        z = self._inner_value(x)
-        np.cos(z, out=z)
-        z *= (2.0 / self.width) ** 0.5
-        return z
-
-    def gradients(self, x: Floats) -> Floats:
-        """Slopes (n, dim, width)."""
-        slopes = np.sin(self._inner_value(x))
-        slopes *= -((2.0 / self.width) ** 0.5)
-        return slopes[:, None, :] * self.inner[0].T
-
-
-@dataclass(frozen=True)
-class Residual(_RidgeFeatures):
-    """v = W σ(A x + c) + b with frozen A, c and θ = (W row by row, b): a residual block whose outer weights learn.
-
-    Every ridge A_k·x + c_k = 0 crosses the box; its slope is about 2 in box coordinates.
-    """
-
-    activation: str = "tanh"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        activation(self.activation)
-
-    def _draw(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        directions = 2.0 * rng.standard_normal((self.width, self.dim))
-        points = rng.uniform(-1.0, 1.0, (self.width, self.dim))
-        return directions, -np.einsum("kj,kj->k", directions, points)
-
-    def features(self, x: Floats) -> Floats:
-        """The ridge functions (n, width)."""
-        return activation(self.activation).value(self._inner_value(x))
-
-    def gradients(self, x: Floats) -> Floats:
-        """Slopes (n, dim, width)."""
-        slopes = activation(self.activation).slope(self.features(x))
-        return slopes[:, None, :] * self.inner[0].T
+    def bends(self, x: Floats, c: Floats) -> Floats:  # noqa: ARG002
+        """Zero."""
+        return np.zeros_like(x)

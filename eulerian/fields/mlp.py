@@ -115,6 +115,17 @@ class Mlp:
             _pull_back_tangents(self._sigma, layers, x[rows], np.moveaxis(w[rows], 2, 0), targets)
         return self._with_label(gradient, label)
 
+    @quiet
+    def jacobian_vjp_x(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradients (n, dim) of w_n : ∇v(x_n, θ) with respect to x_n, w (n, dim, dim)."""
+        x = checked("x", x, (None, self.dim))
+        w = checked("w", w, (len(x), self.dim, self.dim))
+        layers = self._layers(theta, label)
+        gradient = np.empty_like(x)
+        for rows in blocks(len(x), 2 * (self.dim + 2) * self._widest):
+            gradient[rows] = _pull_back_tangents(self._sigma, layers, x[rows], np.moveaxis(w[rows], 2, 0), None)
+        return gradient
+
     @property
     def _sigma(self) -> Activation:
         return activation(self.activation)
@@ -195,18 +206,19 @@ def _tangents(sigma: Activation, layers: Layers, x: Floats) -> tuple[list[Floats
     return signals, tangents, raw
 
 
-def _pull_back_tangents(sigma: Activation, layers: Layers, x: Floats, back: Floats, targets: Layers) -> None:
-    """Add the gradients of Σ back_j · ∂v/∂x_j, back (dim, n, dim), to ``targets``."""
+def _pull_back_tangents(sigma: Activation, layers: Layers, x: Floats, back: Floats, targets: Layers | None) -> Floats:
+    """Add the gradients of Σ back_j · ∂v/∂x_j, back (dim, n, dim), to ``targets``; return those of x, (n, dim)."""
     signals, tangents, raw = _tangents(sigma, layers, x)
     z_back = np.zeros_like(x)  # with respect to W a + b: the last one does not enter the Jacobian
     for depth in reversed(range(len(layers))):
-        weights, bias = targets[depth]
-        if depth:
-            weights += (back.swapaxes(1, 2) @ tangents[depth]).sum(axis=0)
-        else:
-            weights += back.sum(axis=1).T  # the tangents of x are the unit vectors
-        weights += z_back.T @ signals[depth]
-        bias += z_back.sum(axis=0)
+        if targets is not None:
+            weights, bias = targets[depth]
+            if depth:
+                weights += (back.swapaxes(1, 2) @ tangents[depth]).sum(axis=0)
+            else:
+                weights += back.sum(axis=1).T  # the tangents of x are the unit vectors
+            weights += z_back.T @ signals[depth]
+            bias += z_back.sum(axis=0)
         if depth:
             slope = sigma.slope(signals[depth])
             back = back @ layers[depth][0]
@@ -214,3 +226,4 @@ def _pull_back_tangents(sigma: Activation, layers: Layers, x: Floats, back: Floa
             z_back *= slope
             z_back += sigma.bend(signals[depth], slope) * (back * raw[depth - 1]).sum(axis=0)
             back *= slope
+    return z_back @ layers[0][0]

@@ -19,7 +19,7 @@ from eulerian.fields.base import VectorField
 
 KEY = "field.object"
 NEEDED = ("n_params", "init", "value", "vjp")
-NEEDED_BY_JACOBIAN = ("jacobian", "jacobian_vjp")
+NEEDED_BY_JACOBIAN = ("jacobian", "jacobian_vjp", "jacobian_vjp_x")
 
 
 def load_field(
@@ -42,7 +42,7 @@ def load_field(
         dim: space dimension.
         n_labels: number of labels that the field must distinguish; 0 calls it without a label.
         points: (2, dim) where the field is tried out; by default near the origin.
-        needs_jacobian: ``jacobian`` and ``jacobian_vjp`` must be there too.
+        needs_jacobian: ``jacobian``, ``jacobian_vjp`` and ``jacobian_vjp_x`` must be there too.
 
     Raises:
         InputError: the object is missing, cannot be made, or does not keep the protocol.
@@ -169,7 +169,9 @@ def _check_protocol(field: Any, name: str, dim: int, label: int | None, x: Float
     theta = _array(name, "init", (int(p),), _called(name, "init", field.init, np.random.default_rng(0)))
     if not np.all(np.isfinite(theta)):
         raise InputError("init returned values that are not finite", key=KEY, value=name)
-    keywords = {} if label is None else {"label": label}
+    keywords: dict[str, object] = {} if label is None else {"label": label}
+    if getattr(field, "time_dependent", False):
+        keywords["time"] = 0.0
     w, n = np.ones_like(x), len(x)
     _array(name, "value", (n, dim), _called(name, "value", field.value, theta, x, **keywords))
     _array(name, "vjp", (int(p),), _called(name, "vjp", field.vjp, theta, x, w, **keywords))
@@ -177,8 +179,9 @@ def _check_protocol(field: Any, name: str, dim: int, label: int | None, x: Float
         square = _array(
             name, "jacobian", (n, dim, dim), _called(name, "jacobian", field.jacobian, theta, x, **keywords)
         )
-        outcome = _called(name, "jacobian_vjp", field.jacobian_vjp, theta, x, np.ones_like(square), **keywords)
-        _array(name, "jacobian_vjp", (int(p),), outcome)
+        for method, shape in (("jacobian_vjp", (int(p),)), ("jacobian_vjp_x", (n, dim))):
+            outcome = _called(name, method, getattr(field, method), theta, x, np.ones_like(square), **keywords)
+            _array(name, method, shape, outcome)
 
 
 def _called(name: str, method: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:

@@ -15,6 +15,7 @@ from eulerian.fields import (
     VectorField,
     divergence,
     divergence_vjp,
+    divergence_vjp_x,
 )
 
 NODES = np.random.default_rng(7).uniform(-1.0, 2.0, (7, 3))
@@ -94,12 +95,29 @@ def test_jacobian_vjp_is_the_derivative_of_the_jacobian(kind, dim, n_labels):
 
 
 @pytest.mark.parametrize("kind", WITH_JACOBIAN)
+def test_jacobian_vjp_x_is_the_derivative_of_the_jacobian_in_space(kind, dim, n_labels):
+    c = Case(kind, dim, n_labels)
+    g = c.field.jacobian_vjp_x(c.theta, c.x, c.ww, c.label)
+    assert g.shape == c.x.shape
+    for j in range(dim):
+        step = H * np.eye(dim)[j]
+        ahead, behind = (c.field.jacobian(c.theta, c.x + s * step, c.label) for s in (1, -1))
+        expected = np.sum(c.ww * (ahead - behind), axis=(1, 2)) / (2 * H)
+        np.testing.assert_allclose(g[:, j], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", WITH_JACOBIAN)
 def test_divergence_vjp_is_the_derivative_of_the_divergence(kind, dim, n_labels):
     c = Case(kind, dim, n_labels)
     weights = c.w[:, 0]
     g = divergence_vjp(c.field, c.theta, c.x, weights, c.label)
     expected = c.slope(lambda theta: np.dot(weights, divergence(c.field, theta, c.x, c.label)))
     assert np.dot(g, c.delta) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    in_space = divergence_vjp_x(c.field, c.theta, c.x, weights, c.label)
+    step = H * c.w
+    ahead, behind = (divergence(c.field, c.theta, c.x + s * step, c.label) for s in (1, -1))
+    slope = weights * (ahead - behind) / (2 * H)
+    np.testing.assert_allclose(np.sum(in_space * c.w, axis=1), slope, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MAKERS if not kind.startswith("mlp")])
@@ -129,6 +147,7 @@ def test_no_points_at_all(kind, dim, n_labels):
     if kind in WITH_JACOBIAN:
         assert c.field.jacobian(c.theta, none, c.label).shape == (0, dim, dim)
         assert not np.any(c.field.jacobian_vjp(c.theta, none, np.empty((0, dim, dim)), c.label))
+        assert c.field.jacobian_vjp_x(c.theta, none, np.empty((0, dim, dim)), c.label).shape == (0, dim)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -140,6 +159,7 @@ def test_arguments_stay_as_they_were(kind, dim, n_labels):
     if kind in WITH_JACOBIAN:
         c.field.jacobian(c.theta, c.x, c.label)
         c.field.jacobian_vjp(c.theta, c.x, c.ww, c.label)
+        c.field.jacobian_vjp_x(c.theta, c.x, c.ww, c.label)
     for old, new in zip(before, (c.theta, c.x, c.w, c.ww), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -155,6 +175,7 @@ def test_far_off_parameters_give_values_without_warnings(kind, bad):
     if kind in WITH_JACOBIAN:
         c.field.jacobian(theta, c.x)
         c.field.jacobian_vjp(theta, c.x, c.ww)
+        c.field.jacobian_vjp_x(theta, c.x, c.ww)
     if not np.isfinite(bad):
         assert not np.all(np.isfinite(v))
     if np.isnan(bad):
@@ -176,6 +197,8 @@ def test_many_points_are_the_sum_of_few(kind):
     np.testing.assert_allclose(c.field.jacobian(c.theta, x)[some], c.field.jacobian(c.theta, x[some]), atol=1e-12)
     total = sum(c.field.jacobian_vjp(c.theta, x[i], ww[i]) for i in parts)
     np.testing.assert_allclose(c.field.jacobian_vjp(c.theta, x, ww), total, rtol=1e-9, atol=1e-8)
+    in_space = c.field.jacobian_vjp_x(c.theta, x, ww)[some]
+    np.testing.assert_allclose(in_space, c.field.jacobian_vjp_x(c.theta, x[some], ww[some]), atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", MAKERS)

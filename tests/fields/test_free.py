@@ -82,6 +82,8 @@ def test_there_is_no_jacobian():
         field.jacobian(np.zeros(70), SQUARE)
     with pytest.raises(InputError, match="no Jacobian"):
         field.jacobian_vjp(np.zeros(70), SQUARE, np.zeros((35, 2, 2)))
+    with pytest.raises(InputError, match="no Jacobian"):
+        field.jacobian_vjp_x(np.zeros(70), SQUARE, np.zeros((35, 2, 2)))
 
 
 @pytest.mark.parametrize("nodes", [np.empty((0, 2)), np.array([[np.nan, 0.0]]), np.zeros(3), 1.0])

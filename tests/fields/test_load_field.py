@@ -160,5 +160,20 @@ def test_labels_and_jacobians_are_asked_for_where_they_are_needed(user_module):
     folder = user_module(SHEAR.format(start=1.0))
     with pytest.raises(InputError, match=r"value raised TypeError.*label"):
         load_field("users_field:instance", folder, dim=2, n_labels=2)
-    with pytest.raises(InputError, match="it has no jacobian, jacobian_vjp"):
+    with pytest.raises(InputError, match="it has no jacobian, jacobian_vjp, jacobian_vjp_x"):
         load_field("users_field:instance", folder, dim=2, needs_jacobian=True)
+
+
+def test_a_field_that_wants_the_time_is_tried_with_it(user_module):
+    text = textwrap.dedent(SHEAR.format(start=1.0)) + textwrap.dedent("""
+        class Timed(Shear):
+            time_dependent = True
+
+            def value(self, theta, x, *, time):
+                return (1.0 + time) * super().value(theta, x)
+    """)
+    with pytest.raises(InputError, match=r"vjp raised TypeError.*time"):
+        load_field("users_field:Timed", user_module(text), dim=2)
+    text += "\n    def vjp(self, theta, x, w, *, time):\n        return (1.0 + time) * super().vjp(theta, x, w)\n"
+    folder = user_module(text, "users_other_field")
+    assert load_field("users_other_field:Timed", folder, dim=2).time_dependent
