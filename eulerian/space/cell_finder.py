@@ -1,0 +1,91 @@
+"""Which cell of a simplicial mesh holds a point; the mesh may be graded, and have holes and walls."""
+
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from eulerian.arrays import Floats
+from eulerian.fields.base import blocks
+
+type Cells = NDArray[np.int64]
+
+_FIRST_TRIES = 4  # nearest centroids that are tried at once; more of them where none of these cells holds the point
+_ROUNDING = 1e-10
+
+
+@final
+class CellFinder:
+    """Finds the cells of points among all cells of a mesh. Local: every rank needs the whole mesh.
+
+    A cell holds no point that is further from its centroid than its vertices. Cells are sorted by this radius into
+    classes within a factor of two, so that few cells of a class have to be tried for a point, however graded the mesh.
+
+    Args:
+        vertices: (C, dim+1, dim) vertices of the cells.
+    """
+
+    def __init__(self, vertices: Floats) -> None:
+        self._origins: Floats = vertices[:, 0]
+        inverse = np.linalg.inv(vertices[:, 1:] - vertices[:, :1])
+        rest = np.swapaxes(inverse, 1, 2)
+        self._gradients: Floats = np.concatenate([-rest.sum(axis=1, keepdims=True), rest], axis=1)
+        centroids = vertices.mean(axis=1)
+        radii = np.linalg.norm(vertices - centroids[:, None], axis=2).max(axis=1)
+        size = np.floor(np.log2(radii)).astype(np.int64)
+        members = sorted((np.flatnonzero(size == value) for value in np.unique(size)), key=len, reverse=True)
+        self._classes = [(cells, KDTree(centroids[cells]), radii[cells].max() * (1 + _ROUNDING)) for cells in members]
+        self._all = KDTree(centroids)
+
+    def find(self, points: Floats) -> tuple[Cells, Floats]:
+        """The cell of each point and barycentric coordinates there.
+
+        Args:
+            points: (n, dim).
+
+        Returns:
+            Cells (n,), -1 outside the mesh; barycentric coordinates (n, dim+1), zero outside. A point is inside up to
+            rounding: no coordinate is below -1e-10.
+        """
+        found = np.full(len(points), -1, dtype=np.int64)
+        weights = np.zeros((len(points), self._gradients.shape[1]))
+        for part in blocks(len(points), 64 * weights.shape[1]):
+            for members in self._classes:
+                self._search(points[part], found[part], weights[part], *members)
+        return found, weights
+
+    def nearest(self, points: Floats) -> tuple[Cells, Floats]:
+        """Like ``find``, but a point outside is drawn into the cell of the nearest centroid."""
+        found, weights = self.find(points)
+        outside = np.flatnonzero(found < 0)
+        if len(outside):
+            _, cells = self._all.query(points[outside])
+            found[outside] = cells
+            inside = np.maximum(self._barycentric(points[outside], found[outside, None])[:, 0], 0.0)
+            weights[outside] = inside / inside.sum(axis=1, keepdims=True)
+        return found, weights
+
+    def _search(self, x: Floats, found: Cells, weights: Floats, cells: Cells, tree: KDTree, radius: float) -> None:
+        """Look for the points x that are not found yet among some cells; fill in ``found`` and ``weights``."""
+        missing, count = np.flatnonzero(found < 0), _FIRST_TRIES
+        while len(missing):
+            count = min(count, len(cells))
+            distance, near = tree.query(x[missing], k=np.arange(1, count + 1), distance_upper_bound=radius)
+            candidates = cells[np.minimum(near, len(cells) - 1)]
+            trial = self._barycentric(x[missing], candidates)
+            depth = np.where(np.isfinite(distance), trial.min(axis=2), -np.inf)
+            best = depth.argmax(axis=1)
+            row = np.arange(len(missing))
+            inside = depth[row, best] >= -_ROUNDING
+            found[missing[inside]] = candidates[row, best][inside]
+            weights[missing[inside]] = trial[row, best][inside]
+            # Those go on of which even the furthest candidate was near enough to have a better one behind it.
+            missing = missing[~inside & np.isfinite(distance[:, -1])] if count < len(cells) else missing[:0]
+            count *= 4
+
+    def _barycentric(self, points: Floats, cells: Cells) -> Floats:
+        """Coordinates (n, k, dim+1) of points (n, dim) in cells (n, k)."""
+        weights = np.einsum("nkd,nkid->nki", points[:, None] - self._origins[cells], self._gradients[cells])
+        weights[..., 0] += 1.0
+        return np.asarray(weights)
