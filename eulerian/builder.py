@@ -3,9 +3,9 @@
 from mpi4py import MPI
 
 from eulerian.arrays import Floats
-from eulerian.config import Config, check_dimension, check_labels, loss_terminal
+from eulerian.config import Config, check_dimension, check_labels
 from eulerian.config.field import IDEAL
-from eulerian.control import ControlProblem
+from eulerian.control import ControlProblem, RunningCosts
 from eulerian.errors import InputError
 from eulerian.fields.base import VectorField
 from eulerian.fields.build import build_field, initial_theta
@@ -13,7 +13,7 @@ from eulerian.fields.free import Free
 from eulerian.ideal.dynamic_ot import IdealProblem, require_equal_masses, solve_convex
 from eulerian.ideal.free_theta import nodal_theta
 from eulerian.ideal.functionals import Fixed, build_functional
-from eulerian.objective.running import VelocityCost
+from eulerian.objective.running import NonlinearCost, VelocityCost, potential_vector
 from eulerian.objective.terminal import build_terminal
 from eulerian.parallel import agreed
 from eulerian.space.density import DensitySpace
@@ -37,10 +37,9 @@ def build(config: Config, comm: MPI.Comm | None = None) -> ControlProblem:
     Raises:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
     """
-    loss = loss_terminal(config)
     density_space, rho = _initial(config, comm)
     velocity_space = VelocitySpace(density_space)
-    terminal = build_terminal(loss, density_space)
+    terminal = build_terminal(config.objective.terminal, density_space)
     field = _field(config, velocity_space)
     theta = _theta(config, field, velocity_space, rho)
     objective, solver = config.objective, config.solver
@@ -49,11 +48,12 @@ def build(config: Config, comm: MPI.Comm | None = None) -> ControlProblem:
         field,
         rho,
         terminal,
-        VelocityCost(velocity_space, objective.kinetic, objective.jacobian),
+        _running_costs(config, velocity_space),
         (objective.parameters, objective.parameters_h1),
         TimeGrid(config.field.horizon, config.field.layers, solver.cfl, solver.max_steps_per_layer),
         theta,
         label_dependent=config.field.label_dependent,
+        tied=config.field.tied,
         limited=solver.limiter,
         memory=solver.memory_bytes,
         smoothing=flux_smoothing(density_space, config.field.horizon, solver.flux_smoothing),
@@ -72,6 +72,17 @@ def build_ideal(config: Config, comm: MPI.Comm | None = None) -> IdealProblem:
     """
     space, rho = _initial(config, comm)
     return _ideal(config, space, rho)
+
+
+def _running_costs(config: Config, velocity_space: VelocitySpace) -> RunningCosts:
+    """Collective."""
+    space, objective = velocity_space.density_space, config.objective
+    nonlinear = objective.congestion > 0.0 or objective.entropy > 0.0
+    return RunningCosts(
+        VelocityCost(velocity_space, objective.kinetic, objective.jacobian),
+        None if objective.potential is None else potential_vector(space, objective.potential),
+        NonlinearCost(space, objective.congestion, objective.entropy, space.floor) if nonlinear else None,
+    )
 
 
 def _initial(config: Config, comm: MPI.Comm | None) -> tuple[DensitySpace, Floats]:
@@ -104,8 +115,9 @@ def _field(config: Config, velocity_space: VelocitySpace) -> VectorField:
 
 
 def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rho: Floats) -> Floats:
-    """Where to start, (L, p). Collective."""
-    space, layers = velocity_space.density_space, config.field.layers
+    """Where to start, (L, p), or (1, p) for tied layers. Collective."""
+    space = velocity_space.density_space
+    layers = config.field.layers
     if config.field.theta != IDEAL or not isinstance(field, Free):
         with agreed(space.comm):
             return initial_theta(config.field, field, space.dim, layers)
@@ -122,4 +134,4 @@ def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rh
         residual_tolerance=config.ideal.residual_tolerance,
         max_iterations=config.ideal.max_iterations,
     )
-    return nodal_theta(solution.flow, field, velocity_space, layers)
+    return nodal_theta(solution.flow, field, velocity_space, 1 if config.field.tied else layers)

@@ -1,7 +1,6 @@
-"""θ ↦ J(θ) and its exact discrete gradient: the reduced functional that optimisers and tests talk to."""
+"""θ ↦ J(θ) and its exact discrete gradient on densities: the reduced functional of the mesh."""
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,15 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eulerian.fields.base import VectorField
-from eulerian.objective.running import ParameterCost, VelocityCost
-from eulerian.objective.terminal import Terminal
+from eulerian.fields.layered import LayeredField
+from eulerian.objective.running import NonlinearCost, VelocityCost
+from eulerian.objective.terminal import Terminal, TerminalValue
+from eulerian.reduced import ReducedProblem
 from eulerian.space.density import DensitySpace
 from eulerian.space.velocity import VelocitySpace
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.stepper import Stepper
-from eulerian.transport.trajectory import TimeGrid, Trajectory
-
-PARTS = ("terminal", "kinetic", "jacobian", "parameters")
+from eulerian.transport.trajectory import Groups, TimeGrid, Trajectory
 
 
 @dataclass(frozen=True)
@@ -65,56 +64,58 @@ class Statistics:
         return float(np.max(np.abs(self.mass_final - self.mass_initial) / self.mass_initial))
 
 
+@dataclass(frozen=True)
+class RunningCosts:
+    """Costs per time of a flow.
+
+    Attributes:
+        velocity: kinetic and Jacobian cost.
+        potential: (n_owned, nd) derivative of ∫Vρ by the coefficients of ρ, or None.
+        nonlinear: congestion and entropy, or None.
+    """
+
+    velocity: VelocityCost
+    potential: Floats | None = None
+    nonlinear: NonlinearCost | None = None
+
+    def linear(self, v: Floats) -> dict[str, Floats]:
+        """By part, the vector (n_owned, nd) whose product with ρ's coefficients is the cost per time."""
+        vectors = self.velocity.densities(v)
+        if self.potential is not None:
+            vectors["potential"] = self.potential
+        return vectors
+
+
 @dataclass
-class _Timer:
-    """Mean of measured times."""
-
-    total: float = 0.0
-    count: int = 0
-
-    def add(self, seconds: float) -> None:
-        self.total, self.count = self.total + seconds, self.count + 1
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.count if self.count else 0.0
-
-
-@dataclass
-class _Evaluation:
+class _Flow:
     """The last forward solve."""
 
-    theta: Floats
-    velocities: list[list[Floats]]  # by group of labels, by layer
-    value: float = math.inf
-    parts: dict[str, float] = field(default_factory=dict)
-    terminal: Floats | None = None
-    readout: Floats | None = None
-    gradient: Floats | None = None
+    velocities: list[Groups] = field(default_factory=list)  # by layer and group of labels
+    terminal: TerminalValue | None = None
 
 
-class ControlProblem:
-    """The reduced functional J(θ) on densities.
-
-    θ is (L, p), one row of the field's parameters per layer, the same on all ranks; where the terminal loss trains a
-    readout too, θ is the flat vector (θ row by row, readout) of length ``n_params``. All methods are collective.
+class ControlProblem(ReducedProblem):
+    """The reduced functional J(θ) on densities. All methods are collective.
 
     Args:
         velocity_space: where the field is evaluated; knows the density space.
         vector_field: v(x, θ).
         rho: (n_cells, nd, K) initial density.
         terminal: the loss at the final time.
-        velocity_cost: kinetic and Jacobian cost.
-        parameter_cost: (ε, ε₁), weights of the L² and H¹ costs of θ.
+        costs: the costs along the way.
+        parameter_weights: (ε, ε₁), of the L² and H¹ costs of θ.
         grid: horizon, layers, CFL.
+        initial_theta: (L, p) where optimisers start, or (1, p) for tied layers.
         label_dependent: the label is passed to the field, and every label is moved by a velocity of its own.
-        initial_theta: (L, p) where optimisers start.
+        tied: all layers share one row of θ.
         limited: keep densities non-negative.
         memory: budget in bytes for the adjoint, over all ranks.
         smoothing: δ of the upwind flux, in units of velocity.
 
     Attributes:
-        trajectories: one for every group of labels that moves with one velocity.
+        layered: the field as the layers use it.
+        trajectory: of all groups of labels, each of which moves with one velocity.
+        groups: the labels of each group.
 
     Raises:
         InputError: the memory budget is too small.
@@ -126,102 +127,35 @@ class ControlProblem:
         vector_field: VectorField,
         rho: Floats,
         terminal: Terminal,
-        velocity_cost: VelocityCost,
-        parameter_cost: tuple[float, float],
+        costs: RunningCosts,
+        parameter_weights: tuple[float, float],
         grid: TimeGrid,
         initial_theta: Floats,
         *,
         label_dependent: bool = False,
+        tied: bool = False,
         limited: bool = True,
         memory: float = 2.0**32,
         smoothing: float = 0.0,
     ) -> None:
         """Collective."""
-        self.density_space: DensitySpace = velocity_space.density_space
-        self.velocity_space, self.field, self.terminal, self.grid = velocity_space, vector_field, terminal, grid
-        self.comm = self.density_space.comm
-        self.horizon, self.n_layers = grid.horizon, grid.layers
-        self.layer_shape = (grid.layers, vector_field.n_params(self.density_space.dim))
-        self.n_params = math.prod(self.layer_shape) + terminal.n_readout
-        self._velocity_cost = velocity_cost
-        self._parameter_cost = ParameterCost(*parameter_cost, grid.layer_time)
-        self._start = np.concatenate([initial_theta.ravel(), terminal.initial_readout()])
-        self._groups = _groups(self.density_space.n_labels, label_dependent)
-        self._label_dependent = label_dependent
-        self._rho = rho
-        operator = TransportOperator(self.density_space, velocity_space, len(self._groups[0]), smoothing)
-        sharers = len(self._groups)
-        self.trajectories = [
-            Trajectory(Stepper(operator, limited=limited), grid, memory, sharers) for _ in self._groups
-        ]
-        self.smoothing = smoothing
-        self._last: _Evaluation | None = None
-        self._forward_timer, self._reverse_timer = _Timer(), _Timer()
-        self.evaluations = self.rejected_evaluations = 0
-        self.rejection: str | None = None
+        space = velocity_space.density_space
+        readout = terminal.initial_readout()
+        super().__init__(space.comm, grid.horizon, grid.layers, initial_theta, readout, parameter_weights, tied=tied)
+        self.density_space: DensitySpace = space
+        self.velocity_space, self.terminal, self.grid = velocity_space, terminal, grid
+        self.layered = LayeredField.equal(vector_field, grid.horizon, grid.layers, label_dependent=label_dependent)
+        self.costs, self.smoothing = costs, smoothing
+        labels = list(range(space.n_labels))
+        self.groups = [[label] for label in labels] if label_dependent else [labels]
+        self._rho, self._flow = rho, _Flow()
+        operators = [TransportOperator(space, velocity_space, len(group), smoothing) for group in self.groups]
+        steppers = [Stepper(operator, limited=limited) for operator in operators]
+        self.trajectory = Trajectory(steppers, grid, memory, costs.nonlinear)
 
-    # -- θ -----------------------------------------------------------------------------------------------------------
+    # -- J at given step counts, and what the last evaluation left ----------------------------------------------------
 
-    @property
-    def initial_theta(self) -> Floats:
-        """Where to start: (L, p), or flat with a trained readout."""
-        return self._start.copy() if self.terminal.n_readout else self._start.reshape(self.layer_shape).copy()
-
-    @property
-    def scaling(self) -> Floats:
-        """Factors s (n_params,) such that s·θ (flat) has the Euclidean norm that θ has in L²(0, T)."""
-        layers = np.full(math.prod(self.layer_shape), math.sqrt(self.grid.layer_time))
-        return np.concatenate([layers, np.full(self.terminal.n_readout, math.sqrt(self.horizon))])
-
-    def split(self, theta: ArrayLike) -> tuple[Floats, Floats]:
-        """θ as the layers' parameters (L, p) and the readout (r,).
-
-        Raises:
-            InputError: the size is wrong.
-        """
-        flat = np.asarray(theta, dtype=np.float64).ravel()
-        if flat.size != self.n_params:
-            raise InputError(f"{self.n_params} numbers are needed", key="theta", value=f"{flat.size} numbers")
-        size = math.prod(self.layer_shape)
-        return flat[:size].reshape(self.layer_shape), flat[size:]
-
-    def gradient_norm(self, gradient: ArrayLike) -> float:
-        """Norm in L²(0, T) of the function of time that represents a gradient."""
-        return float(np.linalg.norm(np.ravel(gradient) / self.scaling))
-
-    # -- J and ∇J ----------------------------------------------------------------------------------------------------
-
-    def value(self, theta: ArrayLike) -> float:
-        """J(θ), or +∞ where it cannot be evaluated (``rejection`` says why). Collective.
-
-        Raises:
-            InputError: θ has the wrong size.
-        """
-        flat = self._flat(theta)
-        if self._last is None or not np.array_equal(self._last.theta, flat):
-            self._last = None  # first: the trajectories are overwritten, also by a solve that breaks off
-            self._last = self._evaluate(flat)
-        return self._last.value
-
-    def value_and_gradient(self, theta: ArrayLike) -> tuple[float, Floats]:
-        """J(θ) and dJ/dθ in the shape of θ, exact for the discrete J with its step counts held. Collective.
-
-        The gradient is zero where the value is +∞.
-
-        Raises:
-            InputError: θ has the wrong size.
-        """
-        value = self.value(theta)
-        last = self._last
-        assert last is not None
-        if last.gradient is None:
-            started = time.perf_counter()
-            last.gradient = self._reverse(last) if math.isfinite(value) else np.zeros(self.n_params)
-            if math.isfinite(value):
-                self._reverse_timer.add(time.perf_counter() - started)
-        return value, last.gradient.reshape(np.shape(theta)).copy()
-
-    def value_at_steps(self, theta: ArrayLike, steps: Sequence[tuple[int, ...]]) -> float:
+    def value_at_steps(self, theta: ArrayLike, steps: Sequence[int]) -> float:
         """J(θ) with given step counts (``steps`` of an earlier evaluation): the function that the gradient is of.
 
         Collective. Afterwards there is no last evaluation: the next value or gradient is solved for anew.
@@ -229,24 +163,25 @@ class ControlProblem:
         Raises:
             RejectedEvaluation: J cannot be evaluated there.
         """
-        self._last = None  # first: the trajectories are overwritten, also by a solve that breaks off
-        return self._forward(self._flat(theta), steps).value
+        self._last = None  # first: the flow is overwritten, also by a solve that breaks off
+        layers, readout = self.split(theta)
+        return self._summed(self._solve(layers, readout, tuple(steps)), layers, readout)[0]
 
     @property
-    def parts(self) -> dict[str, float]:
-        """The parts of J at the last evaluation, by name; empty if it was rejected."""
-        return dict(self._last.parts) if self._last else {}
+    def field(self) -> VectorField:
+        """v(x, θ)."""
+        return self.layered.field
 
     @property
-    def theta(self) -> Floats:
-        """θ of the last evaluation, in the shape of ``initial_theta``."""
-        last = self._last
-        return self.initial_theta if last is None else last.theta.reshape(self.initial_theta.shape).copy()
+    def steps(self) -> tuple[int, ...]:
+        """Time steps per layer of the last evaluation."""
+        return self.trajectory.steps
 
     @property
-    def steps(self) -> list[tuple[int, ...]]:
-        """Time steps per layer of the last evaluation, for every group of labels that moves together."""
-        return [trajectory.steps for trajectory in self.trajectories]
+    def extent(self) -> float:
+        """Longest side of the domain's bounding box. Collective."""
+        low, high = self.density_space.bounding_box
+        return float(np.max(high - low))
 
     def velocity_change(self, theta: ArrayLike, change: ArrayLike) -> float:
         """Largest |v(x, θ + change) − v(x, θ)| over nodes, layers and labels. Collective."""
@@ -254,29 +189,26 @@ class ControlProblem:
         before, after = (self._velocities(row) for row in rows)
         largest = max(
             float(np.max(np.linalg.norm(b - a, axis=1), initial=0.0))
-            for group in zip(before, after, strict=True)
-            for a, b in zip(*group, strict=True)
+            for layer in zip(before, after, strict=True)
+            for a, b in zip(*layer, strict=True)
         )
         return float(self.comm.allreduce(largest, MPI.MAX))
 
     def running_cost(self) -> Floats:
-        """Cost per time λ/2∫|v|²ρ + η/2∫|∇v|²ρ + ε/2|θ|², the mean over each layer (L,), at the last evaluation.
+        """Cost per time λ/2∫|v|²ρ + η/2∫|∇v|²ρ + ∫Vρ + ε/2|θ|², the mean over each layer (L,), at the last evaluation.
 
-        Along a critical point of a field that does not depend on time this is constant in t. Collective.
+        Without a potential this is constant in t along a critical point of a field that does not depend on time.
+        Costs that are not linear in the density are left out. Collective.
         """
-        last = self._require_last()
-        layers, _ = self.split(last.theta)
-        local = np.zeros(self.n_layers)
-        for layer in range(self.n_layers):
-            for vectors, occupation in zip(*self._cost_vectors(last, layer), strict=True):
-                local[layer] += sum(float(np.vdot(vector, occupation)) for vector in vectors.values())
+        layers, _ = self.split(self._require_last().theta)
+        local = np.array([sum(self._linear_costs(layer).values()) for layer in range(self.n_layers)])
         motion = parallel.sum_all(self.comm, local) / self.grid.layer_time
         return np.asarray(motion + 0.5 * self._parameter_cost.l2 * np.sum(layers**2, axis=1))
 
     @property
     def final_density(self) -> Floats:
         """ρ(T) of the last evaluation, (n_cells, nd, K)."""
-        return self._density_at_layer(self.n_layers)
+        return self._joined(self.trajectory.starts[-1])
 
     @property
     def initial_density(self) -> Floats:
@@ -288,11 +220,11 @@ class ControlProblem:
         """What the last evaluation did. Collective."""
         self._require_last()
         space = self.density_space
-        densities = [self._density_at_layer(layer) for layer in range(self.n_layers + 1)]
+        densities = [self._joined(groups) for groups in self.trajectory.starts]
         extrema = [space.extrema(rho) for rho in densities]
         mean, covariance = space.mean_and_covariance(densities[-1])
         return Statistics(
-            steps_per_layer=tuple(int(n) for n in np.max(self.steps, axis=0)),
+            steps_per_layer=self.steps,
             mass_initial=space.mass(densities[0]),
             mass_final=space.mass(densities[-1]),
             boundary_mass=max(space.boundary_mass(rho) for rho in densities),
@@ -300,8 +232,8 @@ class ControlProblem:
             density_max=max(high for _, high in extrema),
             mean=mean,
             covariance=covariance,
-            seconds_forward=self._forward_timer.mean,
-            seconds_gradient=self._forward_timer.mean + self._reverse_timer.mean if self._reverse_timer.count else 0.0,
+            seconds_forward=self.seconds_forward,
+            seconds_gradient=self.seconds_gradient,
             evaluations=self.evaluations,
             rejected_evaluations=self.rejected_evaluations,
         )
@@ -319,124 +251,91 @@ class ControlProblem:
         if not math.isfinite(self.value(theta)):
             raise RejectedEvaluation(self.rejection or "the evaluation failed")
         times = np.linspace(0.0, self.horizon, n)
-        by_group = [trajectory.at_times(times) for trajectory in self.trajectories]
         result = []
-        for index, t in enumerate(times):
-            rho = np.concatenate([states[index] for states in by_group], axis=2)
+        for t, groups in zip(times, self.trajectory.at_times(times), strict=True):
             layer = min(max(math.ceil(t / self.grid.layer_time - 1e-9) - 1, 0), self.n_layers - 1)
-            velocities = [trajectory.velocities[layer] for trajectory in self.trajectories]
-            result.append((float(t), rho, np.stack(velocities) if self._label_dependent else velocities[0]))
+            velocities = self._flow.velocities[layer]
+            v = np.stack(velocities) if self.layered.label_dependent else velocities[0]
+            result.append((float(t), self._joined(groups), v))
         return result
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
-    def _flat(self, theta: ArrayLike) -> Floats:
-        layers, readout = self.split(theta)
-        return np.concatenate([layers.ravel(), readout])
+    def _forward(self, theta: Floats, readout: Floats) -> dict[str, float]:
+        return self._solve(theta, readout, None)
 
-    def _require_last(self) -> _Evaluation:
-        if self._last is None or not self._last.parts:
-            raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
-        return self._last
-
-    def _evaluate(self, flat: Floats) -> _Evaluation:
-        self.evaluations += 1
-        started = time.perf_counter()
-        try:
-            evaluation = self._forward(flat, None)
-            self.rejection = None
-            self._forward_timer.add(time.perf_counter() - started)
-        except RejectedEvaluation as reason:
-            self.rejected_evaluations += 1
-            self.rejection = str(reason)
-            evaluation = _Evaluation(flat, [])
-        return evaluation
-
-    def _forward(self, flat: Floats, steps: Sequence[tuple[int, ...]] | None) -> _Evaluation:
-        theta, readout = self.split(flat)
-        if not np.all(np.isfinite(flat)):
-            raise RejectedEvaluation("θ is not finite")
-        evaluation = _Evaluation(flat.copy(), self._velocities(theta))
-        for index, (group, trajectory) in enumerate(zip(self._groups, self.trajectories, strict=True)):
-            start = np.ascontiguousarray(self._rho[:, :, group])
-            trajectory.forward(start, evaluation.velocities[index], None if steps is None else steps[index])
+    def _solve(self, theta: Floats, readout: Floats, steps: tuple[int, ...] | None) -> dict[str, float]:
+        self._flow = _Flow(self._velocities(theta))
+        self.trajectory.forward(self._parted(self._rho), self._flow.velocities, steps)
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
-            self._sum_up(evaluation, theta, readout)
-        return evaluation
+            return self._sum_up(readout)
 
-    def _velocities(self, theta: Floats) -> list[list[Floats]]:
-        """Nodal velocities by group and layer; a field that fails on one rank fails on all."""
+    def _velocities(self, theta: Floats) -> list[Groups]:
+        """Nodal velocities by layer and group; a field that fails on one rank fails on all. Collective."""
         x = self.velocity_space.x
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
             result = [
-                [np.ascontiguousarray(self._field_value(row, x, group), dtype=np.float64) for row in theta]
-                for group in self._groups
+                [np.ascontiguousarray(self.layered.value(layer, row, x, labels[0]), float) for labels in self.groups]
+                for layer, row in enumerate(theta)
             ]
-            for velocity in (v for layers in result for v in layers):
+            for velocity in (v for groups in result for v in groups):
                 if velocity.shape != x.shape:
                     raise InputError(
                         f"value(theta, x) must have the shape {x.shape} of x", key="field", value=velocity.shape
                     )
         return result
 
-    def _field_value(self, row: Floats, x: Floats, group: list[int]) -> Floats:
-        return self.field.value(row, x, label=group[0]) if self._label_dependent else self.field.value(row, x)
+    def _linear_costs(self, layer: int) -> dict[str, float]:
+        """This rank's share of the costs that are linear in the density, over one layer."""
+        found: dict[str, float] = {}
+        for velocity, occupation in zip(self._flow.velocities[layer], self.trajectory.occupations[layer], strict=True):
+            total = occupation.sum(axis=2)
+            for name, vector in self.costs.linear(velocity).items():
+                found[name] = found.get(name, 0.0) + float(np.vdot(vector, total))
+        return found
 
-    def _field_vjp(self, row: Floats, x: Floats, w: Floats, group: list[int]) -> Floats:
-        return self.field.vjp(row, x, w, label=group[0]) if self._label_dependent else self.field.vjp(row, x, w)
-
-    def _cost_vectors(self, evaluation: _Evaluation, layer: int) -> tuple[list[dict[str, Floats]], list[Floats]]:
-        """Per group, the cost vectors (n_owned, nd) by part, and the occupation (n_owned, nd) that they weigh."""
-        vectors = [self._velocity_cost.densities(velocities[layer]) for velocities in evaluation.velocities]
-        return vectors, [trajectory.occupations[layer].sum(axis=2) for trajectory in self.trajectories]
-
-    def _sum_up(self, evaluation: _Evaluation, theta: Floats, readout: Floats) -> None:
-        local = dict.fromkeys(PARTS, 0.0)
-        for layer in range(self.n_layers):
-            for vectors, occupation in zip(*self._cost_vectors(evaluation, layer), strict=True):
-                for name, vector in vectors.items():
-                    local[name] += float(np.vdot(vector, occupation))
+    def _sum_up(self, readout: Floats) -> dict[str, float]:
+        """The parts of J of the flow. Collective."""
+        layers = [self._linear_costs(layer) for layer in range(self.n_layers)]
+        local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
+        if self.costs.nonlinear is not None:
+            local |= dict(zip(self.costs.nonlinear.names, self.trajectory.charged.tolist(), strict=True))
         total = parallel.sum_all(self.comm, np.array(list(local.values())))
-        evaluation.parts = dict(zip(local, total.tolist(), strict=True))
-        terminal = self.terminal.evaluate(self._density_at_layer(self.n_layers), readout)
-        evaluation.terminal, evaluation.readout = terminal.density, terminal.readout
-        evaluation.parts["terminal"] = terminal.value
-        evaluation.parts["parameters"] = self._parameter_cost.value(theta, readout)
-        evaluation.value = math.fsum(evaluation.parts.values())
-        if not math.isfinite(evaluation.value):
-            raise RejectedEvaluation("J is not finite")
+        self._flow.terminal = self.terminal.evaluate(self.final_density, readout)
+        return {**dict(zip(local, total.tolist(), strict=True)), "terminal": self._flow.terminal.value}
 
-    def _reverse(self, evaluation: _Evaluation) -> Floats:
-        theta, readout = self.split(evaluation.theta)
+    def _reverse(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:  # noqa: ARG002 - the base's argument
         space, x = self.density_space, self.velocity_space.x
-        assert evaluation.terminal is not None
-        assert evaluation.readout is not None
-        gradient = np.zeros(self.layer_shape)
-        for group, trajectory, velocities in zip(self._groups, self.trajectories, evaluation.velocities, strict=True):
-            cotangent = np.zeros((space.n_cells, space.nd, len(group)))
-            cotangent[: space.n_owned] = evaluation.terminal[:, :, group]
-            by_velocity = trajectory.reverse(cotangent, [self._running(v, len(group)) for v in velocities])
-            for layer, w in enumerate(by_velocity):
-                w += self._velocity_cost.velocity_gradient(velocities[layer], trajectory.occupations[layer].sum(axis=2))
-            with parallel.agreed(self.comm), np.errstate(all="ignore"):
-                for layer, w in enumerate(by_velocity):
-                    gradient[layer] += self._field_vjp(theta[layer], x, w, group)
-        gradient = parallel.sum_all(self.comm, gradient)
-        layers, constant = self._parameter_cost.gradient(theta, readout)
-        return np.concatenate([(gradient + layers).ravel(), evaluation.readout + constant])
+        velocities, terminal = self._flow.velocities, self._flow.terminal
+        assert terminal is not None
+        cotangent = space.zeros()
+        cotangent[: space.n_owned] = terminal.density
+        sizes = [len(group) for group in self.groups]
+        running = [[self._running(v, size) for v, size in zip(layer, sizes, strict=True)] for layer in velocities]
+        by_velocity = self.trajectory.reverse(self._parted(cotangent), running)
+        gradient = np.zeros((self.n_layers, self.layer_shape[1]))
+        for layer, occupations in enumerate(self.trajectory.occupations):
+            for g, occupation in enumerate(occupations):
+                cost = self.costs.velocity.velocity_gradient(velocities[layer][g], occupation.sum(axis=2))
+                by_velocity[layer][g] += cost
+        with parallel.agreed(self.comm), np.errstate(all="ignore"):
+            for layer, groups in enumerate(by_velocity):
+                for w, group in zip(groups, self.groups, strict=True):
+                    gradient[layer] += self.layered.vjp(layer, theta[layer], x, w, group[0])
+        return parallel.sum_all(self.comm, gradient), terminal.readout
 
     def _running(self, v: Floats, columns: int) -> Floats:
-        """Derivative (n_owned, nd, columns) of the running cost per time by the density."""
+        """Derivative (n_owned, nd, columns) of the linear running costs per time by the density."""
         space = self.density_space
         total = np.zeros((space.n_owned, space.nd, columns))
-        for vector in self._velocity_cost.densities(v).values():
+        for vector in self.costs.linear(v).values():
             total += vector[:, :, None]
         return total
 
-    def _density_at_layer(self, layer: int) -> Floats:
-        return np.concatenate([trajectory.starts[layer] for trajectory in self.trajectories], axis=2)
+    def _parted(self, rho: Floats) -> Groups:
+        """Labels (…, K) by group."""
+        return [np.ascontiguousarray(rho[..., group]) for group in self.groups]
 
-
-def _groups(n_labels: int, label_dependent: bool) -> list[list[int]]:
-    """Labels that move with one velocity, and so together."""
-    return [[label] for label in range(n_labels)] if label_dependent else [list(range(n_labels))]
+    def _joined(self, groups: Groups) -> Floats:
+        """Groups as labels (…, K)."""
+        return np.concatenate(groups, axis=2)

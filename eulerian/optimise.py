@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
 from eulerian.arrays import Floats
-from eulerian.control import ControlProblem
 from eulerian.errors import InputError
+from eulerian.reduced import ReducedProblem
 
 # isort: split
 import numpy as np
@@ -73,7 +73,7 @@ class OptimiseResult:
 class _Run:
     """What the callbacks of one minimisation share."""
 
-    problem: ControlProblem
+    problem: ReducedProblem
     start: Floats
     unit: float  # TAO's variable is unit × scaling × θ
     max_iterations: int
@@ -126,7 +126,7 @@ class _Run:
 
 
 def minimise(
-    problem: ControlProblem,
+    problem: ReducedProblem,
     theta0: ArrayLike | None = None,
     *,
     method: str = "lmvm",
@@ -189,7 +189,7 @@ def minimise(
     return OptimiseResult(theta, best, best_norm, iterations, status, reason, run.history)
 
 
-def _unit(problem: ControlProblem, theta: Floats, value: float, gradient: Floats) -> float:
+def _unit(problem: ReducedProblem, theta: Floats, value: float, gradient: Floats) -> float:
     """The unit of θ in which the unit step of steepest descent, TAO's first one, is a sensible step. Collective.
 
     σ² = |∇J|²/(2|J|): the step would halve a quadratic of minimum zero. Near a minimum that is far too long, so it is
@@ -201,8 +201,7 @@ def _unit(problem: ControlProblem, theta: Floats, value: float, gradient: Floats
         return max(norm, 1.0)
     unit = norm / math.sqrt(2.0 * abs(value))
     step = np.ravel(gradient) / (problem.scaling * unit) ** 2
-    low, high = problem.density_space.bounding_box
-    crossing = float(np.max(high - low)) / problem.horizon
+    crossing = problem.extent / problem.horizon
     crossings = problem.velocity_change(theta, step) / crossing
     return unit * math.sqrt(crossings) if 1.0 < crossings < math.inf else unit
 

@@ -121,12 +121,12 @@ def problem_config(
 def limited_cells(problem: ControlProblem) -> int:
     """How often the limiter scaled a cell (without emptying it) in the last evaluation, over all ranks. Collective."""
     count = 0
-    for trajectory in problem.trajectories:
-        stepper = trajectory.stepper
-        record, sink = stepper.new_record(), np.zeros_like(trajectory.occupations[0])
+    trajectory = problem.trajectory
+    for group, stepper in enumerate(trajectory.steppers):
+        record, sink = stepper.new_record(), np.zeros_like(trajectory.occupations[0][group])
         for layer, steps in enumerate(trajectory.steps):
             trajectory.assemble(layer)
-            state = trajectory.starts[layer].copy()
+            state = trajectory.starts[layer][group].copy()
             for _ in range(steps):
                 state[:] = stepper.step(state, problem.grid.layer_time / steps, record, sink)
                 count += int(np.sum(record.lowest_at < EMPTIED))

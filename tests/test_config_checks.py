@@ -13,7 +13,7 @@ from configurations import BASE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eulerian.config import Config, check_dimension, check_files, check_labels, loss_terminal, parse_config
+from eulerian.config import Config, check_dimension, check_files, check_labels, parse_config
 from eulerian.errors import InputError
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=300)
@@ -97,13 +97,6 @@ def test_labels_that_only_a_file_knows() -> None:
     for n_labels in (1, 2, 4):
         with pytest.raises(InputError, match=r"objective\.terminal"):
             check_labels(three, n_labels)
-
-
-@pytest.mark.parametrize("kind", ["fixed", "kl", "l2"])
-def test_a_target_density_is_no_loss(kind: str) -> None:
-    with pytest.raises(InputError, match="eulerian ideal") as caught:
-        loss_terminal(_configured(f"{{ kind = '{kind}', target = [{GAUSSIAN[1]}] }}", GAUSSIAN[1]))
-    assert (caught.value.key, caught.value.value) == ("objective.terminal.kind", kind)
 
 
 def test_files_are_looked_for(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 from eulerian.arrays import Floats
 from eulerian.builder import build
 from eulerian.config import parse_config
-from eulerian.control import PARTS, ControlProblem
+from eulerian.control import ControlProblem
 from eulerian.errors import ComputationError, InputError, RejectedEvaluation
+from eulerian.reduced import PARTS
 
 TRAINED = {"kind": "cross_entropy", "trainable": True}
 
@@ -89,7 +90,7 @@ def test_the_step_cap_rejects(comm: MPI.Comm) -> None:
     free = small(comm)
     theta = theta_with_layers(free)
     free.value(theta)
-    cap = max(free.steps[0])
+    cap = max(free.steps)
     assert small(comm, solver={"max_steps_per_layer": cap}).value(theta) == free.value(theta)
     capped = small(comm, solver={"max_steps_per_layer": cap - 1})
     assert capped.value(theta) == math.inf
@@ -192,7 +193,7 @@ def test_statistics_of_a_translation(comm: MPI.Comm) -> None:
     assert 0.0 <= statistics.boundary_mass < 1e-6
     assert statistics.density_min >= -1e-12
     assert statistics.density_max == pytest.approx(2 / 3 / (2 * np.pi * 0.04), rel=0.05)
-    assert statistics.steps_per_layer == problem.steps[0]
+    assert statistics.steps_per_layer == problem.steps
     assert statistics.evaluations == 1
     assert statistics.rejected_evaluations == 0
 
@@ -216,7 +217,7 @@ def test_value_at_steps_holds_the_counts(comm: MPI.Comm) -> None:
     theta = theta_with_layers(problem)
     value, steps = problem.value(theta), problem.steps
     assert problem.value_at_steps(theta, steps) == value
-    finer = [tuple(3 * n for n in counts) for counts in steps]
+    finer = tuple(3 * n for n in steps)
     assert problem.value_at_steps(theta, finer) != value
     assert problem.value(theta) == value
 
@@ -256,7 +257,7 @@ def with_field(comm: MPI.Comm, fails: str) -> ControlProblem:
     config = problem_config(2, 1, cells=4)
     config["field"] = {"kind": "linear", "features": "translation", "layers": 3, "horizon": 0.6}
     problem = build(parse_config(config), comm)
-    problem.field = Custom(fails, comm.rank == comm.size - 1)
+    problem.layered.field = Custom(fails, comm.rank == comm.size - 1)
     return problem
 
 

@@ -202,7 +202,7 @@ def test_an_error_in_the_field_comes_through(
     comm: MPI.Comm, error: type[Exception], expected: type[Exception], match: str
 ) -> None:
     problem = translation(comm)
-    problem.field = FailsLater(problem.field, 7, error)
+    problem.layered.field = FailsLater(problem.field, 7, error)
     with pytest.raises(expected, match=match):
         minimise(problem)
 

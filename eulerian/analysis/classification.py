@@ -45,10 +45,12 @@ def classify(space: DensitySpace, terminal: Terminal, rho: Floats, readout: Floa
         readout: the loss' trained parameters, (r,).
 
     Returns:
-        None where there is one label only, or the loss is the same for all of them.
+        None where there is one label only, or the loss is the same for all of them, or there is a target instead.
     """
     rule, n_labels = space.quadrature(space.objective_degree), space.n_labels
-    losses = terminal.losses(rule.points.reshape(-1, space.dim), readout)
+    if terminal.loss is None:
+        return None
+    losses = terminal.loss.value(rule.points.reshape(-1, space.dim), readout)
     spread = float(np.ptp(losses, axis=1).max(initial=0.0))
     if space.comm.allreduce(spread) <= 0.0:
         return None

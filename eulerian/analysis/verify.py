@@ -7,6 +7,7 @@ from eulerian import parallel
 from eulerian.arrays import Floats
 from eulerian.control import ControlProblem
 from eulerian.errors import RejectedEvaluation
+from eulerian.transport.operator import TransportOperator
 from eulerian.transport.trajectory import Trajectory
 
 # isort: split
@@ -98,12 +99,13 @@ def taylor_rates(remainders: Floats) -> list[float]:
 def dot_error(problem: ControlProblem, rng: np.random.Generator) -> float:
     """Largest relative error of the transpose over the layers and velocities of the last evaluation. Collective."""
     return max(
-        _dot_error(trajectory, layer, rng) for trajectory in problem.trajectories for layer in range(problem.n_layers)
+        _dot_error(problem.trajectory, layer, stepper.operator, rng)
+        for stepper in problem.trajectory.steppers
+        for layer in range(problem.n_layers)
     )
 
 
-def _dot_error(trajectory: Trajectory, layer: int, rng: np.random.Generator) -> float:
-    operator = trajectory.operator
+def _dot_error(trajectory: Trajectory, layer: int, operator: TransportOperator, rng: np.random.Generator) -> float:
     space = operator.density_space
     trajectory.assemble(layer)
     seed = int(rng.integers(2**31))

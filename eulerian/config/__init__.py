@@ -1,6 +1,6 @@
 """The configuration: a TOML file becomes one typed, frozen, checked tree. Knows neither meshes nor MPI."""
 
-from eulerian.config.checks import check_dimension, check_files, check_labels, check_target_labels, loss_terminal
+from eulerian.config.checks import check_dimension, check_files, check_labels, check_target_labels
 from eulerian.config.density import (
     Box,
     Density,
@@ -66,7 +66,6 @@ __all__ = [
     "check_files",
     "check_labels",
     "check_target_labels",
-    "loss_terminal",
     "parse_config",
     "read_config",
 ]

@@ -140,23 +140,6 @@ def check_target_labels(n_target: int, n_labels: int) -> None:
         raise InputError(what, key=TARGET, remedy="Give the target terms for the same labels.")
 
 
-def loss_terminal(config: Config) -> LossTerminal:
-    """The terminal loss, where the objective has one.
-
-    Raises:
-        InputError: it has a target density instead, which only the idealised problem knows.
-    """
-    terminal = config.objective.terminal
-    if isinstance(terminal, TargetTerminal):
-        raise InputError(
-            "a target density is known to the idealised problem only",
-            key="objective.terminal.kind",
-            value=terminal.kind,
-            remedy="Use `eulerian ideal`, or a terminal loss such as quadratic.",
-        )
-    return terminal
-
-
 def _entries(count: int, noun: str = "entry") -> str:
     plural = {"entry": "entries", "column": "columns"}[noun]
     return f"{count} {noun if count == 1 else plural}"

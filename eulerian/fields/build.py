@@ -83,7 +83,7 @@ def _linear(
 def initial_theta(config: "AnyField", field: VectorField, dim: int, n_layers: int) -> Floats:
     """Parameters (n_layers, p) to start from: those given in ``config``, else one random draw for all layers.
 
-    The same start in every layer means a θ that is constant in time.
+    The same start in every layer means a θ that is constant in time. Tied layers have one row, (1, p).
 
     Raises:
         InputError: the file cannot be read, or sizes do not fit, or a number is not finite.
@@ -104,6 +104,10 @@ def initial_theta(config: "AnyField", field: VectorField, dim: int, n_layers: in
         )
     if not np.all(np.isfinite(theta)):
         raise InputError("holds numbers that are not finite", key=KEY)
+    if config.tied:
+        if np.any(theta != theta[0]):
+            raise InputError("has rows that differ, but field.tied = true", key=KEY, remedy="Give one row.")
+        return theta[:1]
     return np.ascontiguousarray(np.broadcast_to(theta, (n_layers, p)))
 
 

@@ -1,13 +1,18 @@
-"""Costs along the way: kinetic energy and Jacobian of the velocity, weighted by the density; size of the parameters."""
+"""Costs along the way: kinetic energy and Jacobian of the velocity, weighted by the density; costs of the density."""
 
 from dataclasses import dataclass
 
+from eulerian import parallel
 from eulerian.arrays import Floats
+from eulerian.errors import InputError
 
 # isort: split
 import numpy as np
 
-from eulerian.space.density import Quadrature
+from eulerian.expression import Expression
+from eulerian.objective.floored import entropy, entropy_slope
+from eulerian.objective.losses import COORDINATES
+from eulerian.space.density import DensitySpace, Quadrature
 from eulerian.space.velocity import VelocitySpace
 
 
@@ -62,32 +67,73 @@ class VelocityCost:
 
 
 @dataclass(frozen=True)
-class ParameterCost:
-    """ε/2 ∫|θ_t|² dt + ε₁/2 ∫|θ̇_t|² dt for θ constant in layers of length ``layer_time``.
+class NonlinearCost:
+    """γ/2 ∫ρ² + σ ∫((ρ + δ) log(ρ + δ) − δ log δ) per time, for the total density ρ of all labels.
 
-    The time derivative is the difference quotient between layers; a trained readout r counts as a parameter that is
-    constant in time, ε/2 T |r|².
+    With the floor δ the entropy is smooth, 0 in empty cells, and its derivative is bounded there.
 
     Attributes:
-        l2: ε.
-        h1: ε₁.
-        layer_time: T/L.
+        space: the space of ρ.
+        congestion: γ.
+        entropy: σ.
+        floor: δ.
     """
 
-    l2: float
-    h1: float
-    layer_time: float
+    space: DensitySpace
+    congestion: float
+    entropy: float
+    floor: float
 
-    def value(self, theta: Floats, readout: Floats) -> float:
-        """The cost of θ (L, p) and readout (r,)."""
-        time = self.layer_time * len(theta)
-        total = 0.5 * self.l2 * (self.layer_time * np.sum(theta**2) + time * np.sum(readout**2))
-        return float(total + 0.5 * self.h1 / self.layer_time * np.sum(np.diff(theta, axis=0) ** 2))
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the costs that are there."""
+        weights = {"congestion": self.congestion, "entropy": self.entropy}
+        return tuple(name for name, weight in weights.items() if weight > 0.0)
 
-    def gradient(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:
-        """Derivatives (L, p) and (r,)."""
-        layers = self.l2 * self.layer_time * theta
-        slope = self.h1 / self.layer_time * np.diff(theta, axis=0)
-        layers[1:] += slope
-        layers[:-1] -= slope
-        return layers, self.l2 * self.layer_time * len(theta) * readout
+    def values(self, total: Floats) -> Floats:
+        """This rank's share of the costs per time, one per name, at ρ (n_owned, nd)."""
+        found = []
+        if self.congestion > 0.0:  # the basis is orthonormal up to the cells' size
+            found.append(0.5 * self.congestion * float(np.sum(total**2, axis=1) @ self._det))
+        if self.entropy > 0.0:
+            density = entropy(total @ self._rule.basis.T, self.floor) - self.floor * np.log(self.floor)
+            found.append(self.entropy * float(np.vdot(self._rule.weights, density)))
+        return np.array(found)
+
+    def gradient(self, total: Floats) -> Floats:
+        """Derivative (n_owned, nd) of their sum by the coefficients of ρ."""
+        gradient = np.zeros_like(total)
+        if self.congestion > 0.0:
+            gradient += self.congestion * self._det[:, None] * total
+        if self.entropy > 0.0:
+            slope = entropy_slope(total @ self._rule.basis.T, self.floor)
+            gradient += self.entropy * (self._rule.weights * slope) @ self._rule.basis
+        return gradient
+
+    @property
+    def _det(self) -> Floats:
+        return self.space.geometry.det[: self.space.n_owned]
+
+    @property
+    def _rule(self) -> Quadrature:
+        return self.space.quadrature(self.space.objective_degree)
+
+
+def potential_vector(space: DensitySpace, formula: str) -> Floats:
+    """(n_owned, nd) whose product with ρ's coefficients is ∫Vρ, for V given as a formula in x, y, z. Collective.
+
+    Raises:
+        InputError: V is not finite somewhere in the domain; the same on all ranks.
+    """
+    key, rule = "objective.potential", space.quadrature(space.objective_degree)
+    with parallel.agreed(space.comm):
+        expression = Expression.parse(formula, COORDINATES[: space.dim], key)
+        values = expression(dict(zip(COORDINATES, np.moveaxis(rule.points, 2, 0), strict=False)))
+        if not np.all(np.isfinite(values)):
+            raise InputError(
+                "the potential is not finite everywhere in the domain",
+                key=key,
+                value=f"a non-finite value at {rule.points[~np.isfinite(values)][0].tolist()}",
+                remedy="Use a formula that is defined on the whole domain",
+            )
+    return (rule.weights * np.broadcast_to(values, rule.weights.shape)) @ rule.basis

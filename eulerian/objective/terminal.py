@@ -1,7 +1,7 @@
-"""Terminal losses Σ_y ∫ℓ(x, y) ρ_y(T, x) dx, and their derivatives."""
+"""Terminal functionals of the final density, and their derivatives: losses Σ_y ∫ℓ(x, y) ρ_y(T, x) dx, distances."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from eulerian import config, parallel
@@ -11,10 +11,12 @@ from eulerian.errors import InputError
 # isort: split
 import numpy as np
 
-from eulerian.expression import Expression
-from eulerian.space.density import DensitySpace
+from eulerian.objective.floored import entropy, entropy_slope
+from eulerian.objective.losses import PointLoss, build_loss
+from eulerian.space.density import DensitySpace, Quadrature
+from eulerian.space.initial import count_labels, initial_density
 
-COORDINATES = ("x", "y", "z")
+KEY = "objective.terminal"
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Terminal(Protocol):
     """A functional of the final density, possibly with parameters of its own (a trained readout)."""
 
     @property
-    def n_readout(self) -> int:
-        """Number r of trained parameters."""
+    def loss(self) -> PointLoss | None:
+        """ℓ where the functional is ∫ℓρ(T), else None."""
         ...
 
     def initial_readout(self) -> Floats:
@@ -48,147 +50,160 @@ class Terminal(Protocol):
         """Value and derivatives at ρ (n_cells, nd, K) and readout (r,). Collective."""
         ...
 
-    def losses(self, x: Floats, readout: Floats) -> Floats:
-        """ℓ(x, y) at points (n, dim) for every label, (n, K)."""
-        ...
-
 
 class LinearLoss:
-    """∫ℓρ_T for a fixed loss: quadrature turns it into one inner product.
+    """∫ℓρ_T: quadrature turns a loss that is not trained into one inner product, once and for all.
 
     Args:
         space: the space of ρ.
-        loss: x (n, dim) ↦ ℓ (n, K).
+        loss: ℓ.
 
     Raises:
         InputError: ℓ is not finite somewhere in the domain; the same on all ranks.
     """
 
-    n_readout = 0
-
-    def __init__(self, space: DensitySpace, loss: Callable[[Floats], Floats]) -> None:
+    def __init__(self, space: DensitySpace, loss: PointLoss) -> None:
         """Collective."""
-        rule = space.quadrature(space.objective_degree)
+        self._space, self.loss = space, loss
+        start = self.initial_readout()
         with parallel.agreed(space.comm), np.errstate(all="ignore"):
-            values = loss(rule.points.reshape(-1, space.dim)).reshape(*rule.weights.shape, space.n_labels)
+            values = self._values(start)
             if not np.all(np.isfinite(values)):
-                where = rule.points[~np.isfinite(values).all(axis=2)][0]
+                where = self._rule.points[~np.isfinite(values).all(axis=2)][0]
                 raise InputError(
                     "the loss is not finite everywhere in the domain",
-                    key="objective.terminal",
+                    key=KEY,
                     value=f"a non-finite value at {where.tolist()}",
                     remedy="Use a formula that is defined on the whole domain",
                 )
-        self._space, self._loss = space, loss
-        self._vector: Floats = np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, values, optimize=True)
+        self._fixed = None if loss.n_readout else self._vector(values)
+
+    @property
+    def n_readout(self) -> int:
+        """Number of trained parameters."""
+        return self.loss.n_readout
 
     def initial_readout(self) -> Floats:
-        """Nothing to train."""
-        return np.zeros(0)
-
-    def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:  # noqa: ARG002 - the protocol's argument
-        """Value and derivatives at ρ (n_cells, nd, K). Collective."""
-        local = float(np.vdot(self._vector, rho[: self._space.n_owned]))
-        return TerminalValue(float(parallel.sum_all(self._space.comm, np.array([local]))[0]), self._vector, np.zeros(0))
-
-    def losses(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
-        """ℓ(x, y) at points (n, dim) for every label, (n, K)."""
-        return self._loss(x)
-
-
-class TrainedCrossEntropy:
-    """∫ −log softmax(Wx + b)_y ρ_y(T) with (W row by row, b) trained together with the network.
-
-    Args:
-        space: the space of ρ.
-        weights: where W (K, dim) starts.
-        bias: where b (K,) starts.
-    """
-
-    def __init__(self, space: DensitySpace, weights: Floats, bias: Floats) -> None:
-        self._space = space
-        self._start = np.concatenate([weights.ravel(), bias])
-        self._rule = space.quadrature(space.objective_degree)
-        self.n_readout = self._start.size
-
-    def initial_readout(self) -> Floats:
-        """(W row by row, b)."""
-        return self._start.copy()
+        """Where the trained parameters start, (r,)."""
+        return self.loss.initial_readout()
 
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
-        """Value and derivatives at ρ (n_cells, nd, K) and readout (K·dim + K,). Collective."""
-        space, rule = self._space, self._rule
-        n_labels = space.n_labels
-        x = rule.points.reshape(-1, space.dim)
-        losses = self.losses(x, readout)
-        at_points = losses.reshape(*rule.weights.shape, n_labels)
-        vector = np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, at_points, optimize=True)
-        mass = np.einsum("cq,qi,cik->cqk", rule.weights, rule.basis, rho[: space.n_owned], optimize=True)
-        mass = mass.reshape(-1, n_labels)
-        logits = np.exp(-losses) * mass.sum(axis=1, keepdims=True) - mass
-        local = np.concatenate([[np.vdot(vector, rho[: space.n_owned])], (logits.T @ x).ravel(), logits.sum(axis=0)])
+        """Value and derivatives at ρ (n_cells, nd, K) and readout (r,). Collective."""
+        space, rule, owned = self._space, self._rule, rho[: self._space.n_owned]
+        vector = self._vector(self._values(readout)) if self._fixed is None else self._fixed
+        local = np.array([np.vdot(vector, owned)])
+        if self.n_readout:
+            mass = np.einsum("cq,qi,cik->cqk", rule.weights, rule.basis, owned, optimize=True)
+            slope = self.loss.readout_vjp(self._points, readout, mass.reshape(-1, space.n_labels))
+            local = np.concatenate([local, slope])
         total = parallel.sum_all(space.comm, local)
         return TerminalValue(float(total[0]), vector, total[1:])
 
     def losses(self, x: Floats, readout: Floats) -> Floats:
         """ℓ(x, y) at points (n, dim) for every label, (n, K)."""
-        size = self._space.n_labels * self._space.dim
-        return cross_entropy(readout[:size].reshape(self._space.n_labels, -1), readout[size:])(x)
+        return self.loss.value(x, readout)
+
+    @property
+    def _rule(self) -> Quadrature:
+        return self._space.quadrature(self._space.objective_degree)
+
+    @cached_property
+    def _points(self) -> Floats:
+        return self._rule.points.reshape(-1, self._space.dim)
+
+    def _values(self, readout: Floats) -> Floats:
+        return self.loss.value(self._points, readout).reshape(*self._rule.weights.shape, self._space.n_labels)
+
+    def _vector(self, values: Floats) -> Floats:
+        return np.asarray(np.einsum("cq,qi,cqk->cik", self._rule.weights, self._rule.basis, values, optimize=True))
 
 
-def log_softmax(logits: Floats) -> Floats:
-    """Log-probabilities (n, K) of logits (n, K), safe for large ones."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+class _ToTarget:
+    """What functionals of a target density share: no readout, no loss at points.
+
+    Args:
+        space: the space of ρ.
+        target: ρ* (n_cells, nd, K).
+    """
+
+    loss = None
+
+    def __init__(self, space: DensitySpace, target: Floats) -> None:
+        self._space, self.target = space, target
+
+    def initial_readout(self) -> Floats:
+        """Nothing to train."""
+        return np.zeros(0)
 
 
-def quadratic(targets: Floats, weight: float) -> Callable[[Floats], Floats]:
-    """ℓ(x, y) = weight/2 |x − target_y|², targets (K, dim)."""
-    return lambda x: 0.5 * weight * np.sum((x[:, None, :] - targets) ** 2, axis=2)
+class KullbackLeiblerLoss(_ToTarget):
+    """KL(ρ_T | ρ*) = Σ_y ∫ (ρ + δ) log((ρ + δ)/(ρ* + δ)) − ρ + ρ*, with the floor δ of the space.
+
+    The floor makes the divergence finite and smooth where a density is zero: it is that of both densities on top of a
+    uniform one of mass 1e-8 (Csiszár's generalised divergence; ≥ 0 point by point, 0 only for ρ = ρ*, convex, never
+    above the one without floor).
+    """
+
+    def __init__(self, space: DensitySpace, target: Floats) -> None:
+        """Collective."""
+        super().__init__(space, target)
+        self._rule, self._floor = space.quadrature(space.objective_degree), space.floor
+        self._at_points = self._positive(target)
+
+    def _positive(self, rho: Floats) -> Floats:
+        values = np.einsum("qi,cik->cqk", self._rule.basis, rho[: self._space.n_owned], optimize=True)
+        return np.asarray(np.maximum(values, 0.0))
+
+    def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
+        """Value and derivatives at ρ (n_cells, nd, K). Collective."""
+        rule, floor, target = self._rule, self._floor, self._at_points
+        values = np.einsum("qi,cik->cqk", rule.basis, rho[: self._space.n_owned], optimize=True)
+        logarithm = np.log(target + floor)
+        cost = entropy(values, floor) - (values + floor) * logarithm - values + target
+        slope = entropy_slope(values, floor) - logarithm - 1.0
+        local = np.array([np.einsum("cq,cqk->", rule.weights, cost, optimize=True)])
+        vector = np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, slope, optimize=True)
+        return TerminalValue(float(parallel.sum_all(self._space.comm, local)[0]), vector, readout)
 
 
-def logistic(direction: Floats, offset: float) -> Callable[[Floats], Floats]:
-    """ℓ(x, y) = log(1 + exp(−s(direction·x + offset))), s = −1 for label 0 and +1 for label 1."""
-    signs = np.array([-1.0, 1.0])
-    return lambda x: np.logaddexp(0.0, -signs * (x @ direction + offset)[:, None])
+class SquaredDistanceLoss(_ToTarget):
+    """½‖ρ_T − ρ*‖² in L², summed over the labels: the basis is orthonormal up to the cells' size."""
+
+    def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
+        """Value and derivatives at ρ (n_cells, nd, K). Collective."""
+        n = self._space.n_owned
+        vector = self._space.geometry.det[:n, None, None] * (rho[:n] - self.target[:n])
+        local = np.array([0.5 * np.vdot(vector, rho[:n] - self.target[:n])])
+        return TerminalValue(float(parallel.sum_all(self._space.comm, local)[0]), vector, readout)
 
 
-def formula(expression: Expression, n_labels: int) -> Callable[[Floats], Floats]:
-    """ℓ(x, y) from a formula in the coordinates and ``label``."""
-
-    def loss(x: Floats) -> Floats:
-        coordinates = dict(zip(COORDINATES, x.T, strict=False))
-        columns = [np.broadcast_to(expression({**coordinates, "label": float(y)}), len(x)) for y in range(n_labels)]
-        return np.stack(columns, axis=1)
-
-    return loss
-
-
-def cross_entropy(weights: Floats, bias: Floats) -> Callable[[Floats], Floats]:
-    """ℓ(x, y) = −log softmax(Wx + b)_y, W (K, dim) and b (K,)."""
-    return lambda x: -log_softmax(x @ weights.T + bias)
-
-
-def build_terminal(terminal: config.LossTerminal, space: DensitySpace) -> Terminal:
-    """The terminal loss that the configuration describes. Collective.
+def target_density(terminal: config.TargetTerminal, space: DensitySpace) -> Floats:
+    """ρ* (n_cells, nd, K) of mass 1. Collective.
 
     Raises:
-        InputError: it does not fit the number of labels or the domain; the same on all ranks.
+        InputError: it has other labels than the density, or no mass; the same on all ranks.
     """
-    n_labels, dim = space.n_labels, space.dim
+    config.check_target_labels(count_labels(terminal.target, space.comm, f"{KEY}.target"), space.n_labels)
+    return initial_density(space, terminal.target, f"{KEY}.target")
+
+
+def build_terminal(terminal: config.Terminal, space: DensitySpace) -> Terminal:
+    """The terminal functional that the configuration describes. Collective.
+
+    Raises:
+        InputError: it does not fit the number of labels or the domain, or is a constraint; the same on all ranks.
+    """
     match terminal:
-        case config.QuadraticTerminal():
-            targets = terminal.targets if terminal.targets is not None else (terminal.target,) * n_labels
-            return LinearLoss(space, quadratic(np.array(targets, dtype=float), terminal.weight))
-        case config.ExpressionTerminal():
-            names = (*COORDINATES[:dim], "label")
-            expression = Expression.parse(terminal.value, names, "objective.terminal.value")
-            return LinearLoss(space, formula(expression, n_labels))
-        case config.LogisticTerminal():
-            return LinearLoss(space, logistic(np.array(terminal.direction, dtype=float), terminal.offset))
-        case config.CrossEntropyTerminal():
-            weights = np.zeros((n_labels, dim)) if terminal.weights is None else np.array(terminal.weights, dtype=float)
-            bias = np.zeros(n_labels) if terminal.bias is None else np.array(terminal.bias, dtype=float)
-            if terminal.trainable:
-                return TrainedCrossEntropy(space, weights, bias)
-            return LinearLoss(space, cross_entropy(weights, bias))
+        case config.KlTerminal():
+            return KullbackLeiblerLoss(space, target_density(terminal, space))
+        case config.L2Terminal():
+            return SquaredDistanceLoss(space, target_density(terminal, space))
+        case config.FixedTerminal():
+            raise InputError(
+                "a network cannot be held to a final density exactly",
+                key=f"{KEY}.kind",
+                value="fixed",
+                remedy="Use `eulerian ideal`, or kind = kl or l2",
+            )
+        case _:
+            return LinearLoss(space, build_loss(terminal, space.dim, space.n_labels))

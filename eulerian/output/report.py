@@ -7,11 +7,12 @@ from typing import Any
 
 from eulerian.analysis.verify import Verification
 from eulerian.config import Config
-from eulerian.control import PARTS, ControlProblem
+from eulerian.control import ControlProblem
 from eulerian.ideal.dynamic_ot import ConvexSolution, IdealProblem
 from eulerian.ideal.hopf_lax import HopfLax
 from eulerian.output.files import FIGURES, GAP, HISTORY, RESULT, THETA
 from eulerian.output.run_folder import RunFolder
+from eulerian.reduced import PARTS
 from eulerian.space.density import DensitySpace
 
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from eulerian.analysis.classification import classify
 from eulerian.arrays import Floats
-from eulerian.control import PARTS, ControlProblem
+from eulerian.control import ControlProblem
 from eulerian.ideal.dynamic_ot import ConvexSolution, IdealProblem
 from eulerian.optimise import Record
+from eulerian.reduced import PARTS
 from eulerian.space.density import DensitySpace
 
 type Document = dict[str, Any]

@@ -20,6 +20,9 @@ from eulerian.space.ghosts import GhostExchange
 # Below this cell mean a density is treated as empty: its higher modes are dropped (ratios of denormals overflow).
 EMPTY = 1e-200
 
+# The smallest density that logarithms tell from zero, relative to the mean density of total mass 1.
+FLOOR = 1e-8
+
 
 @dataclass(frozen=True)
 class Quadrature:
@@ -122,6 +125,15 @@ class DensitySpace:
             table = basis.legendre(self.dim, self.degree, rule.points)
             self._rules[degree] = Quadrature(points, weights, table, rule.points, rule.weights)
         return self._rules[degree]
+
+    @cached_property
+    def floor(self) -> float:
+        """δ, a density far below any that matters: 1e-8 of the mean one of mass 1. Collective.
+
+        Functionals with a logarithm take it for the zero of densities.
+        """
+        volume = parallel.sum_all(self.comm, np.array([self.quadrature(0).weights.sum()]))
+        return FLOOR / float(volume[0])
 
     @cached_property
     def modal_to_nodal(self) -> Floats:

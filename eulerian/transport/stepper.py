@@ -1,5 +1,6 @@
 """One strong-stability-preserving Runge–Kutta step with its limiter, and the reverse of that step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +54,7 @@ class StepRecord:
 class Stepper:
     """Steps of the limited scheme for the velocity that its operator holds.
 
-    The law: for the map u ↦ (result, Δt Σ wᵢ ⟨running, uⁱ⟩), ``step_vjp`` is the exact transpose of the derivative of
+    The law: for the map u ↦ (result, Δt Σ wᵢ ⟨runningᵢ, uⁱ⟩), ``step_vjp`` is the exact transpose of the derivative of
     ``step`` wherever the limiter is differentiable.
     """
 
@@ -105,7 +106,13 @@ class Stepper:
         return np.asarray(record.states[-1])
 
     def step_vjp(
-        self, cotangent: Floats, u: Floats, dt: float, record: StepRecord, running: Floats, accumulated: Floats
+        self,
+        cotangent: Floats,
+        u: Floats,
+        dt: float,
+        record: StepRecord,
+        running: Sequence[Floats],
+        accumulated: Floats,
     ) -> None:
         """Reverse of ``step``. Collective.
 
@@ -114,7 +121,7 @@ class Stepper:
             u: the density at the start of the step.
             dt: time step.
             record: what ``step`` recorded.
-            running: (n_owned, nd, columns) derivative of the running cost per time by the density.
+            running: at every stage, (n_owned, nd, columns) derivative of the running cost per time by the density.
             accumulated: (n_owned, dim+2, nd, nd), to which Δt λ⊗ρ is added (``TransportOperator.contract``).
         """
         operator, kernels = self.operator, self.operator.kernels
@@ -122,7 +129,7 @@ class Stepper:
         cotangents = self._cotangents
         cotangents[:-1] = 0.0
         cotangents[-1] = cotangent
-        first, rate = pointer(cotangents[0]), pointer(running)
+        first = pointer(cotangents[0])
         for i in reversed(range(self.scheme.stages)):
             z = cotangents[i + 1]
             kernels.limit_vjp(
@@ -132,7 +139,7 @@ class Stepper:
             before = u if i == 0 else record.states[i - 1]
             alpha, weight = self.scheme.alpha[i], self.scheme.weights[i]
             kernels.stage_vjp(
-                scheme, blocks, pointer(z), pointer(before), alpha, 1.0 - alpha, dt, weight * dt, rate,
+                scheme, blocks, pointer(z), pointer(before), alpha, 1.0 - alpha, dt, weight * dt, pointer(running[i]),
                 pointer(cotangents[i]), first, sums,
             )  # fmt: skip
         cotangent[:] = cotangents[0]

@@ -60,7 +60,7 @@ def error(comm: MPI.Comm, dim: int, motion: str, degree: int, horizon: float, st
     velocity_space = VelocitySpace(space)
     operator = TransportOperator(space, velocity_space, 1, flux_smoothing(space, horizon, 1e-3))
     stepper = Stepper(operator)
-    trajectory = Trajectory(stepper, TimeGrid(horizon, 1), 2.0**32)
+    trajectory = Trajectory([stepper], TimeGrid(horizon, 1), 2.0**32)
 
     def exact(x: Floats, t: float) -> Floats:
         return normal(moved(x, motion, -t), std)
@@ -68,10 +68,10 @@ def error(comm: MPI.Comm, dim: int, motion: str, degree: int, horizon: float, st
     rule = space.quadrature(2 * degree + 4)
     rho = space.project(exact(rule.points, 0.0)[..., None], rule)
     space.limit(rho)
-    end = trajectory.forward(rho, [velocity(velocity_space.x, motion)])
+    (end,) = trajectory.forward([rho], [[velocity(velocity_space.x, motion)]])
 
     record = stepper.new_record()
-    stepper.step(rho, horizon / trajectory.steps[0], record, np.zeros_like(trajectory.occupations[0]))
+    stepper.step(rho, horizon / trajectory.steps[0], record, np.zeros_like(trajectory.occupations[0][0]))
     touched = comm.allreduce(int(np.sum(record.lowest_at != UNLIMITED)))
     assert degree == 0 or touched > 0, "the limiter had nothing to do"
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from eulerian import parallel
-from eulerian.objective.running import ParameterCost, VelocityCost
+from eulerian.objective.parameters import ParameterCost
+from eulerian.objective.running import VelocityCost
 from eulerian.space.density import DensitySpace
 from eulerian.space.velocity import VelocitySpace
 

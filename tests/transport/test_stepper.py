@@ -109,7 +109,8 @@ def test_reverse(comm: MPI.Comm, dim: int, degree: int, limited: bool) -> None:
     operator.assemble(v)
     stepper.step(u, dt, record, np.zeros(owned))
     cotangent, sums = g.copy(), operator.accumulator()
-    stepper.step_vjp(cotangent, u, dt, record, np.ascontiguousarray(running[: space.n_owned]), sums)
+    rates = [np.ascontiguousarray(running[: space.n_owned])] * stepper.scheme.stages
+    stepper.step_vjp(cotangent, u, dt, record, rates, sums)
     by_velocity = float(parallel.sum_all(comm, np.array([np.vdot(operator.contract(sums), w)]))[0])
     if limited and degree:
         assert comm.allreduce(int(np.sum(record.lowest_at < EMPTIED))) > 0

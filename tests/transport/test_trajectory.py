@@ -33,15 +33,20 @@ def budget(stepper: Stepper, layers: int, records: float) -> float:
     return cells * (2 * layers * space.nd * COLUMNS * 8 + records * stepper.bytes_per_cell)
 
 
+def one_group(arrays: list[Floats]) -> list[list[Floats]]:
+    """By layer and group, for the only group."""
+    return [[array] for array in arrays]
+
+
 def gradient(trajectory: Trajectory) -> tuple[Floats, list[Floats]]:
     """Derivatives by ρ₀ and by the velocities of some functional."""
-    stepper, layers = trajectory.stepper, trajectory.grid.layers
+    (stepper,), layers = trajectory.steppers, trajectory.grid.layers
     space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
-    trajectory.forward(random_density(space, COLUMNS, 1), [wave(x, layer) for layer in range(layers)])
+    trajectory.forward([random_density(space, COLUMNS, 1)], one_group([wave(x, layer) for layer in range(layers)]))
     cotangent = random_rows(space, COLUMNS, 2)
     running = [np.ascontiguousarray(random_rows(space, COLUMNS, 3 + i)[: space.n_owned]) for i in range(layers)]
-    by_velocity = trajectory.reverse(cotangent, running)
-    return cotangent[: space.n_owned], by_velocity
+    by_velocity = trajectory.reverse([cotangent], one_group(running))
+    return cotangent[: space.n_owned], [group for (group,) in by_velocity]
 
 
 class CountingStepper(Stepper):
@@ -66,11 +71,11 @@ def test_gradient_does_not_depend_on_memory(comm: MPI.Comm, degree: int, records
     """From room for a fraction of one layer to room for some of the layers; the reference has room for all."""
     grid = TimeGrid((18.0, 6.0, 2.7)[degree], 3)
     stepper = make_stepper(comm, 2, degree)
-    reference = Trajectory(stepper, grid, budget(stepper, 3, 1e4))
+    reference = Trajectory([stepper], grid, budget(stepper, 3, 1e4))
     expected = gradient(reference)
 
     counting = CountingStepper(stepper.operator)
-    trajectory = Trajectory(counting, grid, budget(stepper, 3, records + 0.5))
+    trajectory = Trajectory([counting], grid, budget(stepper, 3, records + 0.5))
     result = gradient(trajectory)
 
     total = sum(trajectory.steps)
@@ -89,12 +94,12 @@ def test_repeated_recursion(comm: MPI.Comm) -> None:
     """So many steps in one layer that segments are cut into segments again."""
     stepper = CountingStepper(make_stepper(comm, 1, 1).operator)
     grid = TimeGrid(20.0, 1)
-    reference = Trajectory(stepper, grid, budget(stepper, 1, 1e4))
+    reference = Trajectory([stepper], grid, budget(stepper, 1, 1e4))
     expected = gradient(reference)
     assert reference.steps[0] > 5 * MINIMAL_RECORDS**2
     stepper.steps = 0
 
-    result = gradient(Trajectory(stepper, grid, budget(stepper, 1, MINIMAL_RECORDS + 0.5)))
+    result = gradient(Trajectory([stepper], grid, budget(stepper, 1, MINIMAL_RECORDS + 0.5)))
 
     np.testing.assert_array_equal(result[0], expected[0])
     np.testing.assert_array_equal(result[1][0], expected[1][0])
@@ -103,7 +108,7 @@ def test_repeated_recursion(comm: MPI.Comm) -> None:
 
 def test_a_trajectory_can_be_run_again(comm: MPI.Comm) -> None:
     stepper = make_stepper(comm)
-    trajectory = Trajectory(stepper, TimeGrid(1.0, 3), budget(stepper, 3, 20))
+    trajectory = Trajectory([stepper], TimeGrid(1.0, 3), budget(stepper, 3, 20))
     first, second = gradient(trajectory), gradient(trajectory)
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
@@ -112,23 +117,25 @@ def test_a_trajectory_can_be_run_again(comm: MPI.Comm) -> None:
 def test_too_little_memory_is_refused(comm: MPI.Comm) -> None:
     stepper = make_stepper(comm)
     with pytest.raises(InputError, match=r"solver\.memory") as caught:
-        Trajectory(stepper, TimeGrid(1.0, 3), budget(stepper, 3, MINIMAL_RECORDS - 0.1))
+        Trajectory([stepper], TimeGrid(1.0, 3), budget(stepper, 3, MINIMAL_RECORDS - 0.1))
     assert "MiB" in str(caught.value)
-    Trajectory(stepper, TimeGrid(1.0, 3), budget(stepper, 3, MINIMAL_RECORDS + 0.1))
+    Trajectory([stepper], TimeGrid(1.0, 3), budget(stepper, 3, MINIMAL_RECORDS + 0.1))
 
 
 def test_too_many_steps_are_rejected(comm: MPI.Comm) -> None:
     stepper = make_stepper(comm)
     space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
     rho = random_density(space, COLUMNS, 1)
-    free = Trajectory(stepper, TimeGrid(1.0, 2), 2.0**30)
-    free.forward(rho, [wave(x), wave(x, 1)])
+    free = Trajectory([stepper], TimeGrid(1.0, 2), 2.0**30)
+    free.forward([rho], one_group([wave(x), wave(x, 1)]))
 
-    capped = Trajectory(stepper, TimeGrid(1.0, 2, max_steps=max(free.steps) - 1), 2.0**30)
+    capped = Trajectory([stepper], TimeGrid(1.0, 2, max_steps=max(free.steps) - 1), 2.0**30)
     with pytest.raises(RejectedEvaluation, match="max_steps_per_layer"):
-        capped.forward(rho, [wave(x), wave(x, 1)])
-    capped.forward(rho, [0.1 * wave(x), 0.1 * wave(x, 1)])  # it goes on with another velocity
-    Trajectory(stepper, TimeGrid(1.0, 2, max_steps=max(free.steps)), 2.0**30).forward(rho, [wave(x), wave(x, 1)])
+        capped.forward([rho], one_group([wave(x), wave(x, 1)]))
+    capped.forward([rho], one_group([0.1 * wave(x), 0.1 * wave(x, 1)]))  # it goes on with another velocity
+    Trajectory([stepper], TimeGrid(1.0, 2, max_steps=max(free.steps)), 2.0**30).forward(
+        [rho], one_group([wave(x), wave(x, 1)])
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e200])
@@ -138,9 +145,9 @@ def test_a_velocity_that_fails_on_one_rank_is_rejected_on_all(comm: MPI.Comm, ba
     if comm.rank == comm.size - 1:
         v[-1, -1] = bad  # a node of this rank's cells, perhaps only of its ghosts
         v[stepper.operator.velocity_space.cell_nodes[0, 0]] = bad
-    trajectory = Trajectory(stepper, TimeGrid(1.0, 1), 2.0**30)
+    trajectory = Trajectory([stepper], TimeGrid(1.0, 1), 2.0**30)
     with pytest.raises(RejectedEvaluation):
-        trajectory.forward(random_density(stepper.operator.density_space, COLUMNS, 1), [v])
+        trajectory.forward([random_density(stepper.operator.density_space, COLUMNS, 1)], [[v]])
 
 
 @pytest.mark.parametrize(("cfl", "rate", "expected"), [(0.9, 9.0, 5), (0.9, 0.0, 1), (0.5, 10.0, 10), (1.0, 10.5, 6)])
@@ -159,12 +166,12 @@ def test_snapshots(comm: MPI.Comm, degree: int) -> None:
     stepper = make_stepper(comm, 2, degree)
     space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
     rho = random_density(space, COLUMNS, 1)
-    trajectory = Trajectory(stepper, TimeGrid(1.2, 3), budget(stepper, 3, 10))
-    end = trajectory.forward(rho, [wave(x, layer) for layer in range(3)])
-    starts = [start.copy() for start in trajectory.starts]
+    trajectory = Trajectory([stepper], TimeGrid(1.2, 3), budget(stepper, 3, 10))
+    (end,) = trajectory.forward([rho], one_group([wave(x, layer) for layer in range(3)]))
+    starts = [start.copy() for (start,) in trajectory.starts]
 
     times = np.array([0.0, 0.1, 0.4, 0.41, 0.7, 0.7, 0.8, 1.2])
-    snapshots = trajectory.at_times(times)
+    snapshots = [snapshot for (snapshot,) in trajectory.at_times(times)]
 
     assert len(snapshots) == len(times)
     highest = max(space.extrema(snapshot)[1] for snapshot in snapshots)
@@ -182,9 +189,9 @@ def test_occupation_is_the_integral_of_the_density(comm: MPI.Comm) -> None:
     stepper = make_stepper(comm)
     space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
     rho = random_density(space, COLUMNS, 1)
-    trajectory = Trajectory(stepper, TimeGrid(1.2, 3), 2.0**30)
-    trajectory.forward(rho, [wave(x, layer) for layer in range(3)])
-    for occupation in trajectory.occupations:
+    trajectory = Trajectory([stepper], TimeGrid(1.2, 3), 2.0**30)
+    trajectory.forward([rho], one_group([wave(x, layer) for layer in range(3)]))
+    for (occupation,) in trajectory.occupations:
         whole = space.zeros()
         whole[: space.n_owned] = occupation
         np.testing.assert_allclose(space.mass(whole), 0.4 * space.mass(rho), rtol=1e-12)

@@ -1,0 +1,62 @@
+"""A field as the layers use it: each layer has its time, and the field gets label and time only if it wants them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.fields.base import VectorField
+
+
+class LayeredField:
+    """A field in L layers of time.
+
+    The methods are those of ``VectorField`` with the layer's number in front; ``label`` is always welcome and reaches
+    fields that depend on it, and so does the layer's time.
+
+    Args:
+        field: v(x, θ); a true attribute ``time_dependent`` asks for the keyword ``time``.
+        times: (L,) midpoints of the layers.
+        label_dependent: the field takes the label.
+
+    Attributes:
+        time_dependent: the field takes the time.
+    """
+
+    def __init__(self, field: VectorField, times: Sequence[float], *, label_dependent: bool = False) -> None:
+        self.field, self.times, self.label_dependent = field, tuple(times), label_dependent
+        self.time_dependent = bool(getattr(field, "time_dependent", False))
+
+    @classmethod
+    def equal(cls, field: VectorField, horizon: float, layers: int, *, label_dependent: bool = False) -> "LayeredField":
+        """Layers of equal length."""
+        times = (np.arange(layers) + 0.5) * (horizon / layers)
+        return cls(field, times.tolist(), label_dependent=label_dependent)
+
+    def value(self, layer: int, row: Floats, x: Floats, label: int | None = None) -> Floats:
+        """Velocities (n, dim) at points x (n, dim)."""
+        return self.field.value(row, x, **self._inputs(layer, label))
+
+    def vjp(self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradient (p,) with respect to θ of Σ_n w_n · v(x_n, θ), w (n, dim)."""
+        return self.field.vjp(row, x, w, **self._inputs(layer, label))
+
+    def jacobian(self, layer: int, row: Floats, x: Floats, label: int | None = None) -> Floats:
+        """Derivatives (n, dim, dim) in space."""
+        return self.field.jacobian(row, x, **self._inputs(layer, label))
+
+    def jacobian_vjp(self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradient (p,) with respect to θ of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
+        return self.field.jacobian_vjp(row, x, w, **self._inputs(layer, label))
+
+    def jacobian_vjp_x(self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradients (n, dim) with respect to x_n of w_n : ∇v(x_n, θ), w (n, dim, dim)."""
+        method: Any = self.field.jacobian_vjp_x
+        return np.asarray(method(row, x, w, **self._inputs(layer, label)))
+
+    def _inputs(self, layer: int, label: int | None) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"label": label} if self.label_dependent else {}
+        if self.time_dependent:
+            inputs["time"] = self.times[layer]
+        return inputs
