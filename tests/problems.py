@@ -60,6 +60,10 @@ def wave(x: Floats, seed: int = 0, speed: float = 1.0) -> Floats:
     return np.ascontiguousarray(speed * np.sin(x @ frequencies + phases))
 
 
+# Keys of `objective` that leave the costs of the density out.
+NO_DENSITY_COSTS: dict[str, Any] = {"potential": None, "congestion": 0.0, "entropy": 0.0}
+
+
 def control_problem(
     comm: MPI.Comm, dim: int, degree: int, labelling: str = LABELLINGS[0], cells: int | None = None, **tables: Any
 ) -> ControlProblem:
@@ -107,6 +111,9 @@ def problem_config(
             "jacobian": 0.2,
             "parameters": 0.01,
             "parameters_h1": 0.02,
+            "potential": "0.4*x**2 + 0.1",
+            "congestion": 0.1,
+            "entropy": 0.05,
             "terminal": {
                 "kind": "quadratic",
                 "targets": [[(1 - 2 * y) * 0.4] + [0.2] * (dim - 1) for y in range(n_labels)],

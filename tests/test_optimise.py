@@ -6,7 +6,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from problems import control_problem, problem_config
+from problems import NO_DENSITY_COSTS, control_problem, problem_config
 
 # isort: split
 import numpy as np
@@ -28,7 +28,7 @@ def translation(comm: MPI.Comm, layers: int = 3, terminal: str = "quadratic", **
     if terminal == "readout":
         objective["terminal"] = {"kind": "cross_entropy", "trainable": True}
     labelling = "two labels" if terminal == "readout" else "one label"
-    config = problem_config(2, 1, labelling, cells=6, objective=objective, **tables)
+    config = problem_config(2, 1, labelling, cells=6, objective={**NO_DENSITY_COSTS, **objective}, **tables)
     config["field"] = {"kind": "linear", "features": "translation", "layers": layers, "horizon": 0.6}
     return build(parse_config(config), comm)
 
@@ -106,7 +106,7 @@ def test_rejected_trial_points_are_survived(comm: MPI.Comm) -> None:
     problem = translation(comm)
     free = minimise(problem)
     problem.value(free.theta)
-    cap = int(1.3 * max(problem.steps[0]))
+    cap = int(1.3 * max(problem.steps))
     capped = translation(comm, solver={"max_steps_per_layer": cap})
     # A tiny start scale makes the first trial points far too long.
     result = minimise(capped, 1e-3 + free.theta, gradient_tolerance=1e-3, max_iterations=50)
@@ -142,7 +142,7 @@ def test_the_limit_of_iterations(comm: MPI.Comm) -> None:
 def test_a_start_at_the_minimum(comm: MPI.Comm) -> None:
     """J = ε/2|θ|² from θ = 0: nothing to do, and no division by its zero gradient."""
     flat = {"kinetic": 0.0, "terminal": {"kind": "expression", "value": "0"}, "parameters": 1.0}
-    config = problem_config(1, 1, objective={**flat, "jacobian": 0.0, "parameters_h1": 0.0})
+    config = problem_config(1, 1, objective={**flat, "jacobian": 0.0, "parameters_h1": 0.0, **NO_DENSITY_COSTS})
     config["field"] = {"kind": "linear", "features": "translation", "layers": 2}
     result = minimise(build(parse_config(config), comm))
     assert result.status == "converged"

@@ -4,7 +4,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from problems import LABELLINGS, control_problem, limited_cells, problem_config, theta_with_layers
+from problems import LABELLINGS, NO_DENSITY_COSTS, control_problem, limited_cells, problem_config, theta_with_layers
 
 # isort: split
 import numpy as np
@@ -17,15 +17,28 @@ from eulerian.control import ControlProblem
 from eulerian.reduced import PARTS
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
-OFF = {"kinetic": 0.0, "jacobian": 0.0, "parameters": 0.0, "parameters_h1": 0.0}
-TRAINED = {"kind": "cross_entropy", "trainable": True, "weights": [[1.0, -0.5], [-0.3, 0.8]], "bias": [0.1, -0.2]}
-# Terms of J, the part that each of them shows up in, and how that part should depend on the weight.
-TERMS: dict[str, str] = {
-    "kinetic": "kinetic",
-    "jacobian": "jacobian",
-    "parameters": "parameters",
-    "parameters_h1": "parameters",
+OFF: dict[str, Any] = {
+    "kinetic": 0.0,
+    "jacobian": 0.0,
+    "parameters": 0.0,
+    "parameters_h1": 0.0,
+    **NO_DENSITY_COSTS,
 }
+TRAINED = {"kind": "cross_entropy", "trainable": True, "weights": [[1.0, -0.5], [-0.3, 0.8]], "bias": [0.1, -0.2]}
+# Terms of J, a weight, and the part that each of them shows up in.
+TERMS: dict[str, tuple[Any, str]] = {
+    "kinetic": (0.7, "kinetic"),
+    "jacobian": (0.7, "jacobian"),
+    "parameters": (0.7, "parameters"),
+    "parameters_h1": (0.7, "parameters"),
+    "potential": ("1 + x*y", "potential"),
+    "congestion": (0.7, "congestion"),
+    "entropy": (0.7, "entropy"),
+}
+TARGET = [
+    {"kind": "gaussian", "mean": [0.2, -0.1], "std": 0.25, "label": 0, "weight": 2.0},
+    {"kind": "uniform", "lower": [-0.4, -0.4], "upper": [0.4, 0.5], "label": 1},
+]
 
 
 @pytest.mark.parametrize("labelling", LABELLINGS)
@@ -46,15 +59,17 @@ def test_laws_with_the_limiter_at_work(comm: MPI.Comm, dim: int, degree: int, la
 @pytest.mark.parametrize("term", TERMS)
 @pytest.mark.parametrize("degree", [0, 1, 2])
 def test_every_term_by_itself(comm: MPI.Comm, degree: int, term: str) -> None:
-    weights: dict[str, Any] = {**OFF, term: 0.7}
-    problem = control_problem(comm, 2, degree, cells=4, objective={**weights, "terminal": constant_loss(0.0)})
+    weight, part = TERMS[term]
+    objective = {**OFF, term: weight, "terminal": constant_loss(0.0)}
+    problem = control_problem(comm, 2, degree, cells=4, objective=objective)
     theta = theta_with_layers(problem)
 
     value = problem.value(theta)
 
     assert set(problem.parts) == set(PARTS)
-    assert value == problem.parts[TERMS[term]] > 0.0
-    assert all(problem.parts[name] == 0.0 for name in PARTS if name != TERMS[term])
+    assert value == problem.parts[part]
+    assert abs(value) > 1e-3
+    assert all(problem.parts[name] == 0.0 for name in PARTS if name != part)
     assert min(taylor_rates(taylor_remainders(problem, theta, np.random.default_rng(1)))) >= 1.9
 
 
@@ -69,6 +84,38 @@ def test_the_terminal_loss_by_itself(comm: MPI.Comm, degree: int) -> None:
 
     assert problem.value(theta) == problem.parts["terminal"] > 0.0
     assert min(taylor_rates(taylor_remainders(problem, theta, np.random.default_rng(1)))) >= 1.9
+
+
+@pytest.mark.parametrize("labelling", LABELLINGS[1:])
+@pytest.mark.parametrize("kind", ["kl", "l2"])
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_the_distance_to_a_target_by_itself(comm: MPI.Comm, degree: int, kind: str, labelling: str) -> None:
+    """The target of label 1 is zero on most of the domain, and so are parts of the densities."""
+    objective = {**OFF, "terminal": {"kind": kind, "target": TARGET}}
+    problem = control_problem(comm, 2, degree, labelling, cells=4, objective=objective)
+    theta = theta_with_layers(problem)
+
+    assert problem.value(theta) == problem.parts["terminal"] > 0.0
+    assert min(taylor_rates(taylor_remainders(problem, theta, np.random.default_rng(1)))) >= 1.9
+
+
+@pytest.mark.parametrize("labelling", LABELLINGS)
+def test_tied_layers(comm: MPI.Comm, labelling: str) -> None:
+    """One row for all layers: J is that of equal rows, the gradient their sum."""
+    objective = {"parameters_h1": 0.0}  # of equal rows it is 0, but not its gradient
+    tied = control_problem(comm, 2, 1, labelling, cells=4, field={"tied": True}, objective=objective)
+    free = control_problem(comm, 2, 1, labelling, cells=4, objective=objective)
+    row = theta_with_layers(tied)
+    assert row.shape == (1, free.layer_shape[1])
+    rows = np.repeat(row, free.n_layers, axis=0)
+
+    value, gradient = tied.value_and_gradient(row)
+    expected, gradients = free.value_and_gradient(rows)
+
+    assert value == pytest.approx(expected, rel=1e-14)
+    np.testing.assert_allclose(gradient[0], gradients.sum(axis=0), rtol=1e-11, atol=1e-13)
+    np.testing.assert_array_equal(tied.split(row)[0], rows)
+    assert tied.gradient_norm(row) == pytest.approx(free.gradient_norm(rows * free.scaling[0] ** 2 / 0.6))
 
 
 @pytest.mark.parametrize("labelling", LABELLINGS[1:])
