@@ -55,6 +55,10 @@ class CellFinder:
                 self._search(points[part], found[part], weights[part], *members)
         return found, weights
 
+    def holds(self, points: Floats, cells: Cells) -> NDArray[np.bool_]:
+        """Whether each of the cells (n,) holds its point (n, dim), up to rounding: (n,)."""
+        return np.asarray(self._barycentric(points, cells[:, None])[:, 0].min(axis=1) >= -_ROUNDING)
+
     def nearest(self, points: Floats) -> tuple[Cells, Floats]:
         """Like ``find``, but a point outside is drawn into the cell of the nearest centroid."""
         found, weights = self.find(points)

@@ -1,0 +1,110 @@
+"""A free field's velocity between its nodes: the finite-element function that the nodal velocities stand for."""
+
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eulerian.arrays import Floats
+from eulerian.fields.base import checked, label_block
+from eulerian.fields.free import Free
+from eulerian.space import basis
+from eulerian.space.cell_finder import CellFinder, Cells
+from eulerian.space.velocity import VelocitySpace
+
+type Numbers = NDArray[np.int64]
+
+
+@final
+class NodalField:
+    """v(x, θ) = Σ_a φ_a(x) θ_a with the Lagrange basis of a mesh, anywhere in space: a ``VectorField``.
+
+    Outside the mesh the velocity is that of a near point of it, and counts as constant. The Jacobian jumps between
+    cells. Local: every rank needs the whole mesh.
+
+    Args:
+        free: the field at the nodes.
+        finder: of the mesh' cells.
+        vertices: (C, dim+1, dim) of the cells.
+        numbers: (C, nn) the field's number of each node of each cell, in the order of the basis.
+        degree: of the basis.
+    """
+
+    def __init__(self, free: Free, finder: CellFinder, vertices: Floats, numbers: Numbers, degree: int) -> None:
+        self.free, self._finder, self._numbers, self._degree = free, finder, numbers, degree
+        self._inverse: Floats = np.linalg.inv(np.swapaxes(vertices[:, 1:] - vertices[:, :1], 1, 2))
+        self._last: tuple[Floats, tuple[Cells, Floats]] | None = None
+
+    @classmethod
+    def gather(cls, velocity_space: VelocitySpace, free: Free) -> "NodalField":
+        """Bring the mesh to all ranks, in an order that does not depend on their number. **Collective**."""
+        space = velocity_space.density_space
+        cells = np.asarray(space.mesh.topology.original_cell_index[: space.n_owned])
+        order = np.argsort(np.concatenate(space.comm.allgather(cells)))
+        points = velocity_space.x[velocity_space.cell_nodes[: space.n_owned]]
+        nodes = np.concatenate(space.comm.allgather(points))[order]
+        vertices = np.concatenate(space.comm.allgather(space.vertices))[order]
+        # The field's number of a node is read off a velocity that is its own number.
+        itself = np.arange(free.n_params(free.dim), dtype=np.float64)
+        first = free.value(itself, nodes.reshape(-1, space.dim), 0 if free.n_labels else None)[:, 0]
+        numbers = np.rint(first / free.dim).astype(np.int64).reshape(nodes.shape[:2])
+        return cls(free, CellFinder(vertices), vertices, numbers, velocity_space.degree)
+
+    def n_params(self, dim: int, /) -> int:
+        """As for the free field."""
+        return self.free.n_params(dim)
+
+    def init(self, rng: np.random.Generator, /) -> Floats:
+        """As for the free field."""
+        return self.free.init(rng)
+
+    def value(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
+        """Velocities (n, dim) at points x (n, dim)."""
+        cells, table = self._basis(x)
+        return np.asarray(np.einsum("na,nai->ni", table, self._velocities(theta, label)[self._numbers[cells]]))
+
+    def vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradient (p,) of Σ_n w_n · v(x_n), w (n, dim)."""
+        cells, table = self._basis(x)
+        return self._scattered(theta, cells, table[:, :, None] * w[:, None, :], label)
+
+    def jacobian(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
+        """Derivatives (n, dim, dim), [n, i, j] = ∂v_i/∂x_j, of the cell that holds the point; zero outside the mesh."""
+        cells, gradients = self._gradients(x)
+        return np.asarray(np.einsum("naj,nai->nij", gradients, self._velocities(theta, label)[self._numbers[cells]]))
+
+    def jacobian_vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradient (p,) of Σ_n w_n : ∇v(x_n), w (n, dim, dim)."""
+        cells, gradients = self._gradients(x)
+        return self._scattered(theta, cells, np.einsum("naj,nij->nai", gradients, w), label)
+
+    # -- inner workings ---------------------------------------------------------------------------------------------
+
+    def _velocities(self, theta: Floats, label: int | None) -> Floats:
+        theta = checked("theta", theta, (self.n_params(self.free.dim),))
+        velocities: Floats = theta.reshape(-1, *self.free.nodes.shape)[label_block(label, self.free.n_labels)]
+        return velocities
+
+    def _scattered(self, theta: Floats, cells: Cells, values: Floats, label: int | None) -> Floats:
+        """Values (n, nn, dim) at the nodes of cells (n,), added up in θ's layout."""
+        gradient = np.zeros_like(theta)
+        np.add.at(self._velocities(gradient, label), self._numbers[cells], values)
+        return gradient
+
+    def _found(self, x: Floats) -> tuple[Cells, Floats]:
+        """Cells and barycentric coordinates; the last points are remembered: value and Jacobian ask for the same."""
+        x = checked("x", x, (None, self.free.dim))
+        if self._last is None or not np.array_equal(self._last[0], x):
+            self._last = (x.copy(), self._finder.nearest(x))
+        return self._last[1]
+
+    def _basis(self, x: Floats) -> tuple[Cells, Floats]:
+        cells, weights = self._found(x)
+        return cells, basis.lagrange(self.free.dim, self._degree, weights[:, 1:])
+
+    def _gradients(self, x: Floats) -> tuple[Cells, Floats]:
+        """Cells (n,) and the basis' derivatives in space (n, nn, dim) there."""
+        cells, weights = self._found(x)
+        table = basis.lagrange_derivatives(self.free.dim, self._degree, weights[:, 1:])[1:]
+        inside = self._finder.holds(x, cells)
+        return cells, np.einsum("mna,nmj,n->naj", table, self._inverse[cells], inside)
