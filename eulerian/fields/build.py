@@ -92,7 +92,7 @@ def initial_theta(config: "AnyField", field: VectorField, dim: int, n_layers: in
     if config.theta is None:
         rows = field.init(np.random.default_rng(config.seed))
     elif isinstance(config.theta, Path):
-        rows = _read(config.theta)
+        rows = read_theta(config.theta)
     else:
         rows = _rows(config.theta)
     theta = np.atleast_2d(_rows(rows))
@@ -118,7 +118,7 @@ def _rows(rows: ArrayLike) -> Floats:
         raise InputError("must be rows of numbers, all of one length", key=KEY) from error
 
 
-def _read(path: Path) -> Floats:
+def read_theta(path: Path) -> Floats:
     """The array ``theta`` of an .npz file; nothing in the file is ever executed."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:

@@ -65,6 +65,8 @@ def _module(name: str, module_name: str, folder: Path) -> Any:
     with _searched_first(folder):
         try:
             return importlib.import_module(module_name)
+        except InputError:
+            raise
         except (Exception, SystemExit) as error:
             if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
                 raise InputError(
@@ -73,7 +75,7 @@ def _module(name: str, module_name: str, folder: Path) -> Any:
                     value=name,
                     remedy=f"Install it, or put {top}.py into the folder {folder}.",
                 ) from error
-            raise _failure(f"importing {module_name!r} raised", name, error) from error
+            raise _failure(f"importing {module_name!r} raised", name, error, _extra(error)) from error
 
 
 def _lives_in(top: str, folder: Path) -> bool:
@@ -136,6 +138,8 @@ def _made(factory: Callable[..., Any], name: str, offered: dict[str, int]) -> An
         ) from error
     try:
         return factory(*arguments, **keywords)
+    except InputError:  # a field made by this package's own adapters says best what is wrong
+        raise
     except (Exception, SystemExit) as error:
         raise _failure("making the field raised", name, error) from error
 
@@ -173,7 +177,13 @@ def _check_protocol(field: Any, name: str, dim: int, label: int | None, x: Float
     if getattr(field, "time_dependent", False):
         keywords["time"] = 0.0
     w, n = np.ones_like(x), len(x)
-    _array(name, "value", (n, dim), _called(name, "value", field.value, theta, x, **keywords))
+    v = _array(name, "value", (n, dim), _called(name, "value", field.value, theta, x, **keywords))
+    if not np.all(np.isfinite(v)):
+        raise InputError(
+            f"value returned numbers that are not finite, at the initial parameters and the points {x.tolist()}",
+            key=KEY,
+            value=name,
+        )
     _array(name, "vjp", (int(p),), _called(name, "vjp", field.vjp, theta, x, w, **keywords))
     if needs_jacobian:
         square = _array(
@@ -187,6 +197,8 @@ def _check_protocol(field: Any, name: str, dim: int, label: int | None, x: Float
 def _called(name: str, method: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     try:
         return function(*arguments, **keywords)
+    except InputError:
+        raise
     except (Exception, SystemExit) as error:
         raise _failure(f"{method} raised", name, error) from error
 
@@ -205,8 +217,18 @@ def _array(name: str, method: str, shape: tuple[int, ...], outcome: Any) -> Floa
     return array
 
 
-def _failure(what: str, name: str, error: BaseException) -> InputError:
+def _extra(error: BaseException) -> str | None:
+    """How to get the library whose absence stopped an import, where it belongs to an extra of this package."""
+    top = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    extra = {"jax": "jax", "equinox": "jax", "flax": "jax", "torch": "torch"}.get(top)
+    return f'Install it: pip install "eulerian[{extra}]".' if extra else None
+
+
+def _failure(what: str, name: str, error: BaseException, remedy: str | None = None) -> InputError:
     place = traceback.extract_tb(error.__traceback__)[-1]
     return InputError(
-        f"{what} {type(error).__name__}: {error} ({place.name}, {place.filename}:{place.lineno})", key=KEY, value=name
+        f"{what} {type(error).__name__}: {error} ({place.name}, {place.filename}:{place.lineno})",
+        key=KEY,
+        value=name,
+        remedy=remedy,
     )

@@ -115,6 +115,10 @@ def test_names_that_lead_nowhere(user_module, name, message):
         ("1 / 0", r"importing 'users_field' raised ZeroDivisionError: division by zero \(.*users_field.py:1\)"),
         ("def f(:", "importing 'users_field' raised SyntaxError"),
         ("import sys; sys.exit(1)", "importing 'users_field' raised SystemExit"),
+        (
+            "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')",
+            r"No module named 'torch'.*Install it: pip install \"eulerian\[torch\]\"",
+        ),
         ("import no_such_dependency", "raised ModuleNotFoundError: No module named 'no_such_dependency'"),
         ("def field(a, b): return 1", "without arguments or with the dimension alone"),
         ("def field(dim, other): return 1", "without arguments or with the dimension alone"),
@@ -145,6 +149,7 @@ def test_modules_that_fail(user_module, text, message):
         ("value = lambda self, theta, x: x[:, :1]", r"value must return an array of shape \(2, 2\)"),
         ("value = lambda self, theta, x: x[0] + theta", r"value must return an array of shape \(2, 2\)"),
         ("value = lambda self, theta, x: [x]", r"it returned shape \(1, 2, 2\)"),
+        ("value = lambda self, theta, x: x * np.nan", "value returned numbers that are not finite"),
         ("value = lambda self, theta, x: theta[5]", "value raised IndexError"),
         ("vjp = lambda self, theta, x, w: w", r"vjp must return an array of shape \(1,\)"),
     ],
