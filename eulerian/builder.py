@@ -13,6 +13,7 @@ from eulerian.fields.free import Free
 from eulerian.ideal.dynamic_ot import IdealProblem, require_equal_masses, solve_convex
 from eulerian.ideal.free_theta import nodal_theta
 from eulerian.ideal.functionals import Fixed, build_functional
+from eulerian.ideal.running_cost import RunningCost
 from eulerian.objective.running import NonlinearCost, VelocityCost, potential_vector
 from eulerian.objective.terminal import build_terminal
 from eulerian.parallel import agreed
@@ -102,7 +103,9 @@ def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:
     if isinstance(functional, Fixed):
         require_equal_masses(space.mass(rho), space.mass(functional.target), MASS_TOLERANCE)
     slabs = config.ideal.slabs(config.field.layers)
-    return IdealProblem(space, rho, functional, config.objective.kinetic, config.field.horizon, slabs)
+    with agreed(space.comm):
+        running = RunningCost.build(config.objective, space.dim)
+    return IdealProblem(space, rho, functional, config.objective.kinetic, config.field.horizon, slabs, running)
 
 
 def _field(config: Config, velocity_space: VelocitySpace) -> VectorField:

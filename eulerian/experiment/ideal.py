@@ -70,7 +70,7 @@ def _ideal(session: Session[IdealProblem]) -> Outcome:
         solution.status,
         solution.reason,
         solution.primal,
-        {"terminal": solution.terminal, "kinetic": solution.kinetic, "jacobian": 0.0, "parameters": 0.0},
+        {**solution.parts, "jacobian": 0.0, "parameters": 0.0},
         solution.iterations,
         seconds_solve=time.perf_counter() - started,
         extra={"ideal": _numbers(problem, solution, exact), **ideal_statistics(problem, solution)},

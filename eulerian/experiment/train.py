@@ -13,6 +13,7 @@ from eulerian.errors import EulerianError
 from eulerian.experiment.network import finite_value, layers_and_readout, with_fields
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.ideal.certificate import certify
+from eulerian.ideal.running_cost import RunningCost
 from eulerian.optimise import Record, minimise
 from eulerian.output.progress import Progress
 from eulerian.output.report import classification_table, headline, parts_table
@@ -82,7 +83,8 @@ def _certificate(session: Session[ControlProblem], document: Document) -> Docume
     started = time.perf_counter()
     try:
         with progress.gaps(config.ideal.max_iterations) as watch:
-            certificate = certify(problem, config.objective.kinetic, config.ideal, watch)
+            running = RunningCost.build(config.objective, problem.density_space.dim)
+            certificate = certify(problem, config.objective.kinetic, config.ideal, watch, running)
     except EulerianError as error:
         reason = str(error)
     except Exception as error:

@@ -26,21 +26,19 @@ class FeasibleFlow:
     """Densities with momenta that satisfy the discrete continuity equation exactly.
 
     Attributes:
-        kinetic: λ/2 ∫∫|m|²/ρ, with the cheapest momenta for these densities.
-        terminal: F(ρ_T).
+        parts: costs by name; "kinetic" is λ/2 ∫∫|m|²/ρ with the cheapest momenta for these densities.
         density: (n_nodes, L) values of ρ > 0 at the vertices, on the slabs.
         final: (n_nodes,) values of ρ_T ≥ 0.
     """
 
-    kinetic: float
-    terminal: float
+    parts: dict[str, float]
     density: Floats
     final: Floats
 
     @property
     def cost(self) -> float:
-        """Of both parts."""
-        return self.kinetic + self.terminal
+        """Of all parts."""
+        return sum(self.parts.values())
 
 
 class MomentumProblem:
@@ -68,7 +66,7 @@ class MomentumProblem:
         source: Floats,
         final: Floats,
         mass: float,
-        price: Callable[[Floats], float] | None,
+        price: Callable[[Floats, Floats], dict[str, float]],
         last_step: LastStep | None,
     ) -> FeasibleFlow:
         """A feasible flow close to given densities, of infinite cost if none was found. Collective.
@@ -80,7 +78,7 @@ class MomentumProblem:
             source: ∫φ_i dρ(0), (n_nodes,).
             final: ρ(T) ≥ 0 of the label's mass, (n_nodes,).
             mass: of the label.
-            price: F, 0 if ρ(T) is fixed.
+            price: the other costs of densities on the slabs and at T.
             last_step: finds a better ρ(T), if given.
         """
         grid = self._grid
@@ -97,9 +95,8 @@ class MomentumProblem:
             mixed = scaled + ramp * (near * (smooth - scaled) + far * (uniform - scaled))
             found = None if last_step is None else last_step.final_density(mixed[:, -1], final)
             end = final if found is None else found
-            terminal = 0.0 if price is None else price(end)
             kinetic = self._cost(mixed, grid.gather_vertices(np.stack([source, end * grid.masses], axis=1)))
-            flows.append(FeasibleFlow(kinetic, terminal, mixed, end))
+            flows.append(FeasibleFlow({**price(mixed, end), "kinetic": kinetic}, mixed, end))
         return min(flows, key=lambda flow: flow.cost)
 
     def destroy(self) -> None:

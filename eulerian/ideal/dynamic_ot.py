@@ -4,23 +4,25 @@ The discrete problem. Potentials φ are continuous, piecewise linear on the mesh
 Densities ρ ≥ 0 live at the vertices, constant on each of L slabs; momenta m live at both ends of a slab on pairs (cell
 K, vertex i of K), which stand for the volume |K|/(d+1). M_i is the sum of these volumes around a vertex.
 
-    primal  min Σ_slabs τ Σ_{K, i} |K|/(d+1) λ/2 (|m₋|² + |m₊|²)/(2ρ_i) + F(ρ_T)
+    primal  min Σ_slabs τ (Σ_{K, i} |K|/(d+1) λ/2 (|m₋|² + |m₊|²)/(2ρ_i) + Σ_i M_i g_i(ρ_i)) + F(ρ_T)
             subject to, for every φ,
             Σ_slabs τ (Σ_i M_i ρ_i a_i + Σ_{K, i} |K|/(d+1) (m₋·b₋ + m₊·b₊)/2) = ∫φ_0 dμ_0 − ∫φ_T dρ_T
-    dual    max ∫φ_0 dμ_0 − F*(φ_T)
-            subject to a_i + Σ_{K around i} |K|/(d+1) (|b₋|² + |b₊|²)/(4λ M_i) ≤ 0 at every vertex and slab,
+    dual    max ∫φ_0 dμ_0 − F*(φ_T) − Σ_slabs τ Σ_i M_i g_i*(s_i)
+            with s_i = a_i + Σ_{K around i} |K|/(d+1) (|b₋|² + |b₊|²)/(4λ M_i),
 
-a = −∂_tφ at the vertices, b∓ = ∇φ on the cells at the slab's ends. The scheme is after Lavenant, Claici, Chien and
-Solomon (2018, doi:10.1145/3272127.3275064); on its convergence see Lavenant (2021, doi:10.1090/mcom/3567). The two
-problems are dual to one another without a gap, and both values converge to that of the continuous problem when h and τ
-tend to 0. Densities on cells would be cheaper, but ∇φ of a linear interpolant belongs to another point than the
-centroid, from cell to cell on another side: an error of first order (3.2 % instead of 0.5 % on the Gaussian of
-the README with 48 × 48 squares).
+a = −∂_tφ at the vertices, b∓ = ∇φ on the cells at the slab's ends, g running costs of the density; without them, and
+with a potential alone (g_i = V_i ρ_i), the last sum stands for constraints s_i ≤ V_i. The scheme is after Lavenant,
+Claici, Chien and Solomon (2018, doi:10.1145/3272127.3275064); on its convergence see Lavenant (2021,
+doi:10.1090/mcom/3567). The two problems are dual to one another without a gap, and both values converge to that of the
+continuous problem when h and τ tend to 0. Densities on cells would be cheaper, but ∇φ of a linear
+interpolant belongs to another point than the centroid, from cell to cell on another side: an error of first order
+(3.2 % instead of 0.5 % on the Gaussian of the README with 48 × 48 squares).
 
-Certified are both sides: ``dual`` is the value of a potential that satisfies every constraint, ``primal`` the cost of
-densities and momenta that satisfy the continuity equation to the rounding of a direct solver.
+Certified are both sides: ``dual`` is the dual value of a potential that satisfies every constraint, ``primal`` the cost
+of densities and momenta that satisfy the continuity equation to the rounding of a direct solver.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,10 +41,18 @@ from eulerian.ideal.label_flow import LabelFlow
 from eulerian.ideal.last_step import LastStep
 from eulerian.ideal.metric import Metric
 from eulerian.ideal.poisson import WholeMesh
+from eulerian.ideal.running_cost import RunningCost
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.ideal.speed import typical_speed
-from eulerian.ideal.splitting import Splitting
+from eulerian.ideal.speed import driven_speed, typical_speed
+from eulerian.ideal.splitting import Parts, Splitting
 from eulerian.space.density import DensitySpace
+
+PARTS = ("terminal", "kinetic", "potential", "congestion", "entropy")
+
+LABEL_BY_LABEL = (
+    "congestion and entropy are counted label by label: a lower bound, in general not attained, of their cost for the "
+    "density of all labels together"
+)
 
 _CHECK_EVERY = 10
 _BALANCE_OFTEN = 100  # until this iteration the penalty may change at every check, later at every fifth
@@ -55,7 +65,10 @@ _PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is
 
 @dataclass(frozen=True)
 class IdealProblem:
-    """min F(ρ_T) + λ/2 ∫∫|v|²ρ over all velocities, one per label.
+    """min F(ρ_T) + λ/2 ∫∫|v|²ρ + ∫∫g(x, ρ) over all velocities, one per label, summed over the labels.
+
+    Congestion and entropy of the density of all labels together cost at least the sum of what they cost label by label,
+    because g is convex and vanishes at 0: then the value is a lower bound, in general not attained.
 
     Attributes:
         space: of ρ.
@@ -64,6 +77,7 @@ class IdealProblem:
         kinetic: λ > 0.
         horizon: T > 0.
         layers: L, time slabs.
+        running: g, None for 0.
     """
 
     space: DensitySpace
@@ -72,6 +86,12 @@ class IdealProblem:
     kinetic: float
     horizon: float
     layers: int
+    running: RunningCost | None = None
+
+    @property
+    def couples_labels(self) -> bool:
+        """Whether the labels one by one cost less than all together."""
+        return self.space.n_labels > 1 and self.running is not None and self.running.couples_labels
 
 
 @dataclass(frozen=True)
@@ -83,7 +103,7 @@ class GapRecord:
         primal: cost of the iterate; its continuity equation holds up to ``residual``, in the last record exactly.
         dual: value of the feasible potential.
         gap: primal − dual.
-        relative_gap: gap over the larger of both (see ``solve_convex``).
+        relative_gap: gap over the size of the value (see ``solve_convex``).
         residual: larger one of the relative primal and dual residuals, the largest over the labels.
         seconds: since the start.
     """
@@ -106,8 +126,7 @@ class ConvexSolution:
         reason: in words.
         iterations: of the splitting method.
         history: one record per check; the last one is certified.
-        terminal: F(ρ_T).
-        kinetic: λ/2 ∫∫|m|²/ρ.
+        parts: the primal value by ``PARTS``: F(ρ_T), λ/2 ∫∫|m|²/ρ, ∫∫Vρ, γ/2 ∫∫ρ², σ ∫∫ρ log ρ (see ``RunningCost``).
         flow: densities, velocities and potentials.
     """
 
@@ -115,9 +134,18 @@ class ConvexSolution:
     reason: str
     iterations: int
     history: tuple[GapRecord, ...]
-    terminal: float
-    kinetic: float
+    parts: Parts
     flow: ConvexFlow
+
+    @property
+    def terminal(self) -> float:
+        """F(ρ_T)."""
+        return self.parts["terminal"]
+
+    @property
+    def kinetic(self) -> float:
+        """λ/2 ∫∫|m|²/ρ."""
+        return self.parts["kinetic"]
 
     @property
     def primal(self) -> float:
@@ -155,7 +183,8 @@ def solve_convex(
 ) -> ConvexSolution:
     """Minimise over all flows until the certified gap and the residuals are small. Collective.
 
-    The gap is relative to max(|primal|, |dual|), or to the cost of moving everything by one cell where that is larger.
+    The gap is relative to the size of the value: max(|primal|, |dual|), or the sum of the parts' absolute values where
+    that is larger (parts of opposite sign may cancel), or the cost of moving everything by one cell.
 
     Args:
         problem: what is to be minimised.
@@ -165,8 +194,8 @@ def solve_convex(
         callback: called with every record, on every rank.
 
     Raises:
-        InputError: λ is not positive; initial and final masses of a label differ; the loss is not finite; no iteration
-            is allowed.
+        InputError: λ is not positive; initial and final masses of a label differ; the loss or the potential is not
+            finite; no iteration is allowed.
         ComputationError: a linear system cannot be solved.
     """
     _require_solvable(problem, max_iterations)
@@ -225,22 +254,26 @@ class _Solver:
         self._problem, self._gap_tolerance, self._residual_tolerance = problem, gap_tolerance, residual_tolerance
         self._started = time.perf_counter()
         self._grid = grid = SpaceTime(problem.space, problem.layers, problem.horizon)
+        self._running = None if problem.running is None else problem.running.at_vertices(grid)
+        sources = [grid.load(problem.rho, y) for y in range(problem.space.n_labels)]
         omega = typical_speed(problem.space, problem.rho, problem.functional, problem.kinetic, problem.horizon)
+        if self._running is not None:
+            omega = math.hypot(omega, driven_speed(self._running, np.stack(sources, axis=1), problem.kinetic))
         gamma = 0.0 if isinstance(problem.functional, Fixed) else 1.0 / problem.horizon
         self._metric = Metric(grid, problem.kinetic, omega, gamma, np.ones(grid.n_nodes))
         whole = WholeMesh(grid)
         self._momenta = MomentumProblem(grid, whole, problem.kinetic)
         self._advection = Advection(grid, whole, problem.kinetic)
         penalty = _PENALTY / (grid.volume * problem.kinetic * omega**2)
-        self._labels = [self._label(y, penalty, whole) for y in range(problem.space.n_labels)]
+        self._labels = [self._label(y, source, penalty, whole) for y, source in enumerate(sources)]
         self._cell_cost = 0.5 * problem.kinetic * grid.cell_size**2 / problem.horizon
         self._history: list[GapRecord] = []
 
-    def _label(self, label: int, penalty: float, whole: WholeMesh) -> LabelFlow:
+    def _label(self, label: int, source: Floats, penalty: float, whole: WholeMesh) -> LabelFlow:
         """Collective."""
         grid, problem = self._grid, self._problem
-        source = grid.load(problem.rho, label)
-        splitting = Splitting(self._metric, problem.functional, source, label, penalty * grid.total(source))
+        penalty *= grid.total(source)
+        splitting = Splitting(self._metric, problem.functional, source, label, penalty, self._running)
         last_step = None
         if isinstance(splitting.functional, LinearAtVertices):
             last_step = LastStep(grid, whole, problem.kinetic, splitting.functional.loss)
@@ -291,21 +324,27 @@ class _Solver:
 
     def _narrow(self, label: LabelFlow) -> bool:
         """Whether the gap of a label is small."""
-        return self._relative(label.primal, label.check.dual, label.splitting.mass) <= self._gap_tolerance
+        return self._relative(label.parts, label.check.dual, label.splitting.mass) <= self._gap_tolerance
 
-    def _relative(self, primal: float, dual: float, mass: float) -> float:
-        return abs(primal - dual) / max(abs(primal), abs(dual), mass * self._cell_cost)
+    def _relative(self, parts: Parts, dual: float, mass: float) -> float:
+        size = sum(abs(part) for part in parts.values())
+        return abs(sum(parts.values()) - dual) / max(size, abs(dual), mass * self._cell_cost)
 
     def _tell(self, iteration: int, callback: Callable[[GapRecord], None] | None) -> None:
-        primal = sum(label.primal for label in self._labels)
+        parts = self._parts()
+        primal = sum(parts.values())
         dual = sum(label.check.dual for label in self._labels)
         mass = sum(label.splitting.mass for label in self._labels)
         seconds = self._grid.comm.bcast(time.perf_counter() - self._started, 0)
         residual = max(label.check.residual for label in self._labels)
-        gap = self._relative(primal, dual, mass)
+        gap = self._relative(parts, dual, mass)
         self._history.append(GapRecord(iteration, primal, dual, primal - dual, gap, residual, seconds))
         if callback is not None:
             callback(self._history[-1])
+
+    def _parts(self) -> Parts:
+        """Costs by name, of all labels."""
+        return {name: sum(label.parts.get(name, 0.0) for label in self._labels) for name in PARTS}
 
     def _solution(self, iteration: int) -> ConvexSolution:
         grid, last = self._grid, self._history[-1]
@@ -321,12 +360,8 @@ class _Solver:
         )
         done = all(label.done for label in self._labels)
         reason = f"relative gap {last.relative_gap:.2e}, residual {last.residual:.2e}"
-        return ConvexSolution(
-            "converged" if done else "max_iterations",
-            reason if done else f"{reason} after {iteration} iterations",
-            iteration,
-            tuple(self._history),
-            sum(flow.terminal for flow in flows),
-            sum(flow.kinetic for flow in flows),
-            flow,
-        )
+        reason = reason if done else f"{reason} after {iteration} iterations"
+        if self._problem.couples_labels:
+            reason += f"; {LABEL_BY_LABEL}"
+        status = "converged" if done else "max_iterations"
+        return ConvexSolution(status, reason, iteration, tuple(self._history), self._parts(), flow)

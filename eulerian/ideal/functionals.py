@@ -13,12 +13,12 @@ from eulerian.errors import InputError
 
 # isort: split
 import numpy as np
-from scipy.special import wrightomega, xlogy
+from scipy.special import wrightomega
 
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.objective.terminal import LinearLoss, build_terminal
+from eulerian.objective.floored import entropy
+from eulerian.objective.terminal import LinearLoss, build_terminal, target_density
 from eulerian.space.density import DensitySpace
-from eulerian.space.initial import count_labels, initial_density
 
 KEY = "objective.terminal"
 
@@ -67,31 +67,47 @@ class LinearAtVertices:
 
 
 class KullbackLeiblerAtVertices:
-    """ΣM_i (ρ log(ρ/ρ*) − ρ + ρ*), +∞ if ρ_i > 0 where ρ*_i = 0. F*(w) = ΣM_i ρ*(eʷ − 1)."""
+    """ΣM_i ((ρ+δ) log((ρ+δ)/(ρ*+δ)) − ρ + ρ*) with the floor δ > 0 of the space of densities: finite for every ρ ≥ 0.
+
+    F*(w) = ΣM_i ((ρ*+δ)(eᵘ − 1) − δu) with u = max(w, log(δ/(ρ*+δ))): below that w not even the first mass pays.
+    """
 
     def __init__(self, grid: SpaceTime, target: Floats) -> None:
-        self._grid, self._target, self._filled = grid, target, target > 0.0
+        """Collective."""
+        self._grid, self._target, self._floor = grid, target, grid.space.floor
+        self._raised = target + self._floor
+        self._least = np.log(self._floor / self._raised)
 
     def value(self, rho: Floats) -> float:
         """The divergence. Collective."""
-        with np.errstate(divide="ignore"):
-            ratio = np.divide(rho, self._target, where=rho > 0.0, out=np.ones_like(rho))
-        return self._grid.integrate(xlogy(rho, ratio) - rho + self._target)
+        logarithm = entropy(rho, self._floor) - (rho + self._floor) * np.log(self._raised)
+        return self._grid.integrate(logarithm - rho + self._target)
 
     def conjugate(self, w: Floats) -> float:
-        """ΣM_i ρ*(eʷ − 1). Collective."""
-        return self._grid.integrate(self._target * np.expm1(np.where(self._filled, w, 0.0)))
+        """F*(w). Collective."""
+        u = np.maximum(w, self._least)
+        return self._grid.integrate(self._raised * np.expm1(u) - self._floor * u)
 
     def proximal(self, z: Floats, weight: Floats) -> Floats:
-        """The w with w + (ρ*/weight) eʷ = z, by Wright's omega function."""
-        shift = np.log(np.where(self._filled, self._target, 1.0)) - np.log(weight)
-        return np.asarray(np.where(self._filled, z - wrightomega(z + shift), z))
+        """The w with w + ((ρ*+δ) eʷ − δ)/weight = z, by Wright's omega function, or z where it is below u."""
+        moved = z + self._floor / weight
+        solved = moved - wrightomega(moved + np.log(self._raised / weight))
+        return np.asarray(np.where(z > self._least, solved, z))
 
     def shift(self, w: Floats, mass: float) -> float:
-        """log(ΣM_i ρ*eʷ / mass). Collective."""
-        top = self._grid.max(np.where(self._filled, w, -np.inf))
-        total = self._grid.integrate(self._target * np.exp(np.where(self._filled, w - top, 0.0)))
-        return top + float(np.log(total / mass))
+        """The c with ΣM_i max((ρ*+δ) eʷ⁻ᶜ − δ, 0) = mass: Newton's method for e⁻ᶜ (convex). Collective."""
+        grid = self._grid
+        top = grid.max(w)
+        slope = self._raised * np.exp(w - top)
+        scale = (mass + self._floor * grid.volume) / grid.integrate(slope)  # above the root
+        for _ in range(100):
+            above = slope * scale > self._floor
+            found = grid.integrate(np.where(above, slope * scale - self._floor, 0.0))
+            step = (found - mass) / grid.integrate(np.where(above, slope, 0.0))
+            scale -= step
+            if abs(step) <= 1e-14 * scale:
+                break
+        return top - float(np.log(scale))
 
 
 class SquaredDistanceAtVertices:
@@ -169,7 +185,7 @@ class _ToTarget:
 
 
 class KullbackLeibler(_ToTarget):
-    """KL(ρ_T | ρ*)."""
+    """KL(ρ_T | ρ*), with a floor (see ``KullbackLeiblerAtVertices``)."""
 
     def at_vertices(self, grid: SpaceTime, label: int) -> KullbackLeiblerAtVertices:
         """The functional of one label. Collective."""
@@ -198,26 +214,15 @@ def build_functional(terminal: config.Terminal, space: DensitySpace) -> Function
         InputError: the target has other labels than the density or no mass; the loss is not finite or is trained; the
             same on all ranks.
     """
-    if isinstance(terminal, config.FixedTerminal | config.KlTerminal | config.L2Terminal):
-        key = f"{KEY}.target"
-        n_labels = count_labels(terminal.target, space.comm, key)
-        if n_labels != space.n_labels:
-            raise InputError(
-                f"must have as many labels as density.initial, {space.n_labels}",
-                key=key,
-                value=f"{n_labels} labels",
-                remedy="Label the terms of both 0, 1, … in the same way",
-            )
-        target = initial_density(space, terminal.target, key)
-        match terminal:
-            case config.FixedTerminal():
-                return Fixed(target)
-            case config.KlTerminal():
-                return KullbackLeibler(target)
-            case config.L2Terminal():
-                return SquaredDistance(target)
+    match terminal:
+        case config.FixedTerminal():
+            return Fixed(target_density(terminal, space))
+        case config.KlTerminal():
+            return KullbackLeibler(target_density(terminal, space))
+        case config.L2Terminal():
+            return SquaredDistance(target_density(terminal, space))
     loss = build_terminal(terminal, space)
-    if not isinstance(loss, LinearLoss):
+    if not isinstance(loss, LinearLoss) or loss.n_readout:
         raise InputError(
             "the idealised problem needs a loss that is not trained",
             key=f"{KEY}.trainable",

@@ -10,7 +10,7 @@ import numpy as np
 from eulerian.ideal.advection import Advection
 from eulerian.ideal.continuity import FeasibleFlow, MomentumProblem
 from eulerian.ideal.last_step import LastStep
-from eulerian.ideal.splitting import Check, Splitting
+from eulerian.ideal.splitting import Check, Parts, Splitting
 
 _CARRIED = (0.5, 0.1, 0.0, 1.0)  # shares of the carried density that are tried for a certificate
 
@@ -32,14 +32,14 @@ class LabelFlow:
     def __init__(self, splitting: Splitting, last_step: LastStep | None) -> None:
         self.splitting, self._last_step = splitting, last_step
         self.done = False
-        self.check = Check(np.inf, -np.inf, np.inf, np.inf)
+        self.check = Check({}, -np.inf, np.inf, np.inf)
         self.certify_from = 0
         self.flow: FeasibleFlow | None = None
 
     @property
-    def primal(self) -> float:
-        """Certified, or an estimate until then."""
-        return self.check.primal if self.flow is None else self.flow.cost
+    def parts(self) -> Parts:
+        """Costs by name: certified, or an estimate until then."""
+        return self.check.parts if self.flow is None else self.flow.parts
 
     def certify(self, momenta: MomentumProblem, advection: Advection, enough: Callable[[], bool]) -> None:
         """Make the last flow feasible; of some ways to do so take the first one that is good enough, or the best.
@@ -58,8 +58,7 @@ class LabelFlow:
             slabs, end = density, final
             if carried is not None:
                 slabs, end = (1.0 - share) * density + share * carried[0], (1.0 - share) * final + share * carried[1]
-            price = None if functional is None else functional.value
-            flow = momenta.cheapest(slabs, splitting.source, end, splitting.mass, price, self._last_step)
+            flow = momenta.cheapest(slabs, splitting.source, end, splitting.mass, splitting.price, self._last_step)
             if self.flow is None or flow.cost < self.flow.cost:
                 self.flow = flow
             if enough():

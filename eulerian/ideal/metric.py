@@ -22,6 +22,9 @@ double spread(const slabs_t *, const double *phi, const double *shrink, double r
               double *squares);
 void project(const slabs_t *, const double *phi, const double *squares, double relaxation, double *za, double *mu,
              double *shrink, double *totals);
+void charge(const slabs_t *, const double *potential, double congestion, double entropy, double floor, double penalty,
+            const double *phi, const double *squares, double relaxation, double *za, double *mu, double *shrink,
+            double *totals);
 void collect(const slabs_t *, const double *za, const double *zb, const double *mu, const double *shrink, double *rhs);
 void rescale(const slabs_t *, const double *factors, double *za, double *zb, double *mu, double *shrink);
 void compare(const slabs_t *, const double *za, const double *zb, const double *mu, const double *shrink,
@@ -65,14 +68,13 @@ class Metric:
             | {"tau": grid.tau, "omega": omega, "lambda": kinetic},
         )
 
-    def violation(self, phi: Floats) -> Floats:
-        """Largest −∂_tφ + |∇φ|²/(2λ) (discrete) on every slab, (L,). Collective."""
+    def excess(self, phi: Floats) -> Floats:
+        """−∂_tφ + |∇φ|²/(2λ) (discrete) at the vertices and on the slabs, (n_nodes, L). Collective."""
         grid = self.grid
         squares = np.zeros((grid.n_nodes, grid.layers))
         self.functions.gradient_squares(self.struct, at(phi), at(squares))
         grid.accumulate(squares)
-        excess = squares / (2.0 * self.kinetic * grid.masses[:, None]) - np.diff(phi, axis=1) / grid.tau
-        return np.array([grid.max(column) for column in excess.T])
+        return np.asarray(squares / (2.0 * self.kinetic * grid.masses[:, None]) - np.diff(phi, axis=1) / grid.tau)
 
     def destroy(self) -> None:
         """Free PETSc's objects. Local."""

@@ -93,6 +93,12 @@ class SpaceTime:
         """Of vertex values over all ranks. Collective."""
         return float(self.comm.allreduce(float(np.max(values, initial=-np.inf)), MPI.MAX))
 
+    def max_columns(self, values: Floats) -> Floats:
+        """Of vertex values (n_nodes, n) over all ranks, column by column: (n,). Collective."""
+        result = np.empty(values.shape[1])
+        self.comm.Allreduce(np.max(values, axis=0, initial=-np.inf), result, MPI.MAX)
+        return result
+
     def accumulate(self, rows: Floats) -> None:
         """Add up every rank's contributions to the vertices, in place: (n_nodes, ...), contiguous. Collective."""
         self._ghosts.accumulate(rows)

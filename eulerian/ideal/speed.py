@@ -8,6 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from eulerian.ideal.functionals import Functional, Linear
+from eulerian.ideal.running_cost import RunningAtVertices
 from eulerian.space.density import DensitySpace
 
 _BOXES = 700  # of the lattice between whose boxes moves are tried
@@ -27,6 +28,26 @@ def typical_speed(space: DensitySpace, rho: Floats, functional: Functional, kine
         squared = _gaussian_distance(space, rho, functional.target)
     slowest = _SLOWEST * float(np.linalg.norm(high - low))
     return max(float(np.sqrt(squared)), slowest) / horizon
+
+
+def driven_speed(running: RunningAtVertices, loads: Floats, kinetic: float) -> float:
+    """Root mean square speed at which running costs drive the density, to within a small factor. Collective.
+
+    Its kinetic energy is what staying where it is would cost per time, above the least that it could cost, but no more
+    than that of a move across the domain.
+
+    Args:
+        running: the costs.
+        loads: ∫φ_i dρ_0 of every label, (n_nodes, K).
+        kinetic: λ.
+    """
+    grid = running.grid
+    above = running.potential + grid.max(-running.potential)
+    price = above[:, None] + 0.5 * running.congestion * loads / grid.masses[:, None]
+    mass = sum(grid.total(load) for load in loads.T)
+    energy = sum(grid.total(load) for load in (loads * price).T) / mass + running.entropy
+    low, high = grid.space.bounding_box
+    return min(float(np.sqrt(energy / kinetic)), float(np.linalg.norm(high - low)) / grid.horizon)
 
 
 def _best_moves(space: DensitySpace, rho: Floats, functional: Linear, kinetic: float, horizon: float) -> float:

@@ -11,11 +11,14 @@ import numpy as np
 
 from eulerian.ideal.functionals import Fixed, Functional, VertexFunctional
 from eulerian.ideal.metric import Metric, at
+from eulerian.ideal.running_cost import RunningAtVertices
 from eulerian.ideal.space_time import SpaceTime
 
 RELAXATION = 1.8  # Eckstein & Bertsekas (1992), doi:10.1007/BF01581204
 _BALANCED = 1.5  # residuals within this factor of each other leave the penalty alone
 _LARGEST_CHANGE = 3.0
+
+type Parts = dict[str, float]
 
 
 @dataclass
@@ -51,16 +54,21 @@ class Check:
     """What an iterate is worth.
 
     Attributes:
-        primal: cost of the densities and momenta, whose continuity equation holds up to the residual: an estimate.
+        parts: costs of the densities and momenta, whose continuity equation holds up to the residual: an estimate.
         dual: value of the potential made feasible: a lower bound of the discrete problem.
         dual_residual: ‖Λφ − q‖/‖q‖, by which the potential and its copy differ.
         primal_residual: ‖q − q₋‖/‖u‖, the error of the continuity equation relative to the densities and momenta.
     """
 
-    primal: float
+    parts: Parts
     dual: float
     dual_residual: float
     primal_residual: float
+
+    @property
+    def primal(self) -> float:
+        """The sum of the parts."""
+        return sum(self.parts.values())
 
     @property
     def residual(self) -> float:
@@ -80,6 +88,7 @@ class Splitting:
         source: ∫φ_i dρ_0, (n_nodes,).
         label: y.
         penalty: r to begin with.
+        running: g, if there are running costs of the density.
     """
 
     def __init__(
@@ -89,10 +98,11 @@ class Splitting:
         source: Floats,
         label: int,
         penalty: float,
+        running: RunningAtVertices | None = None,
     ) -> None:
         """Collective."""
         grid = metric.grid
-        self.grid, self.source, self.penalty = grid, source, penalty
+        self.grid, self.source, self.penalty, self.running = grid, source, penalty, running
         self._metric = metric
         self.mass = grid.total(source)
         self._target: Floats | None = None
@@ -112,6 +122,7 @@ class Splitting:
     def step(self) -> None:
         """One iteration. Collective."""
         grid, state, functions, struct = self.grid, self._state, self._metric.functions, self._metric.struct
+        running = self.running
         f = np.zeros((grid.n_nodes, grid.layers + 1))
         functions.collect(struct, *state.arrays, at(f))
         owned = slice(0, grid.n_owned_nodes)
@@ -125,14 +136,12 @@ class Splitting:
         missed = functions.spread(struct, at(self.phi), at(state.shrink), RELAXATION, at(state.zb), at(squares))
         grid.accumulate(squares)
         squares /= grid.masses[:, None]
-        functions.project(
-            struct,
-            at(self.phi),
-            at(squares),
-            RELAXATION,
-            *(at(a) for a in (state.za, state.mu, state.shrink)),
-            at(totals),
-        )
+        sweep = at(self.phi), at(squares), RELAXATION, at(state.za), at(state.mu), at(state.shrink), at(totals)
+        if running is None:
+            functions.project(struct, *sweep)
+        else:
+            weights = running.congestion, running.entropy, running.floor
+            functions.charge(struct, at(running.potential), *weights, self.penalty, *sweep)
         if self.functional is not None:
             gap = self.phi[:, -1] - state.end_q
             totals[0] += float(self._metric.end_weights @ gap**2)
@@ -159,8 +168,8 @@ class Splitting:
         move, size, multiplier, *missed, energy = parallel.sum_all(
             self.grid.comm, np.concatenate([totals, self._totals])
         )
-        primal = self.penalty * float(energy) + self.terminal_cost()
-        return Check(primal, self.feasible_potential()[1], _ratio(sum(missed), size), _ratio(move, multiplier))
+        parts = self.price(self.density, self.final_density()) | {"kinetic": self.penalty * float(energy)}
+        return Check(parts, self.feasible_potential()[1], _ratio(sum(missed), size), _ratio(move, multiplier))
 
     def balance(self, check: Check) -> None:
         """Change the penalty to let both residuals fall together.
@@ -209,19 +218,22 @@ class Splitting:
         total = self.grid.integrate(rho)
         return rho * (self.mass / total) if total > 0.0 else np.full_like(rho, self.mass / self.grid.volume)
 
-    def terminal_cost(self) -> float:
-        """F of the final density. Collective."""
-        return 0.0 if self.functional is None else self.functional.value(self.final_density())
+    def price(self, density: Floats, final: Floats) -> Parts:
+        """What densities cost without their momenta, (n_nodes, L) on the slabs and (n_nodes,) at T. Collective."""
+        terminal = 0.0 if self.functional is None else self.functional.value(final)
+        return {"terminal": terminal} | ({} if self.running is None else self.running.parts(density))
 
     def feasible_potential(self) -> tuple[Floats, float]:
         """The potential (n_nodes, L + 1) lowered until it satisfies every constraint, and its dual value. Collective.
 
-        From φ(t) is taken the integral from t to T of the largest violation per slab (which may be negative: then φ
-        rises), and the best constant.
+        From φ(t) is taken the integral from t to T of a function of time, and the best constant. The function is the
+        largest violation per slab (which may be negative: then φ rises). Where congestion or entropy make g* finite, so
+        that there is nothing to satisfy, it is what makes the value largest.
         """
-        grid = self.grid
-        excess = grid.tau * self._metric.violation(self.phi)
-        lowered = np.append(np.cumsum(excess[::-1])[::-1], 0.0)
+        grid, running = self.grid, self.running
+        excess = self._metric.excess(self.phi)
+        fall = grid.max_columns(excess) if running is None else running.shift(excess, self.mass)
+        lowered = np.append(np.cumsum(grid.tau * fall[::-1])[::-1], 0.0)
         end = self.phi[:, -1]
         if self._target is not None:
             lowered += grid.total(self._target * end) / self.mass  # φ is free up to a constant: let ∫φ_T dρ_T vanish
@@ -230,6 +242,8 @@ class Splitting:
             assert self.functional is not None
             lowered += self.functional.shift(end, self.mass)
             paid = self.functional.conjugate(end - lowered[-1])
+        if running is not None:
+            paid += running.conjugate(excess - fall)
         return self.phi - lowered, grid.total(self.source * self.phi[:, 0]) - self.mass * float(lowered[0]) - paid
 
 

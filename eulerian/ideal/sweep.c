@@ -77,12 +77,26 @@ double spread(const slabs_t *s, const double *phi, const double *shrink, double 
     return total * s->tau * s->omega * s->omega;
 }
 
+/* Running costs of the density, g(rho) = V rho + congestion/2 rho^2 + entropy ((rho + floor) log(rho + floor) - ...). */
+typedef struct {
+    const double *potential; /* (n_nodes,) V at the vertices */
+    double congestion, entropy, floor, penalty;
+} prices_t;
+
 /* za += relaxation (a - q_a), then the projection on a + c |b|^2 <= 0, |b|^2 the mean square (n_nodes, L) around a vertex,
  * in the metric da^2 + omega^2 db^2: mu is the root of f(mu) = z_a - mu + c |z_b|^2 / (1 + kappa mu)^2, decreasing and
  * convex. Newton's method is monotone from the left of the root, and jumps there once from the right; it starts from the
- * old multiplier. totals += {|a - q_a|^2 weighted, sum of weight mu |q_b|^2 / (2 lambda)}. */
-void project(const slabs_t *s, const double *phi, const double *squares, double relaxation, double *za, double *mu,
-             double *shrink, double *totals)
+ * old multiplier. totals += {|a - q_a|^2 weighted, sum of weight mu |q_b|^2 / (2 lambda)}.
+ *
+ * With running costs it is the proximal map of g*(a + c |b|^2) instead: the same with f(mu) - g'(rho), which is decreasing
+ * and convex too, rho = r W mu with the penalty r. Where its tangent leads below zero, which the logarithm's does from
+ * far right, a step shrinks mu by STRIDE. Both are written once; the compiler leaves out what is not asked for. */
+#define STRIDE 0.05
+#define ROUNDS 60
+
+static inline __attribute__((always_inline)) void proximal(
+    const slabs_t *s, const prices_t *g, const int priced, const int logarithm, const double *phi, const double *squares,
+    double relaxation, double *za, double *mu, double *shrink, double *totals)
 {
     const int64_t n = s->layers, m = n + 1;
     const double c = 0.5 / s->lambda, kappa = 1.0 / (s->lambda * s->omega * s->omega);
@@ -90,6 +104,10 @@ void project(const slabs_t *s, const double *phi, const double *squares, double 
     for (int64_t node = 0; node < s->n_nodes; ++node) {
         const double *restrict row = phi + m * node, *restrict square = squares + n * node;
         double *restrict z = za + n * node, *restrict x = mu + n * node, *restrict factor = shrink + n * node;
+        const double scale = priced ? g->penalty * s->weights[node] : 0.0; /* of rho over mu */
+        const double slope = priced ? 1.0 + g->congestion * scale : 1.0;
+        const double price = priced ? g->potential[node] + (logarithm ? g->entropy : 0.0) : 0.0;
+        const double first = logarithm ? g->entropy * log(g->floor) : 0.0; /* the logarithm's part of g'(0) */
         double missed = 0.0, energy = 0.0;
         for (int64_t t = 0; t < n; ++t) {
             const double gap = (row[t] - row[t + 1]) / s->tau - (z[t] - x[t]);
@@ -97,22 +115,34 @@ void project(const slabs_t *s, const double *phi, const double *squares, double 
             z[t] += relaxation * gap;
         }
         for (int64_t t = 0; t < n; ++t) {
-            const double top = c * square[t];
-            const int active = z[t] + top > 0.0;
+            const double height = z[t] - price, top = c * square[t];
+            const int active = height - first + top > 0.0;
             level[t] = active ? top : 0.0;
-            lower[t] = active && z[t] > 0.0 ? z[t] : 0.0;
-            factor[t] = active ? z[t] : 0.0; /* the height of f, until mu is found */
+            lower[t] = active && height > 0.0 ? height / slope : 0.0;
+            factor[t] = active ? height : 0.0; /* the height of f, until mu is found */
             x[t] = x[t] > lower[t] ? x[t] : lower[t];
+            if (logarithm) { /* has no such lower bound: where there is one, write whether mu > 0 */
+                lower[t] = active;
+                x[t] = active ? x[t] : 0.0;
+            }
         }
-        for (int round = 0; round < 60; ++round) {
+        for (int round = 0; round < ROUNDS; ++round) {
             int64_t moving = 0;
             for (int64_t t = 0; t < n; ++t) {
                 const double f = 1.0 / (1.0 + kappa * x[t]);
                 const double bend = level[t] * f * f;
-                const double step = (factor[t] - x[t] + bend) / (1.0 + 2.0 * kappa * bend * f);
-                double next = x[t] + step;
-                next = next > lower[t] ? next : lower[t];
-                moving += fabs(next - x[t]) > 1e-14 * next + 1e-15 * fabs(factor[t]); /* f is not known better */
+                double value = factor[t] - slope * x[t] + bend, steep = slope + 2.0 * kappa * bend * f;
+                double known = fabs(factor[t]); /* what the value is a difference of */
+                if (logarithm) {
+                    const double rho = scale * x[t] + g->floor, part = g->entropy * log(rho);
+                    value -= lower[t] * part;
+                    steep += g->entropy * scale / rho;
+                    known = (known + fabs(part)) / steep;
+                }
+                double next = x[t] + value / steep;
+                const double least = logarithm ? STRIDE * x[t] : lower[t];
+                next = next > least ? next : least;
+                moving += fabs(next - x[t]) > 1e-14 * next + 1e-15 * known;
                 x[t] = next;
             }
             if (!moving)
@@ -125,6 +155,25 @@ void project(const slabs_t *s, const double *phi, const double *squares, double 
         totals[0] += s->masses[node] * s->weights[node] * s->tau * missed;
         totals[1] += s->masses[node] * s->weights[node] * s->tau * energy * c;
     }
+}
+
+/* Without running costs. */
+void project(const slabs_t *s, const double *phi, const double *squares, double relaxation, double *za, double *mu,
+             double *shrink, double *totals)
+{
+    proximal(s, 0, 0, 0, phi, squares, relaxation, za, mu, shrink, totals);
+}
+
+/* With running costs, penalty r. */
+void charge(const slabs_t *s, const double *potential, double congestion, double entropy, double floor, double penalty,
+            const double *phi, const double *squares, double relaxation, double *za, double *mu, double *shrink,
+            double *totals)
+{
+    const prices_t g = {potential, congestion, entropy, floor, penalty};
+    if (entropy > 0.0)
+        proximal(s, &g, 1, 1, phi, squares, relaxation, za, mu, shrink, totals);
+    else
+        proximal(s, &g, 1, 0, phi, squares, relaxation, za, mu, shrink, totals);
 }
 
 /* rhs (n_nodes, L + 1) += Lambda^T (2 q - z), this rank's part. */

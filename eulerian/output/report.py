@@ -52,10 +52,10 @@ def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str
 
 def ideal_table(solution: ConvexSolution, exact: HopfLax | None) -> str:
     """The bounds of the idealised problem, and J's parts beside those of the exact solution where there is one."""
-    unused = {"jacobian": 0.0, "parameters": 0.0}
-    columns = {"convex": (solution.primal, {"terminal": solution.terminal, "kinetic": solution.kinetic, **unused})}
+    unused = dict.fromkeys(PARTS, 0.0)
+    columns = {"convex": (solution.primal, unused | dict(solution.parts))}
     if exact is not None:
-        columns["Hopf–Lax"] = (exact.value, {"terminal": exact.terminal, "kinetic": exact.kinetic, **unused})
+        columns["Hopf–Lax"] = (exact.value, unused | {"terminal": exact.terminal, "kinetic": exact.kinetic})
     return (
         f"{parts_table(columns)}\n{'lower bound':12}{solution.dual:16.8g}\n{'gap':12}{solution.gap:16.3g}"
         f"   ({100 * solution.relative_gap:.3g} %)"

@@ -9,6 +9,7 @@ from pathlib import Path
 from mpi4py import MPI
 
 from discrete import Discrete, cheapest_momenta, discretise, everywhere, worst_violation
+from point_losses import formula, logistic, quadratic
 from problems import orders, warped_mesh
 
 # isort: split
@@ -23,7 +24,6 @@ from eulerian.errors import InputError
 from eulerian.expression import Expression
 from eulerian.ideal.dynamic_ot import ConvexSolution, GapRecord, IdealProblem, solve_convex
 from eulerian.ideal.functionals import Fixed, Functional, KullbackLeibler, Linear, SquaredDistance
-from eulerian.objective.terminal import formula, logistic, quadratic
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import initial_density
 from eulerian.space.mesh import create_mesh
@@ -301,8 +301,9 @@ def terminal_cost(problem: IdealProblem, mesh: Discrete, final: Floats) -> float
         case SquaredDistance():
             return float(np.sum(masses * 0.5 * (final - target) ** 2))
         case KullbackLeibler():
-            logarithm = np.log(np.where(final > 0.0, final, 1.0) / target)
-            return float(np.sum(masses * (final * logarithm - final + target)))
+            delta = problem.space.floor
+            logarithm = np.log((final + delta) / (target + delta))
+            return float(np.sum(masses * ((final + delta) * logarithm - final + target)))
 
 
 def conjugate(problem: IdealProblem, mesh: Discrete, w: Floats) -> float:
@@ -316,7 +317,10 @@ def conjugate(problem: IdealProblem, mesh: Discrete, w: Floats) -> float:
         case Fixed():
             return float(np.sum(masses * target * w))
         case KullbackLeibler():
-            return float(np.sum(masses * target * (np.exp(w) - 1.0)))
+            delta = problem.space.floor
+            best = np.maximum((target + delta) * np.exp(w) - delta, 0.0)
+            logarithm = np.log((best + delta) / (target + delta))
+            return float(np.sum(masses * (w * best - ((best + delta) * logarithm - best + target))))
         case SquaredDistance():
             best = np.maximum(w + target, 0.0)
             return float(np.sum(masses * (w * best - 0.5 * (best - target) ** 2)))

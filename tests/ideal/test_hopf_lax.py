@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
+from point_losses import cross_entropy, formula, logistic, quadratic
 from problems import random_density
 
 # isort: split
@@ -22,7 +23,6 @@ from eulerian.config import Box, Domain, ExpressionTerm, GaussianTerm, Term
 from eulerian.errors import InputError
 from eulerian.expression import Expression
 from eulerian.ideal.hopf_lax import HopfLax, Loss, solve_hopf_lax
-from eulerian.objective.terminal import cross_entropy, formula, logistic, quadratic
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import initial_density
 from eulerian.space.mesh import create_mesh

@@ -1,0 +1,180 @@
+"""Running costs of the density, ∫∫ g(x, ρ) dx dt with g = Vρ + γ/2 ρ² + σ((ρ+δ) log(ρ+δ) − δ log δ).
+
+They are convex in ρ, so the idealised problem stays convex. Its dual knows them by g*(s) = sup over ρ ≥ 0 of sρ − g(ρ)
+at s = −∂_tφ + |∇φ|²/(2λ): with γ = σ = 0 that is the constraint s ≤ V, else it is finite, and its derivative is the
+density that the potential asks for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from eulerian import config, parallel
+from eulerian.arrays import Floats
+from eulerian.errors import InputError
+
+# isort: split
+from mpi4py import MPI
+
+import numpy as np
+from scipy.special import wrightomega
+
+from eulerian.expression import Expression
+from eulerian.ideal.space_time import SpaceTime
+from eulerian.objective.floored import entropy as floored_entropy
+
+KEY = "objective.potential"
+_MAX_NEWTON = 60
+_SHIFT_TOLERANCE = 1e-9  # relative error of a slab's mass; the bound depends on its square
+
+
+@dataclass(frozen=True)
+class RunningCost:
+    """∫∫ Vρ + γ/2 ρ² + σ((ρ+δ) log(ρ+δ) − δ log δ), of one label's density.
+
+    Attributes:
+        potential: V, x (n, dim) ↦ (n,), finite in the domain; None for 0.
+        congestion: γ ≥ 0.
+        entropy: σ ≥ 0. δ is the floor of the space of densities.
+    """
+
+    potential: Callable[[Floats], Floats] | None = None
+    congestion: float = 0.0
+    entropy: float = 0.0
+
+    @classmethod
+    def build(cls, objective: config.Objective, dim: int) -> Self | None:
+        """What the configuration asks for, None if nothing.
+
+        Raises:
+            InputError: the formula has other variables than the dimension's.
+        """
+        if objective.potential is None and objective.congestion == 0.0 and objective.entropy == 0.0:
+            return None
+        potential = None
+        if objective.potential is not None:
+            names = ("x", "y", "z")[:dim]
+            formula = Expression.parse(objective.potential, names, KEY)
+
+            def potential(x: Floats) -> Floats:
+                return np.array(np.broadcast_to(formula(dict(zip(names, x.T, strict=True))), len(x)))
+
+        return cls(potential, objective.congestion, objective.entropy)
+
+    @property
+    def couples_labels(self) -> bool:
+        """Whether the cost of the total density is more than that of the labels one by one."""
+        return self.congestion > 0.0 or self.entropy > 0.0
+
+    def at_vertices(self, grid: SpaceTime) -> "RunningAtVertices":
+        """The cost on a space-time. Collective.
+
+        Raises:
+            InputError: V is not finite at a vertex; the same on all ranks.
+        """
+        return RunningAtVertices(
+            grid, potential_values(self.potential, grid.x, grid.comm), self.congestion, self.entropy
+        )
+
+
+def potential_values(potential: Callable[[Floats], Floats] | None, x: Floats, comm: MPI.Comm) -> Floats:
+    """V at points (n, dim), (n,). Collective.
+
+    Raises:
+        InputError: it is not finite; the same on all ranks.
+    """
+    if potential is None:
+        return np.zeros(len(x))
+    with parallel.agreed(comm), np.errstate(all="ignore"):
+        values = np.asarray(potential(x), dtype=float)
+        if not np.all(np.isfinite(values)):
+            raise InputError(
+                "the potential is not finite everywhere in the domain",
+                key=KEY,
+                value=f"a non-finite value at {x[~np.isfinite(values)][0].tolist()}",
+                remedy="Use a formula that is defined on the whole domain, its boundary included",
+            )
+    return values
+
+
+class RunningAtVertices:
+    """τ Σ over slabs and vertices of M_i g_i(ρ_i); arrays (n_nodes, L).
+
+    Args:
+        grid: the space-time.
+        potential: V at the vertices, (n_nodes,).
+        congestion: γ.
+        entropy: σ.
+
+    Attributes:
+        grid, potential, congestion, entropy: as given.
+        floor: δ > 0, of the space of densities.
+    """
+
+    def __init__(self, grid: SpaceTime, potential: Floats, congestion: float, entropy: float) -> None:
+        """Collective."""
+        self.grid, self.congestion, self.entropy = grid, congestion, entropy
+        self.potential: Floats = np.ascontiguousarray(potential)
+        self.floor = grid.space.floor
+
+    def parts(self, rho: Floats) -> dict[str, float]:
+        """The costs of ρ ≥ 0 by name. Collective."""
+        grid, delta = self.grid, self.floor
+        entropy = np.zeros_like(rho)
+        if self.entropy > 0.0:
+            entropy = self.entropy * (floored_entropy(rho, delta) - delta * np.log(delta))
+        columns = [self.potential[:, None] * rho, 0.5 * self.congestion * rho**2, entropy]
+        sums = parallel.sum_all(grid.comm, np.array([(grid.own_masses @ column).sum() for column in columns]))
+        return dict(zip(("potential", "congestion", "entropy"), (grid.tau * sums).tolist(), strict=True))
+
+    def wanted(self, s: Floats) -> Floats:
+        """ρ = g*′(s) ≥ 0, the maximiser of sρ − g(ρ); not for γ = σ = 0, where it is not determined."""
+        gamma, sigma, delta = self.congestion, self.entropy, self.floor
+        above = s - self.potential[:, None]
+        if sigma == 0.0:
+            return np.maximum(above, 0.0) / gamma
+        exponent = (above + gamma * delta) / sigma - 1.0  # of y = ρ + δ: γ/σ y + log y
+        if gamma == 0.0:
+            return np.maximum(np.exp(exponent) - delta, 0.0)
+        ratio = gamma / sigma
+        return np.asarray(np.maximum(wrightomega(exponent + np.log(ratio)) / ratio - delta, 0.0))
+
+    def conjugate(self, s: Floats) -> float:
+        """τ Σ M_i g_i*(s_i), for s at which it is finite. Collective."""
+        if self.congestion == 0.0 and self.entropy == 0.0:
+            return 0.0
+        grid, rho = self.grid, self.wanted(s)
+        gained = grid.tau * float(parallel.sum_all(grid.comm, np.array([(grid.own_masses @ (s * rho)).sum()]))[0])
+        return gained - sum(self.parts(rho).values())
+
+    def shift(self, s: Floats, mass: float) -> Floats:
+        """The c (L,) for which −c·mass − Σ M_i g_i*(s_i − c) is largest: a slab's wanted mass is right. Collective.
+
+        By Newton's method for a convex, decreasing function, between bounds.
+        """
+        grid = self.grid
+        if self.congestion == 0.0 and self.entropy == 0.0:
+            return grid.max_columns(s - self.potential[:, None])
+        # One vertex alone wants the mass at c = low; none wants more than the mean at c = high.
+        low = grid.max_columns(s - self._price(mass / grid.masses)[:, None])
+        high = grid.max_columns(s - self._price(np.full(grid.n_nodes, mass / grid.volume))[:, None])
+        c = 0.5 * (low + high)
+        for _ in range(_MAX_NEWTON):
+            rho = self.wanted(s - c)
+            found, rise = parallel.sum_all(grid.comm, np.stack([grid.own_masses @ f for f in (rho, self._rise(rho))]))
+            low, high = np.where(found >= mass, c, low), np.where(found <= mass, c, high)
+            if np.all(np.abs(found - mass) <= _SHIFT_TOLERANCE * mass):
+                break
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = c + (found - mass) / rise
+            c = np.where((step > low) & (step < high), step, 0.5 * (low + high))
+        return c
+
+    def _price(self, rho: Floats) -> Floats:
+        """g′(ρ) at the vertices, (n_nodes,)."""
+        logarithm = self.entropy * (np.log(rho + self.floor) + 1.0) if self.entropy > 0.0 else 0.0
+        return np.asarray(self.potential + self.congestion * rho + logarithm)
+
+    def _rise(self, rho: Floats) -> Floats:
+        """g*″ where ρ = g*′, and 0 where ρ = 0."""
+        return np.where(rho > 0.0, 1.0 / (self.congestion + self.entropy / (rho + self.floor)), 0.0)
