@@ -1,0 +1,1 @@
+"""The Lagrangian rival: the same field and the same objective on samples of the density."""

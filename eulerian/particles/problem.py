@@ -1,0 +1,304 @@
+"""θ ↦ J(θ) and its exact gradient on particles."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eulerian import parallel
+from eulerian.arrays import Floats
+
+# isort: split
+from mpi4py import MPI
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from eulerian.errors import InputError, RejectedEvaluation
+from eulerian.fields.layered import LayeredField
+from eulerian.objective.losses import PointLoss
+from eulerian.particles.cloud import Cloud
+from eulerian.particles.estimates import count_replicates, half_widths, moments, standard_errors
+from eulerian.particles.flow import Labels, Scheme, carry, carry_back, carry_density, label_groups, legs
+from eulerian.particles.kl import KlLoss
+from eulerian.particles.passage import Passage, keep_within
+from eulerian.particles.rates import COSTS, LOG_DENSITY, Potential, Rates
+from eulerian.reduced import ReducedProblem
+
+TERMINAL = "terminal"
+
+
+@dataclass
+class _Forward:
+    """Where the particles ended.
+
+    Attributes:
+        passages: one per group.
+        ends: (n, width) positions and integrals.
+        values: (n,) what each particle contributes to a part of J, by name.
+    """
+
+    passages: list[Passage]
+    ends: Floats
+    values: dict[str, Floats]
+
+
+class ParticleProblem(ReducedProblem):
+    """The reduced functional J(θ) as the mean over weighted particles.
+
+    Particles follow dx/dt = v(x, θ_t) by a Runge–Kutta method; kinetic, Jacobian and potential costs and the
+    log-density are integrated with the same weights on the same stages, and the gradient is that of the discrete J,
+    with step sizes held. Positions at the starts of all steps are kept if the memory allows, else those at the starts
+    of the layers; stages are computed anew in reverse. Particles feel no walls.
+
+    Args:
+        comm: who shares the particles.
+        cloud: this rank's share of the particles.
+        field: v, in layers.
+        loss: ℓ(x, y), or the relative entropy.
+        scheme: horizon and time stepping.
+        initial_theta: where optimisers start, (L, p), or (1, p) for tied layers.
+        n_labels: K.
+        box: (2, dim) corners of the domain's bounding box.
+        kinetic: λ.
+        jacobian: η.
+        potential: V, or None.
+        parameter_weights: (ε, ε₁).
+        tied: all layers share one row of θ.
+        memory: budget in bytes over all ranks.
+
+    Raises:
+        InputError: the cloud does not fit, log ρ₀ is needed and unknown, or the memory is too small.
+    """
+
+    def __init__(
+        self,
+        comm: MPI.Comm,
+        cloud: Cloud,
+        field: LayeredField,
+        loss: PointLoss | KlLoss,
+        scheme: Scheme,
+        initial_theta: Floats,
+        *,
+        n_labels: int,
+        box: Floats,
+        kinetic: float = 0.0,
+        jacobian: float = 0.0,
+        potential: Potential | None = None,
+        parameter_weights: tuple[float, float] = (0.0, 0.0),
+        tied: bool = False,
+        memory: float = 2.0**32,
+    ) -> None:
+        """Collective."""
+        layers, readout = len(field.times), loss.initial_readout()
+        super().__init__(comm, scheme.horizon, layers, initial_theta, readout, parameter_weights, tied=tied)
+        cloud.check(comm, n_labels)
+        self.cloud, self.field, self.loss, self.scheme = cloud, field, loss, scheme
+        self.n_labels, self.box = n_labels, np.asarray(box, dtype=np.float64)
+        self.count = int(comm.allreduce(len(cloud.x)))
+        self._relative = isinstance(loss, KlLoss)
+        if comm.allreduce(self._relative and cloud.log_density is None, MPI.LOR):
+            raise InputError("the relative entropy needs log ρ₀ at every particle", key="cloud.log_density")
+        self.rates = Rates(field, cloud.dim, kinetic, jacobian, potential, log_density=self._relative)
+        self._budget = memory / comm.size
+        self._groups = label_groups(cloud.labels, label_dependent=field.label_dependent, comm=comm)
+        self._forwarded: _Forward | None = None
+        self._check_memory(memory)
+
+    # -- J and ∇J ----------------------------------------------------------------------------------------------------
+
+    def value_at_steps(self, theta: ArrayLike, steps: Sequence[Sequence[Floats]]) -> float:
+        """J(θ) with given step sizes (``steps`` of an earlier evaluation): the function that the gradient is of.
+
+        Collective. Afterwards there is no last evaluation: the next value or gradient is computed anew.
+
+        Raises:
+            RejectedEvaluation: J cannot be evaluated there.
+        """
+        self._last = None
+        layers, readout = self.split(theta)
+        self._forwarded = self._moved(layers, readout, steps)
+        return self._summed(self._means(self._forwarded), layers, readout)[0]
+
+    @property
+    def steps(self) -> list[list[Floats]]:
+        """Lengths of the steps (k,) of the last evaluation, for every group of labels, for every layer."""
+        return [passage.steps for passage in self._require_forward().passages]
+
+    def _forward(self, theta: Floats, readout: Floats) -> dict[str, float]:
+        self._forwarded = None
+        self._forwarded = self._moved(theta, readout, None)
+        return self._means(self._forwarded)
+
+    def _moved(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> _Forward:
+        """All particles at T, with what they have gathered. Collective."""
+        ends = np.empty((len(self.cloud.x), self.rates.width))
+        passages: list[Passage] = []
+        for index, (label, rows) in enumerate(self._groups):
+            passages.append(Passage(label, rows))
+            given = None if steps is None else steps[index]
+            for leg in legs(self.rates, theta, self.cloud.x[rows], label, self.scheme, comm=self.comm, steps=given):
+                passages[-1].add(leg)
+                keep_within(passages, self._budget)
+                ends[rows] = leg.end
+        values = dict(zip(self.rates.names, ends.T[self.rates.dim :], strict=True))
+        with parallel.agreed(self.comm), np.errstate(all="ignore"):
+            losses = self.loss.value(self._positions(ends), readout)
+            terminal = np.take_along_axis(losses, self.cloud.labels[:, None], axis=1)[:, 0]
+            if self._relative:
+                assert self.cloud.log_density is not None
+                terminal = terminal + self.cloud.log_density + values[LOG_DENSITY]
+        return _Forward(passages, ends, {TERMINAL: terminal, **{n: v for n, v in values.items() if n in COSTS}})
+
+    def _means(self, forward: _Forward) -> dict[str, float]:
+        """Collective."""
+        with np.errstate(all="ignore"):
+            local = np.array([float(self.cloud.weights @ values) for values in forward.values.values()])
+        return dict(zip(forward.values, parallel.sum_all(self.comm, local).tolist(), strict=True))
+
+    def _reverse(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:
+        rows, constant = self._local_gradient(readout, None)
+        size = theta.size
+        total = parallel.sum_all(self.comm, np.concatenate([rows.ravel(), constant]))
+        return total[:size].reshape(theta.shape), total[size:]
+
+    def _local_gradient(self, readout: Floats, chosen: NDArray[np.bool_] | None) -> tuple[Floats, Floats]:
+        """This rank's part of the derivatives (L, p) and (r,), of the chosen particles only. Collective."""
+        forward, cloud = self._require_forward(), self.cloud
+        x = self._positions(forward.ends)
+        with parallel.agreed(self.comm), np.errstate(all="ignore"):
+            weights = cloud.weights if chosen is None else np.where(chosen, cloud.weights, 0.0)
+            slopes = np.take_along_axis(self.loss.gradient(x, readout), cloud.labels[:, None, None], axis=1)[:, 0]
+            by_end = np.repeat(weights[:, None], self.rates.width, axis=1)
+            by_end[:, : self.rates.dim] *= slopes
+            by_label = weights[:, None] * (cloud.labels[:, None] == np.arange(self.n_labels))
+            constant = self.loss.readout_vjp(x, readout, by_label)
+            rows = np.zeros((self.n_layers, self.layer_shape[1]))
+            for passage in forward.passages:
+                picked = None if chosen is None else np.flatnonzero(chosen[passage.rows])
+                by_own = by_end[passage.rows]
+                by_own = by_own if picked is None else by_own[picked]
+                rows += passage.pulled_back(self.scheme.tableau, by_own, picked)
+        return rows, constant
+
+    # -- what the last evaluation found ------------------------------------------------------------------------------
+
+    @property
+    def final_points(self) -> Floats:
+        """(n, dim) where this rank's particles ended, in the order of the cloud."""
+        return self._positions(self._require_forward().ends)
+
+    def final_log_density(self) -> Floats:
+        """(n,) log ρ_y(T, x(T)) of this rank's particles, y their label. Collective.
+
+        Raises:
+            InputError: log ρ₀ is not known.
+        """
+        if self.cloud.log_density is None:
+            raise InputError("log ρ₀ is not known at the particles", key="cloud.log_density")
+        if self._relative:
+            return np.asarray(self.cloud.log_density + self._require_forward().ends[:, -1])
+        theta, _ = self.split(self._require_last().theta)
+        return self.cloud.log_density + self.log_density_change(theta, self.cloud.x, self.cloud.labels)
+
+    def interval(self, name: str = "total", level: float = 0.95) -> float:
+        """Half width of the confidence interval of J ("total") or of a part of it. Collective.
+
+        From the variance over independent particles, or that over replicates of others (see ``uncertainty``).
+        """
+        values = self._require_forward().values
+        if name != "total" and name not in values:
+            return 0.0  # the parameters' cost is no mean over particles, other parts are zero
+        chosen = sum(values.values()) if name == "total" else values[name]
+        column = np.asarray(chosen)[:, None]
+        return float(half_widths(self.cloud, column, self.n_labels, self.comm, level)[0])
+
+    def gradient_by_replicate(self) -> Floats:
+        """∇J of each replicate alone, (R, n_params), at the last evaluation; their mean is ∇J. Collective.
+
+        Costs about as much as one gradient.
+        """
+        last = self._require_last()
+        layers, readout = self.split(last.theta)
+        more_rows, more_constant = self._parameter_cost.gradient(layers, readout)
+        result = []
+        for replicate in range(count_replicates(self.cloud, self.comm)):
+            chosen = self.cloud.replicate == replicate
+            rows, constant = self._local_gradient(readout, chosen)
+            weight = self.cloud.weights[chosen].sum()
+            total = parallel.sum_all(self.comm, np.concatenate([rows.ravel(), constant, [weight]]))
+            rows = total[: layers.size].reshape(layers.shape) / total[-1] + more_rows
+            own = rows.sum(axis=0) if self.layer_shape[0] < self.n_layers else rows
+            result.append(np.concatenate([own.ravel(), total[layers.size : -1] / total[-1] + more_constant]))
+        return np.array(result)
+
+    def gradient_interval(self) -> Floats:
+        """Standard errors of ∇J in the shape of θ, from the variance over replicates; NaN of one only. Collective."""
+        return standard_errors(self.gradient_by_replicate()).reshape(self.initial_theta.shape)
+
+    def moments(self) -> tuple[Floats, Floats]:
+        """Means (K, dim) and covariances (K, dim, dim) of the particles at T, per label. Collective."""
+        return moments(self.cloud, self.final_points, self.n_labels, self.comm)
+
+    @property
+    def outside(self) -> float:
+        """Share of the weight that ends outside the domain's bounding box. Collective."""
+        x = self.final_points
+        beyond = np.any((x < self.box[0]) | (x > self.box[1]), axis=1)
+        return float(parallel.sum_all(self.comm, np.array([self.cloud.weights[beyond].sum()]))[0])
+
+    @property
+    def extent(self) -> float:
+        """Longest side of the domain's bounding box."""
+        return float(np.max(self.box[1] - self.box[0]))
+
+    def velocity_change(self, theta: ArrayLike, change: ArrayLike) -> float:
+        """Largest |v(x, θ + change) − v(x, θ)| over particles where layers start, layers and labels. Collective."""
+        before, _ = self.split(theta)
+        after, _ = self.split(np.ravel(theta) + np.ravel(change))
+        largest = 0.0
+        with parallel.agreed(self.comm), np.errstate(all="ignore"):
+            for index, (label, rows) in enumerate(self._groups):
+                for layer in range(self.n_layers):
+                    x = self.cloud.x[rows]
+                    if self._forwarded is not None:
+                        x = self._forwarded.passages[index].starts[layer][0]
+                    v, w = (self.field.value(layer, row[layer], x, label) for row in (before, after))
+                    largest = max(largest, float(np.max(np.linalg.norm(w - v, axis=1), initial=0.0)))
+        return float(self.comm.allreduce(largest, MPI.MAX))
+
+    # -- the flow at any θ -------------------------------------------------------------------------------------------
+
+    def push(self, theta: Floats, x: Floats, labels: Labels, n_times: int) -> Floats:
+        """Positions (n_times, n, dim) of this rank's points at equally spaced times from 0 to T. Collective."""
+        return carry(self.field, theta, x, labels, np.linspace(0.0, self.horizon, n_times), self.scheme, self.comm)
+
+    def log_density_change(self, theta: Floats, x: Floats, labels: Labels) -> Floats:
+        """−∫div v dt (n,) along the paths of points that start at x (n, dim). Collective."""
+        return carry_density(self.field, theta, x, labels, self.scheme, self.comm)[1]
+
+    def pull(self, theta: Floats, x: Floats, labels: Labels) -> tuple[Floats, Floats]:
+        """Where points x (n, dim) at T come from, and −∫div v dt on the way: log ρ(T, x) = log ρ₀(x₀) + change.
+
+        Collective.
+        """
+        return carry_back(self.field, theta, x, labels, self.scheme, self.comm)
+
+    # -- inner workings ----------------------------------------------------------------------------------------------
+
+    def _positions(self, ends: Floats) -> Floats:
+        return np.ascontiguousarray(ends[:, : self.rates.dim])
+
+    def _require_forward(self) -> _Forward:
+        if self._forwarded is None:
+            raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
+        return self._forwarded
+
+    def _check_memory(self, memory: float) -> None:
+        needed = 8.0 * self.rates.dim * self.count * (self.n_layers + 1)
+        if needed > memory:
+            raise InputError(
+                f"the particles need {math.ceil(needed / 2**20)} MiB for their positions where layers start",
+                key="solver.memory",
+                value=f"{memory / 2**20:.3g} MiB",
+                remedy="Raise it, or take fewer particles.",
+            )
