@@ -177,6 +177,10 @@ class ReducedProblem(ABC):
                 self._reverse_timer.add(time.perf_counter() - started)
         return value, last.gradient.reshape(np.shape(theta)).copy()
 
+    def forget(self) -> None:
+        """Drop the last evaluation: the next value or gradient is computed anew, as measurements of time want it."""
+        self._last = None
+
     @property
     def parts(self) -> dict[str, float]:
         """The parts of J at the last evaluation, by name; empty if it was rejected."""
