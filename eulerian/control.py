@@ -259,6 +259,20 @@ class ControlProblem(ReducedProblem):
             result.append((float(t), self._joined(groups), v))
         return result
 
+    def carry(self, theta: ArrayLike, rho: Floats) -> Floats:
+        """Another initial density (n_cells, nd, K) at time T, in the flow of θ. Collective.
+
+        Afterwards there is no last evaluation: the next value or gradient is solved for anew.
+
+        Raises:
+            RejectedEvaluation: the flow needs too many time steps.
+        """
+        self._last = None
+        layers, _ = self.split(theta)
+        self._flow = _Flow(self._velocities(layers))
+        self.trajectory.forward(self._parted(rho), self._flow.velocities, None)
+        return self.final_density
+
     # -- inner workings ----------------------------------------------------------------------------------------------
 
     def _forward(self, theta: Floats, readout: Floats) -> dict[str, float]:

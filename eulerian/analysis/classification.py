@@ -1,36 +1,50 @@
-"""How much of every label's mass lies where the terminal loss takes it for that label."""
+"""How much of every label's mass, or how many of its points, lie where they are taken for that label."""
 
 from dataclasses import dataclass
+from typing import Self, final
 
 from eulerian import parallel
 from eulerian.arrays import Floats
 
 # isort: split
 import numpy as np
+from numpy.typing import NDArray
 
+from eulerian.objective.losses import CrossEntropyLoss, LogisticLoss, PointLoss
 from eulerian.objective.terminal import Terminal
 from eulerian.space.density import DensitySpace
 
 
+@final
 @dataclass(frozen=True)
 class Classification:
     """Masses by label and by assigned region.
 
     Attributes:
         confusion: (K, K), [y, z] = ∫ρ_y over the region assigned to label z.
+        total: (K,) mass of each label; more than the row's sum where a part is assigned to no label.
     """
 
     confusion: Floats
+    total: Floats
 
     @property
     def accuracy(self) -> float:
         """Share of all mass that lies in the region of its own label."""
-        return float(np.trace(self.confusion) / self.confusion.sum())
+        return float(np.trace(self.confusion) / self.total.sum())
 
     @property
     def correct(self) -> Floats:
-        """Share of each label's mass in its own region, (K,)."""
-        return np.asarray(np.diag(self.confusion) / self.confusion.sum(axis=1))
+        """Share of each label's mass in its own region, (K,); NaN for a label without mass."""
+        return np.asarray(np.diag(self.confusion) / np.where(self.total > 0.0, self.total, np.nan))
+
+    @classmethod
+    def of_points(cls, labels: NDArray[np.integer], assigned: NDArray[np.integer], n_labels: int) -> Self:
+        """Numbers of points by their own label and the one that they are assigned, (n,) each; -1 is no label."""
+        confusion = np.zeros((n_labels, n_labels))
+        known = assigned >= 0
+        np.add.at(confusion, (labels[known], assigned[known]), 1.0)
+        return cls(confusion, np.bincount(labels, minlength=n_labels).astype(float))
 
 
 def classify(space: DensitySpace, terminal: Terminal, rho: Floats, readout: Floats) -> Classification | None:
@@ -47,15 +61,52 @@ def classify(space: DensitySpace, terminal: Terminal, rho: Floats, readout: Floa
     Returns:
         None where there is one label only, or the loss is the same for all of them, or there is a target instead.
     """
-    rule, n_labels = space.quadrature(space.objective_degree), space.n_labels
     if terminal.loss is None:
         return None
-    losses = terminal.loss.value(rule.points.reshape(-1, space.dim), readout)
+    losses = terminal.loss.value(space.quadrature(space.objective_degree).points.reshape(-1, space.dim), readout)
     spread = float(np.ptp(losses, axis=1).max(initial=0.0))
     if space.comm.allreduce(spread) <= 0.0:
         return None
-    region = np.eye(n_labels)[np.argmin(losses, axis=1)].reshape(*rule.weights.shape, n_labels)
+    return measure_regions(space, np.argmin(losses, axis=1), rho)
+
+
+def measure_regions(space: DensitySpace, assigned: NDArray[np.integer], rho: Floats) -> Classification:
+    """The masses of ρ (n_cells, nd, K) by label and by region. Collective.
+
+    Args:
+        space: of ρ.
+        assigned: the label of each point of the rule of degree ``objective_degree``, cell by cell; -1 is no label.
+        rho: (n_cells, nd, K).
+    """
+    rule, n_labels = space.quadrature(space.objective_degree), space.n_labels
+    region = np.eye(n_labels + 1)[assigned].reshape(*rule.weights.shape, n_labels + 1)
     density = np.einsum("qi,cik->cqk", rule.basis, rho[: space.n_owned], optimize=True)
-    return Classification(
-        parallel.sum_all(space.comm, np.einsum("cq,cqk,cqz->kz", rule.weights, density, region, optimize=True))
-    )
+    masses = parallel.sum_all(space.comm, np.einsum("cq,cqk,cqz->kz", rule.weights, density, region, optimize=True))
+    return Classification(masses[:, :n_labels], masses.sum(axis=1))
+
+
+# -- classes of points -----------------------------------------------------------------------------------------------
+
+
+def has_readout(loss: PointLoss | None) -> bool:
+    """Whether the loss is the negative logarithm of a class probability."""
+    return isinstance(loss, CrossEntropyLoss | LogisticLoss)
+
+
+def readout_probabilities(loss: PointLoss, x: Floats, readout: Floats) -> Floats:
+    """Class probabilities (n, K) of end points x (n, dim), exp(−ℓ): softmax of cross-entropy, sigmoid of logistic."""
+    return np.asarray(np.exp(-loss.value(x, readout)))
+
+
+def posterior_probabilities(log_density: Floats) -> Floats:
+    """ρ_y/Σρ (n, K) of log ρ_y (n, K); NaN where all densities are zero."""
+    largest = log_density.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        weights = np.exp(log_density - largest)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def most_probable(probabilities: Floats) -> NDArray[np.int64]:
+    """The label (n,) of largest probability; -1 where the probabilities are NaN."""
+    unknown = np.isnan(probabilities).any(axis=1)
+    return np.where(unknown, -1, np.argmax(probabilities, axis=1))

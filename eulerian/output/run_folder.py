@@ -51,6 +51,9 @@ _PRODUCTS = (
     ".*.part",
     f"{FIGURES}/.*.part",
     f"{CHECKPOINT}/{THETA}",
+    "pushed_*.csv",
+    "pushed_*.json",
+    "sampled.csv",
     f"{CHECKPOINT}/.*.part",
 )
 

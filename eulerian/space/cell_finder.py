@@ -46,10 +46,14 @@ class CellFinder:
 
         Returns:
             Cells (n,), -1 outside the mesh; barycentric coordinates (n, dim+1), zero outside. A point is inside up to
-            rounding: no coordinate is below -1e-10.
+            rounding: no coordinate is below -1e-10. Points that are not finite are outside.
         """
         found = np.full(len(points), -1, dtype=np.int64)
         weights = np.zeros((len(points), self._gradients.shape[1]))
+        finite = np.isfinite(points).all(axis=1)
+        if not np.all(finite):
+            found[finite], weights[finite] = self.find(points[finite])
+            return found, weights
         for part in blocks(len(points), 64 * weights.shape[1]):
             for members in self._classes:
                 self._search(points[part], found[part], weights[part], *members)

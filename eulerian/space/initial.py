@@ -1,8 +1,9 @@
 """From the terms of a configuration to a density on a mesh, the same on any number of ranks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mpi4py import MPI
 
@@ -84,8 +85,33 @@ def initial_density(space: DensitySpace, terms: Sequence[Term], key: str = "dens
     Raises:
         InputError: a term has no mass in the domain, negative or infinite values, or a file that cannot be read.
     """
+    return _assembled(space, _pieces(space, terms, key))
+
+
+def estimated_density(space: DensitySpace, samples: Samples, bandwidth: float | Literal["scott"], key: str) -> Floats:
+    """The kernel estimate of labelled samples, of total mass 1; labels without samples have no mass. Collective.
+
+    Args:
+        space: of K labels.
+        samples: the same on all ranks; their labels are those of the space.
+        bandwidth: of the kernel, or Scott's rule for every label.
+        key: the samples' name, for messages.
+
+    Raises:
+        InputError: a label's samples lie outside the domain, or are too few for Scott's rule.
+    """
+    present, counts = np.unique(samples.labels, return_counts=True)
+    pieces = (
+        _Piece(_estimate(samples, int(label), bandwidth, key), int(label), count / len(samples.labels), key)
+        for label, count in zip(present, counts, strict=True)
+    )
+    return _assembled(space, pieces)
+
+
+def _assembled(space: DensitySpace, pieces: Iterable[_Piece]) -> Floats:
+    """The sum of all pieces as a density of total mass 1. Collective."""
     rho = space.zeros()
-    for piece in _pieces(space, terms, key):
+    for piece in pieces:
         modes = _project(space, piece)
         cell_mass = modes[:, 0] * space.geometry.det[: space.n_owned] / space.phi0
         mass = float(sum_all(space.comm, np.array([cell_mass.sum()]))[0])
@@ -116,7 +142,7 @@ def _pieces(space: DensitySpace, terms: Sequence[Term], key: str) -> Iterator[_P
         for label in range(len(samples.classes)):
             own = term.label if term.label_column is None else label
             share = term.weight * float(np.mean(samples.labels == label))
-            yield _Piece(_estimate(samples, label, term, name), _label(own, space, name), share, name)
+            yield _Piece(_estimate(samples, label, term.bandwidth, name), _label(own, space, name), share, name)
 
 
 def _profile(term: Term, space: DensitySpace, key: str) -> Profile:
@@ -140,12 +166,12 @@ def _profile(term: Term, space: DensitySpace, key: str) -> Profile:
     raise InputError("unknown kind of density", key=f"{key}.kind", value=term.kind)
 
 
-def _estimate(samples: Samples, label: int, term: SamplesTerm, key: str) -> KernelEstimate:
+def _estimate(samples: Samples, label: int, bandwidth: float | Literal["scott"], key: str) -> KernelEstimate:
     """The kernel density estimate of one class."""
     points = samples.points[samples.labels == label]
-    if term.bandwidth == "scott":
+    if bandwidth == "scott":
         return KernelEstimate(points, scott_bandwidth(points, f"{key}.bandwidth"))
-    return KernelEstimate(points, np.full(points.shape[1], float(term.bandwidth)))
+    return KernelEstimate(points, np.full(points.shape[1], float(bandwidth)))
 
 
 def _label(label: int, space: DensitySpace, key: str) -> int:

@@ -2,6 +2,10 @@
 
 from typing import final
 
+from eulerian import parallel  # noqa: F401 - starts MPI before basix
+
+# isort: split
+import basix
 import numpy as np
 from numpy.typing import NDArray
 
@@ -78,6 +82,17 @@ class NodalField:
         cells, gradients = self._gradients(x)
         return self._scattered(theta, cells, np.einsum("naj,nij->nai", gradients, w), label)
 
+    def jacobian_vjp_x(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
+        """Gradients (n, dim) with respect to x_n of w_n : ∇v(x_n), w (n, dim, dim), inside the cell; zero outside."""
+        cells, weights = self._found(x)
+        dim = self.free.dim
+        rows = np.array([[_second(dim, i, j) for j in range(dim)] for i in range(dim)])
+        table = basis.lagrange_derivatives(dim, self._degree, weights[:, 1:], 2)[rows]
+        inverse, inside = self._inverse[cells], self._finder.holds(x, cells)
+        hessians = np.einsum("lmna,nlj,nmk,n->najk", table, inverse, inverse, inside, optimize=True)
+        velocities = self._velocities(theta, label)[self._numbers[cells]]
+        return np.asarray(np.einsum("najk,nij,nai->nk", hessians, w, velocities, optimize=True))
+
     # -- inner workings ---------------------------------------------------------------------------------------------
 
     def _velocities(self, theta: Floats, label: int | None) -> Floats:
@@ -108,3 +123,11 @@ class NodalField:
         table = basis.lagrange_derivatives(self.free.dim, self._degree, weights[:, 1:])[1:]
         inside = self._finder.holds(x, cells)
         return cells, np.einsum("mna,nmj,n->naj", table, self._inverse[cells], inside)
+
+
+def _second(dim: int, i: int, j: int) -> int:
+    """Where Basix puts the derivative by the reference coordinates i and j."""
+    orders = [0] * dim
+    orders[i] += 1
+    orders[j] += 1
+    return int(basix.index(*orders))

@@ -50,6 +50,21 @@ def test_derivatives_by_theta(comm: MPI.Comm, dim: int, degree: int) -> None:
     assert by_jacobian == pytest.approx(field.jacobian_vjp(theta, x, big, 1) @ change, rel=1e-10)
 
 
+@pytest.mark.parametrize(("dim", "degree"), [(1, 2), (2, 2), (3, 1), (3, 2)])
+def test_derivatives_of_the_jacobian_in_space(comm: MPI.Comm, dim: int, degree: int) -> None:
+    velocity_space, free, field = made(comm, dim, degree)
+    rng = np.random.default_rng(2)
+    theta = rng.standard_normal(free.n_params(dim))
+    x = velocity_space.density_space.vertices[:8].mean(axis=1)
+    w, step = rng.standard_normal((len(x), dim, dim)), 1e-3 * rng.standard_normal((len(x), dim))
+    # The Jacobian is linear inside a cell: its differences are exact.
+    difference = np.sum(w * (field.jacobian(theta, x + step) - field.jacobian(theta, x - step)), axis=(1, 2)) / 2
+    slope = np.sum(field.jacobian_vjp_x(theta, x, w) * step, axis=1)
+    np.testing.assert_allclose(slope, difference, atol=1e-9 * max(1.0, float(np.abs(difference).max())))
+    assert np.any(np.abs(slope) > 1e-3) == (degree == 2)
+    assert not field.jacobian_vjp_x(theta, x + 10.0, w).any()
+
+
 def test_outside_it_is_the_velocity_of_the_rim(comm: MPI.Comm) -> None:
     _, free, field = made(comm, 1, 1)
     theta = np.random.default_rng(0).standard_normal(free.n_params(1))

@@ -78,6 +78,8 @@ def test_outside_there_is_nothing(comm: MPI.Comm, dim: int) -> None:
     assert not whole.values(outside).any()
     assert whole.contains(whole.vertices.reshape(-1, dim)).all()  # the boundary belongs to the domain
     assert whole.contains(np.empty((0, dim))).shape == (0,)
+    x = np.array([[np.inf] * dim, [0.01] * dim, [np.nan] * dim])
+    np.testing.assert_array_equal(whole.contains(x), [False, True, False])
 
 
 def test_graded_mesh_with_a_hole_against_trying_all_cells() -> None:
