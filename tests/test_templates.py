@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_names() -> None:
-    assert available() == ("dumbbell", "gaussian", "transport", "wine")
+    assert available() == ("crowds", "dumbbell", "gaussian", "images", "moons", "transport", "wine")
 
 
 @pytest.mark.parametrize("name", available())
@@ -90,7 +90,9 @@ def test_exact_optimum_of_the_transport(folder: Path) -> None:
     assert f"{value:.5f}" in file.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("name", "mesh"), [("dumbbell", "dumbbell.msh"), ("wine", "disk.msh")])
+@pytest.mark.parametrize(
+    ("name", "mesh"), [("crowds", "dumbbell.msh"), ("dumbbell", "dumbbell.msh"), ("wine", "disk.msh")]
+)
 def test_meshes_are_those_of_the_project(name: str, mesh: str) -> None:
     assert (ROOT / "eulerian" / "templates" / name / mesh).read_bytes() == (ROOT / "meshes" / mesh).read_bytes()
 
@@ -108,9 +110,17 @@ def test_wine_data() -> None:
     assert np.hypot(*points.T).max() + 8 * 0.2 < np.hypot(*nodes[:, :2].T).max(), "room for the tails of the kernels"
 
 
+def test_moons() -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    rows = np.loadtxt(ROOT / "eulerian" / "templates" / "moons" / "moons.csv", delimiter=",", skiprows=1)
+    points, moon = datasets.make_moons(600, noise=0.06, random_state=0)
+    np.testing.assert_allclose(rows[:, :2], (points - points.mean(axis=0)) / points.std(axis=0), atol=1e-4)
+    np.testing.assert_array_equal(rows[:, 2], moon)
+
+
 @pytest.mark.parametrize("name", ["", "unknown", "../gaussian", "gaussian/", "/etc", ".", "__pycache__", "GAUSSIAN"])
 def test_unknown_names(name: str, folder: Path) -> None:
-    with pytest.raises(InputError, match="dumbbell, gaussian, transport, wine"):
+    with pytest.raises(InputError, match="crowds, dumbbell, gaussian, images, moons, transport, wine"):
         copy_template(name, folder / "new")
     assert not (folder / "new").exists()
 
