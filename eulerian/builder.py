@@ -2,14 +2,17 @@
 
 from mpi4py import MPI
 
+import numpy as np
+
 from eulerian.arrays import Floats
 from eulerian.config import Config, check_dimension, check_labels
-from eulerian.config.field import IDEAL
+from eulerian.config.field import IDEAL, PythonField
 from eulerian.control import ControlProblem, RunningCosts
 from eulerian.errors import InputError
 from eulerian.fields.base import VectorField
 from eulerian.fields.build import build_field, initial_theta
 from eulerian.fields.free import Free
+from eulerian.fields.layered import LayeredField
 from eulerian.ideal.dynamic_ot import IdealProblem, require_equal_masses, solve_convex
 from eulerian.ideal.free_theta import nodal_theta
 from eulerian.ideal.functionals import Fixed, build_functional
@@ -117,13 +120,47 @@ def _field(config: Config, velocity_space: VelocitySpace) -> VectorField:
         return build_field(config.field, space.dim, space.n_labels, low.tolist(), high.tolist(), nodes)
 
 
+def _given_theta(config: Config, field: VectorField, space: DensitySpace) -> Floats:
+    """Parameters that were given or drawn, the same on all ranks. Collective.
+
+    Raises:
+        InputError: they do not fit, or the field itself differs from rank to rank.
+    """
+    with agreed(space.comm):
+        theta = initial_theta(config.field, field, space.dim, config.field.layers)
+    # A model of the user's that was drawn without a seed has other parameters on every rank.
+    theta = np.asarray(space.comm.bcast(theta, 0))
+    if isinstance(config.field, PythonField) and space.comm.size > 1:
+        _require_one_field(config.field, field, theta[0], space)
+    return theta
+
+
+def _require_one_field(config: PythonField, field: VectorField, row: Floats, space: DensitySpace) -> None:
+    """Refuse a user's field with fixed parts that were drawn without a seed. Collective.
+
+    Raises:
+        InputError: its velocity differs from rank to rank.
+    """
+    low, high = space.bounding_box
+    points = low + np.linspace(0.3, 0.6, 3)[:, None] * (high - low)
+    with agreed(space.comm):
+        layered = LayeredField.equal(field, 1.0, 1, label_dependent=config.label_dependent)
+        v = layered.value(0, row, points, 0)
+    values = np.array(space.comm.allgather(v))
+    if not np.allclose(values, values[0], rtol=1e-6, atol=1e-6 * float(np.max(np.abs(values)))):
+        raise InputError(
+            "is not the same on all ranks, although its parameters are",
+            key="field.object",
+            value=config.object,
+            remedy="Give a seed to the random numbers that its module draws.",
+        )
+
+
 def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rho: Floats) -> Floats:
     """Where to start, (L, p), or (1, p) for tied layers. Collective."""
     space = velocity_space.density_space
-    layers = config.field.layers
     if config.field.theta != IDEAL or not isinstance(field, Free):
-        with agreed(space.comm):
-            return initial_theta(config.field, field, space.dim, layers)
+        return _given_theta(config, field, space)
     if config.objective.kinetic <= 0.0:
         raise InputError(
             "the ideal velocities are not determined without kinetic energy",
@@ -137,4 +174,4 @@ def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rh
         residual_tolerance=config.ideal.residual_tolerance,
         max_iterations=config.ideal.max_iterations,
     )
-    return nodal_theta(solution.flow, field, velocity_space, 1 if config.field.tied else layers)
+    return nodal_theta(solution.flow, field, velocity_space, 1 if config.field.tied else config.field.layers)
