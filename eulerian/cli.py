@@ -87,6 +87,57 @@ def _compute(options: Options) -> int:
     return 2
 
 
+def _push(options: Options) -> int:
+    """Collective."""
+    from eulerian import experiment
+    from eulerian.output.progress import Progress
+
+    # isort: split
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    columns = None if options.columns is None else tuple(_column(name) for name in options.columns.split(","))
+    experiment.run_push(
+        options.folder,
+        options.samples,
+        comm,
+        columns=columns,
+        label_column=None if options.label_column is None else _column(options.label_column),
+        output=options.output,
+        overwrite=options.overwrite,
+        overrides=tuple(options.set),
+        progress=Progress.of(comm, options.quiet),
+    )
+    return 0
+
+
+def _column(name: str) -> str | int:
+    """A column by its name, or by its number from 0."""
+    return int(name) if name.strip().isdecimal() else name.strip()
+
+
+def _sample(options: Options) -> int:
+    """Collective."""
+    from eulerian import experiment
+    from eulerian.output.progress import Progress
+
+    # isort: split
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    experiment.run_sample(
+        options.folder,
+        options.n,
+        comm,
+        seed=options.seed,
+        method=options.method,
+        output=options.output,
+        overwrite=options.overwrite,
+        progress=Progress.of(comm, options.quiet),
+    )
+    return 0
+
+
 def _mesh(options: Options) -> int:
     from eulerian.space.mesh_report import convert, inspect
 
@@ -263,6 +314,8 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--output", metavar="DIR", type=Path, help="the run folder, instead of output.directory")
         command.add_argument("--overwrite", action="store_true", help="replace the run that is in the folder")
+    _add_push(commands)
+    _add_sample(commands)
     _add_mesh(commands)
     _add_plot(commands)
     _add(commands, "doctor", _doctor, "what works here, and what to do about the rest", ["eulerian doctor"])
@@ -271,6 +324,40 @@ def _parser() -> argparse.ArgumentParser:
 
 
 type _Commands = argparse._SubParsersAction[_Parser]
+
+
+def _add_push(commands: _Commands) -> None:
+    examples = [
+        "eulerian push runs/wine --samples new.csv",
+        "eulerian push runs/wine --samples new.csv --columns pc1,pc2 --label-column class --output moved.csv",
+        "eulerian push runs/wine --samples new.csv --set particles.steps_per_layer=16 --overwrite",
+    ]
+    text = "move points through the flow of a run: where they end, log-density, class"
+    command = _add(commands, "push", _push, text, examples, serial=False)
+    command.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    command.add_argument("--samples", metavar="FILE", type=Path, required=True, help="a CSV file of points")
+    help_ = "the coordinates, by name or number from 0; default: those of the run's samples, else x,y,z"
+    command.add_argument("--columns", metavar="A,B", help=help_)
+    help_ = "the classes, by name or number; default: that of the run's samples, else label, if it is there"
+    command.add_argument("--label-column", metavar="C", help=help_)
+    help_ = "default: pushed_FILE.csv in the run folder; a summary of the same name ends in .json"
+    command.add_argument("--output", metavar="OUT.csv", type=Path, help=help_)
+    command.add_argument("--overwrite", action="store_true", help="replace OUT.csv and its summary")
+    help_ = "override a key of [particles], which says how points move in time"
+    command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=help_)
+
+
+def _add_sample(commands: _Commands) -> None:
+    examples = ["eulerian sample runs/gaussian -n 1000", "eulerian sample runs/wine -n 4096 --method sobol --seed 1"]
+    text = "draw points from the density that the flow of a run ends with"
+    command = _add(commands, "sample", _sample, text, examples, serial=False)
+    command.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    command.add_argument("-n", metavar="N", type=int, required=True, help="the number of points")
+    command.add_argument("--seed", metavar="S", type=int, default=0, help="of the points, from 0; default: 0")
+    command.add_argument("--method", choices=("random", "sobol"), default="random", help="default: random")
+    help_ = "default: sampled.csv in the run folder"
+    command.add_argument("--output", metavar="OUT.csv", type=Path, help=help_)
+    command.add_argument("--overwrite", action="store_true", help="replace OUT.csv")
 
 
 def _add_mesh(commands: _Commands) -> None:

@@ -39,7 +39,7 @@ densities = 2
 
 pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts programs of its own")
 
-COMMANDS = ("solve", "train", "ideal", "verify", "mesh", "plot", "doctor", "init")
+COMMANDS = ("solve", "train", "ideal", "verify", "push", "sample", "mesh", "plot", "doctor", "init")
 
 
 @pytest.fixture
@@ -238,6 +238,42 @@ def test_plot_draws_again(tmp_path: Path, model: Path) -> None:
         (tmp_path / name).unlink()
     assert eulerian(tmp_path, "plot", "run").stdout.split() == names
     assert [(tmp_path / name).read_bytes() for name in names] == before
+
+
+def test_push_and_sample_use_a_run(tmp_path: Path, model: Path) -> None:
+    eulerian(tmp_path, "solve", model.name, "--output", "run")
+    model.unlink()  # nothing but the run folder is needed
+    assert "12 sobol points" in eulerian(tmp_path, "sample", "run", "-n", 12, "--method", "sobol", "--seed", 3).stdout
+    lines = (tmp_path / "run/sampled.csv").read_text().splitlines()
+    assert lines[0] == "x,label,log_density"
+    done = eulerian(tmp_path, "push", "run", "--samples", "run/sampled.csv", "--columns", "0", "--output", "out.csv")
+    assert done.stdout.startswith("12 points moved, ")
+    assert "out.csv" in done.stdout
+    moved = (tmp_path / "out.csv").read_text().splitlines()
+    assert float(moved[1].split(",")[0]) == pytest.approx(float(lines[1].split(",")[0]) + 0.3, abs=1e-12)
+    assert (tmp_path / "out.json").exists()
+    again = ["push", "run", "--samples", "run/sampled.csv", "--output", "out.csv"]
+    assert "--overwrite" in eulerian(tmp_path, *again, code=1).stderr
+    assert eulerian(tmp_path, *again, "--overwrite", "--quiet").stdout == ""
+    assert eulerian(tmp_path, *again, "--columns", "a", "--overwrite", code=1).stderr.startswith("eulerian push: ")
+    assert "--output: exists already" in eulerian(tmp_path, "sample", "run", "-n", 5, code=1).stderr
+    assert "is no run folder" in eulerian(tmp_path, "sample", ".", "-n", 5, code=1).stderr
+    assert "-n" in eulerian(tmp_path, "sample", "run", "-n", "many", code=1).stderr
+
+
+@pytest.mark.mpi
+def test_two_ranks_push_together(tmp_path: Path, model: Path, mpirun) -> None:
+    eulerian(tmp_path, "solve", model.name, "--output", "run", "--quiet")
+    command = [sys.executable, "-m", "eulerian"]
+    done = mpirun(2, [*command, "sample", "run", "-n", "5"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("5 random points") == 1
+    done = mpirun(2, [*command, "push", "run", "--samples", "run/sampled.csv"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("5 points moved") == 1
+    done = mpirun(2, [*command, "push", "run", "--samples", "none.csv"], cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("eulerian push: ") == 1
 
 
 def test_plot_of_nothing(tmp_path: Path, model: Path) -> None:

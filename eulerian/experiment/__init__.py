@@ -1,8 +1,10 @@
 """From a configuration to a run folder: one module per command. Every function here is **collective**."""
 
 from eulerian.experiment.ideal import run_ideal
+from eulerian.experiment.push import run_push
+from eulerian.experiment.sample import run_sample
 from eulerian.experiment.solve import run_solve
 from eulerian.experiment.train import run_train
 from eulerian.experiment.verification import run_verify
 
-__all__ = ["run_ideal", "run_solve", "run_train", "run_verify"]
+__all__ = ["run_ideal", "run_push", "run_sample", "run_solve", "run_train", "run_verify"]

@@ -1,0 +1,278 @@
+"""`eulerian push`: new points through the flow of a run."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from mpi4py import MPI
+
+from eulerian.analysis.classification import (
+    Classification,
+    has_readout,
+    measure_regions,
+    most_probable,
+    posterior_probabilities,
+    readout_probabilities,
+)
+from eulerian.arrays import Floats
+from eulerian.config import SamplesTerm
+from eulerian.errors import ComputationError, InputError
+from eulerian.experiment.session import SILENT
+from eulerian.experiment.trained import LABEL, Trained, load_trained
+from eulerian.fields.layered import LayeredField
+from eulerian.output.files import write_text
+from eulerian.output.point_tables import claim_table, push_summary, write_table
+from eulerian.output.progress import Progress
+from eulerian.output.result import Document, plain
+from eulerian.parallel import gather_rows, on_root
+from eulerian.particles.cloud import share
+from eulerian.particles.flow import carry_back, carry_density
+from eulerian.space.initial import estimated_density
+from eulerian.space.samples import Samples, read_samples
+from eulerian.space.whole import WholeDensity
+
+# isort: split
+import numpy as np
+
+type Columns = tuple[str | int, ...]
+
+
+def run_push(
+    folder: Path,
+    file: Path,
+    comm: MPI.Comm | None = None,
+    *,
+    columns: Columns | None = None,
+    label_column: str | int | None = None,
+    output: Path | None = None,
+    overwrite: bool = False,
+    overrides: tuple[str, ...] = (),
+    progress: Progress = SILENT,
+) -> Document:
+    """Move the points of a CSV file through a run's flow; write where they end, and what they are. **Collective**.
+
+    The table has a row for each point, in the file's order: coordinates at time T, the label if it is known, the
+    logarithm of the total density Σ_y ρ_y(T) there (−inf where it is zero), with several labels their probabilities
+    and the most probable one (empty where all densities are zero). Beside it lies a JSON file with the summary that is
+    returned.
+
+    Args:
+        folder: of the run.
+        file: the points.
+        comm: who shares the work, everybody by default.
+        columns: the file's coordinates; by default those of the run's own samples, else x, y, z.
+        label_column: the file's classes; by default those of the run's own samples, else ``label``, if it is there.
+        output: the table; ``pushed_<name of the file>.csv`` in the run folder by default.
+        overwrite: replace the table, if it exists.
+        overrides: ``KEY=VALUE`` for keys of ``[particles]``, which say how points move in time.
+        progress: where messages go.
+
+    Raises:
+        InputError: the run or the points cannot be used, or the table exists.
+        ComputationError: points are carried to infinity.
+    """
+    comm = MPI.COMM_WORLD if comm is None else comm
+    table = folder / f"pushed_{file.stem}.csv" if output is None else output
+    on_root(comm, lambda: claim_table(table, overwrite, summary=True, source=file))
+    run = load_trained(folder, comm, overrides)
+    samples, labelled = on_root(comm, lambda: _read(run, file, columns, label_column))
+    moved = _move(run, samples, comm)
+    document: Document = {
+        "command": "push",
+        "run": str(folder),
+        "samples": str(file),
+        "output": str(table),
+        "classes": run.classes,
+        **_numbers(moved, comm),
+    }
+    if labelled and len(run.classes) > 1:
+        document["accuracy"] = {
+            "points": _told(_by_points(moved, samples, comm, len(run.classes))),
+            "densities": _by_densities(run, samples),
+        }
+    document = comm.bcast(plain(document), 0)
+    names, cells = _table(run, samples, labelled, moved, comm)
+
+    def write() -> None:
+        write_table(table, names, cells)
+        write_text(table.with_suffix(".json"), json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+    on_root(comm, write)
+    progress.say(push_summary(document))
+    return document
+
+
+@final
+@dataclass(frozen=True)
+class _Moved:
+    """This rank's points at time T.
+
+    Attributes:
+        rows: of the file.
+        x: (n, dim).
+        inside: (n,) whether they lie in the domain.
+        log_density: (n, K).
+        probabilities: (n, K); NaN where they are unknown.
+    """
+
+    rows: slice
+    x: Floats
+    inside: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    log_density: Floats
+    probabilities: Floats
+
+    @property
+    def log_total(self) -> Floats:
+        """Logarithm of the density of all labels together, (n,)."""
+        return np.asarray(np.logaddexp.reduce(self.log_density, axis=1))
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _read(run: Trained, file: Path, columns: Columns | None, label_column: str | int | None) -> tuple[Samples, bool]:
+    """The points with the run's labels, and whether they have any. Not collective."""
+    dim, own = run.problem.density_space.dim, run.samples_term
+    chosen = columns or (run.axes if own is None else own.columns)
+    if len(chosen) != dim:
+        remedy = "Name one column per axis with --columns."
+        raise InputError(f"needs {dim} columns, one per axis", key="--columns", value=list(chosen), remedy=remedy)
+    classes = label_column
+    if classes is None:
+        classes = LABEL if own is None or own.label_column is None else own.label_column
+    term = SamplesTerm.model_construct(file=file, columns=chosen, label_column=classes)
+    try:
+        samples = read_samples(term, "samples")
+    except InputError as error:
+        if label_column is not None or error.key != "samples.label_column":
+            raise
+        if run.config.field.label_dependent:
+            what = "the field depends on the label, so it moves labelled points only"
+            raise InputError(what, key="--label-column", value=classes, remedy=error.remedy) from None
+        return read_samples(term.model_copy(update={"label_column": None}), "samples"), False
+    unknown = sorted(set(samples.classes) - set(run.classes))
+    if unknown:
+        remedy = f"The classes of the run are: {', '.join(run.classes)}."
+        raise InputError("a class that the run does not know", key="--label-column", value=unknown[0], remedy=remedy)
+    numbers = np.array([run.classes.index(name) for name in samples.classes], dtype=np.int32)
+    return Samples(samples.points, numbers[samples.labels], run.classes), True
+
+
+# -- moving ----------------------------------------------------------------------------------------------------------
+
+
+def _move(run: Trained, samples: Samples, comm: MPI.Comm) -> _Moved:
+    """This rank's share of the points, moved. Collective."""
+    problem, field = run.problem, run.field_anywhere()
+    start = WholeDensity.gather(problem.density_space, problem.initial_density).non_negative()
+    rows = share(len(samples.points), comm)
+    x, labels = samples.points[rows], samples.labels[rows]
+    end, change = carry_density(field, run.layers, x, labels, run.scheme, comm)
+    if not comm.allreduce(bool(np.all(np.isfinite(end))), MPI.LAND):
+        raise ComputationError("the flow carries points to infinity")
+    log_density = _log(start.values(x)) + change[:, None]
+    if field.label_dependent:
+        log_density = _by_label(run, field, start, end, labels, log_density, comm)
+    loss = problem.terminal.loss
+    if loss is not None and has_readout(loss):
+        probabilities = readout_probabilities(loss, end, run.readout)
+    else:
+        probabilities = posterior_probabilities(log_density)
+    return _Moved(rows, end, start.contains(end), log_density, probabilities)
+
+
+def _by_label(
+    run: Trained,
+    field: LayeredField,
+    start: WholeDensity,
+    end: Floats,
+    labels: np.ndarray[tuple[int], np.dtype[np.int32]],
+    own: Floats,
+    comm: MPI.Comm,
+) -> Floats:
+    """Log ρ_y (n, K) at points (n, dim) where every label has a flow of its own. Collective."""
+    result = np.empty_like(own)
+    for label in range(own.shape[1]):
+        before, change = carry_back(field, run.layers, end, np.full(len(end), label), run.scheme, comm)
+        # What comes from infinity comes from outside the domain.
+        finite = np.isfinite(before).all(axis=1) & np.isfinite(change)
+        values = _log(start.values(np.where(finite[:, None], before, np.inf))[:, label])
+        result[:, label] = np.where(labels == label, own[:, label], values + np.where(finite, change, 0.0))
+    return result
+
+
+def _log(values: Floats) -> Floats:
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.maximum(values, 0.0)))
+
+
+# -- summing up ------------------------------------------------------------------------------------------------------
+
+
+def _numbers(moved: _Moved, comm: MPI.Comm) -> Document:
+    """Collective."""
+    log_total = moved.log_total
+    positive = np.isfinite(log_total)
+    local = np.array([len(log_total), np.sum(~moved.inside), np.sum(~positive), log_total[positive].sum()])
+    count, outside, without, total = comm.allreduce(local)
+    return {
+        "points": int(count),
+        "outside": int(outside),
+        "without_density": int(without),
+        "mean_log_density": total / (count - without) if count > without else math.nan,
+    }
+
+
+def _told(found: Classification) -> Document:
+    return {"accuracy": found.accuracy, "correct": found.correct, "confusion": found.confusion}
+
+
+def _by_points(moved: _Moved, samples: Samples, comm: MPI.Comm, n_labels: int) -> Classification:
+    """How many points are most probably what they are. Collective."""
+    local = Classification.of_points(samples.labels[moved.rows], most_probable(moved.probabilities), n_labels)
+    return Classification(comm.allreduce(local.confusion), comm.allreduce(local.total))
+
+
+def _by_densities(run: Trained, samples: Samples) -> Document:
+    """The same for the kernel estimate of the points, carried on the run's mesh; or why there is none. Collective."""
+    problem, term = run.problem, run.samples_term
+    space = problem.density_space
+    try:
+        rho = estimated_density(space, samples, term.bandwidth if term else "scott", "samples")
+    except InputError as error:
+        return {"accuracy": None, "reason": str(error)}
+    rule, loss = space.quadrature(space.objective_degree), problem.terminal.loss
+    points = rule.points.reshape(-1, space.dim)
+    if loss is not None and has_readout(loss):
+        probabilities = readout_probabilities(loss, points, run.readout)
+    else:
+        own = problem.carry(run.theta, problem.initial_density)[: space.n_owned]
+        values = np.einsum("qi,cik->cqk", rule.basis, own).reshape(-1, space.n_labels)
+        probabilities = posterior_probabilities(_log(values))
+    return _told(measure_regions(space, most_probable(probabilities), problem.carry(run.theta, rho)))
+
+
+def _table(
+    run: Trained, samples: Samples, labelled: bool, moved: _Moved, comm: MPI.Comm
+) -> tuple[list[str], list[Floats | list[str]]]:
+    """Names and columns of the table; the columns are empty but on rank 0. Collective."""
+    several = len(run.classes) > 1
+    parts = [moved.x, moved.log_total[:, None], *([moved.probabilities] if several else [])]
+    numbers = gather_rows(comm, np.concatenate(parts, axis=1))
+    dim = moved.x.shape[1]
+    names = [*run.axes, "log_density"]
+    if several:
+        names += [*(f"p_{name}" for name in run.classes), "predicted"]
+    if labelled:
+        names.insert(dim, run.label_name)
+    if numbers is None:
+        return names, []
+    columns: list[Floats | list[str]] = list(numbers.T)
+    if several:
+        predicted = most_probable(numbers[:, dim + 1 :])
+        columns.append([run.classes[label] if label >= 0 else "" for label in predicted])
+    if labelled:
+        columns.insert(dim, [run.classes[label] for label in samples.labels])
+    return names, columns

@@ -1,0 +1,77 @@
+"""`eulerian sample`: points drawn from the density that the flow of a run ends with."""
+
+from pathlib import Path
+
+from mpi4py import MPI
+
+from eulerian.errors import InputError
+from eulerian.experiment.session import SILENT
+from eulerian.experiment.trained import load_trained
+from eulerian.output.point_tables import claim_table, write_table
+from eulerian.output.progress import Progress
+from eulerian.output.result import Document
+from eulerian.parallel import agreed, gather_rows, on_root
+from eulerian.particles.cloud import share
+from eulerian.space.draw import Method, draw_points
+from eulerian.space.whole import WholeDensity
+
+# isort: split
+import numpy as np
+
+
+def run_sample(
+    folder: Path,
+    count: int,
+    comm: MPI.Comm | None = None,
+    *,
+    seed: int = 0,
+    method: Method = "random",
+    output: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Document:
+    """Draw points from ρ(T) of a run, which is solved for again, and write them to a table. **Collective**.
+
+    The table has coordinates, label, and the logarithm of the total density Σ_y ρ_y(T). Labels get points in proportion
+    to their masses, at least one each. The points are the same on any number of ranks.
+
+    Args:
+        folder: of the run.
+        count: number of points.
+        comm: who shares the work, everybody by default.
+        seed: of the points.
+        method: independent points, or scrambled Sobol points.
+        output: the table; ``sampled.csv`` in the run folder by default.
+        overwrite: replace the table, if it exists.
+        progress: where messages go.
+
+    Raises:
+        InputError: the run cannot be used, there are fewer points than labels, or the table exists.
+        ComputationError: the forward solve fails.
+    """
+    comm = MPI.COMM_WORLD if comm is None else comm
+    table = folder / "sampled.csv" if output is None else output
+    on_root(comm, lambda: claim_table(table, overwrite))
+    if count < 1:
+        raise InputError("at least one point is drawn", key="-n", value=count)
+    if seed < 0:
+        raise InputError("is a whole number >= 0", key="--seed", value=seed)
+    run = load_trained(folder, comm)
+    problem = run.problem
+    whole = WholeDensity.gather(problem.density_space, problem.carry(run.theta, problem.initial_density)).non_negative()
+    mine = share(count, comm)
+    with agreed(comm):
+        points = draw_points(whole, count, method=method, seed=seed, start=mine.start, stop=mine.stop)
+        log_density = np.log(np.maximum(whole.values(points.x).sum(axis=1), np.exp(points.log_density)))
+    numbers = gather_rows(comm, np.column_stack([points.x, points.labels, log_density]))
+
+    def write() -> None:
+        assert numbers is not None
+        labels = [run.classes[int(label)] for label in numbers[:, -2]]
+        names = [*run.axes, run.label_name, "log_density"]
+        write_table(table, names, [*numbers[:, :-2].T, labels, numbers[:, -1]])
+
+    on_root(comm, write)
+    noun = "point" if count == 1 else "points"
+    progress.say(f"{count} {method} {noun} of ρ(T) written to {table}")
+    return {"command": "sample", "run": str(folder), "output": str(table), "points": count}

@@ -1,0 +1,199 @@
+"""The flow of a run folder, ready to be used again: on densities, and on points anywhere."""
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+from zipfile import BadZipFile
+
+from mpi4py import MPI
+
+from eulerian.arrays import Floats
+from eulerian.builder import build
+from eulerian.config import Config, SamplesTerm, parse_config
+from eulerian.control import ControlProblem
+from eulerian.errors import InputError
+from eulerian.fields.free import Free
+from eulerian.fields.layered import LayeredField
+from eulerian.output.files import CONFIG, RESULT, THETA, is_run
+from eulerian.parallel import agreed, on_root
+from eulerian.particles.flow import Scheme
+from eulerian.space.initial import count_labels
+from eulerian.space.nodal_field import NodalField
+from eulerian.space.samples import read_samples
+
+# isort: split
+import numpy as np
+
+type Tables = dict[str, Any]
+
+AXES = ("x", "y", "z")
+LABEL = "label"
+
+
+@final
+@dataclass(frozen=True)
+class Trained:
+    """A run's problem with the parameters that the run ended with.
+
+    Attributes:
+        folder: of the run.
+        config: of the run; of an ideal run with the free field that stands for its solution.
+        problem: built anew.
+        theta: for the problem's methods.
+        layers: (L, p), of the field.
+        readout: (r,), trained; empty without one.
+        classes: names of the labels, K of them.
+    """
+
+    folder: Path
+    config: Config
+    problem: ControlProblem
+    theta: Floats
+    layers: Floats
+    readout: Floats
+    classes: tuple[str, ...]
+
+    @property
+    def samples_term(self) -> SamplesTerm | None:
+        """The first samples with classes among the initial densities, else the first samples at all, or None."""
+        terms = [term for term in self.config.density.initial if isinstance(term, SamplesTerm)]
+        return next((term for term in terms if term.label_column is not None), terms[0] if terms else None)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the coordinates: those of the samples' columns, else x, y, z."""
+        dim, term = self.problem.density_space.dim, self.samples_term
+        if term is None or not all(isinstance(column, str) for column in term.columns):
+            return AXES[:dim]
+        return tuple(map(str, term.columns))
+
+    @property
+    def label_name(self) -> str:
+        """Name of the column of labels: that of the samples, else ``label``."""
+        term = self.samples_term
+        return term.label_column if term is not None and isinstance(term.label_column, str) else LABEL
+
+    @property
+    def scheme(self) -> Scheme:
+        """How points are moved: as ``[particles]`` of the configuration says."""
+        particles = self.config.particles
+        return Scheme(
+            self.config.field.horizon,
+            particles.method,
+            steps_per_layer=particles.steps_per_layer,
+            tolerance=particles.tolerance,
+        )
+
+    def field_anywhere(self) -> LayeredField:
+        """The field where no nodes are, with its Jacobian in space. Collective.
+
+        Raises:
+            InputError: the field has no Jacobian, which densities along paths need.
+        """
+        problem, layered = self.problem, self.problem.layered
+        if isinstance(layered.field, Free):
+            between = NodalField.gather(problem.velocity_space, layered.field)
+            return LayeredField(between, layered.times, label_dependent=layered.label_dependent)
+        if not callable(getattr(layered.field, "jacobian", None)):
+            raise InputError(
+                "the field has no method jacobian, without which no density follows its points",
+                key="field.object",
+                value=type(layered.field).__name__,
+                remedy="See eulerian.fields.VectorField.",
+            )
+        return layered
+
+
+def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = ()) -> Trained:
+    """Read a run folder and build its problem. **Collective**.
+
+    Args:
+        folder: of a run of ``train``, ``solve``, ``verify`` or ``ideal``.
+        comm: who shares the work.
+        overrides: ``KEY=VALUE`` for keys of ``[particles]``.
+
+    Raises:
+        InputError: it is no run folder, or no complete one, or its parameters do not fit its configuration.
+    """
+    for override in overrides:
+        if not override.startswith("particles."):
+            remedy = "The flow is that of the run; particles.method, .steps_per_layer and .tolerance may differ."
+            raise InputError("only keys of particles can be set here", key="--set", value=override, remedy=remedy)
+    tables, command, rows, readout = on_root(comm, lambda: _read(folder))
+    base = folder.absolute()
+    config = on_root(comm, lambda: parse_config(tables, base, overrides))
+    if command == "ideal":
+        n_labels = count_labels(config.density.initial, comm)
+        config = on_root(comm, lambda: parse_config(_idealised(tables, n_labels), base, overrides))
+    problem = build(config, comm)
+    with agreed(comm):
+        rows = _fitting(rows, problem, folder)
+        if readout.size != problem.n_params - rows.size:
+            expected = f"{problem.n_params - rows.size} numbers"
+            raise InputError(f"the readout must have {expected}", key=str(folder / THETA), value=readout.size)
+    theta = np.concatenate([rows.ravel(), readout])
+    classes = on_root(comm, lambda: _classes(config, problem.density_space.n_labels))
+    layers, readout = problem.split(theta)
+    return Trained(folder, config, problem, theta, layers, readout, classes)
+
+
+def _read(folder: Path) -> tuple[Tables, str, Floats, Floats]:
+    """The configuration without the start of the run, its command, θ and the readout. Not collective."""
+    if not is_run(folder):
+        raise InputError("is no run folder", key=str(folder), remedy=f"It holds a {RESULT} and a {THETA}.")
+    if not (folder / THETA).is_file():
+        what = f"holds no {THETA}: the run is not complete"
+        raise InputError(what, key=str(folder), remedy="Let `eulerian train` run to its end.")
+    try:
+        tables = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        command = json.loads((folder / RESULT).read_text(encoding="utf-8"))["command"]
+        with np.load(folder / THETA, allow_pickle=False) as arrays:
+            rows = np.atleast_2d(np.asarray(arrays["theta"], dtype=np.float64))
+            readout = np.asarray(arrays["readout"], dtype=np.float64) if "readout" in arrays else np.zeros(0)
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        what = f"is no complete run folder ({type(error).__name__}: {error})"
+        raise InputError(what, key=str(folder), remedy="Run the command again.") from error
+    # Where the run started from does not matter any more, and those files may be gone.
+    tables.get("field", {}).pop("theta", None)
+    for key in ("file", "columns", "label_column"):
+        tables.get("particles", {}).pop(key, None)
+    return tables, command, rows, readout
+
+
+def _idealised(tables: Tables, n_labels: int) -> Tables:
+    """The configuration with the field that ``ideal`` writes, and a terminal functional that every problem can have."""
+    field = {key: value for key, value in tables.get("field", {}).items() if key in ("layers", "horizon")}
+    objective = dict(tables["objective"])
+    if objective["terminal"]["kind"] == "fixed":
+        objective["terminal"] = {**objective["terminal"], "kind": "l2"}
+    return {
+        **tables,
+        "field": {**field, "kind": "free", "label_dependent": n_labels > 1},
+        "objective": objective,
+    }
+
+
+def _fitting(rows: Floats, problem: ControlProblem, folder: Path) -> Floats:
+    """θ in the problem's shape; of tied layers, which a run writes L times, one row is taken."""
+    if rows.shape == (problem.n_layers, problem.layer_shape[1]):
+        rows = rows[: problem.layer_shape[0]]
+    if rows.shape != problem.layer_shape or not np.all(np.isfinite(rows)):
+        raise InputError(
+            f"does not fit the run's configuration, which needs finite numbers of shape {problem.layer_shape}",
+            key=str(folder / THETA),
+            value=rows.shape,
+            remedy="Was one of them replaced?",
+        )
+    return rows
+
+
+def _classes(config: Config, n_labels: int) -> tuple[str, ...]:
+    """Names of the labels: the classes of the samples that the run started from, else numbers. Not collective."""
+    for index, term in enumerate(config.density.initial):
+        if isinstance(term, SamplesTerm) and term.label_column is not None:
+            names = read_samples(term, f"density.initial.{index}").classes
+            if len(names) == n_labels:
+                return names
+    return tuple(map(str, range(n_labels)))
