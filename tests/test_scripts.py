@@ -300,7 +300,7 @@ def test_ci_names_the_stage_that_fails(project: Sandbox, stand_ins: Callable[...
     assert project.calls[-1] == "mypy "
 
 
-def test_the_demo_trains_on_wine_and_names_its_figures(project: Sandbox, stand_ins: Callable[..., None]) -> None:
+def test_the_demo_trains_on_wine_tests_and_names_its_figures(project: Sandbox, stand_ins: Callable[..., None]) -> None:
     stand_ins("eulerian", "mpiexec")
     figures = project.root / "runs/demo/run/figures"
     figures.mkdir(parents=True)
@@ -309,8 +309,9 @@ def test_the_demo_trains_on_wine_and_names_its_figures(project: Sandbox, stand_i
         done = project.run("scripts/demo")
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.splitlines()[-1] == str(figures / "densities.png")
-        init, train = project.calls
+        init, train, push = project.calls
         assert init == "eulerian init wine runs/demo/input --overwrite --quiet"
         assert re.fullmatch(
             r"mpiexec -n [12] eulerian train runs/demo/input/wine.toml --output runs/demo/run --overwrite", train
         )
+        assert push == "eulerian push runs/demo/run --samples runs/demo/input/wine_held_out.csv --overwrite"

@@ -97,25 +97,33 @@ def test_meshes_are_those_of_the_project(name: str, mesh: str) -> None:
     assert (ROOT / "eulerian" / "templates" / name / mesh).read_bytes() == (ROOT / "meshes" / mesh).read_bytes()
 
 
-def test_wine_data() -> None:
-    with (ROOT / "eulerian" / "templates" / "wine" / "wine.csv").open(encoding="utf-8", newline="") as file:
+def wine(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Points and classes of a file of the template."""
+    with (ROOT / "eulerian" / "templates" / "wine" / name).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     points = np.array([[float(row["pc1"]), float(row["pc2"])] for row in rows])
-    classes = np.array([int(row["class"]) for row in rows])
-    assert np.bincount(classes).tolist() == [59, 71, 48]
+    return points, np.array([int(row["class"]) for row in rows])
+
+
+def test_wine_data() -> None:
+    (points, classes), (held_out, others) = wine("wine_training.csv"), wine("wine_held_out.csv")
+    assert np.bincount(classes).tolist() == [40, 48, 32]
+    assert np.bincount(others).tolist() == [59 // 3, 71 // 3, 48 // 3]
     np.testing.assert_allclose(points.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(points.std(axis=0), 1, atol=1e-6)
     assert abs(np.mean(points[:, 0] * points[:, 1])) < 1e-5  # principal components are uncorrelated
+    assert not {tuple(point) for point in points} & {tuple(point) for point in held_out}
     nodes = meshio.read(ROOT / "eulerian" / "templates" / "wine" / "disk.msh").points
-    assert np.hypot(*points.T).max() + 8 * 0.2 < np.hypot(*nodes[:, :2].T).max(), "room for the tails of the kernels"
+    largest = np.hypot(*np.concatenate([points, held_out]).T).max()
+    assert largest + 8 * 0.2 < np.hypot(*nodes[:, :2].T).max(), "room for the tails of the kernels"
 
 
-def test_moons() -> None:
-    datasets = pytest.importorskip("sklearn.datasets")
-    rows = np.loadtxt(ROOT / "eulerian" / "templates" / "moons" / "moons.csv", delimiter=",", skiprows=1)
-    points, moon = datasets.make_moons(600, noise=0.06, random_state=0)
-    np.testing.assert_allclose(rows[:, :2], (points - points.mean(axis=0)) / points.std(axis=0), atol=1e-4)
-    np.testing.assert_array_equal(rows[:, 2], moon)
+def test_wine_trains_on_the_training_file_only(folder: Path) -> None:
+    files = copy_template("wine", folder)
+    (term,) = read_config(files[0]).density.initial
+    assert term.kind == "samples"
+    assert Path(term.file).name == "wine_training.csv"
+    assert "wine_held_out.csv" in {file.name for file in files}
 
 
 @pytest.mark.parametrize("name", ["", "unknown", "../gaussian", "gaussian/", "/etc", ".", "__pycache__", "GAUSSIAN"])
