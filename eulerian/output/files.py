@@ -10,6 +10,7 @@ import numpy as np
 RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
 HISTORY, GAP = "history.csv", "gap.csv"
 FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"
+METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 
 HISTORY_COLUMNS = (
     "iteration",
@@ -21,6 +22,25 @@ HISTORY_COLUMNS = (
     "gradient_norm",
     "evaluations",
     "seconds",
+)
+
+STUDY_COLUMNS = (
+    "ladder",
+    "degree",
+    "cells",
+    "h",
+    "particles",
+    "sets",
+    "objective",
+    "objective_error",
+    "gradient_cosine",
+    "gradient_error",
+    "density_error",
+    "cpu_objective",
+    "cpu_gradient",
+    "cpu_density",
+    "seconds_objective",
+    "seconds_gradient",
 )
 
 GAP_COLUMNS = ("iteration", "primal", "dual", "gap", "relative_gap", "residual", "seconds")

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
+from eulerian.output.compare_plots import pair_curves, pair_maps, part_errors
 from eulerian.output.density_plots import density_curves, density_maps
 from eulerian.output.files import (
     FIGURES,
@@ -19,12 +20,17 @@ from eulerian.output.files import (
     GAP_COLUMNS,
     HISTORY,
     HISTORY_COLUMNS,
+    METHOD_PAIR,
     SNAPSHOTS,
+    STUDY,
     TRAJECTORIES,
     write_atomically,
 )
 from eulerian.output.ideal_plots import gap_curves, load_paths, trajectory_lines, trajectory_map
+from eulerian.output.method_pair import MethodPair
 from eulerian.output.snapshots import Snapshots
+from eulerian.output.study import read_study
+from eulerian.output.study_plots import frontier
 
 _DENSITY_TIMES = 5  # shown of those that are kept
 
@@ -56,6 +62,10 @@ def draw_run(folder: Path) -> list[Path]:
                 paths = load_paths(folder / FIGURES / TRAJECTORIES)
                 draw_paths = trajectory_lines if on_line else trajectory_map
                 drawn.append(_save(draw_paths(snapshots, paths), folder / FIGURES / "trajectories.png"))
+        if (folder / FIGURES / METHOD_PAIR).is_file():
+            drawn += _draw_pair(MethodPair.load(folder / FIGURES / METHOD_PAIR), folder / FIGURES)
+        if (folder / STUDY).is_file():
+            drawn.append(_save(frontier(read_study(folder / STUDY)), folder / FIGURES / "study.png"))
         rows = _read_columns(folder / HISTORY, HISTORY_COLUMNS, "history")
         if len(rows["total"]) > 0:
             drawn.append(_save(history_curves(rows), folder / FIGURES / "history.png"))
@@ -63,6 +73,13 @@ def draw_run(folder: Path) -> list[Path]:
         if len(rows["primal"]) > 0:
             drawn.append(_save(gap_curves(rows), folder / FIGURES / "gap.png"))
     return drawn
+
+
+def _draw_pair(pair: MethodPair, folder: Path) -> list[Path]:
+    """The figures of a comparison of methods; there is no picture of densities in three dimensions."""
+    draw = {1: pair_curves, 2: pair_maps}.get(pair.x.shape[1])
+    drawn = [] if draw is None else [_save(draw(pair), folder / "compare.png")]
+    return [*drawn, _save(part_errors(pair), folder / "parts.png")]
 
 
 def history_curves(rows: dict[str, Floats]) -> Figure:
