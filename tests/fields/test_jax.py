@@ -26,7 +26,8 @@ from jax import numpy as jnp  # noqa: E402
 
 from eulerian.errors import InputError  # noqa: E402
 from eulerian.fields import Mlp, load_field  # noqa: E402
-from eulerian.fields.jax import equinox_field, flax_field, jax_field  # noqa: E402
+from eulerian.fields.foreign import PIECE  # noqa: E402
+from eulerian.fields.jax import SMALLEST, _padded, equinox_field, flax_field, jax_field  # noqa: E402
 
 # Fields know nothing of other ranks: what depends on them is in tests/test_foreign_models.py.
 pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="every rank would do the same")
@@ -161,9 +162,13 @@ def test_point_counts_share_programs():
         return params * x
 
     field = jax_field(apply, np.ones(2))
-    for n in (100, 128, 65, 90):
+    for n in (100, 112, 97, 109):
         field.value(np.ones(2), np.zeros((n, 2)))
     assert len(traced) == 1
+    sizes = [_padded(n) for n in range(1, PIECE + 1)]
+    assert len(set(sizes)) < 40
+    assert all(n <= size <= max(1.25 * n, SMALLEST * (n // SMALLEST + 1)) for n, size in enumerate(sizes, 1))
+    assert max(sizes) == PIECE
 
 
 @pytest.mark.parametrize("kind", ["equinox", "linen", "nnx"])
