@@ -220,6 +220,28 @@ def test_a_solver_that_breaks_down_is_told(comm: MPI.Comm, tmp_path: Path, monke
     assert document["time"] == {"layers": 16, "steps_per_layer": None, "horizon": 1.0}
 
 
+def test_running_costs_of_the_density(comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    costs = ("objective.congestion=0.3", "objective.entropy=0.1", 'objective.potential="x - 3"')
+    document = experiment.run_ideal(configure(tmp_path, TWO, *costs), comm, progress=Progress.of(comm))
+    comm.barrier()
+    assert result(tmp_path) == document
+    assert (document["status"], document["ideal"]["hopf_lax"]) == ("converged", None)
+    assert "counted label by label" in document["reason"]
+    parts = dict(document["objective"])
+    assert parts.pop("total") == pytest.approx(sum(parts.values()), rel=1e-12)
+    assert -4.0 < parts["potential"] < -2.0
+    assert parts["congestion"] > 0.0
+    assert parts["entropy"] != 0.0
+    assert document["ideal"]["dual"] <= document["ideal"]["primal"] == document["objective"]["total"]
+    if comm.rank == 0:
+        told = capsys.readouterr().out
+        assert "Hopf–Lax does not apply: there are running costs of the density" in told
+        for name in ("potential", "congestion", "entropy"):
+            assert f"{name} " in told
+    plain = experiment.run_ideal(configure(tmp_path, *costs, output="one"), comm)
+    assert "label by label" not in plain["reason"]
+
+
 # -- wrong input -----------------------------------------------------------------------------------------------------
 
 

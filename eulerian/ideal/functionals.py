@@ -166,7 +166,7 @@ class Linear:
                     value=f"a non-finite value at {grid.x[~np.isfinite(values)][0].tolist()}",
                     remedy="Use a formula that is defined on the whole domain, its boundary included",
                 )
-        return LinearAtVertices(grid, values)
+        return LinearAtVertices(grid, grid.of_owners(values))
 
 
 class _ToTarget:

@@ -14,8 +14,6 @@ from eulerian.arrays import Floats
 from eulerian.errors import InputError
 
 # isort: split
-from mpi4py import MPI
-
 import numpy as np
 from scipy.special import wrightomega
 
@@ -72,29 +70,25 @@ class RunningCost:
         Raises:
             InputError: V is not finite at a vertex; the same on all ranks.
         """
-        return RunningAtVertices(
-            grid, potential_values(self.potential, grid.x, grid.comm), self.congestion, self.entropy
+        potential = np.zeros(grid.n_nodes)
+        if self.potential is not None:
+            with parallel.agreed(grid.comm), np.errstate(all="ignore"):
+                potential = np.asarray(self.potential(grid.x), dtype=float)
+                _require_finite(potential, grid.x)
+            potential = grid.of_owners(potential)
+        return RunningAtVertices(grid, potential, self.congestion, self.entropy)
+
+
+def _require_finite(potential: Floats, x: Floats) -> None:
+    """Refuse values (n,) at points (n, dim) that are not finite."""
+    bad = ~np.isfinite(potential)
+    if np.any(bad):
+        raise InputError(
+            "the potential is not finite everywhere in the domain",
+            key=KEY,
+            value=f"a non-finite value at {x[bad][0].tolist()}",
+            remedy="Use a formula that is defined on the whole domain, its boundary included",
         )
-
-
-def potential_values(potential: Callable[[Floats], Floats] | None, x: Floats, comm: MPI.Comm) -> Floats:
-    """V at points (n, dim), (n,). Collective.
-
-    Raises:
-        InputError: it is not finite; the same on all ranks.
-    """
-    if potential is None:
-        return np.zeros(len(x))
-    with parallel.agreed(comm), np.errstate(all="ignore"):
-        values = np.asarray(potential(x), dtype=float)
-        if not np.all(np.isfinite(values)):
-            raise InputError(
-                "the potential is not finite everywhere in the domain",
-                key=KEY,
-                value=f"a non-finite value at {x[~np.isfinite(values)][0].tolist()}",
-                remedy="Use a formula that is defined on the whole domain, its boundary included",
-            )
-    return values
 
 
 class RunningAtVertices:

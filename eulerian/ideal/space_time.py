@@ -144,6 +144,13 @@ class SpaceTime:
         self.accumulate(sums)
         return np.asarray(sums / self.masses.reshape(-1, 1, *(1,) * len(shape)))
 
+    def of_owners(self, values: Floats) -> Floats:
+        """Vertex values (n_nodes, ...) as their owners know them. Collective.
+
+        Formulas may differ in the last bit from rank to rank, because coordinates do, and arrays' beginnings and ends.
+        """
+        return self.gather_vertices(values)[self.numbers]
+
     def gather_vertices(self, values: Floats) -> Floats:
         """All vertices' values (N, ...) on every rank, in global numbering, from (n_nodes, ...). Collective."""
         return np.concatenate(self.comm.allgather(np.ascontiguousarray(values[: self.n_owned_nodes])))

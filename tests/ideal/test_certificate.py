@@ -14,6 +14,8 @@ from eulerian.control import ControlProblem
 from eulerian.errors import InputError
 from eulerian.ideal import certificate
 from eulerian.ideal.certificate import certify
+from eulerian.ideal.dynamic_ot import LABEL_BY_LABEL, PARTS
+from eulerian.ideal.running_cost import RunningCost
 
 MESHES = Path(__file__).parents[2] / "meshes"
 
@@ -115,6 +117,66 @@ def test_where_the_domain_is_not_convex(comm: MPI.Comm) -> None:
     with pytest.raises(InputError, match="Hopf–Lax does not apply") as caught:
         certify(problem, 1.0, Ideal(certificate="hopf_lax"))
     assert caught.value.key == "ideal.certificate"
+
+
+TARGET = 'objective.terminal={kind="%s", target=[{kind="gaussian", mean=[0.5], std=0.5}]}'
+COSTS = {
+    "": [],
+    "potential": ['objective.potential="x**2/2 - 2"'],
+    "entropy": ["objective.congestion=0.2", "objective.entropy=0.3"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "costs"), [("kl", ""), ("l2", ""), ("kl", "entropy"), ("quadratic", "potential"), ("quadratic", "entropy")]
+)
+def test_targets_and_running_costs(comm: MPI.Comm, kind: str, costs: str) -> None:
+    terminal = [] if kind == "quadratic" else [TARGET % kind]
+    overrides = COSTS[costs]
+    problem = evaluated(comm, QUADRATIC, *terminal, "density.degree=1", "field.theta=[[-0.1, 0.5]]", *overrides)
+    objective = parse_config(QUADRATIC, MESHES, [*terminal, *overrides]).objective
+    running = RunningCost.build(objective, 1)
+    assert (running is not None) is bool(costs)
+    settings = Ideal(gap_tolerance=2e-3, residual_tolerance=1e-3, layers=12)
+    found = certify(problem, 0.7, settings, running=running)
+    parts = {name: problem.parts.get(name, 0.0) for name in PARTS}
+    cost = sum(parts.values())
+    assert found.bound == "convex"
+    assert found.gap == pytest.approx(cost - found.ideal, rel=1e-12)
+    assert 0.0 < found.gap < (1.0 if kind == "quadratic" else 0.3)
+    assert ("running costs of the density are" in found.statement) is bool(costs)
+    assert ("of the sizes of its parts" in found.statement) is bool(costs)
+    if not costs:
+        assert found.relative_gap == pytest.approx(found.gap / abs(found.ideal), rel=1e-12)
+    else:  # parts of both signs: the bound may be anywhere, even at 0
+        size = found.gap / found.relative_gap
+        assert size > 1.01 * abs(found.ideal)
+        assert size == pytest.approx(sum(abs(part) for part in parts.values()), rel=0.5)
+    if costs:
+        with pytest.raises(InputError, match="not linear" if terminal else "running costs of the density"):
+            certify(problem, 0.7, Ideal(certificate="hopf_lax"), running=running)
+
+
+def test_labels_and_congestion(comm: MPI.Comm) -> None:
+    targets = "objective.terminal={kind='quadratic', targets=[[1.3],[-1.3]], weight=2.0}"
+    problem = evaluated(
+        comm, QUADRATIC, LABELS, targets, "density.degree=1", "field.label_dependent=true", "objective.congestion=0.2"
+    )
+    settings = Ideal(gap_tolerance=1e-2, residual_tolerance=1e-3, layers=8)
+    found = certify(problem, 0.7, settings, running=RunningCost(congestion=0.2))
+    assert LABEL_BY_LABEL in found.statement
+    assert found.gap > 0.0
+    assert LABEL_BY_LABEL not in certify(problem, 0.7, settings, running=RunningCost(lambda x: x[:, 0])).statement
+
+
+def test_no_bound_for_a_functional_of_ones_own(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own:
+        loss = None
+
+    problem = evaluated(comm, QUADRATIC)
+    monkeypatch.setattr(problem, "terminal", Own())
+    with pytest.raises(InputError, match="no bound is known"):
+        certify(problem, 0.7, Ideal())
 
 
 def test_without_kinetic_energy(comm: MPI.Comm) -> None:

@@ -47,7 +47,7 @@ def make(comm: MPI.Comm, kind: str, dim: int = 2) -> tuple[SpaceTime, VertexFunc
     grid = SpaceTime(space, 2, 1.0)
     if kind == "linear":
         functional: Functional = Linear(lambda x: np.sin(3.0 * x[:, :1]) + x[:, -1:])
-        return grid, functional.at_vertices(grid, 0), np.sin(3.0 * grid.x[:, 0]) + grid.x[:, -1]
+        return grid, functional.at_vertices(grid, 0), grid.of_owners(np.sin(3.0 * grid.x[:, 0]) + grid.x[:, -1])
     rho = random_density(space, 1, 5)
     # a half of the domain is empty, vertices included
     rho[np.abs(space.geometry.vertices.mean(axis=1)[:, 0] + 0.4) < 0.45] = 0.0
