@@ -179,7 +179,8 @@ def carry(
             ends = begin + np.cumsum(leg.steps)
             for h, start, end in zip(leg.steps, leg.starts, ends, strict=True):
                 for index in np.flatnonzero((moments > end - h + tolerance) & (moments <= end + tolerance)):
-                    part = min(float(moments[index] - (end - h)), float(h))
+                    at_end = abs(moments[index] - end) <= tolerance
+                    part = float(h if at_end else moments[index] - (end - h))
                     positions[index, rows] = _position(leg.motion, scheme.tableau, start, part)
     return positions
 

@@ -1,5 +1,6 @@
 """Explicit Runge–Kutta methods on particles: one step, its exact reverse, and step sizes under error control."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -162,22 +163,28 @@ def controlled(
         EulerianError: what the field raised on some rank, on all ranks.
     """
     watched = _Watched(motion, y.shape, dim, comm)
-    solver = _solver(watched, y, duration, min(first, duration), tolerance)
+    if not watched.all_finite(y):  # SciPy refuses it, and one rank alone would
+        raise RejectedEvaluation("positions or what particles gather are not finite")
+    solver = _solver(watched, watched.packed(y), duration, min(first, duration), tolerance)
     times = [0.0]
     starts: list[Floats] = []
     while solver.status == "running":
         if len(starts) == max_steps:
             raise RejectedEvaluation(f"a layer needs more than {max_steps} steps for the tolerance {tolerance:g}")
-        starts.append(np.ascontiguousarray(solver.y.reshape(y.shape)[:, :dim]))
+        starts.append(watched.positions(solver.y))
         solver.step()
         times.append(float(solver.t))
     if solver.status != "finished":
         raise RejectedEvaluation("no time step is small enough for the error control")
-    return np.diff(times), starts, np.asarray(solver.y).reshape(y.shape)
+    return np.diff(times), starts, np.asarray(solver.y)[: y.size].reshape(y.shape)
 
 
 class _Watched:
-    """The right-hand side as SciPy calls it; a failure on one rank is kept until all ranks meet at the error norm."""
+    """The right-hand side as SciPy calls it; a failure on one rank is kept until all ranks meet at the error norm.
+
+    SciPy ends the integration of nothing at once. A rank without particles integrates a constant instead, so that it
+    meets the others.
+    """
 
     def __init__(self, motion: Differentiable, shape: tuple[int, ...], dim: int, comm: MPI.Comm | None) -> None:
         self.motion, self.shape, self.dim, self.comm = motion, shape, dim, comm
@@ -186,15 +193,30 @@ class _Watched:
     def __call__(self, _t: float, flat: Floats) -> Floats:
         if self.failure is None:
             try:
-                return self.motion.value(np.ascontiguousarray(flat.reshape(self.shape)[:, : self.dim])).ravel()
+                return self.packed(self.motion.value(self.positions(flat)))
             except Exception as error:
                 if self.comm is None:
                     raise
                 self.failure = error
         return np.full(flat.size, np.nan)
 
+    def packed(self, y: Floats) -> Floats:
+        """(n, width) as SciPy wants it."""
+        return y.ravel() if y.size else np.zeros(1)
+
+    def positions(self, flat: Floats) -> Floats:
+        """(n, dim) of SciPy's vector."""
+        size = math.prod(self.shape)
+        return np.ascontiguousarray(flat[:size].reshape(self.shape)[:, : self.dim])
+
+    def all_finite(self, y: Floats) -> bool:
+        """Whether all numbers of all ranks are finite. Collective."""
+        finite = bool(np.all(np.isfinite(y)))
+        return finite if self.comm is None else bool(self.comm.allreduce(finite, MPI.LAND))
+
     def norm(self, scaled: Floats) -> float:
         """Root mean square; raises on all ranks what one of them met. Collective."""
+        scaled = scaled[: math.prod(self.shape)]
         local = np.array([np.vdot(scaled, scaled), scaled.size, self.failure is not None], dtype=np.float64)
         if self.comm is not None:
             local = sum_all(self.comm, local)
@@ -213,4 +235,4 @@ def _solver(rates: _Watched, y: Floats, duration: float, first: float, tolerance
         def _estimate_error_norm(self, slopes: Floats, h: float, scale: Floats) -> float:
             return rates.norm(np.dot(slopes.T, self.E) * (h / scale))
 
-    return Solver(cast(Any, rates), 0.0, y.ravel(), duration, rtol=tolerance, atol=tolerance, first_step=first)
+    return Solver(cast(Any, rates), 0.0, y, duration, rtol=tolerance, atol=tolerance, first_step=first)

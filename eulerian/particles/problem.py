@@ -96,8 +96,8 @@ class ParticleProblem(ReducedProblem):
         self.n_labels, self.box = n_labels, np.asarray(box, dtype=np.float64)
         self.count = int(comm.allreduce(len(cloud.x)))
         self._relative = isinstance(loss, KlLoss)
-        if comm.allreduce(self._relative and cloud.log_density is None, MPI.LOR):
-            raise InputError("the relative entropy needs log ρ₀ at every particle", key="cloud.log_density")
+        if self._relative:
+            _require_log_density(cloud, comm)
         self.rates = Rates(field, cloud.dim, kinetic, jacobian, potential, log_density=self._relative)
         self._budget = memory / comm.size
         self._groups = label_groups(cloud.labels, label_dependent=field.label_dependent, comm=comm)
@@ -302,3 +302,19 @@ class ParticleProblem(ReducedProblem):
                 value=f"{memory / 2**20:.3g} MiB",
                 remedy="Raise it, or take fewer particles.",
             )
+
+
+def _require_log_density(cloud: Cloud, comm: MPI.Comm) -> None:
+    """Collective.
+
+    Raises:
+        InputError: log ρ₀ is not known, or not finite, at some particle.
+    """
+    known = cloud.log_density
+    missing = comm.allreduce(len(cloud.x) if known is None else int(np.count_nonzero(~np.isfinite(known))))
+    if missing:
+        raise InputError(
+            f"the relative entropy needs log ρ₀, which is unknown or infinite at {missing} particles",
+            key="cloud.log_density",
+            remedy="Particles must lie where the initial density is positive",
+        )

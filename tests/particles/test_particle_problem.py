@@ -1,0 +1,306 @@
+"""J and its gradient on particles: exact values, exact derivatives, independence of ranks and memory, intervals."""
+
+import math
+from typing import Any, Literal
+
+from mpi4py import MPI
+
+import numpy as np
+import pytest
+from scipy.special import ndtri
+from scipy.stats import qmc
+from swarms import BOX, N_LABELS, normal_cloud, relative_entropy, swarm, trained_readout
+
+from eulerian.arrays import Floats
+from eulerian.errors import InputError, RejectedEvaluation
+from eulerian.fields import Affine, Translation
+from eulerian.fields.base import VectorField
+from eulerian.fields.layered import LayeredField
+from eulerian.objective.losses import PointLoss, QuadraticLoss
+from eulerian.particles.cloud import Cloud, share
+from eulerian.particles.flow import Scheme
+from eulerian.particles.kl import Component, KlLoss, LogGaussian
+from eulerian.particles.problem import ParticleProblem
+
+LOSSES = {"kl": relative_entropy, "readout": trained_readout}
+METHODS = ("rk4", "dopri5")
+SERIAL = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="the same on every rank")
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("label_dependent", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_taylor(comm: MPI.Comm, loss: str, method: Literal["rk4", "dopri5"], label_dependent: bool, tied: bool) -> None:
+    """The error of a difference quotient falls by four when it is halved: all costs at work, step sizes held."""
+    problem = swarm(comm, LOSSES[loss](), method, label_dependent=label_dependent, tied=tied)
+    theta = problem.initial_theta
+    _, gradient = problem.value_and_gradient(theta)
+    steps = problem.steps
+    direction = np.random.default_rng(8).standard_normal(theta.shape)
+    errors = []
+    for e in (2e-2, 1e-2, 5e-3):
+        ahead, behind = (problem.value_at_steps(theta + s * direction, steps) for s in (e, -e))
+        errors.append(abs((ahead - behind) / (2 * e) - np.vdot(gradient, direction)))
+    rates = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.all((rates > 1.9) & (rates < 2.1)), errors
+    assert errors[-1] < 1e-3 * np.linalg.norm(gradient) * np.linalg.norm(direction)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_ranks_do_not_matter(comm: MPI.Comm, loss: str, method: Literal["rk4", "dopri5"]) -> None:
+    """All ranks together against every rank for itself; 2 particles leave one of 3 ranks empty."""
+    for n in (2, 23):
+        together, alone = (
+            swarm(each, LOSSES[loss](), method, n=n, label_dependent=True) for each in (comm, MPI.COMM_SELF)
+        )
+        theta = alone.initial_theta
+        (value, gradient), (expected, exact) = (each.value_and_gradient(theta) for each in (together, alone))
+        assert value == pytest.approx(expected, rel=1e-13)
+        np.testing.assert_allclose(gradient, exact, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(together.final_points, alone.final_points[share(n, comm)], atol=1e-12)
+        for mine, theirs in zip(together.moments(), alone.moments(), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-14)
+        assert together.outside == pytest.approx(alone.outside)
+        assert together.velocity_change(theta, 0.1 * theta) == pytest.approx(alone.velocity_change(theta, 0.1 * theta))
+        if n > 2:
+            assert together.interval("kinetic") == pytest.approx(alone.interval("kinetic"), rel=1e-10)
+            np.testing.assert_allclose(together.gradient_interval(), alone.gradient_interval(), rtol=1e-8, atol=1e-14)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_memory_changes_rounding_only(comm: MPI.Comm, method: Literal["rk4", "dopri5"]) -> None:
+    """Positions where layers start are enough; the others are found again."""
+    plenty = swarm(comm, relative_entropy(), method, label_dependent=True)
+    least = 8 * 2 * 23 * 4
+    little = swarm(comm, relative_entropy(), method, label_dependent=True, memory=least)
+    theta = plenty.initial_theta
+    (value, gradient), (same, found) = (each.value_and_gradient(theta) for each in (plenty, little))
+    assert value == same
+    np.testing.assert_allclose(found, gradient, rtol=1e-11, atol=1e-13)
+    with pytest.raises(InputError, match=r"solver\.memory"):
+        swarm(comm, relative_entropy(), method, memory=least - 1)
+
+
+def test_memory_is_kept(comm: MPI.Comm) -> None:
+    problem = swarm(comm, relative_entropy(), n=100, memory=8 * 2 * 100 * 4)
+    problem.value(problem.initial_theta)
+    flow = problem._forwarded
+    assert flow is not None
+    assert sum(passage.size for passage in flow.passages) <= 8 * 2 * math.ceil(100 / comm.size) * 3
+
+
+def test_layers_that_are_tied_are_equal_layers(comm: MPI.Comm) -> None:
+    tied, free = swarm(comm, relative_entropy(), tied=True), swarm(comm, relative_entropy())
+    row = tied.initial_theta
+    value, gradient = tied.value_and_gradient(row)
+    expected, by_layer = free.value_and_gradient(np.repeat(row, 3, axis=0))
+    assert value == pytest.approx(expected, rel=1e-14)
+    np.testing.assert_allclose(gradient, by_layer.sum(axis=0, keepdims=True), rtol=1e-12, atol=1e-14)
+
+
+# -- exact values ----------------------------------------------------------------------------------------------------
+
+
+def sobol_cloud(comm: MPI.Comm, mean: float, std: float, replicates: int = 8, exponent: int = 7) -> Cloud:
+    """A normal density in one dimension on independent scrambled Sobol sets, by its quantiles."""
+    sets = [qmc.Sobol(1, rng=np.random.default_rng(r)).random_base2(exponent) for r in range(replicates)]
+    x = mean + std * ndtri(np.concatenate(sets))
+    n, own = len(x), share(len(x), comm)
+    log_density = -0.5 * ((x[:, 0] - mean) / std) ** 2 - math.log(std * math.sqrt(2 * math.pi))
+    replicate = np.arange(n) // 2**exponent
+    labels, weights = np.zeros(n, dtype=int), np.full(n, 1 / n)
+    return Cloud(x[own], labels[own], weights[own], log_density[own], replicate[own], independent=False)
+
+
+def on_line(comm: MPI.Comm, cloud: Cloud, field: VectorField, loss: PointLoss | KlLoss, layers: int, **costs: Any):
+    rows = np.zeros((layers, field.n_params(1)))
+    return ParticleProblem(
+        comm,
+        cloud,
+        LayeredField.equal(field, 1.0, layers),
+        loss,
+        Scheme(1.0, steps_per_layer=2),
+        rows,
+        n_labels=1,
+        box=np.array([[-6.0], [6.0]]),
+        **costs,
+    )
+
+
+def trained(problem: ParticleProblem) -> Floats:
+    from eulerian.optimise import minimise
+
+    result = minimise(problem, max_iterations=200, gradient_tolerance=1e-6)
+    assert result.status == "converged", result.reason
+    problem.value(result.theta)
+    return result.theta
+
+
+TARGET = QuadraticLoss(np.array([[1.3]]), 2.0)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_translation_is_trained_to_its_exact_value(comm: MPI.Comm, random: bool) -> None:
+    """T1: J = 1.44375, displacement 1.0625."""
+    cloud = sobol_cloud(comm, -0.4, 0.6)
+    if random:
+        draws = normal_cloud(comm, 4000, np.array([-0.4]), 0.6)
+        cloud = Cloud(draws.x, 0 * draws.labels, draws.weights, draws.log_density, draws.replicate)
+    problem = on_line(comm, cloud, Translation(1), TARGET, 4, kinetic=0.7, parameter_weights=(0.5, 0.0))
+    theta = trained(problem)
+    half = problem.interval(level=0.999)
+    assert abs(problem.value(theta) - 1.44375) < half
+    assert (0.01 if random else 1e-5) < half < (0.15 if random else 0.03)
+    assert theta.mean() == pytest.approx(1.0625, abs=0.05 if random else 1e-3)
+
+
+@pytest.mark.parametrize(("kinetic", "penalty", "exact"), [(0.0, 0.1, 0.265254790239), (0.7, 0.05, 0.929671095510)])
+def test_affine_field_is_trained_to_its_exact_value(
+    comm: MPI.Comm, kinetic: float, penalty: float, exact: float
+) -> None:
+    """A1; 12 layers are almost as good as any function of time."""
+    cloud = sobol_cloud(comm, -0.4, 0.6)
+    problem = on_line(comm, cloud, Affine(1), TARGET, 12, kinetic=kinetic, parameter_weights=(penalty, 0.0))
+    theta = trained(problem)
+    assert exact - problem.interval(level=0.999) < problem.value(theta) < 1.002 * exact + problem.interval(level=0.999)
+
+
+def test_quadratic_potential_is_linear_quadratic(comm: MPI.Comm) -> None:
+    """v = −P(t)x/λ with P' = P²/λ − k, P(T) = κ costs P(0)/2 E|x|²: the bound that a fine affine field approaches."""
+    k, penalty, kappa = 2.0, 0.5, 1.5
+    root = math.sqrt(k * penalty)
+    rate = root / penalty
+    # P = root·coth-like: solved by separation, P(0) from P(T) = κ over a time 1
+    shift = math.atanh(root / kappa) if kappa > root else math.atanh(kappa / root)
+    start = root / math.tanh(rate + shift) if kappa > root else root * math.tanh(rate + shift)
+    exact = 0.5 * start * (0.4**2 + 0.6**2)
+    cloud = sobol_cloud(comm, -0.4, 0.6)
+
+    class Bowl:
+        def value(self, x: Floats) -> Floats:
+            return 0.5 * k * x[:, 0] ** 2
+
+        def gradient(self, x: Floats) -> Floats:
+            return k * x
+
+    loss = QuadraticLoss(np.array([[0.0]]), kappa)
+    problem = on_line(comm, cloud, Affine(1), loss, 12, kinetic=penalty, potential=Bowl())
+    theta = trained(problem)
+    assert abs(problem.value(theta) - exact) < problem.interval(level=0.999) + 1e-3 * exact
+    assert problem.interval() < 0.02 * exact
+    assert problem.parts["potential"] > 0.1 * exact
+
+
+def test_relative_entropy_of_normal_densities(comm: MPI.Comm) -> None:
+    """An affine flow takes N(m, s²) to another normal density: its divergence from the target is known."""
+    cloud, a, b = sobol_cloud(comm, -0.4, 0.6), -0.7, 0.9
+    target = KlLoss((Component(LogGaussian(np.array([0.2]), np.array([[0.25]])), 1.0, 0),), 1)
+    problem = on_line(comm, cloud, Affine(1), target, 3)
+    found = problem.value(np.tile([a, b], (3, 1)))
+    mean, std = -0.4 * math.exp(a) + b * math.expm1(a) / a, 0.6 * math.exp(a)
+    exact = math.log(0.5 / std) + (std**2 + (mean - 0.2) ** 2) / (2 * 0.25) - 0.5
+    assert abs(found - exact) < problem.interval(level=0.999) + 1e-6
+    assert problem.interval() < 1e-2
+    x = problem.final_points[:, 0]
+    expected = -0.5 * ((x - mean) / std) ** 2 - math.log(std * math.sqrt(2 * math.pi))
+    np.testing.assert_allclose(problem.final_log_density(), expected, atol=1e-4)
+    trained(problem)
+    assert abs(problem.parts["terminal"]) < 1e-3
+
+
+# -- intervals -------------------------------------------------------------------------------------------------------
+
+
+@SERIAL
+@pytest.mark.parametrize("independent", [True, False])
+def test_intervals_cover(independent: bool) -> None:
+    """Of 200 clouds about 90 % have the mean within the interval of that level."""
+    hits = 0
+    for seed in range(200):
+        draws = normal_cloud(MPI.COMM_SELF, 160, np.array([0.5]), 1.0, replicates=8, seed=seed)
+        cloud = Cloud(draws.x, 0 * draws.labels, draws.weights, None, draws.replicate, independent=independent)
+        problem = on_line(MPI.COMM_SELF, cloud, Translation(1), QuadraticLoss(np.array([[0.0]]), 2.0), 1)
+        error = problem.value([[0.0]]) - 1.25
+        hits += abs(error) < problem.interval("terminal", 0.9)
+    assert 166 <= hits <= 192  # three standard deviations
+
+
+@SERIAL
+def test_labels_are_strata() -> None:
+    """The difference between labels is no uncertainty."""
+    cloud = normal_cloud(MPI.COMM_SELF, 50, np.array([0.0]), 1e-3)
+    loss = QuadraticLoss(np.array([[0.0], [10.0]]), 1.0)
+    problem = ParticleProblem(
+        MPI.COMM_SELF,
+        cloud,
+        LayeredField.equal(Translation(1), 1.0, 1),
+        loss,
+        Scheme(1.0),
+        np.zeros((1, 1)),
+        n_labels=2,
+        box=np.array([[-1.0], [1.0]]),
+    )
+    assert problem.value([[0.0]]) == pytest.approx(25.0, rel=0.01)
+    assert problem.interval() < 0.01
+
+
+def test_gradient_of_replicates(comm: MPI.Comm) -> None:
+    """Each is the gradient of a problem with its particles only."""
+    problem = swarm(comm, relative_entropy(), n=24)
+    theta = problem.initial_theta
+    _, gradient = problem.value_and_gradient(theta)
+    by_replicate = problem.gradient_by_replicate()
+    assert by_replicate.shape == (4, problem.n_params)
+    np.testing.assert_allclose(by_replicate.mean(axis=0), gradient.ravel(), rtol=1e-10, atol=1e-12)
+    alone = swarm(MPI.COMM_SELF, relative_entropy(), n=24)
+    chosen = alone.cloud.replicate == 1
+    part = alone.cloud
+    log_density = part.log_density
+    assert log_density is not None
+    alone.cloud = Cloud(
+        part.x[chosen], part.labels[chosen], part.weights[chosen] * 4, log_density[chosen], part.replicate[chosen]
+    )
+    np.testing.assert_allclose(by_replicate[1], alone.value_and_gradient(theta)[1].ravel(), rtol=1e-10, atol=1e-12)
+    errors = by_replicate.std(axis=0, ddof=1) / 2
+    np.testing.assert_allclose(problem.gradient_interval().ravel(), errors, rtol=1e-10)
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_relative_entropy_needs_the_initial_density(comm: MPI.Comm) -> None:
+    known = normal_cloud(comm, 8, np.zeros(2), 1.0)
+    assert known.log_density is not None
+    for log_density in (None, np.where(np.arange(len(known.x)) == 0, -np.inf, known.log_density)):
+        cloud = Cloud(known.x, known.labels, known.weights, log_density, known.replicate)
+        field = LayeredField.equal(Affine(2), 1.0, 1)
+        with pytest.raises(InputError, match="log ρ₀"):
+            ParticleProblem(
+                comm, cloud, field, relative_entropy(), Scheme(1.0), np.zeros((1, 6)), n_labels=N_LABELS, box=BOX
+            )
+
+
+def test_clouds_that_do_not_fit_are_refused(comm: MPI.Comm) -> None:
+    good = normal_cloud(comm, 8, np.zeros(2), 1.0)
+    bad = {
+        "weights": Cloud(good.x, good.labels, 0.5 * good.weights, None, good.replicate),
+        "labels": Cloud(good.x, good.labels + 1, good.weights, None, good.replicate),
+        "x": Cloud(good.x * np.nan, good.labels, good.weights, None, good.replicate),
+    }
+    good.check(comm, N_LABELS)
+    for name, cloud in bad.items():
+        with pytest.raises(InputError, match=f"cloud.{name}"):
+            cloud.check(comm, N_LABELS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_far_off_theta_is_rejected(comm: MPI.Comm, method: Literal["rk4", "dopri5"]) -> None:
+    problem = on_line(comm, sobol_cloud(comm, 0.0, 1.0, exponent=3), Affine(1), TARGET, 1)
+    problem.scheme = Scheme(1.0, method, max_steps=100)
+    assert problem.value([[1e200, 0.0]]) == math.inf
+    assert problem.rejection
+    assert problem.value([[0.1, 0.0]]) < math.inf
+    with pytest.raises(RejectedEvaluation):
+        problem.value_at_steps([[1e200, 0.0]], problem.steps)
