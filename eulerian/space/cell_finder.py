@@ -38,11 +38,12 @@ class CellFinder:
         self._classes = [(cells, KDTree(centroids[cells]), radii[cells].max() * (1 + _ROUNDING)) for cells in members]
         self._all = KDTree(centroids)
 
-    def find(self, points: Floats) -> tuple[Cells, Floats]:
+    def find(self, points: Floats, guess: Cells | None = None) -> tuple[Cells, Floats]:
         """The cell of each point and barycentric coordinates there.
 
         Args:
             points: (n, dim).
+            guess: (n,) cells that are tried first, as those of points that have moved a little; -1 for none.
 
         Returns:
             Cells (n,), -1 outside the mesh; barycentric coordinates (n, dim+1), zero outside. A point is inside up to
@@ -52,9 +53,13 @@ class CellFinder:
         weights = np.zeros((len(points), self._gradients.shape[1]))
         finite = np.isfinite(points).all(axis=1)
         if not np.all(finite):
-            found[finite], weights[finite] = self.find(points[finite])
+            found[finite], weights[finite] = self.find(points[finite], None if guess is None else guess[finite])
             return found, weights
-        for part in blocks(len(points), 64 * weights.shape[1]):
+        if guess is not None:
+            trial = self._barycentric(points, guess[:, None])[:, 0]
+            held = (guess >= 0) & (trial.min(axis=1) >= -_ROUNDING)
+            found[held], weights[held] = guess[held], trial[held]
+        for part in blocks(len(points), 8 * weights.shape[1]):
             for members in self._classes:
                 self._search(points[part], found[part], weights[part], *members)
         return found, weights
@@ -63,9 +68,9 @@ class CellFinder:
         """Whether each of the cells (n,) holds its point (n, dim), up to rounding: (n,)."""
         return np.asarray(self._barycentric(points, cells[:, None])[:, 0].min(axis=1) >= -_ROUNDING)
 
-    def nearest(self, points: Floats) -> tuple[Cells, Floats]:
+    def nearest(self, points: Floats, guess: Cells | None = None) -> tuple[Cells, Floats]:
         """Like ``find``, but a point outside is drawn into the cell of the nearest centroid."""
-        found, weights = self.find(points)
+        found, weights = self.find(points, guess)
         outside = np.flatnonzero(found < 0)
         if len(outside):
             _, cells = self._all.query(points[outside])

@@ -65,7 +65,8 @@ class NodalField:
     def value(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
         """Velocities (n, dim) at points x (n, dim)."""
         cells, table = self._basis(x)
-        return np.asarray(np.einsum("na,nai->ni", table, self._velocities(theta, label)[self._numbers[cells]]))
+        velocities = self._velocities(theta, label)[self._numbers[cells]]
+        return np.asarray(np.einsum("na,nai->ni", table, velocities, optimize=True))
 
     def vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradient (p,) of Σ_n w_n · v(x_n), w (n, dim)."""
@@ -75,7 +76,8 @@ class NodalField:
     def jacobian(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
         """Derivatives (n, dim, dim), [n, i, j] = ∂v_i/∂x_j, of the cell that holds the point; zero outside the mesh."""
         cells, gradients = self._gradients(x)
-        return np.asarray(np.einsum("naj,nai->nij", gradients, self._velocities(theta, label)[self._numbers[cells]]))
+        velocities = self._velocities(theta, label)[self._numbers[cells]]
+        return np.asarray(np.einsum("naj,nai->nij", gradients, velocities, optimize=True))
 
     def jacobian_vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradient (p,) of Σ_n w_n : ∇v(x_n), w (n, dim, dim)."""
@@ -107,10 +109,11 @@ class NodalField:
         return gradient
 
     def _found(self, x: Floats) -> tuple[Cells, Floats]:
-        """Cells and barycentric coordinates; the last points are remembered: value and Jacobian ask for the same."""
+        """Cells and barycentric coordinates; value and Jacobian ask for the same, the next call for near ones."""
         x = checked("x", x, (None, self.free.dim))
         if self._last is None or not np.array_equal(self._last[0], x):
-            self._last = (x.copy(), self._finder.nearest(x))
+            guess = self._last[1][0] if self._last is not None and len(self._last[0]) == len(x) else None
+            self._last = (x.copy(), self._finder.nearest(x, guess))
         return self._last[1]
 
     def _basis(self, x: Floats) -> tuple[Cells, Floats]:
@@ -122,7 +125,7 @@ class NodalField:
         cells, weights = self._found(x)
         table = basis.lagrange_derivatives(self.free.dim, self._degree, weights[:, 1:])[1:]
         inside = self._finder.holds(x, cells)
-        return cells, np.einsum("mna,nmj,n->naj", table, self._inverse[cells], inside)
+        return cells, np.einsum("mna,nmj,n->naj", table, self._inverse[cells], inside, optimize=True)
 
 
 def _second(dim: int, i: int, j: int) -> int:

@@ -99,7 +99,10 @@ def test_graded_mesh_with_a_hole_against_trying_all_cells() -> None:
     np.testing.assert_allclose(
         np.einsum("ni,nid->nd", weights[inside], triangles[cells[inside]]), x[inside], atol=1e-12
     )
-    near, weights = finder.nearest(x)
+    guessed, again = finder.find(x, rng.permutation(cells))
+    np.testing.assert_array_equal(guessed, cells)
+    np.testing.assert_allclose(again, weights, atol=1e-12)
+    near, weights = finder.nearest(x, cells)
     np.testing.assert_array_equal(near[inside], cells[inside])
     assert (near >= 0).all()
     assert (weights >= -1e-10).all()
