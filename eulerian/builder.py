@@ -1,4 +1,7 @@
-"""From a configuration to the problem that it describes: of a network, or of any velocity."""
+"""From a configuration to its problem: of a network, on a mesh or on particles, or of any velocity."""
+
+from dataclasses import dataclass
+from typing import final
 
 from mpi4py import MPI
 
@@ -20,10 +23,13 @@ from eulerian.ideal.running_cost import RunningCost
 from eulerian.objective.running import NonlinearCost, VelocityCost, potential_vector
 from eulerian.objective.terminal import build_terminal
 from eulerian.parallel import agreed
+from eulerian.particles.problem import ParticleProblem
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import count_labels, initial_density
 from eulerian.space.mesh import create_mesh
 from eulerian.space.velocity import VelocitySpace
+from eulerian.space.whole import WholeDensity
+from eulerian.swarm import cloud_of, particle_problem, refuse_on_particles
 from eulerian.transport.operator import flux_smoothing
 from eulerian.transport.trajectory import TimeGrid
 
@@ -76,6 +82,50 @@ def build_ideal(config: Config, comm: MPI.Comm | None = None) -> IdealProblem:
     """
     space, rho = _initial(config, comm)
     return _ideal(config, space, rho)
+
+
+@final
+@dataclass(frozen=True)
+class Swarm:
+    """Particles, and the ground that they were drawn from.
+
+    Attributes:
+        problem: J on particles.
+        space: of the initial density.
+        initial: the initial density, whole on every rank.
+    """
+
+    problem: ParticleProblem
+    space: DensitySpace
+    initial: WholeDensity
+
+
+def build_particles(config: Config, comm: MPI.Comm | None = None) -> ParticleProblem:
+    """The problem of a configuration on particles that are drawn from its initial density. Collective.
+
+    Args:
+        config: from ``read_config``.
+        comm: who shares the work, everybody by default.
+
+    Raises:
+        InputError: as for ``build``; also for costs, targets and fields that particles cannot have.
+    """
+    return build_swarm(config, comm).problem
+
+
+def build_swarm(config: Config, comm: MPI.Comm | None = None) -> Swarm:
+    """``build_particles``, with the ground that the particles stand on. Collective."""
+    refuse_on_particles(config)
+    space, rho = _initial(config, comm)
+    low, high = space.bounding_box
+    with agreed(space.comm):
+        field = build_field(config.field, space.dim, space.n_labels, low.tolist(), high.tolist())
+    theta = _given_theta(config, field, space)
+    horizon, layers, labelled = config.field.horizon, config.field.layers, config.field.label_dependent
+    layered = LayeredField.equal(field, horizon, layers, label_dependent=labelled)
+    whole = WholeDensity.gather(space, rho)
+    cloud = cloud_of(config.particles, whole, space.comm)
+    return Swarm(particle_problem(config, space, layered, theta, cloud), space, whole)
 
 
 def _running_costs(config: Config, velocity_space: VelocitySpace) -> RunningCosts:

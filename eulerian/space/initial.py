@@ -40,8 +40,8 @@ _LEAST_MASS = 1e-6
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """A profile, its label, its share of the mass before all are scaled to 1, and the key it comes from."""
+class Piece:
+    """One term of a mixture: a profile, its label, its share of the mass before all are scaled to 1, and its key."""
 
     profile: Profile
     label: int
@@ -85,7 +85,7 @@ def initial_density(space: DensitySpace, terms: Sequence[Term], key: str = "dens
     Raises:
         InputError: a term has no mass in the domain, negative or infinite values, or a file that cannot be read.
     """
-    return _assembled(space, _pieces(space, terms, key))
+    return _assembled(space, mixture(space, terms, key))
 
 
 def estimated_density(space: DensitySpace, samples: Samples, bandwidth: float | Literal["scott"], key: str) -> Floats:
@@ -102,27 +102,17 @@ def estimated_density(space: DensitySpace, samples: Samples, bandwidth: float | 
     """
     present, counts = np.unique(samples.labels, return_counts=True)
     pieces = (
-        _Piece(_estimate(samples, int(label), bandwidth, key), int(label), count / len(samples.labels), key)
+        Piece(_estimate(samples, int(label), bandwidth, key), int(label), count / len(samples.labels), key)
         for label, count in zip(present, counts, strict=True)
     )
     return _assembled(space, pieces)
 
 
-def _assembled(space: DensitySpace, pieces: Iterable[_Piece]) -> Floats:
+def _assembled(space: DensitySpace, pieces: Iterable[Piece]) -> Floats:
     """The sum of all pieces as a density of total mass 1. Collective."""
     rho = space.zeros()
     for piece in pieces:
-        modes = _project(space, piece)
-        cell_mass = modes[:, 0] * space.geometry.det[: space.n_owned] / space.phi0
-        mass = float(sum_all(space.comm, np.array([cell_mass.sum()]))[0])
-        least = 0.0 if piece.profile.mass is None else _LEAST_MASS * piece.profile.mass
-        if not least < mass < np.inf:
-            raise InputError(
-                "the term has no mass in the domain",
-                key=piece.key,
-                value=mass,
-                remedy="Move it inside, or make it wider than the cells of the mesh.",
-            )
+        modes, mass = _modes_and_mass(space, piece)
         rho[: space.n_owned, :, piece.label] += piece.share / mass * modes
     space.update_ghosts(rho)
     space.limit(rho)
@@ -130,19 +120,48 @@ def _assembled(space: DensitySpace, pieces: Iterable[_Piece]) -> Floats:
     return rho
 
 
-def _pieces(space: DensitySpace, terms: Sequence[Term], key: str) -> Iterator[_Piece]:
-    """One piece per term, or per class of a file of samples. Collective."""
+def mass_in_domain(space: DensitySpace, piece: Piece) -> float:
+    """Integral of a piece's profile over the domain. Collective.
+
+    Raises:
+        InputError: there is none, or the profile is negative or infinite somewhere.
+    """
+    return _modes_and_mass(space, piece)[1]
+
+
+def _modes_and_mass(space: DensitySpace, piece: Piece) -> tuple[Floats, float]:
+    """A profile's projection (n_owned, nd), and its integral. Collective."""
+    modes = _project(space, piece)
+    cell_mass = modes[:, 0] * space.geometry.det[: space.n_owned] / space.phi0
+    mass = float(sum_all(space.comm, np.array([cell_mass.sum()]))[0])
+    least = 0.0 if piece.profile.mass is None else _LEAST_MASS * piece.profile.mass
+    if not least < mass < np.inf:
+        raise InputError(
+            "the term has no mass in the domain",
+            key=piece.key,
+            value=mass,
+            remedy="Move it inside, or make it wider than the cells of the mesh.",
+        )
+    return modes, mass
+
+
+def mixture(space: DensitySpace, terms: Sequence[Term], key: str) -> Iterator[Piece]:
+    """One piece per term, or per class of a file of samples. Collective.
+
+    Raises:
+        InputError: a term does not fit the space, or its file cannot be read.
+    """
     for index, term in enumerate(terms):
         name = f"{key}.{index}"
         if not isinstance(term, SamplesTerm):
-            yield _Piece(_profile(term, space, name), _label(term.label, space, name), term.weight, name)
+            yield Piece(_profile(term, space, name), _label(term.label, space, name), term.weight, name)
             continue
         _require_length(term.columns, space.dim, f"{name}.columns")
         samples = on_root(space.comm, lambda term=term, name=name: read_samples(term, name))  # type: ignore[misc]
         for label in range(len(samples.classes)):
             own = term.label if term.label_column is None else label
             share = term.weight * float(np.mean(samples.labels == label))
-            yield _Piece(_estimate(samples, label, term.bandwidth, name), _label(own, space, name), share, name)
+            yield Piece(_estimate(samples, label, term.bandwidth, name), _label(own, space, name), share, name)
 
 
 def _profile(term: Term, space: DensitySpace, key: str) -> Profile:
@@ -185,7 +204,7 @@ def _require_length(vector: Sequence[object], dim: int, key: str) -> None:
         raise InputError(f"needs {dim} entries, one per axis", key=key, value=list(vector))
 
 
-def _project(space: DensitySpace, piece: _Piece) -> Floats:
+def _project(space: DensitySpace, piece: Piece) -> Floats:
     """Modal coefficients (n_owned, nd) of a profile's L² projection. Collective."""
     profile, vertices = piece.profile, space.vertices
     near = np.all((vertices.max(axis=1) >= profile.lower) & (vertices.min(axis=1) <= profile.upper), axis=1)
