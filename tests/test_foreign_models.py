@@ -17,6 +17,7 @@ from eulerian.builder import build
 from eulerian.config import parse_config
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
+from eulerian.experiment import run_verify
 
 # What users write, but for the double precision that the comparison needs.
 EQUINOX = """
@@ -211,3 +212,17 @@ def test_threads_are_shared_among_ranks(monkeypatch):
     assert threads_per_rank() == 2
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
     assert threads_per_rank() == 1
+
+
+def test_a_model_in_float32_is_verified_in_float64(comm, models):
+    """The three lines of the documentation, with the precision that JAX has by default."""
+    text = """
+        import equinox as eqx, jax
+        from eulerian.fields.jax import equinox_field
+        field = equinox_field(eqx.nn.MLP(2, 2, 5, 2, key=jax.random.key(0)))
+    """
+    config = {**problem_config(2, 1, LABELLINGS[0], 4), "field": models.section(text)}
+    config["output"] = {"directory": str(models.folder / "run"), "densities": 0}
+    document = run_verify(parse_config(config), comm)
+    assert document["status"] == "converged", document["reason"]
+    assert min(document["verify"]["taylor_rates"]) > 1.9

@@ -139,6 +139,10 @@ class ForeignField(ABC):
         return self._rows("jacobian_vjp_x", theta, x, checked("w", w, (*x.shape, x.shape[1])), label, time, x.shape)
 
     @abstractmethod
+    def in_double(self) -> "ForeignField":
+        """The same field, computing in float64 throughout; itself if it does so anyway."""
+
+    @abstractmethod
     def module(self, row: Floats) -> Any:
         """A model of the library's own kind with the parameters θ = ``row`` (p,); the wrapped one stays as it is."""
 

@@ -11,6 +11,7 @@ it computes. A model keeps the precision of its parameters, which JAX makes in f
 and gradients are then good to 7 digits. ``dtype="float64"`` makes the whole model compute in double precision.
 """
 
+import copy
 import os
 from collections.abc import Callable
 from functools import cached_property
@@ -67,6 +68,15 @@ class JaxField(ForeignField):
         self._dtypes = [_leaf_dtype(leaf, dtype) for leaf in leaves]
         self._ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes], dtype=int).tolist()
         super().__init__(_ravel(leaves), inputs)
+
+    def in_double(self) -> "JaxField":
+        """The same field, computing in float64 wherever the model does not fix another precision itself."""
+        if all(dtype == np.float64 for dtype in self._dtypes):
+            return self
+        double = copy.copy(self)
+        double.__dict__.pop("_compiled", None)  # compiled for the other precision
+        double._dtypes = [np.dtype(np.float64)] * len(self._dtypes)
+        return double
 
     def module(self, row: Floats) -> Any:
         """The module (or pytree of parameters, or Flax variables) that was wrapped, with the parameters ``row``."""

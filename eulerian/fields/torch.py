@@ -66,6 +66,15 @@ class TorchField(ForeignField):
         for other in self._dtypes:
             self._kind = torch.promote_types(self._kind, other)
 
+    def in_double(self) -> "TorchField":
+        """The same field, computing in float64."""
+        if all(dtype == torch.float64 for dtype in self._dtypes):
+            return self
+        double = copy.copy(self)
+        double._module = copy.deepcopy(self._module).double()
+        double._dtypes, double._kind = [torch.float64] * len(self._dtypes), torch.float64
+        return double
+
     def module(self, row: Floats) -> Any:
         """A copy of the module that was wrapped, in its own precision and mode, with the parameters ``row``."""
         flat = np.asarray(row, dtype=np.float64).reshape(self._ends[-1])

@@ -149,6 +149,9 @@ def test_float32_inside_float64_outside():
     assert v.dtype == np.float64
     assert 1e-9 < np.max(np.abs(v - exact)) < 1e-5
     np.testing.assert_allclose(single.vjp(theta, c.x, c.w), double.vjp(theta, c.x, c.w), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(single.in_double().value(theta, c.x), exact)
+    np.testing.assert_array_equal(single.value(theta, c.x), v)
+    assert double.in_double() is double
     assert jax.config.jax_enable_x64 == before
     assert jnp.zeros(1).dtype == (np.float64 if before else np.float32)
 
