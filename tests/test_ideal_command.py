@@ -238,8 +238,6 @@ def test_running_costs_of_the_density(comm: MPI.Comm, tmp_path: Path, capsys: py
         assert "Hopf–Lax does not apply: there are running costs of the density" in told
         for name in ("potential", "congestion", "entropy"):
             assert f"{name} " in told
-    plain = experiment.run_ideal(configure(tmp_path, *costs, output="one"), comm)
-    assert "label by label" not in plain["reason"]
 
 
 # -- wrong input -----------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from eulerian.objective.floored import entropy as floored_entropy
 
 KEY = "objective.potential"
 _MAX_NEWTON = 60
-_SHIFT_TOLERANCE = 1e-9  # relative error of a slab's mass; the bound depends on its square
+_SHIFT_TOLERANCE = 1e-6  # relative error of a slab's mass; the bound depends on its square
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,10 @@ class RunningAtVertices:
         gained = grid.tau * float(parallel.sum_all(grid.comm, np.array([(grid.own_masses @ (s * rho)).sum()]))[0])
         return gained - sum(self.parts(rho).values())
 
-    def shift(self, s: Floats, mass: float) -> Floats:
+    def shift(self, s: Floats, mass: float, guess: Floats | None = None) -> Floats:
         """The c (L,) for which −c·mass − Σ M_i g_i*(s_i − c) is largest: a slab's wanted mass is right. Collective.
 
-        By Newton's method for a convex, decreasing function, between bounds.
+        By Newton's method for a convex, decreasing function, between bounds, from a guess if there is one.
         """
         grid = self.grid
         if self.congestion == 0.0 and self.entropy == 0.0:
@@ -152,7 +152,7 @@ class RunningAtVertices:
         # One vertex alone wants the mass at c = low; none wants more than the mean at c = high.
         low = grid.max_columns(s - self._price(mass / grid.masses)[:, None])
         high = grid.max_columns(s - self._price(np.full(grid.n_nodes, mass / grid.volume))[:, None])
-        c = 0.5 * (low + high)
+        c = 0.5 * (low + high) if guess is None else np.clip(guess, low, high)
         for _ in range(_MAX_NEWTON):
             rho = self.wanted(s - c)
             found, rise = parallel.sum_all(grid.comm, np.stack([grid.own_masses @ f for f in (rho, self._rise(rho))]))

@@ -115,6 +115,7 @@ class Splitting:
         self._state = State.zero(grid)
         self._project_end()
         self.phi = np.zeros((grid.n_nodes, grid.layers + 1))
+        self._fall: Floats | None = None  # what the potential was last lowered by, per time
         self._totals = np.zeros(3)  # ‖Λφ − q‖² twice (gradients, the rest) and the kinetic energy over r
 
     # -- iterating ---------------------------------------------------------------------------------------------------
@@ -232,7 +233,8 @@ class Splitting:
         """
         grid, running = self.grid, self.running
         excess = self._metric.excess(self.phi)
-        fall = grid.max_columns(excess) if running is None else running.shift(excess, self.mass)
+        fall = grid.max_columns(excess) if running is None else running.shift(excess, self.mass, self._fall)
+        self._fall = fall
         lowered = np.append(np.cumsum(grid.tau * fall[::-1])[::-1], 0.0)
         end = self.phi[:, -1]
         if self._target is not None:

@@ -121,7 +121,8 @@ def test_shift_is_the_best(comm: MPI.Comm, name: str, mass: float, size: float) 
         np.testing.assert_allclose(g.grid.max_columns(s - c - hill(g.grid.x)[:, None]), 0.0, atol=1e-15 * size)
         assert g.conjugate(s - c) == 0.0
         return
-    assert [g.grid.integrate(f) for f in g.wanted(s - c).T] == pytest.approx([mass] * LAYERS, rel=1e-8)
+    for shift in (c, g.shift(s, mass, c + 1.0), g.shift(s, mass, np.full(LAYERS, -1e9)), g.shift(s, mass, c)):
+        assert [g.grid.integrate(f) for f in g.wanted(s - shift).T] == pytest.approx([mass] * LAYERS, rel=1e-5)
 
     def loss(shift: Floats) -> float:
         return g.grid.tau * mass * float(shift.sum()) + g.conjugate(s - shift)
