@@ -80,7 +80,7 @@ def _ideal(session: Session[IdealProblem]) -> Outcome:
 
 
 def _numbers(problem: IdealProblem, solution: ConvexSolution, exact: HopfLax | None) -> Document:
-    names = ("primal", "dual", "gap", "relative_gap", "residual", "iterations")
+    names = ("primal", "dual", "gap", "relative_gap", "residual", "iterations", "together")
     return {
         "hopf_lax": exact.value if exact else None,
         **{name: getattr(solution, name) for name in names},

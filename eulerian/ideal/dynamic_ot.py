@@ -128,6 +128,8 @@ class ConvexSolution:
         history: one record per check; the last one is certified.
         parts: the primal value by ``PARTS``: F(ρ_T), λ/2 ∫∫|m|²/ρ, ∫∫Vρ, γ/2 ∫∫ρ², σ ∫∫ρ log ρ (see ``RunningCost``).
         flow: densities, velocities and potentials.
+        together: cost of the flow with congestion and entropy of the density of all labels; the primal value where the
+            labels are not coupled, else an upper bound of the coupled problem.
     """
 
     status: str
@@ -136,6 +138,7 @@ class ConvexSolution:
     history: tuple[GapRecord, ...]
     parts: Parts
     flow: ConvexFlow
+    together: float
 
     @property
     def terminal(self) -> float:
@@ -361,7 +364,11 @@ class _Solver:
         done = all(label.done for label in self._labels)
         reason = f"relative gap {last.relative_gap:.2e}, residual {last.residual:.2e}"
         reason = reason if done else f"{reason} after {iteration} iterations"
+        parts = self._parts()
+        together = sum(parts.values())
         if self._problem.couples_labels:
-            reason += f"; {LABEL_BY_LABEL}"
+            assert self._running is not None
+            together = sum((parts | self._running.parts(flow.density.sum(axis=2))).values())
+            reason += f"; {LABEL_BY_LABEL}, with which this flow costs {together:.8g}"
         status = "converged" if done else "max_iterations"
-        return ConvexSolution(status, reason, iteration, tuple(self._history), self._parts(), flow)
+        return ConvexSolution(status, reason, iteration, tuple(self._history), parts, flow, together)

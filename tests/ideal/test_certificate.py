@@ -157,6 +157,16 @@ def test_targets_and_running_costs(comm: MPI.Comm, kind: str, costs: str) -> Non
             certify(problem, 0.7, Ideal(certificate="hopf_lax"), running=running)
 
 
+def test_ideal_velocities_are_nearly_optimal(comm: MPI.Comm) -> None:
+    """What the convex solver finds costs nearly as little where the density of a network is transported."""
+    costs = [*COSTS["entropy"], 'objective.potential="0.3*exp(-8*x**2)"']
+    field = 'field={kind="free", theta="ideal", layers=12, horizon=1.5}'
+    problem = evaluated(comm, QUADRATIC, TARGET % "kl", field, "ideal.gap_tolerance=2e-3", *costs)
+    objective = parse_config(QUADRATIC, MESHES, costs).objective
+    found = certify(problem, 0.7, Ideal(gap_tolerance=2e-3), running=RunningCost.build(objective, 1))
+    assert 0.0 < found.relative_gap < 0.05
+
+
 def test_labels_and_congestion(comm: MPI.Comm) -> None:
     targets = "objective.terminal={kind='quadratic', targets=[[1.3],[-1.3]], weight=2.0}"
     problem = evaluated(

@@ -440,6 +440,9 @@ def test_labels_one_by_one_cost_less_than_together(comm: MPI.Comm) -> None:
     total = weights.at_vertices(grid).parts(together.flow.density.sum(axis=2))
     for name in ("congestion", "entropy"):
         assert together.parts[name] < total[name]
+    assert together.together == pytest.approx(sum((together.parts | total).values()), rel=1e-12)
+    assert f"costs {together.together:.8g}" in together.reason
+    assert alone.together == alone.primal
     assert together.parts["potential"] == pytest.approx(total["potential"], rel=1e-12)
 
 
