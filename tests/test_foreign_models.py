@@ -13,11 +13,11 @@ from problems import LABELLINGS, problem_config, theta_with_layers
 import numpy as np
 import pytest
 
-from eulerian.builder import build
+from eulerian.builder import build, build_particles
 from eulerian.config import parse_config
-from eulerian.control import ControlProblem
 from eulerian.errors import InputError
 from eulerian.experiment import run_verify
+from eulerian.reduced import ReducedProblem
 
 # What users write, but for the double precision that the comparison needs.
 EQUINOX = """
@@ -115,7 +115,7 @@ def config_with(field: dict[str, Any], labelling: str = LABELLINGS[0], **tables:
     return parse_config({**problem_config(2, 1, labelling, 4, **tables), "field": field})
 
 
-def agree(one: ControlProblem, other: ControlProblem, theta: np.ndarray) -> None:
+def agree(one: ReducedProblem, other: ReducedProblem, theta: np.ndarray) -> None:
     """The same J, parts and ∇J to a relative 1e-10."""
     value, gradient = one.value_and_gradient(theta)
     foreign, foreign_gradient = other.value_and_gradient(theta)
@@ -144,6 +144,22 @@ def test_models_in_time_with_tied_layers(comm, models, library):
     other = build(config_with(models.section(IN_TIME[library], "other", tied=True)), comm)
     theta = other.initial_theta + 0.5 * np.random.default_rng(0).standard_normal(other.initial_theta.shape)
     assert theta.shape == (1, 57)
+    agree(own, other, theta)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_particles_of_models_in_time(comm, models, library):
+    """With every derivative that there is: the log-density of kl and the Jacobian cost."""
+    kl = {"kind": "kl", "target": [{"kind": "gaussian", "mean": [0.4, 0.2], "std": 0.3}]}
+    objective = {"terminal": kl, "congestion": 0.0, "entropy": 0.0}
+    particles = {"count": 60, "replicates": 4, "steps_per_layer": 1}
+
+    def on_particles(text, name):
+        field = models.section(text, name, tied=True)
+        return build_particles(config_with(field, objective=objective, particles=particles), comm)
+
+    own, other = on_particles(BUILT_IN_IN_TIME, "own"), on_particles(IN_TIME[library], "other")
+    theta = other.initial_theta + 0.5 * np.random.default_rng(0).standard_normal(other.initial_theta.shape)
     agree(own, other, theta)
 
 
