@@ -73,9 +73,10 @@ def _compute(options: Options) -> int:
 
     comm = MPI.COMM_WORLD
     config = on_root(comm, lambda: read_config(options.config, options.set, output=options.output))
+    on_particles = getattr(options, "method", None) == "particles"
     run = {
-        "solve": experiment.run_solve,
-        "train": experiment.run_train,
+        "solve": experiment.run_solve_particles if on_particles else experiment.run_solve,
+        "train": experiment.run_train_particles if on_particles else experiment.run_train,
         "ideal": experiment.run_ideal,
         "verify": experiment.run_verify,
     }[options.name]
@@ -314,6 +315,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--output", metavar="DIR", type=Path, help="the run folder, instead of output.directory")
         command.add_argument("--overwrite", action="store_true", help="replace the run that is in the folder")
+        if name in ("solve", "train"):
+            help_ = "densities on the mesh, or particles drawn from them (see [particles]); default: densities"
+            command.add_argument("--method", choices=("densities", "particles"), default="densities", help=help_)
     _add_push(commands)
     _add_sample(commands)
     _add_mesh(commands)

@@ -1,17 +1,22 @@
-"""What the commands that evaluate a network share: J at a θ, and the files that show it."""
+"""What the commands that evaluate a network share: J at a θ, its descent, and the files that show it."""
 
 import math
 from dataclasses import replace
 
 from eulerian.arrays import Floats
+from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError, RejectedEvaluation
 from eulerian.experiment.session import Session
+from eulerian.optimise import OptimiseResult, Record, minimise
 from eulerian.output.fields import write_figures, write_paraview
-from eulerian.output.result import Outcome
+from eulerian.output.progress import Progress
+from eulerian.output.result import Outcome, history_row
+from eulerian.output.run_folder import RunFolder
+from eulerian.reduced import ReducedProblem
 
 
-def finite_value(problem: ControlProblem, theta: Floats) -> float:
+def finite_value(problem: ReducedProblem, theta: Floats) -> float:
     """J(θ). **Collective**.
 
     Raises:
@@ -21,6 +26,31 @@ def finite_value(problem: ControlProblem, theta: Floats) -> float:
     if not math.isfinite(value):
         raise RejectedEvaluation(f"J cannot be evaluated at the initial θ: {problem.rejection}")
     return value
+
+
+def descend(run: RunFolder, config: Config, problem: ReducedProblem, progress: Progress) -> OptimiseResult:
+    """Minimise J as the configuration says, with history and checkpoints in the run folder. **Collective**.
+
+    Raises:
+        InputError: J cannot be evaluated at the start, or PETSc refuses the method or an option.
+    """
+    optimiser, every = config.optimiser, config.output.checkpoint_every
+    with progress.iterations(optimiser.max_iterations) as watch:
+
+        def follow(record: Record) -> None:
+            run.append_history(history_row(record))
+            if every and record.iteration % every == 0:
+                run.write_theta(*layers_and_readout(problem, problem.theta), checkpoint=True)
+            watch(record)
+
+        return minimise(
+            problem,
+            method=optimiser.method,
+            petsc_options=optimiser.petsc_options,
+            max_iterations=optimiser.max_iterations,
+            gradient_tolerance=optimiser.gradient_tolerance,
+            callback=follow,
+        )
 
 
 def with_fields(session: Session[ControlProblem], theta: Floats, outcome: Outcome) -> Outcome:
@@ -34,7 +64,7 @@ def with_fields(session: Session[ControlProblem], theta: Floats, outcome: Outcom
     return outcome
 
 
-def layers_and_readout(problem: ControlProblem, theta: Floats) -> tuple[Floats, Floats | None]:
+def layers_and_readout(problem: ReducedProblem, theta: Floats) -> tuple[Floats, Floats | None]:
     """θ as (L, p), and the readout where one is trained."""
     layers, readout = problem.split(theta)
     return layers, readout if readout.size else None

@@ -8,6 +8,7 @@ from typing import final
 
 from mpi4py import MPI
 
+from eulerian.builder import Swarm
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import ComputationError, EulerianError
@@ -22,7 +23,7 @@ SILENT = Progress()
 
 @final
 @dataclass(frozen=True)
-class Session[P: (ControlProblem, IdealProblem)]:
+class Session[P: (ControlProblem, IdealProblem, Swarm)]:
     """What every command works with.
 
     Attributes:
@@ -40,7 +41,7 @@ class Session[P: (ControlProblem, IdealProblem)]:
 
 @final
 @dataclass(frozen=True)
-class Command[P: (ControlProblem, IdealProblem)]:
+class Command[P: (ControlProblem, IdealProblem, Swarm)]:
     """What one command is made of; all of it is collective.
 
     Attributes:
@@ -86,7 +87,7 @@ class Command[P: (ControlProblem, IdealProblem)]:
 
 
 @contextmanager
-def _failure_told(run: RunFolder, command: str, problem: ControlProblem | IdealProblem) -> Iterator[None]:
+def _failure_told(run: RunFolder, command: str, problem: ControlProblem | IdealProblem | Swarm) -> Iterator[None]:
     """Leave a ``result.json`` that names the error when the work breaks off."""
     try:
         yield

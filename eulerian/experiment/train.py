@@ -10,14 +10,13 @@ from eulerian.builder import build
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError
-from eulerian.experiment.network import finite_value, layers_and_readout, with_fields
+from eulerian.experiment.network import descend, finite_value, with_fields
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.ideal.certificate import certify
 from eulerian.ideal.running_cost import RunningCost
-from eulerian.optimise import Record, minimise
 from eulerian.output.progress import Progress
 from eulerian.output.report import classification_table, headline, parts_table
-from eulerian.output.result import Document, Outcome, classification, history_row
+from eulerian.output.result import Document, Outcome, classification
 
 
 def run_train(
@@ -34,26 +33,10 @@ def run_train(
 
 
 def _train(session: Session[ControlProblem]) -> Outcome:
-    problem, optimiser = session.problem, session.config.optimiser
-    every = session.config.output.checkpoint_every
+    problem = session.problem
     started = time.perf_counter()
     finite_value(problem, problem.initial_theta)
-    with session.progress.iterations(optimiser.max_iterations) as watch:
-
-        def follow(record: Record) -> None:
-            session.run.append_history(history_row(record))
-            if every and record.iteration % every == 0:
-                session.run.write_theta(*layers_and_readout(problem, problem.theta), checkpoint=True)
-            watch(record)
-
-        result = minimise(
-            problem,
-            method=optimiser.method,
-            petsc_options=optimiser.petsc_options,
-            max_iterations=optimiser.max_iterations,
-            gradient_tolerance=optimiser.gradient_tolerance,
-            callback=follow,
-        )
+    result = descend(session.run, session.config, problem, session.progress)
     seconds = time.perf_counter() - started
     problem.value(result.theta)
     outcome = Outcome(

@@ -11,6 +11,7 @@ RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
 HISTORY, GAP = "history.csv", "gap.csv"
 FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"
 METHOD_PAIR, STUDY = "compare.npz", "study.csv"
+PARTICLES = "particles.npz"
 
 HISTORY_COLUMNS = (
     "iteration",

@@ -21,6 +21,7 @@ from eulerian.output.files import (
     HISTORY,
     HISTORY_COLUMNS,
     METHOD_PAIR,
+    PARTICLES,
     SNAPSHOTS,
     STUDY,
     TRAJECTORIES,
@@ -31,6 +32,8 @@ from eulerian.output.method_pair import MethodPair
 from eulerian.output.snapshots import Snapshots
 from eulerian.output.study import read_study
 from eulerian.output.study_plots import frontier
+from eulerian.output.swarm_paths import SwarmPaths
+from eulerian.output.swarm_plots import swarm_figure
 
 _DENSITY_TIMES = 5  # shown of those that are kept
 
@@ -62,6 +65,9 @@ def draw_run(folder: Path) -> list[Path]:
                 paths = load_paths(folder / FIGURES / TRAJECTORIES)
                 draw_paths = trajectory_lines if on_line else trajectory_map
                 drawn.append(_save(draw_paths(snapshots, paths), folder / FIGURES / "trajectories.png"))
+        if (folder / FIGURES / PARTICLES).is_file():
+            paths = SwarmPaths.load(folder / FIGURES / PARTICLES)
+            drawn.append(_save(swarm_figure(paths), folder / FIGURES / "particles.png"))
         if (folder / FIGURES / METHOD_PAIR).is_file():
             drawn += _draw_pair(MethodPair.load(folder / FIGURES / METHOD_PAIR), folder / FIGURES)
         if (folder / STUDY).is_file():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from eulerian.analysis.verify import Verification
+from eulerian.builder import Swarm
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.ideal.dynamic_ot import ConvexSolution, IdealProblem
@@ -30,6 +31,17 @@ def ideal_headline(_config: Config, problem: IdealProblem) -> str:
     return (
         f"{_ground(problem.space)}; any velocity, {_count(problem.layers, 'time slab')}; "
         f"{_count(problem.space.comm.size, 'rank')}"
+    )
+
+
+def swarm_headline(config: Config, swarm: Swarm) -> str:
+    """The sizes of a problem on particles in one line."""
+    problem, space, particles = swarm.problem, swarm.space, config.particles
+    origin = "of a file" if particles.file is not None else f"drawn ({particles.sampling})"
+    return (
+        f"{_count(problem.count, 'particle')} in {space.dim}-D {origin}, {_count(space.n_labels, 'label')}, "
+        f"{particles.method}; {config.field.kind} field, {_count(problem.n_layers, 'layer')} of "
+        f"{_count(problem.layer_shape[1], 'parameter')}; {_count(space.comm.size, 'rank')}"
     )
 
 

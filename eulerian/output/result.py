@@ -14,6 +14,7 @@ import numpy as np
 
 from eulerian.analysis.classification import classify
 from eulerian.arrays import Floats
+from eulerian.builder import Swarm
 from eulerian.control import ControlProblem
 from eulerian.ideal.dynamic_ot import ConvexSolution, IdealProblem
 from eulerian.optimise import Record
@@ -53,7 +54,7 @@ class Outcome:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | None, ranks: int) -> Document:
+def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | Swarm | None, ranks: int) -> Document:
     """The document of a run. **Collective** if there is a problem.
 
     Every key of the interface is there; what is unknown (no problem was built, nothing was evaluated) is NaN or None.
@@ -81,6 +82,10 @@ def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | None, ra
     if isinstance(problem, IdealProblem):
         document["mesh"] = _mesh(problem.space)
         document["time"].update(layers=problem.layers, horizon=problem.horizon)
+    elif isinstance(problem, Swarm):
+        document["mesh"] = _mesh(problem.space)
+        document["time"].update(layers=problem.problem.n_layers, horizon=problem.problem.horizon)
+        _add_particles(document, problem)
     elif problem is not None:
         document["mesh"] = _mesh(problem.density_space)
         document["time"].update(layers=problem.n_layers, horizon=problem.horizon)
@@ -178,6 +183,21 @@ def _mesh(space: DensitySpace) -> Document:
         "h_min": space.comm.allreduce(float(h.min(initial=np.inf)), MPI.MIN),
         "h_max": space.comm.allreduce(float(h.max(initial=0.0)), MPI.MAX),
     }
+
+
+def _add_particles(document: Document, swarm: Swarm) -> None:
+    """Fill in what the last evaluation on particles left. Collective."""
+    problem = swarm.problem
+    document["evaluations"] = problem.evaluations
+    document["rejected_evaluations"] = problem.rejected_evaluations
+    if not problem.parts:
+        return
+    mass = problem.masses()
+    document["mass"].update(initial=mass, final=mass, relative_error=0.0)  # every particle keeps its weight
+    document["moments"] = dict(zip(("mean", "covariance"), problem.moments(), strict=True))
+    counts = [[len(steps) for steps in layers] for layers in problem.steps]
+    document["time"]["steps_per_layer"] = np.max(counts, axis=0)
+    document["seconds"].update(forward=problem.seconds_forward, gradient=problem.seconds_gradient or None)
 
 
 def _add_statistics(document: Document, problem: ControlProblem) -> None:

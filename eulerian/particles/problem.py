@@ -239,6 +239,11 @@ class ParticleProblem(ReducedProblem):
         """Means (K, dim) and covariances (K, dim, dim) of the particles at T, per label. Collective."""
         return moments(self.cloud, self.final_points, self.n_labels, self.comm)
 
+    def masses(self) -> Floats:
+        """Weight (K,) of all particles of each label. Collective."""
+        local = np.bincount(self.cloud.labels, self.cloud.weights, self.n_labels)
+        return parallel.sum_all(self.comm, local)
+
     @property
     def outside(self) -> float:
         """Share of the weight that ends outside the domain's bounding box. Collective."""

@@ -1,0 +1,118 @@
+"""`eulerian solve` and `eulerian train` with `--method particles`."""
+
+import time
+from dataclasses import replace
+
+from mpi4py import MPI
+
+from eulerian.builder import Swarm, build_swarm
+from eulerian.config import Config
+from eulerian.errors import EulerianError
+from eulerian.experiment.network import descend, finite_value, layers_and_readout
+from eulerian.experiment.session import SILENT, Command, Session
+from eulerian.output.progress import Progress
+from eulerian.output.report import parts_table, swarm_headline
+from eulerian.output.result import Document, Outcome
+from eulerian.output.swarm_result import LEVEL, keep_paths, swarm_document, swarm_table
+from eulerian.parallel import on_root
+from eulerian.swarm import cloud_of, particle_problem
+
+# isort: split
+import numpy as np
+
+from eulerian.arrays import Floats
+
+_NO_BOUND = "a lower bound for the density is none for a sample of it; `eulerian compare` holds both against another"
+
+
+def run_solve_particles(
+    config: Config, comm: MPI.Comm | None = None, *, overwrite: bool = False, progress: Progress = SILENT
+) -> Document:
+    """J on particles at the initial θ; arguments, result and errors as for ``run_solve``. **Collective**."""
+    command = Command("solve", build_swarm, swarm_headline, _solve)
+    return command.run(config, comm, overwrite=overwrite, progress=progress)
+
+
+def run_train_particles(
+    config: Config, comm: MPI.Comm | None = None, *, overwrite: bool = False, progress: Progress = SILENT
+) -> Document:
+    """Minimise J on particles; arguments, result and errors as for ``run_train``. **Collective**.
+
+    J of the particles that were trained on is too small on average: where they were drawn, others are drawn too, and J
+    of these is told beside it.
+    """
+    command = Command("train", build_swarm, swarm_headline, _train)
+    return command.run(config, comm, overwrite=overwrite, progress=progress)
+
+
+def _solve(session: Session[Swarm]) -> Outcome:
+    problem, theta = session.problem.problem, session.problem.problem.initial_theta
+    started = time.perf_counter()
+    total = finite_value(problem, theta)
+    seconds = time.perf_counter() - started
+    document = swarm_document(session.problem, session.config.particles)
+    session.progress.say(parts_table({"J at θ₀": (total, problem.parts)}), swarm_table(document))
+    reason = "particles moved at the initial θ"
+    outcome = Outcome("solve", "converged", reason, total, problem.parts, seconds_solve=seconds, extra=document)
+    return _with_files(session, theta, outcome)
+
+
+def _train(session: Session[Swarm]) -> Outcome:
+    problem, config = session.problem.problem, session.config
+    started = time.perf_counter()
+    finite_value(problem, problem.initial_theta)
+    result = descend(session.run, config, problem, session.progress)
+    seconds = time.perf_counter() - started
+    problem.value_and_gradient(result.theta)
+    document = swarm_document(session.problem, config.particles)
+    document["particles"] |= {
+        "gradient_error": problem.gradient_norm(problem.gradient_interval()),
+        "fresh": _fresh(session, result.theta),
+    }
+    first = result.history[0]
+    session.progress.say(
+        parts_table({"start": (first.total, first.parts), "end": (result.value, problem.parts)}), swarm_table(document)
+    )
+    outcome = Outcome(
+        "train",
+        result.status,
+        result.reason,
+        result.value,
+        problem.parts,
+        result.iterations,
+        result.gradient_norm,
+        seconds_solve=seconds,
+        extra={**document, "no_certificate": _NO_BOUND},
+    )
+    return _with_files(session, result.theta, outcome)
+
+
+def _fresh(session: Session[Swarm], theta: Floats) -> Document | None:
+    """J on particles of another seed, or nothing where the particles are a file's. Collective."""
+    config, swarm = session.config, session.problem
+    if config.particles.file is not None:
+        return None
+    others = config.particles.model_copy(update={"seed": config.particles.seed + 1})
+    cloud = cloud_of(others, swarm.initial, swarm.problem.comm)
+    start = np.ascontiguousarray(swarm.problem.split(theta)[0][: swarm.problem.layer_shape[0]])
+    problem = particle_problem(config, swarm.space, swarm.problem.field, start, cloud)
+    return {"total": problem.value(theta), "interval": problem.interval("total", LEVEL), "seed": others.seed}
+
+
+def _with_files(session: Session[Swarm], theta: Floats, outcome: Outcome) -> Outcome:
+    """The outcome, with θ and the figures written; failed if they could not be. **Collective**."""
+    run, problem = session.run, session.problem.problem
+    try:
+        layers, readout = layers_and_readout(problem, theta)
+        run.write_theta(layers, readout)
+        keep_paths(run, session.problem, layers)
+
+        def draw() -> None:
+            from eulerian.output.plots import draw_run  # matplotlib takes its time to load: on rank 0 only
+
+            draw_run(run.path)
+
+        on_root(run.comm, draw)
+    except EulerianError as error:
+        return replace(outcome, status="failed", reason=f"{outcome.reason}; then the output failed: {error}")
+    return outcome
