@@ -88,6 +88,33 @@ def _compute(options: Options) -> int:
     return 2
 
 
+def _compare(options: Options) -> int:
+    """Collective."""
+    from eulerian.parallel import on_root  # first: it starts MPI
+
+    # isort: split
+    from mpi4py import MPI
+
+    from eulerian import experiment
+    from eulerian.config import read_config
+    from eulerian.output.progress import Progress
+
+    if options.degrees and not options.study:
+        raise InputError("belongs to a study", key="--degrees", remedy="Add --study, or set density.degree.")
+    comm = MPI.COMM_WORLD
+    config = on_root(comm, lambda: read_config(options.config, options.set, output=options.output))
+    plan = experiment.StudyPlan(degrees=tuple(options.degrees or (config.density.degree,))) if options.study else None
+    document = experiment.run_compare(
+        config,
+        comm,
+        theta=options.theta,
+        study=plan,
+        overwrite=options.overwrite,
+        progress=Progress.of(comm, options.quiet),
+    )
+    return 2 if document["status"] == "failed" else 0
+
+
 def _push(options: Options) -> int:
     """Collective."""
     from eulerian import experiment
@@ -304,20 +331,11 @@ def _parser() -> argparse.ArgumentParser:
         ("ideal", "minimise over all velocities: the best that any network could do", "eulerian ideal gaussian.toml"),
         ("verify", "check gradient, mass and positivity of the problem at the initial θ", "eulerian verify my.toml"),
     ):
-        command = _add(commands, name, _compute, text, [example, f"mpirun -n 2 {example}"], serial=False)
-        command.add_argument("config", metavar="CONFIG.toml", type=Path, help="the configuration")
-        command.add_argument(
-            "--set",
-            metavar="KEY=VALUE",
-            action="append",
-            default=[],
-            help="override a key, as in --set objective.kinetic=0.1; may be repeated",
-        )
-        command.add_argument("--output", metavar="DIR", type=Path, help="the run folder, instead of output.directory")
-        command.add_argument("--overwrite", action="store_true", help="replace the run that is in the folder")
+        command = _add_run(commands, name, _compute, text, [example, f"mpirun -n 2 {example}"])
         if name in ("solve", "train"):
             help_ = "densities on the mesh, or particles drawn from them (see [particles]); default: densities"
             command.add_argument("--method", choices=("densities", "particles"), default="densities", help=help_)
+    _add_compare(commands)
     _add_push(commands)
     _add_sample(commands)
     _add_mesh(commands)
@@ -328,6 +346,39 @@ def _parser() -> argparse.ArgumentParser:
 
 
 type _Commands = argparse._SubParsersAction[_Parser]
+
+
+def _add_run(
+    commands: _Commands, name: str, function: Command, text: str, examples: Sequence[str]
+) -> argparse.ArgumentParser:
+    """A command that makes a run of a configuration."""
+    command = _add(commands, name, function, text, examples, serial=False)
+    command.add_argument("config", metavar="CONFIG.toml", type=Path, help="the configuration")
+    command.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override a key, as in --set objective.kinetic=0.1; may be repeated",
+    )
+    command.add_argument("--output", metavar="DIR", type=Path, help="the run folder, instead of output.directory")
+    command.add_argument("--overwrite", action="store_true", help="replace the run that is in the folder")
+    return command
+
+
+def _add_compare(commands: _Commands) -> None:
+    examples = [
+        "eulerian compare gaussian.toml --theta runs/gaussian/theta.npz --output runs/both",
+        "eulerian compare gaussian.toml --set particles.sampling=sobol --output runs/both",
+        "eulerian compare gaussian.toml --study --degrees 1 2 --output runs/study",
+    ]
+    command = _add_run(commands, "compare", _compare, "hold densities against particles at one θ", examples)
+    help_ = "the parameters of a run, instead of the initial ones"
+    command.add_argument("--theta", metavar="RUN/theta.npz", type=Path, help=help_)
+    help_ = "also a ladder of meshes and of numbers of particles: errors against cost"
+    command.add_argument("--study", action="store_true", help=help_)
+    help_ = "of the densities in the study; default: that of the configuration"
+    command.add_argument("--degrees", metavar="P", type=int, nargs="+", choices=(0, 1, 2), help=help_)
 
 
 def _add_push(commands: _Commands) -> None:

@@ -72,7 +72,7 @@ def pair_curves(pair: MethodPair) -> Figure:
         upper.plot(x, mesh[:, k], color=MESH, lw=1.6, label=r"$\rho(T)$ on the mesh")
         upper.plot(x, pushed[:, k], color="black", lw=0.9, ls="--", label="along characteristics")
         rug = _some(pair.x[own])[:300, 0]
-        upper.plot(rug, np.full(len(rug), -0.02), "|", color=PARTICLES, ms=5, mew=0.4, transform=_rug(upper))
+        upper.plot(rug, np.full(len(rug), 0.015), "|", color=PARTICLES, ms=5, mew=0.4, transform=_rug(upper))
         lower.plot(x, mesh[:, k] - pushed[:, k], color=MESH, lw=0.9)
         lower.axhline(0.0, color="0.8", lw=0.6, zorder=0)
         lower.set_xlabel("$x$")

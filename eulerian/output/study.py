@@ -92,8 +92,8 @@ def study_table(rungs: Sequence[Rung]) -> str:
         lines.append(name)
         for rung in own:
             cost = rung.trial.cost
-            cells = (rung.objective_error, rung.gradient_cosine, rung.gradient_error, rung.density_error)
-            cells = (*cells, cost.value.cpu, cost.gradient.cpu)
+            errors = (rung.objective_error, rung.gradient_cosine, rung.gradient_error, rung.density_error)
+            cells = (*errors, cost.value.cpu, cost.gradient.cpu)
             lines.append(f"{_size(rung):>28}" + "".join(_cell(value, i == 1) for i, value in enumerate(cells)))
         rates = {error: observed_rate(own, error) for error in ERRORS}
         base, sign = ("h", "") if _on_mesh(own) else ("N", "-")

@@ -1,0 +1,176 @@
+"""`eulerian compare`: densities and particles at one θ, side by side."""
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mpi4py import MPI
+
+from eulerian.analysis import wasserstein
+from eulerian.analysis.stopwatch import EvaluationCost
+from eulerian.arrays import Floats
+from eulerian.builder import build
+from eulerian.config import Config
+from eulerian.control import ControlProblem
+from eulerian.experiment.network import with_fields
+from eulerian.experiment.parameters import read_parameters
+from eulerian.experiment.rivals import Comparison, Transport, compare_methods, require_value
+from eulerian.experiment.session import SILENT, Command, Session
+from eulerian.experiment.study import Study, StudyPlan, run_study
+from eulerian.output.comparison import comparison_table
+from eulerian.output.comparison_fields import keep_comparison
+from eulerian.output.files import STUDY
+from eulerian.output.progress import Progress
+from eulerian.output.report import headline
+from eulerian.output.result import Document, Outcome
+from eulerian.output.study import study_rates, study_rows, study_table, write_study
+from eulerian.parallel import on_root
+from eulerian.particles.problem import ParticleProblem
+from eulerian.space.whole import WholeDensity
+from eulerian.swarm import cloud_of, particles_on, refuse_on_particles
+
+
+def run_compare(
+    config: Config,
+    comm: MPI.Comm | None = None,
+    *,
+    theta: Path | None = None,
+    study: StudyPlan | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Document:
+    """Hold densities against particles at the initial θ or another; otherwise as ``run_solve``. **Collective**.
+
+    The particles start as draws from the mesh's own ρ₀, follow the exact velocity of the network and feel no walls; the
+    mesh moves its density by the velocity's interpolant.
+
+    Args:
+        config: from ``read_config``.
+        comm: who shares the work, everybody by default.
+        theta: a ``theta.npz`` of a run; the configuration's start by default.
+        study: also climb a ladder of meshes and of numbers of particles.
+        overwrite: replace a run that is in ``output.directory``.
+        progress: where messages go; nowhere by default.
+
+    Raises:
+        InputError: as for ``run_solve``; also for costs and fields that particles do not have.
+        ComputationError: the computation failed; ``result.json`` says so too.
+    """
+    work = _Compare(theta, study)
+    return Command("compare", work.build, headline, work.compare).run(
+        config, comm, overwrite=overwrite, progress=progress
+    )
+
+
+@dataclass
+class _Compare:
+    """The command's parts, which share θ and the particles.
+
+    Attributes:
+        file: of θ, or None.
+        plan: of a study, or None.
+        theta: for both problems.
+        particles: the problem on particles.
+    """
+
+    file: Path | None
+    plan: StudyPlan | None
+    theta: Floats = field(init=False)
+    particles: ParticleProblem = field(init=False)
+
+    def build(self, config: Config, comm: MPI.Comm) -> ControlProblem:
+        """Both problems. Collective."""
+        refuse_on_particles(config)
+        problem = build(config, comm)
+        self.theta = problem.initial_theta if self.file is None else read_parameters(self.file, problem)
+        whole = WholeDensity.gather(problem.density_space, problem.initial_density)
+        self.particles = particles_on(config, problem, cloud_of(config.particles, whole, comm))
+        return problem
+
+    def compare(self, session: Session[ControlProblem]) -> Outcome:
+        """Collective."""
+        problem, particles, theta = session.problem, self.particles, self.theta
+        started = time.perf_counter()
+        require_value(problem, theta, "on the mesh")
+        require_value(particles, theta, "on particles")
+        found = compare_methods(problem, particles, theta, session.config.particles.seed)
+        total, gradient = problem.value_and_gradient(theta)
+        document = {"compare": comparison_document(found, particles, session.config)}
+        session.progress.say(comparison_table({"objective": found.parts.mesh, **document}))
+        if self.plan is not None:
+            document["study"] = self.study(session, self.plan)
+            require_value(problem, theta, "on the mesh")
+        outcome = Outcome(
+            "compare",
+            "converged",
+            "compared densities with particles",
+            total,
+            problem.parts,
+            gradient_norm=problem.gradient_norm(gradient),
+            extra=document,
+        )
+        keep_comparison(session.run, problem, found.pushed, found.points, found.parts.rows)
+        return replace(with_fields(session, theta, outcome), seconds_solve=time.perf_counter() - started)
+
+    def study(self, session: Session[ControlProblem], plan: StudyPlan) -> Document:
+        """Climb the ladders, keep them in the folder, and say what was found. Collective."""
+        session.progress.say("Study:")
+        found = run_study(session.config, session.problem, self.theta, plan, session.progress)
+        on_root(session.run.comm, lambda: write_study(session.run.path / STUDY, found.rungs))
+        session.progress.say(study_table(found.rungs), _reference_sentence(found))
+        return {
+            "reference": found.reference.name,
+            "reference_objective": found.reference.value,
+            "reference_gradient_error": found.reference.error,
+            "disagreement": found.disagreement,
+            "rates": study_rates(found.rungs),
+            "rungs": study_rows(found.rungs),
+        }
+
+
+def _reference_sentence(found: Study) -> str:
+    return (
+        f"Errors of J and ∇J are against {found.reference.name} (estimated error of ∇J: {found.reference.error:.1e}), "
+        f"those of densities against the density along characteristics. The finest mesh and the Sobol points differ by "
+        f"{found.disagreement:.1e} in ∇J."
+    )
+
+
+def comparison_document(found: Comparison, particles: ParticleProblem, config: Config) -> Document:
+    """The key ``compare`` of ``result.json``."""
+    mean, covariance = found.moments
+    gradients, densities = found.gradients, found.densities
+    return {
+        "particles": particles.count,
+        "sampling": "file" if config.particles.file else config.particles.sampling,
+        "objective": found.parts.particles["total"],
+        "parts": found.parts.particles,
+        "interval": found.parts.interval,
+        "gradient_cosine": gradients.match.cosine,
+        "gradient_relative_error": gradients.match.relative_error,
+        "gradient_reference": gradients.reference,
+        "gradient_sampling_error": gradients.sampling_error,
+        **_transport_document(found.transport),
+        "l1_density": float(densities.mesh.sum()),
+        "l1_density_by_label": densities.mesh,
+        "l1_kernel_estimate": float(densities.kernel.sum()),
+        "l1_kernel_estimate_by_label": densities.kernel,
+        "outside": found.outside,
+        "moments": {"mean": mean, "covariance": covariance},
+        "seconds": {name: _seconds(cost, "wall") for name, cost in found.costs.items()},
+        "cpu_seconds": {name: _seconds(cost, "cpu") for name, cost in found.costs.items()},
+    }
+
+
+def _seconds(cost: EvaluationCost, clock: str) -> Document:
+    return {"value": getattr(cost.value, clock), "value_and_gradient": getattr(cost.gradient, clock)}
+
+
+def _transport_document(found: Transport | None) -> Document:
+    distances = {"wasserstein2": "exact", "sliced_wasserstein2": "sliced", "wasserstein2_floor": "floor"}
+    document: Document = {name: getattr(found, key).total if found else None for name, key in distances.items()}
+    document |= {f"{name}_by_label": getattr(found, key).by_label if found else None for name, key in distances.items()}
+    return document | {
+        "wasserstein_points": found.points if found else None,
+        "wasserstein_note": None if found else wasserstein.MISSING,
+    }
