@@ -77,5 +77,5 @@ def test_refusals(comm: MPI.Comm, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=words):
             run_sample(run, count, comm, seed=seed)
     with pytest.raises(InputError, match="no run folder"):
-        run_sample(tmp_path / "run" / "none", 5, comm, output=tmp_path / "out.csv")
+        run_sample(tmp_path / "run" / "none", 5, comm)
     assert not (run / "sampled.csv").exists()

@@ -20,7 +20,7 @@ from eulerian.arrays import Floats
 from eulerian.config import SamplesTerm
 from eulerian.errors import ComputationError, InputError
 from eulerian.experiment.session import SILENT
-from eulerian.experiment.trained import LABEL, Trained, load_trained
+from eulerian.experiment.trained import LABEL, Trained, load_trained, require_run
 from eulerian.fields.layered import LayeredField
 from eulerian.output.files import write_text
 from eulerian.output.point_tables import claim_table, push_summary, write_table
@@ -75,6 +75,7 @@ def run_push(
     """
     comm = MPI.COMM_WORLD if comm is None else comm
     table = folder / f"pushed_{file.stem}.csv" if output is None else output
+    on_root(comm, lambda: require_run(folder))
     on_root(comm, lambda: claim_table(table, overwrite, summary=True, source=file))
     run = load_trained(folder, comm, overrides)
     samples, labelled = on_root(comm, lambda: _read(run, file, columns, label_column))

@@ -6,7 +6,7 @@ from mpi4py import MPI
 
 from eulerian.errors import InputError
 from eulerian.experiment.session import SILENT
-from eulerian.experiment.trained import load_trained
+from eulerian.experiment.trained import load_trained, require_run
 from eulerian.output.point_tables import claim_table, write_table
 from eulerian.output.progress import Progress
 from eulerian.output.result import Document
@@ -51,6 +51,7 @@ def run_sample(
     """
     comm = MPI.COMM_WORLD if comm is None else comm
     table = folder / "sampled.csv" if output is None else output
+    on_root(comm, lambda: require_run(folder))
     on_root(comm, lambda: claim_table(table, overwrite))
     if count < 1:
         raise InputError("at least one point is drawn", key="-n", value=count)

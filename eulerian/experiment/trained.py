@@ -121,6 +121,7 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = ()) 
         if not override.startswith("particles."):
             remedy = "The flow is that of the run; particles.method, .steps_per_layer and .tolerance may differ."
             raise InputError("only keys of particles can be set here", key="--set", value=override, remedy=remedy)
+    on_root(comm, lambda: require_run(folder))
     tables, command, rows, readout = on_root(comm, lambda: _read(folder))
     base = folder.absolute()
     config = on_root(comm, lambda: parse_config(tables, base, overrides))
@@ -139,13 +140,21 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = ()) 
     return Trained(folder, config, problem, theta, layers, readout, classes)
 
 
-def _read(folder: Path) -> tuple[Tables, str, Floats, Floats]:
-    """The configuration without the start of the run, its command, θ and the readout. Not collective."""
+def require_run(folder: Path) -> None:
+    """Check that a folder holds a run with its parameters. Not collective.
+
+    Raises:
+        InputError: it does not.
+    """
     if not is_run(folder):
         raise InputError("is no run folder", key=str(folder), remedy=f"It holds a {RESULT} and a {THETA}.")
     if not (folder / THETA).is_file():
         what = f"holds no {THETA}: the run is not complete"
         raise InputError(what, key=str(folder), remedy="Let `eulerian train` run to its end.")
+
+
+def _read(folder: Path) -> tuple[Tables, str, Floats, Floats]:
+    """The configuration without the start of the run, its command, θ and the readout. Not collective."""
     try:
         tables = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
         command = json.loads((folder / RESULT).read_text(encoding="utf-8"))["command"]
