@@ -54,7 +54,7 @@ def load_field(
     if isinstance(field, type | partial) or inspect.isroutine(field):
         field = _made(field, name, {"dim": dim, "n_labels": n_labels})
     tried_at = np.linspace(0.1, 0.4, 2 * dim).reshape(2, dim) if points is None else points
-    _check_protocol(field, name, dim, 0 if n_labels else None, tried_at, needs_jacobian)
+    _check_protocol(field, name, dim, n_labels - 1 if n_labels else None, tried_at, needs_jacobian)
     return cast("VectorField", field)
 
 
@@ -183,6 +183,15 @@ def _check_protocol(field: Any, name: str, dim: int, label: int | None, x: Float
             f"value returned numbers that are not finite, at the initial parameters and the points {x.tolist()}",
             key=KEY,
             value=name,
+        )
+    alone = _array(name, "value", (1, dim), _called(name, "value", field.value, theta, x[1:], **keywords))
+    if not np.allclose(alone, v[1:], rtol=1e-4, atol=1e-4 * float(np.max(np.abs(v)))):  # it may compute in float32
+        raise InputError(
+            "the velocity of a point must depend on that point only, but it changes with the other points or with "
+            "every call",
+            key=KEY,
+            value=name,
+            remedy="Normalise over fixed statistics instead of the points at hand, and switch off random layers.",
         )
     _array(name, "vjp", (int(p),), _called(name, "vjp", field.vjp, theta, x, w, **keywords))
     if needs_jacobian:

@@ -150,6 +150,7 @@ def test_modules_that_fail(user_module, text, message):
         ("value = lambda self, theta, x: x[0] + theta", r"value must return an array of shape \(2, 2\)"),
         ("value = lambda self, theta, x: [x]", r"it returned shape \(1, 2, 2\)"),
         ("value = lambda self, theta, x: x * np.nan", "value returned numbers that are not finite"),
+        ("value = lambda self, theta, x: x - x.mean(axis=0)", "depend on that point only"),
         ("value = lambda self, theta, x: theta[5]", "value raised IndexError"),
         ("vjp = lambda self, theta, x, w: w", r"vjp must return an array of shape \(1,\)"),
     ],
@@ -165,6 +166,13 @@ def test_labels_and_jacobians_are_asked_for_where_they_are_needed(user_module):
     folder = user_module(SHEAR.format(start=1.0))
     with pytest.raises(InputError, match=r"value raised TypeError.*label"):
         load_field("users_field:instance", folder, dim=2, n_labels=2)
+    labelled = textwrap.dedent("""
+        import eulerian.fields
+        field = eulerian.fields.Affine(2, n_labels=2)
+    """)
+    assert load_field("too_few:field", user_module(labelled, "too_few"), dim=2, n_labels=2).n_labels == 2
+    with pytest.raises(InputError, match="label from 0 to 1"):
+        load_field("too_few:field", folder, dim=2, n_labels=3)
     with pytest.raises(InputError, match="it has no jacobian, jacobian_vjp, jacobian_vjp_x"):
         load_field("users_field:instance", folder, dim=2, needs_jacobian=True)
 
