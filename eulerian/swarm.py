@@ -111,10 +111,7 @@ def _cloud_of_file(particles: Particles, whole: WholeDensity, comm: MPI.Comm) ->
     assert particles.columns is not None
     term = SamplesTerm(file=particles.file, columns=particles.columns, label_column=particles.label_column)
     samples = on_root(comm, lambda: read_samples(term, "particles"))
-    n, dim = samples.points.shape
-    if dim != whole.dim:
-        what = f"has {dim} entries, but the domain has dimension {whole.dim}"
-        raise InputError(what, key="particles.columns", value=list(particles.columns), remedy=f"Give {whole.dim}.")
+    n = len(samples.points)
     if len(samples.classes) != whole.n_labels:
         what = f"the samples have {len(samples.classes)} labels, but in density.initial there are {whole.n_labels}"
         value, remedy = particles.label_column, "Give the column of the same classes as there."
