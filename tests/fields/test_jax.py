@@ -99,7 +99,7 @@ def test_derivatives(field):
     check_derivatives(field, 2, step=1e-5, tolerance=1e-7)
 
 
-@pytest.mark.parametrize("kind", ["equinox, label and time", "linen", "a function of all points"])
+@pytest.mark.parametrize("kind", ["equinox, label and time", "a function of all points"])
 def test_many_points_and_none(kind):
     check_pieces(MAKERS[kind](), 2)
 
@@ -112,12 +112,11 @@ def test_shapes(field):
     check_shapes(field, 2)
 
 
-@pytest.mark.parametrize("dim", [1, 3])
-def test_other_dimensions(dim):
-    check_derivatives(equinox_field(equinox_mlp(dim, dim), **DOUBLE), dim, step=1e-5, tolerance=1e-7)
+def test_three_dimensions():
+    check_derivatives(equinox_field(equinox_mlp(3, 3), **DOUBLE), 3, step=1e-5, tolerance=1e-7)
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [("tanh", jnp.tanh), ("softplus", jax.nn.softplus), ("relu", jax.nn.relu)])
+@pytest.mark.parametrize(("ours", "theirs"), [("tanh", jnp.tanh), ("relu", jax.nn.relu)])
 def test_an_equinox_mlp_is_the_built_in_one(ours, theirs):
     """θ has the same order, so that a θ of one can be given to the other."""
     built_in = Mlp(2, (6, 6), ours, n_labels=LABELS, zero_init=False)
