@@ -66,7 +66,7 @@ def strict(document: dict) -> dict:
 
 
 def test_full_document(comm: MPI.Comm) -> None:
-    parts = {"terminal": 0.5, "kinetic": 0.25, "jacobian": 0.0, "parameters": 0.0}
+    parts = {**dict.fromkeys(PARTS, 0.0), "terminal": 0.5, "kinetic": 0.25}
     outcome = Outcome("verify", "converged", "done", 0.75, parts, extra={"verify": {"dot_error": np.float64(0.0)}})
     document = strict(describe(outcome, fake_problem(comm, parts), comm.size))
     assert keys(INTERFACE) - keys(document) == set()
