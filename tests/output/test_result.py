@@ -11,6 +11,7 @@ import pytest
 
 from eulerian.control import Statistics
 from eulerian.output.result import Outcome, describe, plain
+from eulerian.reduced import PARTS
 
 INTERFACE = json.loads("""
 {"status": "", "reason": "", "command": "train",
