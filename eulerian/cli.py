@@ -180,15 +180,45 @@ def _mesh(options: Options) -> int:
 
 
 def _plot(options: Options) -> int:
+    """Collective with ``--animate``."""
     from eulerian.output.files import is_run
-    from eulerian.output.plots import draw_run
 
+    given = {f"--{name}": getattr(options, name) for name in ("frames", "particles", "fps")}
+    animated = {key: value for key, value in given.items() if value is not None}
+    if options.serial and animated:
+        raise InputError("belongs to an animation", key=next(iter(animated)), remedy="Add --animate.")
     if not is_run(options.folder):
         raise InputError("is no run folder", key=str(options.folder), remedy="It holds a result.json")
-    figures = draw_run(options.folder)
-    if not figures:
+    if options.serial:
+        return _tell_figures(options, _draw(options))
+    from eulerian import experiment
+    from eulerian.output.progress import Progress
+    from eulerian.parallel import on_root
+
+    # isort: split
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    animation = experiment.run_animate(
+        options.folder,
+        comm,
+        **{name: value for name in ("frames", "particles", "fps") if (value := getattr(options, name)) is not None},
+        progress=Progress.of(comm, options.quiet),
+    )
+    figures = on_root(comm, lambda: _draw(options))
+    return _tell_figures(options, [*figures, animation] if comm.rank == 0 else [])
+
+
+def _draw(options: Options) -> list[Path]:
+    from eulerian.output.plots import draw_run
+
+    return draw_run(options.folder, options.format)
+
+
+def _tell_figures(options: Options, figures: list[Path]) -> int:
+    if options.serial and not figures:
         raise InputError("holds nothing to draw: neither snapshots nor a history", key=str(options.folder))
-    if not options.quiet:
+    if figures and not options.quiet:
         print("\n".join(str(figure) for figure in figures))
     return 0
 
@@ -424,8 +454,23 @@ def _add_mesh(commands: _Commands) -> None:
 
 
 def _add_plot(commands: _Commands) -> None:
-    command = _add(commands, "plot", _plot, "draw the figures of a run again", ["eulerian plot runs/gaussian"])
+    examples = [
+        "eulerian plot runs/gaussian",
+        "eulerian plot runs/gaussian --format pdf",
+        "eulerian plot runs/crowds --animate --frames 120 --fps 30",
+        "mpirun -n 2 eulerian plot runs/crowds --animate",
+    ]
+    command = _add(commands, "plot", _plot, "draw the figures of a run again, or an animation of it", examples)
     command.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    help_ = "of the figures; pdf and svg are for papers; default: png"
+    command.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help=help_)
+    help_ = "also figures/animation.gif: densities, and particles that the same flow carries; solves forward again"
+    # A forward solve is work for all ranks.
+    command.add_argument("--animate", dest="serial", action="store_false", help=help_)
+    command.add_argument("--frames", metavar="N", type=int, help="of the animation; default: 60")
+    help_ = "in the animation; 0 for none; default: 300, on a line 60"
+    command.add_argument("--particles", metavar="N", type=int, help=help_)
+    command.add_argument("--fps", metavar="F", type=float, help="frames per second; default: 15")
 
 
 def _add_init(commands: _Commands) -> None:

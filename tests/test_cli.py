@@ -276,6 +276,35 @@ def test_two_ranks_push_together(tmp_path: Path, model: Path, mpirun) -> None:
     assert done.stderr.count("eulerian push: ") == 1
 
 
+def test_plot_for_a_paper(tmp_path: Path, model: Path) -> None:
+    eulerian(tmp_path, "solve", model.name, "--output", "run")
+    assert eulerian(tmp_path, "plot", "run", "--format", "pdf").stdout.split() == ["run/figures/densities.pdf"]
+    assert (tmp_path / "run" / "figures" / "densities.pdf").read_bytes().startswith(b"%PDF")
+    assert "'gif'" in eulerian(tmp_path, "plot", "run", "--format", "gif", code=1).stderr
+
+
+def test_plot_animates(tmp_path: Path, model: Path) -> None:
+    eulerian(tmp_path, "solve", model.name, "--output", "run")
+    model.unlink()  # nothing but the run folder is needed
+    options = ["--frames", "4", "--particles", "5", "--fps", "10"]
+    done = eulerian(tmp_path, "plot", "run", "--animate", *options)
+    assert done.stdout.split() == ["run/figures/densities.png", "run/figures/animation.gif"]
+    assert (tmp_path / "run" / "figures" / "animation.gif").read_bytes().startswith(b"GIF89a")
+    assert "--animate" in eulerian(tmp_path, "plot", "run", "--frames", "4", code=1).stderr
+    assert "--frames" in eulerian(tmp_path, "plot", "run", "--animate", "--frames", "1", code=1).stderr
+    assert "is no run folder" in eulerian(tmp_path, "plot", tmp_path, "--animate", code=1).stderr
+    (tmp_path / "run" / "theta.npz").unlink()
+    assert "theta.npz" in eulerian(tmp_path, "plot", "run", "--animate", code=1).stderr
+
+
+@pytest.mark.mpi
+def test_two_ranks_animate_together(tmp_path: Path, model: Path, mpirun) -> None:
+    eulerian(tmp_path, "solve", model.name, "--output", "run")
+    done = mpirun(2, [sys.executable, "-m", "eulerian", "plot", "run", "--animate", "--frames", "3"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["run/figures/densities.png", "run/figures/animation.gif"]
+
+
 def test_plot_of_nothing(tmp_path: Path, model: Path) -> None:
     assert "is no run folder" in eulerian(tmp_path, "plot", tmp_path, code=1).stderr
     eulerian(tmp_path, "verify", model.name, "--output", "run")

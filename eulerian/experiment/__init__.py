@@ -1,5 +1,6 @@
 """From a configuration to a run folder: one module per command. Every function here is **collective**."""
 
+from eulerian.experiment.animate import run_animate
 from eulerian.experiment.compare import run_compare
 from eulerian.experiment.ideal import run_ideal
 from eulerian.experiment.push import run_push
@@ -12,6 +13,7 @@ from eulerian.experiment.verification import run_verify
 
 __all__ = [
     "StudyPlan",
+    "run_animate",
     "run_compare",
     "run_ideal",
     "run_push",

@@ -86,17 +86,20 @@ class Trained:
             tolerance=particles.tolerance,
         )
 
-    def field_anywhere(self) -> LayeredField:
-        """The field where no nodes are, with its Jacobian in space. Collective.
+    def field_anywhere(self, *, with_density: bool = True) -> LayeredField:
+        """The field where no nodes are. Collective.
+
+        Args:
+            with_density: its Jacobian in space is wanted too, which densities along paths need.
 
         Raises:
-            InputError: the field has no Jacobian, which densities along paths need.
+            InputError: the field has no Jacobian, but one is wanted.
         """
         problem, layered = self.problem, self.problem.layered
         if isinstance(layered.field, Free):
             between = NodalField.gather(problem.velocity_space, layered.field)
             return LayeredField(between, layered.times, label_dependent=layered.label_dependent)
-        if not callable(getattr(layered.field, "jacobian", None)):
+        if with_density and not callable(getattr(layered.field, "jacobian", None)):
             raise InputError(
                 "the field has no method jacobian, without which no density follows its points",
                 key="field.object",

@@ -20,6 +20,7 @@ _EMPTY = 1e-2  # where ρ is below this fraction of its maximum the velocity is 
 FAINT = 1e-3  # where ρ stays below this fraction of its maximum nothing can be seen: maps leave it out
 MARGIN = 0.06  # around what maps show, relative to its longer side
 _WHOLE = 0.75  # maps that would show more than this of an axis show all of it
+_WIDE = 1.5  # times as wide as high
 _ARROWS = 15  # along the side of a square map; maps of other shapes have as many
 _PIXELS = 500  # along the longer side of a map
 
@@ -63,20 +64,28 @@ def density_curves(snapshots: Snapshots) -> Figure:
     return figure
 
 
-def density_maps(snapshots: Snapshots) -> Figure:
-    """2-D: one row per label, one column per time; one scale of colours and one of arrows throughout."""
+def density_maps(snapshots: Snapshots, page: float | None = None) -> Figure:
+    """2-D: one row per label, one column per time; one scale of colours and one of arrows throughout.
+
+    On a ``page``, whose width is given in inches, wide maps stand below each other: one row per time.
+    """
     n_times, n_labels = len(snapshots.times), snapshots.density.shape[3]
     grid = TriangleGrid.build(snapshots.points)
     window = visible_window(snapshots, grid)
     pixels = grid.locate(window.lattice(_PIXELS))
     arrows, outline = _Arrows.build(snapshots, grid, window), list(grid.outline())
+    upright = page is not None and window.size[0] > _WIDE * window.size[1]
+    rows, columns = (n_times, n_labels) if upright else (n_labels, n_times)
     width, height = window.size / window.size.max() * 2.0
-    figure = Figure(figsize=(width * n_times + 1.0, (height + 0.05) * n_labels + 0.6), layout="compressed")
-    axes: Any = figure.subplots(n_labels, n_times, sharex=True, sharey=True, squeeze=False)
+    if page is not None:
+        width, height = window.size / window.size[0] * min((page - 1.0) / columns, 3.0)
+    figure = Figure(figsize=(width * columns + 1.0, (height + 0.05) * rows + 0.6), layout="compressed")
+    axes: Any = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    panels = axes.T if upright else axes
     # A density that gathers grows by orders of magnitude: the square root keeps its beginning visible on one scale.
     norm = PowerNorm(0.5, 0.0, float(snapshots.density.max()))
     for k, i in np.ndindex(n_labels, n_times):
-        panel = axes[k, i]
+        panel = panels[k, i]
         image = panel.imshow(
             pixels.interpolate(snapshots.density[i, :, :, k]).T,
             extent=(window.lower[0], window.upper[0], window.lower[1], window.upper[1]),
@@ -84,11 +93,14 @@ def density_maps(snapshots: Snapshots) -> Figure:
             cmap=DENSITY_COLOURS,
             norm=norm,
         )
-        panel.add_collection(LineCollection(outline, colors="0.35", linewidths=0.7))
+        panel.add_collection(LineCollection(outline, colors="0.35", linewidths=0.7, capstyle="round"))
         arrows.draw(panel, i, k)
-        _label_panel(panel, k, i, snapshots)
+        _frame_panel(panel)
         panel.set(xlim=padded(window, 0), ylim=padded(window, 1))
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, aspect=16 * n_labels, pad=0.01)
+    times = [f"$t = {t:.4g}$" for t in snapshots.times]
+    labels = [f"label {k}" if n_labels > 1 else "" for k in range(n_labels)]
+    _label_panels(axes, *((times, labels) if upright else (labels, times)))
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, aspect=(8 if upright else 16) * rows, pad=0.01)
     bar.set_label(r"density $\rho$")
     bar.outline.set_linewidth(0.4)
     if arrows.fastest > 0.0:
@@ -96,28 +108,44 @@ def density_maps(snapshots: Snapshots) -> Figure:
     return figure
 
 
-def _label_panel(panel: Axes, k: int, i: int, snapshots: Snapshots) -> None:
-    """Names where they are not a repetition: times above, coordinates on the left and below."""
-    n_labels = snapshots.density.shape[3]
+def _frame_panel(panel: Axes) -> None:
     panel.spines[:].set(visible=True, linewidth=0.5, color="0.8")
-    panel.tick_params(length=2, labelsize=8)
+    panel.tick_params(length=2, labelsize="small")
     panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    if k == 0:
-        panel.set_title(f"$t = {snapshots.times[i]:.4g}$")
-    if k == n_labels - 1:
+
+
+def _label_panels(axes: Any, rows: list[str], columns: list[str]) -> None:
+    """Names where they are not a repetition: of columns above, of rows on the left, coordinates left and below."""
+    for panel, name in zip(axes[0], columns, strict=True):
+        panel.set_title(name)
+    for panel, name in zip(axes[:, 0], rows, strict=True):
+        panel.set_ylabel(f"{name}\n$y$" if name else "$y$")
+    for panel in axes[-1]:
         panel.set_xlabel("$x$")
-    if i == 0:
-        panel.set_ylabel(f"label {k}\n$y$" if n_labels > 1 else "$y$")
 
 
 def visible_window(snapshots: Snapshots, grid: TriangleGrid) -> Box:
     """The part of the domain that has mass at some time, with a margin."""
-    peak = snapshots.density.max(axis=(1, 2), keepdims=True)
-    filled = np.any(snapshots.density > FAINT * peak, axis=(0, 2, 3))
-    corners = grid.corners[filled] if filled.any() else grid.corners
-    mass = Box(corners.min(axis=(0, 1)), corners.max(axis=(0, 1)))
-    box = grid.box
+    return occupied(snapshots.density, grid.corners)
+
+
+def occupied(density: Floats, corners: Floats, points: Floats | None = None) -> Box:
+    """The part of the domain that has mass at some time, or holds one of the points, with a margin.
+
+    Args:
+        density: (n, N, m, K) at the nodes of all cells, at n times.
+        corners: (N, c, 2) of the cells.
+        points: (p, 2).
+    """
+    peak = density.max(axis=(1, 2), keepdims=True)
+    shown = corners[np.any(density > FAINT * peak, axis=(0, 2, 3))].reshape(-1, 2)
+    if points is not None:
+        shown = np.concatenate([shown, points[np.isfinite(points).all(axis=1)]])
+    box = Box(corners.min(axis=(0, 1)), corners.max(axis=(0, 1)))
+    if not len(shown):
+        return box
+    mass = Box(np.maximum(shown.min(axis=0), box.lower), np.minimum(shown.max(axis=0), box.upper))
     near = mass.grown(MARGIN * float(mass.size.max()), limits=box)
     whole = near.size > _WHOLE * box.size
     return Box(np.where(whole, box.lower, near.lower), np.where(whole, box.upper, near.upper))

@@ -12,7 +12,9 @@ HISTORY, GAP = "history.csv", "gap.csv"
 FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"
 METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 PARTICLES = "particles.npz"
+ANIMATION = "animation.gif"
 
+LATER_PARTS = ("potential", "congestion", "entropy")  # of J, which histories of earlier versions have not
 HISTORY_COLUMNS = (
     "iteration",
     "total",
@@ -23,6 +25,7 @@ HISTORY_COLUMNS = (
     "gradient_norm",
     "evaluations",
     "seconds",
+    *LATER_PARTS,
 )
 
 STUDY_COLUMNS = (

@@ -125,7 +125,9 @@ def draw_transport(axes: Axes, snapshots: Snapshots, paths: PathBundle, label: i
         depth = np.clip(np.where(inside, share, 0.0), 0.0, 1.0) ** _GAMMA
         ink *= 1.0 - depth[..., None] * (1.0 - np.array(to_rgb(colour)))
     axes.set_facecolor(_WALL)
-    axes.add_collection(PolyCollection(list(grid.corners), facecolors="white", edgecolors="white", linewidths=0.3))
+    ground = PolyCollection(list(grid.corners), facecolors="white", edgecolors="white", linewidths=0.3)
+    ground.set_rasterized(True)  # in a vector figure thousands of triangles would show their seams
+    axes.add_collection(ground)
     axes.imshow(
         np.concatenate([ink, inside[..., None]], axis=2).swapaxes(0, 1),
         extent=(window.lower[0], window.upper[0], window.lower[1], window.upper[1]),

@@ -1,8 +1,9 @@
 """Figures of a run, drawn from what its folder holds: densities over time, paths, how the minimisation went."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -20,6 +21,7 @@ from eulerian.output.files import (
     GAP_COLUMNS,
     HISTORY,
     HISTORY_COLUMNS,
+    LATER_PARTS,
     METHOD_PAIR,
     PARTICLES,
     SNAPSHOTS,
@@ -35,7 +37,10 @@ from eulerian.output.study_plots import frontier
 from eulerian.output.swarm_paths import SwarmPaths
 from eulerian.output.swarm_plots import swarm_figure
 
+type Kind = Literal["png", "pdf", "svg"]
+
 _DENSITY_TIMES = 5  # shown of those that are kept
+_PAGE = 6.2  # inches, of figures for a paper
 
 # Okabe and Ito's palette, told apart by colour-blind readers.
 _PART_COLOURS = {
@@ -44,48 +49,61 @@ _PART_COLOURS = {
     "kinetic": "#D55E00",
     "jacobian": "#009E73",
     "parameters": "#CC79A7",
+    "potential": "#E69F00",
+    "congestion": "#56B4E9",
+    "entropy": "#7F7F7F",
 }
+_DASHED = ("potential", "congestion", "entropy")  # costs of the density itself
 
 
-def draw_run(folder: Path) -> list[Path]:
+def draw_run(folder: Path, kind: Kind = "png") -> list[Path]:
     """Draw every figure that a run folder holds the data of; the files written. Not collective: for one rank.
+
+    A ``pdf`` or ``svg`` is for a paper: at most as wide as a page of text, 8 pt letters, fonts embedded, and densities
+    as pictures inside of axes that are lines and letters.
 
     Raises:
         InputError: snapshots or history are damaged.
     """
     drawn = []
     with matplotlib.rc_context():
-        _set_style()
-        if (folder / FIGURES / SNAPSHOTS).is_file():
-            snapshots = Snapshots.load(folder / FIGURES / SNAPSHOTS)
-            on_line = snapshots.points.shape[2] == 1
-            draw = density_curves if on_line else density_maps
-            drawn.append(_save(draw(snapshots.thinned(_DENSITY_TIMES)), folder / FIGURES / "densities.png"))
-            if (folder / FIGURES / TRAJECTORIES).is_file():
-                paths = load_paths(folder / FIGURES / TRAJECTORIES)
-                draw_paths = trajectory_lines if on_line else trajectory_map
-                drawn.append(_save(draw_paths(snapshots, paths), folder / FIGURES / "trajectories.png"))
-        if (folder / FIGURES / PARTICLES).is_file():
-            paths = SwarmPaths.load(folder / FIGURES / PARTICLES)
-            drawn.append(_save(swarm_figure(paths), folder / FIGURES / "particles.png"))
-        if (folder / FIGURES / METHOD_PAIR).is_file():
-            drawn += _draw_pair(MethodPair.load(folder / FIGURES / METHOD_PAIR), folder / FIGURES)
-        if (folder / STUDY).is_file():
-            drawn.append(_save(frontier(read_study(folder / STUDY)), folder / FIGURES / "study.png"))
-        rows = _read_columns(folder / HISTORY, HISTORY_COLUMNS, "history")
-        if len(rows["total"]) > 0:
-            drawn.append(_save(history_curves(rows), folder / FIGURES / "history.png"))
-        rows = _read_columns(folder / GAP, GAP_COLUMNS, "gap")
-        if len(rows["primal"]) > 0:
-            drawn.append(_save(gap_curves(rows), folder / FIGURES / "gap.png"))
+        set_style(kind)
+        for name, figure in _figures(folder, kind):
+            drawn.append(_save(figure, folder / FIGURES / f"{name}.{kind}", kind))
     return drawn
 
 
-def _draw_pair(pair: MethodPair, folder: Path) -> list[Path]:
+def _figures(folder: Path, kind: Kind) -> Iterator[tuple[str, Figure]]:
+    """Names and figures."""
+    if (folder / FIGURES / SNAPSHOTS).is_file():
+        snapshots = Snapshots.load(folder / FIGURES / SNAPSHOTS)
+        on_line = snapshots.points.shape[2] == 1
+        few = snapshots.thinned(_DENSITY_TIMES)
+        yield "densities", density_curves(few) if on_line else density_maps(few, None if kind == "png" else _PAGE)
+        if (folder / FIGURES / TRAJECTORIES).is_file():
+            paths = load_paths(folder / FIGURES / TRAJECTORIES)
+            draw_paths = trajectory_lines if on_line else trajectory_map
+            yield "trajectories", draw_paths(snapshots, paths)
+    if (folder / FIGURES / PARTICLES).is_file():
+        yield "particles", swarm_figure(SwarmPaths.load(folder / FIGURES / PARTICLES))
+    if (folder / FIGURES / METHOD_PAIR).is_file():
+        yield from _pair_figures(MethodPair.load(folder / FIGURES / METHOD_PAIR))
+    if (folder / STUDY).is_file():
+        yield "study", frontier(read_study(folder / STUDY))
+    rows = _read_columns(folder / HISTORY, HISTORY_COLUMNS, "history", absent=LATER_PARTS)
+    if len(rows["total"]) > 0:
+        yield "history", history_curves(rows)
+    rows = _read_columns(folder / GAP, GAP_COLUMNS, "gap")
+    if len(rows["primal"]) > 0:
+        yield "gap", gap_curves(rows)
+
+
+def _pair_figures(pair: MethodPair) -> Iterator[tuple[str, Figure]]:
     """The figures of a comparison of methods; there is no picture of densities in three dimensions."""
     draw = {1: pair_curves, 2: pair_maps}.get(pair.x.shape[1])
-    drawn = [] if draw is None else [_save(draw(pair), folder / "compare.png")]
-    return [*drawn, _save(part_errors(pair), folder / "parts.png")]
+    if draw is not None:
+        yield "compare", draw(pair)
+    yield "parts", part_errors(pair)
 
 
 def history_curves(rows: dict[str, Floats]) -> Figure:
@@ -97,9 +115,10 @@ def history_curves(rows: dict[str, Floats]) -> Figure:
     for name, colour in _PART_COLOURS.items():
         if np.any(rows[name] != 0.0):
             label = "$J$" if name == "total" else name
-            left.plot(rows["iteration"], rows[name], color=colour, lw=2.0 if name == "total" else 1.2, label=label)
+            width, dashes = 2.0 if name == "total" else 1.2, "--" if name in _DASHED else "-"
+            left.plot(rows["iteration"], rows[name], color=colour, lw=width, ls=dashes, label=label)
     left.set(xlabel="iteration", ylabel="objective")
-    left.legend()
+    left.legend(ncols=1 if len(left.lines) < 5 else 2)
     right.plot(rows["iteration"], rows["gradient_norm"], color="black", lw=1.2)
     right.set(xlabel="iteration", ylabel=r"$\|\nabla J\|_{L^2(0,T)}$", yscale="log")
     right.grid(which="major", color="0.9")
@@ -109,25 +128,31 @@ def history_curves(rows: dict[str, Floats]) -> Figure:
     return figure
 
 
-def _set_style() -> None:
+def set_style(kind: Kind = "png") -> None:
+    """The look of every figure, for the time of a ``matplotlib.rc_context``."""
+    size = 9 if kind == "png" else 8
     matplotlib.rcParams.update(
         {
-            "font.size": 9,
-            "axes.titlesize": 9,
-            "axes.labelsize": 9,
-            "legend.fontsize": 8,
+            "font.size": size,
+            "axes.titlesize": size,
+            "axes.labelsize": size,
+            "legend.fontsize": size - 1,
             "legend.frameon": False,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "savefig.dpi": 200,
+            "savefig.dpi": 200 if kind == "png" else 300,
+            "pdf.fonttype": 42,  # TrueType: letters stay letters, and journals take it
+            "svg.hashsalt": "eulerian",  # the same file every time
             "savefig.bbox": "tight",
             "savefig.pad_inches": 0.05,
         }
     )
 
 
-def _read_columns(path: Path, columns: Sequence[str], key: str) -> dict[str, Floats]:
+def _read_columns(path: Path, columns: Sequence[str], key: str, absent: Sequence[str] = ()) -> dict[str, Floats]:
     """Columns of a table of numbers; an empty cell is NaN; empty columns if there is no such file.
+
+    Columns that may be ``absent``, in files of earlier versions, are zero there.
 
     Raises:
         InputError: it is not such a file.
@@ -135,13 +160,20 @@ def _read_columns(path: Path, columns: Sequence[str], key: str) -> dict[str, Flo
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
+        missing = {name: "0" for name in absent if rows and name not in rows[0]}
+        return {name: np.array([float((row | missing)[name] or "nan") for row in rows]) for name in columns}
     except FileNotFoundError:
         return {name: np.zeros(0) for name in columns}
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"cannot be read ({error})", key=key, value=str(path)) from error
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    write_atomically(path, lambda file: figure.savefig(file, format="png"))
+def _save(figure: Figure, path: Path, kind: Kind) -> Path:
+    metadata = {}
+    if kind != "png":
+        width, height = figure.get_size_inches()
+        factor = min(1.0, _PAGE / width)
+        figure.set_size_inches(width * factor, height * factor**0.5)  # letters do not shrink
+        metadata = {"CreationDate" if kind == "pdf" else "Date": None}
+    write_atomically(path, lambda file: figure.savefig(file, format=kind, metadata=metadata))
     return path

@@ -15,6 +15,7 @@ from mpi4py import MPI
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
 from eulerian.output.files import (
+    ANIMATION,
     CHECKPOINT,
     CONFIG,
     FIGURES,
@@ -49,6 +50,9 @@ _PRODUCTS = (
     "densities*.pvtu",
     "densities*.vtu",
     f"{FIGURES}/*.png",
+    f"{FIGURES}/*.pdf",
+    f"{FIGURES}/*.svg",
+    f"{FIGURES}/{ANIMATION}",
     f"{FIGURES}/{SNAPSHOTS}",
     f"{FIGURES}/{TRAJECTORIES}",
     f"{FIGURES}/{PARTICLES}",

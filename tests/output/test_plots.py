@@ -1,5 +1,7 @@
 """Figures: they are drawn from the run folder alone, and show what was put in."""
 
+import csv
+import re
 from pathlib import Path
 
 from mpi4py import MPI
@@ -12,9 +14,10 @@ from moving_densities import cell_nodes, linear_samples
 from eulerian.errors import InputError
 from eulerian.output.density_plots import density_curves, density_maps
 from eulerian.output.files import HISTORY_COLUMNS
-from eulerian.output.plots import draw_run
+from eulerian.output.plots import draw_run, history_curves
 from eulerian.output.snapshots import Snapshots
 from eulerian.output.triangle_grid import TriangleGrid
+from eulerian.reduced import PARTS
 
 TIMES = [0.0, 0.25, 0.5, 0.75, 1.0]
 
@@ -122,6 +125,66 @@ def test_all_panels_share_one_scale(comm: MPI.Comm) -> None:
     assert len(images) == 10
     assert {image.norm for image in images} == {images[0].norm}
     assert images[0].norm.vmax == snapshots.density.max()
+
+
+def page_of(pdf: bytes) -> tuple[float, float]:
+    """Width and height in inches."""
+    box = re.search(rb"/MediaBox \[ ([-\d. ]+) \]", pdf)
+    assert box
+    low_x, low_y, high_x, high_y = map(float, box.group(1).split())
+    return (high_x - low_x) / 72, (high_y - low_y) / 72
+
+
+@pytest.mark.parametrize(("dim", "n_labels"), [(1, 3), (2, 1), (2, 3)])
+def test_figures_for_a_paper(tmp_path: Path, dim: int, n_labels: int) -> None:
+    nodes = cell_nodes(MPI.COMM_SELF, dim, 1, n_labels)
+    snapshots = nodes.gather(linear_samples(nodes, TIMES))
+    assert snapshots is not None
+    folder = rank_folder(MPI.COMM_WORLD, tmp_path)
+    snapshots.save(folder / "figures" / "snapshots.npz")
+    write_history(folder, 5)
+    drawn = draw_run(folder, "pdf")
+    assert [path.name for path in drawn] == ["densities.pdf", "history.pdf"]
+    first = [path.read_bytes() for path in drawn]
+    for pdf in first:
+        assert b"/FontFile2" in pdf  # TrueType, embedded
+        assert b"/Type3" not in pdf
+        width, height = page_of(pdf)
+        assert 3.0 < width <= 6.35
+        assert height < 8.0
+    # Each map is one picture, not thousands of triangles; the bar of colours may be one more.
+    assert first[0].count(b"/Subtype /Image") in ((0,) if dim == 1 else (5 * n_labels, 5 * n_labels + 1))
+    assert [path.read_bytes() for path in draw_run(folder, "pdf")] == first
+    assert [path.name for path in draw_run(folder, "svg")] == ["densities.svg", "history.svg"]
+    assert not list((folder / "figures").glob("*.png"))
+
+
+def test_wide_maps_stand_below_each_other_on_a_page() -> None:
+    points = np.concatenate([one_triangle_pair(3), one_triangle_pair(3) + np.array([1.0, 0.0])])
+    snapshots = snapshots_of(points, np.ones((5, 4, 3, 2)))
+    for page, rows in ((None, 2), (6.2, 5)):
+        figure = density_maps(snapshots, page)
+        figure.canvas.draw()
+        panels = [axes for axes in figure.axes if axes.images]
+        assert len(panels) == 10
+        assert len({round(axes.get_position().y0, 3) for axes in panels}) == rows
+        named = [axes.get_ylabel().split("\n")[0] for axes in panels if axes.get_ylabel()]
+        assert named == (["label 0", "label 1"] if page is None else [f"$t = {t:.4g}$" for t in TIMES])
+
+
+def test_history_shows_every_part_and_reads_older_files(comm: MPI.Comm, tmp_path: Path) -> None:
+    folder = rank_folder(comm, tmp_path)
+    write_history(folder, 6)
+    with (folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    numbers = {name: np.array([float(row[name]) for row in rows]) for name in HISTORY_COLUMNS}
+    left = history_curves(numbers).axes[0]
+    assert [line.get_label() for line in left.lines] == ["$J$", *PARTS]
+    assert len({line.get_color() for line in left.lines}) == len(left.lines)
+    old = HISTORY_COLUMNS[:9]
+    assert old[-1] == "seconds"
+    (folder / "history.csv").write_text("\n".join([",".join(old), ",".join(["1"] * 9), ",".join(["2"] * 9)]) + "\n")
+    assert [path.name for path in draw_run(folder)] == ["history.png"]
 
 
 def test_damaged_files_are_named(comm: MPI.Comm, tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""An animation of a run as a GIF file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from eulerian.output.film import Film
+from eulerian.output.gif import Palette, durations, write_gif
+from eulerian.output.line_scenes import line_scene
+from eulerian.output.map_scenes import WALL, map_scene
+from eulerian.output.plots import set_style
+from eulerian.output.stage import Stage, label_colours, spread
+
+_SAMPLED = 8  # frames that the palette is made from
+_FIRST, _LAST = 400, 1200  # ms that the first and the last frame are seen longer
+
+
+def write_animation(path: Path, film: Film, rate: float) -> None:
+    """Draw all frames of a film and write them at ``rate`` frames per second. Not collective: for one rank.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with matplotlib.rc_context():
+        set_style()
+        stage = Stage(line_scene(film) if film.dim == 1 else map_scene(film))
+        count = len(film.times)
+        exact = ["white", "black", WALL, *label_colours(len(film.names))]
+        rgb = np.rint(255 * np.array([to_rgb(colour) for colour in exact])).astype(np.uint8)
+        palette = Palette([stage.frame(i) for i in spread(count, _SAMPLED)], rgb)
+
+        def frames() -> Iterator[Image.Image]:
+            for i in range(count):
+                yield palette.image(stage.frame(i))
+
+        write_gif(path, frames(), durations(count, rate, _FIRST, _LAST))
