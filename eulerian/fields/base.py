@@ -27,6 +27,10 @@ class VectorField(Protocol):
     On a mesh ``value`` and ``vjp`` suffice: there the Jacobian penalty takes the gradient of the finite-element
     velocity. Particles need ``jacobian`` too. ``jacobian_vjp`` and ``jacobian_vjp_x`` are the gradients of divergences
     and of the Jacobian penalty on particles.
+
+    Two more methods save time on particles, where a field has them: ``pull_back(theta, x, w, label)`` gives ``vjp`` and
+    the gradients (n, dim) by the points, Σ_i w_ni ∂v_i/∂x, together; ``jacobian_pull_back`` gives ``jacobian_vjp`` and
+    ``jacobian_vjp_x`` together.
     """
 
     def n_params(self, dim: int, /) -> int:

@@ -55,6 +55,27 @@ class LayeredField:
         method: Any = self.field.jacobian_vjp_x
         return np.asarray(method(row, x, w, **self._inputs(layer, label)))
 
+    def pull_back(
+        self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None
+    ) -> tuple[Floats, Floats]:
+        """Gradients (p,) by θ and (n, dim) by the points of Σ_n w_n · v(x_n, θ), w (n, dim)."""
+        method: Any = getattr(self.field, "pull_back", None)
+        if method is not None:
+            by_theta, by_point = method(row, x, w, **self._inputs(layer, label))
+            return np.asarray(by_theta), np.asarray(by_point)
+        by_theta = self.vjp(layer, row, x, w, label)
+        return by_theta, np.asarray(np.einsum("nij,ni->nj", self.jacobian(layer, row, x, label), w))
+
+    def jacobian_pull_back(
+        self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None
+    ) -> tuple[Floats, Floats]:
+        """Gradients (p,) by θ and (n, dim) by the points of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
+        method: Any = getattr(self.field, "jacobian_pull_back", None)
+        if method is not None:
+            by_theta, by_point = method(row, x, w, **self._inputs(layer, label))
+            return np.asarray(by_theta), np.asarray(by_point)
+        return self.jacobian_vjp(layer, row, x, w, label), self.jacobian_vjp_x(layer, row, x, w, label)
+
     def _inputs(self, layer: int, label: int | None) -> dict[str, Any]:
         inputs: dict[str, Any] = {"label": label} if self.label_dependent else {}
         if self.time_dependent:

@@ -82,6 +82,16 @@ class Mlp:
     @quiet
     def vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradient (p,) of Σ_n w_n · v(x_n, θ), w (n, dim): the forward pass is repeated block by block."""
+        return self._pulled_back(theta, x, w, label, None)
+
+    def pull_back(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> tuple[Floats, Floats]:
+        """``vjp`` together with the gradients (n, dim) by the points, at the price of one."""
+        by_point = np.empty_like(x)
+        return self._pulled_back(theta, x, w, label, by_point), by_point
+
+    @quiet
+    def _pulled_back(self, theta: Floats, x: Floats, w: Floats, label: int | None, by_point: Floats | None) -> Floats:
+        """Gradient (p,) by θ; that by the points is written to ``by_point``, if it is there."""
         x = checked("x", x, (None, self.dim))
         w = checked("w", w, x.shape)
         layers = self._layers(theta, label)
@@ -90,7 +100,9 @@ class Mlp:
             signals = [x[rows]]
             for weights, offsets in layers[:-1]:
                 signals.append(_advance(self._sigma, signals[-1], weights, offsets))
-            _pull_back(self._sigma, layers, signals, w[rows], targets)
+            back = _pull_back(self._sigma, layers, signals, w[rows], targets)
+            if by_point is not None:
+                np.matmul(back, layers[0][0], out=by_point[rows])
         return self._with_label(gradient, label)
 
     @quiet
@@ -107,13 +119,21 @@ class Mlp:
     @quiet
     def jacobian_vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradient (p,) of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
+        return self.jacobian_pull_back(theta, x, w, label)[0]
+
+    @quiet
+    def jacobian_pull_back(
+        self, theta: Floats, x: Floats, w: Floats, label: int | None = None
+    ) -> tuple[Floats, Floats]:
+        """``jacobian_vjp`` and ``jacobian_vjp_x`` at the price of one."""
         x = checked("x", x, (None, self.dim))
         w = checked("w", w, (len(x), self.dim, self.dim))
         layers = self._layers(theta, label)
         gradient, targets = self._zeros()
+        by_point = np.empty_like(x)
         for rows in blocks(len(x), 2 * (self.dim + 2) * self._widest):
-            _pull_back_tangents(self._sigma, layers, x[rows], np.moveaxis(w[rows], 2, 0), targets)
-        return self._with_label(gradient, label)
+            by_point[rows] = _pull_back_tangents(self._sigma, layers, x[rows], np.moveaxis(w[rows], 2, 0), targets)
+        return self._with_label(gradient, label), by_point
 
     @quiet
     def jacobian_vjp_x(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
@@ -179,8 +199,12 @@ def _advance(sigma: Activation, signal: Floats, weights: Floats, bias: Floats) -
     return sigma.value(z)
 
 
-def _pull_back(sigma: Activation, layers: Layers, signals: list[Floats], back: Floats, targets: Layers) -> None:
-    """Add the gradients of Σ back · v to ``targets``; ``signals`` are the inputs of every layer."""
+def _pull_back(sigma: Activation, layers: Layers, signals: list[Floats], back: Floats, targets: Layers) -> Floats:
+    """Add the gradients of Σ back · v to ``targets``; ``signals`` are the inputs of every layer.
+
+    Returns:
+        the gradients with respect to W a + b of the first layer.
+    """
     for depth in reversed(range(len(layers))):
         weights, bias = targets[depth]
         weights += back.T @ signals[depth]
@@ -188,6 +212,7 @@ def _pull_back(sigma: Activation, layers: Layers, signals: list[Floats], back: F
         if depth:
             back = back @ layers[depth][0]
             back *= sigma.slope(signals[depth])
+    return back
 
 
 def _tangents(sigma: Activation, layers: Layers, x: Floats) -> tuple[list[Floats], list[Floats], list[Floats]]:

@@ -134,24 +134,23 @@ class Motion:
         """Derivatives (n, dim) by x and (p,) by θ of Σ w · value(x), w (n, width); v is the velocity at x."""
         rates, dim = self.rates, self.rates.dim
         by_name = dict(zip(rates.names, w.T[dim:], strict=True))
-        gradient = self._jacobian(x)
         by_velocity = w[:, :dim]
         if rates.kinetic > 0.0:
             by_velocity = by_velocity + (rates.kinetic * by_name["kinetic"])[:, None] * v
-        by_point = np.einsum("nij,ni->nj", gradient, by_velocity)
+        by_velocity = np.ascontiguousarray(self.sign * by_velocity)
+        by_theta, by_point = rates.field.pull_back(self.layer, self.theta, x, by_velocity, self.label)
         if rates.potential is not None:
-            by_point += by_name["potential"][:, None] * rates.potential.gradient(x)
-        field, row, label = rates.field, self.theta, self.label
-        by_theta = self.sign * field.vjp(self.layer, row, x, np.ascontiguousarray(by_velocity), label)
+            by_point = by_point + by_name["potential"][:, None] * rates.potential.gradient(x)
         if rates.uses_jacobian:
-            by_jacobian = np.zeros_like(gradient)
+            by_jacobian = np.zeros((len(x), dim, dim))
             if rates.jacobian > 0.0:
-                by_jacobian += (rates.jacobian * by_name["jacobian"])[:, None, None] * gradient
+                by_jacobian += (rates.jacobian * by_name["jacobian"])[:, None, None] * self._jacobian(x)
             if rates.log_density:
                 np.einsum("nii->ni", by_jacobian)[:] -= by_name[LOG_DENSITY][:, None]
-            by_point += self.sign * field.jacobian_vjp_x(self.layer, row, x, by_jacobian, label)
-            by_theta = by_theta + self.sign * field.jacobian_vjp(self.layer, row, x, by_jacobian, label)
-        return by_point, np.asarray(by_theta)
+            by_jacobian *= self.sign
+            more = rates.field.jacobian_pull_back(self.layer, self.theta, x, by_jacobian, self.label)
+            by_theta, by_point = by_theta + more[0], by_point + more[1]
+        return by_point, by_theta
 
     def _jacobian(self, x: Floats) -> Floats:
         return self.sign * np.asarray(self.rates.field.jacobian(self.layer, self.theta, x, self.label))

@@ -231,3 +231,15 @@ def test_wrong_shapes_are_refused(kind):
             c.field.vjp(theta, x, w)
     with pytest.raises(InputError, match="built for dimension 2"):
         c.field.n_params(3)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind.startswith("mlp")])
+def test_derivatives_together_are_those_apart(kind, dim, n_labels):
+    c = Case(kind, dim, n_labels)
+    by_theta, by_point = c.field.pull_back(c.theta, c.x, c.w, c.label)
+    np.testing.assert_array_equal(by_theta, c.field.vjp(c.theta, c.x, c.w, c.label))
+    expected = np.einsum("nij,ni->nj", c.field.jacobian(c.theta, c.x, c.label), c.w)
+    np.testing.assert_allclose(by_point, expected, rtol=1e-12, atol=1e-14)
+    by_theta, by_point = c.field.jacobian_pull_back(c.theta, c.x, c.ww, c.label)
+    np.testing.assert_array_equal(by_theta, c.field.jacobian_vjp(c.theta, c.x, c.ww, c.label))
+    np.testing.assert_allclose(by_point, c.field.jacobian_vjp_x(c.theta, c.x, c.ww, c.label), rtol=1e-12, atol=1e-14)
