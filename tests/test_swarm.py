@@ -173,6 +173,11 @@ def mesh_share(mean: list[float], std: float) -> float:
     return float(np.prod([ndtr((1 - m) / std) - ndtr((-1 - m) / std) for m in mean]))
 
 
+def test_memory_is_that_of_the_configuration(comm: MPI.Comm) -> None:
+    with pytest.raises(InputError, match=r"solver\.memory"):
+        build_particles(configure(solver={"memory": "4 KB"}), comm)
+
+
 def test_fields_without_derivatives_are_refused(comm: MPI.Comm) -> None:
     class Plain:
         def n_params(self, dim: int, /) -> int:

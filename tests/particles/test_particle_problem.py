@@ -227,6 +227,17 @@ def test_intervals_cover(independent: bool) -> None:
     assert 166 <= hits <= 192  # three standard deviations
 
 
+def test_interval_of_one_label_is_that_of_a_mean(comm: MPI.Comm) -> None:
+    draws = normal_cloud(comm, 50, np.array([0.5]), 1.0)
+    cloud = Cloud(draws.x, 0 * draws.labels, draws.weights, None, draws.replicate)
+    problem = on_line(comm, cloud, Translation(1), QuadraticLoss(np.array([[0.0]]), 2.0), 1)
+    problem.value([[0.0]])
+    costs = np.concatenate(comm.allgather(draws.x[:, 0] ** 2))
+    expected = ndtri(0.95) * costs.std(ddof=1) / math.sqrt(50)
+    assert problem.interval("terminal", 0.9) == pytest.approx(expected, rel=1e-10)
+    assert problem.interval("parameters") == 0.0
+
+
 @SERIAL
 def test_labels_are_strata() -> None:
     """The difference between labels is no uncertainty."""
@@ -246,15 +257,16 @@ def test_labels_are_strata() -> None:
     assert problem.interval() < 0.01
 
 
-def test_gradient_of_replicates(comm: MPI.Comm) -> None:
+@pytest.mark.parametrize("tied", [False, True])
+def test_gradient_of_replicates(comm: MPI.Comm, tied: bool) -> None:
     """Each is the gradient of a problem with its particles only."""
-    problem = swarm(comm, relative_entropy(), n=24)
+    problem = swarm(comm, relative_entropy(), n=24, tied=tied)
     theta = problem.initial_theta
     _, gradient = problem.value_and_gradient(theta)
     by_replicate = problem.gradient_by_replicate()
     assert by_replicate.shape == (4, problem.n_params)
     np.testing.assert_allclose(by_replicate.mean(axis=0), gradient.ravel(), rtol=1e-10, atol=1e-12)
-    alone = swarm(MPI.COMM_SELF, relative_entropy(), n=24)
+    alone = swarm(MPI.COMM_SELF, relative_entropy(), n=24, tied=tied)
     chosen = alone.cloud.replicate == 1
     part = alone.cloud
     log_density = part.log_density
