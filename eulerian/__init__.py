@@ -12,10 +12,12 @@ _PUBLIC = {
     "Config": "config",
     "read_config": "config",
     "ControlProblem": "control",
+    "ParticleProblem": "particles.problem",
     "OptimiseResult": "optimise",
     "minimise": "optimise",
     "build": "builder",
     "build_ideal": "builder",
+    "build_particles": "builder",
     "solve_convex": "ideal.dynamic_ot",
 }
 
