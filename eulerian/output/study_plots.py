@@ -57,7 +57,14 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, error: str, 
         rate = _slope(sizes[known], y[known])
         text = rf"$h^{{{rate:.1f}}}$" if on_mesh else rf"$N^{{-{rate:.2f}}}$"
         place = (x[known][-1], y[known][-1])
-        axes.annotate(text, place, (4, 3), textcoords="offset points", fontsize=7.5, color=colour)
+        axes.annotate(
+            text,
+            place,
+            (4, -9 if name == "sobol particles" else 3),
+            textcoords="offset points",
+            fontsize=7.5,
+            color=colour,
+        )
 
 
 def _slope(sizes: Floats, errors: Floats) -> float:
