@@ -4,7 +4,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
@@ -81,11 +81,7 @@ def _compute(options: Options) -> int:
         "verify": experiment.run_verify,
     }[options.name]
     document = run(config, comm, overwrite=options.overwrite, progress=Progress.of(comm, options.quiet))
-    if document["status"] != "failed":
-        return 0
-    if comm.rank == 0:
-        _complain(options, document["reason"])
-    return 2
+    return _told(options, document, comm.rank)
 
 
 def _compare(options: Options) -> int:
@@ -112,7 +108,16 @@ def _compare(options: Options) -> int:
         overwrite=options.overwrite,
         progress=Progress.of(comm, options.quiet),
     )
-    return 2 if document["status"] == "failed" else 0
+    return _told(options, document, comm.rank)
+
+
+def _told(options: Options, document: Mapping[str, Any], rank: int) -> int:
+    """The exit code of a run; why it failed is told on rank 0. Not collective."""
+    if document["status"] != "failed":
+        return 0
+    if rank == 0:
+        _complain(options, document["reason"])
+    return 2
 
 
 def _push(options: Options) -> int:

@@ -39,7 +39,7 @@ densities = 2
 
 pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts programs of its own")
 
-COMMANDS = ("solve", "train", "ideal", "verify", "push", "sample", "mesh", "plot", "doctor", "init")
+COMMANDS = ("solve", "train", "ideal", "verify", "compare", "push", "sample", "mesh", "plot", "doctor", "init")
 
 
 @pytest.fixture
@@ -207,9 +207,9 @@ def test_an_unexpected_error_has_a_traceback(tmp_path: Path, model: Path) -> Non
 
 def test_interrupted(tmp_path: Path, model: Path) -> None:
     source = (
-        "from eulerian import cli\nfrom eulerian.experiment import train\n"
+        "from eulerian import cli\nfrom eulerian.experiment import network\n"
         "def stop(*_, **__): raise KeyboardInterrupt\n"
-        "train.minimise = stop\ncli.entry()"
+        "network.minimise = stop\ncli.entry()"
     )
     done = run_group([sys.executable, "-c", source, "train", str(model), "--output", "run"], 60, tmp_path)
     assert (done.returncode, done.stderr) == (2, "eulerian train: interrupted\n")
@@ -332,6 +332,25 @@ def test_a_reader_that_leaves(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+# -- both methods ----------------------------------------------------------------------------------------------------
+
+
+def test_compare(tmp_path: Path, model: Path) -> None:
+    small = ["--set", "particles.count=64", "--set", "output.densities=0"]
+    eulerian(tmp_path, "solve", model.name, "--output", "run", "--quiet")
+    done = eulerian(tmp_path, "compare", model.name, *small, "--theta", "run/theta.npz", "--output", "both")
+    assert "Gradients: cosine" in done.stdout
+    document = json.loads((tmp_path / "both" / "result.json").read_text())
+    assert document["command"] == "compare"
+    assert document["compare"]["particles"] == 64
+    assert document["compare"]["parts"]["kinetic"] == pytest.approx(document["objective"]["kinetic"])
+    refused = eulerian(tmp_path, "compare", model.name, "--degrees", "1", code=1)
+    assert "--study" in refused.stderr
+    missing = eulerian(tmp_path, "compare", model.name, "--theta", "nowhere.npz", "--output", "other", code=1)
+    assert "nowhere.npz" in missing.stderr
+    assert not (tmp_path / "other").exists()
 
 
 # -- several ranks ---------------------------------------------------------------------------------------------------

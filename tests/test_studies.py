@@ -13,7 +13,7 @@ from scipy.integrate import quad
 pytestmark = pytest.mark.mpi  # studies are for one process to run
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
-STUDIES = ("universal_approximation", "linear_regime", "no_minimiser", "labels_keep_order")
+STUDIES = ("universal_approximation", "linear_regime", "no_minimiser", "labels_keep_order", "densities_and_particles")
 
 
 @pytest.fixture(autouse=True)
@@ -237,3 +237,20 @@ def test_labels_keep_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert float(sees["flow"]) < float(blind["exact"])  # better than anything that keeps the order
     assert float(blind["particle_gap"]) > 0.0
     assert float(sees["particle_gap"]) > 0.0
+
+
+def test_densities_and_particles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import densities_and_particles as script
+
+    from eulerian.experiment.study import StudyPlan
+
+    plan = StudyPlan((1,), (-1, 0), (16, 64), replicates=2, reference_count=128, reference_replicates=2)
+    monkeypatch.setattr(script, "QUICK", script.Sizes({2: 6, 3: 6}, 2, {2: plan, 3: plan}))
+    monkeypatch.setattr(sys, "argv", ["densities_and_particles", "--quick", "--output", str(tmp_path)])
+    script.main()
+    assert (tmp_path / "densities_and_particles.png").is_file()
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["dimension"] for row in rows] == ["2"] * 6 + ["3"] * 6
+    assert {row["ladder"] for row in rows} == {"mesh, degree 1", "random particles", "sobol particles"}
+    assert all(0.0 < float(row["density_error"]) < 1.0 for row in rows)

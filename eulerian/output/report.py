@@ -11,7 +11,7 @@ from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.ideal.dynamic_ot import ConvexSolution, IdealProblem
 from eulerian.ideal.hopf_lax import HopfLax
-from eulerian.output.files import FIGURES, GAP, HISTORY, RESULT, THETA
+from eulerian.output.files import FIGURES, GAP, HISTORY, RESULT, STUDY, THETA
 from eulerian.output.run_folder import RunFolder
 from eulerian.reduced import PARTS
 from eulerian.space.density import DensitySpace
@@ -101,7 +101,7 @@ def laws_table(laws: Verification) -> str:
 
 def files_line(run: RunFolder) -> str:
     """Where the results are."""
-    names = [name for name in (THETA, HISTORY, GAP, "densities.pvd", FIGURES) if (run.path / name).exists()]
+    names = [name for name in (THETA, HISTORY, GAP, STUDY, "densities.pvd", FIGURES) if (run.path / name).exists()]
     return f"written to {run.path}: {', '.join([RESULT, *names])}"
 
 

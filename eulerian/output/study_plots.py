@@ -30,6 +30,14 @@ def frontier(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """One line per ladder in three panels, with the observed power of h or N at its end."""
     figure = Figure(figsize=(10.0, 3.7), layout="constrained")
     panels: Any = figure.subplots(1, 3)
+    draw_frontier(list(panels), rows)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def draw_frontier(panels: Sequence[Axes], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Fill three panels: J, ∇J and the density."""
     for axes, (error, cost, title, time) in zip(panels, _PANELS, strict=True):
         for name in dict.fromkeys(row["ladder"] for row in rows):
             _line(axes, [row for row in rows if row["ladder"] == name], name, error, cost)
@@ -40,9 +48,6 @@ def frontier(rows: Sequence[Mapping[str, Any]]) -> Figure:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(LogLocator(numticks=12))
             axis.set_minor_formatter(NullFormatter())
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    return figure
 
 
 def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, error: str, cost: str) -> None:
