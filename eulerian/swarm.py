@@ -53,7 +53,7 @@ def refuse_on_particles(config: Config) -> None:
     for key in ("congestion", "entropy"):
         weight = getattr(objective, key)
         if weight > 0.0:
-            raise _refusal(f"objective.{key}", weight, blind)
+            raise _refusal(f"objective.{key}", weight, blind, "Set it to 0.")
     if isinstance(terminal, L2Terminal):
         raise _refusal(f"{KEY}.kind", terminal.kind, f"{blind}: ∫ρ² cannot be told from their mean", "Use kl.")
     if isinstance(terminal, FixedTerminal):
@@ -73,7 +73,7 @@ def _article(kind: str) -> str:
 
 
 def _refusal(key: str, value: object, reason: str, remedy: str = "") -> InputError:
-    remedy = " ".join(filter(None, (remedy, "Or leave out --method particles: densities on a mesh have it.")))
+    remedy = " ".join(filter(None, (remedy, "A mesh has it: `eulerian train` without --method particles.")))
     return InputError(f"particles cannot have this: {reason}", key=key, value=value, remedy=remedy)
 
 

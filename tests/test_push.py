@@ -295,7 +295,7 @@ def test_samples_that_cannot_be_used(comm: MPI.Comm, tmp_path: Path) -> None:
         run_push(run, file, comm, columns=("u",))
     with pytest.raises(InputError, match=r"does not know; got '7'.*0, 1"):
         run_push(run, file, comm, columns=("u", "v"))
-    with pytest.raises(InputError, match=r"label_column: no such column; got 'class'"):
+    with pytest.raises(InputError, match=r"--label-column: no such column; got 'class'"):
         run_push(run, file, comm, columns=(0, 1), label_column="class")
     with pytest.raises(InputError, match="cannot read the samples"):
         run_push(run, tmp_path / "none.csv", comm)

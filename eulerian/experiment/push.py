@@ -38,6 +38,9 @@ import numpy as np
 
 type Columns = tuple[str | int, ...]
 
+# What the reader of samples calls its keys, as options.
+_OPTIONS = {"samples.file": "--samples", "samples.columns": "--columns", "samples.label_column": "--label-column"}
+
 
 def run_push(
     folder: Path,
@@ -148,7 +151,8 @@ def _read(run: Trained, file: Path, columns: Columns | None, label_column: str |
         samples = read_samples(term, "samples")
     except InputError as error:
         if label_column is not None or error.key != "samples.label_column":
-            raise
+            option = _OPTIONS.get(error.key or "", error.key)
+            raise InputError(error.what, key=option, value=error.value, remedy=error.remedy) from None
         if run.config.field.label_dependent:
             what = "the field depends on the label, so it moves labelled points only"
             raise InputError(what, key="--label-column", value=classes, remedy=error.remedy) from None
