@@ -86,7 +86,9 @@ def test_both_methods_agree(comm: MPI.Comm, tmp_path: Path, case: str) -> None:
         assert value == pytest.approx(mesh[name], rel=0.04 * coarse, abs=1e-12), name
     assert found["objective"] == found["parts"]["total"] == pytest.approx(sum(found["parts"].values()) / 2.0)
     assert found["gradient_cosine"] > 1.0 - 2e-3 * coarse
-    assert found["gradient_relative_error"] < 0.08 * coarse
+    assert 1e-7 < found["gradient_relative_error"] < 0.08 * coarse
+    unknowns = document["mesh"]["dofs"] * len(document["mass"]["final"])
+    assert found["gradient_reference"] == ("mesh" if unknowns >= 2000 else "particles")
     assert 0.0 < found["gradient_sampling_error"] < 0.05
     assert 0.0 < found["interval"]["total"] < 0.1 * found["objective"]
     assert found["interval"]["parameters"] == 0.0
