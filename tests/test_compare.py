@@ -284,7 +284,7 @@ def test_the_finest_of_both_methods_agree(studied: tuple[Path, dict[str, Any]]) 
     _, document = studied
     study = document["study"]
     assert study["reference_gradient_error"] < 1e-4
-    assert study["disagreement"] < 1e-3
+    assert study["disagreement"] < min(1e-3, 20.0 * study["expected_disagreement"])
 
 
 def test_a_study_is_kept(studied: tuple[Path, dict[str, Any]]) -> None:

@@ -111,7 +111,7 @@ class Rung:
         matches = [GradientMatch.of(gradient, reference.gradient, scaling) for gradient in trial.gradients]
         return cls(
             trial,
-            root_mean_square((trial.values - reference.value) / reference.value),
+            root_mean_square((trial.values - reference.value) / (reference.value or 1.0)),
             float(np.mean([match.cosine for match in matches])),
             root_mean_square([match.relative_error for match in matches]),
         )

@@ -123,6 +123,7 @@ class _Compare:
             "reference_objective": found.reference.value,
             "reference_gradient_error": found.reference.error,
             "disagreement": found.disagreement,
+            "expected_disagreement": found.expected,
             "rates": study_rates(found.rungs),
             "rungs": study_rows(found.rungs),
         }
@@ -132,7 +133,7 @@ def _reference_sentence(found: Study) -> str:
     return (
         f"Errors of J and ∇J are against {found.reference.name} (estimated error of ∇J: {found.reference.error:.1e}), "
         f"those of densities against the density along characteristics. The finest mesh and the Sobol points differ by "
-        f"{found.disagreement:.1e} in ∇J."
+        f"{found.disagreement:.1e} in ∇J (their estimated errors: {found.expected:.1e})."
     )
 
 

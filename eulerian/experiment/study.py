@@ -89,11 +89,14 @@ class Study:
         rungs: of all ladders.
         reference: of J and ∇J.
         disagreement: relative distance of ∇J between the finest of both methods.
+        expected: the sum of their estimated errors. Where the distance is far above it their limits differ: at walls,
+            which particles do not feel.
     """
 
     rungs: tuple[Rung, ...]
     reference: Reference
     disagreement: float
+    expected: float
 
 
 def refined(config: Config, level: int, degree: int) -> Config:
@@ -143,7 +146,7 @@ def run_study(config: Config, problem: ControlProblem, theta: Floats, plan: Stud
     meshes = best_reference(mesh_reference(each, scaling) for each in by_degree)
     reference = best_reference((sampled, meshes))
     rungs = tuple(Rung.of(trial, reference, scaling) for trial in trials)
-    return Study(rungs, reference, disagreement(sampled, meshes, scaling))
+    return Study(rungs, reference, disagreement(sampled, meshes, scaling), sampled.error + meshes.error)
 
 
 @dataclass(frozen=True)
