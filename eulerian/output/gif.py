@@ -13,7 +13,6 @@ from eulerian.output.files import write_atomically
 
 type Pixels = NDArray[np.uint8]
 
-FASTEST = 50  # frames per second: viewers slow shorter delays down
 _COLOURS = 255  # one of 256 is left for what does not change from frame to frame
 _SAMPLES = 2**15  # pixels that median cut sees
 

@@ -167,6 +167,7 @@ def test_wide_maps_stand_below_each_other_on_a_page() -> None:
         figure.canvas.draw()
         panels = [axes for axes in figure.axes if axes.images]
         assert len(panels) == 10
+        assert page is None or figure.get_figwidth() <= page
         assert len({round(axes.get_position().y0, 3) for axes in panels}) == rows
         named = [axes.get_ylabel().split("\n")[0] for axes in panels if axes.get_ylabel()]
         assert named == (["label 0", "label 1"] if page is None else [f"$t = {t:.4g}$" for t in TIMES])
