@@ -19,6 +19,8 @@ _STYLES = {
     "sobol particles": ("#D55E00", "v"),
 }
 _NAMES = {"sobol particles": "Sobol particles"}
+# The rung at which the rate of a ladder is written, and how far from it in points: where other lines leave room.
+_PLACES = {"sobol particles": (-1, (4, -9)), "random particles": (0, (-16, 5))}
 _PANELS = (
     ("objective_error", "cpu_objective", "relative error of $J$", "CPU seconds of $J$"),
     ("gradient_error", "cpu_gradient", r"relative error of $\nabla J$", r"CPU seconds of $J$ and $\nabla J$"),
@@ -27,7 +29,7 @@ _PANELS = (
 
 
 def frontier(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """One line per ladder in three panels, with the observed power of h or N at its end."""
+    """One line per ladder in three panels, with the observed power of h or N."""
     figure = Figure(figsize=(10.0, 3.7), layout="constrained")
     panels: Any = figure.subplots(1, 3)
     draw_frontier(list(panels), rows)
@@ -61,15 +63,9 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, error: str, 
     if known.sum() > 1:
         rate = _slope(sizes[known], y[known])
         text = rf"$h^{{{rate:.1f}}}$" if on_mesh else rf"$N^{{-{rate:.2f}}}$"
-        place = (x[known][-1], y[known][-1])
-        axes.annotate(
-            text,
-            place,
-            (4, -9 if name == "sobol particles" else 3),
-            textcoords="offset points",
-            fontsize=7.5,
-            color=colour,
-        )
+        rung, offset = _PLACES.get(name, (-1, (4, 3)))
+        place = (x[known][rung], y[known][rung])
+        axes.annotate(text, place, offset, textcoords="offset points", fontsize=7.5, color=colour)
 
 
 def _slope(sizes: Floats, errors: Floats) -> float:
