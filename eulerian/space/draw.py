@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
-from scipy.stats import qmc
 
 from eulerian.arrays import Floats, Ints
 from eulerian.errors import InputError
@@ -140,6 +139,8 @@ def _cube(dim: int, n: int, method: Method, seed: tuple[int, ...]) -> Floats:
     rng = np.random.default_rng(seed)
     if method == "random":
         return rng.random((n, dim))
+    from scipy.stats import qmc  # takes most of a second to load: only where it is needed
+
     # A power of two of them, because SciPy warns of anything else.
     return qmc.Sobol(dim, bits=_BITS, rng=rng).random_base2((n - 1).bit_length())[:n]
 
