@@ -163,7 +163,7 @@ def test_theta_of_a_run(comm: MPI.Comm, tmp_path: Path) -> None:
         ({"theta": np.ones((3, 15))}, "shape (3, 15)"),
         ({"theta": np.ones((3, 16)), "readout": np.ones(2)}, "2 numbers of a readout"),
         ({"theta": np.full((3, 16), np.nan)}, "not finite"),
-        ({"rows": np.ones((3, 16))}, "cannot be read"),
+        ({"rows": np.ones((3, 16))}, "no array called 'theta'"),
         (None, "cannot be read"),
     ],
 )

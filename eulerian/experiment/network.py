@@ -11,7 +11,7 @@ from eulerian.experiment.session import Session
 from eulerian.optimise import OptimiseResult, Record, minimise
 from eulerian.output.fields import write_figures, write_paraview
 from eulerian.output.progress import Progress
-from eulerian.output.result import Outcome, history_row
+from eulerian.output.result import Document, Outcome, history_row
 from eulerian.output.run_folder import RunFolder
 from eulerian.reduced import ReducedProblem
 
@@ -51,6 +51,21 @@ def descend(run: RunFolder, config: Config, problem: ReducedProblem, progress: P
             gradient_tolerance=optimiser.gradient_tolerance,
             callback=follow,
         )
+
+
+def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: float, extra: Document) -> Outcome:
+    """The outcome of a minimisation, for a problem that was evaluated last at its best θ."""
+    return Outcome(
+        "train",
+        result.status,
+        result.reason,
+        result.value,
+        problem.parts,
+        result.iterations,
+        result.gradient_norm,
+        seconds_solve=seconds,
+        extra=extra,
+    )
 
 
 def with_fields(session: Session[ControlProblem], theta: Floats, outcome: Outcome) -> Outcome:

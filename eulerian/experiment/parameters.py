@@ -1,11 +1,11 @@
 """θ from a file, for a problem that is built already."""
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 from eulerian.arrays import Floats
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
+from eulerian.fields.theta_file import read_theta
 from eulerian.parallel import agreed, on_root
 
 # isort: split
@@ -20,7 +20,8 @@ def read_parameters(path: Path, problem: ControlProblem) -> Floats:
     Raises:
         InputError: the file cannot be read, or does not fit the problem.
     """
-    rows, readout = on_root(problem.comm, lambda: _read(path))
+    rows, readout = on_root(problem.comm, lambda: read_theta(path, KEY))
+    rows = np.atleast_2d(rows)
     with agreed(problem.comm):
         if len(rows) == problem.n_layers and np.all(rows == rows[0]):
             rows = rows[: problem.layer_shape[0]]
@@ -38,14 +39,3 @@ def read_parameters(path: Path, problem: ControlProblem) -> Floats:
             raise InputError("holds numbers that are not finite", key=KEY, value=str(path))
     theta = np.concatenate([rows.ravel(), readout])
     return theta.reshape(problem.initial_theta.shape)
-
-
-def _read(path: Path) -> tuple[Floats, Floats]:
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            rows = np.atleast_2d(np.asarray(arrays["theta"], dtype=np.float64))
-            readout = np.asarray(arrays["readout"], dtype=np.float64) if "readout" in arrays else np.zeros(0)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        what = f"cannot be read ({type(error).__name__}: {error})"
-        raise InputError(what, key=KEY, value=str(path), remedy="Name the theta.npz of a run folder.") from error
-    return rows, readout

@@ -8,7 +8,7 @@ from mpi4py import MPI
 from eulerian.builder import Swarm, build_swarm
 from eulerian.config import Config
 from eulerian.errors import EulerianError
-from eulerian.experiment.network import descend, finite_value, layers_and_readout
+from eulerian.experiment.network import descend, finite_value, layers_and_readout, training_outcome
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.output.progress import Progress
 from eulerian.output.report import parts_table, swarm_headline
@@ -73,17 +73,7 @@ def _train(session: Session[Swarm]) -> Outcome:
     session.progress.say(
         parts_table({"start": (first.total, first.parts), "end": (result.value, problem.parts)}), swarm_table(document)
     )
-    outcome = Outcome(
-        "train",
-        result.status,
-        result.reason,
-        result.value,
-        problem.parts,
-        result.iterations,
-        result.gradient_norm,
-        seconds_solve=seconds,
-        extra={**document, "no_certificate": _NO_BOUND},
-    )
+    outcome = training_outcome(result, problem, seconds, {**document, "no_certificate": _NO_BOUND})
     return _with_files(session, result.theta, outcome)
 
 

@@ -10,7 +10,7 @@ from eulerian.builder import build
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError
-from eulerian.experiment.network import descend, finite_value, with_fields
+from eulerian.experiment.network import descend, finite_value, training_outcome, with_fields
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.ideal.certificate import certify
 from eulerian.ideal.running_cost import RunningCost
@@ -39,17 +39,7 @@ def _train(session: Session[ControlProblem]) -> Outcome:
     result = descend(session.run, session.config, problem, session.progress)
     seconds = time.perf_counter() - started
     problem.value(result.theta)
-    outcome = Outcome(
-        "train",
-        result.status,
-        result.reason,
-        result.value,
-        problem.parts,
-        result.iterations,
-        result.gradient_norm,
-        seconds_solve=seconds,
-        extra=classification(problem, result.theta),
-    )
+    outcome = training_outcome(result, problem, seconds, classification(problem, result.theta))
     first = result.history[0]
     session.progress.say(
         parts_table({"start": (first.total, first.parts), "end": (outcome.total, outcome.parts)}),

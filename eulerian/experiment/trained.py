@@ -5,7 +5,6 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
-from zipfile import BadZipFile
 
 from mpi4py import MPI
 
@@ -16,6 +15,7 @@ from eulerian.control import ControlProblem
 from eulerian.errors import InputError
 from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
+from eulerian.fields.theta_file import read_theta
 from eulerian.output.files import CONFIG, RESULT, THETA, is_run
 from eulerian.parallel import agreed, on_root
 from eulerian.particles.flow import Scheme
@@ -161,17 +161,15 @@ def _read(folder: Path) -> tuple[Tables, str, Floats, Floats]:
     try:
         tables = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
         command = json.loads((folder / RESULT).read_text(encoding="utf-8"))["command"]
-        with np.load(folder / THETA, allow_pickle=False) as arrays:
-            rows = np.atleast_2d(np.asarray(arrays["theta"], dtype=np.float64))
-            readout = np.asarray(arrays["readout"], dtype=np.float64) if "readout" in arrays else np.zeros(0)
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"is no complete run folder ({type(error).__name__}: {error})"
         raise InputError(what, key=str(folder), remedy="Run the command again.") from error
     # Where the run started from does not matter any more, and those files may be gone.
     tables.get("field", {}).pop("theta", None)
     for key in ("file", "columns", "label_column"):
         tables.get("particles", {}).pop(key, None)
-    return tables, command, rows, readout
+    theta, readout = read_theta(folder / THETA, str(folder / THETA))
+    return tables, command, np.atleast_2d(theta), readout
 
 
 def _idealised(tables: Tables, n_labels: int) -> Tables:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +15,7 @@ from eulerian.fields.free import Free
 from eulerian.fields.linear import Affine, Translation
 from eulerian.fields.mlp import Mlp
 from eulerian.fields.python import load_field
+from eulerian.fields.theta_file import read_theta
 
 if TYPE_CHECKING:
     from eulerian.config.field import AnyField, LinearField
@@ -92,7 +92,7 @@ def initial_theta(config: "AnyField", field: VectorField, dim: int, n_layers: in
     if config.theta is None:
         rows = field.init(np.random.default_rng(config.seed))
     elif isinstance(config.theta, Path):
-        rows = read_theta(config.theta)
+        rows, _ = read_theta(config.theta, KEY)
     else:
         rows = _rows(config.theta)
     theta = np.atleast_2d(_rows(rows))
@@ -116,18 +116,6 @@ def _rows(rows: ArrayLike) -> Floats:
         return np.array(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError("must be rows of numbers, all of one length", key=KEY) from error
-
-
-def read_theta(path: Path) -> Floats:
-    """The array ``theta`` of an .npz file; nothing in the file is ever executed."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return _rows(file["theta"])
-    except KeyError as error:
-        raise InputError("the file has no array called 'theta'", key=KEY, value=str(path)) from error
-    except (OSError, EOFError, ValueError, TypeError, BadZipFile) as error:
-        remedy = "It must be written by numpy.savez(path, theta=...), as the theta.npz of a run folder is."
-        raise InputError(f"cannot be read ({error})", key=KEY, value=str(path), remedy=remedy) from error
 
 
 def _layout(field: VectorField) -> str:

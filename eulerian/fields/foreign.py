@@ -12,7 +12,7 @@ import numpy as np
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
 from eulerian.fields.base import checked, label_block
-from eulerian.fields.build import read_theta
+from eulerian.fields.theta_file import read_theta
 
 KEY = "field.object"
 PIECE = 4096
@@ -152,7 +152,7 @@ class ForeignField(ABC):
         Raises:
             InputError: the file cannot be read, or its rows belong to another model.
         """
-        rows = read_theta(Path(theta)) if isinstance(theta, Path | str) else theta
+        rows = read_theta(Path(theta), "theta")[0] if isinstance(theta, Path | str) else theta
         return [self.module(row) for row in checked("theta", np.atleast_2d(rows), (None, self._start.size))]
 
     @abstractmethod

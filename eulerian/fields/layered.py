@@ -59,7 +59,7 @@ class LayeredField:
         self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None
     ) -> tuple[Floats, Floats]:
         """Gradients (p,) by θ and (n, dim) by the points of Σ_n w_n · v(x_n, θ), w (n, dim)."""
-        method: Any = getattr(self.field, "pull_back", None)
+        method = self._joint("pull_back", ("value", "vjp", "jacobian"))
         if method is not None:
             by_theta, by_point = method(row, x, w, **self._inputs(layer, label))
             return np.asarray(by_theta), np.asarray(by_point)
@@ -70,11 +70,24 @@ class LayeredField:
         self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None
     ) -> tuple[Floats, Floats]:
         """Gradients (p,) by θ and (n, dim) by the points of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
-        method: Any = getattr(self.field, "jacobian_pull_back", None)
+        method = self._joint("jacobian_pull_back", ("jacobian", "jacobian_vjp", "jacobian_vjp_x"))
         if method is not None:
             by_theta, by_point = method(row, x, w, **self._inputs(layer, label))
             return np.asarray(by_theta), np.asarray(by_point)
         return self.jacobian_vjp(layer, row, x, w, label), self.jacobian_vjp_x(layer, row, x, w, label)
+
+    def _joint(self, name: str, single: tuple[str, ...]) -> Any:
+        """The field's method ``name`` that does the work of others at once, or None.
+
+        A class that inherits it, but has another version of one of the others, does not mean it.
+        """
+        ancestry = type(self.field).__mro__
+
+        def depth(method: str) -> int:
+            return next((i for i, ancestor in enumerate(ancestry) if method in vars(ancestor)), len(ancestry))
+
+        own = depth(name)
+        return getattr(self.field, name) if own < len(ancestry) and all(own <= depth(m) for m in single) else None
 
     def _inputs(self, layer: int, label: int | None) -> dict[str, Any]:
         inputs: dict[str, Any] = {"label": label} if self.label_dependent else {}

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,9 +13,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from eulerian.arrays import Floats
-from eulerian.errors import InputError
 from eulerian.ideal.path_bundle import PathBundle
 from eulerian.output.density_plots import DENSITY_COLOURS, FAINT, MARGIN, on_line, padded, sorted_line, visible_window
+from eulerian.output.files import read_arrays
 from eulerian.output.snapshots import Snapshots
 from eulerian.output.triangle_grid import TriangleGrid
 
@@ -34,11 +33,7 @@ def load_paths(file: Path) -> PathBundle:
     Raises:
         InputError: it is missing or not such a file.
     """
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            return PathBundle(**{name: data[name] for name in PathBundle._fields})
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
-        raise InputError(f"cannot be read ({error})", key="trajectories", value=str(file)) from error
+    return PathBundle(**read_arrays(file, PathBundle._fields, "trajectories"))
 
 
 def trajectory_lines(snapshots: Snapshots, paths: PathBundle) -> Figure:

@@ -3,14 +3,12 @@
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self, final
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
-from eulerian.errors import InputError
-from eulerian.output.files import write_arrays
+from eulerian.output.files import read_arrays, write_arrays
 
 
 @final
@@ -58,8 +56,4 @@ class MethodPair:
         Raises:
             InputError: it is missing or not such a file.
         """
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                return cls(**{field.name: data[field.name] for field in fields(cls)})
-        except (OSError, KeyError, ValueError, BadZipFile) as error:
-            raise InputError(f"cannot be read ({error})", key="comparison", value=str(path)) from error
+        return cls(**read_arrays(path, [field.name for field in fields(cls)], "comparison"))

@@ -56,8 +56,9 @@ def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str
     lines = [f"{'':12}" + "".join(f"{name:>16}" for name in columns)]
     lines.append(f"{'J':12}" + "".join(f"{total:16.8g}" for total, _ in columns.values()))
     for name in PARTS:
+        known = any(name in parts for _, parts in columns.values())
         values = [parts.get(name, math.nan) for _, parts in columns.values()]
-        if any(values):
+        if known and any(values):
             lines.append(f"  {name:10}" + "".join(f"{value:16.8g}" for value in values))
     return "\n".join(lines)
 

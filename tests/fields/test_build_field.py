@@ -109,7 +109,7 @@ class TestFile:
             ({"theta": np.zeros((2, 2, 1))}, r"has shape \(2, 2, 1\)"),
             ({"theta": np.array(1.0)}, r"has shape \(1, 1\)"),
             ({"theta": np.array([1.0, np.inf])}, "not finite"),
-            ({"theta": np.array(["a", "b"])}, "must be rows of numbers"),
+            ({"theta": np.array(["a", "b"])}, "cannot be read"),
             ({"theta": np.array([{}, {}], dtype=object)}, "cannot be read"),
         ],
     )
