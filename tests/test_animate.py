@@ -5,9 +5,8 @@ from typing import Any
 
 from mpi4py import MPI
 
+from run_folders import leave_run
 from test_push import AFFINE, B, T, config, exact
-
-from runs import leave_run
 
 # isort: split
 import numpy as np

@@ -220,7 +220,7 @@ def test_interrupted(tmp_path: Path, model: Path) -> None:
 
 
 def test_mesh(tmp_path: Path) -> None:
-    disk = next(Path(cli.__file__).parent.rglob("disk.msh"))
+    disk = next(Path(cli.__file__).parents[1].rglob("disk.msh"))
     assert "triangles" in eulerian(tmp_path, "mesh", disk).stdout
     eulerian(tmp_path, "mesh", disk, "--convert", "disk.vtu", "--quiet")
     assert (tmp_path / "disk.vtu").exists()
@@ -395,7 +395,7 @@ def train(config, comm, **_):
         raise errors.InputError("only here", key="some.key")
     comm.barrier()
 experiment.run_train = train
-cli._SECONDS_TO_MEET = 0.5
+cli.launch.SECONDS_TO_MEET = 0.5
 sys.argv = ["eulerian", "train", {str(model)!r}]
 cli.entry()
 """

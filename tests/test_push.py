@@ -6,7 +6,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from runs import leave_run, numbers, read_csv, write_csv
+from run_folders import leave_run, numbers, read_csv, write_csv
 
 # isort: split
 import numpy as np

@@ -5,9 +5,8 @@ from typing import Any
 
 from mpi4py import MPI
 
+from run_folders import leave_run, numbers, read_csv
 from test_push import AFFINE, A, B, T, config
-
-from runs import leave_run, numbers, read_csv
 
 # isort: split
 import numpy as np

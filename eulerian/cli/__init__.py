@@ -1,0 +1,25 @@
+"""The command line. Nothing heavy is imported before the command is known: ``--help`` needs neither MPI nor a mesh."""
+
+import io
+import os
+import sys
+
+from eulerian.cli.arguments import build_parser
+from eulerian.cli.launch import Command, alone, launched, together
+
+
+def entry() -> None:
+    """The console script: run the command in ``sys.argv`` and end the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no θ gets a question mark
+            stream.reconfigure(errors="replace")
+    options = build_parser().parse_args()
+    command: Command = options.command
+    if options.serial:
+        sys.exit(alone(command, options))
+    if launched():  # the ranks are the parallelism: the threads of a BLAS would get in each other's way
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from eulerian.parallel import guarded
+
+    guarded(lambda: together(command, options))
