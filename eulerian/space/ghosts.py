@@ -1,5 +1,6 @@
 """Ghost rows and their owners, connected by a PETSc star forest."""
 
+import weakref
 from functools import cached_property
 
 from mpi4py import MPI
@@ -32,6 +33,9 @@ class GhostExchange:
         self._forest = PETSc.SF().create(comm)
         self._forest.setGraph(n_owned, leaves, remote.ravel())
         self._forest.setUp()
+        # Left to petsc4py the forest would wait for PETSc.garbage_cleanup of this very communicator, which is gone by
+        # then: every mesh would cost one of the some 2000 communicators that MPI has.
+        weakref.finalize(self, self._forest.destroy).atexit = False
         self._units: dict[int, MPI.Datatype] = {}
 
     def update(self, rows: Floats) -> None:

@@ -1,5 +1,7 @@
 """Rows that several ranks see: adding up their copies, and copying the owners' rows."""
 
+import gc
+
 from mpi4py import MPI
 
 from problems import warped_mesh
@@ -66,3 +68,30 @@ def test_ranks_without_rows(comm: MPI.Comm) -> None:
     count = np.ones((index_map.size_local + index_map.num_ghosts, 2))
     GhostExchange(index_map).accumulate(count)
     assert np.all(count >= 1.0)
+
+
+def communicators_left(comm: MPI.Comm) -> int:
+    """How many more communicators MPI makes, at most 3000. Collective."""
+    held: list[MPI.Comm] = []
+    try:
+        while len(held) < 3000:
+            held.append(comm.Dup())
+    except MPI.Exception:
+        pass  # MPICH has some 2000
+    for duplicate in held:
+        duplicate.Free()
+    return comm.allreduce(len(held), MPI.MIN)
+
+
+def test_meshes_leave_no_communicators_behind(comm: MPI.Comm) -> None:
+    """A ladder of meshes in one process would end at some thousandth one: MPI has no more communicators."""
+
+    def meshes(n: int) -> int:
+        for _ in range(n):
+            GhostExchange(vertex_map(comm, 2))
+            gc.collect()
+            comm.barrier()
+        return communicators_left(comm)
+
+    before = meshes(1)  # what the first one leaves to all later ones
+    assert meshes(5) == before
