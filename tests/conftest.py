@@ -65,11 +65,13 @@ def pytest_unconfigure(config: pytest.Config) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that starts a parallel job of its own cannot do so inside one."""
+    """A test that starts a parallel job of its own cannot do so inside one; one for one process need not run twice."""
+    reasons = {"mpi": "starts its own parallel job", "one_process": "needs one process only"}
     if MPI.COMM_WORLD.size > 1:
         for item in items:
-            if item.get_closest_marker("mpi"):
-                item.add_marker(pytest.mark.skip(reason="starts its own parallel job"))
+            for marker, reason in reasons.items():
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,8 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-from mpi4py import MPI
-
 import pytest
 from jobs import run_group
 
@@ -37,7 +35,7 @@ max_iterations = 2
 densities = 2
 """
 
-pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts programs of its own")
+pytestmark = pytest.mark.one_process
 
 COMMANDS = ("solve", "train", "ideal", "verify", "compare", "push", "sample", "mesh", "plot", "doctor", "init")
 
@@ -388,7 +386,6 @@ def test_two_ranks_tell_wrong_input_once(tmp_path: Path, model: Path, mpirun, op
 def test_a_rank_that_is_alone_with_its_error_ends_the_job(model: Path, mpirun, rank: int) -> None:
     source = f"""
 import sys
-from mpi4py import MPI
 from eulerian import cli, errors, experiment
 def train(config, comm, **_):
     if comm.rank == {rank}:

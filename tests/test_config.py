@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mpi4py import MPI
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,6 +40,8 @@ from eulerian.config import (
     read_config,
 )
 from eulerian.config.toml import dump_toml
+
+pytestmark = pytest.mark.one_process
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -86,12 +86,10 @@ direction = [1.0]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of this rank's own, with the files that configurations below name."""
-    own = tmp_path / f"rank{MPI.COMM_WORLD.rank}"
-    own.mkdir()
+    """A folder with the files that configurations below name."""
     for name in ("mesh.msh", "data.csv", "shape.png", "start.npz"):
-        (own / name).touch()
-    return own
+        (tmp_path / name).touch()
+    return tmp_path
 
 
 def test_defaults() -> None:

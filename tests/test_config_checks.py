@@ -6,8 +6,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from mpi4py import MPI
-
 import pytest
 from configurations import BASE
 from hypothesis import given, settings
@@ -15,6 +13,8 @@ from hypothesis import strategies as st
 
 from eulerian.config import Config, check_dimension, check_files, check_labels, parse_config
 from eulerian.errors import InputError
+
+pytestmark = pytest.mark.one_process
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=300)
 
@@ -100,16 +100,14 @@ def test_labels_that_only_a_file_knows() -> None:
 
 
 def test_files_are_looked_for(tmp_path: Path) -> None:
-    own = tmp_path / f"rank{MPI.COMM_WORLD.rank}"
-    own.mkdir()
-    (own / "mesh.msh").touch()
-    config = parse_config(BASE, own, ["domain={file='mesh.msh'}"])
+    (tmp_path / "mesh.msh").touch()
+    config = parse_config(BASE, tmp_path, ["domain={file='mesh.msh'}"])
     check_files(config)
-    (own / "mesh.msh").unlink()
+    (tmp_path / "mesh.msh").unlink()
     with pytest.raises(InputError, match="no such file") as caught:
         check_files(config)
     assert caught.value.key == "domain.file"
-    assert caught.value.value == str(own / "mesh.msh")
+    assert caught.value.value == str(tmp_path / "mesh.msh")
 
 
 VALUES = st.recursive(

@@ -4,13 +4,13 @@ import os
 import tomllib
 from pathlib import Path
 
-from mpi4py import MPI
-
 import pytest
 from configurations import BASE
 
 from eulerian.config import parse_config, read_config
 from eulerian.errors import InputError
+
+pytestmark = pytest.mark.one_process
 
 
 def refusal(*overrides: str, text: str = BASE, base: str | Path = ".") -> InputError:
@@ -252,10 +252,8 @@ def test_covariance(matrix: str, words: str) -> None:
     ],
 )
 def test_samples(term: str, key: str, words: str, tmp_path: Path) -> None:
-    own = tmp_path / f"rank{MPI.COMM_WORLD.rank}"
-    own.mkdir()
-    (own / "data.csv").touch()
-    error = refusal(f"density.initial=[{{ kind = 'samples', {term} }}]", base=own)
+    (tmp_path / "data.csv").touch()
+    error = refusal(f"density.initial=[{{ kind = 'samples', {term} }}]", base=tmp_path)
     assert error.key == f"density.initial.0.{key}"
     assert words in str(error)
 
@@ -358,13 +356,11 @@ def test_syntax(text: str, words: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    own = tmp_path / f"rank{MPI.COMM_WORLD.rank}"
-    own.mkdir()
-    (own / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    (own / "huge.toml").touch()
-    os.truncate(own / "huge.toml", 65 * 1024**2)
-    (own / "syntax.toml").write_text("[domain]\nbox = {\n", encoding="utf-8")
-    os.mkfifo(own / "pipe.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "huge.toml").touch()
+    os.truncate(tmp_path / "huge.toml", 65 * 1024**2)
+    (tmp_path / "syntax.toml").write_text("[domain]\nbox = {\n", encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe.toml")
     for name, words in {
         "missing.toml": "no such",
         "binary.toml": "UTF-8",
@@ -376,6 +372,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         "a\0b": "",
     }.items():
         with pytest.raises(InputError) as caught:
-            read_config(own / name)
+            read_config(tmp_path / name)
         assert words in str(caught.value)
         assert Path(name).name in str(caught.value.key) or name == "."

@@ -5,13 +5,11 @@ import sys
 import time
 from pathlib import Path
 
-from mpi4py import MPI
-
 import pytest
 
 from eulerian import doctor
 
-pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts parallel jobs of its own")
+pytestmark = pytest.mark.one_process
 
 
 def program(path: Path, text: str) -> Path:

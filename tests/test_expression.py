@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from eulerian.errors import InputError
 from eulerian.expression import FUNCTIONS, MAX_DEPTH, MAX_LENGTH, Expression
 
+pytestmark = pytest.mark.one_process
+
 repeatable = settings(derandomize=True, deadline=None, max_examples=400)
 
 NAMES = ("x", "y", "z", "label")

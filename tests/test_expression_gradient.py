@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from eulerian.expression import Expression
 
+pytestmark = pytest.mark.one_process
+
 NAMES = ("x", "y", "label")
 repeatable = settings(derandomize=True, deadline=None, max_examples=300)
 rng = np.random.default_rng(0)

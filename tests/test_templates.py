@@ -5,8 +5,6 @@ import os
 import tomllib
 from pathlib import Path
 
-from mpi4py import MPI
-
 import meshio
 import numpy as np
 import pytest
@@ -16,15 +14,9 @@ from eulerian.config.model import Config
 from eulerian.errors import InputError
 from eulerian.templates import available, copy_template, suggested_command
 
+pytestmark = pytest.mark.one_process
+
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder of this rank's own."""
-    own = tmp_path / f"rank{MPI.COMM_WORLD.rank}"
-    own.mkdir()
-    return own
 
 
 def test_names() -> None:
@@ -32,10 +24,10 @@ def test_names() -> None:
 
 
 @pytest.mark.parametrize("name", available())
-def test_copies_are_complete(name: str, folder: Path) -> None:
-    files = copy_template(name, folder / "deep" / "er")
-    assert files[0] == folder / "deep" / "er" / f"{name}.toml"
-    assert sorted(files) == sorted((folder / "deep" / "er").iterdir())
+def test_copies_are_complete(name: str, tmp_path: Path) -> None:
+    files = copy_template(name, tmp_path / "deep" / "er")
+    assert files[0] == tmp_path / "deep" / "er" / f"{name}.toml"
+    assert sorted(files) == sorted((tmp_path / "deep" / "er").iterdir())
     config = read_config(files[0])  # all files that it names are there
     check_dimension(config, 2)
     assert parse_config(config.to_toml()) == config
@@ -59,8 +51,8 @@ def test_the_first_template_shows_every_section() -> None:
     assert set(data) == set(Config.model_fields)
 
 
-def test_exact_optimum_of_the_gaussian(folder: Path) -> None:
-    file = copy_template("gaussian", folder)[0]
+def test_exact_optimum_of_the_gaussian(tmp_path: Path) -> None:
+    file = copy_template("gaussian", tmp_path)[0]
     config = read_config(file)
     term, terminal, lam = config.density.initial[0], config.objective.terminal, config.objective.kinetic
     assert term.kind == "gaussian"
@@ -73,9 +65,9 @@ def test_exact_optimum_of_the_gaussian(folder: Path) -> None:
     assert "0.565" in file.read_text(encoding="utf-8")
 
 
-def test_exact_optimum_of_the_transport(folder: Path) -> None:
+def test_exact_optimum_of_the_transport(tmp_path: Path) -> None:
     """λ/(2T) W², of two Gaussians whose covariances commute."""
-    file = copy_template("transport", folder)[0]
+    file = copy_template("transport", tmp_path)[0]
     config = read_config(file)
     start, terminal = config.density.initial[0], config.objective.terminal
     assert start.kind == "gaussian"
@@ -118,8 +110,8 @@ def test_wine_data() -> None:
     assert largest + 8 * 0.2 < np.hypot(*nodes[:, :2].T).max(), "room for the tails of the kernels"
 
 
-def test_wine_trains_on_the_training_file_only(folder: Path) -> None:
-    files = copy_template("wine", folder)
+def test_wine_trains_on_the_training_file_only(tmp_path: Path) -> None:
+    files = copy_template("wine", tmp_path)
     (term,) = read_config(files[0]).density.initial
     assert term.kind == "samples"
     assert Path(term.file).name == "wine_training.csv"
@@ -127,38 +119,38 @@ def test_wine_trains_on_the_training_file_only(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "unknown", "../gaussian", "gaussian/", "/etc", ".", "__pycache__", "GAUSSIAN"])
-def test_unknown_names(name: str, folder: Path) -> None:
+def test_unknown_names(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="crowds, dumbbell, gaussian, images, moons, transport, wine"):
-        copy_template(name, folder / "new")
-    assert not (folder / "new").exists()
+        copy_template(name, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
-def test_never_overwrites_unless_told(folder: Path) -> None:
-    (folder / "disk.msh").write_text("mine", encoding="utf-8")
+def test_never_overwrites_unless_told(tmp_path: Path) -> None:
+    (tmp_path / "disk.msh").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match=r"disk\.msh would be overwritten"):
-        copy_template("wine", folder)
-    assert [file.name for file in folder.iterdir()] == ["disk.msh"]
-    files = copy_template("wine", folder, overwrite=True)
-    assert sorted(folder.iterdir()) == sorted(files)
-    assert (folder / "disk.msh").read_bytes() == (ROOT / "meshes" / "disk.msh").read_bytes()
+        copy_template("wine", tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["disk.msh"]
+    files = copy_template("wine", tmp_path, overwrite=True)
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert (tmp_path / "disk.msh").read_bytes() == (ROOT / "meshes" / "disk.msh").read_bytes()
 
 
-def test_links_are_replaced_not_followed(folder: Path) -> None:
-    outside = folder / "outside"
-    os.symlink(outside, folder / "gaussian.toml")
+def test_links_are_replaced_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    os.symlink(outside, tmp_path / "gaussian.toml")
     with pytest.raises(InputError, match="overwritten"):
-        copy_template("gaussian", folder)
-    copy_template("gaussian", folder, overwrite=True)
+        copy_template("gaussian", tmp_path)
+    copy_template("gaussian", tmp_path, overwrite=True)
     assert not outside.exists()
-    assert not (folder / "gaussian.toml").is_symlink()
+    assert not (tmp_path / "gaussian.toml").is_symlink()
 
 
-def test_folders_that_cannot_be_written_to(folder: Path) -> None:
-    (folder / "file").touch()
-    (folder / "gaussian.toml").mkdir()
-    for target in (folder / "file", folder / "file" / "inside"):
+def test_folders_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "gaussian.toml").mkdir()
+    for target in (tmp_path / "file", tmp_path / "file" / "inside"):
         with pytest.raises(InputError, match="cannot be written"):
             copy_template("gaussian", target)
     with pytest.raises(InputError, match="cannot be written"):
-        copy_template("gaussian", folder, overwrite=True)
-    assert sorted(file.name for file in folder.iterdir()) == ["file", "gaussian.toml"]
+        copy_template("gaussian", tmp_path, overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "gaussian.toml"]

@@ -1,14 +1,12 @@
 """Kernel estimates on a grid against the sum over all points."""
 
-from mpi4py import MPI
-
 import numpy as np
 import pytest
 from scipy.stats import gaussian_kde
 
 from eulerian.analysis.kernel_estimate import KernelEstimate
 
-pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="of one process")
+pytestmark = pytest.mark.one_process
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])

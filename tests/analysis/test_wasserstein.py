@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-from mpi4py import MPI
-
 import numpy as np
 import pytest
 
@@ -18,7 +16,7 @@ from eulerian.analysis.wasserstein import (
 
 pytestmark = [
     pytest.mark.skipif(not wasserstein.available(), reason="needs POT"),
-    pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="of one process"),
+    pytest.mark.one_process,
 ]
 
 

@@ -18,6 +18,8 @@ from eulerian.fields import (
     initial_theta,
 )
 
+pytestmark = pytest.mark.one_process
+
 LOWER, UPPER = (-1.0, 0.0), (1.0, 3.0)
 BOX = (LOWER, UPPER)
 

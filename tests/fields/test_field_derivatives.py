@@ -18,6 +18,8 @@ from eulerian.fields import (
     divergence_vjp_x,
 )
 
+pytestmark = pytest.mark.one_process
+
 NODES = np.random.default_rng(7).uniform(-1.0, 2.0, (7, 3))
 LOWER, UPPER = (-2.0, -1.0, 0.5), (1.0, 3.0, 2.5)
 MAKERS = {

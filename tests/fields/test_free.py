@@ -6,6 +6,8 @@ import pytest
 from eulerian.errors import InputError
 from eulerian.fields import Free
 
+pytestmark = pytest.mark.one_process
+
 SQUARE = np.stack(np.meshgrid(np.linspace(0, 1, 7), np.linspace(-1, 1, 5), indexing="ij"), -1).reshape(-1, 2)
 
 

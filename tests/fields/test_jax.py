@@ -4,8 +4,6 @@ import os
 import subprocess
 import sys
 
-from mpi4py import MPI
-
 import numpy as np
 import pytest
 
@@ -30,7 +28,7 @@ from eulerian.fields.foreign import PIECE  # noqa: E402
 from eulerian.fields.jax import SMALLEST, _padded, equinox_field, flax_field, jax_field  # noqa: E402
 
 # Fields know nothing of other ranks: what depends on them is in tests/test_foreign_models.py.
-pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="every rank would do the same")
+pytestmark = pytest.mark.one_process
 KEY = jax.random.key(0)
 
 

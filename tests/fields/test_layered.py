@@ -9,6 +9,8 @@ from eulerian.fields.layered import LayeredField
 from eulerian.fields.linear import Affine
 from eulerian.fields.mlp import Mlp
 
+pytestmark = pytest.mark.one_process
+
 RNG = np.random.default_rng(0)
 X, W, WW = RNG.standard_normal((5, 2)), RNG.standard_normal((5, 2)), RNG.standard_normal((5, 2, 2))
 

@@ -4,6 +4,8 @@ import pytest
 from eulerian.errors import InputError
 from eulerian.fields import Affine, RandomFeatures, Rbf, Residual, Translation
 
+pytestmark = pytest.mark.one_process
+
 BOX = ((-1.0, 0.0), (3.0, 1.0))
 
 

@@ -9,6 +9,8 @@ import pytest
 from eulerian.errors import InputError
 from eulerian.fields import Affine, load_field
 
+pytestmark = pytest.mark.one_process
+
 SHEAR = """
     import numpy as np
 

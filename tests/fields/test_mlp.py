@@ -5,6 +5,8 @@ from eulerian.errors import InputError
 from eulerian.fields import Mlp
 from eulerian.fields.activations import activation
 
+pytestmark = pytest.mark.one_process
+
 SIGMA = {"tanh": np.tanh, "softplus": lambda z: np.log1p(np.exp(z)), "relu": lambda z: np.where(z > 0, z, 0.0)}
 
 

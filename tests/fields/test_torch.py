@@ -5,8 +5,6 @@ import os
 import subprocess
 import sys
 
-from mpi4py import MPI
-
 import numpy as np
 import pytest
 
@@ -27,7 +25,7 @@ from eulerian.fields import Mlp, load_field  # noqa: E402
 from eulerian.fields.torch import torch_field  # noqa: E402
 
 # Fields know nothing of other ranks: what depends on them is in tests/test_foreign_models.py.
-pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="every rank would do the same")
+pytestmark = pytest.mark.one_process
 DOUBLE = {"dtype": "float64"}
 
 

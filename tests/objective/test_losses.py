@@ -10,6 +10,8 @@ from eulerian import config
 from eulerian.arrays import Floats
 from eulerian.objective.losses import PointLoss, build_loss
 
+pytestmark = pytest.mark.one_process
+
 LOSSES: dict[str, tuple[type, dict[str, Any]]] = {
     "quadratic": (config.QuadraticTerminal, {"targets": [[1.0, 0.5], [-0.5, 0.2]], "weight": 1.5}),
     "expression": (config.ExpressionTerminal, {"value": "(1 + label)*sin(x)*y + x**2"}),

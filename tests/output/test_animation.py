@@ -22,7 +22,7 @@ from eulerian.output.line_scenes import line_scene
 from eulerian.output.map_scenes import WALL, map_scene
 from eulerian.output.stage import Stage, label_colours
 
-pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="one rank draws")
+pytestmark = pytest.mark.one_process
 
 BLUE, ORANGE = label_colours(2)
 

@@ -23,6 +23,8 @@ from eulerian.output.study import read_study, study_rates, study_rows, study_tab
 from eulerian.output.study_plots import frontier
 from eulerian.reduced import PARTS
 
+pytestmark = pytest.mark.one_process
+
 
 def pair(dim: int, n_labels: int = 2) -> MethodPair:
     """Densities that grow to the right, the mesh's 0.5 too large, and five particles of each label."""
@@ -76,8 +78,8 @@ def test_parts_are_differences_with_their_intervals() -> None:
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
-def test_a_folder_is_drawn(comm: MPI.Comm, tmp_path: Path, dim: int) -> None:
-    folder = tmp_path / f"run{comm.rank}"
+def test_a_folder_is_drawn(tmp_path: Path, dim: int) -> None:
+    folder = tmp_path / "run"
     (folder / "figures").mkdir(parents=True)
     found = pair(dim)
     if dim == 3:  # what `compare` leaves there
@@ -98,8 +100,8 @@ def test_densities_that_vanish_can_be_drawn() -> None:
         draw(replace(nothing, labels=found.labels[:0], weights=found.weights[:0])).canvas.draw()
 
 
-def test_a_damaged_pair(comm: MPI.Comm, tmp_path: Path) -> None:
-    path = tmp_path / f"compare{comm.rank}.npz"
+def test_a_damaged_pair(tmp_path: Path) -> None:
+    path = tmp_path / "compare.npz"
     path.write_bytes(b"PK nothing")
     with pytest.raises(InputError, match="comparison"):
         MethodPair.load(path)
@@ -124,8 +126,8 @@ def rungs() -> list[Rung]:
     return [Rung.of(each, reference, np.ones(2)) for each in (*meshes, *clouds)]
 
 
-def test_a_study_is_read_as_it_was_written(comm: MPI.Comm, tmp_path: Path) -> None:
-    path = tmp_path / f"study{comm.rank}.csv"
+def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "study.csv"
     write_study(path, rungs())
     rows = read_study(path)
     for row, expected in zip(rows, study_rows(rungs()), strict=True):

@@ -18,6 +18,8 @@ from eulerian.output.ideal_plots import gap_curves, load_paths, trajectory_lines
 from eulerian.output.plots import draw_run
 from eulerian.output.snapshots import Snapshots
 
+pytestmark = pytest.mark.one_process
+
 TIMES = np.linspace(0.0, 1.0, 9)
 
 
@@ -51,8 +53,8 @@ def write_gap(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("dim", [1, 2])
-def test_a_folder_of_the_ideal_command_is_drawn(comm: MPI.Comm, tmp_path: Path, dim: int) -> None:
-    folder = tmp_path / f"run{comm.rank}"
+def test_a_folder_of_the_ideal_command_is_drawn(tmp_path: Path, dim: int) -> None:
+    folder = tmp_path / "run"
     (folder / "figures").mkdir(parents=True)
     snapshots_of(dim).save(folder / "figures" / "snapshots.npz")
     write_arrays(folder / "figures" / "trajectories.npz", bundle(dim)._asdict())
@@ -125,8 +127,8 @@ def test_the_gap_closes_in_sight() -> None:
     gap_curves({name: np.where(rows["iteration"] == 1, np.nan, column) for name, column in rows.items()}).canvas.draw()
 
 
-def test_damaged_files_are_named(comm: MPI.Comm, tmp_path: Path) -> None:
-    folder = tmp_path / f"run{comm.rank}"
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
     (folder / "figures").mkdir(parents=True)
     (folder / "gap.csv").write_text("iteration,primal\n1,2\n")
     with pytest.raises(InputError, match="gap"):

@@ -77,6 +77,7 @@ def one_triangle_pair(m: int) -> np.ndarray:
     return np.concatenate([corners, middles], axis=1)
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("m", [3, 6])
 def test_interpolation_is_exact(m: int) -> None:
     points = one_triangle_pair(m)
@@ -92,6 +93,7 @@ def test_interpolation_is_exact(m: int) -> None:
     assert np.isnan(outside).all()
 
 
+@pytest.mark.one_process
 def test_outline_has_the_edges_of_one_cell_only() -> None:
     edges = TriangleGrid.build(one_triangle_pair(3)).outline()
     assert len(edges) == 4
@@ -103,6 +105,7 @@ def snapshots_of(points: np.ndarray, density: np.ndarray) -> Snapshots:
     return Snapshots(np.linspace(0, 1, n), points, density, np.zeros((n, len(points), m, 1, points.shape[2])))
 
 
+@pytest.mark.one_process
 def test_densities_at_rest_and_densities_that_vanish_can_be_drawn() -> None:
     points = one_triangle_pair(3)
     for value in (1.0, 0.0):
@@ -135,12 +138,13 @@ def page_of(pdf: bytes) -> tuple[float, float]:
     return (high_x - low_x) / 72, (high_y - low_y) / 72
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize(("dim", "n_labels"), [(1, 3), (2, 1), (2, 3)])
 def test_figures_for_a_paper(tmp_path: Path, dim: int, n_labels: int) -> None:
     nodes = cell_nodes(MPI.COMM_SELF, dim, 1, n_labels)
     snapshots = nodes.gather(linear_samples(nodes, TIMES))
     assert snapshots is not None
-    folder = rank_folder(MPI.COMM_WORLD, tmp_path)
+    folder = rank_folder(MPI.COMM_SELF, tmp_path)
     snapshots.save(folder / "figures" / "snapshots.npz")
     write_history(folder, 5)
     drawn = draw_run(folder, "pdf")
@@ -159,6 +163,7 @@ def test_figures_for_a_paper(tmp_path: Path, dim: int, n_labels: int) -> None:
     assert not list((folder / "figures").glob("*.png"))
 
 
+@pytest.mark.one_process
 def test_wide_maps_stand_below_each_other_on_a_page() -> None:
     points = np.concatenate([one_triangle_pair(3), one_triangle_pair(3) + np.array([1.0, 0.0])])
     snapshots = snapshots_of(points, np.ones((5, 4, 3, 2)))

@@ -9,6 +9,8 @@ from eulerian.expression import Expression
 from eulerian.particles.kl import Component, KlLoss, LogFormula, LogGaussian, LogKernels, LogShape
 from eulerian.space.profiles import KernelEstimate
 
+pytestmark = pytest.mark.one_process
+
 RNG = np.random.default_rng(6)
 MEAN, COVARIANCE = np.array([0.3, -0.4]), np.array([[0.5, 0.2], [0.2, 0.8]])
 SAMPLES, BANDWIDTH = RNG.standard_normal((40, 2)), np.array([0.4, 0.7])

@@ -11,6 +11,8 @@ from eulerian.fields import Affine, Mlp
 from eulerian.fields.layered import LayeredField
 from eulerian.particles.rates import FormulaPotential, Motion, Rates
 
+pytestmark = pytest.mark.one_process
+
 DIM = 3
 NAMES = ("x", "y", "z")
 POTENTIAL = FormulaPotential(Expression.parse("x*y + exp(z/2)", NAMES, "test"), NAMES)

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from mpi4py import MPI
-
 import numpy as np
 import pytest
 from PIL import Image as Pillow
@@ -15,13 +13,7 @@ from eulerian.errors import InputError
 from eulerian.space.profiles import Gaussian, Image, KernelEstimate, Uniform, read_darkness, scott_bandwidth
 from eulerian.space.samples import read_samples
 
-
-@pytest.fixture
-def tmp_path(tmp_path: Path, comm: MPI.Comm) -> Path:
-    """A folder of this rank's own: nothing here communicates."""
-    own = tmp_path / str(comm.rank)
-    own.mkdir()
-    return own
+pytestmark = pytest.mark.one_process
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])

@@ -9,6 +9,8 @@ from eulerian.space.mesh_checks import check_mesh
 from eulerian.space.mesh_file import read_simplices
 from eulerian.space.simplices import Simplices, facet_table, halve_edges, qualities, signed_volumes
 
+pytestmark = pytest.mark.one_process
+
 MESHES = Path(__file__).parents[2] / "meshes"
 
 
