@@ -1,10 +1,14 @@
 """Running programs from tests."""
 
+import contextlib
+import fcntl
 import os
+import re
 import signal
 import subprocess
 import sysconfig
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SCRIPTS = sysconfig.get_path("scripts")
@@ -29,6 +33,17 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
+@contextlib.contextmanager
+def turn(command: Sequence[str]) -> Iterator[None]:
+    """Parallel jobs wait for each other, whichever process starts them: ranks that share a core are slow."""
+    if not re.search(r"\bmpi(exec|run)\b", " ".join(command)):
+        yield
+        return
+    with open(Path(tempfile.gettempdir()) / f"eulerian-parallel-job.{os.getuid()}", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def run_group(
     command: Sequence[str], timeout: float, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -37,10 +52,17 @@ def run_group(
     Raises:
         TimeoutExpired: with what was printed until then.
     """
+    with turn(command):
+        return _run_group(command, timeout, cwd, env or environment())
+
+
+def _run_group(
+    command: Sequence[str], timeout: float, cwd: Path, env: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        env=env or environment(),
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
