@@ -380,7 +380,7 @@ def test_the_unexpected_does_not_touch_the_training(
 # -- the command line ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts programs of its own")
+@pytest.mark.one_process
 def test_command_line(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(MODEL)
 

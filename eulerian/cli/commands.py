@@ -137,10 +137,9 @@ def plot(options: Options) -> int:
     """Collective with ``--animate``."""
     from eulerian.output.files import is_run
 
-    given = {f"--{name}": getattr(options, name) for name in ("frames", "particles", "fps")}
-    animated = {key: value for key, value in given.items() if value is not None}
-    if options.serial and animated:
-        raise InputError("belongs to an animation", key=next(iter(animated)), remedy="Add --animate.")
+    given = {name: value for name in ("frames", "particles", "fps") if (value := getattr(options, name)) is not None}
+    if options.serial and given:
+        raise InputError("belongs to an animation", key=f"--{next(iter(given))}", remedy="Add --animate.")
     if not is_run(options.folder):
         raise InputError("is no run folder", key=str(options.folder), remedy="It holds a result.json")
     if options.serial:
@@ -153,12 +152,7 @@ def plot(options: Options) -> int:
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
-    animation = experiment.run_animate(
-        options.folder,
-        comm,
-        **{name: value for name in ("frames", "particles", "fps") if (value := getattr(options, name)) is not None},
-        progress=Progress.of(comm, options.quiet),
-    )
+    animation = experiment.run_animate(options.folder, comm, **given, progress=Progress.of(comm, options.quiet))
     figures = on_root(comm, lambda: _draw(options))
     return _tell_figures(options, [*figures, animation] if comm.rank == 0 else [])
 

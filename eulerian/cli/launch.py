@@ -55,10 +55,10 @@ def together(command: Command, options: Options) -> int:
     try:
         return command(options)
     except EulerianError as error:
-        together = _all_here(meeting)
-        if comm.rank == 0 or not together:
+        met = _all_here(meeting)
+        if comm.rank == 0 or not met:
             complain(options, str(error))
-        if not together:
+        if not met:
             comm.Abort(error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:

@@ -21,7 +21,6 @@ def read_parameters(path: Path, problem: ControlProblem) -> Floats:
         InputError: the file cannot be read, or does not fit the problem.
     """
     rows, readout = on_root(problem.comm, lambda: read_theta(path, KEY))
-    rows = np.atleast_2d(rows)
     with agreed(problem.comm):
         if len(rows) == problem.n_layers and np.all(rows == rows[0]):
             rows = rows[: problem.layer_shape[0]]

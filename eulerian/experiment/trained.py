@@ -169,7 +169,7 @@ def _read(folder: Path) -> tuple[Tables, str, Floats, Floats]:
     for key in ("file", "columns", "label_column"):
         tables.get("particles", {}).pop(key, None)
     theta, readout = read_theta(folder / THETA, str(folder / THETA))
-    return tables, command, np.atleast_2d(theta), readout
+    return tables, command, theta, readout
 
 
 def _idealised(tables: Tables, n_labels: int) -> Tables:

@@ -10,7 +10,7 @@ from eulerian.errors import InputError
 
 
 def read_theta(path: Path, key: str) -> tuple[Floats, Floats]:
-    """θ as it is in the file, and the trained readout (r,), r = 0 without one. Nothing in the file is ever executed.
+    """θ (L, p), and the trained readout (r,), r = 0 without one. Nothing in the file is ever executed.
 
     Args:
         path: the file.
@@ -21,7 +21,7 @@ def read_theta(path: Path, key: str) -> tuple[Floats, Floats]:
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            theta = np.array(file["theta"], dtype=np.float64)
+            theta = np.atleast_2d(np.array(file["theta"], dtype=np.float64))
             readout = np.array(file["readout"], dtype=np.float64) if "readout" in file else np.zeros(0)
     except KeyError as error:
         raise InputError("the file has no array called 'theta'", key=key, value=str(path)) from error

@@ -187,7 +187,7 @@ ROUGH = [
 ]
 
 
-@pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="points are searched for one by one: ranks do not matter")
+@pytest.mark.one_process
 @pytest.mark.parametrize("stiffness", [0.3, 5.0])
 @pytest.mark.parametrize(
     ("dim", "loss"), [(dim, loss) for dim, _, loss in ROUGH], ids=[f"{d} {n}" for d, n, _ in ROUGH]

@@ -26,7 +26,6 @@ from eulerian.space.initial import initial_density
 from eulerian.space.mesh import create_mesh
 
 ALONE = MPI.COMM_SELF
-LOCAL = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="does not communicate: one rank is enough")
 LAYERS = 3
 WEIGHTS = {"potential": (0.0, 0.0), "congestion": (0.4, 0.0), "entropy": (0.0, 0.3), "both": (0.4, 0.3)}
 
@@ -165,7 +164,7 @@ def test_proximal_map_of_anything(comm: MPI.Comm, name: str, size: float) -> Non
 # -- exact values -----------------------------------------------------------------------------------------------------
 
 
-@LOCAL
+@pytest.mark.one_process
 def test_linear_quadratic() -> None:
     """V = k/2|x|², ℓ = κ/2|x|²: v = −P(t)x/λ with P' = P²/λ − k, P(T) = κ, and J* = ½P(0)(|m0|² + tr S0)."""
     lam, k, kappa, horizon = 1.0, 0.5, 0.2, 1.0
@@ -212,7 +211,7 @@ def test_uniform_density_stays(comm: MPI.Comm) -> None:
     assert solution.dual == pytest.approx(sum(expected.values()), rel=1e-3)
 
 
-@LOCAL
+@pytest.mark.one_process
 @pytest.mark.parametrize("dim", [1, 2])
 def test_congestion_and_entropy_flatten_a_peak(dim: int) -> None:
     space = box_space(ALONE, dim, {1: 40, 2: 10}[dim], 0.0, 1.0)
@@ -348,7 +347,7 @@ def test_potential_is_worth_what_is_said(case: Case) -> None:
         assert solution.dual == pytest.approx(value, rel=1e-9, abs=1e-12 * np.abs(phi).max())
 
 
-@LOCAL
+@pytest.mark.one_process
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_another_optimiser_finds_the_same_value(name: str) -> None:
     """The dual problem on a tiny mesh by sequential quadratic programming, with everything from plain loops."""
@@ -406,7 +405,7 @@ def test_the_number_of_ranks_does_not_matter(comm: MPI.Comm, name: str) -> None:
     assert found[0].dual == pytest.approx(found[1].dual, rel=1e-7)
 
 
-@LOCAL
+@pytest.mark.one_process
 def test_raising_the_potential_raises_the_value() -> None:
     space = box_space(ALONE, 1, 24, 0.0, 1.0)
     rho, end = (initial_density(space, [gaussian((m,), 0.12)]) for m in (0.3, 0.7))

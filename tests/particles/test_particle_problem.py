@@ -24,7 +24,6 @@ from eulerian.particles.problem import ParticleProblem
 
 LOSSES = {"kl": relative_entropy, "readout": trained_readout}
 METHODS = ("rk4", "dopri5")
-SERIAL = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="the same on every rank")
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -213,7 +212,7 @@ def test_relative_entropy_of_normal_densities(comm: MPI.Comm) -> None:
 # -- intervals -------------------------------------------------------------------------------------------------------
 
 
-@SERIAL
+@pytest.mark.one_process
 @pytest.mark.parametrize("independent", [True, False])
 def test_intervals_cover(independent: bool) -> None:
     """Of 200 clouds about 90 % have the mean within the interval of that level."""
@@ -238,7 +237,7 @@ def test_interval_of_one_label_is_that_of_a_mean(comm: MPI.Comm) -> None:
     assert problem.interval("parameters") == 0.0
 
 
-@SERIAL
+@pytest.mark.one_process
 def test_labels_are_strata() -> None:
     """The difference between labels is no uncertainty."""
     cloud = normal_cloud(MPI.COMM_SELF, 50, np.array([0.0]), 1e-3)
