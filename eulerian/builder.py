@@ -1,7 +1,11 @@
-"""From a configuration to its problem: of a network, on a mesh or on particles, or of any velocity."""
+"""From a configuration to its problem: of a network, on a mesh or on particles, or of any velocity.
+
+The idealised problem and the particles stand on a good part of SciPy, which takes as long to load as all the rest:
+their modules are imported by the functions that need them.
+"""
 
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from mpi4py import MPI
 
@@ -16,22 +20,20 @@ from eulerian.fields.base import VectorField
 from eulerian.fields.build import build_field, initial_theta
 from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
-from eulerian.ideal.dynamic_ot import IdealProblem, require_equal_masses, solve_convex
-from eulerian.ideal.free_theta import nodal_theta
-from eulerian.ideal.functionals import Fixed, build_functional
-from eulerian.ideal.running_cost import RunningCost
+from eulerian.ideal.problem import IdealProblem
 from eulerian.objective.running import NonlinearCost, VelocityCost, potential_vector
 from eulerian.objective.terminal import build_terminal
 from eulerian.parallel import agreed
-from eulerian.particles.problem import ParticleProblem
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import count_labels, initial_density
 from eulerian.space.mesh import create_mesh
 from eulerian.space.velocity import VelocitySpace
-from eulerian.space.whole import WholeDensity
-from eulerian.swarm import cloud_of, particle_problem, refuse_on_particles
 from eulerian.transport.operator import flux_smoothing
 from eulerian.transport.trajectory import TimeGrid
+
+if TYPE_CHECKING:
+    from eulerian.particles.problem import ParticleProblem
+    from eulerian.space.whole import WholeDensity
 
 # Masses are sums of weights over their total, up to rounding.
 MASS_TOLERANCE = 1e-8
@@ -95,12 +97,12 @@ class Swarm:
         initial: the initial density, whole on every rank.
     """
 
-    problem: ParticleProblem
+    problem: "ParticleProblem"
     space: DensitySpace
-    initial: WholeDensity
+    initial: "WholeDensity"
 
 
-def build_particles(config: Config, comm: MPI.Comm | None = None) -> ParticleProblem:
+def build_particles(config: Config, comm: MPI.Comm | None = None) -> "ParticleProblem":
     """The problem of a configuration on particles that are drawn from its initial density. Collective.
 
     Args:
@@ -115,6 +117,9 @@ def build_particles(config: Config, comm: MPI.Comm | None = None) -> ParticlePro
 
 def build_swarm(config: Config, comm: MPI.Comm | None = None) -> Swarm:
     """``build_particles``, with the ground that the particles stand on. Collective."""
+    from eulerian.space.whole import WholeDensity
+    from eulerian.swarm import cloud_of, particle_problem, refuse_on_particles
+
     refuse_on_particles(config)
     space, rho = _initial(config, comm)
     low, high = space.bounding_box
@@ -152,6 +157,10 @@ def _initial(config: Config, comm: MPI.Comm | None) -> tuple[DensitySpace, Float
 
 def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:
     """The idealised problem on given ground. Collective."""
+    from eulerian.ideal.dynamic_ot import require_equal_masses
+    from eulerian.ideal.functionals import Fixed, build_functional
+    from eulerian.ideal.running_cost import RunningCost
+
     functional = build_functional(config.objective.terminal, space)
     if isinstance(functional, Fixed):
         require_equal_masses(space.mass(rho), space.mass(functional.target), MASS_TOLERANCE)
@@ -218,6 +227,9 @@ def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rh
             value=IDEAL,
             remedy="Set objective.kinetic > 0.",
         )
+    from eulerian.ideal.dynamic_ot import solve_convex
+    from eulerian.ideal.free_theta import nodal_theta
+
     solution = solve_convex(
         _ideal(config, space, rho),
         gap_tolerance=config.ideal.gap_tolerance,

@@ -32,12 +32,13 @@ from study import BLACK, BLUE, GREEN, GREY, VERMILION, Table, print_table, read_
 from eulerian import build
 from eulerian.builder import build_ideal
 from eulerian.config import parse_config
-from eulerian.ideal.dynamic_ot import ConvexSolution, IdealProblem, solve_convex
+from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.functionals import Linear
 from eulerian.ideal.hopf_lax import solve_hopf_lax
 from eulerian.ideal.path_bundle import PathBundle
 from eulerian.ideal.paths import flow_paths
+from eulerian.ideal.problem import IdealProblem
 from eulerian.output.ideal_plots import draw_transport
 from eulerian.output.sampling import CellNodes
 from eulerian.output.snapshots import Snapshots

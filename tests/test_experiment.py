@@ -138,7 +138,7 @@ def test_a_broken_law_is_a_failure(
     comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: dict[str, Any], named: str
 ) -> None:
     sound = {"taylor_rates": [2.0], "dot_error": 0.0, "mass_error": 0.0, "min_density": 0.0, "taylor_remainders": [0.0]}
-    monkeypatch.setattr(experiment.verification, "verify", lambda *_: Verification(**{**sound, **broken}))
+    monkeypatch.setattr("eulerian.experiment.verification.verify", lambda *_: Verification(**{**sound, **broken}))
     document = experiment.run_verify(configure(tmp_path), comm)
     assert document["status"] == "failed"
     assert named in document["reason"]
@@ -180,7 +180,7 @@ def test_a_failed_build_is_told_in_the_folder(comm: MPI.Comm, tmp_path: Path, mo
     def fail(*_: object) -> None:
         raise ComputationError("no C compiler")
 
-    monkeypatch.setattr(experiment.train, "build", fail)
+    monkeypatch.setattr("eulerian.experiment.train.build", fail)
     with pytest.raises(ComputationError, match="no C compiler"):
         experiment.run_train(configure(tmp_path), comm)
     comm.barrier()
@@ -197,7 +197,7 @@ def test_an_optimiser_that_gives_up_keeps_its_best_iterate(
         callback(record)
         return OptimiseResult(best, record.total, float("nan"), 0, "failed", "no lower value", [record])
 
-    monkeypatch.setattr(experiment.network, "minimise", give_up)
+    monkeypatch.setattr("eulerian.experiment.network.minimise", give_up)
     document = experiment.run_train(configure(tmp_path), comm)
     comm.barrier()
     assert (document["status"], document["reason"]) == ("failed", "no lower value")
@@ -211,7 +211,7 @@ def test_output_that_fails_keeps_the_numbers(comm: MPI.Comm, tmp_path: Path, mon
     def fail(*_: object) -> None:
         raise ComputationError("disk full")
 
-    monkeypatch.setattr(experiment.network, "write_figures", fail)
+    monkeypatch.setattr("eulerian.experiment.network.write_figures", fail)
     document = experiment.run_solve(configure(tmp_path), comm)
     comm.barrier()
     assert result(tmp_path)["status"] == "failed"
@@ -227,7 +227,7 @@ def test_an_unexpected_end_is_told_in_the_folder(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(experiment.network, "minimise", fail)
+    monkeypatch.setattr("eulerian.experiment.network.minimise", fail)
     path = tmp_path / str(MPI.COMM_WORLD.rank)
     with pytest.raises(error):
         experiment.run_train(configure(path), MPI.COMM_SELF)

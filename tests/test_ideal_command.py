@@ -17,6 +17,7 @@ from eulerian import experiment
 from eulerian.builder import build, build_ideal
 from eulerian.config import Config, parse_config
 from eulerian.errors import ComputationError, InputError
+from eulerian.ideal import certificate
 from eulerian.output.files import GAP_COLUMNS
 from eulerian.output.progress import Progress
 
@@ -199,7 +200,7 @@ def test_output_that_fails_keeps_the_numbers(comm: MPI.Comm, tmp_path: Path, mon
     def fail(*_: object) -> None:
         raise ComputationError("disk full")
 
-    monkeypatch.setattr(experiment.ideal, "write_ideal_figures", fail)
+    monkeypatch.setattr("eulerian.experiment.ideal.write_ideal_figures", fail)
     document = experiment.run_ideal(configure(tmp_path), comm)
     assert document["status"] == "failed"
     assert "disk full" in document["reason"]
@@ -210,7 +211,7 @@ def test_a_solver_that_breaks_down_is_told(comm: MPI.Comm, tmp_path: Path, monke
     def fail(*_: object, **__: object) -> None:
         raise ComputationError("the linear solver broke down")
 
-    monkeypatch.setattr(experiment.ideal, "solve_convex", fail)
+    monkeypatch.setattr("eulerian.experiment.ideal.solve_convex", fail)
     with pytest.raises(ComputationError, match="broke down"):
         experiment.run_ideal(configure(tmp_path), comm)
     comm.barrier()
@@ -348,7 +349,7 @@ def test_a_failing_certificate_is_told_and_nothing_else(
         assert result(tmp_path)["status"] == "max_iterations", "the training is in the folder already"
         raise error
 
-    monkeypatch.setattr(experiment.train, "certify", fail)
+    monkeypatch.setattr(certificate, "certify", fail)
     document = experiment.run_train(configure(tmp_path), comm, progress=Progress.of(comm))
     comm.barrier()
     assert result(tmp_path) == document
@@ -366,7 +367,7 @@ def test_the_unexpected_does_not_touch_the_training(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(experiment.train, "certify", fail)
+    monkeypatch.setattr(certificate, "certify", fail)
     path = tmp_path / str(MPI.COMM_WORLD.rank)
     if error is KeyboardInterrupt:
         with pytest.raises(KeyboardInterrupt):

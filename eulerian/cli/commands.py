@@ -22,13 +22,9 @@ def compute(options: Options) -> int:
     comm = MPI.COMM_WORLD
     config = on_root(comm, lambda: read_config(options.config, options.set, output=options.output))
     on_particles = getattr(options, "method", None) == "particles"
-    run = {
-        "solve": experiment.run_solve_particles if on_particles else experiment.run_solve,
-        "train": experiment.run_train_particles if on_particles else experiment.run_train,
-        "ideal": experiment.run_ideal,
-        "verify": experiment.run_verify,
-    }[options.name]
-    document = run(config, comm, overwrite=options.overwrite, progress=Progress.of(comm, options.quiet))
+    run = getattr(experiment, f"run_{options.name}{'_particles' if on_particles else ''}")
+    progress = Progress.of(comm, options.quiet)
+    document: Mapping[str, Any] = run(config, comm, overwrite=options.overwrite, progress=progress)
     return _told(options, document, comm.rank)
 
 

@@ -12,9 +12,10 @@ from eulerian.errors import EulerianError, InputError
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.fields.free import Free
 from eulerian.ideal.certificate import try_hopf_lax
-from eulerian.ideal.dynamic_ot import ConvexSolution, GapRecord, IdealProblem, solve_convex
+from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.free_theta import nodal_theta
 from eulerian.ideal.hopf_lax import HopfLax
+from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.output.ideal_fields import write_ideal_figures, write_ideal_paraview
 from eulerian.output.progress import Progress
 from eulerian.output.report import ideal_headline, ideal_table

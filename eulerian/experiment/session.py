@@ -12,7 +12,7 @@ from eulerian.builder import Swarm
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import ComputationError, EulerianError
-from eulerian.ideal.dynamic_ot import IdealProblem
+from eulerian.ideal.problem import IdealProblem
 from eulerian.output.progress import Progress
 from eulerian.output.report import files_line
 from eulerian.output.result import Document, Outcome, describe, plain

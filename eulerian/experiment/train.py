@@ -12,8 +12,6 @@ from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError
 from eulerian.experiment.network import descend, finite_value, training_outcome, with_fields
 from eulerian.experiment.session import SILENT, Command, Session
-from eulerian.ideal.certificate import certify
-from eulerian.ideal.running_cost import RunningCost
 from eulerian.output.progress import Progress
 from eulerian.output.report import classification_table, headline, parts_table
 from eulerian.output.result import Document, Outcome, classification
@@ -54,6 +52,9 @@ def _certificate(session: Session[ControlProblem], document: Document) -> Docume
     if config.ideal.certificate == "none" or not math.isfinite(problem.value(problem.theta)):
         return {}
     started = time.perf_counter()
+    from eulerian.ideal.certificate import certify  # stands on a good part of SciPy, which takes its time to load
+    from eulerian.ideal.running_cost import RunningCost
+
     try:
         with progress.gaps(config.ideal.max_iterations) as watch:
             running = RunningCost.build(config.objective, problem.density_space.dim)

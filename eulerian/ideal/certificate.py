@@ -8,9 +8,10 @@ from typing import Literal, final
 from eulerian.config import Ideal
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
-from eulerian.ideal.dynamic_ot import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem, solve_convex
+from eulerian.ideal.dynamic_ot import LABEL_BY_LABEL, PARTS, solve_convex
 from eulerian.ideal.functionals import Functional, KullbackLeibler, Linear, SquaredDistance
 from eulerian.ideal.hopf_lax import HopfLax, solve_hopf_lax
+from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.ideal.running_cost import RunningCost
 from eulerian.objective.terminal import KullbackLeiblerLoss, SquaredDistanceLoss
 

@@ -36,16 +36,15 @@ import numpy as np
 from eulerian.ideal.advection import Advection
 from eulerian.ideal.continuity import MomentumProblem
 from eulerian.ideal.flow import ConvexFlow
-from eulerian.ideal.functionals import KEY, Fixed, Functional, LinearAtVertices
+from eulerian.ideal.functionals import KEY, Fixed, LinearAtVertices
 from eulerian.ideal.label_flow import LabelFlow
 from eulerian.ideal.last_step import LastStep
 from eulerian.ideal.metric import Metric
 from eulerian.ideal.poisson import WholeMesh
-from eulerian.ideal.running_cost import RunningCost
+from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.ideal.speed import driven_speed, typical_speed
 from eulerian.ideal.splitting import Parts, Splitting
-from eulerian.space.density import DensitySpace
 
 PARTS = ("terminal", "kinetic", "potential", "congestion", "entropy")
 
@@ -61,60 +60,6 @@ _ADAPT_AT = (50, 150)  # iterations after which the vertices are weighed by the 
 _LEAST_WEIGHT = 1e-2  # relative to the typical density
 _SAME_MASS = 1e-6  # relative error up to which a target is scaled to the initial mass
 _PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is certified again
-
-
-@dataclass(frozen=True)
-class IdealProblem:
-    """min F(ρ_T) + λ/2 ∫∫|v|²ρ + ∫∫g(x, ρ) over all velocities, one per label, summed over the labels.
-
-    Congestion and entropy of the density of all labels together cost at least the sum of what they cost label by label,
-    because g is convex and vanishes at 0: then the value is a lower bound, in general not attained.
-
-    Attributes:
-        space: of ρ.
-        rho: (n_cells, nd, K) initial density.
-        functional: F.
-        kinetic: λ > 0.
-        horizon: T > 0.
-        layers: L, time slabs.
-        running: g, None for 0.
-    """
-
-    space: DensitySpace
-    rho: Floats
-    functional: Functional
-    kinetic: float
-    horizon: float
-    layers: int
-    running: RunningCost | None = None
-
-    @property
-    def couples_labels(self) -> bool:
-        """Whether the labels one by one cost less than all together."""
-        return self.space.n_labels > 1 and self.running is not None and self.running.couples_labels
-
-
-@dataclass(frozen=True)
-class GapRecord:
-    """One line of the gap's history, summed over the labels.
-
-    Attributes:
-        iteration: of the splitting method.
-        primal: cost of the iterate; its continuity equation holds up to ``residual``, in the last record exactly.
-        dual: value of the feasible potential.
-        gap: primal − dual.
-        relative_gap: gap over the size of the value (see ``solve_convex``).
-        residual: larger one of the relative primal and dual residuals, the largest over the labels.
-        seconds: since the start.
-    """
-
-    iteration: int
-    primal: float
-    dual: float
-    gap: float
-    relative_gap: float
-    residual: float
-    seconds: float
 
 
 @dataclass(frozen=True)

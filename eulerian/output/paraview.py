@@ -8,7 +8,6 @@ degree 2 become VTK's quadratic ones; degree 0 and 1 are written with their vert
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
-from xml.sax.saxutils import quoteattr
 
 import meshio
 import numpy as np
@@ -106,7 +105,7 @@ def _pvd(times: list[float], suffix: str) -> str:
 
 def _pvtu(data: dict[str, Floats], pieces: list[str]) -> str:
     arrays = "".join(
-        f'      <PDataArray type="Float64" Name={quoteattr(name)}'
+        f'      <PDataArray type="Float64" Name="{name}"'
         f' NumberOfComponents="{values.shape[1] if values.ndim == 2 else 1}"/>\n'
         for name, values in data.items()
     )

@@ -9,7 +9,7 @@ from typing import final
 
 from mpi4py import MPI
 
-from eulerian.ideal.dynamic_ot import GapRecord
+from eulerian.ideal.problem import GapRecord
 from eulerian.optimise import Record
 
 

@@ -3,18 +3,21 @@
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eulerian.analysis.verify import Verification
 from eulerian.builder import Swarm
 from eulerian.config import Config
 from eulerian.control import ControlProblem
-from eulerian.ideal.dynamic_ot import ConvexSolution, IdealProblem
-from eulerian.ideal.hopf_lax import HopfLax
+from eulerian.ideal.problem import IdealProblem
 from eulerian.output.files import FIGURES, GAP, HISTORY, RESULT, STUDY, THETA
 from eulerian.output.run_folder import RunFolder
 from eulerian.reduced import PARTS
 from eulerian.space.density import DensitySpace
+
+if TYPE_CHECKING:
+    from eulerian.analysis.verify import Verification
+    from eulerian.ideal.dynamic_ot import ConvexSolution
+    from eulerian.ideal.hopf_lax import HopfLax
 
 
 def headline(config: Config, problem: ControlProblem) -> str:
@@ -63,7 +66,7 @@ def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str
     return "\n".join(lines)
 
 
-def ideal_table(solution: ConvexSolution, exact: HopfLax | None) -> str:
+def ideal_table(solution: "ConvexSolution", exact: "HopfLax | None") -> str:
     """The bounds of the idealised problem, and J's parts beside those of the exact solution where there is one."""
     unused = dict.fromkeys(PARTS, 0.0)
     columns = {"convex": (solution.primal, unused | dict(solution.parts))}
@@ -90,7 +93,7 @@ def classification_table(document: Mapping[str, Any]) -> str:
     return "\n".join(lines + [f"{name:36}" + "".join(f"{value:10.4f}" for value in values) for name, values in rows])
 
 
-def laws_table(laws: Verification) -> str:
+def laws_table(laws: "Verification") -> str:
     """What a verification measured."""
     return (
         f"Taylor rates      {', '.join(f'{rate:.4f}' for rate in laws.taylor_rates)}   (2 is right)\n"

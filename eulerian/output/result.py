@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import combinations
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from mpi4py import MPI
 
@@ -16,10 +16,13 @@ from eulerian.analysis.classification import classify
 from eulerian.arrays import Floats
 from eulerian.builder import Swarm
 from eulerian.control import ControlProblem
-from eulerian.ideal.dynamic_ot import ConvexSolution, IdealProblem
+from eulerian.ideal.problem import IdealProblem
 from eulerian.optimise import Record
 from eulerian.reduced import PARTS
 from eulerian.space.density import DensitySpace
+
+if TYPE_CHECKING:
+    from eulerian.ideal.dynamic_ot import ConvexSolution
 
 type Document = dict[str, Any]
 
@@ -149,7 +152,7 @@ def classification(problem: ControlProblem, theta: Floats) -> Document:
     }
 
 
-def ideal_statistics(problem: IdealProblem, solution: ConvexSolution) -> Document:
+def ideal_statistics(problem: IdealProblem, solution: "ConvexSolution") -> Document:
     """The keys ``mass``, ``density`` and ``moments`` of a convex solution. **Collective**.
 
     ``mass.boundary`` is the largest at the ends of the time slabs, ``density`` holds the extrema over all of them.

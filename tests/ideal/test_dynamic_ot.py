@@ -22,8 +22,9 @@ from eulerian.arrays import Floats, Ints
 from eulerian.config import Box, Domain, ExpressionTerm, GaussianTerm, SamplesTerm, Term, UniformTerm
 from eulerian.errors import InputError
 from eulerian.expression import Expression
-from eulerian.ideal.dynamic_ot import ConvexSolution, GapRecord, IdealProblem, solve_convex
+from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.functionals import Fixed, Functional, KullbackLeibler, Linear, SquaredDistance
+from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import initial_density
 from eulerian.space.mesh import create_mesh

@@ -11,11 +11,12 @@ from problems import warped_mesh
 from eulerian.builder import build_ideal
 from eulerian.config import parse_config
 from eulerian.ideal.cell_walk import CellWalk
-from eulerian.ideal.dynamic_ot import ConvexSolution, IdealProblem, solve_convex
+from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.functionals import Linear
 from eulerian.ideal.hopf_lax import solve_hopf_lax
 from eulerian.ideal.path_bundle import PathBundle
 from eulerian.ideal.paths import flow_paths, starting_points, straight_paths
+from eulerian.ideal.problem import IdealProblem
 
 TRIANGLES = (np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), np.array([[0, 1, 2], [3, 2, 1]]))
 

@@ -6,7 +6,7 @@ from mpi4py import MPI
 
 import pytest
 
-from eulerian.ideal.dynamic_ot import GapRecord
+from eulerian.ideal.problem import GapRecord
 from eulerian.optimise import Record
 from eulerian.output.progress import Progress
 from eulerian.output.report import classification_table, parts_table

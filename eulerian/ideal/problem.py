@@ -1,0 +1,65 @@
+"""The idealised problem, and what its solvers tell on their way. Quick to load: the solvers stand on SciPy."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eulerian.arrays import Floats
+from eulerian.space.density import DensitySpace
+
+if TYPE_CHECKING:
+    from eulerian.ideal.functionals import Functional
+    from eulerian.ideal.running_cost import RunningCost
+
+
+@dataclass(frozen=True)
+class IdealProblem:
+    """min F(ρ_T) + λ/2 ∫∫|v|²ρ + ∫∫g(x, ρ) over all velocities, one per label, summed over the labels.
+
+    Congestion and entropy of the density of all labels together cost at least the sum of what they cost label by label,
+    because g is convex and vanishes at 0: then the value is a lower bound, in general not attained.
+
+    Attributes:
+        space: of ρ.
+        rho: (n_cells, nd, K) initial density.
+        functional: F.
+        kinetic: λ > 0.
+        horizon: T > 0.
+        layers: L, time slabs.
+        running: g, None for 0.
+    """
+
+    space: DensitySpace
+    rho: Floats
+    functional: "Functional"
+    kinetic: float
+    horizon: float
+    layers: int
+    running: "RunningCost | None" = None
+
+    @property
+    def couples_labels(self) -> bool:
+        """Whether the labels one by one cost less than all together."""
+        return self.space.n_labels > 1 and self.running is not None and self.running.couples_labels
+
+
+@dataclass(frozen=True)
+class GapRecord:
+    """One line of the gap's history, summed over the labels.
+
+    Attributes:
+        iteration: of the splitting method.
+        primal: cost of the iterate; its continuity equation holds up to ``residual``, in the last record exactly.
+        dual: value of the feasible potential.
+        gap: primal − dual.
+        relative_gap: gap over the size of the value (see ``solve_convex``).
+        residual: larger one of the relative primal and dual residuals, the largest over the labels.
+        seconds: since the start.
+    """
+
+    iteration: int
+    primal: float
+    dual: float
+    gap: float
+    relative_gap: float
+    residual: float
+    seconds: float

@@ -1,0 +1,50 @@
+"""What is loaded before it is needed would be waited for by everyone."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.one_process
+
+SLOW = ("scipy", "matplotlib", "meshio", "rich", "PIL", "jax", "torch")
+STACK = ("numpy", "mpi4py", "dolfinx", "petsc4py", "pydantic", *SLOW)
+
+
+def _loaded(statement: str) -> set[str]:
+    """The packages that a fresh interpreter has after a statement."""
+    program = f"import sys\n{statement}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import eulerian", "from eulerian.cli import build_parser; build_parser()", "import eulerian.experiment"],
+)
+def test_the_package_and_the_help_load_nothing_heavy(statement: str) -> None:
+    assert not _loaded(statement) & set(STACK)
+
+
+def test_a_solve_waits_neither_for_scipy_nor_for_figures() -> None:
+    """Until its figures are drawn: SciPy belongs to the idealised problem and to particles."""
+    loaded = _loaded("from eulerian import build\nfrom eulerian.experiment import run_solve, run_train")
+    assert "dolfinx" in loaded
+    assert not loaded & (set(SLOW) - {"meshio", "rich"})  # meshio brings rich along
+
+
+@pytest.mark.parametrize("name", ["run_solve", "run_train_particles", "run_verify", "StudyPlan"])
+def test_every_command_is_found_by_its_name(name: str) -> None:
+    from eulerian import experiment
+
+    assert getattr(experiment, name).__name__ == name
+    assert name in dir(experiment)
+
+
+def test_all_commands_are_there() -> None:
+    from eulerian import experiment
+
+    for name in experiment.__all__:
+        assert callable(getattr(experiment, name))
+    with pytest.raises(AttributeError, match="run_nothing"):
+        _ = experiment.run_nothing
