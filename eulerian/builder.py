@@ -68,6 +68,7 @@ def build(config: Config, comm: MPI.Comm | None = None) -> ControlProblem:
         tied=config.field.tied,
         limited=solver.limiter,
         memory=solver.memory_bytes,
+        disk=(solver.disk_bytes, solver.disk_directory),
         smoothing=flux_smoothing(density_space, config.field.horizon, solver.flux_smoothing),
     )
 

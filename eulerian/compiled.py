@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ import numpy as np
 from eulerian.errors import ComputationError
 from eulerian.parallel import agreed, on_root
 
-_FLAGS = ("-O3", "-march=native", "-std=c11", "-fPIC", "-shared")
+# GNU C: vectors of several doubles, and products fused with sums.
+_FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-shared", "-Wno-psabi")
 
 
 class Library:
@@ -40,18 +42,24 @@ class Library:
         self.ffi.cdef(text[start:end] + signatures)
         self._loaded: dict[Path, Any] = {}
 
-    def load(self, comm: MPI.Comm, **constants: int) -> Any:
+    def load(self, comm: MPI.Comm, tables: Mapping[str, np.ndarray[Any, Any]] | None = None, **constants: int) -> Any:
         """The compiled functions for the given compile-time constants. Collective.
 
         Rank 0 compiles into the cache; ranks that do not see its file system compile for themselves.
+
+        Args:
+            comm: who loads.
+            tables: constant arrays that the C file finds under these names.
+            constants: what it finds as macros.
 
         Raises:
             ComputationError: there is no working C compiler, or no folder to keep the result in.
         """
         defines = [f"-D{name}={value}" for name, value in sorted(constants.items())]
-        on_root(comm, lambda: _compiled(self._source, defines) and None)
+        header = "".join(_definition(name, table) for name, table in sorted((tables or {}).items()))
+        on_root(comm, lambda: _compiled(self._source, header, defines) and None)
         with agreed(comm):
-            path = _compiled(self._source, defines)
+            path = _compiled(self._source, header, defines)
             if path not in self._loaded:
                 self._loaded[path] = self.ffi.dlopen(str(path))
             return self._loaded[path]
@@ -97,10 +105,23 @@ def _processor() -> str:
     return f"{platform.machine()} {platform.system()} {' '.join(sorted(set(features)))}"
 
 
-def _compiled(source: Path, defines: list[str]) -> Path:
+def _definition(name: str, table: np.ndarray[Any, Any]) -> str:
+    """An array as a C constant, to the last bit."""
+
+    def braces(part: np.ndarray[Any, Any]) -> str:
+        inner = [repr(part_.item()) if part_.ndim == 0 else braces(part_) for part_ in part]
+        return "{" + ", ".join(inner) + "}"
+
+    kind = "double" if table.dtype.kind == "f" else "int"
+    shape = "".join(f"[{n}]" for n in table.shape)
+    return f"static const {kind} {name}{shape} = {braces(table)};\n"
+
+
+def _compiled(source: Path, header: str, defines: list[str]) -> Path:
     """Path of the shared library, compiled if it is not in the cache yet."""
     command = [*compiler(), *_FLAGS]
-    key = "\n".join([source.read_text(encoding="utf-8"), *command, *defines, _processor()])
+    text = f'{header}#line 1 "{source.name}"\n{source.read_text(encoding="utf-8")}'
+    key = "\n".join([text, *command, *defines, _processor()])
     name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
     target = cache_folder() / name
     if not target.exists():
@@ -111,20 +132,21 @@ def _compiled(source: Path, defines: list[str]) -> Path:
                 f"cannot keep compiled kernels in {target.parent} ({error.strerror}); "
                 "set XDG_CACHE_HOME to a writable folder"
             ) from error
-        _compile([*command, *defines], source, target)
+        _compile([*command, *defines], text, target)
     return target
 
 
-def _compile(command: list[str], source: Path, target: Path) -> None:
+def _compile(command: list[str], text: str, target: Path) -> None:
     """Compile beside the target, then rename: a killed compiler leaves no half library behind."""
     try:
         with tempfile.TemporaryDirectory(prefix=".compile-", dir=target.parent) as scratch:
-            library = Path(scratch) / target.name
+            library, source = Path(scratch) / target.name, Path(scratch) / f"{target.stem}.c"
+            source.write_text(text, encoding="utf-8")
             done = subprocess.run(
                 [*command, "-o", str(library), str(source), "-lm"], capture_output=True, text=True, check=False
             )
             if done.returncode != 0:
-                raise ComputationError(f"compiling {source.name} failed: {done.stderr.strip()[-2000:]}")
+                raise ComputationError(f"compiling {target.stem} failed: {done.stderr.strip()[-2000:]}")
             library.replace(target)
     except OSError as error:
         raise ComputationError(

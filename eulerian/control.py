@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from eulerian import parallel
 from eulerian.arrays import Floats
@@ -21,6 +22,7 @@ from eulerian.objective.terminal import Terminal, TerminalValue
 from eulerian.reduced import ReducedProblem
 from eulerian.space.density import DensitySpace
 from eulerian.space.velocity import VelocitySpace
+from eulerian.transport.checkpoints import Plan
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.stepper import Stepper
 from eulerian.transport.trajectory import Groups, TimeGrid, Trajectory
@@ -110,6 +112,7 @@ class ControlProblem(ReducedProblem):
         tied: all layers share one row of θ.
         limited: keep densities non-negative.
         memory: budget in bytes for the adjoint, over all ranks.
+        disk: budget in bytes on disk, and the folder for it (None: the system's for temporary files).
         smoothing: δ of the upwind flux, in units of velocity.
 
     Attributes:
@@ -136,6 +139,7 @@ class ControlProblem(ReducedProblem):
         tied: bool = False,
         limited: bool = True,
         memory: float = 2.0**32,
+        disk: tuple[float, Path | None] = (0.0, None),
         smoothing: float = 0.0,
     ) -> None:
         """Collective."""
@@ -151,7 +155,8 @@ class ControlProblem(ReducedProblem):
         self._rho, self._flow = rho, _Flow()
         operators = [TransportOperator(space, velocity_space, len(group), smoothing) for group in self.groups]
         steppers = [Stepper(operator, limited=limited) for operator in operators]
-        self.trajectory = Trajectory(steppers, grid, memory, costs.nonlinear)
+        room, folder = disk
+        self.trajectory = Trajectory(steppers, grid, memory, costs.nonlinear, disk=room, disk_directory=folder)
 
     # -- J at given step counts, and what the last evaluation left ----------------------------------------------------
 
@@ -176,6 +181,17 @@ class ControlProblem(ReducedProblem):
     def steps(self) -> tuple[int, ...]:
         """Time steps per layer of the last evaluation."""
         return self.trajectory.steps
+
+    def plan(self, theta: ArrayLike) -> Plan:
+        """What a gradient at θ would keep, and what it would compute again. Collective.
+
+        Afterwards there is no last evaluation.
+
+        Raises:
+            RejectedEvaluation: J cannot be evaluated there.
+        """
+        self._last = None
+        return self.trajectory.prepare(self._velocities(self.split(theta)[0]))
 
     @property
     def extent(self) -> float:
@@ -208,7 +224,7 @@ class ControlProblem(ReducedProblem):
     @property
     def final_density(self) -> Floats:
         """ρ(T) of the last evaluation, (n_cells, nd, K)."""
-        return self._joined(self.trajectory.starts[-1])
+        return self._joined(self.trajectory.start(self.n_layers))
 
     @property
     def initial_density(self) -> Floats:
@@ -220,7 +236,7 @@ class ControlProblem(ReducedProblem):
         """What the last evaluation did. Collective."""
         self._require_last()
         space = self.density_space
-        densities = [self._joined(groups) for groups in self.trajectory.starts]
+        densities = [self._joined(self.trajectory.start(layer)) for layer in range(self.n_layers + 1)]
         extrema = [space.extrema(rho) for rho in densities]
         mean, covariance = space.mean_and_covariance(densities[-1])
         return Statistics(

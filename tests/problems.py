@@ -129,14 +129,13 @@ def limited_cells(problem: ControlProblem) -> int:
     """How often the limiter scaled a cell (without emptying it) in the last evaluation, over all ranks. Collective."""
     count = 0
     trajectory = problem.trajectory
-    for group, stepper in enumerate(trajectory.steppers):
-        record, sink = stepper.new_record(), np.zeros_like(trajectory.occupations[0][group])
-        for layer, steps in enumerate(trajectory.steps):
-            trajectory.assemble(layer)
-            state = trajectory.starts[layer][group].copy()
-            for _ in range(steps):
-                state[:] = stepper.step(state, problem.grid.layer_time / steps, record, sink)
-                count += int(np.sum(record.lowest_at < EMPTIED))
+    for layer, steps in enumerate(trajectory.steps):
+        trajectory.assemble(layer)
+        for stepper, rho in zip(trajectory.steppers, trajectory.start(layer), strict=True):
+            records = [stepper.new_record() for _ in range(steps)]
+            stepper.march(stepper.layout.pack(rho, fill=1.0), problem.grid.layer_time / steps, steps, records)
+            touched = [record.lowest_at[record.limited > 0] for record in records]
+            count += sum(int(np.sum(points < EMPTIED)) for points in touched)
     return problem.comm.allreduce(count)
 
 

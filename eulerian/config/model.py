@@ -48,6 +48,8 @@ class Solver(Section):
         max_steps_per_layer: an evaluation that would need more is rejected.
         limiter: keep densities non-negative.
         memory: budget of the adjoint over all ranks, like ``4 GiB``.
+        disk: its budget on disk over all ranks, or None.
+        disk_directory: where that is; the system's folder for temporary files by default.
         flux_smoothing: δ in √(s²+δ²), relative to the velocity scale.
     """
 
@@ -55,12 +57,19 @@ class Solver(Section):
     max_steps_per_layer: Count = Field(default=2000, description="the largest number of steps, a whole number >= 1")
     limiter: Flag = Field(default=True, description="whether densities are kept non-negative: true or false")
     memory: Memory = Field(default="4 GiB", description='an amount of memory in quotes, like "4 GiB" or "500 MB"')
+    disk: Memory | None = Field(default=None, description='an amount of memory in quotes, like "20 GiB"')
+    disk_directory: TextPath | None = Field(default=None, description="a folder for temporary files, in quotes")
     flux_smoothing: Positive = Field(default=1e-3, description="the smoothing δ of the upwind flux, a number > 0")
 
     @property
     def memory_bytes(self) -> int:
         """The budget in bytes."""
         return bytes_of(self.memory)
+
+    @property
+    def disk_bytes(self) -> int:
+        """The budget on disk in bytes."""
+        return 0 if self.disk is None else bytes_of(self.disk)
 
 
 class Ideal(Section):

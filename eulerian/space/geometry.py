@@ -17,9 +17,9 @@ from eulerian.errors import InputError
 class SimplexGeometry:
     """The mesh as arrays over this rank's cells (owned first, then the ghosts that share a facet with them).
 
-    Facet ``f`` of a cell lies opposite its vertex ``f``. The two cells of a facet must see the same quadrature points,
-    so each orders the facet's vertices by their global input number; ``orientation[c, f]`` is the index of the pair
-    (facet, order) in ``sides(dim)``. Lengths are in the units of the mesh.
+    Facet ``f`` of a cell lies opposite its vertex ``f``. The two cells of a facet must see the same quadrature points:
+    they do if each counts its vertices in the order of their global input numbers, which is ``vertex_order``. Lengths
+    are in the units of the mesh.
 
     Attributes:
         vertices: (n_cells, dim+1, dim) coordinates.
@@ -28,7 +28,7 @@ class SimplexGeometry:
         facet_normals: (n_cells, dim+1, dim) outward normals times facet measure divided by ``det``.
         neighbours: (n_cells, dim+1) local cell across each facet, -1 where there is none on this rank.
         neighbour_facets: (n_cells, dim+1) the same facet's number in that neighbour.
-        orientation: (n_cells, dim+1) index into ``sides(dim)``.
+        vertex_order: (n_cells, dim+1) local vertices in ascending global number.
         boundary: (n_owned,) whether the cell touches the boundary of the domain with a facet.
     """
 
@@ -41,7 +41,7 @@ class SimplexGeometry:
     facet_normals: Floats
     neighbours: Ints
     neighbour_facets: Ints
-    orientation: Ints
+    vertex_order: Ints
     boundary: np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
@@ -82,7 +82,7 @@ def simplex_geometry(mesh: dolfinx.mesh.Mesh) -> SimplexGeometry:
         _facet_normals(inverse),
         neighbours,
         neighbour_facets,
-        _orientation(dim, mesh.geometry.input_global_indices[nodes]),
+        np.argsort(mesh.geometry.input_global_indices[nodes], axis=1).astype(np.int32),
         np.any(neighbours[:n_owned] < 0, axis=1),
     )
 
@@ -129,15 +129,3 @@ def _facet_normals(inverse: Floats) -> Floats:
     dim = inverse.shape[1]
     gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
     return np.ascontiguousarray(-gradients / float(np.prod(np.arange(1, dim))))
-
-
-def _orientation(dim: int, numbers: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> Ints:
-    """Index into ``sides(dim)`` of each facet with its vertices in ascending global number."""
-    table = {side: index for index, side in enumerate(sides(dim))}
-    rank = np.argsort(numbers, axis=1)  # local vertices in ascending global number
-    result = np.empty(numbers.shape, dtype=np.int32)
-    for order in permutations(range(dim + 1)):
-        rows = np.all(rank == np.array(order), axis=1)
-        for facet in range(dim + 1):
-            result[rows, facet] = table[tuple(v for v in order if v != facet)]
-    return result

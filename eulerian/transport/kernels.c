@@ -1,42 +1,490 @@
 /* Compiled loops of the transport scheme, specialised at compile time.
  *
- * DIM      space dimension                     DEGREE  polynomial degree of the density
- * ND       density modes per cell              NN      velocity nodes per cell
- * NQ       flux points per facet               NS      (facet, vertex order) pairs of the reference cell
- * NL       points of the limiter               K       columns (labels) moved together
+ * DIM, DEGREE, K     space dimension, polynomial degree, densities (labels) that move together
+ * ND, NN             nodes of a cell for the density and for the velocity
+ * FN, FV, NQ         nodes of a facet for the density and for the velocity, flux points of a facet
+ * NV, NL, STAGES     numbers per cell and direction of the volume term, points of the limiter, Runge-Kutta stages
  *
- * Densities are [cell][mode][label]. The operator B = M^-1 A is stored by rows of blocks, [cell][1 + facet][ND][ND]:
- * slot 0 couples a cell with itself, slot 1 + f with its neighbour across facet f. Rows of ghost cells are assembled
- * too: their blocks that face an owned cell are complete, which is all that the transposed product needs.
+ * Upper-case tables are those of `element.py`. Densities are values at Lagrange nodes, eight cells side by side:
+ * [batch][label][node][lane]; the batches of owned cells come first, then those of ghost cells. A cell counts its
+ * vertices by their global numbers, so both cells of a facet see its nodes and flux points in the same order.
+ *
+ * With the flux F_q = in_q u(across) - out_q u(own) out of flux point q the operator is
+ *     B u = M^-1 (sum_q trace^T F_q + volume u),
+ * and since what flows in here flows out across, its transpose in L2 is
+ *     B* y = M^-1 (sum_q trace^T out_q (y(across) - y(own)) + volume^T y):
+ * the reverse carries y, the representative in L2 of the derivative, and its derivative by out_q is one product.
  */
 #include <math.h>
 #include <stdint.h>
 
 #define NF (DIM + 1)
-#define BLOCK (ND * ND)
-#define ROW ((NF + 1) * BLOCK)
+#define LANES 8
 #define UNLIMITED 255
 #define EMPTIED 254
 
+typedef double vec __attribute__((vector_size(8 * LANES)));
+typedef double wide __attribute__((vector_size(8 * LANES), aligned(8))); /* in memory, wherever it lies */
+typedef int64_t mask __attribute__((vector_size(8 * LANES)));
+
 typedef struct {
-    int64_t n_owned, n_cells;
+    int64_t n_owned;             /* cells */
+    int64_t n_batches;           /* of owned cells */
+    int64_t size;                /* numbers in one density, ghosts included */
+    const int32_t *neighbours;   /* [batch][NF][FN][lane] where the facet's nodes stand across, for the first label */
+    const uint8_t *inner;        /* [cell][NF] whether there is a cell across */
     const int32_t *cell_nodes;   /* [cell][NN] */
-    const int32_t *neighbours;   /* [cell][NF], -1: none */
-    const int32_t *nb_facets;    /* [cell][NF] */
-    const int32_t *orientation;  /* [cell][NF] */
     const double *inverse;       /* [cell][DIM][DIM] d(reference)/d(physical) */
-    const double *normals;       /* [cell][NF][DIM] area normal / |det J| */
-    const double *volume;        /* [NN][DIM][ND][ND] reference integrals of N_a phi_j d_m phi_i */
-    const double *phi;           /* [NS][NQ][ND] density basis at flux points */
-    const double *lagrange;      /* [NS][NQ][NN] velocity basis at flux points */
-    const double *weights;       /* [NQ], sum 1 */
-    const double *limiter;       /* [NL][ND] density basis at the limiter's points */
-    const double *bound;         /* [ND] largest |phi_i| at the limiter's points */
-    double phi0;                 /* the constant basis function */
+    const double *normals;       /* [cell][NF][DIM] outward area normal / |det J| */
+    const double *det;           /* [cell] |det J| */
+    double *in, *out;            /* [batch][NF][NQ][lane] */
+    double *volume;              /* [batch][DIM][NV][lane] */
     double delta;                /* smoothing of |v.n| */
     double empty;                /* cell means below this count as zero */
     double stability;            /* linear stability limit of the scheme: time step x outflow rate <= 1 / stability */
+    int64_t n_send, n_receive;   /* ghost exchange: positions of the first label's numbers, and their buffers */
+    const int32_t *send, *receive;
+    double *send_buffer, *receive_buffer;
+    int32_t n_requests;          /* persistent MPI requests on the buffers */
+    void *requests, *statuses;
+    int (*start_all)(int, void *);
+    int (*wait_all)(int, void *, void *);
+    int64_t exchanges;           /* so far */
 } scheme_t;
+
+/* -- eight cells at once ----------------------------------------------------------------------------------------- */
+
+static inline vec all(double a)
+{
+    return a - (vec){0.0};
+}
+
+static inline vec choose(mask m, vec a, vec b)
+{
+    return (vec)((m & (mask)a) | (~m & (mask)b));
+}
+
+static inline int any(mask m)
+{
+    int64_t found = 0;
+    for (int w = 0; w < LANES; ++w) found |= m[w];
+    return found != 0;
+}
+
+static inline vec gather(const double *u, const int32_t *at)
+{
+    vec r;
+    for (int w = 0; w < LANES; ++w) r[w] = u[at[w]];
+    return r;
+}
+
+/* Values at a facet's flux points from those at its nodes. */
+static inline void to_points(const wide *nodes, wide *points)
+{
+#pragma GCC unroll 16
+    for (int q = 0; q < NQ; ++q) {
+        vec s = TRACE[q][0] * nodes[0];
+#pragma GCC unroll 16
+        for (int n = 1; n < FN; ++n) s += TRACE[q][n] * nodes[n];
+        points[q] = s;
+    }
+}
+
+/* Its transpose, added to the nodes of the cell. */
+static inline void from_points(int f, const wide *points, wide *cell)
+{
+#pragma GCC unroll 16
+    for (int n = 0; n < FN; ++n) {
+        vec s = TRACE[0][n] * points[0];
+#pragma GCC unroll 16
+        for (int q = 1; q < NQ; ++q) s += TRACE[q][n] * points[q];
+        cell[FACET_NODES[f][n]] += s;
+    }
+}
+
+static inline void solve_mass(const wide *a, wide *result)
+{
+#pragma GCC unroll 16
+    for (int i = 0; i < ND; ++i) {
+        vec s = MASS_INVERSE[i][0] * a[0];
+#pragma GCC unroll 16
+        for (int j = 1; j < ND; ++j) s += MASS_INVERSE[i][j] * a[j];
+        result[i] = s;
+    }
+}
+
+/* -- the operator ------------------------------------------------------------------------------------------------ */
+
+static inline void volume_term(const wide *c, const wide *u, wide *sum)
+{
+#if DEGREE == 1 /* gradients are constant: c[m][j] is the integral of the velocity's m-th component times phi_j */
+    for (int m = 0; m < DIM; ++m) {
+        vec s = c[m * NV] * u[0];
+        for (int j = 1; j < ND; ++j) s += c[m * NV + j] * u[j];
+        sum[m + 1] += s;
+        sum[0] -= s;
+    }
+#elif DEGREE == 2 /* c[m][j] is the velocity's m-th component at point j, with its weight */
+    for (int j = 0; j < NV; ++j) {
+        vec s = VALUES[j][0] * u[0];
+#pragma GCC unroll 16
+        for (int i = 1; i < ND; ++i) s += VALUES[j][i] * u[i];
+        for (int m = 0; m < DIM; ++m) {
+            const vec flow = c[m * NV + j] * s;
+#pragma GCC unroll 16
+            for (int i = 0; i < ND; ++i) sum[i] += SLOPES[m][j][i] * flow;
+        }
+    }
+#endif
+}
+
+/* The transpose of volume_term, and scale times its derivative by c at u, added to dc. */
+static inline void volume_term_vjp(const wide *c, const wide *y, wide *sum, const wide *u, double scale, wide *dc)
+{
+#if DEGREE == 1
+    for (int m = 0; m < DIM; ++m) {
+        const vec slope = y[m + 1] - y[0];
+        for (int j = 0; j < ND; ++j) {
+            sum[j] += c[m * NV + j] * slope;
+            dc[m * NV + j] += scale * slope * u[j];
+        }
+    }
+#elif DEGREE == 2
+    for (int j = 0; j < NV; ++j) {
+        vec flow = all(0.0), value = VALUES[j][0] * u[0];
+#pragma GCC unroll 16
+        for (int i = 1; i < ND; ++i) value += VALUES[j][i] * u[i];
+        value *= scale;
+        for (int m = 0; m < DIM; ++m) {
+            vec slope = SLOPES[m][j][0] * y[0];
+#pragma GCC unroll 16
+            for (int i = 1; i < ND; ++i) slope += SLOPES[m][j][i] * y[i];
+            flow += c[m * NV + j] * slope;
+            dc[m * NV + j] += slope * value;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < ND; ++i) sum[i] += VALUES[j][i] * flow;
+    }
+#endif
+}
+
+/* result = B u for one batch; u: its own nodes, across: the whole density from its label on. */
+static inline void product(const scheme_t *t, int64_t b, const wide *u, const double *across, wide *result)
+{
+    const wide *in = (const wide *)t->in + b * NF * NQ, *out = (const wide *)t->out + b * NF * NQ;
+    const int32_t *at = t->neighbours + b * NF * FN * LANES;
+    vec sum[ND];
+    for (int i = 0; i < ND; ++i) sum[i] = all(0.0);
+    volume_term((const wide *)t->volume + b * DIM * NV, u, sum);
+#pragma GCC unroll 4
+    for (int f = 0; f < NF; ++f) {
+        vec own[FN], other[FN], point[NQ], beyond[NQ];
+#pragma GCC unroll 16
+        for (int n = 0; n < FN; ++n) {
+            own[n] = u[FACET_NODES[f][n]];
+            other[n] = gather(across, at + (f * FN + n) * LANES);
+        }
+        to_points(own, point);
+        to_points(other, beyond);
+#pragma GCC unroll 16
+        for (int q = 0; q < NQ; ++q) point[q] = in[f * NQ + q] * beyond[q] - out[f * NQ + q] * point[q];
+        from_points(f, point, sum);
+    }
+    solve_mass(sum, result);
+}
+
+/* result = B* y for one batch; scale times the derivative of <y, B u> by out and volume is added to dout, dvolume. */
+static inline void product_vjp(const scheme_t *t, int64_t b, const wide *y, const double *across, wide *result,
+                               const wide *u, double scale, wide *dout, wide *dvolume)
+{
+    const wide *out = (const wide *)t->out + b * NF * NQ;
+    const int32_t *at = t->neighbours + b * NF * FN * LANES;
+    vec sum[ND];
+    for (int i = 0; i < ND; ++i) sum[i] = all(0.0);
+    volume_term_vjp((const wide *)t->volume + b * DIM * NV, y, sum, u, scale, dvolume);
+#pragma GCC unroll 4
+    for (int f = 0; f < NF; ++f) {
+        vec jump[FN], own[FN], point[NQ], value[NQ];
+#pragma GCC unroll 16
+        for (int n = 0; n < FN; ++n) jump[n] = gather(across, at + (f * FN + n) * LANES) - y[FACET_NODES[f][n]];
+        to_points(jump, point);
+#pragma GCC unroll 16
+        for (int n = 0; n < FN; ++n) own[n] = u[FACET_NODES[f][n]];
+        to_points(own, value);
+#pragma GCC unroll 16
+        for (int q = 0; q < NQ; ++q) {
+            dout[f * NQ + q] += scale * point[q] * value[q];
+            point[q] *= out[f * NQ + q];
+        }
+        from_points(f, point, sum);
+    }
+    solve_mass(sum, result);
+}
+
+/* -- the limiter ------------------------------------------------------------------------------------------------- */
+
+static inline vec mean_of(const wide *u)
+{
+    vec s = MEAN[0] * u[0];
+#pragma GCC unroll 16
+    for (int i = 1; i < ND; ++i) s += MEAN[i] * u[i];
+    return s;
+}
+
+/* Whether a polynomial is surely non-negative: its Bernstein coefficients are. */
+static inline mask surely_positive(const wide *u)
+{
+    mask m = u[0] >= 0.0;
+    for (int i = 1; i <= DIM; ++i) m &= u[i] >= 0.0;
+#if DEGREE == 2
+#pragma GCC unroll 8
+    for (int e = 0; e < ND - DIM - 1; ++e) m &= 4.0 * u[DIM + 1 + e] >= u[EDGES[e][0]] + u[EDGES[e][1]];
+#endif
+    return m;
+}
+
+/* Scale cells towards their means until the density is >= 0 at the limiter's points. What was done is recorded where
+ * anything was: factors, and which point decided. Returns whether anything was. */
+static inline int limit_batch(const scheme_t *t, wide *u, wide *factors, uint8_t *lowest_at)
+{
+#if DEGREE == 0
+    return 0;
+#else
+    const vec mean = mean_of(u);
+    if (!any(~(surely_positive(u) & (mean >= t->empty)))) return 0;
+    vec d[ND], lowest = all(0.0);
+    mask at = (mask){0};
+    for (int i = 0; i < ND; ++i) d[i] = u[i] - mean;
+    for (int l = 0; l < NL; ++l) {
+        vec value = LIMITER[l][0] * d[0];
+#pragma GCC unroll 16
+        for (int i = 1; i < ND; ++i) value += LIMITER[l][i] * d[i];
+        const mask below = value < lowest;
+        lowest = choose(below, value, lowest);
+        at = (below & ((mask){0} + l)) | (~below & at);
+    }
+    const mask emptied = ~(mean >= t->empty), limited = ~(mean + lowest >= 0.0) | emptied;
+    if (!any(limited)) return 0;
+    vec factor = choose(limited, mean / -lowest, all(1.0));
+    factor = choose(emptied, choose(mean == mean, all(0.0), mean), factor); /* NaN is passed on */
+    for (int i = 0; i < ND; ++i) u[i] = choose(limited, mean + factor * d[i], u[i]);
+    *factors = factor;
+    for (int w = 0; w < LANES; ++w) lowest_at[w] = !limited[w] ? UNLIMITED : emptied[w] ? EMPTIED : (uint8_t)at[w];
+    return 1;
+#endif
+}
+
+/* Reverse of the limiter, in place on g, for a batch where something was limited; w is the limited density.
+ *
+ * With mean m, lowest deviation l at point x and factor f = m / -l the limited deviations are w - m = f d, and
+ * (w - m) / m is d / -l: the derivative is written with that ratio, which stays finite where m and l underflow. */
+static inline void limit_batch_vjp(const wide *w, const wide *factors, const uint8_t *lowest_at, wide *g)
+{
+#if DEGREE > 0
+    const vec mean = mean_of(w), average = mean_of(g), factor = *factors;
+    mask limited, emptied;
+    for (int n = 0; n < LANES; ++n) {
+        limited[n] = lowest_at[n] == UNLIMITED ? 0 : -1;
+        emptied[n] = lowest_at[n] == EMPTIED ? -1 : 0;
+    }
+    vec s = all(0.0), ratio[ND];
+    for (int i = 0; i < ND; ++i) ratio[i] = (w[i] - mean) / mean;
+#pragma GCC unroll 16
+    for (int i = 0; i < ND; ++i) {
+        vec r = MASS[i][0] * ratio[0];
+#pragma GCC unroll 16
+        for (int j = 1; j < ND; ++j) r += MASS[i][j] * ratio[j];
+        s += r * g[i];
+    }
+    s = choose(emptied, all(0.0), s);
+    for (int i = 0; i < ND; ++i) {
+        vec point;
+        for (int n = 0; n < LANES; ++n) point[n] = lowest_at[n] < NL ? REPRESENTER[lowest_at[n]][i] : 0.0;
+        g[i] = choose(limited, average + s + factor * (g[i] - average + s * (point - 1.0)), g[i]);
+    }
+#endif
+}
+
+/* -- records: what the reverse of one step needs ----------------------------------------------------------------- */
+
+/* One block of memory: [stage] densities behind the limiter, [stage][batch][label][lane] factors and deciding points,
+ * [stage][batch][label] whether anything was limited there. */
+static inline double *state_of(const scheme_t *t, char *record, int stage)
+{
+    return (double *)record + stage * t->size;
+}
+
+static inline wide *factors_of(const scheme_t *t, char *record, int stage)
+{
+    return (wide *)((double *)record + STAGES * t->size) + stage * t->n_batches * K;
+}
+
+static inline uint8_t *points_of(const scheme_t *t, char *record, int stage)
+{
+    return (uint8_t *)factors_of(t, record, STAGES) + stage * t->n_batches * K * LANES;
+}
+
+static inline uint8_t *flags_of(const scheme_t *t, char *record, int stage)
+{
+    return points_of(t, record, STAGES) + stage * t->n_batches * K;
+}
+
+/* -- ghosts ------------------------------------------------------------------------------------------------------ */
+
+/* Bring the ghost cells' nodes that this rank looks at up to date. Collective. */
+void exchange(scheme_t *t, double *u)
+{
+    if (t->n_requests == 0) return;
+    for (int64_t i = 0; i < t->n_send; ++i)
+        for (int k = 0; k < K; ++k) t->send_buffer[i * K + k] = u[t->send[i] + k * ND * LANES];
+    t->start_all(t->n_requests, t->requests);
+    t->wait_all(t->n_requests, t->requests, t->statuses);
+    for (int64_t i = 0; i < t->n_receive; ++i)
+        for (int k = 0; k < K; ++k) u[t->receive[i] + k * ND * LANES] = t->receive_buffer[i * K + k];
+    ++t->exchanges;
+}
+
+/* -- steps ------------------------------------------------------------------------------------------------------- */
+
+/* Stage i: next = limit(alpha u0 + (1 - alpha)(u + dt B u)); its share of the integral of u over time is added to
+ * occupation, unless that is null. */
+static void stage(const scheme_t *t, int i, const double *u, const double *u0, double dt, int limited, char *record,
+                  double *occupation)
+{
+    const double alpha = ALPHA[i], beta = 1.0 - alpha;
+    const double now = CURRENT_WEIGHT[i] * dt, first = START_WEIGHT[i] * dt;
+    double *next = state_of(t, record, i);
+    wide *factors = factors_of(t, record, i);
+    uint8_t *points = points_of(t, record, i), *flags = flags_of(t, record, i);
+    for (int64_t b = 0; b < t->n_batches; ++b)
+        for (int k = 0; k < K; ++k) {
+            const int64_t bk = b * K + k;
+            const wide *own = (const wide *)u + bk * ND, *start = (const wide *)u0 + bk * ND;
+            vec here[ND], change[ND];
+            for (int n = 0; n < ND; ++n) here[n] = own[n];
+            product(t, b, here, u + k * ND * LANES, change);
+            if (occupation && (now != 0.0 || first != 0.0)) {
+                wide *sum = (wide *)occupation + bk * ND;
+                for (int n = 0; n < ND; ++n) sum[n] += now * here[n] + first * start[n];
+            }
+            for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
+            if (alpha != 0.0)
+                for (int n = 0; n < ND; ++n) change[n] += alpha * start[n];
+            if (limited) flags[bk] = (uint8_t)limit_batch(t, change, factors + bk, points + bk * LANES);
+            wide *target = (wide *)next + bk * ND;
+            for (int n = 0; n < ND; ++n) target[n] = change[n];
+        }
+}
+
+/* `count` steps from `start`; step s leaves its stages in records[s % n_records], at least two of them. Collective. */
+void march(scheme_t *t, const double *start, char *const *records, int64_t n_records, int64_t count, double dt,
+           int limited, double *occupation)
+{
+    const double *first = start;
+    for (int64_t s = 0; s < count; ++s) {
+        char *record = records[s % n_records];
+        const double *current = first;
+        for (int i = 0; i < STAGES; ++i) {
+            double *next = state_of(t, record, i);
+            stage(t, i, current, first, dt, limited, record, occupation);
+            exchange(t, next);
+            current = next;
+        }
+        first = current;
+    }
+}
+
+/* Reverse of stage i behind its limiter. z is the cotangent of alpha u0 + (1 - alpha)(u + dt B u), ghosts up to date;
+ * that of u goes to gu and that of u0 is collected in g0, which is gu for the first stage. `before`, the record and
+ * stage that u came from, has its limiter reversed in gu at once; null if that is left to the caller. */
+static void stage_vjp(const scheme_t *t, int i, const double *z, const double *u, double dt, const double *running,
+                      double *gu, double *g0, char *before, int before_stage, double *dout, double *dvolume)
+{
+    const double alpha = ALPHA[i], beta = 1.0 - alpha, weight = WEIGHT[i] * dt;
+    const int last = i == STAGES - 1;
+    const wide *factors = before ? factors_of(t, before, before_stage) : 0;
+    const uint8_t *points = before ? points_of(t, before, before_stage) : 0;
+    const uint8_t *flags = before ? flags_of(t, before, before_stage) : 0;
+    for (int64_t b = 0; b < t->n_batches; ++b)
+        for (int k = 0; k < K; ++k) {
+            const int64_t bk = b * K + k;
+            const wide *own = (const wide *)z + bk * ND, *state = (const wide *)u + bk * ND;
+            wide *target = (wide *)gu + bk * ND, *first = (wide *)g0 + bk * ND;
+            vec here[ND], density[ND], change[ND];
+            for (int n = 0; n < ND; ++n) here[n] = own[n], density[n] = state[n];
+            product_vjp(t, b, here, z + k * ND * LANES, change, density, beta * dt, (wide *)dout + b * NF * NQ,
+                        (wide *)dvolume + b * DIM * NV);
+            for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
+            if (running)
+                for (int n = 0; n < ND; ++n) change[n] += weight * ((const wide *)running)[bk * ND + n];
+            if (i > 0) {
+                for (int n = 0; n < ND; ++n) first[n] = last ? alpha * here[n] : first[n] + alpha * here[n];
+            } else {
+                if (alpha != 0.0)
+                    for (int n = 0; n < ND; ++n) change[n] += alpha * here[n];
+                if (!last)
+                    for (int n = 0; n < ND; ++n) change[n] += first[n];
+            }
+            if (flags && flags[bk]) limit_batch_vjp(density, factors + bk, points + bk * LANES, change);
+            for (int n = 0; n < ND; ++n) target[n] = change[n];
+        }
+}
+
+/* Reverse of the limiter behind a stage of a record, in place on g. */
+void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
+{
+    const uint8_t *flags = flags_of(t, record, stage), *points = points_of(t, record, stage);
+    const wide *states = (const wide *)state_of(t, record, stage), *factors = factors_of(t, record, stage);
+    for (int64_t bk = 0; bk < t->n_batches * K; ++bk)
+        if (flags[bk]) limit_batch_vjp(states + bk * ND, factors + bk, points + bk * LANES, (wide *)g + bk * ND);
+}
+
+/* Reverse of `count` steps from `start` that left records[0 .. count - 1]. Collective.
+ *
+ * cotangents: STAGES + 1 densities; the last holds the cotangent of the result and then that of `start`.
+ * running: for every stage the derivative of the running cost per time by the density, or null.
+ * To dout and dvolume the derivatives by out and volume are added. */
+void unwind(scheme_t *t, const double *start, char *const *records, int64_t count, double dt, int limited,
+            const double *const *running, double *const *cotangents, double *dout, double *dvolume)
+{
+    double *g[STAGES + 1];
+    for (int i = 0; i <= STAGES; ++i) g[i] = cotangents[i];
+    if (limited && count > 0) limit_vjp(t, records[count - 1], STAGES - 1, g[STAGES]);
+    for (int64_t s = count - 1; s >= 0; --s) {
+        for (int i = STAGES - 1; i >= 0; --i) {
+            const double *u = i ? state_of(t, records[s], i - 1) : s ? state_of(t, records[s - 1], STAGES - 1) : start;
+            char *before = i ? records[s] : s ? records[s - 1] : 0;
+            exchange(t, g[i + 1]);
+            stage_vjp(t, i, g[i + 1], u, dt, running[i], g[i], g[0], limited ? before : 0, i ? i - 1 : STAGES - 1, dout,
+                      dvolume);
+        }
+        double *result = g[0];
+        g[0] = g[STAGES], g[STAGES] = result;
+    }
+    if (g[STAGES] != cotangents[STAGES])
+        for (int64_t i = 0; i < t->size; ++i) cotangents[STAGES][i] = g[STAGES][i];
+}
+
+/* result = B u; ghosts of u up to date. */
+void apply(const scheme_t *t, const double *u, double *result)
+{
+    for (int64_t b = 0; b < t->n_batches; ++b)
+        for (int k = 0; k < K; ++k)
+            product(t, b, (const wide *)u + (b * K + k) * ND, u + k * ND * LANES, (wide *)result + (b * K + k) * ND);
+}
+
+/* result = B* y, and the derivative of <y, B u> by out and volume added to dout and dvolume; ghosts of y up to date. */
+void apply_vjp(const scheme_t *t, const double *y, const double *u, double *result, double *dout, double *dvolume)
+{
+    for (int64_t b = 0; b < t->n_batches; ++b)
+        for (int k = 0; k < K; ++k) {
+            const int64_t at = (b * K + k) * ND;
+            product_vjp(t, b, (const wide *)y + at, y + k * ND * LANES, (wide *)result + at, (const wide *)u + at, 1.0,
+                        (wide *)dout + b * NF * NQ, (wide *)dvolume + b * DIM * NV);
+        }
+}
+
+/* -- the velocity ------------------------------------------------------------------------------------------------ */
 
 static inline double dot(const double *a, const double *b)
 {
@@ -45,282 +493,92 @@ static inline double dot(const double *a, const double *b)
     return s;
 }
 
-/* Normal velocity at a flux point and its smoothed absolute value, both times area / |det J|. */
-static inline double normal_velocity(const double *lagrange, const double *vn, double smooth, double *magnitude)
-{
-    double s = 0.0;
-    for (int a = 0; a < NN; ++a) s += lagrange[a] * vn[a];
-    *magnitude = sqrt(s * s + smooth * smooth);
-    return s;
-}
-
-static inline double nodal_normals(const scheme_t *t, int64_t c, int f, const double *v, double *vn)
+/* Normal velocities at the nodes of a facet, times area / |det J|; returns delta in the same units. */
+static inline double normal_velocities(const scheme_t *t, int64_t c, int f, const double *v, double *vn)
 {
     const double *n = t->normals + (c * NF + f) * DIM;
-    for (int a = 0; a < NN; ++a) vn[a] = dot(v + (int64_t)DIM * t->cell_nodes[c * NN + a], n);
+    for (int a = 0; a < FV; ++a)
+        vn[a] = dot(v + (int64_t)DIM * t->cell_nodes[c * NN + VELOCITY_FACET_NODES[f][a]], n);
     return t->delta * sqrt(dot(n, n));
 }
 
-/* Velocity in reference coordinates, [NN][DIM]. */
-static inline void reference_velocity(const scheme_t *t, int64_t c, const double *v, double *vhat)
+static inline double at_point(int q, const double *vn)
 {
-    const double *inverse = t->inverse + c * DIM * DIM;
-    for (int a = 0; a < NN; ++a)
-        for (int m = 0; m < DIM; ++m)
-            vhat[a * DIM + m] = dot(inverse + m * DIM, v + (int64_t)DIM * t->cell_nodes[c * NN + a]);
+    double s = 0.0;
+    for (int a = 0; a < FV; ++a) s += VELOCITY_TRACE[q][a] * vn[a];
+    return s;
 }
 
-/* Blocks of B for the velocity v [node][DIM]; returns the largest rate r of an owned cell: the scheme keeps cell means
- * positive and is stable for time steps <= 1 / r. */
-double assemble(const scheme_t *t, const double *v, double *blocks)
+/* Set in, out and volume for the velocity v [node][DIM]; returns the largest rate r of an owned cell: the scheme keeps
+ * cell means positive and is stable for time steps <= 1 / r. */
+double assemble(const scheme_t *t, const double *v)
 {
     const double factorial = DIM == 3 ? 6.0 : DIM == 2 ? 2.0 : 1.0; /* |det J| / cell measure */
     double largest = 0.0;
-    for (int64_t c = 0; c < t->n_cells; ++c) {
-        double vhat[NN * DIM], diagonal[BLOCK] = {0.0}, outflow = 0.0, peak = 0.0;
-        double *row = blocks + c * ROW;
-        reference_velocity(t, c, v, vhat);
-        for (int am = 0; am < NN * DIM; ++am)
-            for (int ij = 0; ij < BLOCK; ++ij) diagonal[ij] += vhat[am] * t->volume[am * BLOCK + ij];
-        for (int f = 0; f < NF; ++f) {
-            double vn[NN], off[BLOCK] = {0.0};
-            double *target = row + (1 + f) * BLOCK;
-            const int64_t nb = t->neighbours[c * NF + f];
-            if (nb >= 0) {
-                const int side = t->orientation[c * NF + f];
-                const int other = t->orientation[nb * NF + t->nb_facets[c * NF + f]];
-                const double smooth = nodal_normals(t, c, f, v, vn);
-                for (int q = 0; q < NQ; ++q) {
-                    const double *mine = t->phi + (side * NQ + q) * ND, *theirs = t->phi + (other * NQ + q) * ND;
-                    double magnitude;
-                    const double s = normal_velocity(t->lagrange + (side * NQ + q) * NN, vn, smooth, &magnitude);
-                    const double out = 0.5 * (magnitude + s), w_out = t->weights[q] * out;
-                    const double w_in = t->weights[q] * 0.5 * (magnitude - s);
-                    for (int i = 0; i < ND; ++i)
-                        for (int j = 0; j < ND; ++j) {
-                            diagonal[i * ND + j] -= w_out * mine[i] * mine[j];
-                            off[i * ND + j] += w_in * mine[i] * theirs[j];
-                        }
-                    outflow += w_out;
-                    if (out > peak) peak = out;
-                }
+    for (int64_t c = 0; c < t->n_owned; ++c) {
+        const int64_t b = c / LANES, lane = c % LANES;
+        double *in = t->in + b * NF * NQ * LANES + lane, *out = t->out + b * NF * NQ * LANES + lane;
+        double *volume = t->volume + b * DIM * NV * LANES + lane, outflow = 0.0, peak = 0.0;
+        for (int m = 0; m < DIM; ++m) {
+            double vhat[NN];
+            for (int a = 0; a < NN; ++a)
+                vhat[a] = dot(t->inverse + (c * DIM + m) * DIM, v + (int64_t)DIM * t->cell_nodes[c * NN + a]);
+            for (int j = 0; j < NV; ++j) {
+                double s = 0.0;
+                for (int a = 0; a < NN; ++a) s += VOLUME[j][a] * vhat[a];
+                volume[(m * NV + j) * LANES] = s;
             }
-            for (int ij = 0; ij < BLOCK; ++ij) target[ij] = off[ij];
         }
-        for (int ij = 0; ij < BLOCK; ++ij) row[ij] = diagonal[ij];
-        if (c < t->n_owned) {
-            const double positive = DEGREE == 0 ? outflow : NF * (DEGREE == 1 ? 1.0 : (DIM + 2.0) / DIM) * peak;
-            const double stable = t->stability * outflow, rate = positive > stable ? positive : stable;
-            if (!(factorial * rate <= largest)) largest = factorial * rate; /* a NaN, which comparisons drop, is kept */
-            if (largest != largest) return largest;
+        for (int f = 0; f < NF; ++f) {
+            if (!t->inner[c * NF + f]) continue;
+            double vn[FV];
+            const double smooth = normal_velocities(t, c, f, v, vn);
+            for (int q = 0; q < NQ; ++q) {
+                const double s = at_point(q, vn), magnitude = sqrt(s * s + smooth * smooth);
+                const double leaving = 0.5 * (magnitude + s);
+                out[(f * NQ + q) * LANES] = WEIGHTS[q] * leaving;
+                in[(f * NQ + q) * LANES] = WEIGHTS[q] * 0.5 * (magnitude - s);
+                outflow += WEIGHTS[q] * leaving;
+                if (!(leaving <= peak)) peak = leaving;
+            }
         }
+        const double positive = DEGREE == 0 ? outflow : NF * (DEGREE == 1 ? 1.0 : (DIM + 2.0) / DIM) * peak;
+        const double stable = t->stability * outflow, rate = positive > stable ? positive : stable;
+        if (!(factorial * rate <= largest)) largest = factorial * rate; /* a NaN, which comparisons drop, is kept */
+        if (largest != largest || outflow != outflow) return NAN;
     }
     return largest;
 }
 
-/* d/dv of <S, B(v)>, added to gv [node][DIM]; S [cell][1 + NF][ND][ND], owned cells only. */
-void contract(const scheme_t *t, const double *v, const double *S, double *gv)
+/* The derivative by v [node][DIM] that belongs to derivatives by out and volume, added to gv. */
+void contract(const scheme_t *t, const double *v, const double *dout, const double *dvolume, double *gv)
 {
     for (int64_t c = 0; c < t->n_owned; ++c) {
-        const double *row = S + c * ROW, *inverse = t->inverse + c * DIM * DIM;
+        const int64_t b = c / LANES, lane = c % LANES;
+        const double *by_out = dout + b * NF * NQ * LANES + lane, *by_volume = dvolume + b * DIM * NV * LANES + lane;
         double local[NN * DIM] = {0.0};
-        for (int a = 0; a < NN; ++a)
-            for (int m = 0; m < DIM; ++m) {
-                const double *table = t->volume + (a * DIM + m) * BLOCK;
+        for (int m = 0; m < DIM; ++m)
+            for (int a = 0; a < NN; ++a) {
                 double s = 0.0;
-                for (int ij = 0; ij < BLOCK; ++ij) s += table[ij] * row[ij];
-                for (int i = 0; i < DIM; ++i) local[a * DIM + i] += inverse[m * DIM + i] * s;
+                for (int j = 0; j < NV; ++j) s += VOLUME[j][a] * by_volume[(m * NV + j) * LANES];
+                for (int i = 0; i < DIM; ++i) local[a * DIM + i] += s * t->inverse[(c * DIM + m) * DIM + i];
             }
         for (int f = 0; f < NF; ++f) {
-            const int64_t nb = t->neighbours[c * NF + f];
-            if (nb < 0) continue;
-            const int side = t->orientation[c * NF + f];
-            const int other = t->orientation[nb * NF + t->nb_facets[c * NF + f]];
-            const double *off = row + (1 + f) * BLOCK, *n = t->normals + (c * NF + f) * DIM;
-            double vn[NN];
-            const double smooth = nodal_normals(t, c, f, v, vn);
+            if (!t->inner[c * NF + f]) continue;
+            const double *n = t->normals + (c * NF + f) * DIM;
+            double vn[FV];
+            const double smooth = normal_velocities(t, c, f, v, vn);
             for (int q = 0; q < NQ; ++q) {
-                const double *mine = t->phi + (side * NQ + q) * ND, *theirs = t->phi + (other * NQ + q) * ND;
-                const double *lagrange = t->lagrange + (side * NQ + q) * NN;
-                double own = 0.0, across = 0.0, magnitude;
-                for (int i = 0; i < ND; ++i)
-                    for (int j = 0; j < ND; ++j) {
-                        own += row[i * ND + j] * mine[i] * mine[j];
-                        across += off[i * ND + j] * mine[i] * theirs[j];
-                    }
-                const double s = normal_velocity(lagrange, vn, smooth, &magnitude);
+                const double s = at_point(q, vn), magnitude = sqrt(s * s + smooth * smooth);
                 const double sign = magnitude > 0.0 ? s / magnitude : 0.0;
-                const double ds = -0.5 * t->weights[q] * ((1.0 + sign) * own + (1.0 - sign) * across);
-                for (int a = 0; a < NN; ++a)
-                    for (int i = 0; i < DIM; ++i) local[a * DIM + i] += ds * lagrange[a] * n[i];
+                const double ds = 0.5 * WEIGHTS[q] * (1.0 + sign) * by_out[(f * NQ + q) * LANES];
+                for (int a = 0; a < FV; ++a)
+                    for (int i = 0; i < DIM; ++i)
+                        local[VELOCITY_FACET_NODES[f][a] * DIM + i] += ds * VELOCITY_TRACE[q][a] * n[i];
             }
         }
         for (int a = 0; a < NN; ++a)
             for (int i = 0; i < DIM; ++i)
-                gv[(int64_t)DIM * t->cell_nodes[c * NN + a] + i] += local[a * DIM + i];
-    }
-}
-
-/* acc += block u, one cell */
-static inline void multiply(const double *block, const double *u, double *acc)
-{
-    for (int i = 0; i < ND; ++i)
-        for (int j = 0; j < ND; ++j)
-            for (int k = 0; k < K; ++k) acc[i * K + k] += block[i * ND + j] * u[j * K + k];
-}
-
-/* acc += block^T u, one cell */
-static inline void multiply_transpose(const double *block, const double *u, double *acc)
-{
-    for (int i = 0; i < ND; ++i)
-        for (int j = 0; j < ND; ++j)
-            for (int k = 0; k < K; ++k) acc[j * K + k] += block[i * ND + j] * u[i * K + k];
-}
-
-static inline void row_product(const scheme_t *t, const double *blocks, const double *u, int64_t c, double *acc)
-{
-    const double *row = blocks + c * ROW;
-    multiply(row, u + c * ND * K, acc);
-    for (int f = 0; f < NF; ++f) {
-        const int64_t nb = t->neighbours[c * NF + f];
-        if (nb >= 0) multiply(row + (1 + f) * BLOCK, u + nb * ND * K, acc);
-    }
-}
-
-static inline void column_product(const scheme_t *t, const double *blocks, const double *z, int64_t c, double *acc)
-{
-    multiply_transpose(blocks + c * ROW, z + c * ND * K, acc);
-    for (int f = 0; f < NF; ++f) {
-        const int64_t nb = t->neighbours[c * NF + f];
-        if (nb >= 0) {
-            const double *block = blocks + nb * ROW + (1 + t->nb_facets[c * NF + f]) * BLOCK;
-            multiply_transpose(block, z + nb * ND * K, acc);
-        }
-    }
-}
-
-/* out = B u on owned cells */
-void apply(const scheme_t *t, const double *blocks, const double *u, double *out)
-{
-    for (int64_t c = 0; c < t->n_owned; ++c) {
-        double acc[ND * K] = {0.0};
-        row_product(t, blocks, u, c, acc);
-        for (int i = 0; i < ND * K; ++i) out[c * ND * K + i] = acc[i];
-    }
-}
-
-/* out = B^T z on owned cells */
-void apply_transpose(const scheme_t *t, const double *blocks, const double *z, double *out)
-{
-    for (int64_t c = 0; c < t->n_owned; ++c) {
-        double acc[ND * K] = {0.0};
-        column_product(t, blocks, z, c, acc);
-        for (int i = 0; i < ND * K; ++i) out[c * ND * K + i] = acc[i];
-    }
-}
-
-/* Scale one cell's modes towards its mean until the density is >= 0 at the limiter's points; returns the factor. */
-static inline double limit_cell(const scheme_t *t, double *u, int k, uint8_t *lowest_at)
-{
-    const double mean = t->phi0 * u[k];
-    double range = 0.0, lowest = 0.0, factor = 1.0;
-    *lowest_at = UNLIMITED;
-    if (!(mean >= t->empty)) {
-        factor = mean == mean ? 0.0 : mean; /* NaN is passed on */
-        *lowest_at = EMPTIED;
-    } else {
-        for (int i = 1; i < ND; ++i) range += fabs(u[i * K + k]) * t->bound[i];
-        if (range <= mean) return 1.0;
-        int at = 0;
-        for (int l = 0; l < NL; ++l) {
-            double value = 0.0;
-            for (int i = 1; i < ND; ++i) value += t->limiter[l * ND + i] * u[i * K + k];
-            if (value < lowest) lowest = value, at = l;
-        }
-        if (mean + lowest >= 0.0) return 1.0;
-        factor = mean / -lowest;
-        *lowest_at = (uint8_t)at;
-    }
-    for (int i = 1; i < ND; ++i) u[i * K + k] *= factor;
-    return factor;
-}
-
-/* One Runge-Kutta stage: out = limit(alpha u0 + beta (u + dt B u)) on owned cells, and total += weight u.
- * The limiter's factors and points are recorded for the adjoint; limited = 0 leaves the limiter out. */
-void stage(const scheme_t *t, const double *blocks, const double *u, const double *u0, double alpha, double beta,
-           double dt, int limited, double *out, double *factors, uint8_t *lowest_at, double weight, double *total)
-{
-    for (int64_t c = 0; c < t->n_owned; ++c) {
-        const double *uc = u + c * ND * K, *u0c = u0 + c * ND * K;
-        double *oc = out + c * ND * K, *sum = total + c * ND * K;
-        double acc[ND * K] = {0.0};
-        row_product(t, blocks, u, c, acc);
-        for (int i = 0; i < ND * K; ++i) {
-            oc[i] = alpha * u0c[i] + beta * (uc[i] + dt * acc[i]);
-            sum[i] += weight * uc[i];
-        }
-        for (int k = 0; k < K; ++k) {
-            if (DEGREE > 0 && limited) {
-                factors[c * K + k] = limit_cell(t, oc, k, lowest_at + c * K + k);
-            } else {
-                factors[c * K + k] = 1.0;
-                lowest_at[c * K + k] = UNLIMITED;
-            }
-        }
-    }
-}
-
-/* Reverse of the limiter, in place on g [owned cell][mode][label].
- *
- * With mean m, lowest deviation l at point x and factor f = m / -l the limited modes are w_i = f u_i, and w_j / m is
- * u_j / -l: the derivative is written with that ratio, which stays finite where m and l underflow. */
-void limit_vjp(const scheme_t *t, const double *w, const double *factors, const uint8_t *lowest_at, double *g)
-{
-    if (DEGREE == 0) return;
-    for (int64_t c = 0; c < t->n_owned; ++c)
-        for (int k = 0; k < K; ++k) {
-            const uint8_t at = lowest_at[c * K + k];
-            if (at == UNLIMITED) continue;
-            double *gc = g + c * ND * K + k;
-            const double factor = factors[c * K + k];
-            if (at == EMPTIED) {
-                for (int i = 1; i < ND; ++i) gc[i * K] *= factor;
-                continue;
-            }
-            const double *wc = w + c * ND * K + k;
-            const double mean = t->phi0 * wc[0];
-            double s = 0.0;
-            for (int i = 1; i < ND; ++i) s += gc[i * K] * (wc[i * K] / mean);
-            gc[0] += t->phi0 * s;
-            for (int i = 1; i < ND; ++i) gc[i * K] = factor * (gc[i * K] + t->limiter[at * ND + i] * s);
-        }
-}
-
-/* Reverse of one stage behind the limiter: z is the cotangent of alpha u0 + beta (u + dt B u) (ghosts up to date).
- * Adds to the cotangents gu (of u) and g0 (of u0), weight * running to gu, and beta dt z u^T to S. */
-void stage_vjp(const scheme_t *t, const double *blocks, const double *z, const double *u, double alpha, double beta,
-               double dt, double weight, const double *running, double *gu, double *g0, double *S)
-{
-    for (int64_t c = 0; c < t->n_owned; ++c) {
-        const double *zc = z + c * ND * K;
-        double acc[ND * K] = {0.0}, scaled[ND * K];
-        column_product(t, blocks, z, c, acc);
-        for (int i = 0; i < ND * K; ++i) {
-            scaled[i] = beta * dt * zc[i];
-            gu[c * ND * K + i] += beta * (zc[i] + dt * acc[i]) + weight * running[c * ND * K + i];
-            g0[c * ND * K + i] += alpha * zc[i];
-        }
-        double *row = S + c * ROW;
-        for (int slot = 0; slot <= NF; ++slot) {
-            const int64_t nb = slot ? t->neighbours[c * NF + slot - 1] : c;
-            if (nb < 0) continue;
-            const double *un = u + nb * ND * K;
-            for (int i = 0; i < ND; ++i)
-                for (int j = 0; j < ND; ++j) {
-                    double s = 0.0;
-                    for (int k = 0; k < K; ++k) s += scaled[i * K + k] * un[j * K + k];
-                    row[slot * BLOCK + i * ND + j] += s;
-                }
-        }
+                gv[(int64_t)DIM * t->cell_nodes[c * NN + a] + i] += t->det[c] * local[a * DIM + i];
     }
 }

@@ -5,15 +5,16 @@ from pathlib import Path
 from eulerian.compiled import Library
 
 _SIGNATURES = """
-double assemble(const scheme_t *, const double *v, double *blocks);
-void contract(const scheme_t *, const double *v, const double *S, double *gv);
-void apply(const scheme_t *, const double *blocks, const double *u, double *out);
-void apply_transpose(const scheme_t *, const double *blocks, const double *z, double *out);
-void stage(const scheme_t *, const double *blocks, const double *u, const double *u0, double alpha, double beta,
-           double dt, int limited, double *out, double *factors, uint8_t *lowest_at, double weight, double *total);
-void limit_vjp(const scheme_t *, const double *w, const double *factors, const uint8_t *lowest_at, double *g);
-void stage_vjp(const scheme_t *, const double *blocks, const double *z, const double *u, double alpha, double beta,
-               double dt, double weight, const double *running, double *gu, double *g0, double *S);
+void exchange(scheme_t *, double *u);
+double assemble(const scheme_t *, const double *v);
+void contract(const scheme_t *, const double *v, const double *dout, const double *dvolume, double *gv);
+void apply(const scheme_t *, const double *u, double *result);
+void apply_vjp(const scheme_t *, const double *y, const double *u, double *result, double *dout, double *dvolume);
+void march(scheme_t *, const double *start, char *const *records, int64_t n_records, int64_t count, double dt,
+           int limited, double *occupation);
+void limit_vjp(const scheme_t *, char *record, int stage, double *g);
+void unwind(scheme_t *, const double *start, char *const *records, int64_t count, double dt, int limited,
+            const double *const *running, double *const *cotangents, double *dout, double *dvolume);
 """
 
 LIBRARY = Library(Path(__file__).with_name("kernels.c"), "scheme_t", _SIGNATURES)

@@ -1,5 +1,7 @@
 """The upwind discontinuous Galerkin operator of the continuity equation, its transpose and its velocity derivative."""
 
+from typing import Any
+
 from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
 from eulerian.arrays import Floats
 
@@ -8,15 +10,20 @@ from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.space import basis
 from eulerian.space.density import EMPTY, DensitySpace
-from eulerian.space.geometry import sides
 from eulerian.space.velocity import VelocitySpace
+from eulerian.transport import reference
+from eulerian.transport.halo import Halo, mpi_functions
 from eulerian.transport.kernels import ffi, load_kernels, pointer
+from eulerian.transport.layout import NodalLayout, aligned
+from eulerian.transport.ssp import SCHEMES
 
 # Time steps are stable while step × outflow rate of every cell (∫_∂K (v·n)⁺ / |K|) stays below 1 / STABILITY[degree],
 # with the Runge-Kutta method of order degree + 1: 2 degree + 1, Cockburn & Shu (2001), doi:10.1023/A:1012873910884.
 STABILITY = (1.0, 3.0, 5.0)
+
+# Derivatives by the coefficients of the flux and of the volume term, as ``TransportOperator.accumulator`` makes them.
+type Accumulated = tuple[Floats, Floats]
 
 
 class TransportOperator:
@@ -26,13 +33,19 @@ class TransportOperator:
     |s|_δ = √(s² + δ²). Boundary facets carry no flux. The law of the transpose is ⟨λ, Bρ⟩ = ⟨Bᵀλ, ρ⟩ over owned cells
     of all ranks; of the derivative, ⟨g, w⟩ = d/dτ ⟨λ, B(v + τw)ρ⟩ at τ = 0 for g = velocity_gradient(λ, ρ).
 
-    Densities are (n_cells, nd, columns) with ghost cells up to date on input; only owned cells are written.
+    The matrix is never stored: the loops keep, per cell, what flows in and out of its flux points and the velocity in
+    its interior (``kernels.c``), 18 numbers for p = 1 on triangles where the blocks would be 36.
 
     Args:
         density_space: the space of ρ.
         velocity_space: the space of v.
         columns: how many densities one product moves.
         delta: δ, in units of velocity.
+
+    Attributes:
+        layout: how the loops hold densities.
+        velocity: the last one that was assembled.
+        rate: its rate on this rank.
     """
 
     def __init__(
@@ -40,26 +53,15 @@ class TransportOperator:
     ) -> None:
         """Collective (compiles the kernels on first use)."""
         self.density_space, self.velocity_space, self.columns = density_space, velocity_space, columns
-        space = density_space
-        self._tables = _tables(space, velocity_space)
-        self.kernels = load_kernels(
-            space.comm,
-            DIM=space.dim,
-            DEGREE=space.degree,
-            ND=space.nd,
-            NN=velocity_space.cell_nodes.shape[1],
-            NQ=len(self._tables["weights"]),
-            NS=len(sides(space.dim)),
-            NL=len(self._tables["limiter"]),
-            K=columns,
-        )
-        self.scheme = ffi.new("scheme_t *")
-        self.scheme.n_owned, self.scheme.n_cells = space.n_owned, space.n_cells
-        for name, table in self._tables.items():
-            setattr(self.scheme, name, pointer(table))
-        self.scheme.phi0, self.scheme.delta, self.scheme.empty = space.phi0, delta, EMPTY
-        self.scheme.stability = STABILITY[space.degree]
-        self.blocks: Floats = np.empty((space.n_cells, space.dim + 2, space.nd, space.nd))
+        self.delta = delta
+        self.layout = NodalLayout(density_space, columns)
+        self.kernels = _load(density_space, self.layout, columns)
+        arrays = self._arrays()
+        self._halo = Halo(self.layout, arrays["neighbours"])
+        if self._halo.n_requests:
+            arrays |= {name: getattr(self._halo, name) for name in ("send", "receive", "send_buffer", "receive_buffer")}
+        self._kept = arrays  # the struct holds pointers only
+        self.scheme = self._struct(arrays)
         self.velocity: Floats | None = None
         self.rate = 0.0
 
@@ -75,58 +77,68 @@ class TransportOperator:
         outweighs what flows out of a facet point for Δt |F|/|K| ½(s + |s|_δ) ≤ (1 − b)/(dim + 1). The argument is
         that of Zhang, Xia & Shu (2012), doi:10.1007/s10915-011-9472-8, with a cheaper decomposition.
         """
+        return float(self.density_space.comm.allreduce(self.set_velocity(v), MPI.MAX))
+
+    def set_velocity(self, v: Floats) -> float:
+        """``assemble``, with the rate over this rank's cells only; not collective."""
         self.velocity = np.ascontiguousarray(v)
-        rate = self.kernels.assemble(self.scheme, pointer(self.velocity), pointer(self.blocks))
-        if np.isnan(rate):
-            rate = np.inf
-        self.rate = float(self.density_space.comm.allreduce(rate, MPI.MAX))
+        rate = self.kernels.assemble(self.scheme, pointer(self.velocity))
+        self.rate = float(np.inf if np.isnan(rate) else rate)
         return self.rate
 
     def apply(self, rho: Floats) -> Floats:
-        """Bρ on owned cells (ghost rows zero)."""
-        out = np.zeros_like(rho)
-        self.kernels.apply(self.scheme, pointer(self.blocks), pointer(rho), pointer(out))
-        return out
+        """Bρ on owned cells, ghost rows zero; ρ (n_cells, nd, columns) with ghosts up to date."""
+        result = self.layout.zeros()
+        self.kernels.apply(self.scheme, pointer(self.layout.pack(rho)), pointer(result))
+        return self.layout.unpack(result)
 
     def apply_transpose(self, lam: Floats) -> Floats:
-        """Bᵀλ on owned cells (ghost rows zero)."""
-        out = np.zeros_like(lam)
-        self.kernels.apply_transpose(self.scheme, pointer(self.blocks), pointer(lam), pointer(out))
-        return out
+        """Bᵀλ on owned cells, ghost rows zero; λ (n_cells, nd, columns) with ghosts up to date."""
+        result, zero = self.layout.zeros(), self.layout.zeros()
+        by_out, by_volume = self.accumulator()
+        packed = self.layout.pack_derivative(lam)
+        self.kernels.apply_vjp(
+            self.scheme, pointer(packed), pointer(zero), pointer(result), pointer(by_out), pointer(by_volume)
+        )
+        return self.layout.unpack_derivative(result)
 
-    def accumulator(self) -> Floats:
-        """Zero S for ``contract``: λ⊗ρ on the sparsity of B, (n_owned, dim+2, nd, nd)."""
-        return np.zeros((self.density_space.n_owned, *self.blocks.shape[1:]))
+    def accumulator(self) -> Accumulated:
+        """Zero derivatives by what ``assemble`` computes, for ``contract``."""
+        return aligned(self._kept["out"].shape), aligned(self._kept["volume"].shape)
 
-    def contract(self, accumulated: Floats) -> Floats:
-        """This rank's contribution (n_nodes, dim) to d/dv Σ S:B(v), for S summed up from λ⊗ρ."""
+    def contract(self, accumulated: Accumulated) -> Floats:
+        """This rank's contribution (n_nodes, dim) to the derivative by v, for derivatives that were summed up."""
         assert self.velocity is not None, "assemble comes first"
         gradient = np.zeros_like(self.velocity)
-        self.kernels.contract(self.scheme, pointer(self.velocity), pointer(accumulated), pointer(gradient))
+        by_out, by_volume = accumulated
+        self.kernels.contract(
+            self.scheme, pointer(self.velocity), pointer(by_out), pointer(by_volume), pointer(gradient)
+        )
         return gradient
 
     def velocity_gradient(self, lam: Floats, rho: Floats) -> Floats:
-        """This rank's contribution (n_nodes, dim) to d/dv ⟨λ, B(v)ρ⟩; ranks add up to the gradient."""
-        ones, n = self.accumulator(), self.density_space.n_owned
-        ones[:, 0] = np.einsum("cik,cjk->cij", lam[:n], rho[:n], optimize=True)
-        neighbours = self._tables["neighbours"][:n]
-        for facet in range(neighbours.shape[1]):
-            inside = neighbours[:, facet] >= 0
-            across = rho[neighbours[inside, facet]]
-            ones[inside, 1 + facet] = np.einsum("cik,cjk->cij", lam[:n][inside], across, optimize=True)
-        return self.contract(ones)
+        """This rank's contribution (n_nodes, dim) to d/dv ⟨λ, B(v)ρ⟩; ranks add up to the gradient.
+
+        λ and ρ are (n_cells, nd, columns) with ghosts up to date.
+        """
+        sums, layout = self.accumulator(), self.layout
+        arrays = layout.pack_derivative(lam), layout.pack(rho), layout.zeros(), *sums
+        self.kernels.apply_vjp(self.scheme, *map(pointer, arrays))
+        return self.contract(sums)
 
     def coordinate_entries(self) -> tuple[np.ndarray, np.ndarray, Floats]:
         """B as global (row, column, value) triplets of the owned rows, for one column: dof = cell·nd + mode.
 
         For comparison with assembled forms and with other time steppers; the products above do not need it.
         """
+        assert self.velocity is not None, "assemble comes first"
         space = self.density_space
+        blocks = reference.blocks(space, self.velocity_space, self.velocity, self.delta)
         cells = space.mesh.topology.index_map(space.dim)
         number = cells.local_to_global(np.arange(space.n_cells, dtype=np.int32))
         modes = np.arange(space.nd)
         rows, columns, values = [], [], []
-        neighbours = np.column_stack([np.arange(space.n_cells), self._tables["neighbours"]])[: space.n_owned]
+        neighbours = np.column_stack([np.arange(space.n_owned), space.geometry.neighbours[: space.n_owned]])
         for slot in range(space.dim + 2):
             inside = np.flatnonzero(neighbours[:, slot] >= 0)
             shape = (len(inside), space.nd, space.nd)
@@ -134,39 +146,77 @@ class TransportOperator:
             column = number[neighbours[inside, slot]][:, None, None] * space.nd + modes
             rows.append(np.broadcast_to(row, shape).ravel())
             columns.append(np.broadcast_to(column, shape).ravel())
-            values.append(self.blocks[inside, slot].ravel())
+            values.append(blocks[inside, slot].ravel())
         return np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
 
+    @property
+    def exchanges(self) -> int:
+        """Ghost exchanges that the compiled loops have started so far."""
+        return int(self.scheme.exchanges)
 
-def _tables(space: DensitySpace, velocity_space: VelocitySpace) -> dict[str, np.ndarray]:
-    """Everything that ``scheme_t`` points to, by its names."""
-    dim, degree = space.dim, space.degree
-    points = np.concatenate([basis.facet_points(dim, space.facet_degree, side) for side in sides(dim)])
-    per_side = (len(sides(dim)), len(points) // len(sides(dim)), -1)
-    limiter = basis.legendre(dim, degree, space.limiter_points)
-    return {
-        "cell_nodes": velocity_space.cell_nodes,
-        "neighbours": space.geometry.neighbours,
-        "nb_facets": space.geometry.neighbour_facets,
-        "orientation": space.geometry.orientation,
-        "inverse": space.geometry.inverse_jacobian,
-        "normals": space.geometry.facet_normals,
-        "volume": _volume_table(space, velocity_space),
-        "phi": basis.legendre(dim, degree, points).reshape(per_side),
-        "lagrange": basis.lagrange(dim, velocity_space.degree, points).reshape(per_side),
-        "weights": basis.facet_weights(dim, space.facet_degree),
-        "limiter": limiter,
-        "bound": np.abs(limiter).max(axis=0),
-    }
+    @property
+    def exchanged_bytes(self) -> int:
+        """What this rank sends in one ghost exchange."""
+        return int(self._halo.send_buffer.nbytes)
+
+    # -- inner workings ----------------------------------------------------------------------------------------------
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """Everything that ``scheme_t`` points to, by its names; facets and directions in the order of the vertices."""
+        space, layout, geometry = self.density_space, self.layout, self.density_space.geometry
+        n, order, element = space.n_owned, space.geometry.vertex_order[: space.n_owned], self.layout.element
+        shape = (layout.n_batches, space.dim + 1, element.n_points, layout.shape[-1])
+        inverse = geometry.inverse_jacobian[:n]
+        gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
+        places = element.places(order, element.velocity_nodes)
+        return {
+            "neighbours": layout.across(),
+            "inner": (np.take_along_axis(geometry.neighbours[:n], order, axis=1) >= 0).astype(np.uint8),
+            "cell_nodes": np.take_along_axis(self.velocity_space.cell_nodes[:n], places, axis=1),
+            "inverse": np.take_along_axis(gradients, order[:, 1:, None], axis=1),
+            "normals": np.take_along_axis(geometry.facet_normals[:n], order[:, :, None], axis=1),
+            "det": np.ascontiguousarray(geometry.det[:n]),
+            "in": aligned(shape),
+            "out": aligned(shape),
+            "volume": aligned((layout.n_batches, space.dim, element.n_volume, layout.shape[-1])),
+        }
+
+    def _struct(self, arrays: dict[str, np.ndarray]) -> Any:
+        space, halo = self.density_space, self._halo
+        scheme = ffi.new("scheme_t *")
+        for name, array in arrays.items():
+            setattr(scheme, name, pointer(array))
+        scheme.n_owned, scheme.n_batches = space.n_owned, self.layout.n_batches
+        scheme.size = int(np.prod(self.layout.shape))
+        scheme.delta, scheme.empty, scheme.stability = self.delta, EMPTY, STABILITY[space.degree]
+        scheme.n_requests = halo.n_requests
+        if halo.n_requests:
+            scheme.n_send, scheme.n_receive = len(halo.send), len(halo.receive)
+            scheme.requests, scheme.statuses = ffi.from_buffer(halo.requests), ffi.from_buffer(halo.statuses)
+            start, wait = mpi_functions()
+            scheme.start_all = ffi.cast("int (*)(int, void *)", start)
+            scheme.wait_all = ffi.cast("int (*)(int, void *, void *)", wait)
+        return scheme
 
 
-def _volume_table(space: DensitySpace, velocity_space: VelocitySpace) -> Floats:
-    """Reference integrals of N_a φ_j ∂_m φ_i, as (nn, dim, nd, nd) with [a, m, i, j]."""
-    rule = basis.quadrature_rule(space.dim, velocity_space.degree + 2 * space.degree)
-    phi = basis.legendre_derivatives(space.dim, space.degree, rule.points)
-    shape = basis.lagrange(space.dim, velocity_space.degree, rule.points)
-    table = np.einsum("q,qa,qj,mqi->amij", rule.weights, shape, phi[0], phi[1:], optimize=True)
-    return np.ascontiguousarray(table)
+def _load(space: DensitySpace, layout: NodalLayout, columns: int) -> Any:
+    """The compiled loops of a space. Collective."""
+    tables = layout.element.tables(space.limiter_points, SCHEMES[space.degree])
+    return load_kernels(
+        space.comm,
+        tables,
+        DIM=space.dim,
+        DEGREE=space.degree,
+        K=columns,
+        ND=space.nd,
+        NN=tables["VOLUME"].shape[1],
+        FN=tables["FACET_NODES"].shape[1],
+        FV=tables["VELOCITY_FACET_NODES"].shape[1],
+        NQ=len(tables["WEIGHTS"]),
+        NV=len(tables["VOLUME"]),
+        NL=len(tables["LIMITER"]),
+        STAGES=len(tables["ALPHA"]),
+    )
 
 
 def flux_smoothing(density_space: DensitySpace, horizon: float, fraction: float) -> float:

@@ -1,145 +1,141 @@
-"""One strong-stability-preserving Runge–Kutta step with its limiter, and the reverse of that step."""
+"""Steps of the limited scheme and their reverse, many in one call."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
-from eulerian.transport.kernels import pointer
-from eulerian.transport.operator import TransportOperator
+from eulerian.transport.kernels import ffi, pointer
+from eulerian.transport.layout import LANES, aligned
+from eulerian.transport.operator import Accumulated, TransportOperator
+from eulerian.transport.ssp import SCHEMES
 
 
-@dataclass(frozen=True)
-class SSPScheme:
-    """u⁰ = u,  uⁱ⁺¹ = limit( αᵢ u⁰ + (1 − αᵢ)(uⁱ + Δt B uⁱ) ),  last uⁱ = next u;  ∫ f(u) dt ≈ Δt Σ wᵢ f(uⁱ).
-
-    All coefficients are convex, so a stage keeps what an Euler step keeps (Gottlieb, Shu & Tadmor 2001,
-    doi:10.1137/S003614450036757X). The weights are those of the same method for the running cost as an extra unknown.
-    """
-
-    alpha: tuple[float, ...]
-    weights: tuple[float, ...]
-
-    @property
-    def stages(self) -> int:
-        """Number of stages."""
-        return len(self.alpha)
-
-
-# SSPRK of order degree + 1, by polynomial degree.
-SCHEMES = (
-    SSPScheme((0.0,), (1.0,)),
-    SSPScheme((0.0, 0.5), (0.5, 0.5)),
-    SSPScheme((0.0, 0.75, 1.0 / 3.0), (1.0 / 6.0, 1.0 / 6.0, 2.0 / 3.0)),
-)
-
-
+@final
 @dataclass(frozen=True)
 class StepRecord:
     """What the reverse of one step needs: every stage behind the limiter, and what the limiter did.
 
+    Factors and deciding points mean something only where ``limited`` says that some cell of the batch was.
+
     Attributes:
-        states: (stages, n_cells, nd, columns); the last one is the result of the step.
-        factors: (stages, n_owned, columns) scaling of the higher modes.
-        lowest_at: (stages, n_owned, columns) the point that decided (see ``kernels.c``).
+        block: the memory of all of it.
+        states: (stages, *layout.shape); the last one is the result of the step.
+        factors: (stages, n_batches, columns, 8) scaling of the deviations from the mean.
+        lowest_at: (stages, n_batches, columns, 8) the point that decided (see ``kernels.c``).
+        limited: (stages, n_batches, columns) whether any of the eight cells was.
     """
 
+    block: NDArray[np.uint8]
     states: Floats
     factors: Floats
     lowest_at: NDArray[np.uint8]
+    limited: NDArray[np.uint8]
 
 
+@final
 class Stepper:
     """Steps of the limited scheme for the velocity that its operator holds.
 
-    The law: for the map u ↦ (result, Δt Σ wᵢ ⟨runningᵢ, uⁱ⟩), ``step_vjp`` is the exact transpose of the derivative of
-    ``step`` wherever the limiter is differentiable.
+    Densities are batches of the operator's layout. The law: for the map u ↦ (result, Δt Σ wᵢ ⟨runningᵢ, uⁱ⟩ over all
+    steps), ``unwind`` is the exact transpose of the derivative of ``march`` wherever the limiter is differentiable.
     """
 
     def __init__(self, operator: TransportOperator, *, limited: bool = True) -> None:
-        space = operator.density_space
-        self.operator = operator
-        self.scheme = SCHEMES[space.degree]
+        self.operator, self.layout = operator, operator.layout
+        self.scheme = SCHEMES[operator.density_space.degree]
         self.limited = limited
-        self._shape = (space.n_cells, space.nd, operator.columns)
-        self._cotangents = np.zeros((self.scheme.stages + 1, *self._shape))
-
-    def new_record(self) -> StepRecord:
-        """An empty record for ``step`` to fill."""
-        stages, n_owned = self.scheme.stages, self.operator.density_space.n_owned
-        decided = (stages, n_owned, self.operator.columns)
-        return StepRecord(np.zeros((stages, *self._shape)), np.empty(decided), np.empty(decided, dtype=np.uint8))
+        batches = (self.scheme.stages, *self.layout.owned_shape[:2])
+        self._parts: list[tuple[tuple[int, ...], type]] = [
+            ((self.scheme.stages, *self.layout.shape), np.float64),
+            ((*batches, LANES), np.float64),
+            ((*batches, LANES), np.uint8),
+            (batches, np.uint8),
+        ]
+        self._scratch = [self.new_record() for _ in range(2)]
+        self._cotangents = [self.layout.zeros() for _ in range(self.scheme.stages + 1)]
 
     @property
-    def bytes_per_cell(self) -> int:
-        """Size of a record per cell."""
-        space, columns = self.operator.density_space, self.operator.columns
-        return int(self.scheme.stages * columns * (8 * space.nd + 9))
+    def record_bytes(self) -> int:
+        """Size of a record on this rank."""
+        return sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in self._parts)
 
-    def step(self, u: Floats, dt: float, record: StepRecord, occupation: Floats) -> Floats:
-        """Advance ``u`` (n_cells, nd, columns; ghosts up to date) by ``dt``. Collective.
+    @property
+    def state_bytes(self) -> int:
+        """Size of a density on this rank."""
+        return int(np.prod(self.layout.shape)) * 8
+
+    def new_record(self) -> StepRecord:
+        """An empty record for ``march`` to fill."""
+        block = aligned((self.record_bytes,), np.uint8)
+        views: list[Any] = []
+        start = 0
+        for shape, kind in self._parts:
+            size = int(np.prod(shape)) * np.dtype(kind).itemsize
+            views.append(block[start : start + size].view(kind).reshape(shape))
+            start += size
+        return StepRecord(block, *views)
+
+    def march(
+        self,
+        start: Floats,
+        dt: float,
+        count: int,
+        records: Sequence[StepRecord] | None = None,
+        occupation: Floats | None = None,
+    ) -> Floats:
+        """Advance a density by ``count`` steps of ``dt``. Collective.
 
         Args:
-            u: the density, left as it is.
+            start: batches with ghosts up to date, left as they are.
             dt: time step.
-            record: filled for ``step_vjp``.
-            occupation: (n_owned, nd, columns), to which ∫ρ dt over the step is added.
+            count: at least one.
+            records: ``count`` of them to be filled for ``unwind``, or none to keep.
+            occupation: (owned batches) to which ∫ρ dt over the steps is added.
 
         Returns:
-            The new density, a view into the record.
+            The new density; a view into the last record, or into memory that the next call overwrites.
         """
-        operator = self.operator
-        stage, scheme, blocks = operator.kernels.stage, operator.scheme, pointer(operator.blocks)
-        start, total = pointer(u), pointer(occupation)
-        current = start
-        for i, (alpha, weight) in enumerate(zip(self.scheme.alpha, self.scheme.weights, strict=True)):
-            state = record.states[i]
-            target, factors, lowest = pointer(state), pointer(record.factors[i]), pointer(record.lowest_at[i])
-            stage(
-                scheme, blocks, current, start, alpha, 1.0 - alpha, dt, self.limited,
-                target, factors, lowest, weight * dt, total,
-            )  # fmt: skip
-            operator.density_space.update_ghosts(state)
-            current = target
-        return np.asarray(record.states[-1])
+        used = self._scratch if records is None else records
+        self.operator.kernels.march(
+            self.operator.scheme, pointer(start), _blocks(used), len(used), count, dt, self.limited,
+            ffi.NULL if occupation is None else pointer(occupation),
+        )  # fmt: skip
+        return np.asarray(used[(count - 1) % len(used)].states[-1])
 
-    def step_vjp(
+    def unwind(
         self,
         cotangent: Floats,
-        u: Floats,
+        start: Floats,
         dt: float,
-        record: StepRecord,
+        records: Sequence[StepRecord],
         running: Sequence[Floats],
-        accumulated: Floats,
+        accumulated: Accumulated,
     ) -> None:
-        """Reverse of ``step``. Collective.
+        """Reverse of ``march`` with the records that it filled. Collective.
 
         Args:
-            cotangent: (n_cells, nd, columns) of the step's result; overwritten by that of ``u``.
-            u: the density at the start of the step.
+            cotangent: batches that represent the derivative by the result in L² (``NodalLayout.pack_derivative``);
+                overwritten by that by ``start``.
+            start: what the steps started from.
             dt: time step.
-            record: what ``step`` recorded.
-            running: at every stage, (n_owned, nd, columns) derivative of the running cost per time by the density.
-            accumulated: (n_owned, dim+2, nd, nd), to which Δt λ⊗ρ is added (``TransportOperator.contract``).
+            records: of all steps.
+            running: at every stage, (owned batches) that represent the derivative of the running cost per time.
+            accumulated: to which the derivatives by the operator's coefficients are added.
         """
-        operator, kernels = self.operator, self.operator.kernels
-        scheme, blocks, sums = operator.scheme, pointer(operator.blocks), pointer(accumulated)
-        cotangents = self._cotangents
-        cotangents[:-1] = 0.0
-        cotangents[-1] = cotangent
-        first = pointer(cotangents[0])
-        for i in reversed(range(self.scheme.stages)):
-            z = cotangents[i + 1]
-            kernels.limit_vjp(
-                scheme, pointer(record.states[i]), pointer(record.factors[i]), pointer(record.lowest_at[i]), pointer(z)
-            )
-            operator.density_space.update_ghosts(z)
-            before = u if i == 0 else record.states[i - 1]
-            alpha, weight = self.scheme.alpha[i], self.scheme.weights[i]
-            kernels.stage_vjp(
-                scheme, blocks, pointer(z), pointer(before), alpha, 1.0 - alpha, dt, weight * dt, pointer(running[i]),
-                pointer(cotangents[i]), first, sums,
-            )  # fmt: skip
-        cotangent[:] = cotangents[0]
+        work = [*self._cotangents[:-1], cotangent]
+        self.operator.kernels.unwind(
+            self.operator.scheme, pointer(start), _blocks(records), len(records), dt, self.limited, _pointers(running),
+            _pointers(work), *map(pointer, accumulated),
+        )  # fmt: skip
+
+
+def _blocks(records: Sequence[StepRecord]) -> Any:
+    return ffi.new("char *[]", [ffi.from_buffer("char *", record.block) for record in records])
+
+
+def _pointers(arrays: Sequence[Floats]) -> Any:
+    return ffi.new("double *[]", [pointer(array) for array in arrays])

@@ -1,14 +1,23 @@
 """Densities through all layers and back, within a memory budget."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Protocol, final
+
+from eulerian import parallel
+from eulerian.arrays import Floats
+from eulerian.errors import InputError, RejectedEvaluation
+
+# isort: split
+from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.arrays import Floats
-from eulerian.errors import InputError, RejectedEvaluation
+from eulerian.transport.checkpoints import Budget, DiskStore, Plan
+from eulerian.transport.operator import Accumulated
 from eulerian.transport.stepper import Stepper, StepRecord
 
 # Fewer records than this would make the reverse sweep recompute without end.
@@ -70,64 +79,42 @@ type Groups = list[Floats]
 type Records = list[StepRecord]
 
 
-class Tape:
-    """Step records by layer. When it is full the earliest recorded layer goes: the reverse sweep starts at the last.
-
-    One entry records one time step of every group.
-    """
-
-    def __init__(self, steppers: Sequence[Stepper], capacity: int) -> None:
-        self._steppers, self.capacity = steppers, capacity
-        self._free: list[Records] = []
-        self._used: dict[int, list[Records]] = {}
-        self.allocated = 0
-
-    def record(self, layer: int, count: int) -> list[Records]:
-        """``count`` entries for a layer, at most ``capacity``."""
-        self.release(layer)
-        while count > len(self._free) + self.capacity - self.allocated:
-            self.release(min(self._used))
-        while len(self._free) < count:
-            self._free.append([stepper.new_record() for stepper in self._steppers])
-            self.allocated += 1
-        self._used[layer] = [self._free.pop() for _ in range(count)]
-        return self._used[layer]
-
-    def of(self, layer: int) -> list[Records] | None:
-        """The entries of a layer, if they are still there."""
-        return self._used.get(layer)
-
-    def release(self, layer: int) -> None:
-        """Give a layer's entries back."""
-        self._free.extend(self._used.pop(layer, []))
-
-
+@final
 class Trajectory:
     """ρ₀ ↦ ρ(T) for velocities that are constant in each layer, with the exact reverse.
 
     Densities that move with one velocity are a group, the columns of one array (n_cells, nd, columns). All groups take
     the same time steps, so that a cost of their sum has a meaning at every stage.
 
-    The forward sweep keeps the densities at the start of every layer and as many step records as the budget allows. The
-    reverse sweep recomputes what is missing, layer by layer, in segments if even one layer does not fit; recomputation
-    repeats the same operations, so the gradient does not depend on the budget.
+    The forward sweep keeps step records and densities as its ``Plan`` says; the reverse sweep computes the rest again.
+    Recomputation repeats the same operations, so the gradient does not depend on the budget, to the last bit.
 
     Args:
         steppers: one step and its reverse, for every group; each has an operator of its own.
         grid: horizon, layers, CFL number and step cap.
-        memory: bytes for the records on all ranks together.
+        memory: bytes for the reverse on all ranks together.
         density_cost: running costs that are not linear in the densities.
+        disk: bytes on disk for densities that do not fit in memory, on all ranks together.
+        disk_directory: where they are put.
 
     Attributes:
         velocities: by layer and group, as given.
         steps: time steps of each layer.
-        starts: by layer, then at the end: the density of every group.
         occupations: by layer and group, ∫ρ dt (n_owned, nd, columns).
         charged: this rank's share of the costs of ``density_cost`` over all time.
+        plan: of the last forward sweep.
+        recomputed: steps that its reverse has computed again.
     """
 
     def __init__(
-        self, steppers: Sequence[Stepper], grid: TimeGrid, memory: float, density_cost: DensityCost | None = None
+        self,
+        steppers: Sequence[Stepper],
+        grid: TimeGrid,
+        memory: float,
+        density_cost: DensityCost | None = None,
+        *,
+        disk: float = 0.0,
+        disk_directory: Path | None = None,
     ) -> None:
         """Collective.
 
@@ -135,200 +122,315 @@ class Trajectory:
             InputError: the budget is too small for any reverse sweep.
         """
         self.steppers, self.grid = tuple(steppers), grid
-        space = self.steppers[0].operator.density_space
-        cells = space.mesh.topology.index_map(space.dim).size_global
-        columns = sum(stepper.operator.columns for stepper in self.steppers)
-        layers_bytes = 2 * grid.layers * cells * space.nd * columns * 8
-        record_bytes = cells * sum(stepper.bytes_per_cell for stepper in self.steppers)
-        capacity = int((memory - layers_bytes) // record_bytes)
-        if capacity < MINIMAL_RECORDS:
-            least = (layers_bytes + MINIMAL_RECORDS * record_bytes) / 2**20
-            raise InputError(
-                "too small for the adjoint of this problem",
-                key="solver.memory",
-                value=f"{memory / 2**20:.1f} MiB",
-                remedy=f"Give at least {math.ceil(1.05 * least)} MiB, or use a coarser mesh or fewer layers",
-            )
-        self._tape = Tape(self.steppers, capacity)
-        self._scratch = [stepper.new_record() for stepper in self.steppers]
-        self._sink = [np.zeros((space.n_owned, space.nd, stepper.operator.columns)) for stepper in self.steppers]
-        self._n_owned, self._density_cost = space.n_owned, density_cost
+        self._space, self._density_cost = self.steppers[0].operator.density_space, density_cost
+        self._stages = self.steppers[0].scheme.stages
+        self._budget = self._room(memory, disk)
+        self._records: list[Records] = []
+        self._kept: dict[int, Groups] = {}
+        self._disk = DiskStore(disk_directory)
+        self._position = [stepper.layout.zeros() for stepper in self.steppers]
+        self._unit_start = [stepper.layout.zeros() for stepper in self.steppers]
+        self._starts: list[Groups] = []
+        self._sums: list[Accumulated] = []
+        self._pending: Iterator[Any] | None = None
+        self.plan: Plan | None = None
+        self.recomputed = 0
         self.velocities: list[Groups] = []
         self.steps: tuple[int, ...] = ()
-        self.starts: list[Groups] = []
         self.occupations: list[Groups] = []
         self.charged: Floats = np.zeros(0)
 
-    def forward(self, rho: Groups, velocities: list[Groups], steps: tuple[int, ...] | None = None) -> Groups:
-        """Transport ρ₀ by one velocity (n_nodes, dim) per layer and group. Collective.
+    def prepare(self, velocities: list[Groups], steps: tuple[int, ...] | None = None) -> Plan:
+        """Take velocities, count the time steps and plan the reverse; ``forward`` begins with it. Collective.
 
         Args:
-            rho: initial density (n_cells, nd, columns) of every group, ghosts up to date.
-            velocities: by layer and group, ghosts up to date.
+            velocities: (n_nodes, dim) by layer and group, ghosts up to date.
             steps: step counts to use instead of the CFL condition's (to look at J with the counts held fixed).
-
-        Returns:
-            ρ(T) of every group.
 
         Raises:
             RejectedEvaluation: too many steps, or a velocity is not finite; the same on all ranks.
         """
-        self.velocities = velocities
-        self.starts, self.occupations, counts = [[group.copy() for group in rho]], [], []
-        self.charged = np.zeros(len(self._density_cost.names) if self._density_cost else 0)
-        for layer in range(self.grid.layers):
-            rate = self.assemble(layer)
-            count = self.grid.steps(rate) if steps is None else steps[layer]
-            dt = self.grid.layer_time / count
-            recorded = self._tape.record(layer, count) if count <= self._tape.capacity else None
-            occupation = [np.zeros_like(sink) for sink in self._sink]
-            state = self._march(self.starts[-1], dt, count, recorded, occupation, charge=True)
-            counts.append(count)
-            self.starts.append([group.copy() for group in state])
-            self.occupations.append(occupation)
-        self.steps = tuple(counts)
-        return self.starts[-1]
+        self.velocities, self._pending = velocities, None
+        if steps is None:
+            rates = [self._assembled(layer) for layer in range(self.grid.layers)]
+            largest = np.empty(len(rates))
+            self._space.comm.Allreduce(np.array(rates), largest, MPI.MAX)
+            steps = tuple(self.grid.steps(rate) for rate in largest.tolist())
+        self.steps = tuple(steps)
+        self.plan = Plan.cheapest(sum(self.steps), self._budget)
+        return self.plan
 
-    def reverse(self, cotangents: Groups, running: list[Groups]) -> list[Groups]:
-        """Pull the derivative by ρ(T) back to the velocities. Collective. ``forward`` comes first.
+    def forward(self, rho: Groups, velocities: list[Groups], steps: tuple[int, ...] | None = None) -> Groups:
+        """Transport ρ₀; velocities, steps and errors as for ``prepare``. Collective.
 
         Args:
-            cotangents: (n_cells, nd, columns) per group, of the terminal cost; overwritten by those of ρ₀.
+            rho: initial density (n_cells, nd, columns) of every group, ghosts up to date.
+            velocities: by layer and group.
+            steps: step counts, or none.
+
+        Returns:
+            ρ(T) of every group, with ghosts.
+        """
+        plan = self.prepare(velocities, steps)
+        layers = range(self.grid.layers)
+        self._starts = [[s.layout.pack(r, fill=1.0) for s, r in zip(self.steppers, rho, strict=True)]]
+        _copy(self._starts[0], self._position)
+        occupations = [[s.layout.zeros()[: s.layout.n_batches] for s in self.steppers] for _ in layers]
+        self.charged = np.zeros(len(self._density_cost.names) if self._density_cost else 0)
+        self._kept, self.recomputed, self._pending = {}, 0, plan.actions()
+        self._play("EndForward", occupations)
+        self.occupations = [
+            [s.layout.unpack(o)[: self._space.n_owned] for s, o in zip(self.steppers, groups, strict=True)]
+            for groups in occupations
+        ]
+        return self.start(self.grid.layers)
+
+    def reverse(self, cotangents: Groups, running: list[Groups]) -> list[Groups]:
+        """Pull the derivative by ρ(T) back to the velocities. Collective. Once after each ``forward``.
+
+        Args:
+            cotangents: (n_cells, nd, columns) per group, of the terminal cost; overwritten by those of ρ₀ on owned
+                cells.
             running: by layer and group, (n_owned, nd, columns) derivative by ρ of the linear running costs per time.
 
         Returns:
             By layer and group, this rank's contribution (n_nodes, dim) to the derivative by the velocity, through the
             density.
         """
-        gradients: list[Groups] = []
-        for layer in reversed(range(self.grid.layers)):
-            self.assemble(layer)
-            back = _Reverse(layer, cotangents, running[layer], [s.operator.accumulator() for s in self.steppers])
-            recorded, start = self._tape.of(layer), self.starts[layer]
-            if recorded is not None:
-                self._unwind(start, recorded, back)
-            else:
-                self._recompute(start, self.steps[layer], self._tape.capacity, back)
-            self._tape.release(layer)
-            gradients.append([s.operator.contract(sums) for s, sums in zip(self.steppers, back.sums, strict=True)])
-        return gradients[::-1]
+        packed = [s.layout.pack_derivative(c) for s, c in zip(self.steppers, cotangents, strict=True)]
+        back = _Reverse(packed, running, [[] for _ in range(self.grid.layers)])
+        self._play("EndReverse", back=back)
+        self._pending = None
+        for stepper, cotangent, result in zip(self.steppers, cotangents, packed, strict=True):
+            cotangent[:] = stepper.layout.unpack_derivative(result)
+        return back.gradients
+
+    def start(self, layer: int) -> Groups:
+        """Densities (n_cells, nd, columns) at the start of a layer, or at the end for ``layers``. Collective."""
+        return [self._unpacked(*pair) for pair in zip(self.steppers, self._starts[layer], strict=True)]
 
     def at_times(self, times: Floats) -> list[Groups]:
         """Densities at ascending times, linear between time steps (which keeps mass and sign). Collective."""
         result: list[Groups] = []
-        for layer, count in enumerate(self.steps):
-            self.assemble(layer)
-            dt = self.grid.layer_time / count
-            state = [group.copy() for group in self.starts[layer]]
-            for step in range(count):
-                t = layer * self.grid.layer_time + step * dt
-                after = self._step(state, dt, self._scratch, self._sink)
-                last = layer == len(self.steps) - 1 and step == count - 1
-                while len(result) < len(times) and (times[len(result)] <= t + dt or last):
-                    fraction = min(max((times[len(result)] - t) / dt, 0.0), 1.0)
-                    result.append([(1.0 - fraction) * a + fraction * b for a, b in zip(state, after, strict=True)])
-                _copy(after, state)
+        layer, done, state = -1, 0, self._starts[0]
+        for t in times.tolist():
+            wanted = min(max(math.ceil(t / self.grid.layer_time - 1e-9) - 1, 0), self.grid.layers - 1)
+            if wanted > layer:
+                layer, done = wanted, 0
+                state = [group.copy() for group in self._starts[layer]]
+                self.assemble(layer)
+            dt = self.grid.layer_time / self.steps[layer]
+            elapsed = (t - layer * self.grid.layer_time) / dt
+            step = min(max(math.ceil(elapsed - 1e-9) - 1, 0), self.steps[layer] - 1)
+            state, done = [g.copy() for g in self._steps(state, dt, step - done)] if step > done else state, step
+            after, fraction = self._steps(state, dt, 1), min(max(elapsed - step, 0.0), 1.0)
+            mixed = [(1.0 - fraction) * a + fraction * b for a, b in zip(state, after, strict=True)]
+            result.append([self._unpacked(*pair) for pair in zip(self.steppers, mixed, strict=True)])
         return result
 
     @property
-    def recorded_bytes(self) -> int:
-        """Size of the step records that this rank holds now."""
-        each = sum(r.states.nbytes + r.factors.nbytes + r.lowest_at.nbytes for r in self._scratch)
-        return self._tape.allocated * each
+    def kept_bytes(self) -> int:
+        """Size of the records and densities that this rank holds in memory for the reverse."""
+        records = len(self._records) * sum(stepper.record_bytes for stepper in self.steppers)
+        return records + len(self._kept) * sum(stepper.state_bytes for stepper in self.steppers)
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
-    def assemble(self, layer: int) -> float:
-        """Set the operators to a layer's velocities. Collective.
-
-        Returns:
-            The largest rate of ``TransportOperator.assemble``.
-        """
-        rates = [
-            stepper.operator.rate if stepper.operator.velocity is velocity else stepper.operator.assemble(velocity)
-            for stepper, velocity in zip(self.steppers, self.velocities[layer], strict=True)
+    def _room(self, memory: float, disk: float) -> Budget:
+        """What is left of the memory for records and densities. Collective."""
+        sizes = [
+            sum(stepper.record_bytes for stepper in self.steppers),
+            sum(stepper.state_bytes for stepper in self.steppers),
         ]
-        return max(rates)
+        record, state = parallel.sum_all(self._space.comm, np.array(sizes, dtype=float))
+        layers = (2 * self.grid.layers + 1) * state
+        if memory - layers < MINIMAL_RECORDS * record:
+            least = (layers + MINIMAL_RECORDS * record) / 2**20
+            raise InputError(
+                "too small for the adjoint of this problem",
+                key="solver.memory",
+                value=f"{memory / 2**20:.1f} MiB",
+                remedy=f"Give at least {math.ceil(1.05 * least)} MiB, or use a coarser mesh or fewer layers",
+            )
+        return Budget(memory - layers, disk, int(record), int(state))
 
-    def _step(self, state: Groups, dt: float, records: Records, occupation: Groups) -> Groups:
-        parts = zip(self.steppers, state, records, occupation, strict=True)
-        return [stepper.step(group, dt, record, total) for stepper, group, record, total in parts]
+    def _play(self, end: str, occupations: list[Groups] | None = None, back: "_Reverse | None" = None) -> None:
+        """Carry out the plan's actions up to one of a given name; unit n begins with step n·unit."""
+        assert self._pending is not None, "forward comes first"
+        assert self.plan is not None
+        unit, last = self.plan.unit, self.plan.steps
+        for action in self._pending:
+            kind = type(action).__name__
+            if kind == end:
+                return
+            if kind == "Forward":
+                if action.write_ics:
+                    self._keep(action.n0, action.storage.name)
+                self._advance(action.n0 * unit, min(action.n1 * unit, last), occupations, record=action.write_adj_deps)
+            elif kind == "Reverse":
+                assert back is not None
+                self._unwind(action.n0 * unit, min(action.n1 * unit, last), back)
+            elif kind in ("Copy", "Move"):
+                self._fetch(action.n, action.from_storage.name, drop=kind == "Move")
 
-    def _march(
+    def _keep(self, unit: int, storage: str) -> None:
+        """Keep the present densities as those at the start of a unit. Collective."""
+        if storage == "DISK":
+            with parallel.agreed(self._space.comm):
+                for g, group in enumerate(self._position):
+                    self._disk.write(f"{unit}-{g}", group)
+        else:
+            self._kept[unit] = [group.copy() for group in self._position]
+
+    def _fetch(self, unit: int, storage: str, *, drop: bool) -> None:
+        """Go back to the start of a unit. Collective."""
+        if storage == "DISK":
+            with parallel.agreed(self._space.comm):
+                for g, group in enumerate(self._position):
+                    self._disk.read(f"{unit}-{g}", group)
+                    if drop:
+                        self._disk.remove(f"{unit}-{g}")
+        else:
+            _copy(self._kept.pop(unit) if drop else self._kept[unit], self._position)
+
+    def _advance(self, begin: int, end: int, occupations: list[Groups] | None, *, record: bool) -> None:
+        """Steps ``begin`` to ``end`` from the present densities; the first time with their occupations and costs."""
+        if record:
+            _copy(self._position, self._unit_start)
+            while len(self._records) < end - begin:
+                self._records.append([stepper.new_record() for stepper in self.steppers])
+        if occupations is None:
+            self.recomputed += end - begin
+        for layer, first, last in self._pieces(begin, end):
+            self.assemble(layer)
+            records = self._records[first - begin : last - begin] if record else None
+            occupation = None if occupations is None else occupations[layer]
+            state = self._march(self._dt(layer), last - first, records, occupation)
+            _copy(state, self._position)
+            if occupations is not None and last == self._ends[layer]:
+                self._starts.append([group.copy() for group in state])
+
+    def _march(self, dt: float, count: int, records: list[Records] | None, occupation: Groups | None) -> Groups:
+        """``count`` steps within a layer; one by one where stages cost something, all at once otherwise."""
+        if self._density_cost is None or occupation is None:
+            return self._steps(self._position, dt, count, records, occupation)
+        state = [group.copy() for group in self._position]
+        scratch = [stepper.new_record() for stepper in self.steppers]
+        for step in range(count):
+            used = scratch if records is None else records[step]
+            after = self._steps(state, dt, 1, [used], occupation)
+            for stage, weight in enumerate(self.steppers[0].scheme.weights):
+                self.charged += weight * dt * self._density_cost.values(self._total(state, used, stage))
+            state = [group.copy() for group in after] if records is None else after
+        return state
+
+    def _steps(
         self,
         state: Groups,
         dt: float,
         count: int,
-        recorded: list[Records] | None,
-        occupation: Groups,
-        *,
-        charge: bool = False,
+        records: list[Records] | None = None,
+        occupation: Groups | None = None,
     ) -> Groups:
-        """``count`` steps; with no records to keep, two scratch states take turns."""
-        if recorded is None:
-            state = [group.copy() for group in state]
-        for step in range(count):
-            records = self._scratch if recorded is None else recorded[step]
-            after = self._step(state, dt, records, occupation)
-            if charge and self._density_cost is not None:
-                for stage, weight in enumerate(self.steppers[0].scheme.weights):
-                    self.charged += weight * dt * self._density_cost.values(self._total(state, records, stage))
-            if recorded is None:
-                _copy(after, state)
-            else:
-                state = after
-        return state
+        return [
+            stepper.march(
+                state[g],
+                dt,
+                count,
+                None if records is None else [groups[g] for groups in records],
+                None if occupation is None else occupation[g],
+            )
+            for g, stepper in enumerate(self.steppers)
+        ]
+
+    def _unwind(self, begin: int, end: int, back: "_Reverse") -> None:
+        """Reverse of steps ``begin`` to ``end``, whose records are there."""
+        for layer, first, last in reversed(list(self._pieces(begin, end))):
+            self.assemble(layer)
+            if last == self._ends[layer]:
+                self._sums = [stepper.operator.accumulator() for stepper in self.steppers]
+            records = self._records[first - begin : last - begin]
+            start = self._unit_start if first == begin else [r.states[-1] for r in self._records[first - begin - 1]]
+            self._unwind_piece(layer, start, records, back)
+            if first == self._ends[layer] - self.steps[layer]:
+                back.gradients[layer] = [
+                    stepper.operator.contract(sums) for stepper, sums in zip(self.steppers, self._sums, strict=True)
+                ]
+
+    def _unwind_piece(self, layer: int, start: Groups, records: list[Records], back: "_Reverse") -> None:
+        dt = self._dt(layer)
+        running = [s.layout.pack_derivative(r) for s, r in zip(self.steppers, back.running[layer], strict=True)]
+        if self._density_cost is None:
+            for g, stepper in enumerate(self.steppers):
+                mine = [groups[g] for groups in records]
+                stepper.unwind(back.cotangents[g], start[g], dt, mine, [running[g]] * self._stages, self._sums[g])
+            return
+        for i in reversed(range(len(records))):
+            before = [record.states[-1] for record in records[i - 1]] if i else start
+            slopes = [self._density_cost.gradient(self._total(before, records[i], n)) for n in range(self._stages)]
+            for g, stepper in enumerate(self.steppers):
+                shape = (len(slopes[0]), self._space.nd, stepper.operator.columns)
+                by_stage = [
+                    running[g] + stepper.layout.pack_derivative(np.broadcast_to(slope[:, :, None], shape))
+                    for slope in slopes
+                ]
+                stepper.unwind(back.cotangents[g], before[g], dt, [records[i][g]], by_stage, self._sums[g])
 
     def _total(self, before: Groups, records: Records, stage: int) -> Floats:
         """Σ_y ρ_y (n_owned, nd) at a stage of the step that starts from ``before``."""
         groups = before if stage == 0 else [record.states[stage - 1] for record in records]
-        return np.asarray(sum(group[: self._n_owned].sum(axis=2) for group in groups))
+        parts = [s.layout.unpack(group).sum(axis=2) for s, group in zip(self.steppers, groups, strict=True)]
+        return np.asarray(np.sum(parts, axis=0)[: self._space.n_owned])
 
-    def _unwind(self, start: Groups, recorded: list[Records], back: "_Reverse") -> None:
-        dt = self.grid.layer_time / self.steps[back.layer]
-        stages = self.steppers[0].scheme.stages
-        for i in reversed(range(len(recorded))):
-            before = [record.states[-1] for record in recorded[i - 1]] if i else start
-            slopes = [
-                None if self._density_cost is None else self._density_cost.gradient(self._total(before, recorded[i], n))
-                for n in range(stages)
-            ]
-            for g, stepper in enumerate(self.steppers):
-                running = [back.running[g] if s is None else back.running[g] + s[:, :, None] for s in slopes]
-                stepper.step_vjp(back.cotangents[g], before[g], dt, recorded[i][g], running, back.sums[g])
+    def assemble(self, layer: int) -> None:
+        """Set the operators to a layer's velocities."""
+        self._assembled(layer)
 
-    def _recompute(self, start: Groups, count: int, room: int, back: "_Reverse") -> None:
-        """Reverse ``count`` steps from ``start`` with room for that many records, in segments if they do not fit.
+    def _assembled(self, layer: int) -> float:
+        """Set the operators to a layer's velocities; this rank's largest rate."""
+        return max(
+            stepper.operator.rate if stepper.operator.velocity is velocity else stepper.operator.set_velocity(velocity)
+            for stepper, velocity in zip(self.steppers, self.velocities[layer], strict=True)
+        )
 
-        A quarter of the room holds densities at the segments' starts; a record is as large as one density per stage.
-        """
-        dt = self.grid.layer_time / self.steps[back.layer]
-        if count <= room:
-            recorded = self._tape.record(back.layer, count)
-            self._march(start, dt, count, recorded, self._sink)
-            self._unwind(start, recorded, back)
-            self._tape.release(back.layer)
-            return
-        kept = max(1, room // 4)
-        length = math.ceil(count / (kept * self.steppers[0].scheme.stages + 1)) if room > 1 else 1
-        starts = [start]
-        for _ in range(length, count, length):
-            starts.append(self._march(starts[-1], dt, length, None, self._sink))
-        for index in reversed(range(len(starts))):
-            part = min(length, count - index * length)
-            self._recompute(starts.pop(), part, max(room - kept, 1), back)
+    def _dt(self, layer: int) -> float:
+        return self.grid.layer_time / self.steps[layer]
+
+    @property
+    def _ends(self) -> list[int]:
+        """The number of steps up to the end of each layer."""
+        return list(accumulate(self.steps))
+
+    def _pieces(self, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """(layer, first, last) of the parts of steps ``begin`` to ``end`` in each layer."""
+        for layer, (count, stop) in enumerate(zip(self.steps, self._ends, strict=True)):
+            first, last = max(begin, stop - count), min(end, stop)
+            if first < last:
+                yield layer, first, last
+
+    def _unpacked(self, stepper: Stepper, group: Floats) -> Floats:
+        """Modal coefficients with ghosts. Collective."""
+        rho = stepper.layout.unpack(group)
+        self._space.update_ghosts(rho)
+        return rho
 
 
+@final
 @dataclass(frozen=True)
 class _Reverse:
-    """What the reverse sweep through a layer carries; lists by group."""
+    """What the reverse sweep carries.
 
-    layer: int
+    Attributes:
+        cotangents: by group, in batches.
+        running: by layer and group, in modes.
+        gradients: by layer and group, as they come.
+    """
+
     cotangents: Groups
-    running: Groups
-    sums: Groups
+    running: list[Groups]
+    gradients: list[Groups]
 
 
 def _copy(source: Groups, target: Groups) -> None:
     for a, b in zip(source, target, strict=True):
-        b[:] = a
+        np.copyto(b, a)

@@ -2,7 +2,7 @@
 
 from mpi4py import MPI
 
-from problems import UNLIMITED, orders
+from problems import orders
 
 # isort: split
 import numpy as np
@@ -71,8 +71,8 @@ def error(comm: MPI.Comm, dim: int, motion: str, degree: int, horizon: float, st
     (end,) = trajectory.forward([rho], [[velocity(velocity_space.x, motion)]])
 
     record = stepper.new_record()
-    stepper.step(rho, horizon / trajectory.steps[0], record, np.zeros_like(trajectory.occupations[0][0]))
-    touched = comm.allreduce(int(np.sum(record.lowest_at != UNLIMITED)))
+    stepper.march(stepper.layout.pack(rho, fill=1.0), horizon / trajectory.steps[0], 1, [record])
+    touched = comm.allreduce(int(np.sum(record.limited)))
     assert degree == 0 or touched > 0, "the limiter had nothing to do"
 
     values = np.einsum("qi,ci->cq", rule.basis, end[: space.n_owned, :, 0])

@@ -2,6 +2,7 @@
 
 from mpi4py import MPI
 
+from modal import decided, pull_back, steps
 from problems import EMPTIED, orders, random_density, random_rows, warped_mesh, wave
 
 # isort: split
@@ -15,10 +16,12 @@ from eulerian.arrays import Floats
 from eulerian.space.density import DensitySpace
 from eulerian.space.velocity import VelocitySpace
 from eulerian.transport.operator import TransportOperator
-from eulerian.transport.stepper import SCHEMES, SSPScheme, Stepper
+from eulerian.transport.ssp import SCHEMES, SSPScheme
+from eulerian.transport.stepper import Stepper, StepRecord
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
 COLUMNS = 2
+STEPS = 2  # so that the reverse passes from one step to the one before
 
 
 def make_stepper(comm: MPI.Comm, dim: int, degree: int, *, limited: bool = True, cells: int | None = None) -> Stepper:
@@ -41,6 +44,9 @@ def test_weights_are_the_scheme_on_an_extra_unknown(scheme: SSPScheme) -> None:
         q = (1.0 - alpha) * (q + np.eye(len(q))[i])
         weights = q
     np.testing.assert_allclose(scheme.weights, weights, atol=1e-15)
+    current, start = scheme.split_weights
+    np.testing.assert_allclose(current[1:], weights[1:])
+    assert current[0] + start.sum() == pytest.approx(weights[0])
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2])
@@ -60,12 +66,9 @@ def test_order_in_time_of_the_unlimited_scheme(comm: MPI.Comm, degree: int) -> N
 
     errors, occupation_errors = [], []
     for count in (8, 16, 32, 64):
-        state, occupation = rho, np.zeros_like(rho)
-        record = stepper.new_record()
-        for _ in range(count):
-            state = stepper.step(state.copy(), horizon / count, record, occupation)
-        errors.append(np.linalg.norm(state.reshape(size, -1) - exact[0]))
-        occupation_errors.append(np.linalg.norm(occupation.reshape(size, -1) - exact[1]))
+        taken = steps(stepper, rho, horizon / count, count)
+        errors.append(np.linalg.norm(taken.end.reshape(size, -1) - exact[0]))
+        occupation_errors.append(np.linalg.norm(taken.occupation.reshape(size, -1) - exact[1]))
 
     assert np.all(orders(errors)[1:] >= degree + 0.9), orders(errors)
     assert np.all(orders(occupation_errors)[1:] >= degree + 0.9), orders(occupation_errors)
@@ -79,9 +82,8 @@ def test_keeps_mass_and_sign(comm: MPI.Comm, dim: int, degree: int) -> None:
     rate = operator.assemble(wave(operator.velocity_space.x))
     rho = random_density(space, COLUMNS, 3)
     mass = space.mass(rho)
-    record, sink = stepper.new_record(), np.zeros((space.n_owned, space.nd, COLUMNS))
     for _ in range(30):
-        rho = stepper.step(rho.copy(), 1.0 / rate, record, sink)
+        rho = steps(stepper, rho, 1.0 / rate).end
         assert space.extrema(rho)[0] >= -1e-14 * max(1.0, space.extrema(rho)[1])
     np.testing.assert_allclose(space.mass(rho), mass, rtol=1e-13)
 
@@ -89,7 +91,7 @@ def test_keeps_mass_and_sign(comm: MPI.Comm, dim: int, degree: int) -> None:
 @pytest.mark.parametrize("limited", [True, False])
 @pytest.mark.parametrize(("dim", "degree"), CASES)
 def test_reverse(comm: MPI.Comm, dim: int, degree: int, limited: bool) -> None:
-    """F = ⟨g, step(u)⟩ + ⟨r, ∫ρ dt⟩: its derivative by u and by v against differences."""
+    """F = ⟨g, steps of u⟩ + ⟨r, ∫ρ dt⟩: its derivative by u and by v against differences."""
     stepper = make_stepper(comm, dim, degree, limited=limited)
     operator, space = stepper.operator, stepper.operator.density_space
     x = operator.velocity_space.x
@@ -97,30 +99,28 @@ def test_reverse(comm: MPI.Comm, dim: int, degree: int, limited: bool) -> None:
     u, change, g, running = (random_rows(space, COLUMNS, seed) for seed in (1, 2, 3, 4))
     u[:, 0] = np.abs(u[:, 0]) + 2.0
     dt = 0.5 / operator.assemble(v)
-    owned = (space.n_owned, space.nd, COLUMNS)
+
+    def points(records: list[StepRecord]) -> np.ndarray:
+        return np.array([decided(stepper, record) for record in records]) if limited else np.zeros(1)
 
     def cost(h_state: float, h_velocity: float) -> tuple[float, np.ndarray]:
         operator.assemble(v + h_velocity * w)
-        record, occupation = stepper.new_record(), np.zeros(owned)
-        end = stepper.step(u + h_state * change, dt, record, occupation)
-        return dot(stepper, g, end) + dot(stepper, running, occupation), record.lowest_at.copy()
+        taken = steps(stepper, u + h_state * change, dt, STEPS)
+        return dot(stepper, g, taken.end) + dot(stepper, running, taken.occupation), points(taken.records)
 
-    record = stepper.new_record()
     operator.assemble(v)
-    stepper.step(u, dt, record, np.zeros(owned))
-    cotangent, sums = g.copy(), operator.accumulator()
-    rates = [np.ascontiguousarray(running[: space.n_owned])] * stepper.scheme.stages
-    stepper.step_vjp(cotangent, u, dt, record, rates, sums)
-    by_velocity = float(parallel.sum_all(comm, np.array([np.vdot(operator.contract(sums), w)]))[0])
+    taken = steps(stepper, u, dt, STEPS)
+    rates = [running[: space.n_owned]] * stepper.scheme.stages
+    cotangent, gradient = pull_back(stepper, taken, g[: space.n_owned], dt, rates)
+    by_velocity = float(parallel.sum_all(comm, np.array([np.vdot(gradient, w)]))[0])
+    here = points(taken.records)
     if limited and degree:
-        assert comm.allreduce(int(np.sum(record.lowest_at < EMPTIED))) > 0
+        assert comm.allreduce(int(np.sum(here < EMPTIED))) > 0
 
     for direction, slope in (((1.0, 0.0), dot(stepper, cotangent, change)), ((0.0, 1.0), by_velocity)):
         for h in 10.0 ** -np.arange(5.0, 9.0):  # the longest step that crosses no kink of the limiter
-            (ahead, decided), (behind, decided_too) = (
-                cost(s * h * direction[0], s * h * direction[1]) for s in (1, -1)
-            )
-            same = np.array_equal(decided, record.lowest_at) and np.array_equal(decided_too, record.lowest_at)
+            (ahead, there), (behind, there_too) = (cost(s * h * direction[0], s * h * direction[1]) for s in (1, -1))
+            same = np.array_equal(there, here) and np.array_equal(there_too, here)
             if comm.allreduce(same, MPI.LAND):
                 break
         else:
@@ -128,11 +128,20 @@ def test_reverse(comm: MPI.Comm, dim: int, degree: int, limited: bool) -> None:
         assert slope == pytest.approx((ahead - behind) / (2 * h), rel=1e-5, abs=1e-6 + 1e-12 / h)
 
 
-def test_a_step_leaves_its_input_alone(comm: MPI.Comm) -> None:
-    stepper = make_stepper(comm, 2, 2)
-    operator, space = stepper.operator, stepper.operator.density_space
-    rate = operator.assemble(wave(operator.velocity_space.x))
-    rho = random_density(space, COLUMNS, 1)
-    before = rho.copy()
-    stepper.step(rho, 1.0 / rate, stepper.new_record(), np.zeros((space.n_owned, space.nd, COLUMNS)))
-    np.testing.assert_array_equal(rho, before)
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_steps_in_one_call_are_steps_one_by_one(comm: MPI.Comm, degree: int) -> None:
+    """To the bit, recorded or not."""
+    stepper = make_stepper(comm, 2, degree)
+    rate = stepper.operator.assemble(wave(stepper.operator.velocity_space.x))
+    start = stepper.layout.pack(random_density(stepper.operator.density_space, COLUMNS, 1), fill=1.0)
+    records = [stepper.new_record() for _ in range(5)]
+
+    together = stepper.march(start, 1.0 / rate, 5).copy()
+    recorded = stepper.march(start, 1.0 / rate, 5, records).copy()
+    state = start
+    for record in records:
+        state = stepper.march(state, 1.0 / rate, 1).copy()
+        np.testing.assert_array_equal(state, record.states[-1])
+
+    np.testing.assert_array_equal(together, state)
+    np.testing.assert_array_equal(recorded, state)

@@ -1,0 +1,177 @@
+"""What of a trajectory is kept for its reverse, and what is computed again."""
+
+import math
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.errors import ComputationError
+
+# Unit sizes that are tried, spread evenly over their logarithms.
+_CANDIDATES = 200
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Room for the reverse, in bytes over all ranks.
+
+    Attributes:
+        memory: for step records and densities.
+        disk: for densities on disk.
+        record: size of one step record.
+        state: size of one density.
+    """
+
+    memory: float
+    disk: float
+    record: int
+    state: int
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """How many steps are recorded at a time, and how many densities are kept to start again from.
+
+    A unit is a run of ``unit`` consecutive steps, recorded together. With more than one, the densities at the starts of
+    some units are kept, and units are computed again in the order of Griewank & Walther (2000),
+    doi:10.1145/347837.347846, which is optimal for their number; densities go to disk as Stumm & Walther (2009),
+    doi:10.1137/080718036, have it: those that are read least.
+
+    Attributes:
+        steps: N, of the whole trajectory.
+        unit: steps per unit.
+        in_memory: densities kept in memory.
+        on_disk: densities kept on disk.
+        recomputed: steps that the reverse computes again.
+        budget: what all of this has to fit in.
+    """
+
+    steps: int
+    unit: int
+    in_memory: int
+    on_disk: int
+    recomputed: int
+    budget: Budget
+
+    @classmethod
+    def cheapest(cls, steps: int, budget: Budget) -> "Plan":
+        """The plan with the fewest steps computed again."""
+        most = int(budget.memory // budget.record)
+        if steps <= most:
+            return cls(steps, steps, 0, 0, 0, budget)
+        on_disk = int(budget.disk // budget.state)
+        plans = []
+        for unit in sorted({round(most ** (i / _CANDIDATES)) for i in range(_CANDIDATES + 1)}):
+            units, room = -(-steps // unit), int((budget.memory - unit * budget.record) // budget.state)
+            in_memory = min(room, units - 1)
+            more = min(on_disk, units - 1 - in_memory)
+            if in_memory + more > 0:
+                plans.append(cls(steps, unit, in_memory, more, unit * _recomputed(units, in_memory + more), budget))
+        return min(plans, key=lambda plan: (plan.recomputed, plan.on_disk, plan.unit))
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+        return -(-self.steps // self.unit)
+
+    @property
+    def all_bytes(self) -> int:
+        """What recording every step would need, over all ranks."""
+        return self.steps * self.budget.record
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of records and densities, over all ranks."""
+        return self.unit * self.budget.record + self.in_memory * self.budget.state
+
+    @property
+    def statement(self) -> str:
+        """In words."""
+        size = f"{_size(self.memory_bytes)} of memory"
+        if self.on_disk:
+            size += f", {_size(self.on_disk * self.budget.state)} on disk"
+        if not self.recomputed:
+            return f"{self.steps} time steps; the adjoint keeps them all in {size}"
+        share = 100.0 * self.recomputed / self.steps
+        return (
+            f"{self.steps} time steps; keeping them all would take {_size(self.all_bytes)}, the adjoint keeps "
+            f"{self.unit} at a time in {size} and computes {share:.0f} % of the steps again"
+        )
+
+    def actions(self) -> Iterator[Any]:
+        """Actions of the package checkpoint_schedules, on units."""
+        from checkpoint_schedules import MultistageCheckpointSchedule  # slow to import, and seldom needed
+
+        return iter(MultistageCheckpointSchedule(self.units, self.in_memory, self.on_disk))
+
+
+def _recomputed(units: int, kept: int) -> int:
+    """Units computed again by the binomial schedule: Griewank & Walther (2000), equation (2)."""
+    repetitions, reach = 0, 1
+    while reach < units:
+        repetitions += 1
+        reach = math.comb(kept + repetitions, kept)
+    return repetitions * units - math.comb(kept + repetitions, repetitions - 1)
+
+
+def _size(n: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024.0 or unit == "GiB":
+            return f"{n:.4g} {unit}"
+        n /= 1024.0
+    raise AssertionError("unreachable")
+
+
+@final
+class DiskStore:
+    """Arrays in files of this process, gone with the store.
+
+    Args:
+        directory: where a folder for them is made; the system's place for temporary files if none is given.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._parent = directory
+        self._folder: Path | None = None
+
+    def write(self, name: str, array: Floats) -> None:
+        """Keep an array under a name.
+
+        Raises:
+            ComputationError: it cannot be written.
+        """
+        try:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="eulerian-", dir=self._parent))
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            array.tofile(self._folder / name)
+        except OSError as error:
+            raise ComputationError(
+                f"cannot keep densities for the adjoint in {self._folder or self._parent or tempfile.gettempdir()} "
+                f"({error.strerror}); set solver.disk_directory to a writable folder with enough room"
+            ) from error
+
+    def read(self, name: str, out: Floats) -> None:
+        """Fill an array with what is kept under a name.
+
+        Raises:
+            ComputationError: it cannot be read.
+        """
+        assert self._folder is not None, "nothing was written"
+        try:
+            out.ravel()[:] = np.fromfile(self._folder / name)
+        except (OSError, ValueError) as error:
+            raise ComputationError(f"a density kept for the adjoint in {self._folder} cannot be read back") from error
+
+    def remove(self, name: str) -> None:
+        """Forget what is kept under a name."""
+        if self._folder is not None:
+            (self._folder / name).unlink(missing_ok=True)

@@ -1,0 +1,65 @@
+"""The transport operator by its blocks, in NumPy: slow, readable, and independent of the compiled loops."""
+
+import numpy as np
+
+from eulerian.arrays import Floats, Ints
+from eulerian.space import basis
+from eulerian.space.density import DensitySpace
+from eulerian.space.geometry import sides
+from eulerian.space.velocity import VelocitySpace
+
+
+def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta: float) -> Floats:
+    """B(v) = M⁻¹A(v) in Legendre modes, by rows of blocks.
+
+    Args:
+        space: of the densities.
+        velocity_space: of v.
+        v: (n_nodes, dim), with ghosts.
+        delta: δ of the upwind flux, in units of velocity.
+
+    Returns:
+        (n_owned, dim+2, nd, nd): the first block couples a cell with itself, block 1 + f with its neighbour across
+        facet f.
+    """
+    geometry, n, dim = space.geometry, space.n_owned, space.dim
+    result = np.zeros((n, dim + 2, space.nd, space.nd))
+    nodal = v[velocity_space.cell_nodes]
+    reference = np.einsum("cmj,caj->cam", geometry.inverse_jacobian[:n], nodal[:n])
+    result[:, 0] = np.einsum("cam,amij->cij", reference, _volume(space, velocity_space))
+
+    points = [basis.facet_points(dim, space.facet_degree, side) for side in sides(dim)]
+    phi = np.array([basis.legendre(dim, space.degree, x) for x in points])
+    shape = np.array([basis.lagrange(dim, velocity_space.degree, x) for x in points])
+    weights, orientation = basis.facet_weights(dim, space.facet_degree), _orientation(geometry.vertex_order)
+    for facet in range(dim + 1):
+        cells = np.flatnonzero(geometry.neighbours[:n, facet] >= 0)
+        across, there = geometry.neighbours[cells, facet], geometry.neighbour_facets[cells, facet]
+        mine = orientation[cells, facet]
+        normal = geometry.facet_normals[cells, facet]
+        s = np.einsum("cqa,caj,cj->cq", shape[mine], nodal[cells], normal, optimize=True)
+        magnitude = np.sqrt(s**2 + (delta * np.linalg.norm(normal, axis=1, keepdims=True)) ** 2)
+        own, other = phi[mine], phi[orientation[across, there]]
+        result[cells, 0] -= np.einsum("q,cq,cqi,cqj->cij", weights, 0.5 * (magnitude + s), own, own, optimize=True)
+        inflow = np.einsum("q,cq,cqi,cqj->cij", weights, 0.5 * (magnitude - s), own, other, optimize=True)
+        result[cells, 1 + facet] = inflow
+    return result
+
+
+def _volume(space: DensitySpace, velocity_space: VelocitySpace) -> Floats:
+    """Reference integrals of N_a φ_j ∂_m φ_i, as (nn, dim, nd, nd) with [a, m, i, j]."""
+    rule = basis.quadrature_rule(space.dim, velocity_space.degree + 2 * space.degree)
+    phi = basis.legendre_derivatives(space.dim, space.degree, rule.points)
+    shape = basis.lagrange(space.dim, velocity_space.degree, rule.points)
+    return np.asarray(np.einsum("q,qa,qj,mqi->amij", rule.weights, shape, phi[0], phi[1:], optimize=True))
+
+
+def _orientation(vertex_order: Ints) -> Ints:
+    """For every cell and facet (n_cells, dim+1), the index in ``sides(dim)`` of the facet's vertices in their order."""
+    dim = vertex_order.shape[1] - 1
+    result = np.empty_like(vertex_order)
+    for index, side in enumerate(sides(dim)):
+        facet = next(v for v in range(dim + 1) if v not in side)
+        others = vertex_order[vertex_order != facet].reshape(-1, dim)
+        result[np.all(others == np.array(side), axis=1), facet] = index
+    return result

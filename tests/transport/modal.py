@@ -1,0 +1,83 @@
+"""Steps and their reverse on modal coefficients, for tests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.transport.kernels import ffi, pointer
+from eulerian.transport.layout import NodalLayout
+from eulerian.transport.stepper import Stepper, StepRecord
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What some steps led to.
+
+    Attributes:
+        start: (n_cells, nd, columns), as given.
+        end: (n_cells, nd, columns), with ghosts.
+        occupation: (n_owned, nd, columns).
+        records: one per step.
+    """
+
+    start: Floats
+    end: Floats
+    occupation: Floats
+    records: list[StepRecord]
+
+
+def modes(layout: NodalLayout, batches: Floats) -> Floats:
+    """Modal coefficients with ghosts. Collective."""
+    rho = layout.unpack(batches)
+    layout.space.update_ghosts(rho)
+    return rho
+
+
+def steps(stepper: Stepper, rho: Floats, dt: float, count: int = 1) -> Steps:
+    """Recorded steps from ρ (n_cells, nd, columns). Collective."""
+    layout = stepper.layout
+    records = [stepper.new_record() for _ in range(count)]
+    occupation = layout.zeros()[: layout.n_batches]
+    packed = layout.pack(rho, fill=1.0)
+    before = packed.copy()
+    end = stepper.march(packed, dt, count, records, occupation)
+    np.testing.assert_array_equal(packed, before)
+    integral = layout.unpack(occupation)[: layout.space.n_owned]
+    return Steps(rho, modes(layout, end), integral, records)
+
+
+def pull_back(
+    stepper: Stepper, taken: Steps, cotangent: Floats, dt: float, running: Sequence[Floats]
+) -> tuple[Floats, Floats]:
+    """The derivatives by the start (n_owned, nd, columns) and by the velocity (n_nodes, dim). Collective.
+
+    Args:
+        stepper: that took the steps.
+        taken: the steps.
+        cotangent: derivative (n_owned, nd, columns) by the end.
+        dt: time step.
+        running: derivative (n_owned, nd, columns) of the running cost per time, by stage.
+    """
+    layout, sums = stepper.layout, stepper.operator.accumulator()
+    packed = layout.pack_derivative(cotangent)
+    start = layout.pack(taken.start, fill=1.0)
+    stepper.unwind(packed, start, dt, taken.records, [layout.pack_derivative(r) for r in running], sums)
+    return layout.unpack_derivative(packed)[: layout.space.n_owned], stepper.operator.contract(sums)
+
+
+def limiter_vjp(stepper: Stepper, record: StepRecord, stage: int, cotangent: Floats) -> Floats:
+    """The limiter's transposed derivative (n_owned, nd, columns) behind a stage."""
+    layout = stepper.layout
+    packed = layout.pack_derivative(cotangent[: layout.space.n_owned])
+    block = ffi.from_buffer("char *", record.block)
+    stepper.operator.kernels.limit_vjp(stepper.operator.scheme, block, stage, pointer(packed))
+    return layout.unpack_derivative(packed)[: layout.space.n_owned]
+
+
+def decided(stepper: Stepper, record: StepRecord) -> np.ndarray:
+    """Which point decided, (stages, n_owned, columns); 255 where nothing was limited."""
+    points = np.where(record.limited[..., None] > 0, record.lowest_at, 255)
+    by_cell = np.moveaxis(points, 3, 2).reshape(len(points), -1, points.shape[2])
+    return by_cell[:, : stepper.layout.space.n_owned]
