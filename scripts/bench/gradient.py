@@ -1,87 +1,110 @@
-"""One value and one gradient at a given size: seconds, time steps, peak memory, ratio.
+"""One value and one gradient: the ratio of their costs, and how both grow with the mesh.
 
-    python scripts/bench/gradient.py --cells 256
-    mpirun -n 2 python -m mpi4py scripts/bench/gradient.py --cells 256 --memory "2 GiB"
+    python scripts/bench/gradient.py
+    python scripts/bench/gradient.py --quick --output /tmp/bench
 
-A Gaussian turns and moves under an affine field; 2·cells² triangles. Prints one JSON object.
+Gaussians turn and move under an affine field, limiter on; islands with sharp shores keep the limiter busy. The number
+of time steps is the same on all meshes: seconds per step and unknown should not depend on the mesh. (At a given horizon
+halving h doubles the steps.) Everything that the reverse needs is kept in memory.
 """
 
-import argparse
-import json
-import resource
 import statistics
-import time
+from pathlib import Path
 
-from mpi4py import MPI
-
+import cases
 import numpy as np
+from suite import Benchmark, Report, Runner, Table, at_most, in_turns, main, median_ratio, slope
 
-from eulerian.builder import build
-from eulerian.config import parse_config
+from eulerian.space import basis
 
-CONFIG = """
-[domain]
-box = {{ lower = [-3.0, -3.0], upper = [3.0, 3.0], cells = [{cells}, {cells}] }}
-[density]
-degree = {degree}
-[[density.initial]]
-kind = "gaussian"
-mean = [-0.5, 0.3]
-std = 0.5
-[field]
-kind = "linear"
-features = "affine"
-layers = {layers}
-theta = [[-0.2, -0.5, 0.5, -0.2, 0.4, -0.2]]
-[objective]
-kinetic = 0.5
-[objective.terminal]
-kind = "quadratic"
-target = [1.0, -0.5]
-[solver]
-memory = "{memory}"
-"""
+RATIO = at_most(4.0)
+SIZES = {False: (64, 128, 256, 512), True: (24, 48)}
+# Name, dimension, degree, cells, islands: about 4·10⁵, 2·10⁵ and 3·10⁵ unknowns.
+KINDS = {
+    False: (("DG1, 2-D", 2, 1, 256, False), ("DG2, 2-D", 2, 2, 128, False), ("DG1, 3-D", 3, 1, 24, False)),
+    True: (("DG1, 2-D", 2, 1, 48, False), ("DG2, 2-D", 2, 2, 24, False), ("DG1, 3-D", 3, 1, 8, False)),
+}
+BUSY = {False: ("DG1, 2-D, busy limiter", 2, 1, 256, True), True: ("DG1, 2-D, busy limiter", 2, 1, 48, True)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=256, help="cells per side (default 256)")
-    parser.add_argument("--degree", type=int, default=1, choices=(0, 1, 2), help="of the density (default 1)")
-    parser.add_argument("--layers", type=int, default=8, help="layers of the field (default 8)")
-    parser.add_argument("--memory", default="4 GiB", help="budget of the adjoint over all ranks (default 4 GiB)")
-    parser.add_argument("--runs", type=int, default=3, help="counted runs, after one that is not (default 3)")
-    options = parser.parse_args()
-    comm = MPI.COMM_WORLD
-    problem = build(parse_config(CONFIG.format(**vars(options)), "."))
+def work(cells: int, dim: int, degree: int, islands: bool, runs: int, steps: int = 32) -> Table:
+    """Times of a value and of a value with its gradient. Collective."""
+    problem = cases.problem(cells, dim=dim, degree=degree, islands=islands, steps=steps)
     theta = problem.initial_theta
-    forward, gradient = [], []
-    for run in range(options.runs + 1):
-        point = theta * (1.0 + 1e-9 * run)  # another θ each time: the last one is cached
-        comm.barrier()
-        started = time.perf_counter()
-        problem.value(point)
-        between = time.perf_counter()
-        problem.value_and_gradient(point)
-        if run:
-            forward.append(between - started)
-            gradient.append(time.perf_counter() - started)
-    memory = comm.allreduce(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-    space = problem.density_space
-    dofs = comm.allreduce(space.n_owned) * space.nd
-    if comm.rank == 0:
-        report = {
-            "ranks": comm.size,
-            "dofs": dofs,
-            "degree": options.degree,
-            "steps": int(np.sum(problem.steps)),
-            "seconds_forward": round(statistics.median(forward), 3),
-            "seconds_value_and_gradient": round(statistics.median(gradient), 3),
-            "ratio": round(statistics.median(g / f for g, f in zip(gradient, forward, strict=True)), 2),
-            "peak_memory_gib": round(memory, 2),
-            "memory_budget": options.memory,
-        }
-        print(json.dumps(report))
 
+    def evaluate() -> None:
+        problem.forget()
+        problem.value(theta)
+
+    forward, reverse = in_turns(runs, evaluate, lambda: problem.value_and_gradient(theta))
+    both = [a + b for a, b in zip(forward, reverse, strict=True)]
+    space, rho = problem.density_space, problem.final_density
+    values = np.einsum("mi,cik->cmk", basis.legendre(dim, degree, space.limiter_points), rho[: space.n_owned])
+    means = np.abs(rho[: space.n_owned, 0]) * space.phi0
+    zero = np.any(values.min(axis=1) <= 1e-12 * means, axis=1)
+    return {
+        "dofs": space.mesh.topology.index_map(dim).size_global * space.nd,
+        "steps": int(sum(problem.trajectory.steps)),
+        "stages": degree + 1,
+        "forward": statistics.median(forward),
+        "gradient": statistics.median(both),
+        "ratio": median_ratio(both, forward),
+        "limited": space.comm.allreduce(int(zero.sum())) / space.mesh.topology.index_map(dim).size_global,
+    }
+
+
+def measure(runner: Runner) -> Report:
+    """Ratios by kind, then growth of DG1 in two dimensions, of DG2, and of DG1 in three."""
+    report = Report()
+    runs = 1 if runner.quick else 3
+    report.data["kinds"] = []
+    for name, dim, degree, cells, islands in (*KINDS[runner.quick], BUSY[runner.quick]):
+        case = {"cells": cells, "dim": dim, "degree": degree, "islands": islands, "runs": runs}
+        found = runner.attempt(report, f"gradient / forward, {name}", case, RATIO)
+        if found:
+            note = f"{found['dofs']:,} unknowns, {found['steps']} steps: "
+            note += f"{found['forward']:.2f} s and {found['gradient']:.2f} s"
+            if islands:
+                note += f"; limited at the end: {found['limited']:.0%} of the cells"
+            report.add(f"gradient / forward, {name}", found["ratio"], RATIO, note=note)
+            report.data["kinds"].append({"name": name, **found})
+    report.data["sizes"] = {}
+    for name, dim, degree, sizes in ladders(runner):
+        grow(runner, report, name, dim, degree, sizes)
+    return report
+
+
+def ladders(runner: Runner) -> tuple[tuple[str, int, int, tuple[int, ...]], ...]:
+    """Name, dimension, degree and cells per side of every ladder of meshes."""
+    three = (6, 8) if runner.quick else (8, 16, 32)
+    return (
+        ("DG1, 2-D", 2, 1, SIZES[runner.quick]),
+        ("DG2, 2-D", 2, 2, SIZES[runner.quick][:-1]),
+        ("DG1, 3-D", 3, 1, three),
+    )
+
+
+def grow(runner: Runner, report: Report, name: str, dim: int, degree: int, sizes: tuple[int, ...]) -> None:
+    """One ladder of meshes: nanoseconds per unknown and step of the finest, and the slope of seconds per step."""
+    found = []
+    for cells in sizes:
+        runs = 5 if cells < 256 else 1
+        case = {"cells": cells, "dim": dim, "degree": degree, "islands": False, "runs": runs, "steps": 16}
+        found.append(runner.attempt(report, f"cost on {cells}^{dim}, {name}", case))
+    found = [each for each in found if each]
+    if len(found) < 2:
+        return
+    for label, key in (("forward", "forward"), ("value and gradient", "gradient")):
+        per = [each[key] / each["steps"] for each in found]
+        ns = [1e9 * seconds / each["dofs"] for seconds, each in zip(per, found, strict=True)]
+        power = slope([each["dofs"] for each in found], per)
+        note = f"{sizes[0]}^{dim} … {sizes[-1]}^{dim}: " + ", ".join(f"{value:.1f}" for value in ns)
+        note += f" ns; seconds per step grow like unknowns^{power:.2f}"
+        report.add(f"{label} per step and unknown, {name}", ns[-1], unit="ns", note=note)
+    report.data["sizes"][name] = [{"cells": cells, **each} for cells, each in zip(sizes, found, strict=False)]
+
+
+BENCHMARK = Benchmark(str(__doc__), measure, work)
 
 if __name__ == "__main__":
-    main()
+    main(BENCHMARK, str(Path(__file__)))
