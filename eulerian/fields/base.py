@@ -28,9 +28,11 @@ class VectorField(Protocol):
     velocity. Particles need ``jacobian`` too. ``jacobian_vjp`` and ``jacobian_vjp_x`` are the gradients of divergences
     and of the Jacobian penalty on particles.
 
-    Two more methods save time on particles, where a field has them: ``pull_back(theta, x, w, label)`` gives ``vjp`` and
-    the gradients (n, dim) by the points, Σ_i w_ni ∂v_i/∂x, together; ``jacobian_pull_back`` gives ``jacobian_vjp`` and
-    ``jacobian_vjp_x`` together.
+    More methods save time, where a field has them. On a mesh, ``value_and_vjp(theta, x, label)`` gives the value and
+    the function w ↦ vjp(theta, x, w), which may keep what the forward pass has found: θ and x are not to be changed
+    before its last call. On particles, ``pull_back(theta, x, w, label)`` gives ``vjp`` and the gradients (n, dim) by
+    the points, Σ_i w_ni ∂v_i/∂x, together; ``jacobian_pull_back`` gives ``jacobian_vjp`` and ``jacobian_vjp_x``
+    together.
     """
 
     def n_params(self, dim: int, /) -> int:
@@ -152,6 +154,15 @@ def label_block(label: int | None, n_labels: int) -> int:
     if label is None or not 0 <= label < n_labels:
         raise InputError(f"a label-dependent field needs a label from 0 to {n_labels - 1}", key="label", value=label)
     return int(label)
+
+
+KEPT = 2**20
+"""So many numbers may a field keep from a forward pass until its derivative is asked for."""
+
+
+def column_sums(rows: Floats) -> Floats:
+    """Sum (m,) of rows (n, m): a product, for a sum is slow where rows are short."""
+    return np.asarray(np.ones(len(rows)) @ rows)
 
 
 def blocks(n: int, floats_per_point: int) -> Iterator[slice]:

@@ -1,6 +1,6 @@
 """A field as the layers use it: each layer has its time, and the field gets label and time only if it wants them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,16 @@ class LayeredField:
     def vjp(self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradient (p,) with respect to θ of Σ_n w_n · v(x_n, θ), w (n, dim)."""
         return self.field.vjp(row, x, w, **self._inputs(layer, label))
+
+    def value_and_vjp(
+        self, layer: int, row: Floats, x: Floats, label: int | None = None
+    ) -> tuple[Floats, Callable[[Floats], Floats]]:
+        """Velocities (n, dim) at points x (n, dim), and w ↦ ``vjp``; θ and x are not to be changed before its call."""
+        method = self._joint("value_and_vjp", ("value", "vjp"))
+        if method is not None:
+            v, vjp = method(row, x, **self._inputs(layer, label))
+            return v, vjp
+        return self.value(layer, row, x, label), lambda w: self.vjp(layer, row, x, w, label)
 
     def jacobian(self, layer: int, row: Floats, x: Floats, label: int | None = None) -> Floats:
         """Derivatives (n, dim, dim) in space."""

@@ -6,12 +6,22 @@ To add a field of your own, give ``n_features``, ``features``, ``gradients`` and
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from eulerian.arrays import Floats
-from eulerian.fields.base import blocks, check_dimension, check_sizes, checked, label_block, quiet
+from eulerian.fields.base import (
+    KEPT,
+    blocks,
+    check_dimension,
+    check_sizes,
+    checked,
+    column_sums,
+    label_block,
+    quiet,
+)
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,29 @@ class FeatureField(ABC):
         gradient, weights, bias = self._zeros(theta, label)
         for rows in blocks(len(x), self.n_features):
             weights += w[rows].T @ self.features(x[rows])
-        bias += w.sum(axis=0)
+        bias += column_sums(w)
         return gradient
+
+    @quiet
+    def value_and_vjp(
+        self, theta: Floats, x: Floats, label: int | None = None
+    ) -> tuple[Floats, Callable[[Floats], Floats]]:
+        """``value``, and ``vjp`` as a function of w; for few points it does not compute the features again."""
+        if len(x) * self.n_features > KEPT:
+            return self.value(theta, x, label), lambda w: self.vjp(theta, x, w, label)
+        x = checked("x", x, (None, self.dim))
+        weights, bias = self._split(theta, label)
+        features = self.features(x)
+
+        @quiet
+        def vjp(w: Floats) -> Floats:
+            w = checked("w", w, x.shape)
+            gradient, by_weights, by_bias = self._zeros(theta, label)
+            by_weights += w.T @ features
+            by_bias += column_sums(w)
+            return gradient
+
+        return features @ weights.T + bias, vjp
 
     @quiet
     def jacobian(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:

@@ -1,5 +1,6 @@
 """A multilayer perceptron as a velocity field, with exact derivatives written out by hand."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,7 +8,16 @@ import numpy as np
 
 from eulerian.arrays import Floats
 from eulerian.fields.activations import Activation, activation
-from eulerian.fields.base import blocks, check_dimension, check_sizes, checked, label_block, quiet
+from eulerian.fields.base import (
+    KEPT,
+    blocks,
+    check_dimension,
+    check_sizes,
+    checked,
+    column_sums,
+    label_block,
+    quiet,
+)
 
 type Layers = list[tuple[Floats, Floats]]  # weights (outputs, inputs) and bias (outputs,) of every layer
 
@@ -84,6 +94,32 @@ class Mlp:
         """Gradient (p,) of Σ_n w_n · v(x_n, θ), w (n, dim): the forward pass is repeated block by block."""
         return self._pulled_back(theta, x, w, label, None)
 
+    @quiet
+    def value_and_vjp(
+        self, theta: Floats, x: Floats, label: int | None = None
+    ) -> tuple[Floats, Callable[[Floats], Floats]]:
+        """``value``, and ``vjp`` as a function of w; for few points it does not repeat the forward pass."""
+        if len(x) * sum(self.hidden) > KEPT:
+            return self.value(theta, x, label), lambda w: self.vjp(theta, x, w, label)
+        x = checked("x", x, (None, self.dim))
+        layers = self._layers(theta, label)
+        last, bias = layers[-1]
+        runs = [(rows, _signals(self._sigma, layers, x[rows])) for rows in blocks(len(x), 2 * self._widest)]
+        v = np.empty((len(x), self.dim))
+        for rows, signals in runs:
+            np.matmul(signals[-1], last.T, out=v[rows])
+        v += bias
+
+        @quiet
+        def vjp(w: Floats) -> Floats:
+            w = checked("w", w, x.shape)
+            gradient, targets = self._zeros()
+            for rows, signals in runs:
+                _pull_back(self._sigma, layers, signals, w[rows], targets)
+            return self._with_label(gradient, label)
+
+        return v, vjp
+
     def pull_back(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> tuple[Floats, Floats]:
         """``vjp`` together with the gradients (n, dim) by the points, at the price of one."""
         by_point = np.empty_like(x)
@@ -97,9 +133,7 @@ class Mlp:
         layers = self._layers(theta, label)
         gradient, targets = self._zeros()
         for rows in blocks(len(x), 2 * self._widest):
-            signals = [x[rows]]
-            for weights, offsets in layers[:-1]:
-                signals.append(_advance(self._sigma, signals[-1], weights, offsets))
+            signals = _signals(self._sigma, layers, x[rows])
             back = _pull_back(self._sigma, layers, signals, w[rows], targets)
             if by_point is not None:
                 np.matmul(back, layers[0][0], out=by_point[rows])
@@ -199,6 +233,14 @@ def _advance(sigma: Activation, signal: Floats, weights: Floats, bias: Floats) -
     return sigma.value(z)
 
 
+def _signals(sigma: Activation, layers: Layers, x: Floats) -> list[Floats]:
+    """The inputs of every layer, at points x."""
+    signals = [x]
+    for weights, bias in layers[:-1]:
+        signals.append(_advance(sigma, signals[-1], weights, bias))
+    return signals
+
+
 def _pull_back(sigma: Activation, layers: Layers, signals: list[Floats], back: Floats, targets: Layers) -> Floats:
     """Add the gradients of Σ back · v to ``targets``; ``signals`` are the inputs of every layer.
 
@@ -208,7 +250,7 @@ def _pull_back(sigma: Activation, layers: Layers, signals: list[Floats], back: F
     for depth in reversed(range(len(layers))):
         weights, bias = targets[depth]
         weights += back.T @ signals[depth]
-        bias += back.sum(axis=0)
+        bias += column_sums(back)
         if depth:
             back = back @ layers[depth][0]
             back *= sigma.slope(signals[depth])

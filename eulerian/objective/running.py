@@ -38,11 +38,11 @@ class VelocityCost:
         rule = self._rule
         parts = {}
         if self.kinetic > 0.0:
-            energy = 0.5 * self.kinetic * np.sum(self.space.at(v, rule.reference) ** 2, axis=2)
-            parts["kinetic"] = (rule.weights * energy) @ rule.basis
+            square = np.sum(self.space.at(v, rule.reference) ** 2, axis=2)
+            parts["kinetic"] = (0.5 * self.kinetic * rule.weights * square) @ rule.basis
         if self.jacobian > 0.0:
-            energy = 0.5 * self.jacobian * np.sum(self.space.gradient_at(v, rule.reference) ** 2, axis=(2, 3))
-            parts["jacobian"] = (rule.weights * energy) @ rule.basis
+            square = np.sum(self.space.gradient_at(v, rule.reference) ** 2, axis=(2, 3))
+            parts["jacobian"] = (0.5 * self.jacobian * rule.weights * square) @ rule.basis
         return parts
 
     def velocity_gradient(self, v: Floats, occupation: Floats) -> Floats:
@@ -94,7 +94,7 @@ class NonlinearCost:
         """This rank's share of the costs per time, one per name, at ρ (n_owned, nd)."""
         found = []
         if self.congestion > 0.0:  # the basis is orthonormal up to the cells' size
-            found.append(0.5 * self.congestion * float(np.sum(total**2, axis=1) @ self._det))
+            found.append(0.5 * self.congestion * float(np.sum(self._det @ total**2)))
         if self.entropy > 0.0:
             density = entropy(total @ self._rule.basis.T, self.floor) - self.floor * np.log(self.floor)
             found.append(self.entropy * float(np.vdot(self._rule.weights, density)))

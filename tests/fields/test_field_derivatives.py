@@ -245,3 +245,17 @@ def test_derivatives_together_are_those_apart(kind, dim, n_labels):
     by_theta, by_point = c.field.jacobian_pull_back(c.theta, c.x, c.ww, c.label)
     np.testing.assert_array_equal(by_theta, c.field.jacobian_vjp(c.theta, c.x, c.ww, c.label))
     np.testing.assert_allclose(by_point, c.field.jacobian_vjp_x(c.theta, c.x, c.ww, c.label), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "free"])
+@pytest.mark.parametrize("copies", [1, 30_000], ids=["kept", "computed again"])
+def test_value_and_derivative_together_are_those_apart(kind, n_labels, copies):
+    c = Case(kind, 2, n_labels)
+    x, w = np.tile(c.x, (copies, 1)), np.tile(c.w, (copies, 1))
+    v, vjp = c.field.value_and_vjp(c.theta, x, c.label)
+    np.testing.assert_allclose(v, c.field.value(c.theta, x, c.label), rtol=1e-13, atol=1e-14)
+    expected = c.field.vjp(c.theta, x, w, c.label)
+    for factor in (1.0, 2.0):  # as often as one likes
+        np.testing.assert_allclose(vjp(factor * w), factor * expected, rtol=1e-10, atol=1e-12 * copies)
+    with pytest.raises(InputError, match="w: an array of shape"):
+        vjp(w[:1])

@@ -55,11 +55,15 @@ def test_joint_derivatives(factor: float) -> None:
     ):
         np.testing.assert_allclose(found[0], factor * expected[0], rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(found[1], factor * expected[1], rtol=1e-12, atol=1e-14)
+    v, vjp = layered.value_and_vjp(0, theta, X)
+    np.testing.assert_allclose(v, factor * plain.value(theta, X), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(vjp(W), factor * plain.vjp(theta, X, W), rtol=1e-12, atol=1e-14)
 
 
 def test_labels_and_times() -> None:
     layered = LayeredField.equal(Clock(), 2.0, 4)  # type: ignore[arg-type]
     assert [layered.value(layer, np.ones(1), X, label=3)[0, 0] for layer in range(4)] == [0.25, 0.75, 1.25, 1.75]
+    assert layered.value_and_vjp(1, np.ones(1), X, label=3)[0][0, 0] == 0.75
     labelled = LayeredField.equal(Affine(2, n_labels=2), 1.0, 1, label_dependent=True)
     theta = np.arange(12.0)
     np.testing.assert_array_equal(labelled.value(0, theta, X, 1), Affine(2, n_labels=2).value(theta, X, 1))
