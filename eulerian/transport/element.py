@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -10,6 +10,10 @@ from eulerian.arrays import Floats, Ints
 from eulerian.space import basis
 from eulerian.space.density import DensitySpace
 from eulerian.transport.ssp import SSPScheme
+
+
+# Distances in the reference cell below this are rounding.
+_FLAT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class NodalElement:
         """
         mass, volume = self._mass, _reference_volume(self.dim)
         mean = mass.sum(axis=0) / volume
-        at_limiter = self.values(limiter_points)
+        at_limiter = self.values(limiter_points if self.degree > 1 else extreme_points(limiter_points))
         edges = self._edges
         return {
             "FACET_NODES": self.facet_nodes(self.nodes),
@@ -170,6 +174,23 @@ class NodalElement:
             return {"VOLUME": np.einsum("q,qj,qa->ja", rule.weights, values, shape)}
         slopes = basis.lagrange_derivatives(self.dim, self.degree, rule.points)[1:]
         return {"VOLUME": rule.weights[:, None] * shape, "VALUES": values, "SLOPES": slopes}
+
+
+def extreme_points(points: Floats) -> Floats:
+    """The corners of the convex hull of (m, dim) points: there a linear function has its minimum over all of them.
+
+    In three dimensions nearly all of the limiter's points are corners, so all points are returned.
+    """
+    dim = points.shape[1]
+    if dim == 3:
+        return points
+    corners = np.array(list(combinations(range(len(points)), dim)))
+    first, last = points[corners[:, 0]], points[corners[:, -1]]
+    along = last - first
+    normals = np.ones_like(along) if dim == 1 else np.column_stack([-along[:, 1], along[:, 0]])
+    distances = np.einsum("mnj,mj->mn", points - first[:, None], normals)
+    outside = (distances.max(axis=1) < _FLAT) | (distances.min(axis=1) > -_FLAT)
+    return points[np.unique(corners[outside])]
 
 
 def _reference_volume(dim: int) -> float:

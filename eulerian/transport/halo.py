@@ -25,17 +25,17 @@ class Halo:
         across: ``layout.across()``.
 
     Attributes:
-        send: positions to send, by receiver, of the first column.
+        send: positions to send, by receiver, of the first group.
         receive: positions to fill, by sender.
-        send_buffer: (len(send), columns).
-        receive_buffer: (len(receive), columns).
+        send_buffer: (len(send), groups × width).
+        receive_buffer: (len(receive), groups × width).
         requests: MPI handles as bytes; none on one rank.
         statuses: room for as many MPI statuses.
     """
 
     def __init__(self, layout: NodalLayout, across: Ints) -> None:
         """Collective."""
-        comm, columns = layout.space.comm, layout.columns
+        comm, columns = layout.space.comm, layout.groups * layout.width
         wanted = _wanted(layout, across)
         asked = _exchanged(comm, wanted)
         self.receive = _joined([_places(layout, rows) for rows in wanted.values()])
@@ -79,7 +79,7 @@ def _wanted(layout: NodalLayout, across: Ints) -> _Rows:
     """By owner, (global cell, node) of the ghosts' nodes that this rank looks at; every pair once, sorted."""
     space = layout.space
     cells = space.mesh.topology.index_map(space.dim)
-    first = layout.n_batches * layout.columns * space.nd * 8
+    first = int(np.prod(layout.owned_shape))
     positions = np.unique(across[across >= first])
     ghost_places = layout.places[space.n_owned :]
     at = np.full(int(np.prod(layout.shape)) - first, -1, dtype=np.int64)

@@ -1,13 +1,15 @@
 /* Compiled loops of the transport scheme, specialised at compile time.
  *
- * DIM, DEGREE, K     space dimension, polynomial degree, densities (labels) that move together
+ * DIM, DEGREE        space dimension, polynomial degree
+ * GROUPS, WIDTH      densities (labels) that move together: GROUPS times WIDTH, a power of two up to eight
  * ND, NN             nodes of a cell for the density and for the velocity
  * FN, FV, NQ         nodes of a facet for the density and for the velocity, flux points of a facet
  * NV, NL, STAGES     numbers per cell and direction of the volume term, points of the limiter, Runge-Kutta stages
  *
- * Upper-case tables are those of `element.py`. Densities are values at Lagrange nodes, eight cells side by side:
- * [batch][label][node][lane]; the batches of owned cells come first, then those of ghost cells. A cell counts its
- * vertices by their global numbers, so both cells of a facet see its nodes and flux points in the same order.
+ * Upper-case tables are those of `element.py`. Densities are values at Lagrange nodes, eight side by side:
+ * [batch][group][node][lane], where the lanes are CELLS cells of WIDTH labels each; the batches of owned cells come
+ * first, then those of ghost cells. A cell counts its vertices by their global numbers, so both cells of a facet see
+ * its nodes and flux points in the same order. What labels share is kept once per cell, [batch][...][cell].
  *
  * With the flux F_q = in_q u(across) - out_q u(own) out of flux point q the operator is
  *     B u = M^-1 (sum_q trace^T F_q + volume u),
@@ -20,29 +22,32 @@
 
 #define NF (DIM + 1)
 #define LANES 8
+#define CELLS (LANES / WIDTH)
+#define SUMS (WIDTH == LANES ? 1 : LANES) /* sums over labels are kept by lane, but for one cell they are added up */
 #define UNLIMITED 255
 #define EMPTIED 254
 
 typedef double vec __attribute__((vector_size(8 * LANES)));
 typedef double wide __attribute__((vector_size(8 * LANES), aligned(8))); /* in memory, wherever it lies */
+typedef double part __attribute__((vector_size(8 * WIDTH), aligned(8))); /* the labels of one cell */
 typedef int64_t mask __attribute__((vector_size(8 * LANES)));
 
 typedef struct {
     int64_t n_owned;             /* cells */
     int64_t n_batches;           /* of owned cells */
     int64_t size;                /* numbers in one density, ghosts included */
-    const int32_t *neighbours;   /* [batch][NF][FN][lane] where the facet's nodes stand across, for the first label */
+    const int32_t *neighbours;   /* [batch][NF][FN][cell] where the facet's nodes stand across, for the first group */
     const uint8_t *inner;        /* [cell][NF] whether there is a cell across */
     const int32_t *cell_nodes;   /* [cell][NN] */
     const double *inverse;       /* [cell][DIM][DIM] d(reference)/d(physical) */
     const double *normals;       /* [cell][NF][DIM] outward area normal / |det J| */
     const double *det;           /* [cell] |det J| */
-    double *in, *out;            /* [batch][NF][NQ][lane] */
-    double *volume;              /* [batch][DIM][NV][lane] */
+    double *in, *out;            /* [batch][NF][NQ][cell], and room for one more batch */
+    double *volume;              /* [batch][DIM][NV][cell], and room for one more batch */
     double delta;                /* smoothing of |v.n| */
     double empty;                /* cell means below this count as zero */
     double stability;            /* linear stability limit of the scheme: time step x outflow rate <= 1 / stability */
-    int64_t n_send, n_receive;   /* ghost exchange: positions of the first label's numbers, and their buffers */
+    int64_t n_send, n_receive;   /* ghost exchange: positions of the first group's numbers, and their buffers */
     const int32_t *send, *receive;
     double *send_buffer, *receive_buffer;
     int32_t n_requests;          /* persistent MPI requests on the buffers */
@@ -64,6 +69,13 @@ static inline vec choose(mask m, vec a, vec b)
     return (vec)((m & (mask)a) | (~m & (mask)b));
 }
 
+static inline vec least(vec a, vec b)
+{
+    vec r;
+    for (int w = 0; w < LANES; ++w) r[w] = a[w] < b[w] ? a[w] : b[w]; /* a NaN in a gives b */
+    return r;
+}
+
 static inline int any(mask m)
 {
     int64_t found = 0;
@@ -73,9 +85,58 @@ static inline int any(mask m)
 
 static inline vec gather(const double *u, const int32_t *at)
 {
+#if WIDTH == LANES
+    return *(const wide *)(u + *at);
+#else
     vec r;
-    for (int w = 0; w < LANES; ++w) r[w] = u[at[w]];
+    for (int w = 0; w < LANES; ++w) r[w] = u[at[w / WIDTH] + w % WIDTH];
     return r;
+#endif
+}
+
+/* What the labels of a cell share, for all of its lanes. */
+static inline vec spread(const double *of_cell)
+{
+#if WIDTH == 1
+    return *(const wide *)of_cell;
+#elif WIDTH == LANES
+    return all(*of_cell);
+#else
+    mask lanes;
+    for (int w = 0; w < LANES; ++w) lanes[w] = w / WIDTH;
+    return __builtin_shuffle(*(const wide *)of_cell, lanes);
+#endif
+}
+
+/* Sums over the lanes of eight vectors, by pairs, fours and eights. */
+static inline vec sums_over_lanes(const vec *v)
+{
+    vec pairs[4], fours[2];
+    for (int i = 0; i < 4; ++i)
+        pairs[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (mask){0, 8, 2, 10, 4, 12, 6, 14}) +
+                   __builtin_shuffle(v[2 * i], v[2 * i + 1], (mask){1, 9, 3, 11, 5, 13, 7, 15});
+    for (int i = 0; i < 2; ++i)
+        fours[i] = __builtin_shuffle(pairs[2 * i], pairs[2 * i + 1], (mask){0, 1, 8, 9, 4, 5, 12, 13}) +
+                   __builtin_shuffle(pairs[2 * i], pairs[2 * i + 1], (mask){2, 3, 10, 11, 6, 7, 14, 15});
+    return __builtin_shuffle(fours[0], fours[1], (mask){0, 1, 2, 3, 8, 9, 10, 11}) +
+           __builtin_shuffle(fours[0], fours[1], (mask){4, 5, 6, 7, 12, 13, 14, 15});
+}
+
+/* sums[n][SUMS] += terms */
+static inline void add_terms(double *sums, const vec *terms, int n)
+{
+#if WIDTH == LANES
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i += 8) {
+        vec some[8];
+        for (int j = 0; j < 8; ++j) some[j] = i + j < n ? terms[i + j] : all(0.0);
+        const vec total = sums_over_lanes(some);
+        for (int j = 0; j < 8 && i + j < n; ++j) sums[i + j] += total[j];
+    }
+#else
+#pragma GCC unroll 64
+    for (int i = 0; i < n; ++i) ((wide *)sums)[i] += terms[i];
+#endif
 }
 
 /* Values at a facet's flux points from those at its nodes. */
@@ -115,12 +176,12 @@ static inline void solve_mass(const wide *a, wide *result)
 
 /* -- the operator ------------------------------------------------------------------------------------------------ */
 
-static inline void volume_term(const wide *c, const wide *u, wide *sum)
+static inline void volume_term(const double *c, const wide *u, wide *sum)
 {
 #if DEGREE == 1 /* gradients are constant: c[m][j] is the integral of the velocity's m-th component times phi_j */
     for (int m = 0; m < DIM; ++m) {
-        vec s = c[m * NV] * u[0];
-        for (int j = 1; j < ND; ++j) s += c[m * NV + j] * u[j];
+        vec s = spread(c + m * NV * CELLS) * u[0];
+        for (int j = 1; j < ND; ++j) s += spread(c + (m * NV + j) * CELLS) * u[j];
         sum[m + 1] += s;
         sum[0] -= s;
     }
@@ -130,7 +191,7 @@ static inline void volume_term(const wide *c, const wide *u, wide *sum)
 #pragma GCC unroll 16
         for (int i = 1; i < ND; ++i) s += VALUES[j][i] * u[i];
         for (int m = 0; m < DIM; ++m) {
-            const vec flow = c[m * NV + j] * s;
+            const vec flow = spread(c + (m * NV + j) * CELLS) * s;
 #pragma GCC unroll 16
             for (int i = 0; i < ND; ++i) sum[i] += SLOPES[m][j][i] * flow;
         }
@@ -138,15 +199,15 @@ static inline void volume_term(const wide *c, const wide *u, wide *sum)
 #endif
 }
 
-/* The transpose of volume_term, and scale times its derivative by c at u, added to dc. */
-static inline void volume_term_vjp(const wide *c, const wide *y, wide *sum, const wide *u, double scale, wide *dc)
+/* The transpose of volume_term, and scale times its derivative by c at u. */
+static inline void volume_term_vjp(const double *c, const wide *y, wide *sum, const wide *u, double scale, wide *dc)
 {
 #if DEGREE == 1
     for (int m = 0; m < DIM; ++m) {
         const vec slope = y[m + 1] - y[0];
         for (int j = 0; j < ND; ++j) {
-            sum[j] += c[m * NV + j] * slope;
-            dc[m * NV + j] += scale * slope * u[j];
+            sum[j] += spread(c + (m * NV + j) * CELLS) * slope;
+            dc[m * NV + j] = scale * slope * u[j];
         }
     }
 #elif DEGREE == 2
@@ -159,8 +220,8 @@ static inline void volume_term_vjp(const wide *c, const wide *y, wide *sum, cons
             vec slope = SLOPES[m][j][0] * y[0];
 #pragma GCC unroll 16
             for (int i = 1; i < ND; ++i) slope += SLOPES[m][j][i] * y[i];
-            flow += c[m * NV + j] * slope;
-            dc[m * NV + j] += slope * value;
+            flow += spread(c + (m * NV + j) * CELLS) * slope;
+            dc[m * NV + j] = slope * value;
         }
 #pragma GCC unroll 16
         for (int i = 0; i < ND; ++i) sum[i] += VALUES[j][i] * flow;
@@ -168,26 +229,29 @@ static inline void volume_term_vjp(const wide *c, const wide *y, wide *sum, cons
 #endif
 }
 
-/* result = B u for one batch; u: its own nodes, across: the whole density from its label on. */
+/* result = B u for one batch; u: its own nodes, across: the whole density from its group on. */
 static inline void product(const scheme_t *t, int64_t b, const wide *u, const double *across, wide *result)
 {
-    const wide *in = (const wide *)t->in + b * NF * NQ, *out = (const wide *)t->out + b * NF * NQ;
-    const int32_t *at = t->neighbours + b * NF * FN * LANES;
+    const double *in = t->in + b * NF * NQ * CELLS, *out = t->out + b * NF * NQ * CELLS;
+    const int32_t *at = t->neighbours + b * NF * FN * CELLS;
     vec sum[ND];
     for (int i = 0; i < ND; ++i) sum[i] = all(0.0);
-    volume_term((const wide *)t->volume + b * DIM * NV, u, sum);
+    volume_term(t->volume + b * DIM * NV * CELLS, u, sum);
 #pragma GCC unroll 4
     for (int f = 0; f < NF; ++f) {
         vec own[FN], other[FN], point[NQ], beyond[NQ];
 #pragma GCC unroll 16
         for (int n = 0; n < FN; ++n) {
             own[n] = u[FACET_NODES[f][n]];
-            other[n] = gather(across, at + (f * FN + n) * LANES);
+            other[n] = gather(across, at + (f * FN + n) * CELLS);
         }
         to_points(own, point);
         to_points(other, beyond);
 #pragma GCC unroll 16
-        for (int q = 0; q < NQ; ++q) point[q] = in[f * NQ + q] * beyond[q] - out[f * NQ + q] * point[q];
+        for (int q = 0; q < NQ; ++q) {
+            const int i = (f * NQ + q) * CELLS;
+            point[q] = spread(in + i) * beyond[q] - spread(out + i) * point[q];
+        }
         from_points(f, point, sum);
     }
     solve_mass(sum, result);
@@ -195,29 +259,33 @@ static inline void product(const scheme_t *t, int64_t b, const wide *u, const do
 
 /* result = B* y for one batch; scale times the derivative of <y, B u> by out and volume is added to dout, dvolume. */
 static inline void product_vjp(const scheme_t *t, int64_t b, const wide *y, const double *across, wide *result,
-                               const wide *u, double scale, wide *dout, wide *dvolume)
+                               const wide *u, double scale, double *dout, double *dvolume)
 {
-    const wide *out = (const wide *)t->out + b * NF * NQ;
-    const int32_t *at = t->neighbours + b * NF * FN * LANES;
-    vec sum[ND];
+    const double *out = t->out + b * NF * NQ * CELLS;
+    const int32_t *at = t->neighbours + b * NF * FN * CELLS;
+    vec sum[ND], by_out[NF * NQ], by_volume[DIM * NV];
     for (int i = 0; i < ND; ++i) sum[i] = all(0.0);
-    volume_term_vjp((const wide *)t->volume + b * DIM * NV, y, sum, u, scale, dvolume);
+    if (DEGREE > 0) {
+        volume_term_vjp(t->volume + b * DIM * NV * CELLS, y, sum, u, scale, by_volume);
+        add_terms(dvolume + b * DIM * NV * SUMS, by_volume, DIM * NV);
+    }
 #pragma GCC unroll 4
     for (int f = 0; f < NF; ++f) {
         vec jump[FN], own[FN], point[NQ], value[NQ];
 #pragma GCC unroll 16
-        for (int n = 0; n < FN; ++n) jump[n] = gather(across, at + (f * FN + n) * LANES) - y[FACET_NODES[f][n]];
+        for (int n = 0; n < FN; ++n) jump[n] = gather(across, at + (f * FN + n) * CELLS) - y[FACET_NODES[f][n]];
         to_points(jump, point);
 #pragma GCC unroll 16
         for (int n = 0; n < FN; ++n) own[n] = u[FACET_NODES[f][n]];
         to_points(own, value);
 #pragma GCC unroll 16
         for (int q = 0; q < NQ; ++q) {
-            dout[f * NQ + q] += scale * point[q] * value[q];
-            point[q] *= out[f * NQ + q];
+            by_out[f * NQ + q] = scale * point[q] * value[q];
+            point[q] *= spread(out + (f * NQ + q) * CELLS);
         }
         from_points(f, point, sum);
     }
+    add_terms(dout + b * NF * NQ * SUMS, by_out, NF * NQ);
     solve_mass(sum, result);
 }
 
@@ -231,16 +299,26 @@ static inline vec mean_of(const wide *u)
     return s;
 }
 
-/* Whether a polynomial is surely non-negative: its Bernstein coefficients are. */
-static inline mask surely_positive(const wide *u)
+/* A lower bound of a polynomial: the least of its Bernstein coefficients. */
+static inline vec lower_bound(const wide *u)
 {
-    mask m = u[0] >= 0.0;
-    for (int i = 1; i <= DIM; ++i) m &= u[i] >= 0.0;
+    vec lowest = u[0];
+    for (int i = 1; i <= DIM; ++i) lowest = least(lowest, u[i]);
 #if DEGREE == 2
 #pragma GCC unroll 8
-    for (int e = 0; e < ND - DIM - 1; ++e) m &= 4.0 * u[DIM + 1 + e] >= u[EDGES[e][0]] + u[EDGES[e][1]];
+    for (int e = 0; e < ND - DIM - 1; ++e)
+        lowest = least(lowest, 2.0 * u[DIM + 1 + e] - 0.5 * (u[EDGES[e][0]] + u[EDGES[e][1]]));
 #endif
-    return m;
+    return lowest;
+}
+
+/* Value at a point of the limiter of what deviates from the mean. */
+static inline vec deviation(int l, const wide *d)
+{
+    vec value = LIMITER[l][0] * d[0];
+#pragma GCC unroll 16
+    for (int i = 1; i < ND; ++i) value += LIMITER[l][i] * d[i];
+    return value;
 }
 
 /* Scale cells towards their means until the density is >= 0 at the limiter's points. What was done is recorded where
@@ -251,20 +329,18 @@ static inline int limit_batch(const scheme_t *t, wide *u, wide *factors, uint8_t
     return 0;
 #else
     const vec mean = mean_of(u);
-    if (!any(~(surely_positive(u) & (mean >= t->empty)))) return 0;
+    const mask emptied = ~(mean >= t->empty);
+    if (!any(emptied | ~(lower_bound(u) >= 0.0))) return 0;
     vec d[ND], lowest = all(0.0);
-    mask at = (mask){0};
     for (int i = 0; i < ND; ++i) d[i] = u[i] - mean;
-    for (int l = 0; l < NL; ++l) {
-        vec value = LIMITER[l][0] * d[0];
-#pragma GCC unroll 16
-        for (int i = 1; i < ND; ++i) value += LIMITER[l][i] * d[i];
-        const mask below = value < lowest;
-        lowest = choose(below, value, lowest);
-        at = (below & ((mask){0} + l)) | (~below & at);
-    }
-    const mask emptied = ~(mean >= t->empty), limited = ~(mean + lowest >= 0.0) | emptied;
+    for (int l = 0; l < NL; ++l) lowest = least(lowest, deviation(l, d));
+    const mask limited = ~(mean + lowest >= 0.0) | emptied;
     if (!any(limited)) return 0;
+    mask at = (mask){0};
+    for (int l = NL - 1; l >= 0; --l) {
+        const mask here = deviation(l, d) == lowest;
+        at = (here & ((mask){0} + l)) | (~here & at);
+    }
     vec factor = choose(limited, mean / -lowest, all(1.0));
     factor = choose(emptied, choose(mean == mean, all(0.0), mean), factor); /* NaN is passed on */
     for (int i = 0; i < ND; ++i) u[i] = choose(limited, mean + factor * d[i], u[i]);
@@ -307,8 +383,8 @@ static inline void limit_batch_vjp(const wide *w, const wide *factors, const uin
 
 /* -- records: what the reverse of one step needs ----------------------------------------------------------------- */
 
-/* One block of memory: [stage] densities behind the limiter, [stage][batch][label][lane] factors and deciding points,
- * [stage][batch][label] whether anything was limited there. */
+/* One block of memory: [stage] densities behind the limiter, [stage][batch][group][lane] factors and deciding points,
+ * [stage][batch][group] whether anything was limited there. */
 static inline double *state_of(const scheme_t *t, char *record, int stage)
 {
     return (double *)record + stage * t->size;
@@ -316,17 +392,17 @@ static inline double *state_of(const scheme_t *t, char *record, int stage)
 
 static inline wide *factors_of(const scheme_t *t, char *record, int stage)
 {
-    return (wide *)((double *)record + STAGES * t->size) + stage * t->n_batches * K;
+    return (wide *)((double *)record + STAGES * t->size) + stage * t->n_batches * GROUPS;
 }
 
 static inline uint8_t *points_of(const scheme_t *t, char *record, int stage)
 {
-    return (uint8_t *)factors_of(t, record, STAGES) + stage * t->n_batches * K * LANES;
+    return (uint8_t *)factors_of(t, record, STAGES) + stage * t->n_batches * GROUPS * LANES;
 }
 
 static inline uint8_t *flags_of(const scheme_t *t, char *record, int stage)
 {
-    return points_of(t, record, STAGES) + stage * t->n_batches * K;
+    return points_of(t, record, STAGES) + stage * t->n_batches * GROUPS;
 }
 
 /* -- ghosts ------------------------------------------------------------------------------------------------------ */
@@ -336,11 +412,13 @@ void exchange(scheme_t *t, double *u)
 {
     if (t->n_requests == 0) return;
     for (int64_t i = 0; i < t->n_send; ++i)
-        for (int k = 0; k < K; ++k) t->send_buffer[i * K + k] = u[t->send[i] + k * ND * LANES];
+        for (int k = 0; k < GROUPS; ++k)
+            ((part *)t->send_buffer)[i * GROUPS + k] = *(const part *)(u + t->send[i] + k * ND * LANES);
     t->start_all(t->n_requests, t->requests);
     t->wait_all(t->n_requests, t->requests, t->statuses);
     for (int64_t i = 0; i < t->n_receive; ++i)
-        for (int k = 0; k < K; ++k) u[t->receive[i] + k * ND * LANES] = t->receive_buffer[i * K + k];
+        for (int k = 0; k < GROUPS; ++k)
+            *(part *)(u + t->receive[i] + k * ND * LANES) = ((const part *)t->receive_buffer)[i * GROUPS + k];
     ++t->exchanges;
 }
 
@@ -357,8 +435,8 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
     wide *factors = factors_of(t, record, i);
     uint8_t *points = points_of(t, record, i), *flags = flags_of(t, record, i);
     for (int64_t b = 0; b < t->n_batches; ++b)
-        for (int k = 0; k < K; ++k) {
-            const int64_t bk = b * K + k;
+        for (int k = 0; k < GROUPS; ++k) {
+            const int64_t bk = b * GROUPS + k;
             const wide *own = (const wide *)u + bk * ND, *start = (const wide *)u0 + bk * ND;
             vec here[ND], change[ND];
             for (int n = 0; n < ND; ++n) here[n] = own[n];
@@ -406,14 +484,13 @@ static void stage_vjp(const scheme_t *t, int i, const double *z, const double *u
     const uint8_t *points = before ? points_of(t, before, before_stage) : 0;
     const uint8_t *flags = before ? flags_of(t, before, before_stage) : 0;
     for (int64_t b = 0; b < t->n_batches; ++b)
-        for (int k = 0; k < K; ++k) {
-            const int64_t bk = b * K + k;
+        for (int k = 0; k < GROUPS; ++k) {
+            const int64_t bk = b * GROUPS + k;
             const wide *own = (const wide *)z + bk * ND, *state = (const wide *)u + bk * ND;
             wide *target = (wide *)gu + bk * ND, *first = (wide *)g0 + bk * ND;
             vec here[ND], density[ND], change[ND];
             for (int n = 0; n < ND; ++n) here[n] = own[n], density[n] = state[n];
-            product_vjp(t, b, here, z + k * ND * LANES, change, density, beta * dt, (wide *)dout + b * NF * NQ,
-                        (wide *)dvolume + b * DIM * NV);
+            product_vjp(t, b, here, z + k * ND * LANES, change, density, beta * dt, dout, dvolume);
             for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
             if (running)
                 for (int n = 0; n < ND; ++n) change[n] += weight * ((const wide *)running)[bk * ND + n];
@@ -435,7 +512,7 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
 {
     const uint8_t *flags = flags_of(t, record, stage), *points = points_of(t, record, stage);
     const wide *states = (const wide *)state_of(t, record, stage), *factors = factors_of(t, record, stage);
-    for (int64_t bk = 0; bk < t->n_batches * K; ++bk)
+    for (int64_t bk = 0; bk < t->n_batches * GROUPS; ++bk)
         if (flags[bk]) limit_batch_vjp(states + bk * ND, factors + bk, points + bk * LANES, (wide *)g + bk * ND);
 }
 
@@ -469,18 +546,18 @@ void unwind(scheme_t *t, const double *start, char *const *records, int64_t coun
 void apply(const scheme_t *t, const double *u, double *result)
 {
     for (int64_t b = 0; b < t->n_batches; ++b)
-        for (int k = 0; k < K; ++k)
-            product(t, b, (const wide *)u + (b * K + k) * ND, u + k * ND * LANES, (wide *)result + (b * K + k) * ND);
+        for (int k = 0; k < GROUPS; ++k)
+            product(t, b, (const wide *)u + (b * GROUPS + k) * ND, u + k * ND * LANES, (wide *)result + (b * GROUPS + k) * ND);
 }
 
 /* result = B* y, and the derivative of <y, B u> by out and volume added to dout and dvolume; ghosts of y up to date. */
 void apply_vjp(const scheme_t *t, const double *y, const double *u, double *result, double *dout, double *dvolume)
 {
     for (int64_t b = 0; b < t->n_batches; ++b)
-        for (int k = 0; k < K; ++k) {
-            const int64_t at = (b * K + k) * ND;
+        for (int k = 0; k < GROUPS; ++k) {
+            const int64_t at = (b * GROUPS + k) * ND;
             product_vjp(t, b, (const wide *)y + at, y + k * ND * LANES, (wide *)result + at, (const wide *)u + at, 1.0,
-                        (wide *)dout + b * NF * NQ, (wide *)dvolume + b * DIM * NV);
+                        dout, dvolume);
         }
 }
 
@@ -516,9 +593,9 @@ double assemble(const scheme_t *t, const double *v)
     const double factorial = DIM == 3 ? 6.0 : DIM == 2 ? 2.0 : 1.0; /* |det J| / cell measure */
     double largest = 0.0;
     for (int64_t c = 0; c < t->n_owned; ++c) {
-        const int64_t b = c / LANES, lane = c % LANES;
-        double *in = t->in + b * NF * NQ * LANES + lane, *out = t->out + b * NF * NQ * LANES + lane;
-        double *volume = t->volume + b * DIM * NV * LANES + lane, outflow = 0.0, peak = 0.0;
+        const int64_t b = c / CELLS, place = c % CELLS;
+        double *in = t->in + b * NF * NQ * CELLS + place, *out = t->out + b * NF * NQ * CELLS + place;
+        double *volume = t->volume + b * DIM * NV * CELLS + place, outflow = 0.0, peak = 0.0;
         for (int m = 0; m < DIM; ++m) {
             double vhat[NN];
             for (int a = 0; a < NN; ++a)
@@ -526,7 +603,7 @@ double assemble(const scheme_t *t, const double *v)
             for (int j = 0; j < NV; ++j) {
                 double s = 0.0;
                 for (int a = 0; a < NN; ++a) s += VOLUME[j][a] * vhat[a];
-                volume[(m * NV + j) * LANES] = s;
+                volume[(m * NV + j) * CELLS] = s;
             }
         }
         for (int f = 0; f < NF; ++f) {
@@ -536,8 +613,8 @@ double assemble(const scheme_t *t, const double *v)
             for (int q = 0; q < NQ; ++q) {
                 const double s = at_point(q, vn), magnitude = sqrt(s * s + smooth * smooth);
                 const double leaving = 0.5 * (magnitude + s);
-                out[(f * NQ + q) * LANES] = WEIGHTS[q] * leaving;
-                in[(f * NQ + q) * LANES] = WEIGHTS[q] * 0.5 * (magnitude - s);
+                out[(f * NQ + q) * CELLS] = WEIGHTS[q] * leaving;
+                in[(f * NQ + q) * CELLS] = WEIGHTS[q] * 0.5 * (magnitude - s);
                 outflow += WEIGHTS[q] * leaving;
                 if (!(leaving <= peak)) peak = leaving;
             }
@@ -550,17 +627,25 @@ double assemble(const scheme_t *t, const double *v)
     return largest;
 }
 
+/* A sum over labels, kept by lane or whole. */
+static inline double of_cell(const double *sums, int64_t place)
+{
+    double s = 0.0;
+    for (int w = 0; w < (SUMS == 1 ? 1 : WIDTH); ++w) s += sums[place * (SUMS == 1 ? 0 : WIDTH) + w];
+    return s;
+}
+
 /* The derivative by v [node][DIM] that belongs to derivatives by out and volume, added to gv. */
 void contract(const scheme_t *t, const double *v, const double *dout, const double *dvolume, double *gv)
 {
     for (int64_t c = 0; c < t->n_owned; ++c) {
-        const int64_t b = c / LANES, lane = c % LANES;
-        const double *by_out = dout + b * NF * NQ * LANES + lane, *by_volume = dvolume + b * DIM * NV * LANES + lane;
+        const int64_t b = c / CELLS, place = c % CELLS;
+        const double *by_out = dout + b * NF * NQ * SUMS, *by_volume = dvolume + b * DIM * NV * SUMS;
         double local[NN * DIM] = {0.0};
         for (int m = 0; m < DIM; ++m)
             for (int a = 0; a < NN; ++a) {
                 double s = 0.0;
-                for (int j = 0; j < NV; ++j) s += VOLUME[j][a] * by_volume[(m * NV + j) * LANES];
+                for (int j = 0; j < NV; ++j) s += VOLUME[j][a] * of_cell(by_volume + (m * NV + j) * SUMS, place);
                 for (int i = 0; i < DIM; ++i) local[a * DIM + i] += s * t->inverse[(c * DIM + m) * DIM + i];
             }
         for (int f = 0; f < NF; ++f) {
@@ -571,7 +656,7 @@ void contract(const scheme_t *t, const double *v, const double *dout, const doub
             for (int q = 0; q < NQ; ++q) {
                 const double s = at_point(q, vn), magnitude = sqrt(s * s + smooth * smooth);
                 const double sign = magnitude > 0.0 ? s / magnitude : 0.0;
-                const double ds = 0.5 * WEIGHTS[q] * (1.0 + sign) * by_out[(f * NQ + q) * LANES];
+                const double ds = 0.5 * WEIGHTS[q] * (1.0 + sign) * of_cell(by_out + (f * NQ + q) * SUMS, place);
                 for (int a = 0; a < FV; ++a)
                     for (int i = 0; i < DIM; ++i)
                         local[VELOCITY_FACET_NODES[f][a] * DIM + i] += ds * VELOCITY_TRACE[q][a] * n[i];

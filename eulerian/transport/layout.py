@@ -1,4 +1,4 @@
-"""Densities as the compiled loops hold them: values at Lagrange nodes, eight cells side by side."""
+"""Densities as the compiled loops hold them: values at Lagrange nodes, eight side by side."""
 
 from typing import final
 
@@ -9,7 +9,7 @@ from eulerian.arrays import Floats, Ints
 from eulerian.space.density import DensitySpace
 from eulerian.transport.element import NodalElement
 
-# Cells side by side: one AVX-512 register of doubles, two of AVX2.
+# Numbers side by side: one AVX-512 register of doubles, two of AVX2.
 LANES = 8
 _ALIGNMENT = 64
 
@@ -27,10 +27,11 @@ def aligned(shape: tuple[int, ...], dtype: type = np.float64) -> NDArray:  # typ
 
 @final
 class NodalLayout:
-    """Between modal coefficients (n_cells, nd, columns) and batches (n_batches + ghosts, columns, nd, 8).
+    """Between modal coefficients (n_cells, nd, columns) and batches (n_batches + ghosts, groups, nd, 8).
 
-    Cell c is lane c mod 8 of batch c div 8; ghost cells begin a batch of their own. Lanes without a cell hold what they
-    were filled with. Nothing here is collective.
+    A batch has 8/width cells, and its lanes hold ``width`` columns of each: columns that move together share what they
+    need and lie side by side where neighbours look for them. Ghost cells begin a batch of their own. Lanes without a
+    cell or a column hold what they were filled with. Nothing here is collective.
 
     Args:
         space: of the densities.
@@ -38,18 +39,23 @@ class NodalLayout:
 
     Attributes:
         element: the reference cell.
+        width: columns side by side, a power of two.
+        groups: how many such there are.
+        cells: cells of a batch.
         n_batches: of owned cells.
         shape: of a density, with ghosts.
         owned_shape: without.
-        places: (n_cells, nd) position of each node of a cell in a flat density, of its first column.
+        places: (n_cells, nd) position of each node of a cell in a flat density, of its first group.
     """
 
     def __init__(self, space: DensitySpace, columns: int) -> None:
         self.space, self.columns = space, columns
         self.element = NodalElement.of(space)
-        self.n_batches = -(-space.n_owned // LANES)
-        ghosts = -(-(space.n_cells - space.n_owned) // LANES)
-        self.shape = (self.n_batches + ghosts, columns, space.nd, LANES)
+        self.width = min(LANES, 1 << (columns - 1).bit_length())
+        self.groups, self.cells = -(-columns // self.width), LANES // self.width
+        self.n_batches = -(-space.n_owned // self.cells)
+        ghosts = -(-(space.n_cells - space.n_owned) // self.cells)
+        self.shape = (self.n_batches + ghosts, self.groups, space.nd, LANES)
         self.owned_shape = (self.n_batches, *self.shape[1:])
         if np.prod(self.shape, dtype=np.int64) >= _LARGEST:
             raise MemoryError("more than 2³¹ numbers of one density on one rank: use more ranks")
@@ -58,10 +64,9 @@ class NodalLayout:
         self._to_nodes = self.element.modal_to_nodal
         self._to_modes = np.linalg.inv(self._to_nodes)
         cells = np.arange(space.n_cells)
-        cells[space.n_owned :] += self.n_batches * LANES - space.n_owned
-        batch, lane = np.divmod(cells, LANES)
-        self._batch, self._lane = batch, lane
-        first = batch * (columns * space.nd * LANES) + lane
+        cells[space.n_owned :] += self.n_batches * self.cells - space.n_owned
+        batch, place = np.divmod(cells, self.cells)
+        first = batch * (self.groups * space.nd * LANES) + place * self.width
         self.places: Ints = (first[:, None] + LANES * np.arange(space.nd)).astype(np.int32)
 
     def zeros(self) -> Floats:
@@ -70,19 +75,22 @@ class NodalLayout:
 
     def pack(self, rho: Floats, *, fill: float = 0.0) -> Floats:
         """Batches of modal coefficients (n_cells or n_owned, nd, columns); the lanes without a cell are ``fill``."""
-        n = len(rho)
+        n, split = self.space.n_owned, self.n_batches * self.cells
         values = np.matmul(self._to_nodes, rho)
-        values = np.take_along_axis(values, self._nodes[:n, :, None], axis=1)
+        values = np.take_along_axis(values, self._nodes[: len(rho), :, None], axis=1)
+        by_cell = np.full((self.shape[0] * self.cells, self.space.nd, self.groups * self.width), fill)
+        by_cell[:n, :, : self.columns] = values[:n]
+        by_cell[split : split + len(rho) - n, :, : self.columns] = values[n:]
         packed = self.zeros()
-        if fill:
-            packed[...] = fill
-        packed[self._batch[:n], :, :, self._lane[:n]] = np.swapaxes(values, 1, 2)
+        target = self._by_cell(packed)
+        target[...] = by_cell.reshape(target.shape)
         return packed
 
     def unpack(self, packed: Floats) -> Floats:
         """Modal coefficients (n_cells, nd, columns) of the owned cells; those of ghosts are zero."""
         n = self.space.n_owned
-        ours = np.swapaxes(packed[self._batch[:n], :, :, self._lane[:n]], 1, 2)
+        by_cell = self._by_cell(packed[: self.n_batches])
+        ours = by_cell.reshape(-1, self.space.nd, self.groups * self.width)[:n, :, : self.columns]
         values = np.empty_like(ours)
         np.put_along_axis(values, self._nodes[:n, :, None], ours, axis=1)
         rho = np.zeros((self.space.n_cells, self.space.nd, self.columns))
@@ -98,9 +106,9 @@ class NodalLayout:
         return self.unpack(packed) * self.space.geometry.det[:, None, None]
 
     def across(self) -> Ints:
-        """Where the nodes of each facet stand in the neighbour, (n_batches, dim+1, nodes, 8), of the first column.
+        """Where the nodes of each facet stand in the neighbour, (n_batches, dim+1, nodes, cells), of the first group.
 
-        At the boundary, and for lanes without a cell, they are the own ones.
+        At the boundary they are the own ones.
         """
         space, geometry = self.space, self.space.geometry
         n, order = space.n_owned, geometry.vertex_order
@@ -113,9 +121,12 @@ class NodalLayout:
         there = np.where(inside, cells, 0)
         nodes = facet_nodes[number[there, facets]]
         found = np.where(inside[..., None], self.places[there[..., None], nodes], own)
-        lanes = np.arange(self.n_batches * LANES)
-        padded = lanes // LANES * (self.columns * space.nd * LANES) + lanes % LANES
-        result = padded[:, None, None] + np.zeros((1, *found.shape[1:]), dtype=np.int64)
+        result = np.zeros((self.n_batches * self.cells, *found.shape[1:]), dtype=np.int32)
         result[:n] = found
-        batched = result.reshape(self.n_batches, LANES, *found.shape[1:])
-        return np.ascontiguousarray(np.moveaxis(batched, 1, 3), dtype=np.int32)
+        batched = result.reshape(self.n_batches, self.cells, *found.shape[1:])
+        return np.ascontiguousarray(np.moveaxis(batched, 1, 3))
+
+    def _by_cell(self, packed: Floats) -> Floats:
+        """A view (batches, cells, nd, groups, width)."""
+        split = packed.reshape(len(packed), self.groups, self.space.nd, self.cells, self.width)
+        return split.transpose(0, 3, 2, 1, 4)

@@ -15,7 +15,7 @@ from eulerian.space.velocity import VelocitySpace
 from eulerian.transport import reference
 from eulerian.transport.halo import Halo, mpi_functions
 from eulerian.transport.kernels import ffi, load_kernels, pointer
-from eulerian.transport.layout import NodalLayout, aligned
+from eulerian.transport.layout import LANES, NodalLayout, aligned
 from eulerian.transport.ssp import SCHEMES
 
 # Time steps are stable while step × outflow rate of every cell (∫_∂K (v·n)⁺ / |K|) stays below 1 / STABILITY[degree],
@@ -55,7 +55,7 @@ class TransportOperator:
         self.density_space, self.velocity_space, self.columns = density_space, velocity_space, columns
         self.delta = delta
         self.layout = NodalLayout(density_space, columns)
-        self.kernels = _load(density_space, self.layout, columns)
+        self.kernels = _load(density_space, self.layout)
         arrays = self._arrays()
         self._halo = Halo(self.layout, arrays["neighbours"])
         if self._halo.n_requests:
@@ -104,7 +104,11 @@ class TransportOperator:
 
     def accumulator(self) -> Accumulated:
         """Zero derivatives by what ``assemble`` computes, for ``contract``."""
-        return aligned(self._kept["out"].shape), aligned(self._kept["volume"].shape)
+        layout, dim, element = self.layout, self.density_space.dim, self.layout.element
+        lanes = 1 if layout.cells == 1 else LANES
+        shapes = (dim + 1, element.n_points, lanes), (dim, element.n_volume, lanes)
+        by_out, by_volume = (aligned((layout.n_batches, *shape)) for shape in shapes)
+        return by_out, by_volume
 
     def contract(self, accumulated: Accumulated) -> Floats:
         """This rank's contribution (n_nodes, dim) to the derivative by v, for derivatives that were summed up."""
@@ -165,7 +169,7 @@ class TransportOperator:
         """Everything that ``scheme_t`` points to, by its names; facets and directions in the order of the vertices."""
         space, layout, geometry = self.density_space, self.layout, self.density_space.geometry
         n, order, element = space.n_owned, space.geometry.vertex_order[: space.n_owned], self.layout.element
-        shape = (layout.n_batches, space.dim + 1, element.n_points, layout.shape[-1])
+        batches = layout.n_batches + 1  # the loops read eight numbers where fewer are needed
         inverse = geometry.inverse_jacobian[:n]
         gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
         places = element.places(order, element.velocity_nodes)
@@ -176,9 +180,9 @@ class TransportOperator:
             "inverse": np.take_along_axis(gradients, order[:, 1:, None], axis=1),
             "normals": np.take_along_axis(geometry.facet_normals[:n], order[:, :, None], axis=1),
             "det": np.ascontiguousarray(geometry.det[:n]),
-            "in": aligned(shape),
-            "out": aligned(shape),
-            "volume": aligned((layout.n_batches, space.dim, element.n_volume, layout.shape[-1])),
+            "in": aligned((batches, space.dim + 1, element.n_points, layout.cells)),
+            "out": aligned((batches, space.dim + 1, element.n_points, layout.cells)),
+            "volume": aligned((batches, space.dim, element.n_volume, layout.cells)),
         }
 
     def _struct(self, arrays: dict[str, np.ndarray]) -> Any:
@@ -199,7 +203,7 @@ class TransportOperator:
         return scheme
 
 
-def _load(space: DensitySpace, layout: NodalLayout, columns: int) -> Any:
+def _load(space: DensitySpace, layout: NodalLayout) -> Any:
     """The compiled loops of a space. Collective."""
     tables = layout.element.tables(space.limiter_points, SCHEMES[space.degree])
     return load_kernels(
@@ -207,7 +211,8 @@ def _load(space: DensitySpace, layout: NodalLayout, columns: int) -> Any:
         tables,
         DIM=space.dim,
         DEGREE=space.degree,
-        K=columns,
+        GROUPS=layout.groups,
+        WIDTH=layout.width,
         ND=space.nd,
         NN=tables["VOLUME"].shape[1],
         FN=tables["FACET_NODES"].shape[1],

@@ -24,9 +24,9 @@ class StepRecord:
     Attributes:
         block: the memory of all of it.
         states: (stages, *layout.shape); the last one is the result of the step.
-        factors: (stages, n_batches, columns, 8) scaling of the deviations from the mean.
-        lowest_at: (stages, n_batches, columns, 8) the point that decided (see ``kernels.c``).
-        limited: (stages, n_batches, columns) whether any of the eight cells was.
+        factors: (stages, n_batches, groups, 8) scaling of the deviations from the mean.
+        lowest_at: (stages, n_batches, groups, 8) the point that decided (see ``kernels.c``).
+        limited: (stages, n_batches, groups) whether anything in the eight lanes was.
     """
 
     block: NDArray[np.uint8]

@@ -78,6 +78,8 @@ def limiter_vjp(stepper: Stepper, record: StepRecord, stage: int, cotangent: Flo
 
 def decided(stepper: Stepper, record: StepRecord) -> np.ndarray:
     """Which point decided, (stages, n_owned, columns); 255 where nothing was limited."""
+    layout = stepper.layout
     points = np.where(record.limited[..., None] > 0, record.lowest_at, 255)
-    by_cell = np.moveaxis(points, 3, 2).reshape(len(points), -1, points.shape[2])
-    return by_cell[:, : stepper.layout.space.n_owned]
+    split = points.reshape(*points.shape[:3], layout.cells, layout.width)
+    by_cell = np.moveaxis(split, 3, 2).reshape(len(points), -1, layout.groups * layout.width)
+    return by_cell[:, : layout.space.n_owned, : layout.columns]

@@ -18,11 +18,17 @@ from eulerian.transport.operator import TransportOperator
 from eulerian.transport.ssp import SCHEMES
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
-COLUMNS = 2
+COLUMNS = (1, 2, 3, 8, 11)
 
 
-def layout_of(comm: MPI.Comm, dim: int, degree: int) -> NodalLayout:
-    return NodalLayout(DensitySpace(warped_mesh(comm, dim), degree, COLUMNS), COLUMNS)
+def layout_of(comm: MPI.Comm, dim: int, degree: int, columns: int = 1) -> NodalLayout:
+    return NodalLayout(DensitySpace(warped_mesh(comm, dim), degree, columns), columns)
+
+
+def offset(layout: NodalLayout, column: int) -> int:
+    """Where a column's numbers stand, relative to ``places``."""
+    group, lane = divmod(column, layout.width)
+    return group * layout.space.nd * LANES + lane
 
 
 def node_coordinates(layout: NodalLayout) -> Floats:
@@ -32,32 +38,34 @@ def node_coordinates(layout: NodalLayout) -> Floats:
     return corners[:, :1] + layout.element.nodes @ (corners[:, 1:] - corners[:, :1])
 
 
+@pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize(("dim", "degree"), CASES)
-def test_there_and_back(comm: MPI.Comm, dim: int, degree: int) -> None:
-    layout = layout_of(comm, dim, degree)
+def test_there_and_back(comm: MPI.Comm, dim: int, degree: int, columns: int) -> None:
+    layout = layout_of(comm, dim, degree, columns)
     n = layout.space.n_owned
-    rho = random_rows(layout.space, COLUMNS, 1)
+    rho = random_rows(layout.space, columns, 1)
     packed = layout.pack(rho, fill=7.0)
     assert packed.shape == layout.shape
     assert packed.ctypes.data % 64 == 0
     np.testing.assert_allclose(layout.unpack(packed)[:n], rho[:n], atol=1e-13)
     assert np.all(layout.unpack(packed)[n:] == 0.0)
     np.testing.assert_allclose(layout.unpack_derivative(layout.pack_derivative(rho))[:n], rho[:n], atol=1e-13)
-    lanes = packed.size - layout.space.n_cells * COLUMNS * layout.space.nd
+    lanes = packed.size - layout.space.n_cells * columns * layout.space.nd
     assert np.sum(packed == 7.0) == lanes
 
 
+@pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize(("dim", "degree"), CASES)
-def test_packed_values_are_those_at_the_nodes(comm: MPI.Comm, dim: int, degree: int) -> None:
+def test_packed_values_are_those_at_the_nodes(comm: MPI.Comm, dim: int, degree: int, columns: int) -> None:
     """A linear density, or its means where p = 0, has its own values at the nodes, ghosts included."""
-    layout = layout_of(comm, dim, degree)
+    layout = layout_of(comm, dim, degree, columns)
     space = layout.space
     rule = space.quadrature(4)
     slope = np.arange(1.0, dim + 1)
-    rho = space.project((rule.points @ slope)[..., None] * np.arange(1.0, COLUMNS + 1), rule)
+    rho = space.project((rule.points @ slope)[..., None] * np.arange(1.0, columns + 1), rule)
     flat = layout.pack(rho).ravel()
-    for k in range(COLUMNS):
-        there = flat[layout.places + k * space.nd * LANES]
+    for k in range(columns):
+        there = flat[layout.places + offset(layout, k)]
         np.testing.assert_allclose(there, (k + 1) * node_coordinates(layout) @ slope, atol=1e-12)
 
 
@@ -77,22 +85,23 @@ def test_across_is_the_same_place(comm: MPI.Comm, dim: int, degree: int) -> None
         np.testing.assert_allclose(of_place[across], of_place[own], atol=1e-13)
 
 
+@pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize(("dim", "degree"), CASES)
-def test_exchange_brings_what_is_looked_at(comm: MPI.Comm, dim: int, degree: int) -> None:
+def test_exchange_brings_what_is_looked_at(comm: MPI.Comm, dim: int, degree: int, columns: int) -> None:
     """Every ghost node that an owned cell sees, and no other number."""
-    space = DensitySpace(warped_mesh(comm, dim), degree, COLUMNS)
-    operator = TransportOperator(space, VelocitySpace(space), COLUMNS)
+    space = DensitySpace(warped_mesh(comm, dim), degree, columns)
+    operator = TransportOperator(space, VelocitySpace(space), columns)
     layout = operator.layout
-    packed = layout.pack(random_density(space, COLUMNS, 1), fill=1.0)
+    packed = layout.pack(random_density(space, columns, 1), fill=1.0)
     expected = packed.copy().ravel()
     packed[layout.n_batches :] = np.nan
     operator.kernels.exchange(operator.scheme, pointer(packed))
 
     across = layout.across()
-    seen = np.concatenate([across.ravel() + k * space.nd * LANES for k in range(COLUMNS)])
+    seen = np.concatenate([across.ravel() + offset(layout, k) for k in range(columns)])
     np.testing.assert_array_equal(packed.ravel()[seen], expected[seen])
-    ghosts = packed.ravel()[layout.n_batches * COLUMNS * space.nd * LANES :]
-    assert np.sum(~np.isnan(ghosts)) == COLUMNS * len(np.unique(across[across >= expected.size - ghosts.size]))
+    ghosts = packed[layout.n_batches :].ravel()
+    assert np.sum(~np.isnan(ghosts)) == layout.groups * layout.width * len(np.unique(across[across >= expected.size - ghosts.size]))
     assert operator.exchanges == (1 if comm.size > 1 else 0)
     assert (operator.exchanged_bytes > 0) == (comm.size > 1)
 

@@ -62,7 +62,7 @@ def test_blocks_are_those_of_the_form(comm: MPI.Comm, dim: int, degree: int) -> 
     assert abs(difference).max() <= 1e-13 * abs(expected).max()
 
 
-@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("columns", [1, 2, 3, 8, 9])
 @pytest.mark.parametrize(("dim", "degree"), CASES)
 def test_products_and_transpose(comm: MPI.Comm, dim: int, degree: int, columns: int) -> None:
     transport = operator(comm, dim, degree, columns)
@@ -82,12 +82,13 @@ def test_products_and_transpose(comm: MPI.Comm, dim: int, degree: int, columns: 
     assert abs(inner(transport, lam, forward) - inner(transport, backward, rho)) <= 1e-14 * scale
 
 
+@pytest.mark.parametrize("columns", [1, 2, 4, 8, 9])
 @pytest.mark.parametrize(("dim", "degree"), CASES)
-def test_velocity_gradient(comm: MPI.Comm, dim: int, degree: int) -> None:
-    transport = operator(comm, dim, degree, 2)
+def test_velocity_gradient(comm: MPI.Comm, dim: int, degree: int, columns: int) -> None:
+    transport = operator(comm, dim, degree, columns)
     space, x = transport.density_space, transport.velocity_space.x
     v, w = wave(x), wave(x, seed=5)
-    rho, lam = random_rows(space, 2, 1), random_rows(space, 2, 2)
+    rho, lam = random_rows(space, columns, 1), random_rows(space, columns, 2)
 
     transport.assemble(v)
     gradient = transport.velocity_gradient(lam, rho)
