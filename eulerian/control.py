@@ -319,9 +319,8 @@ class ControlProblem(ReducedProblem):
         """This rank's share of the costs that are linear in the density, over one layer."""
         found: dict[str, float] = {}
         for velocity, occupation in zip(self._flow.velocities[layer], self.trajectory.occupations[layer], strict=True):
-            total = occupation.sum(axis=2)
             for name, vector in self.costs.linear(velocity).items():
-                found[name] = found.get(name, 0.0) + float(np.vdot(vector, total))
+                found[name] = found.get(name, 0.0) + float(np.vdot(vector, occupation))
         return found
 
     def _sum_up(self, readout: Floats) -> dict[str, float]:
@@ -340,13 +339,12 @@ class ControlProblem(ReducedProblem):
         assert terminal is not None
         cotangent = space.zeros()
         cotangent[: space.n_owned] = terminal.density
-        sizes = [len(group) for group in self.groups]
-        running = [[self._running(v, size) for v, size in zip(layer, sizes, strict=True)] for layer in velocities]
+        running = [[self._running(v) for v in layer] for layer in velocities]
         by_velocity = self.trajectory.reverse(self._parted(cotangent), running)
         gradient = np.zeros((self.n_layers, self.layer_shape[1]))
         for layer, occupations in enumerate(self.trajectory.occupations):
             for g, occupation in enumerate(occupations):
-                cost = self.costs.velocity.velocity_gradient(velocities[layer][g], occupation.sum(axis=2))
+                cost = self.costs.velocity.velocity_gradient(velocities[layer][g], occupation)
                 by_velocity[layer][g] += cost
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
             for layer, groups in enumerate(by_velocity):
@@ -354,13 +352,10 @@ class ControlProblem(ReducedProblem):
                     gradient[layer] += self.layered.vjp(layer, theta[layer], x, w, group[0])
         return parallel.sum_all(self.comm, gradient), terminal.readout
 
-    def _running(self, v: Floats, columns: int) -> Floats:
-        """Derivative (n_owned, nd, columns) of the linear running costs per time by the density."""
+    def _running(self, v: Floats) -> Floats:
+        """Derivative (n_owned, nd) of the linear running costs per time by the density of any label."""
         space = self.density_space
-        total = np.zeros((space.n_owned, space.nd, columns))
-        for vector in self.costs.linear(v).values():
-            total += vector[:, :, None]
-        return total
+        return sum(self.costs.linear(v).values(), start=np.zeros((space.n_owned, space.nd)))
 
     def _parted(self, rho: Floats) -> Groups:
         """Labels (…, K) by group."""

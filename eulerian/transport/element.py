@@ -11,7 +11,6 @@ from eulerian.space import basis
 from eulerian.space.density import DensitySpace
 from eulerian.transport.ssp import SSPScheme
 
-
 # Distances in the reference cell below this are rounding.
 _FLAT = 1e-12
 

@@ -27,6 +27,12 @@
 #define UNLIMITED 255
 #define EMPTIED 254
 
+#ifdef __has_builtin /* older compilers put vectors together number by number */
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLE __builtin_shufflevector
+#endif
+#endif
+
 typedef double vec __attribute__((vector_size(8 * LANES)));
 typedef double wide __attribute__((vector_size(8 * LANES), aligned(8))); /* in memory, wherever it lies */
 typedef double part __attribute__((vector_size(8 * WIDTH), aligned(8))); /* the labels of one cell */
@@ -87,6 +93,13 @@ static inline vec gather(const double *u, const int32_t *at)
 {
 #if WIDTH == LANES
     return *(const wide *)(u + *at);
+#elif WIDTH == 4 && defined(SHUFFLE)
+    return SHUFFLE(*(const part *)(u + at[0]), *(const part *)(u + at[1]), 0, 1, 2, 3, 4, 5, 6, 7);
+#elif WIDTH == 2 && defined(SHUFFLE)
+    typedef double four __attribute__((vector_size(32)));
+    const four a = SHUFFLE(*(const part *)(u + at[0]), *(const part *)(u + at[1]), 0, 1, 2, 3);
+    const four b = SHUFFLE(*(const part *)(u + at[2]), *(const part *)(u + at[3]), 0, 1, 2, 3);
+    return SHUFFLE(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
 #else
     vec r;
     for (int w = 0; w < LANES; ++w) r[w] = u[at[w / WIDTH] + w % WIDTH];
@@ -424,8 +437,8 @@ void exchange(scheme_t *t, double *u)
 
 /* -- steps ------------------------------------------------------------------------------------------------------- */
 
-/* Stage i: next = limit(alpha u0 + (1 - alpha)(u + dt B u)); its share of the integral of u over time is added to
- * occupation, unless that is null. */
+/* Stage i: next = limit(alpha u0 + (1 - alpha)(u + dt B u)); its share of the integral over time of all labels' u is
+ * added to occupation, [batch][node][SUMS], unless that is null. */
 static void stage(const scheme_t *t, int i, const double *u, const double *u0, double dt, int limited, char *record,
                   double *occupation)
 {
@@ -442,8 +455,9 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
             for (int n = 0; n < ND; ++n) here[n] = own[n];
             product(t, b, here, u + k * ND * LANES, change);
             if (occupation && (now != 0.0 || first != 0.0)) {
-                wide *sum = (wide *)occupation + bk * ND;
-                for (int n = 0; n < ND; ++n) sum[n] += now * here[n] + first * start[n];
+                vec share[ND];
+                for (int n = 0; n < ND; ++n) share[n] = now * here[n] + first * start[n];
+                add_terms(occupation + b * ND * SUMS, share, ND);
             }
             for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
             if (alpha != 0.0)
@@ -472,14 +486,14 @@ void march(scheme_t *t, const double *start, char *const *records, int64_t n_rec
     }
 }
 
-/* Reverse of stage i behind its limiter. z is the cotangent of alpha u0 + (1 - alpha)(u + dt B u), ghosts up to date;
- * that of u goes to gu and that of u0 is collected in g0, which is gu for the first stage. `before`, the record and
- * stage that u came from, has its limiter reversed in gu at once; null if that is left to the caller. */
-static void stage_vjp(const scheme_t *t, int i, const double *z, const double *u, double dt, const double *running,
-                      double *gu, double *g0, char *before, int before_stage, double *dout, double *dvolume)
+/* Reverse of stage i behind its limiter. g[i + 1] is the cotangent of alpha u0 + (1 - alpha)(u + dt B u), ghosts up to
+ * date; that of u goes to target. Stage 0 adds what the later stages owe to u0, so there target may be g[STAGES].
+ * running: [batch][node][cell], the same for all labels. `before`, the record and stage that u came from, has its
+ * limiter reversed in the target at once; null if that is left to the caller. */
+static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *u, double dt, const double *running,
+                      double *target_, char *before, int before_stage, double *dout, double *dvolume)
 {
-    const double alpha = ALPHA[i], beta = 1.0 - alpha, weight = WEIGHT[i] * dt;
-    const int last = i == STAGES - 1;
+    const double beta = 1.0 - ALPHA[i], weight = WEIGHT[i] * dt, *z = g[i + 1];
     const wide *factors = before ? factors_of(t, before, before_stage) : 0;
     const uint8_t *points = before ? points_of(t, before, before_stage) : 0;
     const uint8_t *flags = before ? flags_of(t, before, before_stage) : 0;
@@ -487,21 +501,18 @@ static void stage_vjp(const scheme_t *t, int i, const double *z, const double *u
         for (int k = 0; k < GROUPS; ++k) {
             const int64_t bk = b * GROUPS + k;
             const wide *own = (const wide *)z + bk * ND, *state = (const wide *)u + bk * ND;
-            wide *target = (wide *)gu + bk * ND, *first = (wide *)g0 + bk * ND;
+            wide *target = (wide *)target_ + bk * ND;
             vec here[ND], density[ND], change[ND];
             for (int n = 0; n < ND; ++n) here[n] = own[n], density[n] = state[n];
             product_vjp(t, b, here, z + k * ND * LANES, change, density, beta * dt, dout, dvolume);
             for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
             if (running)
-                for (int n = 0; n < ND; ++n) change[n] += weight * ((const wide *)running)[bk * ND + n];
-            if (i > 0) {
-                for (int n = 0; n < ND; ++n) first[n] = last ? alpha * here[n] : first[n] + alpha * here[n];
-            } else {
-                if (alpha != 0.0)
-                    for (int n = 0; n < ND; ++n) change[n] += alpha * here[n];
-                if (!last)
-                    for (int n = 0; n < ND; ++n) change[n] += first[n];
-            }
+                for (int n = 0; n < ND; ++n) change[n] += weight * spread(running + (b * ND + n) * CELLS);
+            if (i == 0)
+                for (int j = 1; j < STAGES; ++j) {
+                    const wide *later = (const wide *)g[j + 1] + bk * ND;
+                    for (int n = 0; n < ND; ++n) change[n] += ALPHA[j] * later[n];
+                }
             if (flags && flags[bk]) limit_batch_vjp(density, factors + bk, points + bk * LANES, change);
             for (int n = 0; n < ND; ++n) target[n] = change[n];
         }
@@ -519,7 +530,7 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
 /* Reverse of `count` steps from `start` that left records[0 .. count - 1]. Collective.
  *
  * cotangents: STAGES + 1 densities; the last holds the cotangent of the result and then that of `start`.
- * running: for every stage the derivative of the running cost per time by the density, or null.
+ * running: for every stage the derivative of the running cost per time by the density, the same for all labels.
  * To dout and dvolume the derivatives by out and volume are added. */
 void unwind(scheme_t *t, const double *start, char *const *records, int64_t count, double dt, int limited,
             const double *const *running, double *const *cotangents, double *dout, double *dvolume)
@@ -532,11 +543,14 @@ void unwind(scheme_t *t, const double *start, char *const *records, int64_t coun
             const double *u = i ? state_of(t, records[s], i - 1) : s ? state_of(t, records[s - 1], STAGES - 1) : start;
             char *before = i ? records[s] : s ? records[s - 1] : 0;
             exchange(t, g[i + 1]);
-            stage_vjp(t, i, g[i + 1], u, dt, running[i], g[i], g[0], limited ? before : 0, i ? i - 1 : STAGES - 1, dout,
-                      dvolume);
+            /* a single stage looks across at what it would overwrite */
+            stage_vjp(t, i, g, u, dt, running[i], i == 0 && STAGES > 1 ? g[STAGES] : g[i], limited ? before : 0,
+                      i ? i - 1 : STAGES - 1, dout, dvolume);
         }
-        double *result = g[0];
-        g[0] = g[STAGES], g[STAGES] = result;
+        if (STAGES == 1) {
+            double *result = g[0];
+            g[0] = g[1], g[1] = result;
+        }
     }
     if (g[STAGES] != cotangents[STAGES])
         for (int64_t i = 0; i < t->size; ++i) cotangents[STAGES][i] = g[STAGES][i];

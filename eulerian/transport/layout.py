@@ -42,6 +42,7 @@ class NodalLayout:
         width: columns side by side, a power of two.
         groups: how many such there are.
         cells: cells of a batch.
+        sums: numbers that hold the sums over columns of a batch.
         n_batches: of owned cells.
         shape: of a density, with ghosts.
         owned_shape: without.
@@ -53,6 +54,7 @@ class NodalLayout:
         self.element = NodalElement.of(space)
         self.width = min(LANES, 1 << (columns - 1).bit_length())
         self.groups, self.cells = -(-columns // self.width), LANES // self.width
+        self.sums = 1 if self.cells == 1 else LANES
         self.n_batches = -(-space.n_owned // self.cells)
         ghosts = -(-(space.n_cells - space.n_owned) // self.cells)
         self.shape = (self.n_batches + ghosts, self.groups, space.nd, LANES)
@@ -104,6 +106,27 @@ class NodalLayout:
     def unpack_derivative(self, packed: Floats) -> Floats:
         """The inverse of ``pack_derivative`` on owned cells; ghosts are zero."""
         return self.unpack(packed) * self.space.geometry.det[:, None, None]
+
+    def pack_shared(self, derivative: Floats) -> Floats:
+        """``pack_derivative`` of (n_owned, nd) that is the same for all columns: (n_batches + 1, nd, cells)."""
+        values = (derivative / self.space.geometry.det[: len(derivative), None]) @ self._to_nodes.T
+        by_cell = np.zeros(((self.n_batches + 1) * self.cells, self.space.nd))
+        by_cell[: len(derivative)] = np.take_along_axis(values, self._nodes[: len(derivative)], axis=1)
+        packed = aligned((self.n_batches + 1, self.space.nd, self.cells))
+        packed[...] = by_cell.reshape(-1, self.cells, self.space.nd).swapaxes(1, 2)
+        return packed
+
+    def zero_totals(self) -> Floats:
+        """Zero sums over columns, for ``unpack_totals``; kept by lane, or whole where a batch is one cell."""
+        return aligned((self.n_batches, self.space.nd, self.sums))
+
+    def unpack_totals(self, sums: Floats) -> Floats:
+        """Modal coefficients (n_owned, nd) of the sum over columns."""
+        per_cell = sums.reshape(self.n_batches, self.space.nd, self.cells, -1).sum(axis=3)
+        ours = per_cell.swapaxes(1, 2).reshape(-1, self.space.nd)[: self.space.n_owned]
+        values = np.empty_like(ours)
+        np.put_along_axis(values, self._nodes[: self.space.n_owned], ours, axis=1)
+        return np.asarray(values @ self._to_modes.T)
 
     def across(self) -> Ints:
         """Where the nodes of each facet stand in the neighbour, (n_batches, dim+1, nodes, cells), of the first group.

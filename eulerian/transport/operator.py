@@ -15,7 +15,7 @@ from eulerian.space.velocity import VelocitySpace
 from eulerian.transport import reference
 from eulerian.transport.halo import Halo, mpi_functions
 from eulerian.transport.kernels import ffi, load_kernels, pointer
-from eulerian.transport.layout import LANES, NodalLayout, aligned
+from eulerian.transport.layout import NodalLayout, aligned
 from eulerian.transport.ssp import SCHEMES
 
 # Time steps are stable while step × outflow rate of every cell (∫_∂K (v·n)⁺ / |K|) stays below 1 / STABILITY[degree],
@@ -105,8 +105,7 @@ class TransportOperator:
     def accumulator(self) -> Accumulated:
         """Zero derivatives by what ``assemble`` computes, for ``contract``."""
         layout, dim, element = self.layout, self.density_space.dim, self.layout.element
-        lanes = 1 if layout.cells == 1 else LANES
-        shapes = (dim + 1, element.n_points, lanes), (dim, element.n_volume, lanes)
+        shapes = (dim + 1, element.n_points, layout.sums), (dim, element.n_volume, layout.sums)
         by_out, by_volume = (aligned((layout.n_batches, *shape)) for shape in shapes)
         return by_out, by_volume
 

@@ -40,8 +40,8 @@ class StepRecord:
 class Stepper:
     """Steps of the limited scheme for the velocity that its operator holds.
 
-    Densities are batches of the operator's layout. The law: for the map u ↦ (result, Δt Σ wᵢ ⟨runningᵢ, uⁱ⟩ over all
-    steps), ``unwind`` is the exact transpose of the derivative of ``march`` wherever the limiter is differentiable.
+    Densities are batches of the operator's layout. The law: for the map u ↦ (result, Δt Σ wᵢ ⟨runningᵢ, Σ_y u_yⁱ⟩ over
+    all steps), ``unwind`` is the exact transpose of the derivative of ``march`` wherever the limiter is differentiable.
     """
 
     def __init__(self, operator: TransportOperator, *, limited: bool = True) -> None:
@@ -94,7 +94,7 @@ class Stepper:
             dt: time step.
             count: at least one.
             records: ``count`` of them to be filled for ``unwind``, or none to keep.
-            occupation: (owned batches) to which ∫ρ dt over the steps is added.
+            occupation: to which Σ_y ∫ρ_y dt over the steps is added (``NodalLayout.zero_totals``).
 
         Returns:
             The new density; a view into the last record, or into memory that the next call overwrites.
@@ -123,7 +123,8 @@ class Stepper:
             start: what the steps started from.
             dt: time step.
             records: of all steps.
-            running: at every stage, (owned batches) that represent the derivative of the running cost per time.
+            running: at every stage, the derivative of the running cost per time by any column's density
+                (``NodalLayout.pack_shared``).
             accumulated: to which the derivatives by the operator's coefficients are added.
         """
         work = [*self._cotangents[:-1], cotangent]

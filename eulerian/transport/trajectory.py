@@ -100,7 +100,7 @@ class Trajectory:
     Attributes:
         velocities: by layer and group, as given.
         steps: time steps of each layer.
-        occupations: by layer and group, ∫ρ dt (n_owned, nd, columns).
+        occupations: by layer and group, ∫ρ dt (n_owned, nd) of all its columns together.
         charged: this rank's share of the costs of ``density_cost`` over all time.
         plan: of the last forward sweep.
         recomputed: steps that its reverse has computed again.
@@ -175,13 +175,12 @@ class Trajectory:
         layers = range(self.grid.layers)
         self._starts = [[s.layout.pack(r, fill=1.0) for s, r in zip(self.steppers, rho, strict=True)]]
         _copy(self._starts[0], self._position)
-        occupations = [[s.layout.zeros()[: s.layout.n_batches] for s in self.steppers] for _ in layers]
+        occupations = [[s.layout.zero_totals() for s in self.steppers] for _ in layers]
         self.charged = np.zeros(len(self._density_cost.names) if self._density_cost else 0)
         self._kept, self.recomputed, self._pending = {}, 0, plan.actions()
         self._play("EndForward", occupations)
         self.occupations = [
-            [s.layout.unpack(o)[: self._space.n_owned] for s, o in zip(self.steppers, groups, strict=True)]
-            for groups in occupations
+            [s.layout.unpack_totals(o) for s, o in zip(self.steppers, groups, strict=True)] for groups in occupations
         ]
         return self.start(self.grid.layers)
 
@@ -191,7 +190,8 @@ class Trajectory:
         Args:
             cotangents: (n_cells, nd, columns) per group, of the terminal cost; overwritten by those of ρ₀ on owned
                 cells.
-            running: by layer and group, (n_owned, nd, columns) derivative by ρ of the linear running costs per time.
+            running: by layer and group, (n_owned, nd) derivative of the linear running costs per time by ρ, the same
+                for all columns.
 
         Returns:
             By layer and group, this rank's contribution (n_nodes, dim) to the derivative by the velocity, through the
@@ -359,7 +359,7 @@ class Trajectory:
 
     def _unwind_piece(self, layer: int, start: Groups, records: list[Records], back: "_Reverse") -> None:
         dt = self._dt(layer)
-        running = [s.layout.pack_derivative(r) for s, r in zip(self.steppers, back.running[layer], strict=True)]
+        running = [s.layout.pack_shared(r) for s, r in zip(self.steppers, back.running[layer], strict=True)]
         if self._density_cost is None:
             for g, stepper in enumerate(self.steppers):
                 mine = [groups[g] for groups in records]
@@ -369,11 +369,7 @@ class Trajectory:
             before = [record.states[-1] for record in records[i - 1]] if i else start
             slopes = [self._density_cost.gradient(self._total(before, records[i], n)) for n in range(self._stages)]
             for g, stepper in enumerate(self.steppers):
-                shape = (len(slopes[0]), self._space.nd, stepper.operator.columns)
-                by_stage = [
-                    running[g] + stepper.layout.pack_derivative(np.broadcast_to(slope[:, :, None], shape))
-                    for slope in slopes
-                ]
+                by_stage = [stepper.layout.pack_shared(back.running[layer][g] + slope) for slope in slopes]
                 stepper.unwind(back.cotangents[g], before[g], dt, [records[i][g]], by_stage, self._sums[g])
 
     def _total(self, before: Groups, records: Records, stage: int) -> Floats:

@@ -18,7 +18,7 @@ class Steps:
     Attributes:
         start: (n_cells, nd, columns), as given.
         end: (n_cells, nd, columns), with ghosts.
-        occupation: (n_owned, nd, columns).
+        occupation: (n_owned, nd), of all columns together.
         records: one per step.
     """
 
@@ -39,13 +39,12 @@ def steps(stepper: Stepper, rho: Floats, dt: float, count: int = 1) -> Steps:
     """Recorded steps from ρ (n_cells, nd, columns). Collective."""
     layout = stepper.layout
     records = [stepper.new_record() for _ in range(count)]
-    occupation = layout.zeros()[: layout.n_batches]
+    occupation = layout.zero_totals()
     packed = layout.pack(rho, fill=1.0)
     before = packed.copy()
     end = stepper.march(packed, dt, count, records, occupation)
     np.testing.assert_array_equal(packed, before)
-    integral = layout.unpack(occupation)[: layout.space.n_owned]
-    return Steps(rho, modes(layout, end), integral, records)
+    return Steps(rho, modes(layout, end), layout.unpack_totals(occupation), records)
 
 
 def pull_back(
@@ -58,12 +57,12 @@ def pull_back(
         taken: the steps.
         cotangent: derivative (n_owned, nd, columns) by the end.
         dt: time step.
-        running: derivative (n_owned, nd, columns) of the running cost per time, by stage.
+        running: derivative (n_owned, nd) of the running cost per time by any column, by stage.
     """
     layout, sums = stepper.layout, stepper.operator.accumulator()
     packed = layout.pack_derivative(cotangent)
     start = layout.pack(taken.start, fill=1.0)
-    stepper.unwind(packed, start, dt, taken.records, [layout.pack_derivative(r) for r in running], sums)
+    stepper.unwind(packed, start, dt, taken.records, [layout.pack_shared(r) for r in running], sums)
     return layout.unpack_derivative(packed)[: layout.space.n_owned], stepper.operator.contract(sums)
 
 

@@ -101,7 +101,9 @@ def test_exchange_brings_what_is_looked_at(comm: MPI.Comm, dim: int, degree: int
     seen = np.concatenate([across.ravel() + offset(layout, k) for k in range(columns)])
     np.testing.assert_array_equal(packed.ravel()[seen], expected[seen])
     ghosts = packed[layout.n_batches :].ravel()
-    assert np.sum(~np.isnan(ghosts)) == layout.groups * layout.width * len(np.unique(across[across >= expected.size - ghosts.size]))
+    assert np.sum(~np.isnan(ghosts)) == layout.groups * layout.width * len(
+        np.unique(across[across >= expected.size - ghosts.size])
+    )
     assert operator.exchanges == (1 if comm.size > 1 else 0)
     assert (operator.exchanged_bytes > 0) == (comm.size > 1)
 

@@ -129,7 +129,7 @@ def test_gradient_of_the_unlimited_scheme(dim: int, degree: int) -> None:
     # F(ρ_T) = ½|ρ_T - target|² in the coefficients, not linear, so that a wrong ρ_T shows in the gradient.
     (end,) = trajectory.forward([rho], [[v]], (STEPS,))
     cotangent = end - target
-    ((by_velocity,),) = trajectory.reverse([cotangent], [[np.zeros((len(rho), rho.shape[1], 1))]])
+    ((by_velocity,),) = trajectory.reverse([cotangent], [[np.zeros((len(rho), rho.shape[1]))]])
     by_theta = np.array([np.vdot(by_velocity, psi) for psi in basis])
 
     derivatives = [matrix_derivative(operator, v, psi) for psi in basis]

@@ -24,9 +24,11 @@ COLUMNS = 2
 STEPS = 2  # so that the reverse passes from one step to the one before
 
 
-def make_stepper(comm: MPI.Comm, dim: int, degree: int, *, limited: bool = True, cells: int | None = None) -> Stepper:
-    space = DensitySpace(warped_mesh(comm, dim, cells), degree, COLUMNS)
-    return Stepper(TransportOperator(space, VelocitySpace(space), COLUMNS, 0.03), limited=limited)
+def make_stepper(
+    comm: MPI.Comm, dim: int, degree: int, columns: int = COLUMNS, *, limited: bool = True, cells: int | None = None
+) -> Stepper:
+    space = DensitySpace(warped_mesh(comm, dim, cells), degree, columns)
+    return Stepper(TransportOperator(space, VelocitySpace(space), columns, 0.03), limited=limited)
 
 
 def dot(stepper: Stepper, a: Floats, b: Floats) -> float:
@@ -68,7 +70,7 @@ def test_order_in_time_of_the_unlimited_scheme(comm: MPI.Comm, degree: int) -> N
     for count in (8, 16, 32, 64):
         taken = steps(stepper, rho, horizon / count, count)
         errors.append(np.linalg.norm(taken.end.reshape(size, -1) - exact[0]))
-        occupation_errors.append(np.linalg.norm(taken.occupation.reshape(size, -1) - exact[1]))
+        occupation_errors.append(np.linalg.norm(taken.occupation.ravel() - exact[1].sum(axis=1)))
 
     assert np.all(orders(errors)[1:] >= degree + 0.9), orders(errors)
     assert np.all(orders(occupation_errors)[1:] >= degree + 0.9), orders(occupation_errors)
@@ -88,15 +90,16 @@ def test_keeps_mass_and_sign(comm: MPI.Comm, dim: int, degree: int) -> None:
     np.testing.assert_allclose(space.mass(rho), mass, rtol=1e-13)
 
 
-@pytest.mark.parametrize("limited", [True, False])
+@pytest.mark.parametrize(("limited", "columns"), [(True, 1), (True, 2), (False, 2), (True, 9)])
 @pytest.mark.parametrize(("dim", "degree"), CASES)
-def test_reverse(comm: MPI.Comm, dim: int, degree: int, limited: bool) -> None:
+def test_reverse(comm: MPI.Comm, dim: int, degree: int, limited: bool, columns: int) -> None:
     """F = ⟨g, steps of u⟩ + ⟨r, ∫ρ dt⟩: its derivative by u and by v against differences."""
-    stepper = make_stepper(comm, dim, degree, limited=limited)
+    stepper = make_stepper(comm, dim, degree, columns, limited=limited)
     operator, space = stepper.operator, stepper.operator.density_space
     x = operator.velocity_space.x
     v, w = wave(x), wave(x, seed=9)
-    u, change, g, running = (random_rows(space, COLUMNS, seed) for seed in (1, 2, 3, 4))
+    u, change, g = (random_rows(space, columns, seed) for seed in (1, 2, 3))
+    running = random_rows(space, 1, 4)[: space.n_owned, :, 0]
     u[:, 0] = np.abs(u[:, 0]) + 2.0
     dt = 0.5 / operator.assemble(v)
 
@@ -110,11 +113,11 @@ def test_reverse(comm: MPI.Comm, dim: int, degree: int, limited: bool) -> None:
 
     operator.assemble(v)
     taken = steps(stepper, u, dt, STEPS)
-    rates = [running[: space.n_owned]] * stepper.scheme.stages
+    rates = [running] * stepper.scheme.stages
     cotangent, gradient = pull_back(stepper, taken, g[: space.n_owned], dt, rates)
     by_velocity = float(parallel.sum_all(comm, np.array([np.vdot(gradient, w)]))[0])
     here = points(taken.records)
-    if limited and degree:
+    if limited and degree and columns > 1:
         assert comm.allreduce(int(np.sum(here < EMPTIED))) > 0
 
     for direction, slope in (((1.0, 0.0), dot(stepper, cotangent, change)), ((0.0, 1.0), by_velocity)):

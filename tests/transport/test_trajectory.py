@@ -44,7 +44,7 @@ def gradient(trajectory: Trajectory) -> tuple[Floats, list[Floats]]:
     space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
     trajectory.forward([random_density(space, COLUMNS, 1)], one_group([wave(x, layer) for layer in range(layers)]))
     cotangent = random_rows(space, COLUMNS, 2)
-    running = [np.ascontiguousarray(random_rows(space, COLUMNS, 3 + i)[: space.n_owned]) for i in range(layers)]
+    running = [random_rows(space, 1, 3 + i)[: space.n_owned, :, 0] for i in range(layers)]
     by_velocity = trajectory.reverse([cotangent], one_group(running))
     return cotangent[: space.n_owned], [group for (group,) in by_velocity]
 
@@ -213,8 +213,8 @@ def test_occupation_is_the_integral_of_the_density(comm: MPI.Comm) -> None:
     trajectory.forward([rho], one_group([wave(x, layer) for layer in range(3)]))
     for (occupation,) in trajectory.occupations:
         whole = space.zeros()
-        whole[: space.n_owned] = occupation
-        np.testing.assert_allclose(space.mass(whole), 0.4 * space.mass(rho), rtol=1e-12)
+        whole[: space.n_owned, :, 0] = occupation
+        np.testing.assert_allclose(space.mass(whole)[0], 0.4 * space.mass(rho).sum(), rtol=1e-12)
 
 
 def test_several_groups_with_unlike_velocities(comm: MPI.Comm) -> None:
@@ -223,7 +223,7 @@ def test_several_groups_with_unlike_velocities(comm: MPI.Comm) -> None:
     velocity_space = VelocitySpace(space)
     steppers = [Stepper(TransportOperator(space, velocity_space, 1, 0.03)) for _ in range(2)]
     x, grid = velocity_space.x, TimeGrid(1.2, 2)
-    rho, running = random_density(space, 1, 1), np.zeros((space.n_owned, space.nd, 1))
+    rho, running = random_density(space, 1, 1), np.zeros((space.n_owned, space.nd))
     velocities = [[wave(x, layer), wave(x, layer + 5)] for layer in range(2)]
     both = Trajectory(steppers, grid, 2.0**30)
     ends = both.forward([rho, rho], velocities)
