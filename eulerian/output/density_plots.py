@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
+from eulerian.output.map_panels import MapPanels
 from eulerian.output.snapshots import Snapshots
 from eulerian.output.triangle_grid import Box, TriangleGrid
 
@@ -22,7 +23,8 @@ MARGIN = 0.06  # around what maps show, relative to its longer side
 _WHOLE = 0.75  # maps that would show more than this of an axis show all of it
 _WIDE = 1.5  # times as wide as high
 _ARROWS = 15  # along the side of a square map; maps of other shapes have as many
-_PIXELS = 500  # along the longer side of a map
+_SIDE = 2.0  # inches, the longer side of a map
+_PIXELS, _PIXELS_ON_PAGE = 400, 500  # along it
 
 DENSITY_COLOURS = LinearSegmentedColormap.from_list(
     "density", ["#ffffff", "#c3dcf2", "#82b4de", "#4583c4", "#2b4f9e", "#1d1f57"]
@@ -72,20 +74,19 @@ def density_maps(snapshots: Snapshots, page: float | None = None) -> Figure:
     n_times, n_labels = len(snapshots.times), snapshots.density.shape[3]
     grid = TriangleGrid.build(snapshots.points)
     window = visible_window(snapshots, grid)
-    pixels = grid.locate(window.lattice(_PIXELS))
-    arrows, outline = _Arrows.build(snapshots, grid, window), list(grid.outline())
-    upright = page is not None and window.size[0] > _WIDE * window.size[1]
+    extent = np.array([high - low for low, high in (padded(window, axis) for axis in range(2))])
+    upright = page is not None and extent[0] > _WIDE * extent[1]
     rows, columns = (n_times, n_labels) if upright else (n_labels, n_times)
-    width, height = window.size / window.size.max() * 2.0
+    width, height = extent / extent.max() * _SIDE
     if page is not None:
-        width, height = window.size / window.size[0] * min((page - 1.0) / columns, 3.0)
-    figure = Figure(figsize=(width * columns + 1.0, (height + 0.05) * rows + 0.6), layout="compressed")
-    axes: Any = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    panels = axes.T if upright else axes
+        width, height = extent / extent[0] * min(MapPanels.width_on(page, columns), 3.0)
+    panels = MapPanels.of(rows, columns, (float(width), float(height)))
+    pixels = grid.locate(window.lattice(_PIXELS if page is None else _PIXELS_ON_PAGE))
+    arrows, outline = _Arrows.build(snapshots, grid, window), list(grid.outline())
     # A density that gathers grows by orders of magnitude: the square root keeps its beginning visible on one scale.
     norm = PowerNorm(0.5, 0.0, float(snapshots.density.max()))
     for k, i in np.ndindex(n_labels, n_times):
-        panel = panels[k, i]
+        panel = (panels.axes.T if upright else panels.axes)[k, i]
         image = panel.imshow(
             pixels.interpolate(snapshots.density[i, :, :, k]).T,
             extent=(window.lower[0], window.upper[0], window.lower[1], window.upper[1]),
@@ -99,17 +100,15 @@ def density_maps(snapshots: Snapshots, page: float | None = None) -> Figure:
         panel.set(xlim=padded(window, 0), ylim=padded(window, 1))
     times = [f"$t = {t:.4g}$" for t in snapshots.times]
     labels = [f"label {k}" if n_labels > 1 else "" for k in range(n_labels)]
-    _label_panels(axes, *((times, labels) if upright else (labels, times)))
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, aspect=(8 if upright else 16) * rows, pad=0.01)
-    bar.set_label(r"density $\rho$")
-    bar.outline.set_linewidth(0.4)
+    _label_panels(panels.axes, *((times, labels) if upright else (labels, times)))
+    panels.tell_colours(image, r"density $\rho$")
     if arrows.fastest > 0.0:
-        figure.supxlabel(f"longest arrow: $|v| = {arrows.fastest:.4g}$", fontsize=8, color="0.3", x=0.995, ha="right")
-    return figure
+        panels.note(f"longest arrow: $|v| = {arrows.fastest:.4g}$")
+    return panels.figure
 
 
 def _frame_panel(panel: Axes) -> None:
-    panel.spines[:].set(visible=True, linewidth=0.5, color="0.8")
+    panel.spines[:].set(visible=True, linewidth=0.5, color="0.8", in_layout=False)  # the axes have their size
     panel.tick_params(length=2, labelsize="small")
     panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))

@@ -8,8 +8,10 @@ from typing import Literal
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
@@ -169,11 +171,21 @@ def _read_columns(path: Path, columns: Sequence[str], key: str, absent: Sequence
 
 
 def _save(figure: Figure, path: Path, kind: Kind) -> Path:
-    metadata = {}
+    metadata: dict[str, str | None] = {}
+    cut: Bbox | None = None  # for Matplotlib to find out
     if kind != "png":
         width, height = figure.get_size_inches()
         factor = min(1.0, _PAGE / width)
         figure.set_size_inches(width * factor, height * factor**0.5)  # letters do not shrink
         metadata = {"CreationDate" if kind == "pdf" else "Date": None}
-    write_atomically(path, lambda file: figure.savefig(file, format=kind, metadata=metadata))
+    if figure.get_layout_engine() is None:
+        cut = _cropped(figure)
+    write_atomically(path, lambda file: figure.savefig(file, format=kind, metadata=metadata, bbox_inches=cut))
     return path
+
+
+def _cropped(figure: Figure) -> Bbox:
+    """What a figure without a layout engine shows, in inches; Matplotlib itself would draw it once more to see that."""
+    figure.set_dpi(matplotlib.rcParams["savefig.dpi"])
+    shown = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())  # type: ignore[no-untyped-call]
+    return shown.padded(matplotlib.rcParams["savefig.pad_inches"])

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from mpi4py import MPI
@@ -128,6 +129,29 @@ def test_all_panels_share_one_scale(comm: MPI.Comm) -> None:
     assert len(images) == 10
     assert {image.norm for image in images} == {images[0].norm}
     assert images[0].norm.vmax == snapshots.density.max()
+
+
+@pytest.mark.one_process
+@pytest.mark.parametrize("n_labels", [1, 3])
+def test_maps_have_one_size_and_nothing_is_cut_off(tmp_path: Path, n_labels: int) -> None:
+    nodes = cell_nodes(MPI.COMM_SELF, 2, 1, n_labels)
+    snapshots = nodes.gather(linear_samples(nodes, TIMES))
+    assert snapshots is not None
+    figure = density_maps(snapshots)
+    figure.canvas.draw()
+    boxes = [axes.get_window_extent() for axes in figure.axes if axes.images]
+    sizes = [max(box.width, box.height) / figure.dpi for box in boxes]
+    np.testing.assert_allclose(sizes, 2.0, atol=0.01)  # inches: no panel was shrunk for its picture to fit
+    apart = [right.x0 - left.x1 for left, right in pairwise(boxes[:5])]
+    np.testing.assert_allclose(apart, apart[0], atol=0.5)
+    folder = rank_folder(MPI.COMM_SELF, tmp_path)
+    snapshots.save(folder / "figures" / "snapshots.npz")
+    (path,) = draw_run(folder)
+    image = imread(path)[..., :3].min(axis=2)
+    frame = 5  # pixels, half of what is left around the picture
+    for edge in (image[:frame], image[-frame:], image[:, :frame], image[:, -frame:]):
+        assert edge.min() == 1.0
+    assert all(edge.min() < 1.0 for edge in (image[:20], image[-20:], image[:, :20], image[:, -20:]))
 
 
 def page_of(pdf: bytes) -> tuple[float, float]:
