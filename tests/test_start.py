@@ -33,6 +33,10 @@ def test_a_solve_waits_neither_for_scipy_nor_for_figures() -> None:
     assert not loaded & (set(SLOW) - {"meshio", "rich"})  # meshio brings rich along
 
 
+def test_a_certificate_in_closed_form_waits_for_the_convex_solver_as_little() -> None:
+    assert "scipy" not in _loaded("from eulerian.ideal.certificate import certify")
+
+
 @pytest.mark.parametrize("name", ["run_solve", "run_train_particles", "run_verify", "StudyPlan"])
 def test_every_command_is_found_by_its_name(name: str) -> None:
     from eulerian import experiment

@@ -8,10 +8,9 @@ from typing import Literal, final
 from eulerian.config import Ideal
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
-from eulerian.ideal.dynamic_ot import LABEL_BY_LABEL, PARTS, solve_convex
 from eulerian.ideal.functionals import Functional, KullbackLeibler, Linear, SquaredDistance
 from eulerian.ideal.hopf_lax import HopfLax, solve_hopf_lax
-from eulerian.ideal.problem import GapRecord, IdealProblem
+from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem
 from eulerian.ideal.running_cost import RunningCost
 from eulerian.objective.terminal import KullbackLeiblerLoss, SquaredDistanceLoss
 
@@ -128,6 +127,8 @@ def _lower_bound(problem: IdealProblem, settings: Ideal, callback: Callable[[Gap
             raise InputError(f"Hopf–Lax does not apply: {reason}", key=KEY, value="hopf_lax", remedy='Use "convex".')
     if problem.kinetic <= 0.0:
         raise InputError("the convex solver needs kinetic energy", key="objective.kinetic", value=problem.kinetic)
+    from eulerian.ideal.dynamic_ot import solve_convex  # stands on a good part of SciPy, which takes its time to load
+
     solution = solve_convex(
         problem,
         gap_tolerance=settings.gap_tolerance,

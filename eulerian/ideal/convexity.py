@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from math import factorial
 
 from eulerian import parallel
@@ -9,7 +10,6 @@ from eulerian import parallel
 # isort: split
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
 
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
@@ -155,9 +155,15 @@ def _hull(points: Floats) -> tuple[ConvexDomain, float]:
     points = np.unique(points, axis=0)
     lower, upper = points.min(axis=0), points.max(axis=0)
     centre = np.asarray(points.mean(axis=0))
-    if points.shape[1] == 1:
-        ends = np.array([-lower[0], upper[0]])
-        return ConvexDomain(np.array([[-1.0], [1.0]]), ends, lower, upper, centre), float(np.ptp(points))
+    corners = np.array(list(product(*zip(lower, upper, strict=True))))
+    if np.all(np.any(np.all(points[:, None] == corners, axis=2), axis=0)):  # the hull is the bounding box
+        unit = np.eye(len(lower))
+        return (
+            ConvexDomain(np.concatenate([-unit, unit]), np.concatenate([-lower, upper]), lower, upper, centre),
+            float(np.prod(upper - lower)),
+        )
+    from scipy.spatial import ConvexHull  # takes its time to load: only where it is wanted
+
     hull = ConvexHull(points)
     # A facet with more corners than a simplex appears once per simplex.
     scaled = hull.equations / np.append(np.ones(len(lower)), np.abs(points).max())

@@ -41,17 +41,10 @@ from eulerian.ideal.label_flow import LabelFlow
 from eulerian.ideal.last_step import LastStep
 from eulerian.ideal.metric import Metric
 from eulerian.ideal.poisson import WholeMesh
-from eulerian.ideal.problem import GapRecord, IdealProblem
+from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.ideal.speed import driven_speed, typical_speed
 from eulerian.ideal.splitting import Parts, Splitting
-
-PARTS = ("terminal", "kinetic", "potential", "congestion", "entropy")
-
-LABEL_BY_LABEL = (
-    "congestion and entropy are counted label by label: a lower bound, in general not attained, of their cost for the "
-    "density of all labels together"
-)
 
 _CHECK_EVERY = 10
 _BALANCE_OFTEN = 100  # until this iteration the penalty may change at every check, later at every fifth

@@ -13,7 +13,6 @@ from eulerian.errors import InputError
 
 # isort: split
 import numpy as np
-from scipy.special import wrightomega
 
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.objective.floored import entropy
@@ -91,6 +90,8 @@ class KullbackLeiblerAtVertices:
     def proximal(self, z: Floats, weight: Floats) -> Floats:
         """The w with w + ((ρ*+δ) eʷ − δ)/weight = z, by Wright's omega function, or z where it is below u."""
         moved = z + self._floor / weight
+        from scipy.special import wrightomega  # takes its time to load: only where it is wanted
+
         solved = moved - wrightomega(moved + np.log(self._raised / weight))
         return np.asarray(np.where(z > self._least, solved, z))
 

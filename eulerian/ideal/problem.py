@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from eulerian.ideal.functionals import Functional
     from eulerian.ideal.running_cost import RunningCost
 
+PARTS = ("terminal", "kinetic", "potential", "congestion", "entropy")
+
+LABEL_BY_LABEL = (
+    "congestion and entropy are counted label by label: a lower bound, in general not attained, of their cost for the "
+    "density of all labels together"
+)
+
 
 @dataclass(frozen=True)
 class IdealProblem:

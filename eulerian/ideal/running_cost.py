@@ -15,7 +15,6 @@ from eulerian.errors import InputError
 
 # isort: split
 import numpy as np
-from scipy.special import wrightomega
 
 from eulerian.expression import Expression
 from eulerian.ideal.space_time import SpaceTime
@@ -131,6 +130,8 @@ class RunningAtVertices:
         if gamma == 0.0:
             return np.maximum(np.exp(exponent) - delta, 0.0)
         ratio = gamma / sigma
+        from scipy.special import wrightomega  # takes its time to load: only where it is wanted
+
         return np.asarray(np.maximum(wrightomega(exponent + np.log(ratio)) / ratio - delta, 0.0))
 
     def conjugate(self, s: Floats) -> float:

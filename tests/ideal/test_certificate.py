@@ -14,7 +14,7 @@ from eulerian.control import ControlProblem
 from eulerian.errors import InputError
 from eulerian.ideal import certificate
 from eulerian.ideal.certificate import certify
-from eulerian.ideal.dynamic_ot import LABEL_BY_LABEL, PARTS
+from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS
 from eulerian.ideal.running_cost import RunningCost
 
 MESHES = Path(__file__).parents[2] / "meshes"

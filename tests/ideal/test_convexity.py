@@ -39,6 +39,10 @@ def test_a_box_is_convex(comm: MPI.Comm, dim: int) -> None:
     assert len(domain.normals) == 2 * dim
     np.testing.assert_allclose(domain.lower, [-1.0, 0.5, 2.0][:dim])
     np.testing.assert_allclose(domain.upper, [1.0, 3.5, 2.5][:dim])
+    middle, half = 0.5 * (domain.lower + domain.upper), 0.5 * (domain.upper - domain.lower)
+    directions = np.concatenate([np.eye(dim), -np.eye(dim)])
+    np.testing.assert_allclose(domain.depth(middle + 0.9 * half * directions).min(), 0.1 * half.min(), rtol=1e-12)
+    np.testing.assert_allclose(domain.depth(middle + 1.1 * half * directions), -0.1 * np.tile(half, 2), rtol=1e-12)
 
 
 @pytest.mark.parametrize("refine", [0, 1])

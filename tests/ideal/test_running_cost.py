@@ -16,10 +16,10 @@ import scipy.optimize
 from eulerian.arrays import Floats
 from eulerian.config import Box, Domain, GaussianTerm
 from eulerian.errors import InputError
-from eulerian.ideal.dynamic_ot import LABEL_BY_LABEL, ConvexSolution, solve_convex
+from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.functionals import Fixed, Functional, KullbackLeibler, Linear, SquaredDistance
 from eulerian.ideal.metric import Metric, at
-from eulerian.ideal.problem import IdealProblem
+from eulerian.ideal.problem import LABEL_BY_LABEL, IdealProblem
 from eulerian.ideal.running_cost import RunningAtVertices, RunningCost
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.space.density import DensitySpace
