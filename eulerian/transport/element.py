@@ -189,7 +189,7 @@ def extreme_points(points: Floats) -> Floats:
     normals = np.ones_like(along) if dim == 1 else np.column_stack([-along[:, 1], along[:, 0]])
     distances = np.einsum("mnj,mj->mn", points - first[:, None], normals)
     outside = (distances.max(axis=1) < _FLAT) | (distances.min(axis=1) > -_FLAT)
-    return points[np.unique(corners[outside])]
+    return np.asarray(points[np.unique(corners[outside])])
 
 
 def _reference_volume(dim: int) -> float:

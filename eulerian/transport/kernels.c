@@ -27,10 +27,16 @@
 #define UNLIMITED 255
 #define EMPTIED 254
 
-#ifdef __has_builtin /* older compilers put vectors together number by number */
+/* PICK(a, b, ...): numbers of two vectors by their places. */
+#ifdef __has_builtin
 #if __has_builtin(__builtin_shufflevector)
-#define SHUFFLE __builtin_shufflevector
+#define PICK __builtin_shufflevector
+#define PICK_PARTS 1 /* also from vectors shorter than the result */
 #endif
+#endif
+#ifndef PICK /* GCC before 12 */
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (mask){__VA_ARGS__})
+#define PICK_PARTS 0
 #endif
 
 typedef double vec __attribute__((vector_size(8 * LANES)));
@@ -93,13 +99,13 @@ static inline vec gather(const double *u, const int32_t *at)
 {
 #if WIDTH == LANES
     return *(const wide *)(u + *at);
-#elif WIDTH == 4 && defined(SHUFFLE)
-    return SHUFFLE(*(const part *)(u + at[0]), *(const part *)(u + at[1]), 0, 1, 2, 3, 4, 5, 6, 7);
-#elif WIDTH == 2 && defined(SHUFFLE)
+#elif WIDTH == 4 && PICK_PARTS
+    return PICK(*(const part *)(u + at[0]), *(const part *)(u + at[1]), 0, 1, 2, 3, 4, 5, 6, 7);
+#elif WIDTH == 2 && PICK_PARTS
     typedef double four __attribute__((vector_size(32)));
-    const four a = SHUFFLE(*(const part *)(u + at[0]), *(const part *)(u + at[1]), 0, 1, 2, 3);
-    const four b = SHUFFLE(*(const part *)(u + at[2]), *(const part *)(u + at[3]), 0, 1, 2, 3);
-    return SHUFFLE(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+    const four a = PICK(*(const part *)(u + at[0]), *(const part *)(u + at[1]), 0, 1, 2, 3);
+    const four b = PICK(*(const part *)(u + at[2]), *(const part *)(u + at[3]), 0, 1, 2, 3);
+    return PICK(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
 #else
     vec r;
     for (int w = 0; w < LANES; ++w) r[w] = u[at[w / WIDTH] + w % WIDTH];
@@ -115,9 +121,12 @@ static inline vec spread(const double *of_cell)
 #elif WIDTH == LANES
     return all(*of_cell);
 #else
-    mask lanes;
-    for (int w = 0; w < LANES; ++w) lanes[w] = w / WIDTH;
-    return __builtin_shuffle(*(const wide *)of_cell, lanes);
+    const vec v = *(const wide *)of_cell;
+#if WIDTH == 2
+    return PICK(v, v, 0, 0, 1, 1, 2, 2, 3, 3);
+#else
+    return PICK(v, v, 0, 0, 0, 0, 1, 1, 1, 1);
+#endif
 #endif
 }
 
@@ -126,13 +135,12 @@ static inline vec sums_over_lanes(const vec *v)
 {
     vec pairs[4], fours[2];
     for (int i = 0; i < 4; ++i)
-        pairs[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (mask){0, 8, 2, 10, 4, 12, 6, 14}) +
-                   __builtin_shuffle(v[2 * i], v[2 * i + 1], (mask){1, 9, 3, 11, 5, 13, 7, 15});
+        pairs[i] = PICK(v[2 * i], v[2 * i + 1], 0, 8, 2, 10, 4, 12, 6, 14) +
+                   PICK(v[2 * i], v[2 * i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
     for (int i = 0; i < 2; ++i)
-        fours[i] = __builtin_shuffle(pairs[2 * i], pairs[2 * i + 1], (mask){0, 1, 8, 9, 4, 5, 12, 13}) +
-                   __builtin_shuffle(pairs[2 * i], pairs[2 * i + 1], (mask){2, 3, 10, 11, 6, 7, 14, 15});
-    return __builtin_shuffle(fours[0], fours[1], (mask){0, 1, 2, 3, 8, 9, 10, 11}) +
-           __builtin_shuffle(fours[0], fours[1], (mask){4, 5, 6, 7, 12, 13, 14, 15});
+        fours[i] = PICK(pairs[2 * i], pairs[2 * i + 1], 0, 1, 8, 9, 4, 5, 12, 13) +
+                   PICK(pairs[2 * i], pairs[2 * i + 1], 2, 3, 10, 11, 6, 7, 14, 15);
+    return PICK(fours[0], fours[1], 0, 1, 2, 3, 8, 9, 10, 11) + PICK(fours[0], fours[1], 4, 5, 6, 7, 12, 13, 14, 15);
 }
 
 /* sums[n][SUMS] += terms */
@@ -561,7 +569,8 @@ void apply(const scheme_t *t, const double *u, double *result)
 {
     for (int64_t b = 0; b < t->n_batches; ++b)
         for (int k = 0; k < GROUPS; ++k)
-            product(t, b, (const wide *)u + (b * GROUPS + k) * ND, u + k * ND * LANES, (wide *)result + (b * GROUPS + k) * ND);
+            product(t, b, (const wide *)u + (b * GROUPS + k) * ND, u + k * ND * LANES,
+                    (wide *)result + (b * GROUPS + k) * ND);
 }
 
 /* result = B* y, and the derivative of <y, B u> by out and volume added to dout and dvolume; ghosts of y up to date. */
