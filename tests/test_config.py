@@ -109,6 +109,7 @@ def test_defaults() -> None:
     assert (config.optimiser.max_iterations, config.optimiser.gradient_tolerance) == (100, 1e-6)
     assert (config.solver.cfl, config.solver.max_steps_per_layer, config.solver.limiter) == (0.9, 2000, True)
     assert (config.solver.memory, config.solver.memory_bytes) == ("4 GiB", 4 * 1024**3)
+    assert (config.solver.disk, config.solver.disk_bytes, config.solver.disk_directory) == (None, 0, None)
     assert config.solver.flux_smoothing == 1e-3
     assert (config.output.directory, config.output.densities) == (Path("runs/run"), 11)
     assert config.output.checkpoint_every == 10
@@ -281,6 +282,8 @@ def test_byte_order_mark_and_windows_lines(folder: Path) -> None:
         ("field.zero_init=false", ("field", "zero_init"), False),
         ("solver.limiter=false", ("solver", "limiter"), False),
         ("solver.memory=500 MB", ("solver", "memory"), "500 MB"),
+        ("solver.disk=20 GiB", ("solver", "disk_bytes"), 20 * 2**30),
+        ("solver.disk_directory=/tmp/x", ("solver", "disk_directory"), Path("/tmp/x")),
         ("optimiser.petsc_options=-tao_ls_type armijo", ("optimiser", "petsc_options"), "-tao_ls_type armijo"),
         ("output.directory=runs/a=b", ("output", "directory"), Path("runs/a=b")),
         ('objective.terminal={kind="expression",value="x*y"}', ("objective", "terminal", "value"), "x*y"),

@@ -181,6 +181,8 @@ WRONG = [
     ("solver.memory=0 B", "solver.memory", "at least one byte"),
     ("solver.memory=99999999999 TiB", "solver.memory", "8 EiB"),
     ("solver.memory=4", "solver.memory", "text in quotes"),
+    ("solver.disk=a lot", "solver.disk", "amount"),
+    ("solver.disk_directory=''", "solver.disk_directory", "empty"),
     ("solver.flux_smoothing=0", "solver.flux_smoothing", "greater than 0"),
     ("output.directory=''", "output.directory", "empty"),
     ("output.densities=-1", "output.densities", ">= 0"),
