@@ -91,24 +91,29 @@ class NonlinearCost:
         return tuple(name for name, weight in weights.items() if weight > 0.0)
 
     def values(self, total: Floats) -> Floats:
-        """This rank's share of the costs per time, one per name, at ρ (n_owned, nd)."""
+        """This rank's share of the costs per time, (..., names), at densities ρ (..., n_owned, nd)."""
         found = []
         if self.congestion > 0.0:  # the basis is orthonormal up to the cells' size
-            found.append(0.5 * self.congestion * float(np.sum(self._det @ total**2)))
+            found.append(0.5 * self.congestion * np.sum(self._det * np.sum(total**2, axis=-1), axis=-1))
         if self.entropy > 0.0:
-            density = entropy(total @ self._rule.basis.T, self.floor) - self.floor * np.log(self.floor)
-            found.append(self.entropy * float(np.vdot(self._rule.weights, density)))
-        return np.array(found)
+            density = entropy(self._at_points(total), self.floor) - self.floor * np.log(self.floor)
+            found.append(self.entropy * np.sum(self._rule.weights * density, axis=(-2, -1)))
+        return np.stack(found, axis=-1)
 
     def gradient(self, total: Floats) -> Floats:
-        """Derivative (n_owned, nd) of their sum by the coefficients of ρ."""
+        """Derivative (..., n_owned, nd) of their sum by the coefficients of ρ; densities do not touch each other."""
         gradient = np.zeros_like(total)
         if self.congestion > 0.0:
             gradient += self.congestion * self._det[:, None] * total
         if self.entropy > 0.0:
-            slope = entropy_slope(total @ self._rule.basis.T, self.floor)
-            gradient += self.entropy * (self._rule.weights * slope) @ self._rule.basis
+            slope = self.entropy * self._rule.weights * entropy_slope(self._at_points(total), self.floor)
+            for q, row in enumerate(self._rule.basis):  # by hand: products of matrices round by their size
+                gradient += slope[..., q : q + 1] * row
         return gradient
+
+    def _at_points(self, total: Floats) -> Floats:
+        table = self._rule.basis
+        return np.asarray(sum(total[..., i : i + 1] * table[:, i] for i in range(table.shape[1])))
 
     @property
     def _det(self) -> Floats:

@@ -538,10 +538,11 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
 /* Reverse of `count` steps from `start` that left records[0 .. count - 1]. Collective.
  *
  * cotangents: STAGES + 1 densities; the last holds the cotangent of the result and then that of `start`.
- * running: for every stage the derivative of the running cost per time by the density, the same for all labels.
+ * running: for every step and stage the derivative of the running cost per time by the density, the same for all
+ * labels; the first n_running of them are given, and then it goes on as from the first.
  * To dout and dvolume the derivatives by out and volume are added. */
 void unwind(scheme_t *t, const double *start, char *const *records, int64_t count, double dt, int limited,
-            const double *const *running, double *const *cotangents, double *dout, double *dvolume)
+            const double *const *running, int64_t n_running, double *const *cotangents, double *dout, double *dvolume)
 {
     double *g[STAGES + 1];
     for (int i = 0; i <= STAGES; ++i) g[i] = cotangents[i];
@@ -552,7 +553,7 @@ void unwind(scheme_t *t, const double *start, char *const *records, int64_t coun
             char *before = i ? records[s] : s ? records[s - 1] : 0;
             exchange(t, g[i + 1]);
             /* a single stage looks across at what it would overwrite */
-            stage_vjp(t, i, g, u, dt, running[i], i == 0 && STAGES > 1 ? g[STAGES] : g[i], limited ? before : 0,
+            stage_vjp(t, i, g, u, dt, running[(s * STAGES + i) % n_running], i == 0 && STAGES > 1 ? g[STAGES] : g[i], limited ? before : 0,
                       i ? i - 1 : STAGES - 1, dout, dvolume);
         }
         if (STAGES == 1) {

@@ -14,7 +14,7 @@ void march(scheme_t *, const double *start, char *const *records, int64_t n_reco
            int limited, double *occupation);
 void limit_vjp(const scheme_t *, char *record, int stage, double *g);
 void unwind(scheme_t *, const double *start, char *const *records, int64_t count, double dt, int limited,
-            const double *const *running, double *const *cotangents, double *dout, double *dvolume);
+            const double *const *running, int64_t n_running, double *const *cotangents, double *dout, double *dvolume);
 """
 
 LIBRARY = Library(Path(__file__).with_name("kernels.c"), "scheme_t", _SIGNATURES)

@@ -108,12 +108,14 @@ class NodalLayout:
         return self.unpack(packed) * self.space.geometry.det[:, None, None]
 
     def pack_shared(self, derivative: Floats) -> Floats:
-        """``pack_derivative`` of (n_owned, nd) that is the same for all columns: (n_batches + 1, nd, cells)."""
-        values = (derivative / self.space.geometry.det[: len(derivative), None]) @ self._to_nodes.T
-        by_cell = np.zeros(((self.n_batches + 1) * self.cells, self.space.nd))
-        by_cell[: len(derivative)] = np.take_along_axis(values, self._nodes[: len(derivative)], axis=1)
-        packed = aligned((self.n_batches + 1, self.space.nd, self.cells))
-        packed[...] = by_cell.reshape(-1, self.cells, self.space.nd).swapaxes(1, 2)
+        """``pack_derivative`` of (..., n_owned, nd) that all columns have: (..., n_batches + 1, nd, cells)."""
+        n, nd, before = self.space.n_owned, self.space.nd, derivative.shape[:-2]
+        values = _times(derivative / self.space.geometry.det[:n, None], self._to_nodes)
+        by_cell = np.zeros((*before, (self.n_batches + 1) * self.cells, nd))
+        places = np.broadcast_to(self._nodes[:n], values.shape)
+        by_cell[..., :n, :] = np.take_along_axis(values, places, axis=-1)
+        packed = aligned((*before, self.n_batches + 1, nd, self.cells))
+        packed[...] = by_cell.reshape(*before, -1, self.cells, nd).swapaxes(-1, -2)
         return packed
 
     def zero_totals(self) -> Floats:
@@ -123,10 +125,21 @@ class NodalLayout:
     def unpack_totals(self, sums: Floats) -> Floats:
         """Modal coefficients (n_owned, nd) of the sum over columns."""
         per_cell = sums.reshape(self.n_batches, self.space.nd, self.cells, -1).sum(axis=3)
-        ours = per_cell.swapaxes(1, 2).reshape(-1, self.space.nd)[: self.space.n_owned]
+        return self._modal(per_cell.swapaxes(1, 2).reshape(-1, self.space.nd))
+
+    def totals(self, states: Floats) -> Floats:
+        """Modal coefficients (m, n_owned, nd) of the sums over columns of m densities, (m, *shape)."""
+        m, nd = len(states), self.space.nd
+        split = states[:, : self.n_batches].reshape(m, self.n_batches, self.groups, nd, self.cells, self.width)
+        by_cell = split.transpose(0, 1, 4, 3, 2, 5).reshape(m, self.n_batches * self.cells, nd, -1)
+        return self._modal(by_cell[..., : self.columns].sum(axis=3))
+
+    def _modal(self, ours: Floats) -> Floats:
+        """Coefficients (..., n_owned, nd) of values (..., cells, nd) at our nodes."""
+        ours = ours[..., : self.space.n_owned, :]
         values = np.empty_like(ours)
-        np.put_along_axis(values, self._nodes[: self.space.n_owned], ours, axis=1)
-        return np.asarray(values @ self._to_modes.T)
+        np.put_along_axis(values, np.broadcast_to(self._nodes[: self.space.n_owned], ours.shape), ours, axis=-1)
+        return _times(values, self._to_modes)
 
     def across(self) -> Ints:
         """Where the nodes of each facet stand in the neighbour, (n_batches, dim+1, nodes, cells), of the first group.
@@ -153,3 +166,8 @@ class NodalLayout:
         """A view (batches, cells, nd, groups, width)."""
         split = packed.reshape(len(packed), self.groups, self.space.nd, self.cells, self.width)
         return split.transpose(0, 3, 2, 1, 4)
+
+
+def _times(rows: Floats, matrix: Floats) -> Floats:
+    """Rows (..., nd) times the transpose of a small matrix, with the same rounding however many rows there are."""
+    return np.asarray(sum(rows[..., i : i + 1] * matrix[:, i] for i in range(matrix.shape[1])))

@@ -123,14 +123,14 @@ class Stepper:
             start: what the steps started from.
             dt: time step.
             records: of all steps.
-            running: at every stage, the derivative of the running cost per time by any column's density
-                (``NodalLayout.pack_shared``).
+            running: the derivative of the running cost per time by any column's density (``NodalLayout.pack_shared``),
+                one for all steps and stages, or one for each.
             accumulated: to which the derivatives by the operator's coefficients are added.
         """
         work = [*self._cotangents[:-1], cotangent]
         self.operator.kernels.unwind(
             self.operator.scheme, pointer(start), _blocks(records), len(records), dt, self.limited, _pointers(running),
-            _pointers(work), *map(pointer, accumulated),
+            len(running), _pointers(work), *map(pointer, accumulated),
         )  # fmt: skip
 
 

@@ -67,13 +67,16 @@ class DensityCost(Protocol):
         ...
 
     def values(self, total: Floats) -> Floats:
-        """This rank's share of the costs per time, one per name, at Σ_y ρ_y (n_owned, nd)."""
+        """This rank's share of the costs per time, (m, names), at m densities Σ_y ρ_y (m, n_owned, nd)."""
         ...
 
     def gradient(self, total: Floats) -> Floats:
-        """Derivative (n_owned, nd) of their sum by the coefficients."""
+        """Derivative (m, n_owned, nd) of their sum by the coefficients; the same bits however many there are."""
         ...
 
+
+# Numbers in densities that are unpacked together for costs that are not linear in them.
+_CHARGED_TOGETHER = 1 << 20
 
 type Groups = list[Floats]
 type Records = list[StepRecord]
@@ -126,6 +129,7 @@ class Trajectory:
         self._stages = self.steppers[0].scheme.stages
         self._budget = self._room(memory, disk)
         self._records: list[Records] = []
+        self._charging: list[Records] = []
         self._kept: dict[int, Groups] = {}
         self._disk = DiskStore(disk_directory)
         self._position = [stepper.layout.zeros() for stepper in self.steppers]
@@ -311,18 +315,30 @@ class Trajectory:
                 self._starts.append([group.copy() for group in state])
 
     def _march(self, dt: float, count: int, records: list[Records] | None, occupation: Groups | None) -> Groups:
-        """``count`` steps within a layer; one by one where stages cost something, all at once otherwise."""
+        """``count`` steps within a layer, with what their stages cost."""
         if self._density_cost is None or occupation is None:
             return self._steps(self._position, dt, count, records, occupation)
-        state = [group.copy() for group in self._position]
-        scratch = [stepper.new_record() for stepper in self.steppers]
-        for step in range(count):
-            used = scratch if records is None else records[step]
-            after = self._steps(state, dt, 1, [used], occupation)
-            for stage, weight in enumerate(self.steppers[0].scheme.weights):
-                self.charged += weight * dt * self._density_cost.values(self._total(state, used, stage))
+        state, chunk = self._position, self._chunk
+        weights = np.tile(self.steppers[0].scheme.weights, chunk) * dt
+        for first in range(0, count, chunk):
+            n = min(chunk, count - first)
+            used = self._spare(n) if records is None else records[first : first + n]
+            after = self._steps(state, dt, n, used, occupation)
+            self.charged += weights[: n * self._stages] @ self._density_cost.values(self._totals(state, used))
             state = [group.copy() for group in after] if records is None else after
         return state
+
+    @property
+    def _chunk(self) -> int:
+        """Steps whose stages are charged together."""
+        numbers = sum(int(np.prod(stepper.layout.shape)) for stepper in self.steppers)
+        return max(1, _CHARGED_TOGETHER // max(1, numbers * self._stages))
+
+    def _spare(self, count: int) -> list[Records]:
+        """Records for steps that are charged but not kept."""
+        while len(self._charging) < count:
+            self._charging.append([stepper.new_record() for stepper in self.steppers])
+        return self._charging[:count]
 
     def _steps(
         self,
@@ -358,25 +374,23 @@ class Trajectory:
                 ]
 
     def _unwind_piece(self, layer: int, start: Groups, records: list[Records], back: "_Reverse") -> None:
-        dt = self._dt(layer)
-        running = [s.layout.pack_shared(r) for s, r in zip(self.steppers, back.running[layer], strict=True)]
-        if self._density_cost is None:
+        dt, chunk = self._dt(layer), len(records) if self._density_cost is None else self._chunk
+        for first in reversed(range(0, len(records), chunk)):
+            part = records[first : first + chunk]
+            before = [record.states[-1] for record in records[first - 1]] if first else start
+            slopes = 0.0 if self._density_cost is None else self._density_cost.gradient(self._totals(before, part))
             for g, stepper in enumerate(self.steppers):
-                mine = [groups[g] for groups in records]
-                stepper.unwind(back.cotangents[g], start[g], dt, mine, [running[g]] * self._stages, self._sums[g])
-            return
-        for i in reversed(range(len(records))):
-            before = [record.states[-1] for record in records[i - 1]] if i else start
-            slopes = [self._density_cost.gradient(self._total(before, records[i], n)) for n in range(self._stages)]
-            for g, stepper in enumerate(self.steppers):
-                by_stage = [stepper.layout.pack_shared(back.running[layer][g] + slope) for slope in slopes]
-                stepper.unwind(back.cotangents[g], before[g], dt, [records[i][g]], by_stage, self._sums[g])
+                running = stepper.layout.pack_shared(_stacked(back.running[layer][g] + slopes))
+                mine = [groups[g] for groups in part]
+                stepper.unwind(back.cotangents[g], before[g], dt, mine, list(running), self._sums[g])
 
-    def _total(self, before: Groups, records: Records, stage: int) -> Floats:
-        """Σ_y ρ_y (n_owned, nd) at a stage of the step that starts from ``before``."""
-        groups = before if stage == 0 else [record.states[stage - 1] for record in records]
-        parts = [s.layout.unpack(group).sum(axis=2) for s, group in zip(self.steppers, groups, strict=True)]
-        return np.asarray(np.sum(parts, axis=0)[: self._space.n_owned])
+    def _totals(self, before: Groups, records: list[Records]) -> Floats:
+        """Σ_y ρ_y (steps × stages, n_owned, nd) at all stages of the steps that start from ``before``."""
+        total = np.zeros((len(records) * self._stages, self._space.n_owned, self._space.nd))
+        for g, stepper in enumerate(self.steppers):
+            stages = [before[g], *(state for groups in records for state in groups[g].states)][:-1]
+            total += stepper.layout.totals(np.stack(stages))
+        return total
 
     def assemble(self, layer: int) -> None:
         """Set the operators to a layer's velocities."""
@@ -430,3 +444,8 @@ class _Reverse:
 def _copy(source: Groups, target: Groups) -> None:
     for a, b in zip(source, target, strict=True):
         np.copyto(b, a)
+
+
+def _stacked(rows: Floats) -> Floats:
+    """(m, n_owned, nd), with m = 1 for a single one."""
+    return rows if rows.ndim == 3 else rows[None]

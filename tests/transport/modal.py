@@ -62,7 +62,9 @@ def pull_back(
     layout, sums = stepper.layout, stepper.operator.accumulator()
     packed = layout.pack_derivative(cotangent)
     start = layout.pack(taken.start, fill=1.0)
-    stepper.unwind(packed, start, dt, taken.records, [layout.pack_shared(r) for r in running], sums)
+    stepper.unwind(
+        packed, start, dt, taken.records, [layout.pack_shared(r) for r in running] * len(taken.records), sums
+    )
     return layout.unpack_derivative(packed)[: layout.space.n_owned], stepper.operator.contract(sums)
 
 
