@@ -16,6 +16,14 @@ from eulerian.output.run_folder import RunFolder
 from eulerian.reduced import ReducedProblem
 
 
+def storage_statement(problem: ControlProblem, theta: Floats) -> str:
+    """What gradients at θ will keep and compute again, before anything is solved. **Collective**."""
+    try:
+        return problem.plan(theta).statement
+    except RejectedEvaluation as rejection:
+        return f"The adjoint's storage cannot be told: {rejection}"
+
+
 def finite_value(problem: ReducedProblem, theta: Floats) -> float:
     """J(θ). **Collective**.
 

@@ -10,7 +10,13 @@ from eulerian.builder import build
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError
-from eulerian.experiment.network import descend, finite_value, training_outcome, with_fields
+from eulerian.experiment.network import (
+    descend,
+    finite_value,
+    storage_statement,
+    training_outcome,
+    with_fields,
+)
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.output.progress import Progress
 from eulerian.output.report import classification_table, headline, parts_table
@@ -33,6 +39,7 @@ def run_train(
 def _train(session: Session[ControlProblem]) -> Outcome:
     problem = session.problem
     started = time.perf_counter()
+    session.progress.say(storage_statement(problem, problem.initial_theta))
     finite_value(problem, problem.initial_theta)
     result = descend(session.run, session.config, problem, session.progress)
     seconds = time.perf_counter() - started
