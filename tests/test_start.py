@@ -30,7 +30,7 @@ def test_a_solve_waits_neither_for_scipy_nor_for_figures() -> None:
     """Until its figures are drawn: SciPy belongs to the idealised problem and to particles."""
     loaded = _loaded("from eulerian import build\nfrom eulerian.experiment import run_solve, run_train")
     assert "dolfinx" in loaded
-    assert not loaded & (set(SLOW) - {"meshio", "rich"})  # meshio brings rich along
+    assert not loaded & set(SLOW)
 
 
 def test_a_certificate_in_closed_form_waits_for_the_convex_solver_as_little() -> None:

@@ -1,5 +1,6 @@
 """The command line. Nothing heavy is imported before the command is known: ``--help`` needs neither MPI nor a mesh."""
 
+import atexit
 import gc
 import io
 import os
@@ -10,7 +11,7 @@ from eulerian.cli.launch import Command, alone, launched, together
 
 # Objects to be made before the garbage collector looks for cycles. Half a million of them, of libraries, are there for
 # good: to go through them at Python's own rate takes a twentieth of a short run.
-_FEW_COLLECTIONS = 50_000
+_OBJECTS = 50_000
 
 
 def entry() -> None:
@@ -19,7 +20,10 @@ def entry() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no θ gets a question mark
             stream.reconfigure(errors="replace")
     options = build_parser().parse_args()
-    gc.set_threshold(_FEW_COLLECTIONS)
+    gc.set_threshold(_OBJECTS)
+    atexit.register(
+        gc.freeze
+    )  # what is left goes with the process: to go through it once more takes a tenth of the run
     command: Command = options.command
     if options.serial:
         sys.exit(alone(command, options))

@@ -1,27 +1,28 @@
 """Densities and velocity over time for ParaView: VTU pieces, one per rank and time, under a ``densities.pvd``.
 
 DOLFINx' own writer puts out text only and asks density and velocity for one and the same element. Here every cell has
-its own nodes, so that the jumps of a discontinuous density stay visible, and meshio writes them compressed. Cells of
-degree 2 become VTK's quadratic ones; degree 0 and 1 are written with their vertices.
+its own nodes, so that the jumps of a discontinuous density stay visible. Cells of degree 2 become VTK's quadratic ones;
+degree 0 and 1 are written with their vertices.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import final
 
-import meshio
 import numpy as np
 
 from eulerian.arrays import Floats
 from eulerian.output.files import write_text
 from eulerian.output.sampling import CellNodes
+from eulerian.output.vtu import VtuGrid
 from eulerian.parallel import agreed
 
 NAME = "densities"
 
-# meshio's names of the cells with vertices only, and with edge midpoints too.
-_LINEAR = {1: "line", 2: "triangle", 3: "tetra"}
-_QUADRATIC = {1: "line3", 2: "triangle6", 3: "tetra10"}
+# VTK's types of the cells with vertices only, and with edge midpoints too.
+_LINEAR = {1: 3, 2: 5, 3: 10}
+_QUADRATIC = {1: 21, 2: 22, 3: 24}
 
 
 @final
@@ -60,11 +61,23 @@ class ParaviewWriter:
             if potential is not None:
                 data |= {f"potential_{k}": potential[:, :, k].reshape(-1) for k in range(potential.shape[2])}
             if comm.rank in pieces:
-                _write_piece(self.folder / pieces[comm.rank], self.nodes, data)
+                self._write_piece(self.folder / pieces[comm.rank], data)
             if comm.rank == 0:
                 if comm.size > 1:
                     write_text(self.folder / f"{stem}.pvtu", _pvtu(data, list(pieces.values())))
                 write_text(self.folder / f"{NAME}.pvd", _pvd(self.times, "vtu" if comm.size == 1 else "pvtu"))
+
+    @cached_property
+    def _grid(self) -> VtuGrid:
+        """This rank's owned cells."""
+        points, space = self.nodes.points(), self.nodes.density_space
+        kind = (_QUADRATIC if space.degree == 2 else _LINEAR)[space.dim]
+        return VtuGrid.of(_three(points).reshape(*points.shape[:2], 3), kind)
+
+    def _write_piece(self, path: Path, data: dict[str, Floats]) -> None:
+        part = path.with_name(f".{path.name}.part")
+        self._grid.write(part, data)
+        part.replace(path)
 
 
 def point_data(nodes: CellNodes, rho: Floats, v: Floats) -> dict[str, Floats]:
@@ -80,16 +93,6 @@ def _three(vectors: Floats) -> Floats:
     """Vectors (..., dim) as rows (n, 3) filled up by zeros: VTK knows no other vectors."""
     rows = vectors.reshape(-1, vectors.shape[-1])
     return np.pad(rows, ((0, 0), (0, 3 - rows.shape[1])))
-
-
-def _write_piece(path: Path, nodes: CellNodes, data: dict[str, Floats]) -> None:
-    """Write this rank's owned cells."""
-    points, space = nodes.points(), nodes.density_space
-    cells = np.arange(points.shape[0] * points.shape[1]).reshape(points.shape[:2])
-    kind = (_QUADRATIC if space.degree == 2 else _LINEAR)[space.dim]
-    part = path.with_name(f".{path.name}.part")
-    meshio.write(part, meshio.Mesh(_three(points), [(kind, cells)], point_data=data), file_format="vtu")
-    part.replace(path)
 
 
 def _pvd(times: list[float], suffix: str) -> str:

@@ -1,10 +1,11 @@
 """Values of cell-wise polynomials on a lattice of points in a triangle mesh, for maps and arrows."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self, final
 
 import numpy as np
-from matplotlib.tri import Triangulation
+from matplotlib.tri import Triangulation, TriFinder
 from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
@@ -69,15 +70,17 @@ class TriangleGrid:
 
     def locate(self, points: Floats) -> "Located":
         """The cell and the barycentric coordinates of points (..., 2)."""
-        flat = self.corners.reshape(-1, 2)
-        _, first = np.unique(self.vertices, return_index=True)
-        x, y = flat[first].T
-        finder = Triangulation(x, y, self.vertices).get_trifinder()
-        cells = np.asarray(finder(points[..., 0], points[..., 1]))
+        cells = np.asarray(self._finder(points[..., 0], points[..., 1]))
         a, b, c = np.moveaxis(self.corners[cells], -2, 0)
         area = _cross(b - a, c - a)
         second, third = _cross(points - a, c - a) / area, _cross(b - a, points - a) / area
         return Located(cells, np.stack([1.0 - second - third, second, third], axis=-1))
+
+    @cached_property
+    def _finder(self) -> TriFinder:
+        _, first = np.unique(self.vertices, return_index=True)
+        x, y = self.corners.reshape(-1, 2)[first].T
+        return Triangulation(x, y, self.vertices).get_trifinder()
 
     def outline(self) -> Floats:
         """Edges of the boundary, (n, 2, 2): those that only one cell has."""

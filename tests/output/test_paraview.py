@@ -11,6 +11,7 @@ import pytest
 from moving_densities import cell_nodes, linear_samples
 
 from eulerian.output.paraview import ParaviewWriter
+from eulerian.output.vtu import VtuGrid
 
 CELLS = {(1, 1): "line", (2, 1): "triangle", (3, 1): "tetra", (1, 2): "line3", (2, 2): "triangle6", (3, 2): "tetra10"}
 
@@ -99,3 +100,19 @@ def test_ranks_without_cells_write_nothing(comm: MPI.Comm, tmp_path: Path) -> No
     entry = next(ET.parse(tmp_path / "densities.pvd").getroot().iter("DataSet"))
     assert len(pieces(tmp_path, entry.attrib["file"])) == 1
     assert len(list(tmp_path.glob("*.vtu"))) == 1
+
+
+@pytest.mark.one_process
+@pytest.mark.parametrize("n", [1, 1023, 1024, 1025, 3000])
+def test_arrays_of_any_length(tmp_path: Path, n: int) -> None:
+    """Blocks have 2¹⁵ bytes: 1024 tetrahedra have 4096 doubles, which fill one."""
+    rng = np.random.default_rng(n)
+    points, scalar, vector = rng.random((n, 4, 3)), rng.random(4 * n), rng.random((4 * n, 3))
+    grid = VtuGrid.of(points, 10)
+    for factor in (1.0, 2.0):  # the same grid at two times
+        grid.write(tmp_path / "tetra.vtu", {"a": factor * scalar, "b": factor * vector})
+        mesh = meshio.read(tmp_path / "tetra.vtu")
+        np.testing.assert_array_equal(mesh.points, points.reshape(-1, 3))
+        np.testing.assert_array_equal(mesh.cells_dict["tetra"], np.arange(4 * n).reshape(n, 4))
+        np.testing.assert_array_equal(mesh.point_data["a"], factor * scalar)
+        np.testing.assert_array_equal(mesh.point_data["b"], factor * vector)
