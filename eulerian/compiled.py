@@ -25,6 +25,10 @@ from eulerian.parallel import agreed, on_root
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-shared", "-Wno-psabi")
 
 
+# C pointers by NumPy's codes of types.
+_POINTERS = {"d": "double *", "i": "int32_t *", "B": "uint8_t *"}
+
+
 class Library:
     """A C file whose functions are called through cffi, compiled for given compile-time constants when needed.
 
@@ -67,8 +71,7 @@ class Library:
 
     def pointer(self, array: np.ndarray[Any, Any]) -> Any:
         """C pointer to a contiguous array; the array must outlive it."""
-        kinds = {"float64": "double *", "int32": "int32_t *", "uint8": "uint8_t *"}
-        return self.ffi.from_buffer(kinds[array.dtype.name], array)
+        return self.ffi.from_buffer(_POINTERS[array.dtype.char], array)
 
 
 def compiler() -> list[str]:

@@ -1,5 +1,6 @@
 """Densities as the compiled loops hold them: values at Lagrange nodes, eight side by side."""
 
+import math
 from typing import final
 
 import numpy as np
@@ -19,7 +20,7 @@ _LARGEST = 2**31
 
 def aligned(shape: tuple[int, ...], dtype: type = np.float64) -> NDArray:  # type: ignore[type-arg]
     """An array of zeros that starts at a multiple of 64 bytes."""
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     block = np.zeros(size + _ALIGNMENT, dtype=np.uint8)
     start = -block.ctypes.data % _ALIGNMENT
     return block[start : start + size].view(dtype).reshape(shape)
