@@ -1,9 +1,13 @@
 """What is loaded before it is needed would be waited for by everyone."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from eulerian.cli import _limit_threads
+from eulerian.cli.launch import _RANK_VARIABLES
 
 pytestmark = pytest.mark.one_process
 
@@ -52,3 +56,25 @@ def test_all_commands_are_there() -> None:
         assert callable(getattr(experiment, name))
     with pytest.raises(AttributeError, match="run_nothing"):
         _ = experiment.run_nothing
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"OPENBLAS_NUM_THREADS": "1"}),
+        ({"OMP_NUM_THREADS": "3"}, {"OMP_NUM_THREADS": "3"}),
+        ({"OPENBLAS_NUM_THREADS": "2"}, {"OPENBLAS_NUM_THREADS": "2"}),
+        ({"PMI_RANK": "0"}, {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}),
+        ({"PMI_RANK": "1", "OMP_NUM_THREADS": "3"}, {"OMP_NUM_THREADS": "3"}),
+    ],
+)
+def test_threads_are_one_per_process_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: dict[str, str]
+) -> None:
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    for name in (*names, *_RANK_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    _limit_threads()
+    assert {name: os.environ[name] for name in names if name in os.environ} == expected

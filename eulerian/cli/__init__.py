@@ -21,15 +21,24 @@ def entry() -> None:
             stream.reconfigure(errors="replace")
     options = build_parser().parse_args()
     gc.set_threshold(_OBJECTS)
-    atexit.register(
-        gc.freeze
-    )  # what is left goes with the process: to go through it once more takes a tenth of the run
+    atexit.register(gc.freeze)  # to go through all of them once more, at the end, takes a tenth of a short run
     command: Command = options.command
     if options.serial:
         sys.exit(alone(command, options))
-    if launched():  # the ranks are the parallelism: the threads of a BLAS would get in each other's way
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _limit_threads()
     from eulerian.parallel import guarded
 
     guarded(lambda: together(command, options))
+
+
+def _limit_threads() -> None:
+    """One thread per process, where the user has not said how many.
+
+    The ranks are the parallelism, and a network's products are so small that the threads of a BLAS wait for one another
+    longer than they work. A single process leaves its cores to PyTorch and JAX, which use them better.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if launched():
+        os.environ["OMP_NUM_THREADS"] = "1"
