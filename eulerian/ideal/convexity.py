@@ -96,14 +96,14 @@ class ConvexDomain:
         step = max(1, _BLOCK // len(near))
         for start in range(0, len(x), step):
             block = slice(start, start + step)
-            slack = x[block] @ self.normals[near].T - self.offsets[near]
+            slack = (self.normals[near] @ x[block].T - self.offsets[near, None]).T
             worst[block] = near[slack.argmax(axis=1)]
             beyond[block] = slack.max(axis=1)
         return beyond, worst
 
     def depth(self, x: Floats) -> Floats:
         """Distance of points (n, dim) from the nearest bounding plane, negative outside; (n,)."""
-        return np.asarray((self.offsets - x @ self.normals.T).min(axis=1))
+        return np.asarray((self.offsets[:, None] - self.normals @ x.T).min(axis=0))
 
 
 def convex_domain(space: DensitySpace) -> ConvexDomain:

@@ -161,8 +161,9 @@ def _min_plus(lines: Floats, cost: Floats) -> tuple[Floats, Indices]:
 
 def _give_up_close(z: Floats, values: Floats) -> None:
     """Drop candidates (n, C, dim), in cells, from the best to the worst, close to a better one; in place."""
+    places = np.ascontiguousarray(np.moveaxis(z, 0, -1))
     for later in range(1, values.shape[1]):
         near = np.zeros(len(z), dtype=bool)
         for better in range(later):
-            near |= np.isfinite(values[:, better]) & (np.abs(z[:, better] - z[:, later]).max(axis=1) < _APART)
+            near |= np.isfinite(values[:, better]) & (np.abs(places[better] - places[later]).max(axis=0) < _APART)
         values[near, later] = np.inf

@@ -111,7 +111,8 @@ class _Search:
 
     def transport(self, x: Floats, z: Floats) -> Floats:
         """α/2 |x − z|² for points (n, dim) and minimisers (n, K, dim), (n, K)."""
-        return 0.5 * self.stiffness * np.sum((x[:, None] - z) ** 2, axis=2)
+        away = x[:, None] - z
+        return np.asarray(0.5 * self.stiffness * np.einsum("nkd,nkd->nk", away, away))
 
     def losses(self, label: int, z: Floats) -> Floats:
         """ℓ(z, label) for z (n, dim), +∞ where it has no value; (n,)."""

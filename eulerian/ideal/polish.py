@@ -76,7 +76,7 @@ class Polish:
             who, w, c = which[active], width[active], z[which[active]]
             around = c[:, None] + w[:, None, None] * offsets
             v = self._inside(function, np.repeat(who, len(offsets)), around.reshape(-1, self.domain.dim))
-            v = v.reshape(len(who), -1)
+            v = np.asfortranarray(v.reshape(len(who), -1))  # sums and extrema over a row run along the rows together
             v[:, centre] = values[who]
             best = v.argmin(axis=1)
             best[v[:, centre] <= v.min(axis=1)] = centre

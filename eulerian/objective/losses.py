@@ -66,7 +66,8 @@ class QuadraticLoss(_Untrained):
 
     def value(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """ℓ, (n, K)."""
-        return np.asarray(0.5 * self.weight * np.sum((x[:, None, :] - self.targets) ** 2, axis=2))
+        away = sum((column[:, None] - target) ** 2 for column, target in zip(x.T, self.targets.T, strict=True))
+        return np.asarray(0.5 * self.weight * away)
 
     def gradient(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """∂ℓ/∂x, (n, K, dim)."""
