@@ -49,11 +49,11 @@ typedef struct {
     int64_t n_batches;           /* of owned cells */
     int64_t size;                /* numbers in one density, ghosts included */
     const int32_t *neighbours;   /* [batch][NF][FN][cell] where the facet's nodes stand across, for the first group */
-    const uint8_t *inner;        /* [cell][NF] whether there is a cell across */
-    const int32_t *cell_nodes;   /* [cell][NN] */
-    const double *inverse;       /* [cell][DIM][DIM] d(reference)/d(physical) */
-    const double *normals;       /* [cell][NF][DIM] outward area normal / |det J| */
-    const double *det;           /* [cell] |det J| */
+    const int32_t *cell_nodes;   /* [block][NN][8], blocks of eight cells */
+    const double *inverse;       /* [block][DIM][DIM][8] d(reference)/d(physical) */
+    const double *normals;       /* [block][NF][DIM][8] outward area normal / |det J|, or zero without a neighbour */
+    const double *sizes;         /* [block][NF][8] its length */
+    const double *det;           /* [block][8] |det J| */
     double *in, *out;            /* [batch][NF][NQ][cell], and room for one more batch */
     double *volume;              /* [batch][DIM][NV][cell], and room for one more batch */
     double delta;                /* smoothing of |v.n| */
@@ -587,107 +587,153 @@ void apply_vjp(const scheme_t *t, const double *y, const double *u, double *resu
 
 /* -- the velocity ------------------------------------------------------------------------------------------------ */
 
-static inline double dot(const double *a, const double *b)
+/* Here eight cells side by side are a block, whatever the batches are. Facets without a neighbour have normal zero, and
+ * so has what fills up the last block. */
+
+static inline vec root(vec a)
 {
-    double s = 0.0;
-    for (int i = 0; i < DIM; ++i) s += a[i] * b[i];
-    return s;
+    vec r;
+    for (int w = 0; w < LANES; ++w) r[w] = sqrt(a[w]);
+    return r;
 }
 
-/* Normal velocities at the nodes of a facet, times area / |det J|; returns delta in the same units. */
-static inline double normal_velocities(const scheme_t *t, int64_t c, int f, const double *v, double *vn)
+/* The velocity v [node][DIM] at the nodes of a block's cells, [NN][DIM]. */
+static inline void at_nodes(const scheme_t *t, int64_t block, const double *v, vec *nodal)
 {
-    const double *n = t->normals + (c * NF + f) * DIM;
-    for (int a = 0; a < FV; ++a)
-        vn[a] = dot(v + (int64_t)DIM * t->cell_nodes[c * NN + VELOCITY_FACET_NODES[f][a]], n);
-    return t->delta * sqrt(dot(n, n));
+    for (int a = 0; a < NN; ++a) {
+        const int32_t *node = t->cell_nodes + (block * NN + a) * LANES;
+        for (int m = 0; m < DIM; ++m)
+            for (int w = 0; w < LANES; ++w) nodal[a * DIM + m][w] = v[(int64_t)DIM * node[w] + m];
+    }
 }
 
-static inline double at_point(int q, const double *vn)
+/* Normal velocities at the flux points of a facet, and their smoothed absolute values, times area / |det J|. */
+static inline void at_flux_points(const scheme_t *t, int64_t block, int f, const vec *nodal, vec *s, vec *magnitude)
 {
-    double s = 0.0;
-    for (int a = 0; a < FV; ++a) s += VELOCITY_TRACE[q][a] * vn[a];
-    return s;
+    const wide *normal = (const wide *)t->normals + (block * NF + f) * DIM;
+    const vec smooth = t->delta * ((const wide *)t->sizes)[block * NF + f];
+    vec vn[FV];
+    for (int a = 0; a < FV; ++a) {
+        const vec *velocity = nodal + VELOCITY_FACET_NODES[f][a] * DIM;
+        vn[a] = normal[0] * velocity[0];
+        for (int m = 1; m < DIM; ++m) vn[a] += normal[m] * velocity[m];
+    }
+    for (int q = 0; q < NQ; ++q) {
+        s[q] = VELOCITY_TRACE[q][0] * vn[0];
+        for (int a = 1; a < FV; ++a) s[q] += VELOCITY_TRACE[q][a] * vn[a];
+        magnitude[q] = root(s[q] * s[q] + smooth * smooth);
+    }
+}
+
+/* Number i of n that every cell of a block has, to where the batches keep it. */
+static inline void put(const scheme_t *t, double *target, int64_t block, int i, int n, vec value)
+{
+#if WIDTH == 1
+    ((wide *)target)[block * n + i] = value;
+#else
+    for (int64_t w = 0, c = block * LANES; w < LANES && c < t->n_owned; ++w, ++c)
+        target[((c / CELLS) * n + i) * CELLS + c % CELLS] = value[w];
+#endif
+}
+
+/* The sums over labels of number i of n, for the cells of a block. */
+static inline vec take(const scheme_t *t, const double *sums, int64_t block, int i, int n)
+{
+#if WIDTH == 1
+    return ((const wide *)sums)[block * n + i];
+#else
+    vec r = all(0.0);
+    for (int64_t w = 0, c = block * LANES; w < LANES && c < t->n_owned; ++w, ++c) {
+        const double *of_batch = sums + ((c / CELLS) * n + i) * SUMS;
+        if (SUMS == 1) r[w] = *of_batch;
+        else
+            for (int k = 0; k < WIDTH; ++k) r[w] += of_batch[c % CELLS * WIDTH + k];
+    }
+    return r;
+#endif
 }
 
 /* Set in, out and volume for the velocity v [node][DIM]; returns the largest rate r of an owned cell: the scheme keeps
- * cell means positive and is stable for time steps <= 1 / r. */
+ * cell means positive and is stable for time steps <= 1 / r. Not a number if v is not. */
 double assemble(const scheme_t *t, const double *v)
 {
     const double factorial = DIM == 3 ? 6.0 : DIM == 2 ? 2.0 : 1.0; /* |det J| / cell measure */
-    double largest = 0.0;
-    for (int64_t c = 0; c < t->n_owned; ++c) {
-        const int64_t b = c / CELLS, place = c % CELLS;
-        double *in = t->in + b * NF * NQ * CELLS + place, *out = t->out + b * NF * NQ * CELLS + place;
-        double *volume = t->volume + b * DIM * NV * CELLS + place, outflow = 0.0, peak = 0.0;
+    vec largest = all(0.0);
+    for (int64_t block = 0; block * LANES < t->n_owned; ++block) {
+        const wide *inverse = (const wide *)t->inverse + block * DIM * DIM;
+        vec nodal[NN * DIM], outflow = all(0.0), peak = all(0.0);
+        at_nodes(t, block, v, nodal);
         for (int m = 0; m < DIM; ++m) {
-            double vhat[NN];
-            for (int a = 0; a < NN; ++a)
-                vhat[a] = dot(t->inverse + (c * DIM + m) * DIM, v + (int64_t)DIM * t->cell_nodes[c * NN + a]);
+            vec vhat[NN];
+            for (int a = 0; a < NN; ++a) {
+                vhat[a] = inverse[m * DIM] * nodal[a * DIM];
+                for (int i = 1; i < DIM; ++i) vhat[a] += inverse[m * DIM + i] * nodal[a * DIM + i];
+            }
             for (int j = 0; j < NV; ++j) {
-                double s = 0.0;
-                for (int a = 0; a < NN; ++a) s += VOLUME[j][a] * vhat[a];
-                volume[(m * NV + j) * CELLS] = s;
+                vec s = VOLUME[j][0] * vhat[0];
+                for (int a = 1; a < NN; ++a) s += VOLUME[j][a] * vhat[a];
+                put(t, t->volume, block, m * NV + j, DIM * NV, s);
             }
         }
         for (int f = 0; f < NF; ++f) {
-            if (!t->inner[c * NF + f]) continue;
-            double vn[FV];
-            const double smooth = normal_velocities(t, c, f, v, vn);
+            vec s[NQ], magnitude[NQ];
+            at_flux_points(t, block, f, nodal, s, magnitude);
             for (int q = 0; q < NQ; ++q) {
-                const double s = at_point(q, vn), magnitude = sqrt(s * s + smooth * smooth);
-                const double leaving = 0.5 * (magnitude + s);
-                out[(f * NQ + q) * CELLS] = WEIGHTS[q] * leaving;
-                in[(f * NQ + q) * CELLS] = WEIGHTS[q] * 0.5 * (magnitude - s);
+                const vec leaving = 0.5 * (magnitude[q] + s[q]);
+                put(t, t->out, block, f * NQ + q, NF * NQ, WEIGHTS[q] * leaving);
+                put(t, t->in, block, f * NQ + q, NF * NQ, WEIGHTS[q] * 0.5 * (magnitude[q] - s[q]));
                 outflow += WEIGHTS[q] * leaving;
-                if (!(leaving <= peak)) peak = leaving;
+                peak = choose(leaving > peak, leaving, peak);
             }
         }
-        const double positive = DEGREE == 0 ? outflow : NF * (DEGREE == 1 ? 1.0 : (DIM + 2.0) / DIM) * peak;
-        const double stable = t->stability * outflow, rate = positive > stable ? positive : stable;
-        if (!(factorial * rate <= largest)) largest = factorial * rate; /* a NaN, which comparisons drop, is kept */
-        if (largest != largest || outflow != outflow) return NAN;
+        const vec positive = DEGREE == 0 ? outflow : NF * (DEGREE == 1 ? 1.0 : (DIM + 2.0) / DIM) * peak;
+        const vec stable = t->stability * outflow, rate = factorial * choose(positive > stable, positive, stable);
+        largest = choose((rate <= largest) | (largest != largest), largest, rate); /* a NaN is kept */
     }
-    return largest;
-}
-
-/* A sum over labels, kept by lane or whole. */
-static inline double of_cell(const double *sums, int64_t place)
-{
-    double s = 0.0;
-    for (int w = 0; w < (SUMS == 1 ? 1 : WIDTH); ++w) s += sums[place * (SUMS == 1 ? 0 : WIDTH) + w];
-    return s;
+    double result = 0.0;
+    for (int w = 0; w < LANES; ++w)
+        if (!(largest[w] <= result) && result == result) result = largest[w];
+    return result;
 }
 
 /* The derivative by v [node][DIM] that belongs to derivatives by out and volume, added to gv. */
 void contract(const scheme_t *t, const double *v, const double *dout, const double *dvolume, double *gv)
 {
-    for (int64_t c = 0; c < t->n_owned; ++c) {
-        const int64_t b = c / CELLS, place = c % CELLS;
-        const double *by_out = dout + b * NF * NQ * SUMS, *by_volume = dvolume + b * DIM * NV * SUMS;
-        double local[NN * DIM] = {0.0};
-        for (int m = 0; m < DIM; ++m)
+    for (int64_t block = 0; block * LANES < t->n_owned; ++block) {
+        const wide *inverse = (const wide *)t->inverse + block * DIM * DIM;
+        const vec det = ((const wide *)t->det)[block];
+        vec nodal[NN * DIM], local[NN * DIM];
+        at_nodes(t, block, v, nodal);
+        for (int i = 0; i < NN * DIM; ++i) local[i] = all(0.0);
+        for (int m = 0; m < DIM; ++m) {
+            vec by_volume[NV];
+            for (int j = 0; j < NV; ++j) by_volume[j] = take(t, dvolume, block, m * NV + j, DIM * NV);
             for (int a = 0; a < NN; ++a) {
-                double s = 0.0;
-                for (int j = 0; j < NV; ++j) s += VOLUME[j][a] * of_cell(by_volume + (m * NV + j) * SUMS, place);
-                for (int i = 0; i < DIM; ++i) local[a * DIM + i] += s * t->inverse[(c * DIM + m) * DIM + i];
-            }
-        for (int f = 0; f < NF; ++f) {
-            if (!t->inner[c * NF + f]) continue;
-            const double *n = t->normals + (c * NF + f) * DIM;
-            double vn[FV];
-            const double smooth = normal_velocities(t, c, f, v, vn);
-            for (int q = 0; q < NQ; ++q) {
-                const double s = at_point(q, vn), magnitude = sqrt(s * s + smooth * smooth);
-                const double sign = magnitude > 0.0 ? s / magnitude : 0.0;
-                const double ds = 0.5 * WEIGHTS[q] * (1.0 + sign) * of_cell(by_out + (f * NQ + q) * SUMS, place);
-                for (int a = 0; a < FV; ++a)
-                    for (int i = 0; i < DIM; ++i)
-                        local[VELOCITY_FACET_NODES[f][a] * DIM + i] += ds * VELOCITY_TRACE[q][a] * n[i];
+                vec s = VOLUME[0][a] * by_volume[0];
+                for (int j = 1; j < NV; ++j) s += VOLUME[j][a] * by_volume[j];
+                for (int i = 0; i < DIM; ++i) local[a * DIM + i] += s * inverse[m * DIM + i];
             }
         }
-        for (int a = 0; a < NN; ++a)
-            for (int i = 0; i < DIM; ++i)
-                gv[(int64_t)DIM * t->cell_nodes[c * NN + a] + i] += t->det[c] * local[a * DIM + i];
+        for (int f = 0; f < NF; ++f) {
+            const wide *normal = (const wide *)t->normals + (block * NF + f) * DIM;
+            vec s[NQ], magnitude[NQ], by_node[FV];
+            at_flux_points(t, block, f, nodal, s, magnitude);
+            for (int a = 0; a < FV; ++a) by_node[a] = all(0.0);
+            for (int q = 0; q < NQ; ++q) {
+                const vec sign = choose(magnitude[q] > 0.0, s[q] / magnitude[q], all(0.0));
+                const vec ds = 0.5 * WEIGHTS[q] * (1.0 + sign) * take(t, dout, block, f * NQ + q, NF * NQ);
+                for (int a = 0; a < FV; ++a) by_node[a] += VELOCITY_TRACE[q][a] * ds;
+            }
+            for (int a = 0; a < FV; ++a)
+                for (int i = 0; i < DIM; ++i) local[VELOCITY_FACET_NODES[f][a] * DIM + i] += by_node[a] * normal[i];
+        }
+        for (int a = 0; a < NN; ++a) {
+            const int32_t *node = t->cell_nodes + (block * NN + a) * LANES;
+            for (int i = 0; i < DIM; ++i) {
+                const vec share = det * local[a * DIM + i];
+                for (int64_t w = 0; w < LANES && block * LANES + w < t->n_owned; ++w)
+                    gv[(int64_t)DIM * node[w] + i] += share[w];
+            }
+        }
     }
 }

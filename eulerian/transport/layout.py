@@ -1,7 +1,7 @@
 """Densities as the compiled loops hold them: values at Lagrange nodes, eight side by side."""
 
 import math
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,14 @@ def aligned(shape: tuple[int, ...], dtype: type = np.float64) -> NDArray:  # typ
     block = np.zeros(size + _ALIGNMENT, dtype=np.uint8)
     start = -block.ctypes.data % _ALIGNMENT
     return block[start : start + size].view(dtype).reshape(shape)
+
+
+def in_blocks(rows: NDArray[Any]) -> NDArray[Any]:
+    """Cells' rows (n, ...) eight cells side by side, (blocks, ..., 8), with zeros behind the last one."""
+    blocks = -(-len(rows) // LANES)
+    padded = np.zeros((blocks * LANES, *rows.shape[1:]), dtype=rows.dtype)
+    padded[: len(rows)] = rows
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(blocks, LANES, *rows.shape[1:]), 1, -1))
 
 
 @final
@@ -79,7 +87,7 @@ class NodalLayout:
     def pack(self, rho: Floats, *, fill: float = 0.0) -> Floats:
         """Batches of modal coefficients (n_cells or n_owned, nd, columns); the lanes without a cell are ``fill``."""
         n, split = self.space.n_owned, self.n_batches * self.cells
-        values = np.matmul(self._to_nodes, rho)
+        values = _mixed(rho, self._to_nodes)
         values = np.take_along_axis(values, self._nodes[: len(rho), :, None], axis=1)
         by_cell = np.full((self.shape[0] * self.cells, self.space.nd, self.groups * self.width), fill)
         by_cell[:n, :, : self.columns] = values[:n]
@@ -97,7 +105,7 @@ class NodalLayout:
         values = np.empty_like(ours)
         np.put_along_axis(values, self._nodes[:n, :, None], ours, axis=1)
         rho = np.zeros((self.space.n_cells, self.space.nd, self.columns))
-        np.matmul(self._to_modes, values, out=rho[:n])
+        rho[:n] = _mixed(values, self._to_modes)
         return rho
 
     def pack_derivative(self, derivative: Floats) -> Floats:
@@ -167,6 +175,11 @@ class NodalLayout:
         """A view (batches, cells, nd, groups, width)."""
         split = packed.reshape(len(packed), self.groups, self.space.nd, self.cells, self.width)
         return split.transpose(0, 3, 2, 1, 4)
+
+
+def _mixed(rows: Floats, matrix: Floats) -> Floats:
+    """A small matrix times (n, nd, columns), cell by cell; one product for all cells where there is one column."""
+    return (rows[:, :, 0] @ matrix.T)[:, :, None] if rows.shape[2] == 1 else np.matmul(matrix, rows)
 
 
 def _times(rows: Floats, matrix: Floats) -> Floats:

@@ -15,7 +15,7 @@ from eulerian.space.velocity import VelocitySpace
 from eulerian.transport import reference
 from eulerian.transport.halo import Halo, mpi_functions
 from eulerian.transport.kernels import ffi, load_kernels, pointer
-from eulerian.transport.layout import NodalLayout, aligned
+from eulerian.transport.layout import NodalLayout, aligned, in_blocks
 from eulerian.transport.ssp import SCHEMES
 
 # Time steps are stable while step × outflow rate of every cell (∫_∂K (v·n)⁺ / |K|) stays below 1 / STABILITY[degree],
@@ -172,13 +172,15 @@ class TransportOperator:
         inverse = geometry.inverse_jacobian[:n]
         gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
         places = element.places(order, element.velocity_nodes)
+        inner = np.take_along_axis(geometry.neighbours[:n], order, axis=1) >= 0
+        normals = inner[:, :, None] * np.take_along_axis(geometry.facet_normals[:n], order[:, :, None], axis=1)
         return {
             "neighbours": layout.across(),
-            "inner": (np.take_along_axis(geometry.neighbours[:n], order, axis=1) >= 0).astype(np.uint8),
-            "cell_nodes": np.take_along_axis(self.velocity_space.cell_nodes[:n], places, axis=1),
-            "inverse": np.take_along_axis(gradients, order[:, 1:, None], axis=1),
-            "normals": np.take_along_axis(geometry.facet_normals[:n], order[:, :, None], axis=1),
-            "det": np.ascontiguousarray(geometry.det[:n]),
+            "cell_nodes": in_blocks(np.take_along_axis(self.velocity_space.cell_nodes[:n], places, axis=1)),
+            "inverse": in_blocks(np.take_along_axis(gradients, order[:, 1:, None], axis=1)),
+            "normals": in_blocks(normals),
+            "sizes": in_blocks(np.linalg.norm(normals, axis=2)),
+            "det": in_blocks(geometry.det[:n]),
             "in": aligned((batches, space.dim + 1, element.n_points, layout.cells)),
             "out": aligned((batches, space.dim + 1, element.n_points, layout.cells)),
             "volume": aligned((batches, space.dim, element.n_volume, layout.cells)),
