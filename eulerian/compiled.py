@@ -22,7 +22,16 @@ from eulerian.errors import ComputationError
 from eulerian.parallel import agreed, on_root
 
 # GNU C: vectors of several doubles; products fused with sums; roots without a call for the sake of errno.
-_FLAGS = "-O3 -march=native -std=gnu11 -ffp-contract=fast -fno-math-errno -fPIC -shared -Wno-psabi".split()
+_FLAGS = [
+    "-O3",
+    "-march=native",
+    "-std=gnu11",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fPIC",
+    "-shared",
+    "-Wno-psabi",
+]
 
 
 # C pointers by NumPy's codes of types.
