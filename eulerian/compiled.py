@@ -22,7 +22,9 @@ from eulerian.errors import ComputationError
 from eulerian.parallel import agreed, on_root
 
 # GNU C: vectors of several doubles; products fused with sums; roots without a call for the sake of errno.
-_FLAGS = [
+_FLAGS = (
+    "-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-Wno-psabi",
+)  # fmt: skip
     "-O3",
     "-march=native",
     "-std=gnu11",
