@@ -25,15 +25,6 @@ from eulerian.parallel import agreed, on_root
 _FLAGS = (
     "-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-Wno-psabi",
 )  # fmt: skip
-    "-O3",
-    "-march=native",
-    "-std=gnu11",
-    "-ffp-contract=fast",
-    "-fno-math-errno",
-    "-fPIC",
-    "-shared",
-    "-Wno-psabi",
-]
 
 
 # C pointers by NumPy's codes of types.
