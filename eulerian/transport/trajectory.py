@@ -128,6 +128,9 @@ class Trajectory:
         self._space, self._density_cost = self.steppers[0].operator.density_space, density_cost
         self._stages = self.steppers[0].scheme.stages
         self._budget = self._room(memory, disk)
+        # Steps whose stages are charged together: as many on all ranks, so that all exchange ghosts in one order.
+        numbers = self._stages * sum(math.prod(stepper.layout.shape) for stepper in self.steppers)
+        self._chunk = max(1, _CHARGED_TOGETHER // self._space.comm.allreduce(max(numbers, 1), MPI.MAX))
         self._records: list[Records] = []
         self._charging: list[Records] = []
         self._kept: dict[int, Groups] = {}
@@ -327,12 +330,6 @@ class Trajectory:
             self.charged += weights[: n * self._stages] @ self._density_cost.values(self._totals(state, used))
             state = [group.copy() for group in after] if records is None else after
         return state
-
-    @property
-    def _chunk(self) -> int:
-        """Steps whose stages are charged together."""
-        numbers = sum(int(np.prod(stepper.layout.shape)) for stepper in self.steppers)
-        return max(1, _CHARGED_TOGETHER // max(1, numbers * self._stages))
 
     def _spare(self, count: int) -> list[Records]:
         """Records for steps that are charged but not kept."""
