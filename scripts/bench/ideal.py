@@ -1,17 +1,13 @@
-"""Dynamic optimal transport between two Gaussians on finer and finer meshes: seconds, iterations, certified values.
+"""The convex solver against its size: dynamic optimal transport between two Gaussians on finer and finer meshes.
 
     python scripts/bench/ideal.py
-    mpirun -n 2 python -m mpi4py scripts/bench/ideal.py --vertices 33 65 --json ideal.json
-    python scripts/bench/ideal.py --vertices 33 65 --congestion 0.01 --entropy 0.01
 
 A Gaussian of standard deviation 0.1 in the unit square moves by 0.4 in 31 time slabs, until a certified relative gap of
-1e-3 and residuals of 1e-4; on request with running costs of the density, for which no exact value is known. Prints a
-table, and where the seconds of the largest problem went; ``--json`` keeps them.
+1e-3 and residuals of 1e-4, on one rank and on two; and once with running costs of the density, for which no exact value
+is known. The file of results tells for every problem where its seconds went.
 """
 
-import argparse
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +19,7 @@ from mpi4py import MPI
 
 import numpy as np
 from scipy.stats import truncnorm
+from suite import Benchmark, Report, Runner, Table, main, slope
 
 from eulerian.builder import build_ideal
 from eulerian.config import parse_config
@@ -54,10 +51,10 @@ def exact_value(n: int = 20_000) -> float:
     return float(0.5 * np.mean((quantiles[1] - quantiles[0]) ** 2))
 
 
-def configuration(vertices: int, slabs: int, costs: dict[str, float]) -> dict[str, Any]:
+def configuration(vertices: int, slabs: int, costs: dict[str, float]) -> Table:
     """The problem on vertices² vertices, with weights of running costs."""
 
-    def gaussian(mean: tuple[float, float]) -> dict[str, Any]:
+    def gaussian(mean: tuple[float, float]) -> Table:
         return {"kind": "gaussian", "mean": list(mean), "std": STD}
 
     return {
@@ -94,7 +91,7 @@ def timed() -> Iterator[dict[str, float]]:
             setattr(owner, method, originals[name])
 
 
-def run(vertices: int, slabs: int, costs: dict[str, float]) -> dict[str, Any]:
+def run(vertices: int, slabs: int, costs: dict[str, float]) -> Table:
     """One solution, and what it took. Collective."""
     comm = MPI.COMM_WORLD
     comm.barrier()
@@ -130,50 +127,45 @@ def run(vertices: int, slabs: int, costs: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def report(results: list[dict[str, Any]]) -> None:
-    """A table of everything, growth from row to row, and the sections of the last row."""
-    names = [name for name in results[0] if name not in ("sections", "slabs", "ranks", "status")]
-    print("| " + " | ".join(names) + " |")
-    print("|" + "---|" * len(names))
-    for row in results:
-        print(
-            "| "
-            + " | ".join(f"{row[name]:.5g}" if isinstance(row[name], float) else str(row[name]) for name in names)
-            + " |"
-        )
-    last = results[-1]
-    print(f"\nexact value without running costs {exact_value():.6g}; {last['slabs']} slabs, {last['ranks']} ranks")
-    for name, key in (("time per iteration", "per_iteration_ms"), ("iterations", "iterations"), ("seconds", "seconds")):
-        values = np.array([row[key] for row in results], dtype=float)
-        growth = ", ".join(f"×{factor:.2g}" for factor in values[1:] / values[:-1])
-        print(f"{name} from mesh to mesh: {growth}")
-    print(f"\n{last['vertices']}² vertices, rank 0, of {last['seconds']:.2f} s:")
-    for name, value in last["sections"].items():
-        print(f"  {name:34s} {value:8.3f} s")
+def work(vertices: int, slabs: int, repeats: int, congestion: float = 0.0, entropy: float = 0.0) -> Table:
+    """The fastest of some solutions, after a small one that compiles what has to be compiled. Collective."""
+    costs = {"congestion": congestion, "entropy": entropy}
+    run(9, slabs, costs)
+    return min((run(vertices, slabs, costs) for _ in range(repeats)), key=lambda row: float(row["seconds"]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vertices", type=int, nargs="+", default=[17, 33, 65, 129], help="per side")
-    parser.add_argument("--slabs", type=int, default=31, help="time slabs (default 31)")
-    parser.add_argument("--repeats", type=int, default=3, help="of problems of up to 65 per side; the fastest counts")
-    parser.add_argument("--json", type=Path, help="file for the results")
-    parser.add_argument("--congestion", type=float, default=0.0, help="γ of γ/2 ∫∫ρ²")
-    parser.add_argument("--entropy", type=float, default=0.0, help="σ of σ ∫∫ρ log ρ")
-    options = parser.parse_args()
-    costs = {"congestion": options.congestion, "entropy": options.entropy}
-    run(9, options.slabs, costs)  # compiles what has to be compiled
-    results = []
-    for vertices in options.vertices:
-        repeats = options.repeats if vertices <= 65 else 1
-        results.append(
-            min((run(vertices, options.slabs, costs) for _ in range(repeats)), key=lambda row: row["seconds"])
-        )
-    if MPI.COMM_WORLD.rank == 0:
-        report(results)
-        if options.json:
-            options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+def measure(runner: Runner) -> Report:
+    """Growth on one rank and on two, then running costs."""
+    report = Report()
+    sizes, slabs = ((9, 17), 7) if runner.quick else ((17, 33, 65, 129), 31)
+    for ranks, where in ((1, "1 rank"), (2, "2 ranks")):
+        found = []
+        for vertices in sizes:
+            case = {"vertices": vertices, "slabs": slabs, "repeats": 3 if vertices < 65 else 1}
+            figure = f"ideal, {vertices}² vertices, {where}"
+            if row := runner.attempt(report, figure, case, ranks=ranks):
+                found.append(row)
+                report.add(figure, row["seconds"], unit="s", note=told(row))
+        if len(found) > 1:
+            grown = slope([row["vertices"] ** 2 for row in found], [row["per_iteration_ms"] for row in found])
+            report.add(f"  growth of an iteration with the vertices, {where}", grown, note="exponent")
+        report.data[where] = found
+    case = {"vertices": sizes[-2], "slabs": slabs, "repeats": 1, "congestion": 0.01, "entropy": 0.01}
+    figure = f"ideal with congestion and entropy, {sizes[-2]}² vertices"
+    if row := runner.attempt(report, figure, case):
+        report.add(figure, row["seconds"], unit="s", note=told(row))
+        report.data["running costs"] = row
+    return report
 
+
+def told(row: Table) -> str:
+    """One solution in words."""
+    words = f"{row['iterations']} iterations of {row['per_iteration_ms']:.3g} ms, {row['status']}; "
+    words += f"primal {row['primal']:.6g}, dual {row['dual']:.6g}"
+    return words + (f", {row['above_exact']:+.2%} from the exact value" if "above_exact" in row else "")
+
+
+BENCHMARK = Benchmark(str(__doc__), measure, work)
 
 if __name__ == "__main__":
-    main()
+    main(BENCHMARK, str(Path(__file__)))

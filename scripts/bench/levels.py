@@ -110,7 +110,7 @@ def compare(runner: Runner, report: Report, name: str, text: str, levels: int) -
         for _ in range(1 if runner.quick else 2):
             found.append((trained(runner, text, 1), trained(runner, text, levels)))
     except BenchmarkError as error:
-        report.add(figure, None, GOAL, note=str(error).strip().splitlines()[-1][-200:])
+        report.add(figure, None, GOAL, note=error.sentence)
         return
     ratios, singles, multis = [], [], []
     for single, multi in found:
@@ -126,7 +126,7 @@ def compare(runner: Runner, report: Report, name: str, text: str, levels: int) -
     ends = f"J {min(row['total'] for row in single):.6g} and {min(row['total'] for row in on_finest(multi)):.6g}"
     report.data[name] = {"single": single, "levels": multi}
     if len(ratios) < len(found):
-        report.add(figure, None, GOAL, note=f"the levels did not come as low: {ends}")
+        report.add(figure, None, GOAL, note=f"the levels did not come as low: {ends}", missed=True)
         return
     note = f"{statistics.median(singles):.2f} s and {statistics.median(multis):.2f} s to the same J; lowest {ends}"
     report.add(figure, statistics.median(ratios), GOAL, note=note)

@@ -2,7 +2,7 @@
 
     python scripts/bench/memory.py
 
-The memory of keeping everything is that of the step records of a gradient with a budget without limits; the budget
+The memory of keeping everything is what the plan of the reverse says that recording every step would need; the budget
 (`solver.memory`) is then a tenth of it. Peak memory is what the operating system says of a process that only does this.
 """
 
@@ -30,15 +30,15 @@ def work(kind: str, **case: Any) -> Table:
 def stored(cells: int, degree: int, steps: int) -> Table:
     """Bytes of all step records."""
     problem = built(cells, degree, steps, cases.spare_memory())
-    problem.value_and_gradient(problem.initial_theta)
-    return {"bytes": int(problem.trajectory.recorded_bytes), "steps": int(sum(problem.trajectory.steps))}
+    problem.value(problem.initial_theta)
+    return {"bytes": int(problem.trajectory.plan.all_bytes), "steps": int(sum(problem.trajectory.steps))}
 
 
 def alone(cells: int, degree: int, steps: int, memory: float) -> Table:
     """One gradient."""
     problem = built(cells, degree, steps, memory)
     problem.value_and_gradient(problem.initial_theta)
-    return {"recorded": int(problem.trajectory.recorded_bytes)}
+    return {"plan": problem.trajectory.plan.statement, "kept": int(problem.trajectory.kept_bytes)}
 
 
 def ratio(cells: int, degree: int, steps: int, memory: float, runs: int) -> Table:
@@ -82,7 +82,9 @@ def measure(runner: Runner) -> Report:
         budgets = {"all": cases.spare_memory(), "tenth": tenth}
         peaks = {name: runner.run({"kind": "alone", **size, "memory": budget}) for name, budget in budgets.items()}
         mib = {name: peak["peak_memory"] / 2**20 for name, peak in peaks.items()}
-        note = f"with all {mib['all']:.0f} MiB; the interpreter and its libraries are in both"
+        note = (
+            f"with all {mib['all']:.0f} MiB, interpreter and libraries in both; told before: {peaks['tenth']['plan']}"
+        )
         report.add("  peak of the process with a tenth", mib["tenth"], unit="MiB", note=note)
         report.data[f"degree {degree}"] = {**everything, **found, "peaks": peaks}
     return report

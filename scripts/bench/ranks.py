@@ -189,7 +189,7 @@ def account(runner: Runner, report: Report, ranks: int, environment: dict[str, s
         note = f"{step['message_bytes'] / exchanges:.0f} bytes each; {found['ghosts']:.0f} ghost cells a rank"
         report.add(
             f"messages per stage and neighbour, {name}, {ranks} ranks",
-            step["messages"] / exchanges,
+            round(step["messages"] / exchanges, 3),
             at_most(1.0),
             note=note,
         )

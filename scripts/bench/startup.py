@@ -48,7 +48,7 @@ def measure(runner: Runner) -> Report:
                 runner.call(command)
                 seconds = [runner.call(command)[1] for _ in range(runs)]
             except BenchmarkError as error:
-                report.add(figure, None, goal, note=str(error).strip().splitlines()[-1][-200:])
+                report.add(figure, None, goal, note=error.sentence)
                 continue
             report.add(figure, statistics.median(seconds), goal, unit="s", note=note)
             report.data[figure] = seconds

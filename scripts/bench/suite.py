@@ -30,6 +30,12 @@ TIME_LIMIT = 900.0  # seconds for one process
 class BenchmarkError(Exception):
     """A measurement did not come about."""
 
+    @property
+    def sentence(self) -> str:
+        """The line that says why."""
+        lines = [line.strip() for line in str(self).splitlines() if line.strip()]
+        return next((line for line in reversed(lines) if "Error" in line), lines[-1])[-200:]
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -66,6 +72,7 @@ class Row:
         goal: its bound, if there is one.
         unit: of the value, if it has one.
         note: sizes, and what else one should know.
+        missed: there is no value because the goal was out of reach.
     """
 
     figure: str
@@ -73,12 +80,13 @@ class Row:
     goal: Goal | None = None
     unit: str = ""
     note: str = ""
+    missed: bool = False
 
     @property
     def verdict(self) -> str:
         """``met``, ``not met``, ``not measured``, or nothing where there is no goal."""
         if self.value is None:
-            return "not measured"
+            return "not met" if self.missed and self.goal is not None else "not measured"
         if self.goal is None:
             return ""
         return "met" if self.goal.met(self.value) else "not met"
@@ -102,11 +110,9 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     data: Table = field(default_factory=dict)
 
-    def add(
-        self, figure: str, value: float | None, goal: Goal | None = None, *, unit: str = "", note: str = ""
-    ) -> None:
-        """One more row."""
-        self.rows.append(Row(figure, value, goal, unit, note))
+    def add(self, figure: str, value: float | None, goal: Goal | None = None, **rest: Any) -> None:
+        """One more row; ``rest`` as in ``Row``."""
+        self.rows.append(Row(figure, value, goal, **rest))
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class Runner:
         try:
             return self.run(case, **options)
         except BenchmarkError as error:
-            report.add(figure, None, goal, note=str(error).strip().splitlines()[-1][-200:])
+            report.add(figure, None, goal, note=error.sentence)
             return {}
 
     def call(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> tuple[str, float]:
