@@ -217,7 +217,8 @@ def test_particles_cost_what_their_flow_costs(bench: Callable[[str], Any], layer
     theta = 0.7 * np.random.default_rng(0).standard_normal(task.start().shape)
     cost = jax_particles.cost_of(task, jax_particles.Setting("", "lbfgs", 1024, steps=24))
     z = jax_particles.normal_points(1024, seed=12345)[None]
-    assert float(cost(jax.numpy.array(theta), z)) == pytest.approx(true_cost.true_cost(task, theta, points=1024), rel=5e-5)
+    expected = true_cost.true_cost(task, theta, points=1024)
+    assert float(cost(jax.numpy.array(theta), z)) == pytest.approx(expected, rel=5e-5)
 
 
 @needs_jax
