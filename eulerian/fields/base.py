@@ -156,8 +156,8 @@ def label_block(label: int | None, n_labels: int) -> int:
     return int(label)
 
 
-KEPT = 2**20
-"""So many numbers may a field keep from a forward pass until its derivative is asked for."""
+KEPT = 2**18
+"""So many numbers may a field keep from a forward pass until its derivative is asked for: 2 MB, for every layer."""
 
 
 def column_sums(rows: Floats) -> Floats:
