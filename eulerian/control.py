@@ -1,7 +1,7 @@
 """θ ↦ J(θ) and its exact discrete gradient on densities: the reduced functional of the mesh."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,9 +90,18 @@ class RunningCosts:
 
 @dataclass
 class _Flow:
-    """The last forward solve."""
+    """The last forward solve; lists by layer and group of labels.
 
-    velocities: list[Groups] = field(default_factory=list)  # by layer and group of labels
+    Attributes:
+        velocities: at the nodes.
+        vjps: w ↦ gradient (p,) of Σ w · velocity by the layer's θ.
+        costs: by part, what the velocity costs (see ``RunningCosts.linear``).
+        terminal: where the flow ends.
+    """
+
+    velocities: list[Groups] = field(default_factory=list)
+    vjps: list[list[Callable[[Floats], Floats]]] = field(default_factory=list)
+    costs: list[list[dict[str, Floats]]] = field(default_factory=list)
     terminal: TerminalValue | None = None
 
 
@@ -191,7 +200,7 @@ class ControlProblem(ReducedProblem):
             RejectedEvaluation: J cannot be evaluated there.
         """
         self._last = None
-        return self.trajectory.prepare(self._velocities(self.split(theta)[0]))
+        return self.trajectory.prepare(self._flow_of(self.split(theta)[0]).velocities)
 
     @property
     def extent(self) -> float:
@@ -202,7 +211,7 @@ class ControlProblem(ReducedProblem):
     def velocity_change(self, theta: ArrayLike, change: ArrayLike) -> float:
         """Largest |v(x, θ + change) − v(x, θ)| over nodes, layers and labels. Collective."""
         rows = [self.split(self._flat(theta) + shift * self._flat(change))[0] for shift in (0.0, 1.0)]
-        before, after = (self._velocities(row) for row in rows)
+        before, after = (self._flow_of(row).velocities for row in rows)
         largest = max(
             float(np.max(np.linalg.norm(b - a, axis=1), initial=0.0))
             for layer in zip(before, after, strict=True)
@@ -285,7 +294,7 @@ class ControlProblem(ReducedProblem):
         """
         self._last = None
         layers, _ = self.split(theta)
-        self._flow = _Flow(self._velocities(layers))
+        self._flow = self._flow_of(layers)
         self.trajectory.forward(self._parted(rho), self._flow.velocities, None)
         return self.final_density
 
@@ -295,36 +304,43 @@ class ControlProblem(ReducedProblem):
         return self._solve(theta, readout, None)
 
     def _solve(self, theta: Floats, readout: Floats, steps: tuple[int, ...] | None) -> dict[str, float]:
-        self._flow = _Flow(self._velocities(theta))
+        self._flow = self._flow_of(theta)
         self.trajectory.forward(self._parted(self._rho), self._flow.velocities, steps)
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
             return self._sum_up(readout)
 
-    def _velocities(self, theta: Floats) -> list[Groups]:
-        """Nodal velocities by layer and group; a field that fails on one rank fails on all. Collective."""
-        x = self.velocity_space.x
+    @property
+    def _steady(self) -> bool:
+        """Whether all layers have one and the same velocity."""
+        return self.layer_shape[0] == 1 and not self.layered.time_dependent
+
+    def _flow_of(self, theta: Floats) -> _Flow:
+        """The velocities of θ (L, p) and their derivatives; a field that fails on one rank fails on all. Collective."""
+        x, repeats = self.velocity_space.x, self.n_layers if self._steady else 1
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
-            result = [
-                [np.ascontiguousarray(self.layered.value(layer, row, x, labels[0]), float) for labels in self.groups]
-                for layer, row in enumerate(theta)
+            found = [
+                [self.layered.value_and_vjp(layer, row, x, labels[0]) for labels in self.groups]
+                for layer, row in enumerate(theta[: self.n_layers // repeats])
             ]
-            for velocity in (v for groups in result for v in groups):
+            velocities = [[np.ascontiguousarray(v, float) for v, _ in groups] for groups in found] * repeats
+            for velocity in (v for groups in velocities for v in groups):
                 if velocity.shape != x.shape:
                     raise InputError(
                         f"value(theta, x) must have the shape {x.shape} of x", key="field", value=velocity.shape
                     )
-        return result
+        return _Flow(velocities, [[vjp for _, vjp in groups] for groups in found] * repeats)
 
     def _linear_costs(self, layer: int) -> dict[str, float]:
         """This rank's share of the costs that are linear in the density, over one layer."""
         found: dict[str, float] = {}
-        for velocity, occupation in zip(self._flow.velocities[layer], self.trajectory.occupations[layer], strict=True):
-            for name, vector in self.costs.linear(velocity).items():
+        for costs, occupation in zip(self._flow.costs[layer], self.trajectory.occupations[layer], strict=True):
+            for name, vector in costs.items():
                 found[name] = found.get(name, 0.0) + float(np.vdot(vector, occupation))
         return found
 
     def _sum_up(self, readout: Floats) -> dict[str, float]:
         """The parts of J of the flow. Collective."""
+        self._flow.costs = [[self.costs.linear(v) for v in groups] for groups in self._flow.velocities]
         layers = [self._linear_costs(layer) for layer in range(self.n_layers)]
         local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
         if self.costs.nonlinear is not None:
@@ -334,28 +350,29 @@ class ControlProblem(ReducedProblem):
         return {**dict(zip(local, total.tolist(), strict=True)), "terminal": self._flow.terminal.value}
 
     def _reverse(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:  # noqa: ARG002 - the base's argument
-        space, x = self.density_space, self.velocity_space.x
-        velocities, terminal = self._flow.velocities, self._flow.terminal
+        space, flow, terminal = self.density_space, self._flow, self._flow.terminal
         assert terminal is not None
         cotangent = space.zeros()
         cotangent[: space.n_owned] = terminal.density
-        running = [[self._running(v) for v in layer] for layer in velocities]
+        running = [[self._running(costs) for costs in layer] for layer in flow.costs]
         by_velocity = self.trajectory.reverse(self._parted(cotangent), running)
-        gradient = np.zeros((self.n_layers, self.layer_shape[1]))
         for layer, occupations in enumerate(self.trajectory.occupations):
             for g, occupation in enumerate(occupations):
-                cost = self.costs.velocity.velocity_gradient(velocities[layer][g], occupation)
+                cost = self.costs.velocity.velocity_gradient(flow.velocities[layer][g], occupation)
                 by_velocity[layer][g] += cost
+        if self._steady:
+            by_velocity = [[np.sum(layers, axis=0) for layers in zip(*by_velocity, strict=True)]]
+        gradient = np.zeros((self.n_layers, self.layer_shape[1]))
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
             for layer, groups in enumerate(by_velocity):
-                for w, group in zip(groups, self.groups, strict=True):
-                    gradient[layer] += self.layered.vjp(layer, theta[layer], x, w, group[0])
+                for w, vjp in zip(groups, flow.vjps[layer], strict=True):
+                    gradient[layer] += vjp(w)
         return parallel.sum_all(self.comm, gradient), terminal.readout
 
-    def _running(self, v: Floats) -> Floats:
+    def _running(self, costs: dict[str, Floats]) -> Floats:
         """Derivative (n_owned, nd) of the linear running costs per time by the density of any label."""
         space = self.density_space
-        return sum(self.costs.linear(v).values(), start=np.zeros((space.n_owned, space.nd)))
+        return sum(costs.values(), start=np.zeros((space.n_owned, space.nd)))
 
     def _parted(self, rho: Floats) -> Groups:
         """Labels (…, K) by group."""

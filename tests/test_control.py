@@ -296,3 +296,22 @@ def test_a_solve_that_breaks_off_leaves_nothing_stale(comm: MPI.Comm) -> None:
         problem.value_at_steps(1e200 * np.ones_like(theta), problem.steps)
     _, gradient = problem.value_and_gradient(theta)
     np.testing.assert_array_equal(gradient, expected)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_field_is_asked_once_per_layer_and_once_for_tied_layers(
+    comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch, tied: bool
+) -> None:
+    problem = small(comm, field={"tied": tied, "layers": 3})
+    asked: list[int] = []
+    value_and_vjp = problem.layered.value_and_vjp
+
+    def watched(layer: int, *rest: Any) -> Any:
+        asked.append(layer)
+        return value_and_vjp(layer, *rest)
+
+    monkeypatch.setattr(problem.layered, "value_and_vjp", watched)
+    monkeypatch.setattr(problem.layered, "value", lambda *_: pytest.fail("a second forward pass"))
+    monkeypatch.setattr(problem.layered, "vjp", lambda *_: pytest.fail("the kept pass was not used"))
+    problem.value_and_gradient(theta_with_layers(problem))
+    assert sorted(asked) == ([0] if tied else [0, 1, 2]) * len(problem.groups)
