@@ -282,7 +282,7 @@ def test_exact_values(bench: Callable[[str], Any]) -> None:
 @needs_jax
 def test_densities_are_valued_on_a_finer_mesh(bench: Callable[[str], Any]) -> None:
     density_costs = bench("density_costs")
-    found = density_costs.on_mesh("L² to a Gaussian", cells=6, degree=1, levels=1, iterations=2, fine=8)
+    found = density_costs.on_mesh("L² to five modes", cells=6, degree=1, levels=1, iterations=2, fine=8)
     values = [value for _, value in found["values"]]
     assert values[-1] < values[0]
 
@@ -303,6 +303,19 @@ def test_efficiency_falls_with_ranks_and_grows_with_cells(bench: Callable[[str],
         assert half.efficiency(10_000, network) == pytest.approx(0.5, abs=0.03)
     assert model.Part(2, 200, 1e-8).facets == 40.0  # a square of 10 by 10
     assert model.Part(3, 6_000, 1e-8).facets == pytest.approx(1_200.0)  # a cube of 10 by 10 by 10
+
+
+def test_the_batch_script_is_sound_and_what_the_readme_shows() -> None:
+    script = BENCH / "weak_scaling.sbatch"
+    subprocess.run(["bash", "-n", script], check=True)
+    assert script.read_text(encoding="utf-8") in (BENCH.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_benchmark_is_named_and_described(bench: Callable[[str], Any]) -> None:
+    readme = (BENCH.parent / "README.md").read_text(encoding="utf-8")
+    for name in bench("run").NAMES:
+        assert f"`{name}.py`" in readme
+        assert isinstance(bench(name).BENCHMARK, bench("suite").Benchmark)
 
 
 def test_one_command_leaves_table_results_and_figure(tmp_path: Path) -> None:
@@ -332,7 +345,7 @@ def test_the_figure_shows_whatever_there_is(bench: Callable[[str], Any], tmp_pat
         "weak_scaling": {"2-D": {"efficiency": efficiency}},
         "levels": {"a": {"single": history, "levels": history}},
         "particles": {"b": {"results": race}},
-        "density_costs": {"c": {"results": race, "exact": None, "lowest": 1.0}},
+        "density_costs": {"c": {"results": race, "best": 1.0, "rest": 3.0}},
     }
     rows = [suite.Row("x", 0.0, suite.at_most(0.0)), suite.Row("y", None, suite.at_least(3.0), missed=True)]
     benchmarks = [{"benchmark": name, "data": found, "rows": []} for name, found in data.items()]

@@ -99,10 +99,10 @@ def all_panels(data: Table) -> Iterator[Panel]:
     for name, found in data.get("levels", {}).items():
         yield lambda axes, name=name, found=found: levels(axes, name, found)  # type: ignore[misc]
     for name, found in data.get("particles", {}).items():
-        yield lambda axes, name=name, found=found: races(axes, name, found["results"], "gaps", None)  # type: ignore[misc]
+        yield lambda axes, name=name, found=found: races(axes, name, found["results"], "gaps")  # type: ignore[misc]
     for name, found in data.get("density_costs", {}).items():
-        best = found["exact"] or found["lowest"]
-        yield lambda axes, name=name, found=found, best=best: races(axes, name, found["results"], "values", best)  # type: ignore[misc]
+        ends = found["best"], found["rest"]
+        yield lambda axes, name=name, found=found, ends=ends: races(axes, name, found["results"], "values", ends)  # type: ignore[misc]
 
 
 def growth(axes: Axes, sizes: Table) -> None:
@@ -167,13 +167,13 @@ def levels(axes: Axes, name: str, found: Table) -> None:
     axes.legend()
 
 
-def races(axes: Axes, name: str, results: Table, key: str, best: float | None) -> None:
+def races(axes: Axes, name: str, results: Table, key: str, ends: tuple[float, float] = (0.0, 1.0)) -> None:
     """Gap against seconds, every setting of every method; what is behind its own best is left out."""
     for method, found in results.items():
         for index, each in enumerate(found):
             x, y, low = [], [], float("inf")
             for seconds, value in each[key]:
-                gap = value if best is None else value / best - 1.0
+                gap = (value - ends[0]) / (ends[1] - ends[0])
                 if gap < low:
                     low = gap
                     x.append(max(seconds, 1e-3))

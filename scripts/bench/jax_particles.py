@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 type Floats = NDArray[np.float64]
+type Mixture = tuple[tuple[tuple[float, float], tuple[float, float]], ...]
 type Trace = list[tuple[float, Floats]]  # seconds and θ
 
 
@@ -41,8 +42,8 @@ class Task:
         kinetic: λ.
         horizon: T.
         congestion: γ of γ/2 ∫∫ρ².
-        kl: (mean, standard deviations) of a Gaussian, for KL(ρ(T) | it), or None.
-        l2: the same for ½‖ρ(T) − it‖².
+        kl: (mean, standard deviations) of Gaussians, of equal weight, for KL(ρ(T) | them); or empty.
+        l2: the same for ½‖ρ(T) − them‖².
         walls: closed polygons, or empty: the first is the domain's outline, the others are holes in it.
         hidden: width of the network.
         layers: L, with a network each; 0 for one network that sees the time.
@@ -55,8 +56,8 @@ class Task:
     kinetic: float = 0.5
     horizon: float = 1.0
     congestion: float = 0.0
-    kl: tuple[tuple[float, float], tuple[float, float]] | None = None
-    l2: tuple[tuple[float, float], tuple[float, float]] | None = None
+    kl: Mixture = ()
+    l2: Mixture = ()
     walls: tuple[tuple[tuple[float, float], ...], ...] = ()
     hidden: int = 16
     layers: int = 4
@@ -132,7 +133,7 @@ def cost_of(task: Task, setting: Setting) -> Callable[[Any, Any], Any]:
 
     h, per_layer = task.horizon / setting.steps, setting.steps // max(task.layers, 1)
     means, one_hot = jnp.array(task.means), jnp.eye(task.labels)
-    knows_density = task.congestion > 0.0 or task.kl is not None or task.l2 is not None
+    knows_density = task.congestion > 0.0 or bool(task.kl) or bool(task.l2)
     follows = knows_density and setting.density == "divergence"
     if follows and task.labels > 1:
         raise ValueError("the density of several flows cannot be followed along one")
@@ -206,20 +207,30 @@ def terminal(task: Task, setting: Setting, x: Any, rho: Any) -> Any:
         total += 0.5 * task.weight * jnp.mean(((x - jnp.array(task.targets)[:, None, :]) ** 2).sum(axis=2))
     if task.walls:
         total += setting.wall_weight * task.horizon * jnp.mean(depth(x, task.walls) ** 2)
-    if task.kl is not None:
-        total += jnp.mean(jnp.log(rho + 1e-12) - log_gaussian(x, *task.kl))
-    if task.l2 is not None:  # ½E ρ(X) − E ρ*(X) + ½∫ρ*²
-        peak = 1.0 / (4.0 * np.pi * task.l2[1][0] * task.l2[1][1])
-        total += 0.5 * jnp.mean(rho) - jnp.mean(jnp.exp(log_gaussian(x, *task.l2))) + 0.5 * peak
+    if task.kl:
+        total += jnp.mean(jnp.log(rho + 1e-12) - log_density(x, task.kl))
+    if task.l2:  # ½E ρ(X) − E ρ*(X), and ½∫ρ*², which is a number
+        square = np.mean([overlap(a, b) for a in task.l2 for b in task.l2])
+        total += 0.5 * jnp.mean(rho) - jnp.mean(jnp.exp(log_density(x, task.l2))) + 0.5 * square
     return total
 
 
-def log_gaussian(x: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
-    """Log-density with standard deviations along the axes."""
-    import jax.numpy as jnp
+def log_density(x: Any, mixture: Mixture) -> Any:
+    """Of Gaussians with standard deviations along the axes."""
+    import jax
 
-    scaled = (x - jnp.array(mean)) / jnp.array(std)
-    return -0.5 * (scaled**2).sum(axis=-1) - jnp.log(2.0 * jnp.pi * std[0] * std[1])
+    parts = []
+    for mean, std in mixture:
+        scaled = (x - np.array(mean)) / np.array(std)
+        parts.append(-0.5 * (scaled**2).sum(axis=-1) - np.log(2.0 * np.pi * std[0] * std[1]))
+    return jax.nn.logsumexp(jax.numpy.stack(parts), axis=0) - np.log(len(mixture))
+
+
+def overlap(a: tuple[tuple[float, float], ...], b: tuple[tuple[float, float], ...]) -> float:
+    """∫ of the product of two Gaussians."""
+    variance = np.array(a[1]) ** 2 + np.array(b[1]) ** 2
+    distance = np.array(a[0]) - np.array(b[0])
+    return float(np.exp(-0.5 * np.sum(distance**2 / variance)) / (2.0 * np.pi * np.sqrt(np.prod(variance))))
 
 
 def depth(x: Any, walls: Sequence[Sequence[tuple[float, float]]]) -> Any:

@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -138,6 +137,8 @@ class Runner:
         command = [sys.executable, "-m", "mpi4py", str(self.script), "--worker", json.dumps(case)]
         if ranks > 1:
             command = [str(Path(sysconfig.get_path("scripts")) / "mpiexec"), "-n", str(ranks), *command]
+        words = ", ".join(str(value) for value in case.values() if not isinstance(value, dict))
+        print(f"  {self.script.stem} on {ranks}: {words} …", file=sys.stderr, flush=True)
         out, _ = self.call(command, environment=environment)
         for line in reversed(out.splitlines()):
             if line.startswith(ANSWER):
@@ -309,8 +310,7 @@ def print_table(rows: Sequence[Table], title: str = "figure") -> None:
 def write_json(path: Path, document: Table) -> None:
     """Write beside the target, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
-        json.dump(document, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-    Path(file.name).replace(path)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
     print(path)

@@ -23,10 +23,12 @@ def configuration(task: Task, domain: Table, degree: int, layers: int, levels: i
         for label, mean in enumerate(task.means)
     ]
     objective: Table = {"kinetic": task.kinetic, "congestion": task.congestion, "parameters": 1e-8}
-    if task.kl is not None or task.l2 is not None:
-        mean, (a, b) = task.kl or task.l2
-        target = {"kind": "gaussian", "mean": list(mean), "covariance": [[a * a, 0.0], [0.0, b * b]]}
-        objective["terminal"] = {"kind": "l2" if task.kl is None else "kl", "target": [target]}
+    if task.kl or task.l2:
+        target = [
+            {"kind": "gaussian", "mean": list(mean), "covariance": [[a * a, 0.0], [0.0, b * b]]}
+            for mean, (a, b) in task.kl or task.l2
+        ]
+        objective["terminal"] = {"kind": "kl" if task.kl else "l2", "target": target}
     else:
         targets = [list(target) for target in task.targets]
         aim = {"target": targets[0]} if task.labels == 1 else {"targets": targets}
