@@ -15,6 +15,7 @@ _PUBLIC = {
     "ParticleProblem": "particles.problem",
     "OptimiseResult": "optimise",
     "minimise": "optimise",
+    "train": "multilevel",
     "build": "builder",
     "build_ideal": "builder",
     "build_particles": "builder",

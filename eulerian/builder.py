@@ -39,12 +39,13 @@ if TYPE_CHECKING:
 MASS_TOLERANCE = 1e-8
 
 
-def build(config: Config, comm: MPI.Comm | None = None) -> ControlProblem:
+def build(config: Config, comm: MPI.Comm | None = None, field: VectorField | None = None) -> ControlProblem:
     """The problem that a configuration describes. Collective.
 
     Args:
         config: from ``read_config``.
         comm: who shares the work, everybody by default.
+        field: to be used instead of the one that the configuration describes, built already.
 
     Raises:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
@@ -52,7 +53,7 @@ def build(config: Config, comm: MPI.Comm | None = None) -> ControlProblem:
     density_space, rho = _initial(config, comm)
     velocity_space = VelocitySpace(density_space)
     terminal = build_terminal(config.objective.terminal, density_space)
-    field = _field(config, velocity_space)
+    field = _field(config, velocity_space) if field is None else field
     theta = _theta(config, field, velocity_space, rho)
     objective, solver = config.objective, config.solver
     return ControlProblem(

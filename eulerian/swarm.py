@@ -42,6 +42,16 @@ from eulerian.space.whole import WholeDensity
 KEY = "objective.terminal"
 
 
+def refuse_training_on_particles(config: Config) -> None:
+    """Refuse what has no meaning where particles are trained on, from the configuration alone.
+
+    Raises:
+        InputError: names the first such key, and why.
+    """
+    if config.optimiser.levels > 1:
+        raise _refusal("optimiser.levels", config.optimiser.levels, "they have no mesh to make coarser", "Set it to 1.")
+
+
 def refuse_on_particles(config: Config) -> None:
     """Refuse what has no meaning on particles, from the configuration alone.
 

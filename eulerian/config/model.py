@@ -1,16 +1,27 @@
 """The whole configuration as one frozen tree; attribute names are the keys of the TOML file."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict, StringConstraints
+from pydantic import Field, Strict, StringConstraints, model_validator
 
 from eulerian.config.density import Density, Domain
 from eulerian.config.field import MAX_LAYERS, FreeField, LinearField, MlpField, PythonField
 from eulerian.config.objective import Objective
 from eulerian.config.particles import Particles
 from eulerian.config.toml import dump_toml
-from eulerian.config.values import Count, Flag, Memory, NonNegative, Positive, Section, TextPath, Whole, bytes_of
+from eulerian.config.values import (
+    Count,
+    Flag,
+    Memory,
+    NonNegative,
+    Positive,
+    Section,
+    TextPath,
+    Whole,
+    bytes_of,
+    problem,
+)
 
 _LEAST_SLABS = 16
 
@@ -26,6 +37,9 @@ class Optimiser(Section):
         petsc_options: passed to PETSc as they are.
         max_iterations: at most this many.
         gradient_tolerance: on the norm of the gradient relative to its first value.
+        metric: how long a change of θ is: by the velocity that it makes, or by itself; "velocity" needs the method
+            "lmvm" and a field that tells its derivatives by θ, else it means "parameters".
+        levels: meshes to train on, from coarse to fine; the last one is that of the configuration.
     """
 
     method: Method = Field(
@@ -38,6 +52,8 @@ class Optimiser(Section):
     gradient_tolerance: NonNegative = Field(
         default=1e-6, description="the relative gradient norm to reach, a number >= 0"
     )
+    metric: Literal["velocity", "parameters"] = Field(default="velocity", description='"velocity" or "parameters"')
+    levels: Count = Field(default=1, description="the number of meshes to train on, a whole number >= 1")
 
 
 class Solver(Section):
@@ -128,6 +144,18 @@ class Config(Section):
     ideal: Ideal = Field(default_factory=Ideal, description="a table [ideal]")
     particles: Particles = Field(default_factory=Particles, description="a table [particles]")
     output: Output = Field(default_factory=Output, description="a table [output]")
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        levels, refine = self.optimiser.levels, self.domain.refine
+        if self.domain.file is not None and refine < levels - 1:
+            raise problem(
+                f"needs meshes that are coarser than the one of domain.file with domain.refine = {refine}",
+                key="optimiser.levels",
+                value=levels,
+                remedy=f"Give a coarser file and domain.refine >= {levels - 1}, or at most {refine + 1} levels.",
+            )
+        return self
 
     @property
     def n_labels(self) -> int | None:

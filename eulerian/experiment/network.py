@@ -1,18 +1,18 @@
 """What the commands that evaluate a network share: J at a θ, its descent, and the files that show it."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from eulerian.arrays import Floats
-from eulerian.config import Config
+from eulerian.builder import Swarm
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError, RejectedEvaluation
 from eulerian.experiment.session import Session
-from eulerian.optimise import OptimiseResult, Record, minimise
+from eulerian.optimise import OptimiseResult, Record
 from eulerian.output.fields import write_figures, write_paraview
-from eulerian.output.progress import Progress
 from eulerian.output.result import Document, Outcome, history_row
-from eulerian.output.run_folder import RunFolder
 from eulerian.reduced import ReducedProblem
 
 
@@ -36,29 +36,27 @@ def finite_value(problem: ReducedProblem, theta: Floats) -> float:
     return value
 
 
-def descend(run: RunFolder, config: Config, problem: ReducedProblem, progress: Progress) -> OptimiseResult:
-    """Minimise J as the configuration says, with history and checkpoints in the run folder. **Collective**.
+@contextmanager
+def followed[P: (ControlProblem, Swarm)](
+    session: Session[P], theta: Callable[[], Floats]
+) -> Iterator[Callable[[Record], None]]:
+    """What an optimiser is to call once per iteration: history, checkpoints, progress. **Collective**.
 
-    Raises:
-        InputError: J cannot be evaluated at the start, or PETSc refuses the method or an option.
+    Args:
+        session: whose run folder and configuration.
+        theta: where the descent is, in the shape of the session's problem.
     """
-    optimiser, every = config.optimiser, config.output.checkpoint_every
-    with progress.iterations(optimiser.max_iterations) as watch:
+    problem = session.problem.problem if isinstance(session.problem, Swarm) else session.problem
+    every = session.config.output.checkpoint_every
+    with session.progress.iterations(session.config.optimiser.max_iterations) as watch:
 
         def follow(record: Record) -> None:
-            run.append_history(history_row(record))
+            session.run.append_history(history_row(record))
             if every and record.iteration % every == 0:
-                run.write_theta(*layers_and_readout(problem, problem.theta), checkpoint=True)
+                session.run.write_theta(*layers_and_readout(problem, theta()), checkpoint=True)
             watch(record)
 
-        return minimise(
-            problem,
-            method=optimiser.method,
-            petsc_options=optimiser.petsc_options,
-            max_iterations=optimiser.max_iterations,
-            gradient_tolerance=optimiser.gradient_tolerance,
-            callback=follow,
-        )
+        yield follow
 
 
 def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: float, extra: Document) -> Outcome:

@@ -8,14 +8,15 @@ from mpi4py import MPI
 from eulerian.builder import Swarm, build_swarm
 from eulerian.config import Config
 from eulerian.errors import EulerianError
-from eulerian.experiment.network import descend, finite_value, layers_and_readout, training_outcome
+from eulerian.experiment.network import finite_value, followed, layers_and_readout, training_outcome
 from eulerian.experiment.session import SILENT, Command, Session
+from eulerian.optimise import minimise
 from eulerian.output.progress import Progress
 from eulerian.output.report import parts_table, swarm_headline
 from eulerian.output.result import Document, Outcome
 from eulerian.output.swarm_result import LEVEL, keep_paths, swarm_document, swarm_table
 from eulerian.parallel import on_root
-from eulerian.swarm import cloud_of, particle_problem
+from eulerian.swarm import cloud_of, particle_problem, refuse_training_on_particles
 
 # isort: split
 import numpy as np
@@ -41,8 +42,13 @@ def run_train_particles(
     J of the particles that were trained on is too small on average: where they were drawn, others are drawn too, and J
     of these is told beside it.
     """
-    command = Command("train", build_swarm, swarm_headline, _train)
+    command = Command("train", _build_to_train, swarm_headline, _train)
     return command.run(config, comm, overwrite=overwrite, progress=progress)
+
+
+def _build_to_train(config: Config, comm: MPI.Comm) -> Swarm:
+    refuse_training_on_particles(config)
+    return build_swarm(config, comm)
 
 
 def _solve(session: Session[Swarm]) -> Outcome:
@@ -61,7 +67,16 @@ def _train(session: Session[Swarm]) -> Outcome:
     problem, config = session.problem.problem, session.config
     started = time.perf_counter()
     finite_value(problem, problem.initial_theta)
-    result = descend(session.run, config, problem, session.progress)
+    optimiser = config.optimiser
+    with followed(session, lambda: problem.theta) as follow:
+        result = minimise(
+            problem,
+            method=optimiser.method,
+            petsc_options=optimiser.petsc_options,
+            max_iterations=optimiser.max_iterations,
+            gradient_tolerance=optimiser.gradient_tolerance,
+            callback=follow,
+        )
     seconds = time.perf_counter() - started
     problem.value_and_gradient(result.theta)
     document = swarm_document(session.problem, config.particles)

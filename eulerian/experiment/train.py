@@ -11,15 +11,17 @@ from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError
 from eulerian.experiment.network import (
-    descend,
     finite_value,
+    followed,
     storage_statement,
     training_outcome,
     with_fields,
 )
 from eulerian.experiment.session import SILENT, Command, Session
+from eulerian.multilevel import Training
+from eulerian.optimise import OptimiseResult
 from eulerian.output.progress import Progress
-from eulerian.output.report import classification_table, headline, parts_table
+from eulerian.output.report import classification_table, headline, levels_table, parts_table
 from eulerian.output.result import Document, Outcome, classification
 
 
@@ -40,17 +42,24 @@ def _train(session: Session[ControlProblem]) -> Outcome:
     problem = session.problem
     started = time.perf_counter()
     session.progress.say(storage_statement(problem, problem.initial_theta))
-    finite_value(problem, problem.initial_theta)
-    result = descend(session.run, session.config, problem, session.progress)
+    start = finite_value(problem, problem.initial_theta), problem.parts
+    training = Training(session.config, problem, session.progress.say)
+    with followed(session, lambda: training.theta) as follow:
+        result = training.run(follow)
     seconds = time.perf_counter() - started
     problem.value(result.theta)
-    outcome = training_outcome(result, problem, seconds, classification(problem, result.theta))
-    first = result.history[0]
+    outcome = training_outcome(result, problem, seconds, {**_levels(result), **classification(problem, result.theta)})
     session.progress.say(
-        parts_table({"start": (first.total, first.parts), "end": (outcome.total, outcome.parts)}),
+        levels_table(result.levels),
+        parts_table({"start": start, "end": (outcome.total, outcome.parts)}),
         classification_table(outcome.extra),
     )
     return with_fields(session, result.theta, outcome)
+
+
+def _levels(result: OptimiseResult) -> Document:
+    """What each level took, where there are several."""
+    return {"levels": [asdict(report) for report in result.levels]} if len(result.levels) > 1 else {}
 
 
 def _certificate(session: Session[ControlProblem], document: Document) -> Document:

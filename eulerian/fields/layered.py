@@ -65,6 +65,16 @@ class LayeredField:
         method: Any = self.field.jacobian_vjp_x
         return np.asarray(method(row, x, w, **self._inputs(layer, label)))
 
+    @property
+    def tells_theta_jacobian(self) -> bool:
+        """Whether the field has the method ``theta_jacobian``."""
+        return self._joint("theta_jacobian", ("value", "vjp")) is not None
+
+    def theta_jacobian(self, layer: int, row: Floats, x: Floats, label: int | None = None) -> Floats:
+        """Derivatives (n, dim, p) by θ, of a field that tells them."""
+        method: Any = self.field.theta_jacobian  # type: ignore[attr-defined]
+        return np.asarray(method(row, x, **self._inputs(layer, label)))
+
     def pull_back(
         self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None
     ) -> tuple[Floats, Floats]:

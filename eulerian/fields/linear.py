@@ -112,6 +112,18 @@ class FeatureField(ABC):
         return features @ weights.T + bias, vjp
 
     @quiet
+    def theta_jacobian(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
+        """∂v_i/∂θ_k as entry [n, i, k] of an array (n, dim, p)."""
+        x = checked("x", x, (None, self.dim))
+        jacobian = np.zeros((len(x), self.dim, len(checked("theta", theta, (self.n_params(self.dim),)))))
+        m, start = self.n_features, label_block(label, self.n_labels) * self._block
+        features = self.features(x)
+        for axis in range(self.dim):
+            jacobian[:, axis, start + axis * m : start + (axis + 1) * m] = features
+            jacobian[:, axis, start + self.dim * m + axis] = 1.0
+        return jacobian
+
+    @quiet
     def jacobian(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
         """∂v_i/∂x_j as entry [n, i, j] of an array (n, dim, dim)."""
         x = checked("x", x, (None, self.dim))

@@ -140,6 +140,32 @@ class Mlp:
         return self._with_label(gradient, label)
 
     @quiet
+    def theta_jacobian(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
+        """∂v_i/∂θ_k as entry [n, i, k] of an array (n, dim, p)."""
+        x = checked("x", x, (None, self.dim))
+        layers = self._layers(theta, label)
+        signals = _signals(self._sigma, layers, x)
+        jacobian = np.zeros((len(x), self.dim, self.n_params(self.dim)))
+        flat = jacobian.reshape(len(x) * self.dim, -1)
+        back = np.broadcast_to(np.eye(self.dim), (len(x), self.dim, self.dim))
+        end = flat.shape[1]
+        for depth in reversed(range(len(layers))):
+            outputs, inputs = self._shapes[depth]
+            signal = signals[depth]
+            start = end - outputs * (inputs + 1)
+            flat[:, end - outputs : end] = back.reshape(-1, outputs)
+            products = back[..., None] * signal[:, None, None, :]
+            weights = jacobian[:, :, start : end - outputs].reshape(len(x), self.dim, outputs, inputs)
+            weights[..., : signal.shape[1]] = products
+            if depth == 0 and self.n_labels:
+                weights[..., self.dim + label_block(label, self.n_labels)] = back
+            jacobian[:, :, start : end - outputs] = weights.reshape(len(x), self.dim, -1)
+            if depth:
+                back = (back @ layers[depth][0]) * self._sigma.slope(signal)[:, None, :]
+            end = start
+        return jacobian
+
+    @quiet
     def jacobian(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
         """∂v_i/∂x_j as entry [n, i, j] of an array (n, dim, dim), by derivatives that run along with the signal."""
         x = checked("x", x, (None, self.dim))

@@ -17,7 +17,8 @@ METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 PARTICLES = "particles.npz"
 ANIMATION = "animation.gif"
 
-LATER_PARTS = ("potential", "congestion", "entropy")  # of J, which histories of earlier versions have not
+LATER_PARTS = ("potential", "congestion", "entropy")
+LATER_COLUMNS = (*LATER_PARTS, "level")  # which histories of earlier versions have not
 HISTORY_COLUMNS = (
     "iteration",
     "total",
@@ -28,7 +29,7 @@ HISTORY_COLUMNS = (
     "gradient_norm",
     "evaluations",
     "seconds",
-    *LATER_PARTS,
+    *LATER_COLUMNS,
 )
 
 STUDY_COLUMNS = (

@@ -23,7 +23,7 @@ from eulerian.output.files import (
     GAP_COLUMNS,
     HISTORY,
     HISTORY_COLUMNS,
-    LATER_PARTS,
+    LATER_COLUMNS,
     METHOD_PAIR,
     PARTICLES,
     SNAPSHOTS,
@@ -92,7 +92,7 @@ def _figures(folder: Path, kind: Kind) -> Iterator[tuple[str, Figure]]:
         yield from _pair_figures(MethodPair.load(folder / FIGURES / METHOD_PAIR))
     if (folder / STUDY).is_file():
         yield "study", frontier(read_study(folder / STUDY))
-    rows = _read_columns(folder / HISTORY, HISTORY_COLUMNS, "history", absent=LATER_PARTS)
+    rows = _read_columns(folder / HISTORY, HISTORY_COLUMNS, "history", absent=LATER_COLUMNS)
     if len(rows["total"]) > 0:
         yield "history", history_curves(rows)
     rows = _read_columns(folder / GAP, GAP_COLUMNS, "gap")
@@ -124,7 +124,10 @@ def history_curves(rows: dict[str, Floats]) -> Figure:
     right.plot(rows["iteration"], rows["gradient_norm"], color="black", lw=1.2)
     right.set(xlabel="iteration", ylabel=r"$\|\nabla J\|_{L^2(0,T)}$", yscale="log")
     right.grid(which="major", color="0.9")
+    changes = rows["iteration"][1:][np.diff(rows["level"]) > 0.0]
     for axes in (left, right):
+        for change in changes:  # to a finer mesh
+            axes.axvline(change, color="0.6", lw=0.8, ls=":", zorder=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.01)
     return figure

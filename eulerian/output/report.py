@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eulerian.builder import Swarm
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eulerian.analysis.verify import Verification
     from eulerian.ideal.dynamic_ot import ConvexSolution
     from eulerian.ideal.hopf_lax import HopfLax
+    from eulerian.optimise import LevelReport
 
 
 def headline(config: Config, problem: ControlProblem) -> str:
@@ -76,6 +77,19 @@ def ideal_table(solution: "ConvexSolution", exact: "HopfLax | None") -> str:
         f"{parts_table(columns)}\n{'lower bound':12}{solution.dual:16.8g}\n{'gap':12}{solution.gap:16.3g}"
         f"   ({100 * solution.relative_gap:.3g} %)"
     )
+
+
+def levels_table(levels: Sequence["LevelReport"]) -> str:
+    """What each level of a training took, or nothing where there was one mesh."""
+    if len(levels) < 2:
+        return ""
+    lines = [f"{'level':>5}{'cells':>12}{'layers':>8}{'iterations':>12}{'evaluations':>13}{'J':>16}{'seconds':>10}"]
+    for each in levels:
+        lines.append(
+            f"{each.level:5}{each.cells:12}{each.layers:8}{each.iterations:12}{each.evaluations:13}"
+            f"{each.total:16.8g}{each.seconds:10.2f}"
+        )
+    return "\n".join(lines)
 
 
 def classification_table(document: Mapping[str, Any]) -> str:

@@ -105,6 +105,7 @@ def history_row(record: Record) -> dict[str, float]:
         "gradient_norm": record.gradient_norm,
         "evaluations": record.evaluations,
         "seconds": record.seconds,
+        "level": record.level,
     }
 
 

@@ -1,0 +1,239 @@
+"""Training from coarse meshes and few layers to fine ones: most of the way down is made where it costs little."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import final
+
+from mpi4py import MPI
+
+from eulerian.arrays import Floats
+from eulerian.builder import build
+from eulerian.config import Config
+from eulerian.config.levels import coarse_to_fine
+from eulerian.control import ControlProblem
+from eulerian.errors import EulerianError
+from eulerian.fields.free import Free
+from eulerian.optimise.curvature import Curvature
+from eulerian.optimise.records import LevelReport, OptimiseResult, Record
+from eulerian.optimise.tao import minimise
+from eulerian.optimise.transfer import Transfer
+
+# A coarse level need not go further down than the next mesh will find itself up again: over ten problems the gradient
+# came back to 0.3 … 3 % of its first norm at a change of level.
+COARSE_TOLERANCE = 3e-3
+
+# Share of the iterations that the finest level may take, and each below it but the coarsest; with more levels than
+# four all have the same.
+_SHARE = 4
+
+
+def train(
+    config: Config, comm: MPI.Comm | None = None, callback: Callable[[Record], object] | None = None
+) -> tuple[ControlProblem, OptimiseResult]:
+    """Minimise J as a configuration says, on ``optimiser.levels`` meshes. Collective.
+
+    Args:
+        config: from ``read_config``.
+        comm: who shares the work, everybody by default.
+        callback: called once per iteration on all ranks; a true result ends the training.
+
+    Returns:
+        The problem on the finest mesh, which is that of the configuration, and its minimisation.
+
+    Raises:
+        InputError: as for ``build`` and ``minimise``.
+    """
+    training = Training(config, build(config, comm))
+    return training.problem, training.run(callback)
+
+
+@final
+class Training:
+    """The descent through all levels.
+
+    Every level but the coarsest starts from where the coarser one ended, with its curvature. ``max_iterations`` holds
+    for all levels together: the finest, and each below it but the coarsest, may take a quarter of them (with more than
+    four levels an equal share), the coarsest the rest. What a level leaves is not passed on, since an iteration of the
+    next one costs about 2^(d+1) times as much. A coarse level ends when the gradient norm has fallen to
+    ``COARSE_TOLERANCE``, or to ``gradient_tolerance`` if that is larger, of its value at the very start.
+
+    Args:
+        config: of the finest level.
+        problem: its problem. Afterwards its count of evaluations is that of all levels.
+        tell: where messages go.
+    """
+
+    def __init__(
+        self, config: Config, problem: ControlProblem, tell: Callable[[str], None] = lambda _text: None
+    ) -> None:
+        self.config, self.problem, self._tell = config, problem, tell
+        self._level = _Level(problem, problem.initial_theta)
+        self._history: list[Record] = []
+        self._reports: list[LevelReport] = []
+        self._first_norm = 0.0
+        self._stopped = False
+
+    @property
+    def theta(self) -> Floats:
+        """Where the descent is, in the shape of the finest level's θ; inside of callbacks only."""
+        theta = self._level.problem.theta
+        return theta if self._level.to_finest is None else self._level.to_finest.theta(theta)
+
+    def run(self, callback: Callable[[Record], object] | None = None) -> OptimiseResult:
+        """Minimise J, level by level, once. Collective.
+
+        Args:
+            callback: called once per iteration on all ranks; a true result ends the training.
+
+        Raises:
+            InputError: J cannot be evaluated at the start, or PETSc refuses the method or an option.
+        """
+        started = time.perf_counter()
+        configs = coarse_to_fine(self.config)
+        shares = _shares(self.config.optimiser.max_iterations, len(configs))
+        result: OptimiseResult | None = None
+        for number, (config, share) in enumerate(zip(configs, shares, strict=True), start=1):
+            since = time.perf_counter()
+            level = self._next_level(config, f"level {number} of {len(configs)}")
+            if level is None:
+                continue
+            self._level = level
+            before = level.problem.evaluations
+            result = self._descend(level, share, self._follower(number, since - started, callback))
+            level.theta, level.curvature = result.theta, result.curvature
+            self._report(number, result, level.problem.evaluations - before, time.perf_counter() - since)
+            if self._stopped:
+                break
+        assert result is not None  # the finest level is never left out
+        return self._concluded(result)
+
+    # -- inner workings ----------------------------------------------------------------------------------------------
+
+    def _next_level(self, config: Config, name: str) -> "_Level | None":
+        """The level of a configuration, at its start; None for a coarse one that cannot be. Collective."""
+        finest = config is self.config
+        if finest:
+            problem = self.problem
+        else:
+            field = None if isinstance(self.problem.field, Free) else self.problem.field
+            try:
+                problem = build(config, self.problem.comm, field)
+            except EulerianError as error:
+                self._tell(f"{name} is left out: {error}")
+                return None
+        before = self._level.problem
+        problem.evaluations, problem.rejected_evaluations = before.evaluations, before.rejected_evaluations
+        level = self._level.carried(problem, None if finest else Transfer(problem, self.problem))
+        if not math.isfinite(problem.value(level.theta)):
+            initial = (
+                problem.initial_theta if finest else Transfer(self.problem, problem).theta(self.problem.initial_theta)
+            )
+            level = _Level(problem, initial, to_finest=level.to_finest)
+            if not finest and not math.isfinite(problem.value(initial)):
+                self._tell(f"{name} is left out: J cannot be evaluated there ({problem.rejection})")
+                return None
+        if self.config.optimiser.levels > 1:
+            self._tell(f"{name}: {_cells(problem)} cells, {problem.n_layers} layers")
+        return level
+
+    def _descend(self, level: "_Level", share: int, follow: Callable[[Record], object]) -> OptimiseResult:
+        """Minimise on one level. Collective."""
+        optimiser, problem = self.config.optimiser, level.problem
+        value, gradient = problem.value_and_gradient(level.theta)
+        norm = problem.gradient_norm(gradient)
+        if not self._history and math.isfinite(value):
+            self._first_norm = norm * math.sqrt(problem.layer_shape[1])
+        tolerance = optimiser.gradient_tolerance
+        return minimise(
+            problem,
+            level.theta,
+            method=optimiser.method,
+            petsc_options=optimiser.petsc_options,
+            max_iterations=share,
+            gradient_tolerance=tolerance if problem is self.problem else max(tolerance, COARSE_TOLERANCE),
+            metric=optimiser.metric,
+            callback=follow,
+            curvature=level.curvature,
+            # The gradient of a free field is spread over the nodes: its norm falls with the root of their number.
+            first_norm=self._first_norm / math.sqrt(problem.layer_shape[1]),
+        )
+
+    def _follower(
+        self, number: int, elapsed: float, callback: Callable[[Record], object] | None
+    ) -> Callable[[Record], bool]:
+        """What a level's minimisation calls: records in the numbering of the whole training."""
+        iterations = self._history[-1].iteration if self._history else 0
+
+        def follow(record: Record) -> bool:
+            record = replace(
+                record, iteration=record.iteration + iterations, seconds=record.seconds + elapsed, level=number
+            )
+            self._history.append(record)
+            self._stopped = callback is not None and bool(callback(record))
+            return self._stopped
+
+        return follow
+
+    def _report(self, number: int, result: OptimiseResult, evaluations: int, seconds: float) -> None:
+        problem = self._level.problem
+        self._reports.append(
+            LevelReport(
+                number, _cells(problem), problem.n_layers, result.iterations, evaluations, result.value, seconds
+            )
+        )
+
+    def _concluded(self, result: OptimiseResult) -> OptimiseResult:
+        """The last level's result as that of the training. Collective."""
+        whole = replace(
+            result,
+            iterations=self._history[-1].iteration,
+            history=self._history,
+            levels=tuple(self._reports),
+        )
+        if self._level.to_finest is None:
+            return whole
+        self.problem.evaluations = self._level.problem.evaluations
+        theta = self._level.to_finest.theta(result.theta)
+        return replace(whole, theta=theta, value=self.problem.value(theta), gradient_norm=math.nan, curvature=None)
+
+
+@final
+@dataclass
+class _Level:
+    """A level and where its descent starts, later ends.
+
+    Attributes:
+        problem: of the level.
+        theta: for it.
+        curvature: learnt so far.
+        to_finest: carries θ to the finest level; None for that itself.
+    """
+
+    problem: ControlProblem
+    theta: Floats
+    curvature: Curvature | None = None
+    to_finest: Transfer | None = None
+
+    def carried(self, problem: ControlProblem, to_finest: Transfer | None) -> "_Level":
+        """The next level. Collective."""
+        if problem is self.problem:
+            return self
+        transfer = Transfer(self.problem, problem)
+        known = self.curvature
+        curvature = transfer.curvature(known) if known is not None and len(known) else None
+        return _Level(problem, transfer.theta(self.theta), curvature, to_finest)
+
+
+def _shares(iterations: int, levels: int) -> list[int]:
+    """Iterations that each level may take, the coarsest first."""
+    shares: list[int] = []
+    for _ in range(levels - 1):
+        shares.insert(0, min(-(-iterations // max(_SHARE, levels)), iterations - sum(shares)))
+    return [iterations - sum(shares), *shares]
+
+
+def _cells(problem: ControlProblem) -> int:
+    space = problem.density_space
+    return int(space.mesh.topology.index_map(space.dim).size_global)
