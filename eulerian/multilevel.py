@@ -186,8 +186,12 @@ class Training:
 
     def _concluded(self, result: OptimiseResult) -> OptimiseResult:
         """The last level's result as that of the training. Collective."""
+        reason = (
+            result.reason if len(self._reports) < 2 else f"{result.reason} (on the last of {len(self._reports)} levels)"
+        )
         whole = replace(
             result,
+            reason=reason,
             iterations=self._history[-1].iteration,
             history=self._history,
             levels=tuple(self._reports),

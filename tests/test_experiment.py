@@ -197,7 +197,7 @@ def test_an_optimiser_that_gives_up_keeps_its_best_iterate(
         callback(record)
         return OptimiseResult(best, record.total, float("nan"), 0, "failed", "no lower value", [record])
 
-    monkeypatch.setattr("eulerian.experiment.network.minimise", give_up)
+    monkeypatch.setattr("eulerian.multilevel.minimise", give_up)
     document = experiment.run_train(configure(tmp_path), comm)
     comm.barrier()
     assert (document["status"], document["reason"]) == ("failed", "no lower value")
@@ -227,7 +227,7 @@ def test_an_unexpected_end_is_told_in_the_folder(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("eulerian.experiment.network.minimise", fail)
+    monkeypatch.setattr("eulerian.multilevel.minimise", fail)
     path = tmp_path / str(MPI.COMM_WORLD.rank)
     with pytest.raises(error):
         experiment.run_train(configure(path), MPI.COMM_SELF)

@@ -92,8 +92,6 @@ def number(text: str) -> float:
 
 def on_finest(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     """The rows of the last level."""
-    if not rows or "level" not in rows[0]:
-        return rows
     return [row for row in rows if row["level"] == rows[-1]["level"]]
 
 

@@ -3,7 +3,6 @@
 import tempfile
 import time
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +33,16 @@ def configuration(task: Task, domain: Table, degree: int, layers: int, levels: i
         aim = {"target": targets[0]} if task.labels == 1 else {"targets": targets}
         objective["terminal"] = {"kind": "quadratic", "weight": task.weight, **aim}
     network = {"kind": "mlp", "hidden": [task.hidden], "label_dependent": task.labels > 1}
-    levelled = {"levels": levels} if levels > 1 and knows_levels() else {}
     return {
         "domain": domain,
         "density": {"degree": degree, "initial": gaussians},
         "field": {**network, "layers": layers, "horizon": task.horizon},
         "objective": objective,
-        "optimiser": {"max_iterations": iterations, **levelled},
+        "optimiser": {"max_iterations": iterations, "levels": levels},
         "solver": {"max_steps_per_layer": 300},  # a trial point that needs more is not worth its time
         "ideal": {"certificate": "none"},
         "output": {"densities": 0, "checkpoint_every": 1},
     }
-
-
-@cache
-def knows_levels() -> bool:
-    """Whether this version has `optimiser.levels`."""
-    from eulerian.config import Optimiser
-
-    return "levels" in Optimiser.model_fields
 
 
 def box(lower: tuple[float, float], upper: tuple[float, float], cells: int) -> Table:
@@ -100,5 +90,5 @@ def train(config: Table, *, particles: Table | None = None, folder: Path | str =
 
 
 def of_layers(task: Task, theta: Floats) -> Task:
-    """The task as θ (rows, p) has it: training may begin with fewer layers."""
+    """The task with as many layers as θ (rows, p)."""
     return replace(task, layers=len(theta))
