@@ -21,13 +21,14 @@ from eulerian.fields.build import build_field, initial_theta
 from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
 from eulerian.ideal.problem import IdealProblem
-from eulerian.objective.running import NonlinearCost, VelocityCost, potential_vector
+from eulerian.objective.running import VelocityCost, potential_vector
 from eulerian.objective.terminal import build_terminal
 from eulerian.parallel import agreed
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import count_labels, initial_density
 from eulerian.space.mesh import create_mesh
 from eulerian.space.velocity import VelocitySpace
+from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import flux_smoothing
 from eulerian.transport.trajectory import TimeGrid
 
@@ -142,7 +143,7 @@ def _running_costs(config: Config, velocity_space: VelocitySpace) -> RunningCost
     return RunningCosts(
         VelocityCost(velocity_space, objective.kinetic, objective.jacobian),
         None if objective.potential is None else potential_vector(space, objective.potential),
-        NonlinearCost(space, objective.congestion, objective.entropy, space.floor) if nonlinear else None,
+        DensityCost(objective.congestion, objective.entropy, space.floor) if nonlinear else None,
     )
 
 

@@ -17,12 +17,13 @@ from numpy.typing import ArrayLike
 
 from eulerian.fields.base import VectorField
 from eulerian.fields.layered import LayeredField
-from eulerian.objective.running import NonlinearCost, VelocityCost
+from eulerian.objective.running import VelocityCost
 from eulerian.objective.terminal import Terminal, TerminalValue
 from eulerian.reduced import ReducedProblem
 from eulerian.space.density import DensitySpace
 from eulerian.space.velocity import VelocitySpace
 from eulerian.transport.checkpoints import Plan
+from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.stepper import Stepper
 from eulerian.transport.trajectory import Groups, TimeGrid, Trajectory
@@ -78,7 +79,7 @@ class RunningCosts:
 
     velocity: VelocityCost
     potential: Floats | None = None
-    nonlinear: NonlinearCost | None = None
+    nonlinear: DensityCost | None = None
 
     def linear(self, v: Floats) -> dict[str, Floats]:
         """By part, the vector (n_owned, nd) whose product with ρ's coefficients is the cost per time."""
@@ -344,7 +345,7 @@ class ControlProblem(ReducedProblem):
         layers = [self._linear_costs(layer) for layer in range(self.n_layers)]
         local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
         if self.costs.nonlinear is not None:
-            local |= dict(zip(self.costs.nonlinear.names, self.trajectory.charged.tolist(), strict=True))
+            local |= dict(zip(("congestion", "entropy"), self.trajectory.charged.tolist(), strict=True))
         total = parallel.sum_all(self.comm, np.array(list(local.values())))
         self._flow.terminal = self.terminal.evaluate(self.final_density, readout)
         return {**dict(zip(local, total.tolist(), strict=True)), "terminal": self._flow.terminal.value}

@@ -56,8 +56,9 @@ class Training:
     Every level but the coarsest starts from where the coarser one ended, with its curvature. ``max_iterations`` holds
     for all levels together: the finest, and each below it but the coarsest, may take a quarter of them (with more than
     four levels an equal share), the coarsest the rest. What a level leaves is not passed on, since an iteration of the
-    next one costs about 2^(d+1) times as much. A coarse level ends when the gradient norm has fallen to
-    ``COARSE_TOLERANCE``, or to ``gradient_tolerance`` if that is larger, of its value at the very start.
+    next one costs about 2^(d+1) times as much; only one that cannot be built or evaluated hands on its share. A coarse
+    level ends when the gradient norm has fallen to ``COARSE_TOLERANCE`` (or ``gradient_tolerance``, if larger) of its
+    value at the very start.
 
     Args:
         config: of the finest level.
@@ -94,15 +95,17 @@ class Training:
         configs = coarse_to_fine(self.config)
         shares = _shares(self.config.optimiser.max_iterations, len(configs))
         result: OptimiseResult | None = None
+        spare = 0  # iterations of levels that were left out
         for number, (config, share) in enumerate(zip(configs, shares, strict=True), start=1):
             since = time.perf_counter()
             level = self._next_level(config, f"level {number} of {len(configs)}")
             if level is None:
+                spare += share
                 continue
             self._level = level
             before = level.problem.evaluations
-            result = self._descend(level, share, self._follower(number, since - started, callback))
-            level.theta, level.curvature = result.theta, result.curvature
+            result = self._descend(level, share + spare, self._follower(number, since - started, callback))
+            level.theta, level.curvature, spare = result.theta, result.curvature, 0
             self._report(number, result, level.problem.evaluations - before, time.perf_counter() - since)
             if self._stopped:
                 break
@@ -124,7 +127,7 @@ class Training:
                 self._tell(f"{name} is left out: {error}")
                 return None
         before = self._level.problem
-        problem.evaluations, problem.rejected_evaluations = before.evaluations, before.rejected_evaluations
+        _carry_counts(before, problem)
         level = self._level.carried(problem, None if finest else Transfer(problem, self.problem))
         if not math.isfinite(problem.value(level.theta)):
             initial = (
@@ -133,6 +136,7 @@ class Training:
             level = _Level(problem, initial, to_finest=level.to_finest)
             if not finest and not math.isfinite(problem.value(initial)):
                 self._tell(f"{name} is left out: J cannot be evaluated there ({problem.rejection})")
+                _carry_counts(problem, before)
                 return None
         if self.config.optimiser.levels > 1:
             self._tell(f"{name}: {_cells(problem)} cells, {problem.n_layers} layers")
@@ -186,9 +190,11 @@ class Training:
 
     def _concluded(self, result: OptimiseResult) -> OptimiseResult:
         """The last level's result as that of the training. Collective."""
-        reason = (
-            result.reason if len(self._reports) < 2 else f"{result.reason} (on the last of {len(self._reports)} levels)"
-        )
+        reason = result.reason
+        if len(self._reports) > 1 and not self._stopped:
+            limit, last = self.config.optimiser.max_iterations, self._reports[-1].iterations
+            reached = f"the limit of {limit} iterations for all levels was reached with {last} on the finest"
+            reason = reached if result.status == "max_iterations" else f"{reason}, on the finest mesh"
         whole = replace(
             result,
             reason=reason,
@@ -198,7 +204,7 @@ class Training:
         )
         if self._level.to_finest is None:
             return whole
-        self.problem.evaluations = self._level.problem.evaluations
+        _carry_counts(self._level.problem, self.problem)
         theta = self._level.to_finest.theta(result.theta)
         return replace(whole, theta=theta, value=self.problem.value(theta), gradient_norm=math.nan, curvature=None)
 
@@ -236,6 +242,11 @@ def _shares(iterations: int, levels: int) -> list[int]:
     for _ in range(levels - 1):
         shares.insert(0, min(-(-iterations // max(_SHARE, levels)), iterations - sum(shares)))
     return [iterations - sum(shares), *shares]
+
+
+def _carry_counts(source: ControlProblem, target: ControlProblem) -> None:
+    """Go on counting evaluations where another problem is."""
+    target.evaluations, target.rejected_evaluations = source.evaluations, source.rejected_evaluations
 
 
 def _cells(problem: ControlProblem) -> int:

@@ -10,7 +10,7 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 
-from eulerian import experiment
+from eulerian import experiment, multilevel
 from eulerian.analysis.verify import Verification
 from eulerian.config import Config, parse_config
 from eulerian.errors import ComputationError, InputError, RejectedEvaluation
@@ -192,7 +192,7 @@ def test_an_optimiser_that_gives_up_keeps_its_best_iterate(
 ) -> None:
     best = np.full((3, 2), 0.05)
 
-    def give_up(problem: Any, *, callback: Any, **_: Any) -> OptimiseResult:
+    def give_up(problem: Any, _start: Any, *, callback: Any, **_: Any) -> OptimiseResult:
         record = Record(0, problem.value(best), problem.parts, float("nan"), 1, 0.0)
         callback(record)
         return OptimiseResult(best, record.total, float("nan"), 0, "failed", "no lower value", [record])
@@ -205,6 +205,91 @@ def test_an_optimiser_that_gives_up_keeps_its_best_iterate(
     assert document["gradient_norm"] is None
     with np.load(tmp_path / "run" / "theta.npz") as data:
         assert np.array_equal(data["theta"], best)
+
+
+def history(path: Path) -> list[dict[str, str]]:
+    with (path / "run" / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_levels(comm: MPI.Comm, tmp_path: Path) -> None:
+    """From coarse to fine in one run folder; θ is that of the finest level in every file."""
+    overrides = ["optimiser.levels=3", "optimiser.max_iterations=8", "optimiser.gradient_tolerance=0.0"]
+    config = configure(tmp_path, *overrides, "output.checkpoint_every=1")
+    document = experiment.run_train(config, comm)
+    comm.barrier()
+    assert result(tmp_path) == document
+    rows = history(tmp_path)
+    assert [int(row["level"]) for row in rows] == sorted(int(row["level"]) for row in rows)
+    assert {row["level"] for row in rows} == {"1", "2", "3"}
+    assert int(rows[-1]["iteration"]) == document["iterations"] <= 8
+    found = document["levels"]
+    keys = {"level", "cells", "layers", "iterations", "evaluations", "total", "seconds"}
+    assert [set(each) for each in found] == [keys] * 3
+    assert [each["level"] for each in found] == [1, 2, 3]
+    assert [each["cells"] for each in found] == [6, 12, 24]
+    assert found[-1]["layers"] == 3
+    assert sum(each["iterations"] for each in found) == document["iterations"]
+    for each in found:
+        assert each["total"] == min(float(row["total"]) for row in rows if int(row["level"]) == each["level"])
+    assert document["objective"]["total"] == found[-1]["total"]
+    assert document["mesh"]["cells"] == 24
+    assert document["evaluations"] >= int(rows[-1]["evaluations"])
+    for name in ("theta.npz", "checkpoint/theta.npz"):
+        with np.load(tmp_path / "run" / name) as data:
+            assert data["theta"].shape == (3, 2)
+    again = configure(tmp_path / "again", f'field.theta="{tmp_path / "run" / "theta.npz"}"')
+    solved = experiment.run_solve(again, comm)
+    assert solved["objective"]["total"] == pytest.approx(document["objective"]["total"], rel=1e-12)
+
+
+def test_one_level_is_not_told(comm: MPI.Comm, tmp_path: Path) -> None:
+    document = experiment.run_train(configure(tmp_path), comm)
+    comm.barrier()
+    assert "levels" not in document
+    assert {row["level"] for row in history(tmp_path)} == {"1"}
+
+
+def test_a_checkpoint_on_a_coarse_level_is_one_of_the_finest(
+    comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is interrupted there can go on with it."""
+    minimise = multilevel.minimise
+    calls: list[int] = []
+
+    def once(*arguments: Any, **options: Any) -> OptimiseResult:
+        calls.append(1)
+        if len(calls) > 1:
+            raise ComputationError("interrupted")
+        return minimise(*arguments, **options)
+
+    monkeypatch.setattr(multilevel, "minimise", once)
+    overrides = ["optimiser.levels=2", "optimiser.max_iterations=8", "output.checkpoint_every=1"]
+    free = 'field={kind="free", layers=4}'
+    with pytest.raises(ComputationError, match="interrupted"):
+        experiment.run_train(configure(tmp_path, *overrides, free), comm)
+    comm.barrier()
+    assert {row["level"] for row in history(tmp_path)} == {"1"}
+    checkpoint = tmp_path / "run" / "checkpoint" / "theta.npz"
+    with np.load(checkpoint) as data:
+        assert data["theta"].shape == (4, 25)  # 24 cells have 25 nodes
+    again = configure(tmp_path / "again", free, f"field.theta={checkpoint}")
+    found = experiment.run_solve(again, comm)["objective"]["total"]
+    start = experiment.run_solve(configure(tmp_path / "start", free), comm)["objective"]["total"]
+    assert found < 0.9 * start
+    assert found == pytest.approx(float(history(tmp_path)[-1]["total"]), rel=0.05)  # J of the coarse mesh
+
+
+def test_levels_need_a_mesh(comm: MPI.Comm, tmp_path: Path) -> None:
+    """Particles cannot be trained so; that J on them is asked for does no harm."""
+    config = configure(tmp_path, "optimiser.levels=2", "particles.count=20")
+    with pytest.raises(InputError, match="no mesh") as caught:
+        experiment.run_train_particles(config, comm)
+    assert caught.value.key == "optimiser.levels"
+    comm.barrier()
+    assert not (tmp_path / "run").exists()
+    assert experiment.run_solve_particles(config, comm)["status"] == "converged"
+    assert experiment.run_compare(config, comm, overwrite=True)["status"] == "converged"
 
 
 def test_output_that_fails_keeps_the_numbers(comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,16 +10,20 @@ LEAST_CELLS = 4
 def coarse_to_fine(config: Config) -> tuple[Config, ...]:
     """The configurations of all levels, the coarsest first; the last one is ``config`` itself.
 
-    A level has cells of twice the size of the next finer one and half its layers, rounded up; no θ to start from is
-    given. There are at most ``optimiser.levels``, fewer where the cells of a box cannot be halved so often.
+    A level has cells of twice the size of the next finer one. The two finest have all layers, so that the last change
+    is one of the mesh only; every further level has half as many, rounded up. No θ to start from is given. There are at
+    most ``optimiser.levels``, fewer where the cells of a box cannot be halved so often.
     """
+    # With 64² and 128² cells, halving the layers at the last change too began the finest level five times as far above
+    # its minimum.
     levels = [config]
     while len(levels) < config.optimiser.levels:
         domain = _coarser(levels[0].domain)
         if domain is None:
             break
         field = levels[0].field
-        field = field.model_copy(update={"layers": (field.layers + 1) // 2, "theta": None})
+        layers = (field.layers + 1) // 2 if len(levels) > 1 else field.layers
+        field = field.model_copy(update={"layers": layers, "theta": None})
         levels.insert(0, levels[0].model_copy(update={"domain": domain, "field": field}))
     return tuple(levels)
 

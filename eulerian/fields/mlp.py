@@ -146,20 +146,20 @@ class Mlp:
         layers = self._layers(theta, label)
         signals = _signals(self._sigma, layers, x)
         jacobian = np.zeros((len(x), self.dim, self.n_params(self.dim)))
-        flat = jacobian.reshape(len(x) * self.dim, -1)
+        flat = jacobian.reshape(len(x) * self.dim, jacobian.shape[2])
         back = np.broadcast_to(np.eye(self.dim), (len(x), self.dim, self.dim))
         end = flat.shape[1]
         for depth in reversed(range(len(layers))):
             outputs, inputs = self._shapes[depth]
             signal = signals[depth]
             start = end - outputs * (inputs + 1)
-            flat[:, end - outputs : end] = back.reshape(-1, outputs)
+            flat[:, end - outputs : end] = back.reshape(len(flat), outputs)
             products = back[..., None] * signal[:, None, None, :]
             weights = jacobian[:, :, start : end - outputs].reshape(len(x), self.dim, outputs, inputs)
             weights[..., : signal.shape[1]] = products
             if depth == 0 and self.n_labels:
                 weights[..., self.dim + label_block(label, self.n_labels)] = back
-            jacobian[:, :, start : end - outputs] = weights.reshape(len(x), self.dim, -1)
+            jacobian[:, :, start : end - outputs] = weights.reshape(len(x), self.dim, outputs * inputs)
             if depth:
                 back = (back @ layers[depth][0]) * self._sigma.slope(signal)[:, None, :]
             end = start

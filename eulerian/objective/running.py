@@ -1,4 +1,4 @@
-"""Costs along the way: kinetic energy and Jacobian of the velocity, weighted by the density; costs of the density."""
+"""Costs along the way: kinetic energy and Jacobian of the velocity, weighted by the density; a potential."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,6 @@ from eulerian.errors import InputError
 import numpy as np
 
 from eulerian.expression import Expression
-from eulerian.objective.floored import entropy, entropy_slope
 from eulerian.objective.losses import COORDINATES
 from eulerian.space.density import DensitySpace, Quadrature
 from eulerian.space.velocity import VelocitySpace
@@ -64,64 +63,6 @@ class VelocityCost:
     def _rule(self) -> Quadrature:
         density_space = self.space.density_space
         return density_space.quadrature(density_space.kinetic_degree)
-
-
-@dataclass(frozen=True)
-class NonlinearCost:
-    """γ/2 ∫ρ² + σ ∫((ρ + δ) log(ρ + δ) − δ log δ) per time, for the total density ρ of all labels.
-
-    With the floor δ the entropy is smooth, 0 in empty cells, and its derivative is bounded there.
-
-    Attributes:
-        space: the space of ρ.
-        congestion: γ.
-        entropy: σ.
-        floor: δ.
-    """
-
-    space: DensitySpace
-    congestion: float
-    entropy: float
-    floor: float
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the costs that are there."""
-        weights = {"congestion": self.congestion, "entropy": self.entropy}
-        return tuple(name for name, weight in weights.items() if weight > 0.0)
-
-    def values(self, total: Floats) -> Floats:
-        """This rank's share of the costs per time, (..., names), at densities ρ (..., n_owned, nd)."""
-        found = []
-        if self.congestion > 0.0:  # the basis is orthonormal up to the cells' size
-            found.append(0.5 * self.congestion * np.sum(self._det * np.sum(total**2, axis=-1), axis=-1))
-        if self.entropy > 0.0:
-            density = entropy(self._at_points(total), self.floor) - self.floor * np.log(self.floor)
-            found.append(self.entropy * np.sum(self._rule.weights * density, axis=(-2, -1)))
-        return np.stack(found, axis=-1)
-
-    def gradient(self, total: Floats) -> Floats:
-        """Derivative (..., n_owned, nd) of their sum by the coefficients of ρ; densities do not touch each other."""
-        gradient = np.zeros_like(total)
-        if self.congestion > 0.0:
-            gradient += self.congestion * self._det[:, None] * total
-        if self.entropy > 0.0:
-            slope = self.entropy * self._rule.weights * entropy_slope(self._at_points(total), self.floor)
-            for q, row in enumerate(self._rule.basis):  # by hand: products of matrices round by their size
-                gradient += slope[..., q : q + 1] * row
-        return gradient
-
-    def _at_points(self, total: Floats) -> Floats:
-        table = self._rule.basis
-        return np.asarray(sum(total[..., i : i + 1] * table[:, i] for i in range(table.shape[1])))
-
-    @property
-    def _det(self) -> Floats:
-        return self.space.geometry.det[: self.space.n_owned]
-
-    @property
-    def _rule(self) -> Quadrature:
-        return self.space.quadrature(self.space.objective_degree)
 
 
 def potential_vector(space: DensitySpace, formula: str) -> Floats:

@@ -136,15 +136,6 @@ class NodalLayout:
         per_cell = sums.reshape(self.n_batches, self.space.nd, self.cells, self.sums // self.cells).sum(axis=3)
         return self._modal(per_cell.swapaxes(1, 2).reshape(-1, self.space.nd))
 
-    def totals(self, states: Floats) -> Floats:
-        """Modal coefficients (m, n_owned, nd) of the sums over columns of m densities, (m, *shape)."""
-        m, nd = len(states), self.space.nd
-        split = states[:, : self.n_batches].reshape(m, self.n_batches, self.groups, nd, self.cells, self.width)
-        by_cell = split.transpose(0, 1, 4, 3, 2, 5).reshape(
-            m, self.n_batches * self.cells, nd, self.groups * self.width
-        )
-        return self._modal(by_cell[..., : self.columns].sum(axis=3))
-
     def _modal(self, ours: Floats) -> Floats:
         """Coefficients (..., n_owned, nd) of values (..., cells, nd) at our nodes."""
         ours = ours[..., : self.space.n_owned, :]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, final
 
 from eulerian import parallel
 from eulerian.arrays import Floats
@@ -17,6 +17,7 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.transport.checkpoints import Budget, DiskStore, Plan
+from eulerian.transport.density_cost import DensityCharge, DensityCost
 from eulerian.transport.operator import Accumulated
 from eulerian.transport.stepper import Stepper, StepRecord
 
@@ -58,25 +59,8 @@ class TimeGrid:
         return max(1, math.ceil(wanted))
 
 
-class DensityCost(Protocol):
-    """Running costs that are not linear in the density: functions of the total of all labels."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the costs."""
-        ...
-
-    def values(self, total: Floats) -> Floats:
-        """This rank's share of the costs per time, (m, names), at m densities Σ_y ρ_y (m, n_owned, nd)."""
-        ...
-
-    def gradient(self, total: Floats) -> Floats:
-        """Derivative (m, n_owned, nd) of their sum by the coefficients; the same bits however many there are."""
-        ...
-
-
-# Numbers in densities that are unpacked together for costs that are not linear in them.
-_CHARGED_TOGETHER = 1 << 20
+# Numbers in densities that are charged together by costs that are not linear in them: they should stay in the cache.
+_CHARGED_TOGETHER = 1 << 17
 
 type Groups = list[Floats]
 type Records = list[StepRecord]
@@ -104,7 +88,7 @@ class Trajectory:
         velocities: by layer and group, as given.
         steps: time steps of each layer.
         occupations: by layer and group, ∫ρ dt (n_owned, nd) of all its columns together.
-        charged: this rank's share of the costs of ``density_cost`` over all time.
+        charged: this rank's share of congestion and entropy over all time, (2,).
         plan: of the last forward sweep.
         recomputed: steps that its reverse has computed again.
     """
@@ -125,7 +109,8 @@ class Trajectory:
             InputError: the budget is too small for any reverse sweep.
         """
         self.steppers, self.grid = tuple(steppers), grid
-        self._space, self._density_cost = self.steppers[0].operator.density_space, density_cost
+        self._space = self.steppers[0].operator.density_space
+        self._charge = None if density_cost is None else DensityCharge(self.steppers[0].layout, density_cost)
         self._stages = self.steppers[0].scheme.stages
         self._budget = self._room(memory, disk)
         # Steps whose stages are charged together: as many on all ranks, so that all exchange ghosts in one order.
@@ -145,7 +130,7 @@ class Trajectory:
         self.velocities: list[Groups] = []
         self.steps: tuple[int, ...] = ()
         self.occupations: list[Groups] = []
-        self.charged: Floats = np.zeros(0)
+        self.charged: Floats = np.zeros(2)
 
     def prepare(self, velocities: list[Groups], steps: tuple[int, ...] | None = None) -> Plan:
         """Take velocities, count the time steps and plan the reverse; ``forward`` begins with it. Collective.
@@ -183,7 +168,7 @@ class Trajectory:
         self._starts = [[s.layout.pack(r, fill=1.0) for s, r in zip(self.steppers, rho, strict=True)]]
         _copy(self._starts[0], self._position)
         occupations = [[s.layout.zero_totals() for s in self.steppers] for _ in layers]
-        self.charged = np.zeros(len(self._density_cost.names) if self._density_cost else 0)
+        self.charged = np.zeros(2)
         self._kept, self.recomputed, self._pending = {}, 0, plan.actions()
         self._play("EndForward", occupations)
         self.occupations = [
@@ -319,7 +304,7 @@ class Trajectory:
 
     def _march(self, dt: float, count: int, records: list[Records] | None, occupation: Groups | None) -> Groups:
         """``count`` steps within a layer, with what their stages cost."""
-        if self._density_cost is None or occupation is None:
+        if self._charge is None or occupation is None:
             return self._steps(self._position, dt, count, records, occupation)
         state, chunk = self._position, self._chunk
         weights = np.tile(self.steppers[0].scheme.weights, chunk) * dt
@@ -327,7 +312,7 @@ class Trajectory:
             n = min(chunk, count - first)
             used = self._spare(n) if records is None else records[first : first + n]
             after = self._steps(state, dt, n, used, occupation)
-            self.charged += weights[: n * self._stages] @ self._density_cost.values(self._totals(state, used))
+            self.charged += weights[: n * self._stages] @ self._charge.values(self._moments(state, used))
             state = [group.copy() for group in after] if records is None else after
         return state
 
@@ -371,23 +356,27 @@ class Trajectory:
                 ]
 
     def _unwind_piece(self, layer: int, start: Groups, records: list[Records], back: "_Reverse") -> None:
-        dt, chunk = self._dt(layer), len(records) if self._density_cost is None else self._chunk
+        dt, chunk = self._dt(layer), len(records) if self._charge is None else self._chunk
+        running = [
+            stepper.layout.pack_shared(each) for stepper, each in zip(self.steppers, back.running[layer], strict=True)
+        ]
         for first in reversed(range(0, len(records), chunk)):
             part = records[first : first + chunk]
             before = [record.states[-1] for record in records[first - 1]] if first else start
-            slopes = 0.0 if self._density_cost is None else self._density_cost.gradient(self._totals(before, part))
             for g, stepper in enumerate(self.steppers):
-                running = stepper.layout.pack_shared(_stacked(back.running[layer][g] + slopes))
+                costs = [running[g]]
+                if self._charge is not None:
+                    costs = self._charge.slopes(self._moments(before, part), running[g])
                 mine = [groups[g] for groups in part]
-                stepper.unwind(back.cotangents[g], before[g], dt, mine, list(running), self._sums[g])
+                stepper.unwind(back.cotangents[g], before[g], dt, mine, costs, self._sums[g])
 
-    def _totals(self, before: Groups, records: list[Records]) -> Floats:
-        """Σ_y ρ_y (steps × stages, n_owned, nd) at all stages of the steps that start from ``before``."""
-        total = np.zeros((len(records) * self._stages, self._space.n_owned, self._space.nd))
-        for g, stepper in enumerate(self.steppers):
-            stages = [before[g], *(state for groups in records for state in groups[g].states)][:-1]
-            total += stepper.layout.totals(np.stack(stages))
-        return total
+    def _moments(self, before: Groups, records: list[Records]) -> list[Groups]:
+        """The densities of all groups at every stage of the steps that start from ``before``."""
+        stages = [[state for groups in records for state in groups[g].states] for g in range(len(self.steppers))]
+        return [
+            list(each)
+            for each in zip(*([first, *rest[:-1]] for first, rest in zip(before, stages, strict=True)), strict=True)
+        ]
 
     def assemble(self, layer: int) -> None:
         """Set the operators to a layer's velocities."""
@@ -441,8 +430,3 @@ class _Reverse:
 def _copy(source: Groups, target: Groups) -> None:
     for a, b in zip(source, target, strict=True):
         np.copyto(b, a)
-
-
-def _stacked(rows: Floats) -> Floats:
-    """(m, n_owned, nd), with m = 1 for a single one."""
-    return rows if rows.ndim == 3 else rows[None]

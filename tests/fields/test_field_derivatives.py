@@ -77,6 +77,18 @@ def test_vjp_is_the_derivative_of_the_value(kind, dim, n_labels):
 
 
 @pytest.mark.parametrize("kind", WITH_JACOBIAN)
+def test_theta_jacobian_is_the_matrix_of_the_vjp(kind, dim, n_labels):
+    c = Case(kind, dim, n_labels)
+    jacobian = c.field.theta_jacobian(c.theta, c.x, c.label)
+    assert jacobian.shape == (*c.x.shape, c.theta.size)
+    expected = c.field.vjp(c.theta, c.x, c.w, c.label)
+    np.testing.assert_allclose(np.einsum("nik,ni->k", jacobian, c.w), expected, rtol=1e-12, atol=1e-13)
+    for n in (0, len(c.x) - 1):  # point by point, so that no two of them can have been exchanged
+        expected = c.field.vjp(c.theta, c.x[n : n + 1], c.w[n : n + 1], c.label)
+        np.testing.assert_allclose(np.einsum("ik,i->k", jacobian[n], c.w[n]), expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", WITH_JACOBIAN)
 def test_jacobian_is_the_derivative_in_space(kind, dim, n_labels):
     c = Case(kind, dim, n_labels)
     jacobian = c.field.jacobian(c.theta, c.x, c.label)
@@ -147,6 +159,7 @@ def test_no_points_at_all(kind, dim, n_labels):
     assert c.field.value(c.theta, none, c.label).shape == (0, dim)
     assert not np.any(c.field.vjp(c.theta, none, none, c.label))
     if kind in WITH_JACOBIAN:
+        assert c.field.theta_jacobian(c.theta, none, c.label).shape == (0, dim, c.theta.size)
         assert c.field.jacobian(c.theta, none, c.label).shape == (0, dim, dim)
         assert not np.any(c.field.jacobian_vjp(c.theta, none, np.empty((0, dim, dim)), c.label))
         assert c.field.jacobian_vjp_x(c.theta, none, np.empty((0, dim, dim)), c.label).shape == (0, dim)

@@ -60,6 +60,16 @@ def test_joint_derivatives(factor: float) -> None:
     np.testing.assert_allclose(vjp(W), factor * plain.vjp(theta, X, W), rtol=1e-12, atol=1e-14)
 
 
+def test_derivatives_by_theta_are_told_by_those_who_have_them() -> None:
+    field = Mlp(2, (4,), "tanh", 2, False, 1.0)
+    theta = field.init(np.random.default_rng(1))
+    layered = LayeredField.equal(field, 1.0, 2, label_dependent=True)
+    assert layered.tells_theta_jacobian
+    np.testing.assert_array_equal(layered.theta_jacobian(1, theta, X, 1), field.theta_jacobian(theta, X, 1))
+    for silent in (Twice(2, (4,)), Clock()):
+        assert not LayeredField.equal(silent, 1.0, 2).tells_theta_jacobian  # type: ignore[arg-type]
+
+
 def test_labels_and_times() -> None:
     layered = LayeredField.equal(Clock(), 2.0, 4)  # type: ignore[arg-type]
     assert [layered.value(layer, np.ones(1), X, label=3)[0, 0] for layer in range(4)] == [0.25, 0.75, 1.25, 1.75]
