@@ -200,7 +200,7 @@ def test_levels_are_compared_on_the_finest_mesh(bench: Callable[[str], Any]) -> 
     ]
     assert levels.seconds_to(rows, 1.5) == 3.0  # 0.5 was on the coarse mesh
     assert levels.seconds_to(rows, 0.9) is None
-    assert levels.seconds_to([{"total": 1.0, "seconds": 7.0}], 1.0) == 7.0
+    assert levels.seconds_to([{"total": 1.0, "seconds": 7.0, "level": 1.0}], 1.0) == 7.0
 
 
 # -- particles -------------------------------------------------------------------------------------------------------

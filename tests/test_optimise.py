@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 from mpi4py import MPI
@@ -19,6 +20,8 @@ from eulerian.config import parse_config
 from eulerian.control import ControlProblem
 from eulerian.errors import ComputationError, InputError
 from eulerian.optimise import Record, minimise
+
+MESHES = Path(__file__).parents[1] / "meshes"
 
 
 def translation(comm: MPI.Comm, layers: int = 3, terminal: str = "quadratic", **tables: Any) -> ControlProblem:
@@ -254,3 +257,25 @@ def test_a_start_near_the_minimum(comm: MPI.Comm) -> None:
     again = minimise(problem, near.theta, max_iterations=1)
     assert again.value < near.value
     assert again.history[0].evaluations == before
+
+
+@pytest.mark.one_process
+@pytest.mark.parametrize("metric", ["velocity", "parameters"])
+def test_a_network_finds_the_way_through_a_corridor(metric: str) -> None:
+    """Mass that goes straight for its target is caught at a wall, where J is 11; the best J is 5.95.
+
+    A metric that knows nothing but where the mass is goes there.
+    """
+    config = {
+        "domain": {"file": "dumbbell.msh"},
+        "density": {"initial": [{"kind": "gaussian", "mean": [-1.8, 0.6], "std": 0.25}]},
+        "field": {"kind": "mlp", "hidden": [16], "layers": 4},
+        "objective": {
+            "kinetic": 1.0,
+            "parameters": 1e-6,
+            "terminal": {"kind": "quadratic", "target": [2.0, 0.8], "weight": 3.0},
+        },
+        "solver": {"max_steps_per_layer": 400},
+    }
+    problem = build(parse_config(config, MESHES), MPI.COMM_SELF)
+    assert minimise(problem, max_iterations=15, metric=metric).value < 7.5

@@ -18,13 +18,13 @@ from eulerian.reduced import ReducedProblem
 # 400 points made no difference.
 _POINTS, _LEAST_POINTS = 128, 16
 
-_LARGEST = (
-    2**28
-)  # bytes of derivatives of all layers; large networks are probed at fewer points, very large ones at none
+# Bytes of derivatives of all layers: large networks are probed at fewer points, very large ones at none.
+_LARGEST = 2**28
 
-# Added to the metric on its diagonal, relative to its trace: parameters that move no mass must not run away. Between
-# 1e-4 and 1e-2 the descents were much alike.
-DAMPING = 1e-3
+# Added to the metric on its diagonal, relative to its trace: parameters that move no mass must not run away, and mass
+# must not go straight for the nearest wall. With 1e-3 networks got caught on the near side of a corridor, with 1e-2
+# and more never; from 1e-1 on most of the metric's advantage is gone.
+DAMPING = 2e-2
 
 type _Words = NDArray[np.uint64]
 

@@ -140,7 +140,7 @@ def contestants(runner: Runner, name: str) -> list[tuple[str, str, Table]]:
     task, quick = TASKS[name], runner.quick
     fine = (0 if quick else 1) if task.walls else (16 if quick else 24)
     listed: list[tuple[str, str, Table]] = []
-    shapes = ((0, 1, 1),) if task.walls else ((12, 1, 1),) if quick else ((12, 1, 1), (16, 1, 1), (24, 1, 2))
+    shapes = ((0, 1, 1),) if task.walls else ((12, 1, 1),) if quick else ((12, 1, 1), (16, 1, 2), (24, 1, 3))
     for cells, degree, levels in shapes:
         label = f"{'mesh of the file' if task.walls else f'{cells} cells'}, DG{degree}"
         label += f", {levels} levels" if levels > 1 else ""

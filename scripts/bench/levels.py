@@ -3,8 +3,8 @@
     python scripts/bench/levels.py
 
 Both are `eulerian train` with the same finest mesh and the same limit of iterations. J is that of the finest mesh. The
-one mesh is at its J when it first comes within 10⁻⁴ (relative) of the lowest that it finds; the levels are there when
-they first come as low on the finest mesh. Seconds are those of ``history.csv``: training alone, all levels counted.
+one mesh is there when it first comes within 10⁻³ or 10⁻⁴ (relative) of the lowest J that it finds, the levels when they
+first come as low on the finest mesh. Seconds are those of ``history.csv``: training alone, all levels counted.
 """
 
 import csv
@@ -17,7 +17,7 @@ from pathlib import Path
 from suite import Benchmark, BenchmarkError, Report, Runner, Table, at_least, main
 
 GOAL = at_least(3.0)
-CLOSE = 1e-4
+CLOSE = (1e-3, 1e-4)
 
 PROBLEM = """
 [domain]
@@ -102,40 +102,39 @@ def seconds_to(rows: list[dict[str, float]], value: float) -> float | None:
 
 def compare(runner: Runner, report: Report, name: str, text: str, levels: int) -> None:
     """One problem, both ways, in turns."""
-    figure = f"one mesh / {levels} levels, {name}"
     found = []
     try:
         for _ in range(1 if runner.quick else 2):
             found.append((trained(runner, text, 1), trained(runner, text, levels)))
     except BenchmarkError as error:
-        report.add(figure, None, GOAL, note=error.sentence)
+        report.add(f"one mesh / {levels} levels, {name}", None, GOAL, note=error.sentence)
         return
-    ratios, singles, multis = [], [], []
-    for single, multi in found:
-        goal = min(row["total"] for row in single)
-        goal += CLOSE * abs(goal)
-        one, many = seconds_to(single, goal), seconds_to(multi, goal)
-        assert one is not None
-        singles.append(one)
-        if many is not None:
-            multis.append(many)
-            ratios.append(one / many)
-    single, multi = found[0]
-    ends = f"J {min(row['total'] for row in single):.6g} and {min(row['total'] for row in on_finest(multi)):.6g}"
-    report.data[name] = {"single": single, "levels": multi}
-    if len(ratios) < len(found):
-        report.add(figure, None, GOAL, note=f"the levels did not come as low: {ends}", missed=True)
-        return
-    note = f"{statistics.median(singles):.2f} s and {statistics.median(multis):.2f} s to the same J; lowest {ends}"
-    report.add(figure, statistics.median(ratios), GOAL, note=note)
+    report.data[name] = {"single": found[0][0], "levels": found[0][1]}
+    for close in CLOSE:
+        times = []
+        for single, multi in found:
+            lowest = min(row["total"] for row in single)
+            goal = lowest + close * abs(lowest)
+            times.append((seconds_to(single, goal), seconds_to(multi, goal)))
+        figure = f"one mesh / {levels} levels, {name}, within {close:g}"
+        single, multi = found[0]
+        ends = f"J {min(row['total'] for row in single):.6g} and {min(row['total'] for row in on_finest(multi)):.6g}"
+        pairs = [(one, many) for one, many in times if one is not None and many is not None]
+        if len(pairs) < len(times):
+            report.add(figure, None, GOAL, note=f"the levels did not come as low: {ends}", missed=True)
+            continue
+        one, many = (statistics.median(side) for side in zip(*pairs, strict=True))
+        note = f"{one:.2f} s and {many:.2f} s to the same J; lowest {ends}"
+        report.add(figure, statistics.median(a / b for a, b in pairs), GOAL, note=note)
 
 
 def measure(runner: Runner) -> Report:
     """A smooth loss, and the distance to a density with congestion."""
     report = Report()
-    cells, iterations, levels = (16, 6, 2) if runner.quick else (64, 60, 4)
-    for name, degree, terminal in (("Gaussian to a point", 1, QUADRATIC), ("congestion and kl", 1, TO_A_DENSITY)):
-        text = PROBLEM.format(cells=cells, degree=degree, iterations=iterations, terminal=terminal)
+    iterations, levels = (6, 2) if runner.quick else (60, 4)
+    for name, size, terminal in (("Gaussian to a point", 128, QUADRATIC), ("congestion and kl", 64, TO_A_DENSITY)):
+        cells = 16 if runner.quick else size
+        text = PROBLEM.format(cells=cells, degree=1, iterations=iterations, terminal=terminal)
         compare(runner, report, f"{name}, {cells}² × 2", text, levels)
     return report
 
