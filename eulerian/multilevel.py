@@ -21,12 +21,9 @@ from eulerian.optimise.tao import minimise
 from eulerian.optimise.transfer import Transfer
 
 # A coarse level need not go further down than the next mesh will find itself up again: over ten problems the gradient
-# came back to 0.3 … 3 % of its first norm at a change of level.
-COARSE_TOLERANCE = 3e-3
-
-# Share of the iterations that the finest level may take, and each below it but the coarsest; with more levels than
-# four all have the same.
-_SHARE = 4
+# came back to 0.3 … 3 % of its first norm at a change of level. In J that is less than what is left in flat directions
+# when the norm is as small: so a coarse level goes on for a while, which costs little.
+COARSE_TOLERANCE = 3e-4
 
 
 def train(
@@ -53,12 +50,11 @@ def train(
 class Training:
     """The descent through all levels.
 
-    Every level but the coarsest starts from where the coarser one ended, with its curvature. ``max_iterations`` holds
-    for all levels together: the finest, and each below it but the coarsest, may take a quarter of them (with more than
-    four levels an equal share), the coarsest the rest. What a level leaves is not passed on, since an iteration of the
-    next one costs about 2^(d+1) times as much; only one that cannot be built or evaluated hands on its share. A coarse
-    level ends when the gradient norm has fallen to ``COARSE_TOLERANCE`` (or ``gradient_tolerance``, if larger) of its
-    value at the very start.
+    Every level but the coarsest starts from where the coarser one ended, with its curvature. With several levels each
+    may take half of ``max_iterations``: on the finest, where an iteration costs about 2^(d+1) times as much as on the
+    next coarser one, no more are needed to come as low as with all of them from the start. A coarse level ends when the
+    gradient norm has fallen to ``COARSE_TOLERANCE`` (or ``gradient_tolerance``, if larger) of its value at the very
+    start.
 
     Args:
         config: of the finest level.
@@ -70,6 +66,7 @@ class Training:
         self, config: Config, problem: ControlProblem, tell: Callable[[str], None] = lambda _text: None
     ) -> None:
         self.config, self.problem, self._tell = config, problem, tell
+        self._configs = coarse_to_fine(config)
         self._level = _Level(problem, problem.initial_theta)
         self._history: list[Record] = []
         self._reports: list[LevelReport] = []
@@ -92,27 +89,35 @@ class Training:
             InputError: J cannot be evaluated at the start, or PETSc refuses the method or an option.
         """
         started = time.perf_counter()
-        configs = coarse_to_fine(self.config)
-        shares = _shares(self.config.optimiser.max_iterations, len(configs))
+        configs = self._configs
         result: OptimiseResult | None = None
-        spare = 0  # iterations of levels that were left out
-        for number, (config, share) in enumerate(zip(configs, shares, strict=True), start=1):
+        for number, config in enumerate(configs, start=1):
             since = time.perf_counter()
             level = self._next_level(config, f"level {number} of {len(configs)}")
             if level is None:
-                spare += share
                 continue
             self._level = level
             before = level.problem.evaluations
-            result = self._descend(level, share + spare, self._follower(number, since - started, callback))
-            level.theta, level.curvature, spare = result.theta, result.curvature, 0
+            result = self._descend(level, self._follower(number, since - started, callback))
+            level.theta, level.curvature = result.theta, result.curvature
             self._report(number, result, level.problem.evaluations - before, time.perf_counter() - since)
             if self._stopped:
                 break
         assert result is not None  # the finest level is never left out
         return self._concluded(result)
 
+    @property
+    def max_iterations(self) -> int:
+        """The most iterations that all levels can take together."""
+        return self._limit * len(self._configs)
+
     # -- inner workings ----------------------------------------------------------------------------------------------
+
+    @property
+    def _limit(self) -> int:
+        """Iterations of a level."""
+        wanted = self.config.optimiser.max_iterations
+        return wanted if len(self._configs) == 1 else -(-wanted // 2)
 
     def _next_level(self, config: Config, name: str) -> "_Level | None":
         """The level of a configuration, at its start; None for a coarse one that cannot be. Collective."""
@@ -142,7 +147,7 @@ class Training:
             self._tell(f"{name}: {_cells(problem)} cells, {problem.n_layers} layers")
         return level
 
-    def _descend(self, level: "_Level", share: int, follow: Callable[[Record], object]) -> OptimiseResult:
+    def _descend(self, level: "_Level", follow: Callable[[Record], object]) -> OptimiseResult:
         """Minimise on one level. Collective."""
         optimiser, problem = self.config.optimiser, level.problem
         value, gradient = problem.value_and_gradient(level.theta)
@@ -155,7 +160,7 @@ class Training:
             level.theta,
             method=optimiser.method,
             petsc_options=optimiser.petsc_options,
-            max_iterations=share,
+            max_iterations=self._limit,
             gradient_tolerance=tolerance if problem is self.problem else max(tolerance, COARSE_TOLERANCE),
             metric=optimiser.metric,
             callback=follow,
@@ -192,9 +197,7 @@ class Training:
         """The last level's result as that of the training. Collective."""
         reason = result.reason
         if len(self._reports) > 1 and not self._stopped:
-            limit, last = self.config.optimiser.max_iterations, self._reports[-1].iterations
-            reached = f"the limit of {limit} iterations for all levels was reached with {last} on the finest"
-            reason = reached if result.status == "max_iterations" else f"{reason}, on the finest mesh"
+            reason = f"{reason}, on the finest of {len(self._configs)} levels"
         whole = replace(
             result,
             reason=reason,
@@ -234,14 +237,6 @@ class _Level:
         known = self.curvature
         curvature = transfer.curvature(known) if known is not None and len(known) else None
         return _Level(problem, transfer.theta(self.theta), curvature, to_finest)
-
-
-def _shares(iterations: int, levels: int) -> list[int]:
-    """Iterations that each level may take, the coarsest first."""
-    shares: list[int] = []
-    for _ in range(levels - 1):
-        shares.insert(0, min(-(-iterations // max(_SHARE, levels)), iterations - sum(shares)))
-    return [iterations - sum(shares), *shares]
 
 
 def _carry_counts(source: ControlProblem, target: ControlProblem) -> None:

@@ -205,9 +205,9 @@ def test_an_unexpected_error_has_a_traceback(tmp_path: Path, model: Path) -> Non
 
 def test_interrupted(tmp_path: Path, model: Path) -> None:
     source = (
-        "from eulerian import cli\nfrom eulerian.experiment import network\n"
+        "from eulerian import cli, multilevel\n"
         "def stop(*_, **__): raise KeyboardInterrupt\n"
-        "network.minimise = stop\ncli.entry()"
+        "multilevel.minimise = stop\ncli.entry()"
     )
     done = run_group([sys.executable, "-c", source, "train", str(model), "--output", "run"], 60, tmp_path)
     assert (done.returncode, done.stderr) == (2, "eulerian train: interrupted\n")

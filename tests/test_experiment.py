@@ -222,7 +222,7 @@ def test_levels(comm: MPI.Comm, tmp_path: Path) -> None:
     rows = history(tmp_path)
     assert [int(row["level"]) for row in rows] == sorted(int(row["level"]) for row in rows)
     assert {row["level"] for row in rows} == {"1", "2", "3"}
-    assert int(rows[-1]["iteration"]) == document["iterations"] <= 8
+    assert int(rows[-1]["iteration"]) == document["iterations"] <= 12  # half of the eight on each of three levels
     found = document["levels"]
     keys = {"level", "cells", "layers", "iterations", "evaluations", "total", "seconds"}
     assert [set(each) for each in found] == [keys] * 3

@@ -35,7 +35,7 @@ class Optimiser(Section):
     Attributes:
         method: a type of PETSc's TAO.
         petsc_options: passed to PETSc as they are.
-        max_iterations: at most this many.
+        max_iterations: at most this many; with several levels, at most half as many on each.
         gradient_tolerance: on the norm of the gradient relative to its first value.
         metric: how long a change of θ is: by the velocity that it makes, or by itself; "velocity" needs the method
             "lmvm" and a field that tells its derivatives by θ, else it means "parameters".

@@ -38,17 +38,18 @@ def finite_value(problem: ReducedProblem, theta: Floats) -> float:
 
 @contextmanager
 def followed[P: (ControlProblem, Swarm)](
-    session: Session[P], theta: Callable[[], Floats]
+    session: Session[P], theta: Callable[[], Floats], max_iterations: int
 ) -> Iterator[Callable[[Record], None]]:
     """What an optimiser is to call once per iteration: history, checkpoints, progress. **Collective**.
 
     Args:
         session: whose run folder and configuration.
         theta: where the descent is, in the shape of the session's problem.
+        max_iterations: the most that there can be.
     """
     problem = session.problem.problem if isinstance(session.problem, Swarm) else session.problem
     every = session.config.output.checkpoint_every
-    with session.progress.iterations(session.config.optimiser.max_iterations) as watch:
+    with session.progress.iterations(max_iterations) as watch:
 
         def follow(record: Record) -> None:
             session.run.append_history(history_row(record))

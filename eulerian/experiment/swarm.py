@@ -68,7 +68,7 @@ def _train(session: Session[Swarm]) -> Outcome:
     started = time.perf_counter()
     finite_value(problem, problem.initial_theta)
     optimiser = config.optimiser
-    with followed(session, lambda: problem.theta) as follow:
+    with followed(session, lambda: problem.theta, optimiser.max_iterations) as follow:
         result = minimise(
             problem,
             method=optimiser.method,

@@ -44,7 +44,7 @@ def _train(session: Session[ControlProblem]) -> Outcome:
     session.progress.say(storage_statement(problem, problem.initial_theta))
     start = finite_value(problem, problem.initial_theta), problem.parts
     training = Training(session.config, problem, session.progress.say)
-    with followed(session, lambda: training.theta) as follow:
+    with followed(session, lambda: training.theta, training.max_iterations) as follow:
         result = training.run(follow)
     seconds = time.perf_counter() - started
     problem.value(result.theta)

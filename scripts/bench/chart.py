@@ -163,7 +163,7 @@ def levels(axes: Axes, name: str, found: Table) -> None:
         label = {"single": "one mesh"}.get(way, way)
         axes.loglog([max(each, 1e-2) for each in x], [max(each, 1e-6) for each in y], color=colour, label=label)
     axes.set_xlabel("seconds")
-    axes.set_title(f"levels, {name}: J over the lowest", loc="left")
+    axes.set_title(f"{name}", loc="left")
     axes.legend()
 
 
