@@ -113,10 +113,11 @@ def growth(axes: Axes, sizes: Table) -> None:
             y = [1e9 * each[key] / each["steps"] / each["dofs"] for each in found]
             axes.loglog(x, y, "o" + line, color=colour, ms=3, lw=1.2, label=name if key == "gradient" else None)
     axes.set_xlabel("unknowns")
+    axes.set_ylim(top=2.0 * axes.get_ylim()[1])
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.set_title("ns per step and unknown (dashed: J)", loc="left")
-    axes.legend()
+    axes.legend(loc="upper left")
 
 
 def shares(axes: Axes, kinds: list[Table]) -> None:
@@ -126,6 +127,7 @@ def shares(axes: Axes, kinds: list[Table]) -> None:
         at = [index + 0.27 * (offset - 1) for index in range(len(kinds))]
         axes.bar(at, [100.0 * kind["shares"][name] for kind in kinds], 0.25, color=colour, label=name)
     axes.set_xticks(range(len(kinds)), [kind["name"] for kind in kinds])
+    axes.set_ylim(0.0, 1.25 * axes.get_ylim()[1])
     axes.set_title("% of the memory bandwidth", loc="left")
     axes.legend(ncols=3)
 
@@ -163,7 +165,8 @@ def levels(axes: Axes, name: str, found: Table) -> None:
         label = {"single": "one mesh"}.get(way, way)
         axes.loglog([max(each, 1e-2) for each in x], [max(each, 1e-6) for each in y], color=colour, label=label)
     axes.set_xlabel("seconds")
-    axes.set_title(f"{name}", loc="left")
+    axes.set_ylabel("J over the lowest, − 1")
+    axes.set_title(name, loc="left")
     axes.legend()
 
 
