@@ -246,6 +246,12 @@ def test_the_user_is_told(comm: MPI.Comm, tmp_path: Path, capsys: pytest.Capture
         assert "Going on after iteration 3." in capsys.readouterr().out
 
 
+def test_a_run_at_its_end_can_be_gone_on_with(comm: MPI.Comm, tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    first = train(comm, config)
+    assert without_times(train(comm, config, resume=True)) == without_times(first)
+
+
 @pytest.mark.mpi
 def test_on_other_numbers_of_ranks(tmp_path: Path, mpirun: Any) -> None:
     """From two ranks to one to two: every iteration once, and as low as ever."""
