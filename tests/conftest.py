@@ -69,10 +69,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what the number of ranks rules out.
 
     A test that starts a parallel job of its own cannot do so inside one; one for one process need not run twice.
-    Three ranks differ from two in what a mesh is cut into: a rank has several neighbours, two ranks share a vertex but
-    no facet, a rank owns nothing. Whoever deals with cells, nodes or messages is tested there: laws, meshes, densities,
-    transport, convex solver, what is gathered for output. Whole commands, and what never meets a mesh (particles,
-    optimiser, models of other libraries), are collective or not, and for that two ranks are enough (``two_ranks``).
+    Three ranks differ from two in how a mesh is cut: a rank has several neighbours, ranks share a vertex but no facet,
+    some own nothing. Whatever deals with cells, nodes or messages is tested there: laws, meshes, densities, transport,
+    J, ideal problems, what is gathered for output. What does not ask how the mesh is cut runs on one and on two ranks
+    only (``two_ranks``): whole commands, optimisation over many iterations, particles, models of other libraries, which
+    steps are kept in memory. It is either collective or not, and two ranks tell.
     """
     limits = {
         "mpi": (1, "starts its own parallel job"),
