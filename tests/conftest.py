@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     some own nothing. Whatever deals with cells, nodes or messages is tested there: laws, meshes, densities, transport,
     J, ideal problems, what is gathered for output. What does not ask how the mesh is cut runs on one and on two ranks
     only (``two_ranks``): whole commands, optimisation over many iterations, particles, models of other libraries, which
-    steps are kept in memory. It is either collective or not, and two ranks tell.
+    steps are kept in memory, how exact a search at single points is. It is collective or not, and two ranks tell.
     """
     limits = {
         "mpi": (1, "starts its own parallel job"),
