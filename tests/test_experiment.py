@@ -18,6 +18,8 @@ from eulerian.optimise import OptimiseResult, Record
 from eulerian.output.progress import Progress
 from eulerian.output.run_folder import RunFolder
 
+pytestmark = pytest.mark.two_ranks
+
 MODEL = """
 [domain]
 box = { lower = [-2.0], upper = [2.0], cells = [24] }
