@@ -203,17 +203,6 @@ def test_an_unexpected_error_has_a_traceback(tmp_path: Path, model: Path) -> Non
     assert "TypeError" in done.stderr
 
 
-def test_interrupted(tmp_path: Path, model: Path) -> None:
-    source = (
-        "from eulerian import cli, multilevel\n"
-        "def stop(*_, **__): raise KeyboardInterrupt\n"
-        "multilevel.minimise = stop\ncli.entry()"
-    )
-    done = run_group([sys.executable, "-c", source, "train", str(model), "--output", "run"], 60, tmp_path)
-    assert (done.returncode, done.stderr) == (2, "eulerian train: interrupted\n")
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["reason"] == "interrupted"
-
-
 # -- mesh, plot, init ------------------------------------------------------------------------------------------------
 
 
