@@ -136,8 +136,8 @@ def test_labels_without_a_field_of_their_own_share_it(comm: MPI.Comm) -> None:
         shared.value(theta) - shared.parts["parameters"], rel=1e-13
     )
     own.value(wide + 0.3)
-    assert own.snapshots(wide, 2)[0][2].shape == (2, own.velocity_space.n_nodes, 2)
-    assert shared.snapshots(theta, 2)[0][2].shape == (shared.velocity_space.n_nodes, 2)
+    assert next(own.snapshots(wide, 2))[2].shape == (2, own.velocity_space.n_nodes, 2)
+    assert next(shared.snapshots(theta, 2))[2].shape == (shared.velocity_space.n_nodes, 2)
 
 
 def test_theta_with_a_readout_is_flat(comm: MPI.Comm) -> None:
@@ -201,7 +201,7 @@ def test_statistics_of_a_translation(comm: MPI.Comm) -> None:
 def test_snapshots(comm: MPI.Comm) -> None:
     problem = small(comm, LABELLINGS[1])
     theta = theta_with_layers(problem)
-    snapshots = problem.snapshots(theta, 4)
+    snapshots = list(problem.snapshots(theta, 4))
     assert [t for t, _, _ in snapshots] == pytest.approx([0.0, 0.2, 0.4, 0.6])
     n = problem.density_space.n_owned
     np.testing.assert_allclose(snapshots[0][1][:n], problem.initial_density[:n], atol=1e-14)

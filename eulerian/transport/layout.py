@@ -86,27 +86,35 @@ class NodalLayout:
 
     def pack(self, rho: Floats, *, fill: float = 0.0) -> Floats:
         """Batches of modal coefficients (n_cells or n_owned, nd, columns); the lanes without a cell are ``fill``."""
-        n, split = self.space.n_owned, self.n_batches * self.cells
         values = _mixed(rho, self._to_nodes)
-        values = np.take_along_axis(values, self._nodes[: len(rho), :, None], axis=1)
-        by_cell = np.full((self.shape[0] * self.cells, self.space.nd, self.groups * self.width), fill)
-        by_cell[:n, :, : self.columns] = values[:n]
-        by_cell[split : split + len(rho) - n, :, : self.columns] = values[n:]
-        packed = self.zeros()
-        target = self._by_cell(packed)
-        target[...] = by_cell.reshape(target.shape)
-        return packed
+        return self.pack_nodes(np.take_along_axis(values, self._nodes[: len(rho), :, None], axis=1), fill=fill)
 
     def unpack(self, packed: Floats) -> Floats:
         """Modal coefficients (n_cells, nd, columns) of the owned cells; those of ghosts are zero."""
         n = self.space.n_owned
-        by_cell = self._by_cell(packed[: self.n_batches])
-        ours = by_cell.reshape(-1, self.space.nd, self.groups * self.width)[:n, :, : self.columns]
+        ours = self.unpack_nodes(packed)
         values = np.empty_like(ours)
         np.put_along_axis(values, self._nodes[:n, :, None], ours, axis=1)
         rho = np.zeros((self.space.n_cells, self.space.nd, self.columns))
         rho[:n] = _mixed(values, self._to_modes)
         return rho
+
+    def pack_nodes(self, values: Floats, *, fill: float = 0.0) -> Floats:
+        """Batches of values (n_cells or n_owned, nd, columns) at our nodes, to the last bit."""
+        n, split = self.space.n_owned, self.n_batches * self.cells
+        by_cell = np.full((self.shape[0] * self.cells, self.space.nd, self.groups * self.width), fill)
+        by_cell[:n, :, : self.columns] = values[:n]
+        by_cell[split : split + len(values) - n, :, : self.columns] = values[n:]
+        packed = self.zeros()
+        target = self._by_cell(packed)
+        target[...] = by_cell.reshape(target.shape)
+        return packed
+
+    def unpack_nodes(self, packed: Floats) -> Floats:
+        """The inverse of ``pack_nodes`` on owned cells: (n_owned, nd, columns)."""
+        by_cell = self._by_cell(packed[: self.n_batches])
+        rows = by_cell.reshape(-1, self.space.nd, self.groups * self.width)
+        return rows[: self.space.n_owned, :, : self.columns]
 
     def pack_derivative(self, derivative: Floats) -> Floats:
         """The function that represents a derivative by modal coefficients in L², in batches; shapes as in ``pack``."""
@@ -133,8 +141,27 @@ class NodalLayout:
 
     def unpack_totals(self, sums: Floats) -> Floats:
         """Modal coefficients (n_owned, nd) of the sum over columns."""
-        per_cell = sums.reshape(self.n_batches, self.space.nd, self.cells, self.sums // self.cells).sum(axis=3)
+        per_cell = sums.reshape(self.n_batches, self.space.nd, self.cells, self.shares).sum(axis=3)
         return self._modal(per_cell.swapaxes(1, 2).reshape(-1, self.space.nd))
+
+    @property
+    def shares(self) -> int:
+        """In how many numbers a cell's sum over columns is kept."""
+        return self.sums // self.cells
+
+    def split_totals(self, sums: Floats) -> Floats:
+        """Sums over columns as they are kept, by cell: (n_owned, nd, shares)."""
+        by_cell = sums.reshape(self.n_batches, self.space.nd, self.cells, self.shares).swapaxes(1, 2)
+        return by_cell.reshape(-1, self.space.nd, self.shares)[: self.space.n_owned]
+
+    def join_totals(self, by_cell: Floats) -> Floats:
+        """The inverse of ``split_totals``."""
+        rows = np.zeros((self.n_batches * self.cells, self.space.nd, self.shares))
+        rows[: self.space.n_owned] = by_cell
+        sums = self.zero_totals()
+        batched = rows.reshape(self.n_batches, self.cells, self.space.nd, self.shares)
+        sums.reshape(self.n_batches, self.space.nd, self.cells, self.shares)[...] = batched.swapaxes(1, 2)
+        return sums
 
     def _modal(self, ours: Floats) -> Floats:
         """Coefficients (..., n_owned, nd) of values (..., cells, nd) at our nodes."""
