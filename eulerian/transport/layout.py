@@ -14,6 +14,10 @@ from eulerian.transport.element import NodalElement
 LANES = 8
 _ALIGNMENT = 64
 
+# What lanes without a column hold, relative to lanes without a cell. They move like any density: too little to change
+# a sum over columns, and yet enough not to be empty, which would send every batch through the limiter.
+_FAINT = 1e-150
+
 # Positions are 32-bit numbers in the compiled loops.
 _LARGEST = 2**31
 
@@ -40,7 +44,7 @@ class NodalLayout:
 
     A batch has 8/width cells, and its lanes hold ``width`` columns of each: columns that move together share what they
     need and lie side by side where neighbours look for them. Ghost cells begin a batch of their own. Lanes without a
-    cell or a column hold what they were filled with. Nothing here is collective.
+    cell hold what they were filled with, those without a column next to nothing. Nothing here is collective.
 
     Args:
         space: of the densities.
@@ -103,6 +107,7 @@ class NodalLayout:
         """Batches of values (n_cells or n_owned, nd, columns) at our nodes, to the last bit."""
         n, split = self.space.n_owned, self.n_batches * self.cells
         by_cell = np.full((self.shape[0] * self.cells, self.space.nd, self.groups * self.width), fill)
+        by_cell[..., self.columns :] *= _FAINT
         by_cell[:n, :, : self.columns] = values[:n]
         by_cell[split : split + len(values) - n, :, : self.columns] = values[n:]
         packed = self.zeros()
