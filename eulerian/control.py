@@ -177,9 +177,12 @@ class ControlProblem(ReducedProblem):
         """``value(theta)`` to the last bit, computed now, with somebody who goes along. Collective."""
         self._last, self._watch = None, watch
         try:
-            return self.value(theta)
+            value = self.value(theta)
         finally:
             self._watch = None
+        if math.isfinite(value):
+            self._forward_timer.total -= watch.seconds
+        return value
 
     def value_and_gradient(self, theta: ArrayLike) -> tuple[float, Floats]:
         """See ``ReducedProblem``; after ``value_watched`` at the same θ the forward solve is done again."""

@@ -24,7 +24,11 @@ def compute(options: Options) -> int:
     on_particles = getattr(options, "method", None) == "particles"
     run = getattr(experiment, f"run_{options.name}{'_particles' if on_particles else ''}")
     progress = Progress.of(comm, options.quiet)
-    document: Mapping[str, Any] = run(config, comm, overwrite=options.overwrite, progress=progress)
+    given = {name: getattr(options, name, None) for name in ("resume", "restart", "at")}
+    more = {name: value for name, value in given.items() if value is not None and value is not False}
+    if on_particles and more:
+        raise InputError("particles keep nothing on their way to go on from", key=f"--{next(iter(more))}")
+    document: Mapping[str, Any] = run(config, comm, overwrite=options.overwrite, progress=progress, **more)
     return _told(options, document, comm.rank)
 
 

@@ -1,7 +1,7 @@
 """What every command has in common: a folder that is claimed, a problem that is built, a result whatever happens."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import final
@@ -58,19 +58,31 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
     work: Callable[[Session[P]], Outcome]
     afterwards: Callable[[Session[P], Document], Document] = lambda *_: {}
 
-    def run(self, config: Config, comm: MPI.Comm | None, *, overwrite: bool, progress: Progress) -> Document:
-        """Claim the folder, build, work, and leave a ``result.json`` once the input has proved right. Collective."""
+    def run(
+        self,
+        config: Config,
+        comm: MPI.Comm | None,
+        *,
+        overwrite: bool,
+        progress: Progress,
+        resume: bool = False,
+        keep: Sequence[str] = (),
+    ) -> Document:
+        """Claim the folder, build, work, and leave a ``result.json`` once the input has proved right. Collective.
+
+        With ``resume`` the folder's own run is gone on with, of which the files that match ``keep`` stay.
+        """
         comm = MPI.COMM_WORLD if comm is None else comm
-        run = RunFolder.claim(comm, config.output.directory, overwrite)
+        run = RunFolder.claim(comm, config.output.directory, overwrite or resume)
         started = time.perf_counter()
         try:
             problem = self.build(config, comm)
         except ComputationError as error:
-            run.start(config.to_toml())
+            run.start(config.to_toml(), keep)
             run.write_result(describe(Outcome(self.name, "failed", str(error)), None, comm.size))
             raise
         seconds_setup = time.perf_counter() - started
-        run.start(config.to_toml())
+        run.start(config.to_toml(), keep)
         progress.say(self.headline(config, problem))
         session = Session(config, run, problem, progress)
         with _failure_told(run, self.name, problem):

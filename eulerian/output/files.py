@@ -1,7 +1,8 @@
 """Names of a run's files, and files that are never half written. Not collective: for one rank."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import BadZipFile
@@ -15,6 +16,7 @@ HISTORY, GAP = "history.csv", "gap.csv"
 FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"
 METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 PARTICLES = "particles.npz"
+DENSITIES = "density_*.h5"
 ANIMATION = "animation.gif"
 
 LATER_PARTS = ("potential", "congestion", "entropy")
@@ -61,6 +63,17 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     with part.open("wb") as file:
         write(file)
         file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+@contextmanager
+def renamed(path: Path) -> Iterator[Path]:
+    """A place beside a file's name; what is written there takes the name, once it is complete and synced."""
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    yield part
+    with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(path)
 

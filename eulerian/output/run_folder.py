@@ -18,6 +18,7 @@ from eulerian.output.files import (
     ANIMATION,
     CHECKPOINT,
     CONFIG,
+    DENSITIES,
     FIGURES,
     GAP,
     GAP_COLUMNS,
@@ -61,6 +62,7 @@ _PRODUCTS = (
     ".*.part",
     f"{FIGURES}/.*.part",
     f"{CHECKPOINT}/{THETA}",
+    f"{CHECKPOINT}/{DENSITIES}",
     "pushed_*.csv",
     "pushed_*.json",
     "sampled.csv",
@@ -95,13 +97,16 @@ class RunFolder:
         on_root(comm, lambda: _check_free(path, overwrite))
         return cls(comm, path)
 
-    def start(self, config_text: str) -> None:
-        """Create the folder, delete a previous run's files and write the resolved configuration. Collective."""
+    def start(self, config_text: str, keep: Sequence[str] = ()) -> None:
+        """Create the folder, delete a previous run's files and write the resolved configuration. Collective.
+
+        Files that match one of the patterns ``keep`` stay.
+        """
 
         def work() -> None:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                _delete_products(self.path)
+                _delete_products(self.path, keep)
                 write_text(self.path / CONFIG, config_text)
             except OSError as error:
                 raise _unwritable(self.path, error) from error
@@ -184,11 +189,12 @@ def _unwritable(path: Path, error: OSError) -> InputError:
     )
 
 
-def _delete_products(path: Path) -> None:
-    """Delete what a run writes, and nothing else; subfolders only once they are empty."""
+def _delete_products(path: Path, keep: Sequence[str]) -> None:
+    """Delete what a run writes but for what is to be kept, and nothing else; subfolders only once they are empty."""
+    kept = {file for pattern in keep for file in path.glob(pattern)}
     for pattern in _PRODUCTS:
         for file in path.glob(pattern):
-            if file.is_file() or file.is_symlink():
+            if file not in kept and (file.is_file() or file.is_symlink()):
                 file.unlink()
     for folder in (path / FIGURES, path / CHECKPOINT):
         if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):

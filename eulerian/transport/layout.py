@@ -146,27 +146,30 @@ class NodalLayout:
 
     def unpack_totals(self, sums: Floats) -> Floats:
         """Modal coefficients (n_owned, nd) of the sum over columns."""
-        per_cell = sums.reshape(self.n_batches, self.space.nd, self.cells, self.shares).sum(axis=3)
-        return self._modal(per_cell.swapaxes(1, 2).reshape(-1, self.space.nd))
+        return self._modal(self.split_totals(sums).sum(axis=2))
 
     @property
     def shares(self) -> int:
         """In how many numbers a cell's sum over columns is kept."""
-        return self.sums // self.cells
+        return 1 if self.cells == 1 else self.columns
 
     def split_totals(self, sums: Floats) -> Floats:
         """Sums over columns as they are kept, by cell: (n_owned, nd, shares)."""
-        by_cell = sums.reshape(self.n_batches, self.space.nd, self.cells, self.shares).swapaxes(1, 2)
-        return by_cell.reshape(-1, self.space.nd, self.shares)[: self.space.n_owned]
+        rows = self._totals_by_cell(sums).reshape(-1, self.space.nd, self.sums // self.cells)
+        return rows[: self.space.n_owned, :, : self.shares]
 
     def join_totals(self, by_cell: Floats) -> Floats:
         """The inverse of ``split_totals``."""
-        rows = np.zeros((self.n_batches * self.cells, self.space.nd, self.shares))
-        rows[: self.space.n_owned] = by_cell
         sums = self.zero_totals()
-        batched = rows.reshape(self.n_batches, self.cells, self.space.nd, self.shares)
-        sums.reshape(self.n_batches, self.space.nd, self.cells, self.shares)[...] = batched.swapaxes(1, 2)
+        target = self._totals_by_cell(sums)
+        rows = np.zeros(target.shape).reshape(-1, *target.shape[2:])
+        rows[: self.space.n_owned, :, : self.shares] = by_cell
+        target[...] = rows.reshape(target.shape)
         return sums
+
+    def _totals_by_cell(self, sums: Floats) -> Floats:
+        """A view (batches, cells, nd, lanes)."""
+        return sums.reshape(self.n_batches, self.space.nd, self.cells, self.sums // self.cells).swapaxes(1, 2)
 
     def _modal(self, ours: Floats) -> Floats:
         """Coefficients (..., n_owned, nd) of values (..., cells, nd) at our nodes."""

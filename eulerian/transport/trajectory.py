@@ -232,6 +232,14 @@ class Trajectory:
                 done = mark.step
             yield self.between(state, mark)
 
+    def time(self, step: int) -> float:
+        """When a number of time steps is done."""
+        if step == self._ends[-1]:
+            return self.grid.horizon
+        layer = bisect_left(self._ends, step)
+        done = step - self._ends[layer] + self.steps[layer]
+        return (layer + done / self.steps[layer]) * self.grid.layer_time
+
     def mark(self, t: float) -> Mark:
         """Where a time lies among the time steps of the last sweep, or of the one that is prepared."""
         return Mark.of(t, self.grid.layer_time, self.steps)

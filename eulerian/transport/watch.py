@@ -68,9 +68,11 @@ class Watch(Protocol):
 
     Attributes:
         steps: time steps of each layer as an earlier sweep counted them, or None to count.
+        seconds: that were spent in the methods so far: no part of the sweep.
     """
 
     steps: tuple[int, ...] | None
+    seconds: float
 
     def begin(self, trajectory: "Trajectory") -> Iterable[int]:
         """The velocities are known; at which numbers of steps to stop, besides 0 and the ends of all layers."""
