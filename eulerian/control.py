@@ -1,7 +1,7 @@
 """θ ↦ J(θ) and its exact discrete gradient on densities: the reduced functional of the mesh."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.stepper import Stepper
 from eulerian.transport.trajectory import Groups, TimeGrid, Trajectory
+from eulerian.transport.watch import Mark, Watch
 
 
 @dataclass(frozen=True)
@@ -163,12 +164,31 @@ class ControlProblem(ReducedProblem):
         labels = list(range(space.n_labels))
         self.groups = [[label] for label in labels] if label_dependent else [labels]
         self._rho, self._flow = rho, _Flow()
+        self._watch: Watch | None = None
+        self._bare = False  # whether the last forward solve left nothing for a reverse
         operators = [TransportOperator(space, velocity_space, len(group), smoothing) for group in self.groups]
         steppers = [Stepper(operator, limited=limited) for operator in operators]
         room, folder = disk
         self.trajectory = Trajectory(steppers, grid, memory, costs.nonlinear, disk=room, disk_directory=folder)
 
-    # -- J at given step counts, and what the last evaluation left ----------------------------------------------------
+    # -- J in other ways, and what the last evaluation left -----------------------------------------------------------
+
+    def value_watched(self, theta: ArrayLike, watch: Watch) -> float:
+        """``value(theta)`` to the last bit, computed now, with somebody who goes along. Collective."""
+        self._last, self._watch = None, watch
+        try:
+            value = self.value(theta)
+        finally:
+            self._watch = None
+        if math.isfinite(value):
+            self._forward_timer.total -= watch.seconds
+        return value
+
+    def value_and_gradient(self, theta: ArrayLike) -> tuple[float, Floats]:
+        """See ``ReducedProblem``; after ``value_watched`` at the same θ the forward solve is done again."""
+        if self._bare:
+            self.forget()
+        return super().value_and_gradient(theta)
 
     def value_at_steps(self, theta: ArrayLike, steps: Sequence[int]) -> float:
         """J(θ) with given step counts (``steps`` of an earlier evaluation): the function that the gradient is of.
@@ -264,8 +284,10 @@ class ControlProblem(ReducedProblem):
             rejected_evaluations=self.rejected_evaluations,
         )
 
-    def snapshots(self, theta: ArrayLike, n: int) -> list[tuple[float, Floats, Floats]]:
+    def snapshots(self, theta: ArrayLike, n: int) -> Iterator[tuple[float, Floats, Floats]]:
         """The solution at n equally spaced times from 0 to T. Collective.
+
+        They are computed one by one, as they are asked for; nothing else may be evaluated meanwhile.
 
         Returns:
             (t, ρ (n_cells, nd, K), v (n_nodes, dim)); v is (K, n_nodes, dim) if the field depends on the label, and
@@ -277,13 +299,18 @@ class ControlProblem(ReducedProblem):
         if not math.isfinite(self.value(theta)):
             raise RejectedEvaluation(self.rejection or "the evaluation failed")
         times = np.linspace(0.0, self.horizon, n)
-        result = []
-        for t, groups in zip(times, self.trajectory.at_times(times), strict=True):
-            layer = min(max(math.ceil(t / self.grid.layer_time - 1e-9) - 1, 0), self.n_layers - 1)
-            velocities = self._flow.velocities[layer]
-            v = np.stack(velocities) if self.layered.label_dependent else velocities[0]
-            result.append((float(t), self._joined(groups), v))
-        return result
+        samples = zip(times.tolist(), self.trajectory.at_times(times), strict=True)
+        return ((t, self._joined(groups), self._velocity(self.trajectory.mark(t))) for t, groups in samples)
+
+    def sample(self, t: float, densities: Groups) -> tuple[float, Floats, Floats]:
+        """What ``snapshots`` gives for t, in a forward solve that is watched. Collective.
+
+        Args:
+            t: time.
+            densities: in batches, after as many steps as the mark of t says.
+        """
+        mark = self.trajectory.mark(t)
+        return t, self._joined(self.trajectory.between(densities, mark)), self._velocity(mark)
 
     def carry(self, theta: ArrayLike, rho: Floats) -> Floats:
         """Another initial density (n_cells, nd, K) at time T, in the flow of θ. Collective.
@@ -304,9 +331,18 @@ class ControlProblem(ReducedProblem):
     def _forward(self, theta: Floats, readout: Floats) -> dict[str, float]:
         return self._solve(theta, readout, None)
 
+    def _velocity(self, mark: Mark) -> Floats:
+        """Of the layer that a mark lies in or ends, at the nodes; by label if the field depends on it."""
+        layer = mark.layer - (mark.layer > 0 and mark.step == sum(self.steps[: mark.layer]) and mark.fraction == 0.0)
+        velocities = self._flow.velocities[layer]
+        return np.stack(velocities) if self.layered.label_dependent else velocities[0]
+
     def _solve(self, theta: Floats, readout: Floats, steps: tuple[int, ...] | None) -> dict[str, float]:
-        self._flow = self._flow_of(theta)
-        self.trajectory.forward(self._parted(self._rho), self._flow.velocities, steps)
+        self._flow, watch = self._flow_of(theta), self._watch
+        self._bare = watch is not None
+        if watch is not None:
+            steps = watch.steps
+        self.trajectory.forward(self._parted(self._rho), self._flow.velocities, steps, watch)
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
             return self._sum_up(readout)
 

@@ -19,11 +19,15 @@ from numpy.typing import NDArray
 
 from eulerian.errors import ComputationError, EulerianError
 
+petsc4py.init(["eulerian", "-no_signal_handler"])
+
+from petsc4py import PETSc  # noqa: E402 - it is PETSc that this initialises
+
 # Sums over several vectors are left to a BLAS where these happen to lie in memory at equal distances, and are rounded
 # otherwise there: two runs of one program would differ in the last bits.
-_REPRODUCIBLE = ["-vec_mdot_use_gemv", "0", "-vec_maxpy_use_gemv", "0"]
-
-petsc4py.init(["eulerian", "-no_signal_handler", *_REPRODUCIBLE])
+for _name in ("vec_mdot_use_gemv", "vec_maxpy_use_gemv"):
+    PETSc.Options().setValue(_name, False)
+    PETSc.Options().getBool(_name)  # or PETSc complains, where no vector is made, that nobody has looked at it
 
 
 def _end_all_ranks(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

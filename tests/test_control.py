@@ -137,8 +137,8 @@ def test_labels_without_a_field_of_their_own_share_it(comm: MPI.Comm) -> None:
         shared.value(theta) - shared.parts["parameters"], rel=1e-13
     )
     own.value(wide + 0.3)
-    assert own.snapshots(wide, 2)[0][2].shape == (2, own.velocity_space.n_nodes, 2)
-    assert shared.snapshots(theta, 2)[0][2].shape == (shared.velocity_space.n_nodes, 2)
+    assert next(own.snapshots(wide, 2))[2].shape == (2, own.velocity_space.n_nodes, 2)
+    assert next(shared.snapshots(theta, 2))[2].shape == (shared.velocity_space.n_nodes, 2)
 
 
 def test_theta_with_a_readout_is_flat(comm: MPI.Comm) -> None:
@@ -202,7 +202,7 @@ def test_statistics_of_a_translation(comm: MPI.Comm) -> None:
 def test_snapshots(comm: MPI.Comm) -> None:
     problem = small(comm, LABELLINGS[1])
     theta = theta_with_layers(problem)
-    snapshots = problem.snapshots(theta, 4)
+    snapshots = list(problem.snapshots(theta, 4))
     assert [t for t, _, _ in snapshots] == pytest.approx([0.0, 0.2, 0.4, 0.6])
     n = problem.density_space.n_owned
     np.testing.assert_allclose(snapshots[0][1][:n], problem.initial_density[:n], atol=1e-14)
@@ -211,6 +211,27 @@ def test_snapshots(comm: MPI.Comm) -> None:
     expected = [problem.field.value(row, problem.velocity_space.x) for row in theta[[0, 0, 1, 2]]]
     for (_, _, v), want in zip(snapshots, expected, strict=True):
         np.testing.assert_allclose(v, want, rtol=1e-14)
+
+
+@pytest.mark.parametrize("labels", [2, 3, 5, 9])
+def test_labels_that_move_together_cost_what_they_cost_alone(comm: MPI.Comm, labels: int) -> None:
+    """All costs that are linear in the density, and their gradient, are the means over the labels."""
+
+    def problem_of(which: list[int]) -> ControlProblem:
+        term = {"kind": "gaussian", "std": 0.2, "weight": 1.0}
+        initial = [term | {"mean": [0.1 * y - 0.4, 0.13], "label": label} for label, y in enumerate(which)]
+        config = problem_config(2, 1, density={"degree": 1, "initial": initial}, solver={"max_steps_per_layer": 100})
+        config["objective"] |= {"parameters": 0.0, "parameters_h1": 0.0, "congestion": 0.0, "entropy": 0.0}
+        config["objective"]["terminal"] = {"kind": "quadratic", "target": [0.4, 0.2]}
+        return build(parse_config(config), comm)
+
+    together = problem_of(list(range(labels)))
+    theta = together.initial_theta
+    value, gradient = together.value_and_gradient(theta)
+    alone = [problem_of([y]).value_and_gradient(theta) for y in range(labels)]
+    assert value == pytest.approx(np.mean([each for each, _ in alone]), rel=1e-11)
+    mean = np.mean([each for _, each in alone], axis=0)
+    np.testing.assert_allclose(gradient, mean, atol=1e-10 * np.abs(mean).max())
 
 
 def test_value_at_steps_holds_the_counts(comm: MPI.Comm) -> None:

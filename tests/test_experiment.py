@@ -102,7 +102,7 @@ def test_checkpoints_can_be_started_from(comm: MPI.Comm, tmp_path: Path) -> None
     again = parse_config(MODEL, tmp_path, [f"field.theta={checkpoint}"], output=tmp_path / "again")
     assert experiment.run_solve(again, comm)["objective"]["total"] == pytest.approx(second, rel=1e-13)
     experiment.run_solve(configure(tmp_path), comm, overwrite=True)
-    assert not checkpoint.parent.exists()
+    assert not checkpoint.exists()
 
 
 def test_the_resolved_configuration_gives_the_same_run(comm: MPI.Comm, tmp_path: Path) -> None:
@@ -288,12 +288,22 @@ def test_levels_need_a_mesh(comm: MPI.Comm, tmp_path: Path) -> None:
     assert experiment.run_compare(config, comm, overwrite=True)["status"] == "converged"
 
 
-def test_output_that_fails_keeps_the_numbers(comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+@pytest.mark.parametrize(
+    ("run", "place"),
+    [
+        (experiment.run_solve, "journey.ParaviewWriter.write"),
+        (experiment.run_solve, "journey.draw_gathered"),
+        (experiment.run_train, "network.write_figures"),
+    ],
+)
+def test_output_that_fails_keeps_the_numbers(
+    comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any, place: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ComputationError("disk full")
 
-    monkeypatch.setattr("eulerian.experiment.network.write_figures", fail)
-    document = experiment.run_solve(configure(tmp_path), comm)
+    monkeypatch.setattr(f"eulerian.experiment.{place}", fail)
+    document = run(configure(tmp_path), comm)
     comm.barrier()
     assert result(tmp_path)["status"] == "failed"
     assert "disk full" in document["reason"]

@@ -65,6 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
         if name in ("solve", "train"):
             help_ = "densities on the mesh, or particles drawn from them (see [particles]); default: densities"
             command.add_argument("--method", choices=("densities", "particles"), default="densities", help=help_)
+        if name == "solve":
+            help_ = "go on with the solve in the run folder, which was interrupted; on any number of ranks"
+            command.add_argument("--resume", action="store_true", help=help_)
+            help_ = "start from densities that another solve of this configuration has kept"
+            command.add_argument("--restart", metavar="RUN", type=Path, help=help_)
+            help_ = "with --restart: from the last ones not after time T; default: the last ones"
+            command.add_argument("--at", metavar="T", type=float, help=help_)
     _add_compare(commands)
     _add_push(commands)
     _add_sample(commands)

@@ -1,7 +1,6 @@
 """What the commands do. Nothing heavy is imported before a command runs."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,11 @@ def compute(options: Options) -> int:
     on_particles = getattr(options, "method", None) == "particles"
     run = getattr(experiment, f"run_{options.name}{'_particles' if on_particles else ''}")
     progress = Progress.of(comm, options.quiet)
-    if getattr(options, "resume", False):
-        if options.overwrite:
-            raise InputError("goes on with the run that --overwrite would replace", key="--resume", remedy="Drop one.")
-        run = partial(run, resume=True)
-    document: Mapping[str, Any] = run(config, comm, overwrite=options.overwrite, progress=progress)
+    given = {name: getattr(options, name, None) for name in ("resume", "restart", "at")}
+    more = {name: value for name, value in given.items() if value is not None and value is not False}
+    if on_particles and options.name == "solve" and more:
+        raise InputError("particles keep nothing on their way to go on from", key=f"--{next(iter(more))}")
+    document: Mapping[str, Any] = run(config, comm, overwrite=options.overwrite, progress=progress, **more)
     return _told(options, document, comm.rank)
 
 

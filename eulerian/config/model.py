@@ -123,7 +123,8 @@ class Output(Section):
     Attributes:
         directory: the run folder, relative to the working directory.
         densities: snapshots in time for ParaView, 0 for none.
-        checkpoint_every: iterations between checkpoints, 0 for none, or the time between them, like ``60 s``.
+        checkpoint_every: iterations of a training between checkpoints, or the time between them, like ``60 s``; 0 for
+            none. Unless it is 0 a forward solve keeps its densities at the end of every layer and at every snapshot.
     """
 
     directory: TextPath = Field(default=Path("runs/run"), description="the folder of the run, in quotes")

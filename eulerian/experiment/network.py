@@ -1,6 +1,7 @@
 """What the commands that evaluate a network share: J at a θ, and the files that show it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 from eulerian.arrays import Floats
@@ -28,9 +29,14 @@ def finite_value(problem: ReducedProblem, theta: Floats) -> float:
         RejectedEvaluation: it cannot be evaluated.
     """
     value = problem.value(theta)
+    rejected_at_start(problem, value)
+    return value
+
+
+def rejected_at_start(problem: ReducedProblem, value: float) -> None:
+    """Raise RejectedEvaluation if the first value of J is not finite."""
     if not math.isfinite(value):
         raise RejectedEvaluation(f"J cannot be evaluated at the initial θ: {problem.rejection}")
-    return value
 
 
 def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: float, extra: Document) -> Outcome:
@@ -50,10 +56,19 @@ def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: f
 
 def with_fields(session: Session[ControlProblem], theta: Floats, outcome: Outcome) -> Outcome:
     """The outcome, with θ, ParaView files and figures written; failed if they could not be. **Collective**."""
-    try:
+
+    def write() -> None:
         session.run.write_theta(*layers_and_readout(session.problem, theta))
         write_paraview(session.run, session.problem, theta, session.config.output.densities)
         write_figures(session.run, session.problem, theta, session.progress)
+
+    return with_output(outcome, write)
+
+
+def with_output(outcome: Outcome, write: Callable[[], None]) -> Outcome:
+    """The outcome, once everything is written; failed if that failed. **Collective**."""
+    try:
+        write()
     except EulerianError as error:
         return replace(outcome, status="failed", reason=f"{outcome.reason}; then the output failed: {error}")
     return outcome

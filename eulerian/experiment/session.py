@@ -1,7 +1,7 @@
 """What every command has in common: a folder that is claimed, a problem that is built, a result whatever happens."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import final
@@ -66,29 +66,32 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
         *,
         overwrite: bool,
         progress: Progress,
-        begin: Callable[[RunFolder], None] | None = None,
+        resume: bool = False,
+        keep: Sequence[str] = (),
+        history: Sequence[Mapping[str, float]] = (),
     ) -> Document:
         """Claim the folder, build, work, and leave a ``result.json`` once the input has proved right. Collective.
 
         Args:
             config: the configuration.
             comm: who shares the work, everybody by default.
-            overwrite: the folder may hold a run.
+            overwrite: the folder may hold a run, which is replaced.
             progress: where messages go.
-            begin: prepares the folder for the run; it is emptied by default.
+            resume: the folder's own run is gone on with.
+            keep: patterns of the files that stay in the folder.
+            history: that the run goes on from.
         """
         comm = MPI.COMM_WORLD if comm is None else comm
-        run = RunFolder.claim(comm, config.output.directory, overwrite)
-        begin = (lambda folder: folder.start(config.to_toml())) if begin is None else begin
+        run = RunFolder.claim(comm, config.output.directory, overwrite or resume)
         started = time.perf_counter()
         try:
             problem = self.build(config, comm)
         except ComputationError as error:
-            begin(run)
+            run.start(config.to_toml(), keep, history)
             run.write_result(describe(Outcome(self.name, "failed", str(error)), None, comm.size))
             raise
         seconds_setup = time.perf_counter() - started
-        begin(run)
+        run.start(config.to_toml(), keep, history)
         progress.say(self.headline(config, problem))
         session = Session(config, run, problem, progress)
         with (

@@ -2,41 +2,88 @@
 
 import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from mpi4py import MPI
 
 from eulerian.builder import build
 from eulerian.config import Config
 from eulerian.control import ControlProblem
-from eulerian.experiment.network import finite_value, with_fields
+from eulerian.errors import InputError
+from eulerian.experiment.earlier import EarlierSolve
+from eulerian.experiment.journey import Journey
+from eulerian.experiment.network import layers_and_readout, rejected_at_start, with_output
 from eulerian.experiment.session import SILENT, Command, Session
+from eulerian.output.files import CHECKPOINT, DENSITIES
 from eulerian.output.progress import Progress
 from eulerian.output.report import classification_table, headline, parts_table
 from eulerian.output.result import Document, Outcome, classification
 
 
 def run_solve(
-    config: Config, comm: MPI.Comm | None = None, *, overwrite: bool = False, progress: Progress = SILENT
+    config: Config,
+    comm: MPI.Comm | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    restart: Path | None = None,
+    at: float | None = None,
+    progress: Progress = SILENT,
 ) -> Document:
     """One forward solve at the initial θ; the contents of ``result.json``. **Collective**.
+
+    Gone on with, on any number of ranks, it ends as if it had never stopped: on one process to the last bit.
 
     Args:
         config: from ``read_config``.
         comm: who shares the work, everybody by default.
         overwrite: replace a run that is in ``output.directory``.
+        resume: go on with the solve that is there, from the last densities that it has kept.
+        restart: start from the densities that the solve in another run folder has kept.
+        at: with ``restart``, from the last ones not after this time.
         progress: where messages go; nowhere by default.
 
     Raises:
-        InputError: the configuration does not fit, or the run folder may not be written.
+        InputError: the configuration does not fit, also not to the earlier solve, or the run folder may not be written.
         ComputationError: the computation failed; ``result.json`` says so too.
     """
-    return Command("solve", build, headline, _solve).run(config, comm, overwrite=overwrite, progress=progress)
+    comm = MPI.COMM_WORLD if comm is None else comm
+    earlier = _earlier(config, comm, overwrite, resume, restart, at)
+
+    def build_fitting(config: Config, comm: MPI.Comm) -> ControlProblem:
+        problem = build(config, comm)
+        if earlier is not None:
+            earlier.fit(problem)
+        return problem
+
+    command = Command("solve", build_fitting, headline, partial(_solve, earlier=earlier))
+    keep = (f"{CHECKPOINT}/{DENSITIES}",) if resume else ()
+    return command.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, keep=keep)
 
 
-def _solve(session: Session[ControlProblem]) -> Outcome:
-    problem, theta = session.problem, session.problem.initial_theta
+def _earlier(
+    config: Config, comm: MPI.Comm, overwrite: bool, resume: bool, restart: Path | None, at: float | None
+) -> EarlierSolve | None:
+    """What is to be gone on with. Collective."""
+    if at is not None and restart is None:
+        raise InputError("belongs to --restart", key="--at", remedy="Add --restart RUN.")
+    if resume and (overwrite or restart is not None):
+        other = "--overwrite" if overwrite else "--restart"
+        raise InputError(f"goes on with the run that is in the folder, and {other} does not", key="--resume")
+    if resume:
+        return EarlierSolve.to_resume(comm, config)
+    return None if restart is None else EarlierSolve.to_restart(comm, config, restart, at)
+
+
+def _solve(session: Session[ControlProblem], earlier: EarlierSolve | None) -> Outcome:
+    problem, progress = session.problem, session.progress
+    progress.say(*_told(earlier))
     started = time.perf_counter()
-    total = finite_value(problem, theta)
+    journey = Journey(session, earlier)
+    theta = journey.theta
+    total = problem.value_watched(theta, journey)
+    rejected_at_start(problem, total)
     seconds = time.perf_counter() - started
     outcome = Outcome(
         "solve",
@@ -46,5 +93,21 @@ def _solve(session: Session[ControlProblem]) -> Outcome:
         problem.parts,
         extra=classification(problem, theta),
     )
-    session.progress.say(parts_table({"J at θ₀": (total, problem.parts)}), classification_table(outcome.extra))
-    return replace(with_fields(session, theta, outcome), seconds_solve=seconds)
+    progress.say(parts_table({"J at θ₀": (total, problem.parts)}), classification_table(outcome.extra))
+
+    def write() -> None:
+        session.run.write_theta(*layers_and_readout(problem, theta))
+        journey.finish()
+
+    return replace(with_output(outcome, write), seconds_solve=seconds)
+
+
+def _told(earlier: EarlierSolve | None) -> list[str]:
+    """From where the solve goes on, in words."""
+    if earlier is None:
+        return []
+    left_out = [f"Left out: {why}" for why in earlier.damaged]
+    if not earlier.headers:
+        return [*left_out, f"Nothing to go on from in {earlier.folder}: from the start"]
+    last = earlier.headers[max(earlier.headers)]
+    return [*left_out, f"Goes on at t = {last.time:.6g}, after time step {last.step}, from {earlier.folder}"]

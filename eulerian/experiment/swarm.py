@@ -12,7 +12,7 @@ from eulerian.config import Config
 from eulerian.errors import EulerianError
 from eulerian.experiment.follow import Start, followed
 from eulerian.experiment.network import finite_value, layers_and_readout, training_outcome
-from eulerian.experiment.resume import beginning, resumable
+from eulerian.experiment.resume import how_to_go_on, resumable, told
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.multilevel import TrainingState
 from eulerian.optimise import Descent, Method, OptimiseResult, Settings
@@ -56,14 +56,15 @@ def run_train_particles(
     of these is told beside it.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
-    found = resumable(config, METHOD, comm) if resume else None
+    found = resumable(config, METHOD, comm, overwrite=overwrite) if resume else None
 
     def work(session: Session[Swarm]) -> Outcome:
+        progress.say(told(found, resume=resume))
         return _train(session, found)
 
     command = Command("train", _build_to_train, swarm_headline, work)
-    begin = beginning(config, found, progress, resume=resume)
-    return command.run(config, comm, overwrite=overwrite or resume, progress=progress, begin=begin)
+    go_on = how_to_go_on(found)
+    return command.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, **go_on)
 
 
 def _build_to_train(config: Config, comm: MPI.Comm) -> Swarm:

@@ -16,7 +16,7 @@ from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError
 from eulerian.experiment.follow import Start, followed
 from eulerian.experiment.network import finite_value, storage_statement, training_outcome, with_fields
-from eulerian.experiment.resume import beginning, resumable, without_start
+from eulerian.experiment.resume import how_to_go_on, resumable, told, without_start
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.multilevel import Training, TrainingState
 from eulerian.optimise import OptimiseResult
@@ -50,17 +50,18 @@ def run_train(
         progress: where messages go; nowhere by default.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
-    found = resumable(config, METHOD, comm) if resume else None
+    found = resumable(config, METHOD, comm, overwrite=overwrite) if resume else None
 
     def build_again(config: Config, comm: MPI.Comm) -> ControlProblem:
         return build(config if found is None else without_start(config), comm)
 
     def work(session: Session[ControlProblem]) -> Outcome:
+        progress.say(told(found, resume=resume))
         return _train(session, found)
 
     command = Command("train", build_again, headline, work, _certificate)
-    begin = beginning(config, found, progress, resume=resume)
-    return command.run(config, comm, overwrite=overwrite or resume, progress=progress, begin=begin)
+    go_on = how_to_go_on(found)
+    return command.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, **go_on)
 
 
 def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcome:

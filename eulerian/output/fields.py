@@ -9,6 +9,7 @@ from eulerian.output.paraview import ParaviewWriter
 from eulerian.output.progress import Progress
 from eulerian.output.run_folder import RunFolder
 from eulerian.output.sampling import CellNodes
+from eulerian.output.snapshots import Snapshots
 from eulerian.parallel import on_root
 
 FIGURE_TIMES = 5
@@ -46,7 +47,15 @@ def draw_figures(
         ComputationError: a file could not be written.
     """
     flat = nodes.density_space.dim < 3
-    snapshots = nodes.gather(samples) if flat else None
+    draw_gathered(run, nodes.gather(samples) if flat else None, progress, flat=flat)
+
+
+def draw_gathered(run: RunFolder, snapshots: Snapshots | None, progress: Progress, *, flat: bool) -> None:
+    """Keep snapshots, which are on rank 0, and draw; none of the densities unless they are ``flat``. **Collective**.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
     if not flat:
         progress.say("No picture of the densities in three dimensions: open densities.pvd in ParaView.")
 

@@ -1,7 +1,8 @@
 """Names of a run's files, and files that are never half written. Not collective: for one rank."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import BadZipFile
@@ -16,6 +17,7 @@ FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "traj
 LATEST, PREVIOUS = "latest.npz", "previous.npz"  # checkpoints
 METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 PARTICLES = "particles.npz"
+DENSITIES = "density_*.h5"
 ANIMATION = "animation.gif"
 
 LATER_PARTS = ("potential", "congestion", "entropy")
@@ -58,26 +60,41 @@ GAP_COLUMNS = ("iteration", "primal", "dual", "gap", "relative_gap", "residual",
 def write_atomically(
     path: Path, write: Callable[[BinaryIO], object], before: Callable[[], object] = lambda: None
 ) -> None:
-    """Write a file that is either complete or absent: beside its name, synced, then renamed, and the name synced.
+    """Write a file that is either complete or absent.
 
     Args:
         path: the file.
         write: puts its contents into a stream.
         before: is called when they are safe, but not under that name yet.
     """
+    with renamed(path, before) as part, part.open("wb") as file:
+        write(file)
+
+
+@contextmanager
+def renamed(path: Path, before: Callable[[], object] = lambda: None) -> Iterator[Path]:
+    """A place beside a file's name; what is written there takes the name, once it is complete and synced.
+
+    Args:
+        path: the file.
+        before: is called when its contents are safe, but not under that name yet.
+    """
     path.parent.mkdir(exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
+    yield part
+    _sync(part)
     before()
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Make sure that a file, or the names in a folder, survive the machine's end."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ from eulerian.output.files import (
     ANIMATION,
     CHECKPOINT,
     CONFIG,
+    DENSITIES,
     FIGURES,
     GAP,
     GAP_COLUMNS,
@@ -64,6 +65,7 @@ _PRODUCTS = (
     f"{FIGURES}/.*.part",
     f"{CHECKPOINT}/{LATEST}",
     f"{CHECKPOINT}/{PREVIOUS}",
+    f"{CHECKPOINT}/{DENSITIES}",
     "pushed_*.csv",
     "pushed_*.json",
     "sampled.csv",
@@ -77,8 +79,7 @@ class RunFolder:
     """One run's folder, written by rank 0 only; an error there reaches every rank.
 
     ``claim`` asks whether the folder may be written, before any computation; ``start`` empties it, once the input has
-    proved right; ``go_on`` leaves what an interrupted run has written. Every file but the histories is written beside
-    its name, synced and renamed.
+    proved right. Every file but the histories is written beside its name, synced and renamed.
 
     Attributes:
         comm: the run's communicator.
@@ -104,30 +105,22 @@ class RunFolder:
         on_root(comm, lambda: _check_free(path, overwrite))
         return cls(comm, path)
 
-    def start(self, config_text: str) -> None:
-        """Create the folder, delete a previous run's files and write the resolved configuration. Collective."""
+    def start(self, config_text: str, keep: Sequence[str] = (), history: Sequence[Mapping[str, float]] = ()) -> None:
+        """Create the folder, delete a previous run's files and write the resolved configuration. Collective.
 
-        def work() -> None:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                _delete_products(self.path)
-                write_text(self.path / CONFIG, config_text)
-            except OSError as error:
-                raise _unwritable(self.path, error) from error
-
-        on_root(self.comm, work)
-
-    def go_on(self, config_text: str, history: Sequence[Mapping[str, float]]) -> None:
-        """Take the folder up where an interrupted run has left it, with the history that it goes on from. Collective.
-
-        What the run wrote at its end, or later than the history goes, is gone: it is to be written again.
+        Args:
+            config_text: the configuration, which is replaced and never missing.
+            keep: patterns of files that stay.
+            history: of a run that is gone on with; what it wrote later than that is gone.
         """
 
         def work() -> None:
             try:
-                _delete_products(self.path, keep=(HISTORY, f"{CHECKPOINT}/"))
+                self.path.mkdir(parents=True, exist_ok=True)
+                _delete_products(self.path, keep)
                 write_text(self.path / CONFIG, config_text)
-                write_text(self.path / HISTORY, _lines(HISTORY_COLUMNS, history, header=True))
+                if history:
+                    write_text(self.path / HISTORY, _lines(HISTORY_COLUMNS, history, header=True))
             except OSError as error:
                 raise _unwritable(self.path, error) from error
 
@@ -212,18 +205,12 @@ def _unwritable(path: Path, error: OSError) -> InputError:
     )
 
 
-def _delete_products(path: Path, keep: tuple[str, ...] = ()) -> None:
-    """Delete what a run writes, and nothing else; subfolders only once they are empty.
-
-    Args:
-        path: the run folder.
-        keep: what begins like one of these stays.
-    """
+def _delete_products(path: Path, keep: Sequence[str]) -> None:
+    """Delete what a run writes but for what is to be kept, and nothing else; subfolders only once they are empty."""
+    kept = {file for pattern in keep for file in path.glob(pattern)}
     for pattern in _PRODUCTS:
-        if pattern.startswith(keep):
-            continue
         for file in path.glob(pattern):
-            if file.is_file() or file.is_symlink():
+            if file not in kept and (file.is_file() or file.is_symlink()):
                 file.unlink()
     for folder in (path / FIGURES, path / CHECKPOINT):
         if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):

@@ -65,14 +65,34 @@ class CellNodes:
 
     def gather(self, samples: Iterable[tuple[float, Floats, Floats]]) -> Snapshots | None:
         """Collect samples (t, rho, v) of all ranks on rank 0; None elsewhere. **Collective**."""
-        comm = self.density_space.comm
+        gathering = Gathering(self)
+        for sample in samples:
+            gathering.add(*sample)
+        return gathering.snapshots()
 
-        def gathered(values: Floats) -> Floats | None:
-            return gather_rows(comm, values.astype(np.float32))
 
-        rows = [(t, gathered(self.density(rho)), gathered(self.velocity(v))) for t, rho, v in samples]
-        points = gather_rows(comm, self.points())
+@final
+class Gathering:
+    """Samples of all ranks on rank 0, as they come. All of it is **collective**.
+
+    Args:
+        nodes: of the cells.
+    """
+
+    def __init__(self, nodes: CellNodes) -> None:
+        self.nodes = nodes
+        self._rows: list[tuple[float, Floats | None, Floats | None]] = []
+
+    def add(self, t: float, rho: Floats, v: Floats) -> None:
+        """One more sample, of a later time."""
+        comm, nodes = self.nodes.density_space.comm, self.nodes
+        density, velocity = (each.astype(np.float32) for each in (nodes.density(rho), nodes.velocity(v)))
+        self._rows.append((t, gather_rows(comm, density), gather_rows(comm, velocity)))
+
+    def snapshots(self) -> Snapshots | None:
+        """All samples; None on the other ranks."""
+        points = gather_rows(self.nodes.density_space.comm, self.nodes.points())
         if points is None:
             return None
-        times, density, velocity = zip(*rows, strict=True)
+        times, density, velocity = zip(*self._rows, strict=True)
         return Snapshots(np.array(times), points, np.stack(density), np.stack(velocity))

@@ -14,6 +14,10 @@ from eulerian.transport.element import NodalElement
 LANES = 8
 _ALIGNMENT = 64
 
+# What lanes without a column hold, relative to lanes without a cell. They move like any density: too little to change
+# a sum over columns, and yet enough not to be empty, which would send every batch through the limiter.
+_FAINT = 1e-150
+
 # Positions are 32-bit numbers in the compiled loops.
 _LARGEST = 2**31
 
@@ -40,7 +44,7 @@ class NodalLayout:
 
     A batch has 8/width cells, and its lanes hold ``width`` columns of each: columns that move together share what they
     need and lie side by side where neighbours look for them. Ghost cells begin a batch of their own. Lanes without a
-    cell or a column hold what they were filled with. Nothing here is collective.
+    cell hold what they were filled with, those without a column next to nothing. Nothing here is collective.
 
     Args:
         space: of the densities.
@@ -86,27 +90,36 @@ class NodalLayout:
 
     def pack(self, rho: Floats, *, fill: float = 0.0) -> Floats:
         """Batches of modal coefficients (n_cells or n_owned, nd, columns); the lanes without a cell are ``fill``."""
-        n, split = self.space.n_owned, self.n_batches * self.cells
         values = _mixed(rho, self._to_nodes)
-        values = np.take_along_axis(values, self._nodes[: len(rho), :, None], axis=1)
-        by_cell = np.full((self.shape[0] * self.cells, self.space.nd, self.groups * self.width), fill)
-        by_cell[:n, :, : self.columns] = values[:n]
-        by_cell[split : split + len(rho) - n, :, : self.columns] = values[n:]
-        packed = self.zeros()
-        target = self._by_cell(packed)
-        target[...] = by_cell.reshape(target.shape)
-        return packed
+        return self.pack_nodes(np.take_along_axis(values, self._nodes[: len(rho), :, None], axis=1), fill=fill)
 
     def unpack(self, packed: Floats) -> Floats:
         """Modal coefficients (n_cells, nd, columns) of the owned cells; those of ghosts are zero."""
         n = self.space.n_owned
-        by_cell = self._by_cell(packed[: self.n_batches])
-        ours = by_cell.reshape(-1, self.space.nd, self.groups * self.width)[:n, :, : self.columns]
+        ours = self.unpack_nodes(packed)
         values = np.empty_like(ours)
         np.put_along_axis(values, self._nodes[:n, :, None], ours, axis=1)
         rho = np.zeros((self.space.n_cells, self.space.nd, self.columns))
         rho[:n] = _mixed(values, self._to_modes)
         return rho
+
+    def pack_nodes(self, values: Floats, *, fill: float = 0.0) -> Floats:
+        """Batches of values (n_cells or n_owned, nd, columns) at our nodes, to the last bit."""
+        n, split = self.space.n_owned, self.n_batches * self.cells
+        by_cell = np.full((self.shape[0] * self.cells, self.space.nd, self.groups * self.width), fill)
+        by_cell[..., self.columns :] *= _FAINT
+        by_cell[:n, :, : self.columns] = values[:n]
+        by_cell[split : split + len(values) - n, :, : self.columns] = values[n:]
+        packed = self.zeros()
+        target = self._by_cell(packed)
+        target[...] = by_cell.reshape(target.shape)
+        return packed
+
+    def unpack_nodes(self, packed: Floats) -> Floats:
+        """The inverse of ``pack_nodes`` on owned cells: (n_owned, nd, columns)."""
+        by_cell = self._by_cell(packed[: self.n_batches])
+        rows = by_cell.reshape(-1, self.space.nd, self.groups * self.width)
+        return rows[: self.space.n_owned, :, : self.columns]
 
     def pack_derivative(self, derivative: Floats) -> Floats:
         """The function that represents a derivative by modal coefficients in L², in batches; shapes as in ``pack``."""
@@ -133,8 +146,30 @@ class NodalLayout:
 
     def unpack_totals(self, sums: Floats) -> Floats:
         """Modal coefficients (n_owned, nd) of the sum over columns."""
-        per_cell = sums.reshape(self.n_batches, self.space.nd, self.cells, self.sums // self.cells).sum(axis=3)
-        return self._modal(per_cell.swapaxes(1, 2).reshape(-1, self.space.nd))
+        return self._modal(self.split_totals(sums).sum(axis=2))
+
+    @property
+    def shares(self) -> int:
+        """In how many numbers a cell's sum over columns is kept."""
+        return 1 if self.cells == 1 else self.columns
+
+    def split_totals(self, sums: Floats) -> Floats:
+        """Sums over columns as they are kept, by cell: (n_owned, nd, shares)."""
+        rows = self._totals_by_cell(sums).reshape(-1, self.space.nd, self.sums // self.cells)
+        return rows[: self.space.n_owned, :, : self.shares]
+
+    def join_totals(self, by_cell: Floats) -> Floats:
+        """The inverse of ``split_totals``."""
+        sums = self.zero_totals()
+        target = self._totals_by_cell(sums)
+        rows = np.zeros(target.shape).reshape(-1, *target.shape[2:])
+        rows[: self.space.n_owned, :, : self.shares] = by_cell
+        target[...] = rows.reshape(target.shape)
+        return sums
+
+    def _totals_by_cell(self, sums: Floats) -> Floats:
+        """A view (batches, cells, nd, lanes)."""
+        return sums.reshape(self.n_batches, self.space.nd, self.cells, self.sums // self.cells).swapaxes(1, 2)
 
     def _modal(self, ours: Floats) -> Floats:
         """Coefficients (..., n_owned, nd) of values (..., cells, nd) at our nodes."""

@@ -1,6 +1,7 @@
 """Densities through all layers and back, within a memory budget."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -20,6 +21,7 @@ from eulerian.transport.checkpoints import Budget, DiskStore, Plan
 from eulerian.transport.density_cost import DensityCharge, DensityCost
 from eulerian.transport.operator import Accumulated
 from eulerian.transport.stepper import Stepper, StepRecord
+from eulerian.transport.watch import Mark, Position, Watch, copied
 
 # Fewer records than this would make the reverse sweep recompute without end.
 MINIMAL_RECORDS = 8
@@ -152,13 +154,22 @@ class Trajectory:
         self.plan = Plan.cheapest(sum(self.steps), self._budget)
         return self.plan
 
-    def forward(self, rho: Groups, velocities: list[Groups], steps: tuple[int, ...] | None = None) -> Groups:
+    def forward(
+        self,
+        rho: Groups,
+        velocities: list[Groups],
+        steps: tuple[int, ...] | None = None,
+        watch: Watch | None = None,
+    ) -> Groups:
         """Transport ρ₀; velocities, steps and errors as for ``prepare``. Collective.
+
+        The result has the same bits with and without somebody who watches.
 
         Args:
             rho: initial density (n_cells, nd, columns) of every group, ghosts up to date.
             velocities: by layer and group.
             steps: step counts, or none.
+            watch: who is told where the sweep is, and may know from an earlier one; then nothing is kept for a reverse.
 
         Returns:
             ρ(T) of every group, with ghosts.
@@ -166,11 +177,15 @@ class Trajectory:
         plan = self.prepare(velocities, steps)
         layers = range(self.grid.layers)
         self._starts = [[s.layout.pack(r, fill=1.0) for s, r in zip(self.steppers, rho, strict=True)]]
-        _copy(self._starts[0], self._position)
+        copied(self._starts[0], self._position)
         occupations = [[s.layout.zero_totals() for s in self.steppers] for _ in layers]
         self.charged = np.zeros(2)
-        self._kept, self.recomputed, self._pending = {}, 0, plan.actions()
-        self._play("EndForward", occupations)
+        self._kept, self.recomputed = {}, 0
+        if watch is None:
+            self._pending = plan.actions()
+            self._play("EndForward", occupations)
+        else:
+            self._accompany(watch, occupations)
         self.occupations = [
             [s.layout.unpack_totals(o) for s, o in zip(self.steppers, groups, strict=True)] for groups in occupations
         ]
@@ -201,24 +216,42 @@ class Trajectory:
         """Densities (n_cells, nd, columns) at the start of a layer, or at the end for ``layers``. Collective."""
         return [self._unpacked(*pair) for pair in zip(self.steppers, self._starts[layer], strict=True)]
 
-    def at_times(self, times: Floats) -> list[Groups]:
-        """Densities at ascending times, linear between time steps (which keeps mass and sign). Collective."""
-        result: list[Groups] = []
+    def at_times(self, times: Floats) -> Iterator[Groups]:
+        """Densities at ascending times, linear between time steps (which keeps mass and sign). Collective.
+
+        They are computed one by one, as they are asked for; nothing else may be done with the trajectory meanwhile.
+        """
         layer, done, state = -1, 0, self._starts[0]
-        for t in times.tolist():
-            wanted = min(max(math.ceil(t / self.grid.layer_time - 1e-9) - 1, 0), self.grid.layers - 1)
-            if wanted > layer:
-                layer, done = wanted, 0
-                state = [group.copy() for group in self._starts[layer]]
+        for mark in map(self.mark, times.tolist()):
+            if mark.layer != layer:
+                layer, state = mark.layer, [group.copy() for group in self._starts[mark.layer]]
+                done = sum(self.steps[:layer])
+            if mark.step > done:
                 self.assemble(layer)
-            dt = self.grid.layer_time / self.steps[layer]
-            elapsed = (t - layer * self.grid.layer_time) / dt
-            step = min(max(math.ceil(elapsed - 1e-9) - 1, 0), self.steps[layer] - 1)
-            state, done = [g.copy() for g in self._steps(state, dt, step - done)] if step > done else state, step
-            after, fraction = self._steps(state, dt, 1), min(max(elapsed - step, 0.0), 1.0)
-            mixed = [(1.0 - fraction) * a + fraction * b for a, b in zip(state, after, strict=True)]
-            result.append([self._unpacked(*pair) for pair in zip(self.steppers, mixed, strict=True)])
-        return result
+                state = [group.copy() for group in self._steps(state, self._dt(layer), mark.step - done)]
+                done = mark.step
+            yield self.between(state, mark)
+
+    def time(self, step: int) -> float:
+        """When a number of time steps is done."""
+        if step == self._ends[-1]:
+            return self.grid.horizon
+        layer = bisect_left(self._ends, step)
+        done = step - self._ends[layer] + self.steps[layer]
+        return (layer + done / self.steps[layer]) * self.grid.layer_time
+
+    def mark(self, t: float) -> Mark:
+        """Where a time lies among the time steps of the last sweep, or of the one that is prepared."""
+        return Mark.of(t, self.grid.layer_time, self.steps)
+
+    def between(self, state: Groups, mark: Mark) -> Groups:
+        """Densities (n_cells, nd, columns) at a mark, from those in batches after its number of steps. Collective."""
+        if mark.fraction > 0.0:
+            self.assemble(mark.layer)
+            after = self._steps(state, self._dt(mark.layer), 1)
+            f = mark.fraction
+            state = [(1.0 - f) * a + f * b for a, b in zip(state, after, strict=True)]
+        return [self._unpacked(*pair) for pair in zip(self.steppers, state, strict=True)]
 
     @property
     def kept_bytes(self) -> int:
@@ -265,6 +298,25 @@ class Trajectory:
             elif kind in ("Copy", "Move"):
                 self._fetch(action.n, action.from_storage.name, drop=kind == "Move")
 
+    def _accompany(self, watch: Watch, occupations: list[Groups]) -> None:
+        """All steps, with stops where somebody who watches is told, or knows how it goes on. Collective."""
+        done, ends = 0, self._ends
+        for stop in sorted({0, *watch.begin(self), *ends}):
+            layer = bisect_left(ends, stop)
+            known = watch.known(stop)
+            if known is not None:
+                copied(known.densities, self._position)
+                copied(known.occupation, occupations[layer])
+                self.charged[:] = known.charged
+                if stop == ends[layer]:
+                    self._starts.append([group.copy() for group in self._position])
+                elif stop == 0:
+                    copied(self._position, self._starts[0])
+            elif stop > 0:
+                self._advance(done, stop, occupations, record=False)
+            done = stop
+            watch.passes(Position(stop, self._position, occupations[layer], self.charged))
+
     def _keep(self, unit: int, storage: str) -> None:
         """Keep the present densities as those at the start of a unit. Collective."""
         if storage == "DISK":
@@ -283,12 +335,12 @@ class Trajectory:
                     if drop:
                         self._disk.remove(f"{unit}-{g}")
         else:
-            _copy(self._kept.pop(unit) if drop else self._kept[unit], self._position)
+            copied(self._kept.pop(unit) if drop else self._kept[unit], self._position)
 
     def _advance(self, begin: int, end: int, occupations: list[Groups] | None, *, record: bool) -> None:
         """Steps ``begin`` to ``end`` from the present densities; the first time with their occupations and costs."""
         if record:
-            _copy(self._position, self._unit_start)
+            copied(self._position, self._unit_start)
             while len(self._records) < end - begin:
                 self._records.append([stepper.new_record() for stepper in self.steppers])
         if occupations is None:
@@ -298,7 +350,7 @@ class Trajectory:
             records = self._records[first - begin : last - begin] if record else None
             occupation = None if occupations is None else occupations[layer]
             state = self._march(self._dt(layer), last - first, records, occupation)
-            _copy(state, self._position)
+            copied(state, self._position)
             if occupations is not None and last == self._ends[layer]:
                 self._starts.append([group.copy() for group in state])
 
@@ -307,12 +359,13 @@ class Trajectory:
         if self._charge is None or occupation is None:
             return self._steps(self._position, dt, count, records, occupation)
         state, chunk = self._position, self._chunk
-        weights = np.tile(self.steppers[0].scheme.weights, chunk) * dt
+        weights = np.asarray(self.steppers[0].scheme.weights) * dt
         for first in range(0, count, chunk):
             n = min(chunk, count - first)
             used = self._spare(n) if records is None else records[first : first + n]
             after = self._steps(state, dt, n, used, occupation)
-            self.charged += weights[: n * self._stages] @ self._charge.values(self._moments(state, used))
+            for each in self._charge.values(self._moments(state, used)).reshape(n, self._stages, -1):
+                self.charged += weights @ each  # step by step: the bits do not depend on where the sweep stops
             state = [group.copy() for group in after] if records is None else after
         return state
 
@@ -425,8 +478,3 @@ class _Reverse:
     cotangents: Groups
     running: list[Groups]
     gradients: list[Groups]
-
-
-def _copy(source: Groups, target: Groups) -> None:
-    for a, b in zip(source, target, strict=True):
-        np.copyto(b, a)

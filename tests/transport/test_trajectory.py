@@ -208,10 +208,12 @@ def test_snapshots(comm: MPI.Comm, degree: int) -> None:
     assert np.abs(snapshots[3] - snapshots[2]).max() > 0.0
 
 
-def test_occupation_is_the_integral_of_the_density(comm: MPI.Comm) -> None:
-    stepper = make_stepper(comm)
-    space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
-    rho = random_density(space, COLUMNS, 1)
+@pytest.mark.parametrize("columns", [1, 2, 3, 5, 8, 11])
+def test_occupation_is_the_integral_of_the_density(comm: MPI.Comm, columns: int) -> None:
+    """Also with lanes that have no column."""
+    space = DensitySpace(warped_mesh(comm, 2, 3), 1, columns)
+    stepper = Stepper(TransportOperator(space, VelocitySpace(space), columns, 0.03))
+    x, rho = stepper.operator.velocity_space.x, random_density(space, columns, 1)
     trajectory = Trajectory([stepper], TimeGrid(1.2, 3), 2.0**30)
     trajectory.forward([rho], one_group([wave(x, layer) for layer in range(3)]))
     for (occupation,) in trajectory.occupations:

@@ -1,0 +1,111 @@
+"""The densities that a forward solve leaves on its way, in a folder. All of it is **collective**."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, final
+
+from eulerian.arrays import Floats
+from eulerian.control import ControlProblem
+from eulerian.errors import InputError
+from eulerian.output.density_file import Arrays, Header, read_densities, write_densities
+from eulerian.parallel import on_root, sum_all
+from eulerian.space.natural import NaturalOrder
+from eulerian.transport.watch import Position
+
+# isort: split
+import numpy as np
+from numpy.typing import NDArray
+
+
+@final
+class DensityStore:
+    """Positions of a forward solve as files, to the last bit, written and read on any number of ranks.
+
+    Args:
+        folder: of the files.
+        problem: whose forward solve it is.
+    """
+
+    def __init__(self, folder: Path, problem: ControlProblem) -> None:
+        self.folder = folder
+        self._space, self._groups = problem.density_space, problem.groups
+        self._layouts = [stepper.layout for stepper in problem.trajectory.steppers]
+        self._order = NaturalOrder(self._space)
+
+    @property
+    def mesh(self) -> str:
+        """The fingerprint of the mesh."""
+        return self._order.fingerprint
+
+    def write(self, header: Header, position: Position, more: Arrays | None = None) -> None:
+        """Keep a position; ``more`` arrays are the same on all ranks.
+
+        Raises:
+            ComputationError: it cannot be written.
+        """
+        order, layouts = self._order, self._layouts
+        nodes = [layout.unpack_nodes(rho) for layout, rho in zip(layouts, position.densities, strict=True)]
+        shares = [layout.split_totals(sums) for layout, sums in zip(layouts, position.occupation, strict=True)]
+        density, occupation = order.gather(np.concatenate(nodes, axis=2)), order.gather(np.stack(shares, axis=2))
+        charged, vertices = sum_all(order.comm, position.charged), order.vertices() if header.step == 0 else None
+        arrays = {"density": density, "occupation": occupation, "charged": charged, "vertices": vertices}
+        given: Arrays = {**{name: array for name, array in arrays.items() if array is not None}, **(more or {})}
+        on_root(order.comm, lambda: write_densities(self.folder, header, given))
+
+    def read(self, header: Header) -> Position:
+        """The position of a file.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        layouts, order = self._layouts, self._order
+        whole = self._read(header, ("density", "occupation", "charged"), self._fits)
+        density, occupation = order.scatter(whole.get("density")), order.scatter(whole.get("occupation"))
+        charged = whole["charged"] if whole else np.zeros(2)  # sums over ranks: one of them has it all
+        values = np.zeros((self._space.n_cells, *density.shape[1:]))
+        values[: self._space.n_owned] = density
+        self._space.update_ghosts(values)
+        return Position(
+            header.step,
+            [layout.pack_nodes(values[..., group], fill=1.0) for layout, group in self._grouped],
+            [layout.join_totals(occupation[:, :, g]) for g, layout in enumerate(layouts)],
+            charged,
+        )
+
+    def theta(self, header: Header) -> Floats:
+        """θ, of the file of step 0.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        theta: Floats = self._order.comm.bcast(self._read(header, ("theta",)).get("theta"), 0)
+        return theta
+
+    @property
+    def _grouped(self) -> list[tuple[Any, list[int]]]:
+        return list(zip(self._layouts, self._groups, strict=True))
+
+    def _read(
+        self, header: Header, names: tuple[str, ...], check: Callable[[Arrays], None] = lambda _: None
+    ) -> dict[str, NDArray[Any]]:
+        """Arrays on rank 0; elsewhere nothing."""
+        held: dict[str, NDArray[Any]] = {}
+
+        def work() -> None:
+            held.update(read_densities(self.folder / header.name, names))
+            check(held)
+
+        on_root(self._order.comm, work)
+        return held
+
+    def _fits(self, arrays: Arrays) -> None:
+        """Raise InputError unless arrays have the shapes that they are written with."""
+        cells, nd, layouts = self._order.n_cells, self._space.nd, self._layouts
+        shapes = {
+            "density": (cells, nd, self._space.n_labels),
+            "occupation": (cells, nd, len(layouts), layouts[0].shares),
+            "charged": (2,),
+        }
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape or arrays[name].dtype != np.float64:
+                raise InputError(f"{name} must be {shape} numbers", key=str(self.folder), value=arrays[name].shape)
