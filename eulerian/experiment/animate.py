@@ -30,6 +30,7 @@ def run_animate(
     frames: int = 60,
     particles: int | None = None,
     fps: float = 15.0,
+    python: bool = True,
     progress: Progress = SILENT,
 ) -> Path:
     """Solve a run's flow again and write ``figures/animation.gif``; rank 0 draws. **Collective**.
@@ -44,6 +45,7 @@ def run_animate(
         frames: equally spaced times, from 2 to 600.
         particles: their number, 0 for none; 300 by default, on a line 60.
         fps: frames per second, up to 50.
+        python: the run's field may be Python code of the user's.
         progress: where messages go.
 
     Raises:
@@ -58,7 +60,7 @@ def run_animate(
     ):
         if not low <= value <= high:
             raise InputError(f"is a number from {low} to {high}", key=key, value=value)
-    run = load_trained(folder, comm)
+    run = load_trained(folder, comm, python=python)
     problem = run.problem
     if particles is None:
         particles = max(60 if problem.density_space.dim == 1 else 300, problem.density_space.n_labels)

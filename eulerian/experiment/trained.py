@@ -109,13 +109,14 @@ class Trained:
         return layered
 
 
-def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = ()) -> Trained:
+def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), *, python: bool = True) -> Trained:
     """Read a run folder and build its problem. **Collective**.
 
     Args:
         folder: of a run of ``train``, ``solve``, ``verify`` or ``ideal``.
         comm: who shares the work.
         overrides: ``KEY=VALUE`` for keys of ``[particles]``.
+        python: the run's field may be Python code of the user's.
 
     Raises:
         InputError: it is no run folder, or no complete one, or its parameters do not fit its configuration.
@@ -127,7 +128,7 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = ()) 
     on_root(comm, lambda: require_run(folder))
     tables, command, rows, readout = on_root(comm, lambda: _read(folder))
     base = folder.absolute()
-    config = on_root(comm, lambda: parse_config(tables, base, overrides))
+    config = on_root(comm, lambda: parse_config(tables, base, overrides, python=python))
     if command == "ideal":
         n_labels = count_labels(config.density.initial, comm)
         config = on_root(comm, lambda: parse_config(_idealised(tables, n_labels), base, overrides))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
+from eulerian.machine import require_readable
 from eulerian.space.mesh_checks import check_mesh
 from eulerian.space.simplices import FacetTable, Indices, Simplices
 
@@ -25,6 +26,7 @@ SIMPLEX = {0: "vertex", 1: "line", 2: "triangle", 3: "tetra"}
 _TAG_NAMES = ("gmsh:physical", "medit:ref", "cell_tags", "CellEntityIds", "avsucd:material")
 _FLAT = 1e-10  # relative to the size of the mesh
 
+_LEAST_EXPANSION = 2.0  # bytes in memory, over all that is done with a mesh, for a byte of its file
 _READER = Path(__file__).with_name("mesh_reader.py")
 
 
@@ -111,6 +113,7 @@ def _require_file(path: Path) -> None:
         if not path.is_file():
             what = "it is not a file" if path.exists() else "there is no such file"
             raise InputError(f"cannot read the mesh: {what}", key=str(path), remedy="Give the path of a mesh file.")
+        require_readable(path, _LEAST_EXPANSION, str(path))
         with path.open("rb") as file:
             start = file.read(1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name

@@ -28,6 +28,7 @@ _SECONDS, _SLOWEST = 4.0, 1e5
 _ROOM, _EXPANSION = 2.0**29, 100.0
 
 _XML = {".vtu", ".vtp", ".xdmf", ".xmf", ".xml"}
+_HDF = {".xdmf", ".xmf", ".med", ".h5m", ".cgns", ".hmf"}
 _CHUNK = 1 << 16
 
 
@@ -36,7 +37,7 @@ def main() -> None:
     path = Path(sys.argv[1])
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    _load_libraries()
+    _load_libraries(path.suffix.lower())
     said = io.StringIO()
     try:
         _limit(path.stat().st_size)
@@ -70,12 +71,13 @@ def _limit(size: int) -> None:
             resource.setrlimit(which, (within, hard))
 
 
-def _load_libraries() -> None:
+def _load_libraries(suffix: str) -> None:
     """Before there are limits."""
     import meshio  # noqa: F401
 
-    with contextlib.suppress(ImportError):
-        import h5py  # noqa: F401
+    if suffix in _HDF:
+        with contextlib.suppress(ImportError):
+            import h5py  # noqa: F401
 
 
 def _read(path: Path) -> Any:

@@ -9,8 +9,10 @@ import numpy as np
 from eulerian.arrays import Floats, Ints
 from eulerian.config import SamplesTerm
 from eulerian.errors import InputError
+from eulerian.machine import require_readable
 
 _DELIMITERS = (",", ";", "\t")
+_EXPANSION = 10.0  # bytes in memory, at least, for a byte of a file
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ type _Rows = list[tuple[int, list[str]]]
 def _read_rows(path: Path, key: str) -> _Rows:
     """Lines with their numbers, cut into cells without surrounding blanks."""
     try:
+        require_readable(path, _EXPANSION, key)
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
