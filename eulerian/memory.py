@@ -23,7 +23,7 @@ _CELLS_PER_VERTEX = {1: 1.0, 2: 2.0, 3: 6.0}
 _NODES_OF_DEGREE_2 = {1: 2.0, 2: 4.0, 3: 8.0}
 _DENSITIES = 7  # besides two for every layer
 _COPIES_OF_THETA = 4  # θ, its gradient, and what the optimiser needs at least
-_PARTICLE = 200  # bytes per particle besides one position
+_PARTICLE = 350  # bytes per particle besides one position
 _SLAB = 150  # bytes per cell, time slab and label of the convex solver, and once more for all labels
 
 

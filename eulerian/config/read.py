@@ -35,9 +35,16 @@ def read_config(
     Raises:
         InputError: for a missing or unreadable file, wrong syntax, unknown keys and wrong values; names the key.
     """
-    file = Path(path)
-    data = _parse_toml(_read_text(file), str(path))
-    return parse_config(data, file.parent, overrides, output=output, python=python)
+    return parse_config(read_tables(Path(path)), Path(path).parent, overrides, output=output, python=python)
+
+
+def read_tables(file: Path) -> dict[str, Any]:
+    """The tables of a TOML file, unchecked. Not collective.
+
+    Raises:
+        InputError: for a missing or unreadable file and wrong syntax.
+    """
+    return _parse_toml(_read_text(file), str(file))
 
 
 def parse_config(

@@ -95,9 +95,12 @@ def _column(value: object) -> object:
     return value
 
 
+LARGEST = 1e60  # the fifth power is still finite
+
 # TOML tells 1, 1.0, true and "1" apart, and so do we: `cells = [48.5]` or `limiter = "no"` are mistakes.
-Real = Annotated[float, Strict(), AllowInfNan(False)]
+Real = Annotated[float, Strict(), AllowInfNan(False), Field(ge=-LARGEST, le=LARGEST)]
 Positive = Annotated[Real, Field(gt=0)]
+Length = Annotated[Real, Field(ge=1 / LARGEST)]
 NonNegative = Annotated[Real, Field(ge=0)]
 Whole = Annotated[int, Strict(), Field(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]

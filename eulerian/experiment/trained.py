@@ -1,7 +1,6 @@
 """The flow of a run folder, ready to be used again: on densities, and on points anywhere."""
 
 import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -11,6 +10,7 @@ from mpi4py import MPI
 from eulerian.arrays import Floats
 from eulerian.builder import build
 from eulerian.config import Config, SamplesTerm, parse_config
+from eulerian.config.read import read_tables
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
 from eulerian.fields.free import Free
@@ -160,9 +160,9 @@ def require_run(folder: Path) -> None:
 def _read(folder: Path) -> tuple[Tables, str, Floats, Floats]:
     """The configuration without the start of the run, its command, θ and the readout. Not collective."""
     try:
-        tables = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tables = read_tables(folder / CONFIG)
         command = json.loads((folder / RESULT).read_text(encoding="utf-8"))["command"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"is no complete run folder ({type(error).__name__}: {error})"
         raise InputError(what, key=str(folder), remedy="Run the command again.") from error
     # Where the run started from does not matter any more, and those files may be gone.

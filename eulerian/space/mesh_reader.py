@@ -85,8 +85,25 @@ def _read(path: Path) -> Any:
 
     with path.open("rb") as file:
         start = file.read(len(GMSH))
+    if start != GMSH:
+        return meshio.read(path)
+    _refuse_nodes_below_one()
     # Fluent also uses .msh: without this, every message on a broken gmsh file would speak of Fluent.
-    return meshio.read(path, file_format="gmsh" if start == GMSH else None)
+    return meshio.read(path, file_format="gmsh")
+
+
+def _refuse_nodes_below_one() -> None:
+    """Let meshio's reader of format 2.2 refuse a node 0, which it takes for the last one as Python counts."""
+    from meshio.gmsh import _gmsh22
+
+    ordered = _gmsh22._gmsh_to_meshio_order
+
+    def checked(kind: str, cells: Any) -> Any:
+        if np.min(cells, initial=0) < 0:
+            raise ValueError("cells refer to nodes that do not exist: nodes are numbered from 1")
+        return ordered(kind, cells)
+
+    _gmsh22._gmsh_to_meshio_order = checked
 
 
 def _references(path: Path) -> list[Path]:

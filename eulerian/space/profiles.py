@@ -258,6 +258,8 @@ def _opened(path: Path, key: str) -> "ImageFile":
     """
     from PIL import Image as Pillow
 
+    with Pillow.open(path, formats=_PICTURES) as whole:
+        whole.verify()  # a decoder may be content with less than all
     picture = Pillow.open(path, formats=_PICTURES)
     rows, columns = picture.size[::-1]
     if rows * columns > _MOST_PIXELS:

@@ -464,7 +464,7 @@ def _options() -> Iterator[Case]:
         "field.seed.a",
         "density.initial.std",
     ):
-        yield sets("options", f"{key}=1", names=("--set", key), name=f"--set {key[:30]}")
+        yield sets("options", f"{key}=1", names=("--set", key.rpartition(".")[0]), name=f"--set {key[:30]}")
     yield sets("options", "field.theta=" + "[" * 20_000, names=("field.theta",), name="--set of 20,000 brackets")
     solve = ("solve", "base.toml")
     full: dict[str, Content] = {"full/precious.txt": "keep me"}

@@ -162,7 +162,7 @@ _MESHES: dict[str, Content] = {
     "10^12_entries.xdmf": _xdmf(_item("0 0 1 0 0 1", "XML").replace("3 2", "1000000000000 2")),
     "mesh.geo": "Point(1) = {0, 0, 0, 1};\n",
     "mesh.step": "ISO-10303-21;\n",
-    "mesh": _GOOD,
+    "mesh": "no ending and no mesh\n",
 }
 
 
@@ -395,6 +395,18 @@ def _parameters() -> Iterator[Case]:
         files = {"old/config.resolved.toml": text}
         names = ("old", "config.resolved.toml", "domain", "x:")
         yield Case("parameters", f"a run's configuration: {name}", ("sample", "old", "-n", "3"), names, files, run=True)
+    for name, files in (
+        ("history", {"old/history.csv": "iteration,total\n1,2\n3,4,5\n"}),
+        ("a history of bytes", {"old/history.csv": bytes(range(256))}),
+        ("snapshots", {"old/figures/snapshots.npz": "PK"}),
+        (
+            "pickled snapshots",
+            {"old/figures/snapshots.npz": _zip({"times.npy": _npy("(1,)", pickle.dumps(_Opened()), "|O")})},
+        ),
+    ):
+        contents: dict[str, Content] = dict(files)
+        names = ("history", "snapshots")
+        yield Case("parameters", f"plot: {name}", ("plot", "old"), names, contents, run=True)
     for name, text in (("empty", ""), ("a list", "[]"), ("no command", "{}"), ("deep", "[" * 100_000)):
         files = {"old/result.json": text}
         yield Case("parameters", f"a run's result: {name}", ("sample", "old", "-n", "3"), ("old",), files, run=True)

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from harness import Fault, Verdict, end_group, eulerian, launcher, started, turn
 
 SECONDS = 10.0
 _STARTS = 60.0  # for imports, on a busy machine
+_MEMORY = 8 * 2**30  # bytes that each rank of a batch may use
 _OWN_START = 2  # so many of every kind are started by themselves, too
 
 
@@ -185,6 +187,8 @@ def work(todo: Path) -> None:
     # isort: split
     from mpi4py import MPI
 
+    # So that it does not depend on the machine what is too large for it.
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     comm = MPI.COMM_WORLD
     for name, arguments in json.loads(todo.read_text(encoding="utf-8")):
         folder = Path(name)
