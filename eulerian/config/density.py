@@ -65,8 +65,6 @@ def _check_corners(lower: Vector, upper: Vector) -> None:
     for axis, (low, high) in enumerate(zip(lower, upper, strict=True)):
         if not low < high:
             raise problem(f"must be greater than lower ({low}) on axis {axis}", key="upper", value=list(upper))
-        if not np.isfinite(high - low):
-            raise problem(f"is too far from lower ({low}) on axis {axis}", key="upper", value=list(upper))
 
 
 class Domain(Section):
