@@ -168,7 +168,8 @@ def _draw(options: Options) -> list[Path]:
 
 def _tell_figures(options: Options, figures: list[Path]) -> int:
     if options.serial and not figures:
-        raise InputError("holds nothing to draw: neither snapshots nor a history", key=str(options.folder))
+        what, remedy = "holds nothing to draw: neither snapshots nor a history", "Let a run end that has figures."
+        raise InputError(what, key=str(options.folder), remedy=remedy)
     if figures and not options.quiet:
         print("\n".join(str(figure) for figure in figures))
     return 0

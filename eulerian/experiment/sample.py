@@ -60,9 +60,9 @@ def run_sample(
     on_root(comm, lambda: require_run(folder))
     on_root(comm, lambda: claim_table(table, overwrite))
     if count < 1:
-        raise InputError("at least one point is drawn", key="-n", value=count)
+        raise InputError("at least one point is drawn", key="-n", value=count, remedy="Give a whole number >= 1.")
     if seed < 0:
-        raise InputError("is a whole number >= 0", key="--seed", value=seed)
+        raise InputError("is a whole number >= 0", key="--seed", value=seed, remedy="Leave it out for 0.")
     purpose, remedy = f"{count} points and their table", "Draw fewer."
     require_memory([Need(float(count) * _POINT, purpose, "-n", count, remedy)], total_memory(comm))
     run = load_trained(folder, comm, python=python)

@@ -137,7 +137,8 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
         rows = _fitting(rows, problem, folder)
         if readout.size != problem.n_params - rows.size:
             expected = f"{problem.n_params - rows.size} numbers"
-            raise InputError(f"the readout must have {expected}", key=str(folder / THETA), value=readout.size)
+            what, remedy = f"the readout must have {expected}", "Was the file replaced?"
+            raise InputError(what, key=str(folder / THETA), value=readout.size, remedy=remedy)
     theta = np.concatenate([rows.ravel(), readout])
     classes = on_root(comm, lambda: _classes(config, problem.density_space.n_labels))
     layers, readout = problem.split(theta)

@@ -98,7 +98,7 @@ def initial_theta(config: "AnyField", field: VectorField, dim: int, n_layers: in
     theta = np.atleast_2d(_rows(rows))
     _require_shape(theta.shape, field, n_layers, p)
     if not np.all(np.isfinite(theta)):
-        raise InputError("holds numbers that are not finite", key=KEY)
+        raise InputError("holds numbers that are not finite", key=KEY, remedy="Give finite numbers.")
     if config.tied:
         if np.any(theta != theta[0]):
             raise InputError("has rows that differ, but field.tied = true", key=KEY, remedy="Give one row.")

@@ -51,6 +51,7 @@ def _check_cells(mesh: Simplices) -> None:
         raise InputError(
             f"{len(bad)} nodes have coordinates that are not finite or beyond {_HUGE:g}",
             value=mesh.points[bad[0]].tolist(),
+            remedy="Mesh the domain again, or write the file again.",
         )
     volumes = np.abs(signed_volumes(mesh.points, mesh.cells))
     longest = squared_edges(mesh.points, mesh.cells).max(axis=1) ** (mesh.dim / 2)

@@ -24,6 +24,7 @@ from eulerian.space.simplices import FacetTable, Indices, Simplices
 
 SIMPLEX = {0: "vertex", 1: "line", 2: "triangle", 3: "tetra"}
 _TAG_NAMES = ("gmsh:physical", "medit:ref", "cell_tags", "CellEntityIds", "avsucd:material")
+_AGAIN = "Write the file again with the program that made the mesh."
 _FLAT = 1e-10  # relative to the size of the mesh
 
 _LEAST_EXPANSION = 2.0  # bytes in memory, over all that is done with a mesh, for a byte of its file
@@ -209,11 +210,13 @@ def _simplices(raw: RawMesh) -> Simplices:
 def _check_shapes(raw: RawMesh) -> None:
     """Refuse arrays that are no lists of points, or of cells."""
     if raw.points.ndim != 2:
-        raise InputError("the points are no list of coordinates", value=f"an array of shape {raw.points.shape}")
+        value = f"an array of shape {raw.points.shape}"
+        raise InputError("the points are no list of coordinates", value=value, remedy=_AGAIN)
     for block in raw.cells:
         nodes = block.data.shape[1] if block.data.ndim == 2 else -1
         if nodes < 0 or (block.type == SIMPLEX.get(block.dim) and nodes != block.dim + 1):
-            raise InputError(f"the cells of type {block.type} have a wrong number of nodes", value=block.data.shape)
+            what = f"the cells of type {block.type} have a wrong number of nodes"
+            raise InputError(what, value=block.data.shape, remedy=_AGAIN)
 
 
 def _with_real_facets(mesh: Simplices, table: FacetTable) -> Simplices:
@@ -247,13 +250,14 @@ def _stack(
     empty = np.empty((0, dim + 1), dtype=np.int64)
     cells = np.concatenate([empty] + [np.asarray(b.data, dtype=np.int64).reshape(-1, dim + 1) for _, b in chosen])
     if cells.size and (cells.min() < 0 or cells.max() >= n):
-        raise InputError(f"cells refer to nodes that do not exist (there are {n})", value=int(cells.max()))
+        what, far = f"cells refer to nodes that do not exist (there are {n})", cells[(cells < 0) | (cells >= n)]
+        raise InputError(what, value=int(far[0]), remedy=_AGAIN)
     given = [np.zeros(0, dtype=np.int64)]
     given += [np.zeros(len(b.data), dtype=np.int64) if tags is None else tags[i] for i, b in chosen]
     # gmsh writes a negative tag where a physical group reverses the orientation.
     values = np.abs(np.concatenate(given).astype(np.int64))
     if values.max(initial=0) > np.iinfo(np.int32).max:
-        raise InputError("tags must fit into 32 bits", value=int(values.max()))
+        raise InputError("tags must fit into 32 bits", value=int(values.max()), remedy="Use smaller tags.")
     return cells, values.astype(np.int32)
 
 
@@ -280,7 +284,7 @@ def _flatten(points: Floats, dim: int) -> Floats:
         InputError: a curve that does not lie along x, or a surface that does not lie in a plane z = constant.
     """
     if points.shape[1] < dim:
-        raise InputError(f"{SIMPLEX[dim]} cells need {dim} coordinates", value=points.shape[1])
+        raise InputError(f"{SIMPLEX[dim]} cells need {dim} coordinates", value=points.shape[1], remedy=_AGAIN)
     spread = np.ptp(points, axis=0) if np.isfinite(points).all() else np.zeros(points.shape[1])
     if np.any(spread[dim:] > _FLAT * spread.max()):
         shape = "a line along x" if dim == 1 else "flat (z constant)"

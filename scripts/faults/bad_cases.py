@@ -304,7 +304,8 @@ def _contradictions() -> Iterator[Case]:
         ("particles.columns=['a', 'b']", "particles.columns"),
         ("particles.count=3", "particles.count"),
     ):
-        yield sets("contradictions", override, names=tuple(names))
+        title = override.replace("density.initial=[{ kind='gaussian', mean=[0.0, 0.0], ", "")
+        yield sets("contradictions", override, names=tuple(names), name=title[:70])
     yield sets("contradictions", "objective.kinetic=0.0", command="ideal", names=("objective.kinetic", "kinetic"))
     fixed = f"objective.terminal={{ kind = 'fixed', target = [{flat.replace('LABEL', '0')}] }}"
     yield sets("contradictions", fixed, names=("objective.terminal.kind",))

@@ -92,7 +92,7 @@ def judge(case: Case, outcomes: list[Outcome], folder: Path) -> Verdict:
         notes.append(f"{told} messages")
     if not any(name in text for name in case.names):
         notes.append(f"names none of {', '.join(case.names)}")
-    if not re.search(r"[.;:)] \S|\n  also |^usage:", text):
+    if not re.search(r"\.\s+\S|^usage:", text):
         notes.append("no remedy")
     if (folder / "executed").exists():
         notes.append("code was run")
@@ -166,7 +166,7 @@ def _worked(cases: tuple[Case, ...], begun: int, ranks: int, folder: Path) -> It
     todo.write_text(json.dumps(pairs), encoding="utf-8")
     worker = [sys.executable, __file__, "--worker", str(todo)]
     arguments = worker if ranks == 1 else [launcher(), "-n", str(ranks), *worker]
-    with turn(ranks > 1), started(arguments, folder) as process:
+    with turn(ranks > 1), started(arguments, folder) as process, process:
         for number in range(begun, len(cases)):
             files = [folder / str(number) / f"outcome{rank}.json" for rank in range(ranks)]
             patience = time.monotonic() + SECONDS + _STARTS
@@ -187,6 +187,9 @@ def work(todo: Path) -> None:
     # isort: split
     from mpi4py import MPI
 
+    # Nobody listens: what is said is caught, case by case.
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     # So that it does not depend on the machine what is too large for it.
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     comm = MPI.COMM_WORLD
