@@ -9,6 +9,7 @@ from pydantic import Field, PlainValidator, model_validator
 from eulerian.config.values import (
     LARGEST,
     MAX_DIMENSION,
+    SMALLEST,
     Column,
     Count,
     FilePath,
@@ -176,7 +177,7 @@ class ExpressionTerm(_Term):
 def _bandwidth(value: object) -> object:
     if value == "scott":
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 / LARGEST <= value <= LARGEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not SMALLEST <= value <= LARGEST:
         raise problem('is neither a number > 0 nor "scott"')
     return float(value)
 

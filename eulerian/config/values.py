@@ -23,7 +23,7 @@ from eulerian.errors import InputError
 from eulerian.expression import Expression
 
 MAX_DIMENSION = 3
-LARGEST = 1e60  # the fifth power is still finite
+LARGEST, SMALLEST = 1e60, 1e-60  # the fifth powers are still numbers
 
 
 class Section(BaseModel):
@@ -86,8 +86,8 @@ def _within_range(number: float) -> float:
 
 
 def _squarable(length: float) -> float:
-    if length < 1 / LARGEST:
-        raise problem(f"is less than {1 / LARGEST:g}, where its square vanishes")
+    if length < SMALLEST:
+        raise problem(f"is less than {SMALLEST:g}, where its square vanishes")
     return length
 
 
