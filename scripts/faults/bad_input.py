@@ -5,6 +5,7 @@ start; some of every kind are also started as users do. ``python bad_input.py --
 """
 
 import argparse
+import atexit
 import contextlib
 import io
 import json
@@ -133,6 +134,7 @@ def prepare(case: Case, folder: Path, run: Path | None) -> Path:
 def finished_run() -> Path:
     """A run that was made for this process's cases."""
     folder = Path(tempfile.mkdtemp(prefix="eulerian-run-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "base.toml").write_text(BASE, encoding="utf-8")
     ended = eulerian(folder, "solve", "base.toml", limit=120.0)
     if ended.code != 0:
