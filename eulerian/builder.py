@@ -4,6 +4,7 @@ The idealised problem and the particles stand on a good part of SciPy, which tak
 their modules are imported by the functions that need them.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -21,6 +22,8 @@ from eulerian.fields.build import build_field, initial_theta
 from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
 from eulerian.ideal.problem import IdealProblem
+from eulerian.machine import Need, require_memory
+from eulerian.memory import Ground, ideal_needs, mesh_needs, particle_needs, total_memory
 from eulerian.objective.running import VelocityCost, potential_vector
 from eulerian.objective.terminal import build_terminal
 from eulerian.parallel import agreed
@@ -51,9 +54,11 @@ def build(config: Config, comm: MPI.Comm | None = None, field: VectorField | Non
     Raises:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
     """
-    density_space, rho = _initial(config, comm)
+    density_space, rho, memory = _initial(config, comm, mesh_needs)
     velocity_space = VelocitySpace(density_space)
     terminal = build_terminal(config.objective.terminal, density_space)
+    costs = _running_costs(config, velocity_space)
+    # Last, for it may run code of the user's: all the rest has proved right.
     field = _field(config, velocity_space) if field is None else field
     theta = _theta(config, field, velocity_space, rho)
     objective, solver = config.objective, config.solver
@@ -62,14 +67,14 @@ def build(config: Config, comm: MPI.Comm | None = None, field: VectorField | Non
         field,
         rho,
         terminal,
-        _running_costs(config, velocity_space),
+        costs,
         (objective.parameters, objective.parameters_h1),
         TimeGrid(config.field.horizon, config.field.layers, solver.cfl, solver.max_steps_per_layer),
         theta,
         label_dependent=config.field.label_dependent,
         tied=config.field.tied,
         limited=solver.limiter,
-        memory=solver.memory_bytes,
+        memory=min(solver.memory_bytes, memory),
         disk=(solver.disk_bytes, solver.disk_directory),
         smoothing=flux_smoothing(density_space, config.field.horizon, solver.flux_smoothing),
     )
@@ -85,7 +90,7 @@ def build_ideal(config: Config, comm: MPI.Comm | None = None) -> IdealProblem:
     Raises:
         InputError: as for ``build``; also for a readout that is to be trained.
     """
-    space, rho = _initial(config, comm)
+    space, rho, _ = _initial(config, comm, ideal_needs)
     return _ideal(config, space, rho)
 
 
@@ -124,15 +129,15 @@ def build_swarm(config: Config, comm: MPI.Comm | None = None) -> Swarm:
     from eulerian.swarm import cloud_of, particle_problem, refuse_on_particles
 
     refuse_on_particles(config)
-    space, rho = _initial(config, comm)
+    space, rho, _ = _initial(config, comm, particle_needs)
+    whole = WholeDensity.gather(space, rho)
+    cloud = cloud_of(config.particles, whole, space.comm)
     low, high = space.bounding_box
     with agreed(space.comm):
         field = build_field(config.field, space.dim, space.n_labels, low.tolist(), high.tolist())
     theta = _given_theta(config, field, space)
     horizon, layers, labelled = config.field.horizon, config.field.layers, config.field.label_dependent
     layered = LayeredField.equal(field, horizon, layers, label_dependent=labelled)
-    whole = WholeDensity.gather(space, rho)
-    cloud = cloud_of(config.particles, whole, space.comm)
     return Swarm(particle_problem(config, space, layered, theta, cloud), space, whole)
 
 
@@ -147,15 +152,28 @@ def _running_costs(config: Config, velocity_space: VelocitySpace) -> RunningCost
     )
 
 
-def _initial(config: Config, comm: MPI.Comm | None) -> tuple[DensitySpace, Floats]:
-    """The space of the densities, and ρ₀ (n_cells, nd, K). Collective."""
+def _initial(
+    config: Config, comm: MPI.Comm | None, needs: Callable[[Config, Ground], Iterable[Need]]
+) -> tuple[DensitySpace, Floats, float]:
+    """The space of the densities, ρ₀ (n_cells, nd, K), and the memory that ``needs`` leave over, in bytes. Collective.
+
+    Raises:
+        InputError: there is not so much memory, among others; told before a mesh is made.
+    """
     comm = MPI.COMM_WORLD if comm is None else comm
-    mesh = create_mesh(comm, config.domain)
+    memory = total_memory(comm)
     n_labels = count_labels(config.density.initial, comm)
-    check_dimension(config, mesh.topology.dim)
+    left = memory
+
+    def check(dim: int, n_cells: float) -> None:
+        nonlocal left
+        check_dimension(config, dim)
+        left = require_memory(needs(config, Ground(dim, n_cells, n_labels, comm.size)), memory)
+
+    mesh = create_mesh(comm, config.domain, check)
     check_labels(config, n_labels)
     space = DensitySpace(mesh, config.density.degree, n_labels)
-    return space, initial_density(space, config.density.initial)
+    return space, initial_density(space, config.density.initial), comm.bcast(left, 0)
 
 
 def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:

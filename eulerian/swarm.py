@@ -26,6 +26,8 @@ from eulerian.control import ControlProblem
 from eulerian.errors import InputError
 from eulerian.expression import Expression
 from eulerian.fields.layered import LayeredField
+from eulerian.machine import require_memory
+from eulerian.memory import cloud_needs, total_memory
 from eulerian.objective.losses import PointLoss, build_loss
 from eulerian.particles.cloud import Cloud, share
 from eulerian.particles.flow import Scheme
@@ -100,6 +102,7 @@ def cloud_of(particles: Particles, whole: WholeDensity, comm: MPI.Comm) -> Cloud
     """
     if particles.file is not None:
         return _cloud_of_file(particles, whole, comm)
+    require_memory(cloud_needs(particles, whole.dim), total_memory(comm))
     own = share(particles.count, comm)
     with agreed(comm):
         draw = draw_points(

@@ -208,6 +208,9 @@ def _add(
     )
     parser.set_defaults(command=command, serial=serial)
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    if not serial or command is plot:
+        help_ = 'refuse a configuration whose field is Python code (field.kind = "python")'
+        parser.add_argument("--no-python", dest="python", action="store_false", help=help_)
     return parser
 
 

@@ -20,7 +20,9 @@ def compute(options: Options) -> int:
     from eulerian.output.progress import Progress
 
     comm = MPI.COMM_WORLD
-    config = on_root(comm, lambda: read_config(options.config, options.set, output=options.output))
+    config = on_root(
+        comm, lambda: read_config(options.config, options.set, output=options.output, python=options.python)
+    )
     on_particles = getattr(options, "method", None) == "particles"
     run = getattr(experiment, f"run_{options.name}{'_particles' if on_particles else ''}")
     progress = Progress.of(comm, options.quiet)
@@ -46,7 +48,9 @@ def compare(options: Options) -> int:
     if options.degrees and not options.study:
         raise InputError("belongs to a study", key="--degrees", remedy="Add --study, or set density.degree.")
     comm = MPI.COMM_WORLD
-    config = on_root(comm, lambda: read_config(options.config, options.set, output=options.output))
+    config = on_root(
+        comm, lambda: read_config(options.config, options.set, output=options.output, python=options.python)
+    )
     plan = experiment.StudyPlan(degrees=tuple(options.degrees or (config.density.degree,))) if options.study else None
     document = experiment.run_compare(
         config,
@@ -87,6 +91,7 @@ def push(options: Options) -> int:
         output=options.output,
         overwrite=options.overwrite,
         overrides=tuple(options.set),
+        python=options.python,
         progress=Progress.of(comm, options.quiet),
     )
     return 0
@@ -112,6 +117,7 @@ def sample(options: Options) -> int:
         comm,
         seed=options.seed,
         method=options.method,
+        python=options.python,
         output=options.output,
         overwrite=options.overwrite,
         progress=Progress.of(comm, options.quiet),
@@ -152,7 +158,8 @@ def plot(options: Options) -> int:
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
-    animation = experiment.run_animate(options.folder, comm, **given, progress=Progress.of(comm, options.quiet))
+    progress = Progress.of(comm, options.quiet)
+    animation = experiment.run_animate(options.folder, comm, **given, python=options.python, progress=progress)
     figures = on_root(comm, lambda: _draw(options))
     return _tell_figures(options, [*figures, animation] if comm.rank == 0 else [])
 
@@ -165,7 +172,8 @@ def _draw(options: Options) -> list[Path]:
 
 def _tell_figures(options: Options, figures: list[Path]) -> int:
     if options.serial and not figures:
-        raise InputError("holds nothing to draw: neither snapshots nor a history", key=str(options.folder))
+        what, remedy = "holds nothing to draw: neither snapshots nor a history", "Let a run end that has figures."
+        raise InputError(what, key=str(options.folder), remedy=remedy)
     if figures and not options.quiet:
         print("\n".join(str(figure) for figure in figures))
     return 0

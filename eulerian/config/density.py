@@ -7,11 +7,14 @@ import numpy as np
 from pydantic import Field, PlainValidator, model_validator
 
 from eulerian.config.values import (
+    LARGEST,
     MAX_DIMENSION,
+    SMALLEST,
     Column,
     Count,
     FilePath,
     Formula,
+    Length,
     Matrix,
     Positive,
     Section,
@@ -63,8 +66,6 @@ def _check_corners(lower: Vector, upper: Vector) -> None:
     for axis, (low, high) in enumerate(zip(lower, upper, strict=True)):
         if not low < high:
             raise problem(f"must be greater than lower ({low}) on axis {axis}", key="upper", value=list(upper))
-        if not np.isfinite(high - low):
-            raise problem(f"is too far from lower ({low}) on axis {axis}", key="upper", value=list(upper))
 
 
 class Domain(Section):
@@ -116,7 +117,7 @@ class GaussianTerm(_Term):
 
     kind: Literal["gaussian"] = "gaussian"
     mean: Vector = Field(description="the mean, one number per axis, like [0.0, 0.0]")
-    std: Positive | None = Field(default=None, description="the standard deviation along every axis, a number > 0")
+    std: Length | None = Field(default=None, description="the standard deviation along every axis, a number > 0")
     covariance: Matrix | None = Field(
         default=None, description="a symmetric positive definite matrix, like [[0.2, 0.0], [0.0, 0.1]]"
     )
@@ -134,6 +135,8 @@ class GaussianTerm(_Term):
         dim, what = len(self.mean), None
         if covariance.shape != (dim, dim):
             what = f"is {covariance.shape[0]}×{covariance.shape[1]}, but the mean has {dim} entries"
+        elif not np.all(np.diag(covariance) >= LARGEST**-2):
+            what = "is not positive definite"
         elif not np.allclose(covariance, covariance.T, rtol=1e-10, atol=0):
             what = "is not symmetric"
         elif not _positive_definite(covariance):
@@ -174,7 +177,7 @@ class ExpressionTerm(_Term):
 def _bandwidth(value: object) -> object:
     if value == "scott":
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not SMALLEST <= value <= LARGEST:
         raise problem('is neither a number > 0 nor "scott"')
     return float(value)
 

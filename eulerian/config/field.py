@@ -5,7 +5,18 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, PlainValidator, Strict, StringConstraints, TypeAdapter, ValidationInfo, model_validator
 
-from eulerian.config.values import Count, FilePath, Flag, Matrix, NonNegative, Positive, Section, Whole, problem
+from eulerian.config.values import (
+    LARGEST,
+    Count,
+    FilePath,
+    Flag,
+    Matrix,
+    NonNegative,
+    Positive,
+    Section,
+    Whole,
+    problem,
+)
 
 MAX_LAYERS = 100_000
 MAX_WIDTH = 100_000
@@ -27,8 +38,10 @@ def _theta(value: object, info: ValidationInfo) -> object:
         return path
     if not (isinstance(value, list | tuple) and value and all(isinstance(row, list | tuple) for row in value)):
         raise problem("is neither a list of rows nor the name of a file")
-    if not all(isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < 1e300 for row in value for x in row):
-        raise problem("holds something that is not a finite number")
+    if not all(
+        isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= LARGEST for row in value for x in row
+    ):
+        raise problem(f"holds something that is not a finite number of at most {LARGEST:g}")
     return _ROWS.validate_python(value)
 
 

@@ -41,25 +41,20 @@ def input_error(error: ValidationError, data: object) -> InputError:
     """
     # An unknown key often is the reason why another one is missing: it comes first.
     details = sorted(_findings(error), key=lambda detail: detail["type"] != "extra_forbidden")
-    first, *others = [_translate(detail, data) for detail in details]
+    first, *others = [_translate(detail, data) for detail in details[: _MOST + 1]]
     if not others:
         return first
-    lines = [f"  also {other}" for other in others[:_MOST]]
-    if len(others) > _MOST:
-        lines.append(f"  and {len(others) - _MOST} more")
+    lines = [f"  also {other}" for other in others]
+    if len(details) > _MOST + 1:
+        lines.append(f"  and {len(details) - _MOST - 1} more")
     return InputError(first.what, key=first.key, value=first.value, remedy="\n".join([first.remedy or "", *lines]))
 
 
 def _findings(error: ValidationError) -> list[ErrorDetails]:
     """What pydantic found, without lists that are too short only because their entries were refused."""
     details = error.errors(include_url=False)
-
-    def follows_from_another(detail: ErrorDetails) -> bool:
-        size, loc = len(detail["loc"]), detail["loc"]
-        deeper = (other for other in details if len(other["loc"]) > size and other["loc"][:size] == loc)
-        return detail["type"] == "too_short" and any(deeper)
-
-    return [detail for detail in details if not follows_from_another(detail)]
+    above = {detail["loc"][:size] for detail in details for size in range(len(detail["loc"]))}
+    return [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in above]
 
 
 def _translate(detail: ErrorDetails, data: object) -> InputError:

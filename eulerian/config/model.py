@@ -1,10 +1,11 @@
 """The whole configuration as one frozen tree; attribute names are the keys of the TOML file."""
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, Strict, StringConstraints, model_validator
 
 from eulerian.config.density import Density, Domain
 from eulerian.config.field import MAX_LAYERS, FreeField, LinearField, MlpField, PythonField
@@ -32,6 +33,19 @@ _LEAST_SLABS = 16
 Method = Literal["lmvm", "blmvm", "bqnls", "bqnktr", "bqnktl", "bncg", "cg", "owlqn", "nm"]
 
 
+def _harmless(options: str) -> str:
+    """Refuse options by which PETSc would run code, write files or read more options where nobody looks.
+
+    Such are types that are implemented in Python, and viewers, which pass the names of their files to a shell.
+    """
+    for word in options.split():
+        plain = re.fullmatch(r"[\w.,+-]+", word, re.ASCII)
+        if not plain or "python" in word.lower() or word.lower().startswith(("-options", "-prefix")):
+            remedy = "Names and values of letters, digits and . , + - _ are, unless they run code or name files."
+            raise problem(f"PETSc's option {word[:80]!r} is not allowed here", remedy=remedy)
+    return options
+
+
 class Optimiser(Section):
     """How J is minimised.
 
@@ -48,9 +62,9 @@ class Optimiser(Section):
     method: Method = Field(
         default="lmvm", description='a TAO type that needs gradients only: "lmvm", "blmvm", "bncg", …'
     )
-    petsc_options: Annotated[str, Strict(), StringConstraints(pattern=r"^\s*(-.*)?$")] = Field(
-        default="", description='options for PETSc in quotes, like "-tao_ls_type armijo"'
-    )
+    petsc_options: Annotated[
+        str, Strict(), StringConstraints(pattern=r"^\s*(-.*)?$", max_length=10_000), AfterValidator(_harmless)
+    ] = Field(default="", description='options for PETSc in quotes, like "-tao_ls_type armijo"')
     max_iterations: Whole = Field(default=100, description="the largest number of iterations, a whole number >= 0")
     gradient_tolerance: NonNegative = Field(
         default=1e-6, description="the relative gradient norm to reach, a number >= 0"

@@ -23,6 +23,7 @@ from eulerian.errors import InputError
 from eulerian.expression import Expression
 
 MAX_DIMENSION = 3
+LARGEST, SMALLEST = 1e60, 1e-60  # the fifth powers are still numbers
 
 
 class Section(BaseModel):
@@ -78,6 +79,18 @@ def _formula(variables: Sequence[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _within_range(number: float) -> float:
+    if abs(number) > LARGEST:
+        raise problem(f"is beyond {LARGEST:g}, where squares and cubes overflow")
+    return number
+
+
+def _squarable(length: float) -> float:
+    if length < SMALLEST:
+        raise problem(f"is less than {SMALLEST:g}, where its square vanishes")
+    return length
+
+
 def _rectangular(rows: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
     if len({len(row) for row in rows}) > 1:
         raise problem(f"the rows have different lengths: {', '.join(str(len(row)) for row in rows[:10])}")
@@ -96,8 +109,9 @@ def _column(value: object) -> object:
 
 
 # TOML tells 1, 1.0, true and "1" apart, and so do we: `cells = [48.5]` or `limiter = "no"` are mistakes.
-Real = Annotated[float, Strict(), AllowInfNan(False)]
+Real = Annotated[float, Strict(), AllowInfNan(False), AfterValidator(_within_range)]
 Positive = Annotated[Real, Field(gt=0)]
+Length = Annotated[Positive, AfterValidator(_squarable)]
 NonNegative = Annotated[Real, Field(ge=0)]
 Whole = Annotated[int, Strict(), Field(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]

@@ -30,6 +30,7 @@ def run_animate(
     frames: int = 60,
     particles: int | None = None,
     fps: float = 15.0,
+    python: bool = True,
     progress: Progress = SILENT,
 ) -> Path:
     """Solve a run's flow again and write ``figures/animation.gif``; rank 0 draws. **Collective**.
@@ -44,6 +45,7 @@ def run_animate(
         frames: equally spaced times, from 2 to 600.
         particles: their number, 0 for none; 300 by default, on a line 60.
         fps: frames per second, up to 50.
+        python: the run's field may be Python code of the user's.
         progress: where messages go.
 
     Raises:
@@ -57,14 +59,15 @@ def run_animate(
         ("--fps", fps, 1, FASTEST),
     ):
         if not low <= value <= high:
-            raise InputError(f"is a number from {low} to {high}", key=key, value=value)
-    run = load_trained(folder, comm)
+            remedy = f"Give one from {low} to {high}."
+            raise InputError(f"is a number from {low} to {high}", key=key, value=value, remedy=remedy)
+    run = load_trained(folder, comm, python=python)
     problem = run.problem
     if particles is None:
         particles = max(60 if problem.density_space.dim == 1 else 300, problem.density_space.n_labels)
     if 0 < particles < problem.density_space.n_labels:
         what = f"every one of the {problem.density_space.n_labels} labels needs a particle"
-        raise InputError(what, key="--particles", value=particles)
+        raise InputError(what, key="--particles", value=particles, remedy="Give more, or 0 for none.")
     times = np.linspace(0.0, problem.horizon, frames)
     positions, labels = _particles(run, times, particles, comm)
     points, density = _densities(run, frames, progress, alone=not particles)

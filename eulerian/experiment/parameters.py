@@ -35,6 +35,7 @@ def read_parameters(path: Path, problem: ControlProblem) -> Floats:
                 remedy="Compare with the configuration of the run that wrote it: config.resolved.toml in its folder.",
             )
         if not (np.all(np.isfinite(rows)) and np.all(np.isfinite(readout))):
-            raise InputError("holds numbers that are not finite", key=KEY, value=str(path))
+            remedy = "Give the theta.npz of a run that ended well."
+            raise InputError("holds numbers that are not finite", key=KEY, value=str(path), remedy=remedy)
     theta = np.concatenate([rows.ravel(), readout])
     return theta.reshape(problem.initial_theta.shape)

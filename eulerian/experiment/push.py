@@ -52,6 +52,7 @@ def run_push(
     output: Path | None = None,
     overwrite: bool = False,
     overrides: tuple[str, ...] = (),
+    python: bool = True,
     progress: Progress = SILENT,
 ) -> Document:
     """Move the points of a CSV file through a run's flow; write where they end, and what they are. **Collective**.
@@ -70,6 +71,7 @@ def run_push(
         output: the table; ``pushed_<name of the file>.csv`` in the run folder by default.
         overwrite: replace the table, if it exists.
         overrides: ``KEY=VALUE`` for keys of ``[particles]``, which say how points move in time.
+        python: the run's field may be Python code of the user's.
         progress: where messages go.
 
     Raises:
@@ -80,7 +82,7 @@ def run_push(
     table = folder / f"pushed_{file.stem}.csv" if output is None else output
     on_root(comm, lambda: require_run(folder))
     on_root(comm, lambda: claim_table(table, overwrite, summary=True, source=file))
-    run = load_trained(folder, comm, overrides)
+    run = load_trained(folder, comm, overrides, python=python)
     samples, labelled = on_root(comm, lambda: _read(run, file, columns, label_column))
     moved = _move(run, samples, comm)
     document: Document = {

@@ -7,6 +7,8 @@ from mpi4py import MPI
 from eulerian.errors import InputError
 from eulerian.experiment.session import SILENT
 from eulerian.experiment.trained import load_trained, require_run
+from eulerian.machine import Need, require_memory
+from eulerian.memory import total_memory
 from eulerian.output.point_tables import claim_table, write_table
 from eulerian.output.progress import Progress
 from eulerian.output.result import Document
@@ -18,6 +20,8 @@ from eulerian.space.whole import WholeDensity
 # isort: split
 import numpy as np
 
+_POINT = 200.0  # bytes for a point and its line of the table, at least
+
 
 def run_sample(
     folder: Path,
@@ -28,6 +32,7 @@ def run_sample(
     method: Method = "random",
     output: Path | None = None,
     overwrite: bool = False,
+    python: bool = True,
     progress: Progress = SILENT,
 ) -> Document:
     """Draw points from ρ(T) of a run, which is solved for again, and write them to a table. **Collective**.
@@ -43,6 +48,7 @@ def run_sample(
         method: independent points, or scrambled Sobol points.
         output: the table; ``sampled.csv`` in the run folder by default.
         overwrite: replace the table, if it exists.
+        python: the run's field may be Python code of the user's.
         progress: where messages go.
 
     Raises:
@@ -54,10 +60,12 @@ def run_sample(
     on_root(comm, lambda: require_run(folder))
     on_root(comm, lambda: claim_table(table, overwrite))
     if count < 1:
-        raise InputError("at least one point is drawn", key="-n", value=count)
+        raise InputError("at least one point is drawn", key="-n", value=count, remedy="Give a whole number >= 1.")
     if seed < 0:
-        raise InputError("is a whole number >= 0", key="--seed", value=seed)
-    run = load_trained(folder, comm)
+        raise InputError("is a whole number >= 0", key="--seed", value=seed, remedy="Leave it out for 0.")
+    purpose, remedy = f"{count} points and their table", "Draw fewer."
+    require_memory([Need(float(count) * _POINT, purpose, "-n", count, remedy)], total_memory(comm))
+    run = load_trained(folder, comm, python=python)
     problem = run.problem
     whole = WholeDensity.gather(problem.density_space, problem.carry(run.theta, problem.initial_density)).non_negative()
     mine = share(count, comm)

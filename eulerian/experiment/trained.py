@@ -1,7 +1,6 @@
 """The flow of a run folder, ready to be used again: on densities, and on points anywhere."""
 
 import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -11,6 +10,7 @@ from mpi4py import MPI
 from eulerian.arrays import Floats
 from eulerian.builder import build
 from eulerian.config import Config, SamplesTerm, parse_config
+from eulerian.config.read import read_tables
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
 from eulerian.fields.free import Free
@@ -109,13 +109,14 @@ class Trained:
         return layered
 
 
-def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = ()) -> Trained:
+def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), *, python: bool = True) -> Trained:
     """Read a run folder and build its problem. **Collective**.
 
     Args:
         folder: of a run of ``train``, ``solve``, ``verify`` or ``ideal``.
         comm: who shares the work.
         overrides: ``KEY=VALUE`` for keys of ``[particles]``.
+        python: the run's field may be Python code of the user's.
 
     Raises:
         InputError: it is no run folder, or no complete one, or its parameters do not fit its configuration.
@@ -127,7 +128,7 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = ()) 
     on_root(comm, lambda: require_run(folder))
     tables, command, rows, readout = on_root(comm, lambda: _read(folder))
     base = folder.absolute()
-    config = on_root(comm, lambda: parse_config(tables, base, overrides))
+    config = on_root(comm, lambda: parse_config(tables, base, overrides, python=python))
     if command == "ideal":
         n_labels = count_labels(config.density.initial, comm)
         config = on_root(comm, lambda: parse_config(_idealised(tables, n_labels), base, overrides))
@@ -136,7 +137,8 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = ()) 
         rows = _fitting(rows, problem, folder)
         if readout.size != problem.n_params - rows.size:
             expected = f"{problem.n_params - rows.size} numbers"
-            raise InputError(f"the readout must have {expected}", key=str(folder / THETA), value=readout.size)
+            what, remedy = f"the readout must have {expected}", "Was the file replaced?"
+            raise InputError(what, key=str(folder / THETA), value=readout.size, remedy=remedy)
     theta = np.concatenate([rows.ravel(), readout])
     classes = on_root(comm, lambda: _classes(config, problem.density_space.n_labels))
     layers, readout = problem.split(theta)
@@ -159,9 +161,9 @@ def require_run(folder: Path) -> None:
 def _read(folder: Path) -> tuple[Tables, str, Floats, Floats]:
     """The configuration without the start of the run, its command, θ and the readout. Not collective."""
     try:
-        tables = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tables = read_tables(folder / CONFIG)
         command = json.loads((folder / RESULT).read_text(encoding="utf-8"))["command"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"is no complete run folder ({type(error).__name__}: {error})"
         raise InputError(what, key=str(folder), remedy="Run the command again.") from error
     # Where the run started from does not matter any more, and those files may be gone.

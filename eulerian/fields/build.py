@@ -15,7 +15,7 @@ from eulerian.fields.free import Free
 from eulerian.fields.linear import Affine, Translation
 from eulerian.fields.mlp import Mlp
 from eulerian.fields.python import load_field
-from eulerian.fields.theta_file import read_theta
+from eulerian.fields.theta_file import THETA, read_theta
 
 if TYPE_CHECKING:
     from eulerian.config.field import AnyField, LinearField
@@ -92,23 +92,28 @@ def initial_theta(config: "AnyField", field: VectorField, dim: int, n_layers: in
     if config.theta is None:
         rows = field.init(np.random.default_rng(config.seed))
     elif isinstance(config.theta, Path):
-        rows, _ = read_theta(config.theta, KEY)
+        rows, _ = read_theta(config.theta, KEY, lambda shapes: _require_shape(shapes[THETA], field, n_layers, p))
     else:
         rows = _rows(config.theta)
     theta = np.atleast_2d(_rows(rows))
-    if theta.ndim != 2 or len(theta) not in (1, n_layers) or theta.shape[1] != p:
-        raise InputError(
-            f"has shape {theta.shape}, but {n_layers} layers of {p} parameters need ({n_layers}, {p}) or (1, {p})",
-            key=KEY,
-            remedy=_layout(field),
-        )
+    _require_shape(theta.shape, field, n_layers, p)
     if not np.all(np.isfinite(theta)):
-        raise InputError("holds numbers that are not finite", key=KEY)
+        raise InputError("holds numbers that are not finite", key=KEY, remedy="Give finite numbers.")
     if config.tied:
         if np.any(theta != theta[0]):
             raise InputError("has rows that differ, but field.tied = true", key=KEY, remedy="Give one row.")
         return theta[:1]
     return np.ascontiguousarray(np.broadcast_to(theta, (n_layers, p)))
+
+
+def _require_shape(shape: tuple[int, ...], field: VectorField, n_layers: int, p: int) -> None:
+    """Raise InputError unless θ has one row for all layers or one for each; a single row may lie alone."""
+    if shape not in ((p,), (1, p), (n_layers, p)):
+        raise InputError(
+            f"has shape {shape}, but {n_layers} layers of {p} parameters need ({n_layers}, {p}) or (1, {p})",
+            key=KEY,
+            remedy=_layout(field),
+        )
 
 
 def _rows(rows: ArrayLike) -> Floats:

@@ -239,5 +239,5 @@ def _failure(what: str, name: str, error: BaseException, remedy: str | None = No
         f"{what} {type(error).__name__}: {error} ({place.name}, {place.filename}:{place.lineno})",
         key=KEY,
         value=name,
-        remedy=remedy,
+        remedy=remedy or "The fault is in the code that field.object names.",
     )

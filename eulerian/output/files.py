@@ -1,15 +1,12 @@
 """Names of a run's files, and files that are never half written. Not collective: for one rank."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
-from zipfile import BadZipFile
 
 import numpy as np
-
-from eulerian.errors import InputError
 
 RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
 HISTORY, GAP = "history.csv", "gap.csv"
@@ -105,19 +102,6 @@ def write_text(path: Path, text: str) -> None:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """Write named arrays to an ``.npz`` file, atomically and without pickle."""
     write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
-
-
-def read_arrays(path: Path, names: Iterable[str], key: str) -> dict[str, np.ndarray[Any, Any]]:
-    """Read named arrays of an ``.npz`` file, without pickle.
-
-    Raises:
-        InputError: it is missing or not such a file; names ``key``.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in names}
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
-        raise InputError(f"cannot be read ({error})", key=key, value=str(path)) from error
 
 
 def is_run(path: Path) -> bool:

@@ -12,10 +12,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
 from eulerian.ideal.path_bundle import PathBundle
 from eulerian.output.density_plots import DENSITY_COLOURS, FAINT, MARGIN, on_line, padded, sorted_line, visible_window
-from eulerian.output.files import read_arrays
 from eulerian.output.snapshots import Snapshots
 from eulerian.output.triangle_grid import TriangleGrid
 

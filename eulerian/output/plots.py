@@ -170,7 +170,8 @@ def _read_columns(path: Path, columns: Sequence[str], key: str, absent: Sequence
     except FileNotFoundError:
         return {name: np.zeros(0) for name in columns}
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"cannot be read ({error})", key=key, value=str(path)) from error
+        remedy = "It is damaged: run the command again."
+        raise InputError(f"cannot be read ({error})", key=key, value=str(path), remedy=remedy) from error
 
 
 def _save(figure: Figure, path: Path, kind: Kind) -> Path:

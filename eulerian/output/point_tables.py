@@ -59,7 +59,9 @@ def write_table(path: Path, names: Sequence[str], columns: Sequence[Floats | Seq
     try:
         write_text(path, text.getvalue())
     except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror or error})", key=KEY, value=str(path)) from error
+        raise InputError(
+            f"cannot be written ({error.strerror or error})", key=KEY, value=str(path), remedy="Choose another name."
+        ) from error
 
 
 def _cell(value: Any) -> str:

@@ -10,8 +10,9 @@ from typing import Self, final
 
 import numpy as np
 
+from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
-from eulerian.output.files import read_arrays, write_arrays
+from eulerian.output.files import write_arrays
 
 
 @final

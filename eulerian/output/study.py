@@ -81,7 +81,8 @@ def read_study(path: Path) -> list[dict[str, Any]]:
             for row in rows
         ]
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"cannot be read ({error})", key="study", value=str(path)) from error
+        remedy = "It is damaged: run the command again."
+        raise InputError(f"cannot be read ({error})", key="study", value=str(path), remedy=remedy) from error
 
 
 def study_table(rungs: Sequence[Rung]) -> str:

@@ -7,8 +7,9 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
-from eulerian.output.files import read_arrays, write_arrays
+from eulerian.output.files import write_arrays
 
 
 @final

@@ -64,7 +64,8 @@ def count_labels(terms: Sequence[Term], comm: MPI.Comm, key: str = "density.init
             else:
                 labels.add(term.label)
         if labels != set(range(len(labels))):
-            raise InputError("labels must be 0..K-1 without gaps", key=key, value=sorted(labels))
+            what, remedy = "labels must be 0..K-1 without gaps", "Number the labels from 0."
+            raise InputError(what, key=key, value=sorted(labels), remedy=remedy)
         return len(labels)
 
     return on_root(comm, count)
@@ -195,13 +196,18 @@ def _estimate(samples: Samples, label: int, bandwidth: float | Literal["scott"],
 
 def _label(label: int, space: DensitySpace, key: str) -> int:
     if label >= space.n_labels:
-        raise InputError(f"there are only {space.n_labels} labels, from 0", key=f"{key}.label", value=label)
+        raise InputError(
+            f"there are only {space.n_labels} labels, from 0",
+            key=f"{key}.label",
+            value=label,
+            remedy="Number labels from 0.",
+        )
     return label
 
 
 def _require_length(vector: Sequence[object], dim: int, key: str) -> None:
     if len(vector) != dim:
-        raise InputError(f"needs {dim} entries, one per axis", key=key, value=list(vector))
+        raise InputError(f"needs {dim} entries, one per axis", key=key, value=list(vector), remedy=f"Give {dim}.")
 
 
 def _project(space: DensitySpace, piece: Piece) -> Floats:

@@ -1,5 +1,6 @@
 """Distributed meshes: boxes, and everything that meshio reads."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import factorial, prod
 from pathlib import Path
@@ -25,6 +26,8 @@ from eulerian.space.simplices import Simplices, halve_edges
 
 __all__ = ["ImportedMesh", "MeshReport", "TagReport", "convert", "create_mesh", "import_mesh", "inspect"]
 
+type Check = Callable[[int, float], None]
+
 MAX_CELLS = 2e8
 """PETSc counts in 32 bits, and degree 2 has ten coefficients in a tetrahedron."""
 
@@ -48,28 +51,35 @@ class ImportedMesh:
     tag_names: dict[str, tuple[int, int]]
 
 
-def create_mesh(comm: MPI.Comm, domain: Domain) -> dmesh.Mesh:
+def create_mesh(comm: MPI.Comm, domain: Domain, check: Check | None = None) -> dmesh.Mesh:
     """The mesh of a domain: affine simplices that fill their space, with shared-facet ghosts. Collective.
 
     The order of the cells by ``original_cell_index`` does not depend on the number of ranks.
+
+    Args:
+        comm: the ranks that share the mesh.
+        domain: a box or a file.
+        check: told the dimension and the number of cells before the mesh is made, at least on rank 0; what it raises
+            reaches all ranks.
 
     Raises:
         InputError: the mesh file cannot be read, or is not the triangulation of a domain.
     """
     if domain.box is not None:
-        return _box_mesh(comm, domain.box, domain.refine)
+        return _box_mesh(comm, domain.box, domain.refine, check)
     if domain.file is None:
         raise InputError("needs a box or a file", key="domain")
-    return import_mesh(comm, domain.file, domain.refine).mesh
+    return import_mesh(comm, domain.file, domain.refine, check).mesh
 
 
-def import_mesh(comm: MPI.Comm, path: str | Path, refine: int = 0) -> ImportedMesh:
+def import_mesh(comm: MPI.Comm, path: str | Path, refine: int = 0, check: Check | None = None) -> ImportedMesh:
     """Read a mesh file on rank 0, refine it there, and distribute it with shared-facet ghosts. Collective.
 
     Args:
         comm: the ranks that share the mesh.
         path: any file of meshio with intervals, triangles or tetrahedra.
         refine: how often every cell is cut into 2^d.
+        check: as for ``create_mesh``.
 
     Raises:
         InputError: on all ranks, if the file cannot be read or is not the triangulation of a domain.
@@ -78,7 +88,10 @@ def import_mesh(comm: MPI.Comm, path: str | Path, refine: int = 0) -> ImportedMe
 
     def read() -> tuple[int, bool, bool, dict[str, tuple[int, int]]]:
         mesh, _ = read_simplices(path)
-        _check_size(len(mesh.cells) * 2.0 ** (mesh.dim * refine), str(path))
+        n_cells = len(mesh.cells) * 2.0 ** (mesh.dim * refine)
+        _check_size(n_cells, str(path))
+        if check is not None:
+            check(mesh.dim, n_cells)
         for _ in range(refine):
             mesh = halve_edges(mesh)
         held.append(mesh)
@@ -113,11 +126,14 @@ def _distribute_tags(
     return dmesh.meshtags_from_entities(mesh, dim, graph.adjacencylist(local), tags)
 
 
-def _box_mesh(comm: MPI.Comm, box: Box, refinements: int) -> dmesh.Mesh:
+def _box_mesh(comm: MPI.Comm, box: Box, refinements: int, check: Check | None) -> dmesh.Mesh:
     """An interval, a rectangle of triangles or a cuboid of tetrahedra. Collective."""
     dim = len(box.lower)
     cells = [n * 2**refinements for n in box.cells]
-    _check_size(prod(map(float, cells)) * factorial(dim), "domain.box.cells")
+    n_cells = prod(map(float, cells)) * factorial(dim)
+    _check_size(n_cells, "domain.box.cells")
+    if check is not None:
+        on_root(comm, lambda: check(dim, n_cells))
     ghosts = dmesh.GhostMode.shared_facet
     if dim == 1:
         return dmesh.create_interval(comm, cells[0], [box.lower[0], box.upper[0]], ghost_mode=ghosts)

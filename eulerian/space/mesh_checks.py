@@ -19,6 +19,7 @@ _DEGENERATE = 1e-12  # relative to the volume of a regular simplex with the cell
 _HUGE = 1e60  # the sixth power is still finite
 _ON_FACET = 1e-9  # in barycentric coordinates
 _CHUNK = 100_000
+_PAIRS = 2_000_000  # of a cell and a point near it, at a time
 
 
 def check_mesh(mesh: Simplices) -> FacetTable:
@@ -50,6 +51,7 @@ def _check_cells(mesh: Simplices) -> None:
         raise InputError(
             f"{len(bad)} nodes have coordinates that are not finite or beyond {_HUGE:g}",
             value=mesh.points[bad[0]].tolist(),
+            remedy="Mesh the domain again, or write the file again.",
         )
     volumes = np.abs(signed_volumes(mesh.points, mesh.cells))
     longest = squared_edges(mesh.points, mesh.cells).max(axis=1) ** (mesh.dim / 2)
@@ -91,14 +93,17 @@ def _check_overlap(mesh: Simplices, table: FacetTable) -> None:
     for start in range(0, len(mesh.cells), _CHUNK):
         cells = np.arange(start, min(start + _CHUNK, len(mesh.cells)))
         # Most cells are far from the boundary: counting is cheap, lists are not.
-        cells = cells[tree.query_ball_point(centres[cells], radii[cells], return_length=True) > 0]
-        if len(cells) == 0:
-            continue
-        near = tree.query_ball_point(centres[cells], radii[cells])
-        cell = np.repeat(cells, [len(row) for row in near])
-        probe = np.concatenate([np.asarray(row, dtype=np.int64) for row in near])
-        other = own[probe] != cell
-        _refuse_inside(mesh, cell[other], probes[probe[other]], probe[other] < len(nodes))
+        counts = tree.query_ball_point(centres[cells], radii[cells], return_length=True)
+        cells, counts = cells[counts > 0], counts[counts > 0]
+        # In a heap of cells all are near to all. A few at a time: that they overlap shows among the first.
+        for part in np.split(cells, np.flatnonzero(np.diff(np.cumsum(counts) // _PAIRS)) + 1):
+            if len(part) == 0:
+                continue
+            near = tree.query_ball_point(centres[part], radii[part])
+            cell = np.repeat(part, [len(row) for row in near])
+            probe = np.concatenate([np.asarray(row, dtype=np.int64) for row in near])
+            other = own[probe] != cell
+            _refuse_inside(mesh, cell[other], probes[probe[other]], probe[other] < len(nodes))
 
 
 def _refuse_inside(mesh: Simplices, cell: Indices, x: Floats, is_node: NDArray[np.bool_]) -> None:

@@ -150,7 +150,9 @@ def convert(source: str | Path, target: str | Path, *, overwrite: bool = False) 
             quietly(lambda: raw.write(draft, **options), f"cannot write {target.name}", target)
             os.replace(draft, target)
     except OSError as error:
-        raise InputError(f"cannot write the mesh: {error.strerror}", key=str(target)) from error
+        raise InputError(
+            f"cannot write the mesh: {error.strerror}", key=str(target), remedy="Choose another."
+        ) from error
 
 
 def _to_meshio(mesh: Simplices, *, facets: bool) -> Any:

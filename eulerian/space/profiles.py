@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -14,6 +14,14 @@ from eulerian.expression import Expression
 _TAIL = 12.0  # standard deviations beyond which a normal density is taken for zero: exp(-72)
 _KERNEL_TAIL = 9.0  # bandwidths beyond which a sample may be left out: exp(-40)
 _POINTS, _PAIRS = 512, 500_000  # points, and point-sample pairs, at a time: small enough for the cache
+
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+# Kinds that Pillow decodes by itself; others are handed to other programs, or are no pictures of points.
+_PICTURES = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "PPM", "WEBP")
+_MOST_PIXELS = 2**25  # 5800 × 5800, finer than any mesh that fits into memory
 
 
 class Profile(Protocol):
@@ -226,7 +234,7 @@ def read_darkness(path: Path, key: str) -> Floats:
     from PIL import Image as Pillow
 
     try:
-        with warnings.catch_warnings(), Pillow.open(path) as picture:
+        with warnings.catch_warnings(), _opened(path, key) as picture:
             warnings.simplefilter("ignore")
             if picture.mode[0] in "IF":  # more than 8 bits of grey
                 grey = np.asarray(picture, dtype=np.float64)
@@ -234,6 +242,27 @@ def read_darkness(path: Path, key: str) -> Floats:
             colour = picture.convert("RGBA")
             paper = Pillow.new("RGBA", colour.size, "white")
             return 1 - np.asarray(Pillow.alpha_composite(paper, colour).convert("L"), dtype=np.float64) / 255
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a broken picture may make its decoder raise anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot read the picture: {reason}", key=key, value=str(path)) from error
+        remedy = f"Give a complete picture: {', '.join(_PICTURES)}."
+        raise InputError(f"cannot read the picture: {reason}", key=key, value=str(path), remedy=remedy) from error
+
+
+def _opened(path: Path, key: str) -> "ImageFile":
+    """A picture of which no more than the header has been read.
+
+    Raises:
+        InputError: its pixels are more than memory can hold, or than a picture of a density needs.
+    """
+    from PIL import Image as Pillow
+
+    with Pillow.open(path, formats=_PICTURES) as whole:
+        whole.verify()  # a decoder may be content with less than all
+    picture = Pillow.open(path, formats=_PICTURES)
+    rows, columns = picture.size[::-1]
+    if rows * columns > _MOST_PIXELS:
+        what, remedy = f"has {columns} × {rows} pixels, more than {_MOST_PIXELS:.2g}", "Make the picture smaller."
+        raise InputError(what, key=key, value=str(path), remedy=remedy)
+    return picture

@@ -9,8 +9,11 @@ import numpy as np
 from eulerian.arrays import Floats, Ints
 from eulerian.config import SamplesTerm
 from eulerian.errors import InputError
+from eulerian.machine import require_readable
 
 _DELIMITERS = (",", ";", "\t")
+_CSV = "Give a CSV file in UTF-8: a line for each sample, values separated by commas, perhaps a line of names first."
+_EXPANSION = 10.0  # bytes in memory, at least, for a byte of a file
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,19 @@ type _Rows = list[tuple[int, list[str]]]
 def _read_rows(path: Path, key: str) -> _Rows:
     """Lines with their numbers, cut into cells without surrounding blanks."""
     try:
+        require_readable(path, _EXPANSION, key)
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"cannot read the samples: {reason}", key=key, value=str(path)) from error
+        raise InputError(f"cannot read the samples: {reason}", key=key, value=str(path), remedy=_CSV) from error
     lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]
     if not lines:
-        raise InputError("the file of samples is empty", key=key, value=str(path))
+        raise InputError("the file of samples is empty", key=key, value=str(path), remedy=_CSV)
     delimiter = max(_DELIMITERS, key=lines[0][1].count)
     try:
         cells = list(csv.reader((line for _, line in lines), delimiter=delimiter, skipinitialspace=True))
     except csv.Error as error:
-        raise InputError(f"cannot read the samples: {error}", key=key, value=str(path)) from error
+        raise InputError(f"cannot read the samples: {error}", key=key, value=str(path), remedy=_CSV) from error
     if len(cells) != len(lines):
         raise InputError("a quoted text goes over several lines", key=key, value=str(path), remedy="Remove the quotes.")
     return [(n, [cell.strip() for cell in row]) for (n, _), row in zip(lines, cells, strict=True)]
@@ -88,7 +92,8 @@ def _split_header(rows: _Rows, term: SamplesTerm, key: str) -> tuple[list[str], 
     if not named and all(_is_number(first[column]) for column in numbers):
         return [], rows
     if len(rows) == 1:
-        raise InputError("the file has a line of names but no data", key=key, value=str(term.file))
+        what = "the file has a line of names but no data"
+        raise InputError(what, key=key, value=str(term.file), remedy=_CSV)
     return first, rows[1:]
 
 
@@ -101,7 +106,8 @@ def _find(column: str | int, names: list[str], width: int, key: str) -> int:
             )
         return names.index(column)
     if column >= width:
-        raise InputError(f"no such column: the file has {width} (numbered from 0)", key=key, value=column)
+        what, remedy = f"no such column: the file has {width}", f"Use a number from 0 to {width - 1}."
+        raise InputError(what, key=key, value=column, remedy=remedy)
     return column
 
 

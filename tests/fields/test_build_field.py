@@ -109,9 +109,9 @@ class TestFile:
             ({"weights": np.zeros(2)}, "no array called 'theta'"),
             ({"theta": np.zeros((3, 2))}, r"has shape \(3, 2\)"),
             ({"theta": np.zeros((2, 2, 1))}, r"has shape \(2, 2, 1\)"),
-            ({"theta": np.array(1.0)}, r"has shape \(1, 1\)"),
+            ({"theta": np.array(1.0)}, r"has shape \(\)"),
             ({"theta": np.array([1.0, np.inf])}, "not finite"),
-            ({"theta": np.array(["a", "b"])}, "cannot be read"),
+            ({"theta": np.array(["a", "b"])}, "holds no numbers"),
             ({"theta": np.array([{}, {}], dtype=object)}, "cannot be read"),
         ],
     )

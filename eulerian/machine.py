@@ -1,0 +1,118 @@
+"""How much memory there is, and whether what is asked for fits. Starts no MPI."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from eulerian.errors import InputError
+
+_UNLIMITED = 2.0**60  # a control group without a limit says something like 2⁶³
+
+
+@final
+@dataclass(frozen=True)
+class Need:
+    """A part of what a run needs.
+
+    Attributes:
+        size: bytes, over all ranks.
+        purpose: what for, in words.
+        key: what makes it so large.
+        value: of the key.
+        remedy: what to do about it.
+    """
+
+    size: float
+    purpose: str
+    key: str
+    value: object
+    remedy: str
+
+
+def node_memory() -> float:
+    """Bytes of this machine's memory that its processes may use: all of it, or what a control group allows."""
+    limits = [float(os.sysconf("SC_PHYS_PAGES")) * float(os.sysconf("SC_PAGE_SIZE"))]
+    limits += [limit for limit in map(_limit_in, _control_files()) if limit < _UNLIMITED]
+    return min(limits)
+
+
+def _control_files() -> Iterator[Path]:
+    """Files with the memory limits of this process's control groups and of those above, versions 2 and 1."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers in ("", "memory"):
+            folder, name = (root, "memory.max") if not controllers else (root / "memory", "memory.limit_in_bytes")
+            inner = Path(path.lstrip("/"))
+            yield from (folder / group / name for group in (inner, *inner.parents))
+
+
+def _limit_in(file: Path) -> float:
+    try:
+        return float(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # not there, or "max"
+        return math.inf
+
+
+def process_limit() -> float:
+    """Bytes that the limits of this process allow (``ulimit -v``)."""
+    try:
+        import resource
+    except ImportError:
+        return math.inf
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if soft == resource.RLIM_INFINITY else float(soft)
+
+
+def require_memory(needs: Iterable[Need], memory: float) -> float:
+    """What is left of the memory, in bytes.
+
+    Raises:
+        InputError: the needs are larger; names the largest.
+    """
+    parts = sorted(needs, key=lambda need: -need.size)
+    total = sum(need.size for need in parts)
+    if total <= memory:
+        return memory - total
+    worst = parts[0]
+    raise InputError(
+        f"needs at least {size_text(worst.size)} of memory for {worst.purpose}"
+        + (f" ({size_text(total)} in all)" if len(parts) > 1 else "")
+        + f", but there are {size_text(memory)}",
+        key=worst.key,
+        value=worst.value,
+        remedy=worst.remedy,
+    )
+
+
+def size_text(size: float) -> str:
+    """Bytes in words."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024.0:
+            return f"{size:.3g} {unit}"
+        size /= 1024.0
+    return f"{size:.3g} PiB"
+
+
+def require_readable(path: Path, expansion: float, key: str) -> None:
+    """Refuse a file that memory cannot hold once it is read, before it is.
+
+    Args:
+        path: the file.
+        expansion: bytes in memory, at least, for each byte of the file.
+        key: what an error is to name.
+
+    Raises:
+        InputError: it is too large.
+        OSError: it cannot be looked at.
+    """
+    size = float(path.stat().st_size)
+    purpose = f"a file of {size_text(size)}"
+    require_memory([Need(size * expansion, purpose, key, str(path), "Give a smaller file.")], node_memory())
