@@ -1,8 +1,9 @@
 """What every command has in common: a folder that is claimed, a problem that is built, a result whatever happens."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -11,12 +12,14 @@ from mpi4py import MPI
 from eulerian.builder import Swarm
 from eulerian.config import Config
 from eulerian.control import ControlProblem
-from eulerian.errors import ComputationError, EulerianError
+from eulerian.errors import ComputationError, EulerianError, explained
 from eulerian.ideal.problem import IdealProblem
+from eulerian.output.files import RESULT, write_text
 from eulerian.output.progress import Progress
 from eulerian.output.report import files_line
 from eulerian.output.result import Document, Outcome, describe, plain
 from eulerian.output.run_folder import RunFolder
+from eulerian.parallel import all_here
 
 SILENT = Progress()
 
@@ -61,41 +64,75 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
     def run(self, config: Config, comm: MPI.Comm | None, *, overwrite: bool, progress: Progress) -> Document:
         """Claim the folder, build, work, and leave a ``result.json`` once the input has proved right. Collective."""
         comm = MPI.COMM_WORLD if comm is None else comm
+        meeting = comm.Dup()
         run = RunFolder.claim(comm, config.output.directory, overwrite)
         started = time.perf_counter()
         try:
             problem = self.build(config, comm)
         except ComputationError as error:
-            run.start(config.to_toml())
-            run.write_result(describe(Outcome(self.name, "failed", str(error)), None, comm.size))
+            if _together(error, meeting):
+                run.start(config.to_toml())
+                _leave(run, describe(Outcome(self.name, "failed", str(error)), None, comm.size), error)
             raise
         seconds_setup = time.perf_counter() - started
         run.start(config.to_toml())
         progress.say(self.headline(config, problem))
         session = Session(config, run, problem, progress)
-        with _failure_told(run, self.name, problem):
+        with _failure_told(run, self.name, problem, meeting):
             outcome = replace(self.work(session), seconds_setup=seconds_setup)
         # Clocks differ between ranks: rank 0's document is everybody's.
         document: Document = comm.bcast(plain(describe(outcome, problem, comm.size)), 0)
-        run.write_result(document)
+        _leave(run, document)
         progress.say(f"{outcome.status}: {outcome.reason}\n{files_line(run)}")
         more: Document = comm.bcast(plain(self.afterwards(session, document)), 0)
         if more:
             document |= more
-            run.write_result(document)
+            _leave(run, document)
+        meeting.Free()
         return document
 
 
 @contextmanager
-def _failure_told(run: RunFolder, command: str, problem: ControlProblem | IdealProblem | Swarm) -> Iterator[None]:
+def _failure_told(
+    run: RunFolder, command: str, problem: ControlProblem | IdealProblem | Swarm, meeting: MPI.Comm
+) -> Iterator[None]:
     """Leave a ``result.json`` that names the error when the work breaks off."""
     try:
         yield
     except EulerianError as error:
-        run.write_result(describe(Outcome(command, "failed", str(error)), problem, run.comm.size))
+        if _together(error, meeting):
+            _leave(run, describe(Outcome(command, "failed", str(error)), problem, run.comm.size), error)
+        else:
+            _leave_alone(run, command, str(error))
         raise
     except (Exception, KeyboardInterrupt) as error:
-        if run.comm.size == 1:  # else the other ranks may be elsewhere, and the job is aborted
-            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-            run.write_result(describe(Outcome(command, "failed", reason), None, 1))
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else explained(error)
+        _leave_alone(run, command, reason)
         raise
+
+
+def _together(error: EulerianError, meeting: MPI.Comm) -> bool:
+    """Whether all ranks have come here with an error; else it knows that it is alone. Collective."""
+    error.alone = not all_here(meeting)
+    return not error.alone
+
+
+def _leave(run: RunFolder, document: Document, cause: EulerianError | None = None) -> None:
+    """Write the result; where the disk refuses, its numbers are told with the error. Collective.
+
+    Raises:
+        ComputationError: the result could not be written; begins with the ``cause`` that there was before, if any.
+    """
+    try:
+        run.write_result(document)
+    except EulerianError as error:
+        before = "" if cause is None or str(cause) == str(error) else f"{cause}\n"
+        numbers = json.dumps(plain(document), allow_nan=False)
+        raise ComputationError(f"{before}{error}\nThe result, which is nowhere else:\n{numbers}") from error
+
+
+def _leave_alone(run: RunFolder, command: str, reason: str) -> None:
+    """Leave a result without numbers from a rank whose fellows may wait in any collective call. Not collective."""
+    document = describe(Outcome(command, "failed", reason), None, run.comm.size)
+    with suppress(EulerianError):
+        write_text(run.path / RESULT, json.dumps(plain(document), indent=2, allow_nan=False) + "\n")

@@ -1,14 +1,16 @@
 """Names of a run's files, and files that are never half written. Not collective: for one rank."""
 
+import errno
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
 
-from eulerian.errors import InputError
+from eulerian.errors import ComputationError, InputError
 
 RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
 HISTORY, GAP = "history.csv", "gap.csv"
@@ -54,15 +56,65 @@ STUDY_COLUMNS = (
 GAP_COLUMNS = ("iteration", "primal", "dual", "gap", "relative_gap", "residual", "seconds")
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file that is either complete or absent: beside its name, synced, then renamed."""
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Guard the writing of a file.
+
+    Raises:
+        ComputationError: the system refused; names the file, and what can be done.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "Free some space" if full else "See that its folder is there and may be written"
+        raise ComputationError(
+            f"{path} cannot be written ({error.strerror or error}). {remedy}, or choose another folder"
+        ) from error
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
+    """Write a file that is either complete or absent: beside its name, synced, then renamed.
+
+    Without ``sync`` a machine that loses power may leave it empty; a process that is killed does not.
+
+    Raises:
+        ComputationError: it cannot be written; nothing is left of it, and an older file of its name is still there.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                write(file)
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to a text file, all or nothing.
+
+    Raises:
+        ComputationError: it cannot be written.
+    """
+    with writing(path), path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            data = text.encode("utf-8")
+            while data:  # of a disk that fills up, a write may take only a part
+                data = data[file.write(data) or 0 :]
+        except OSError:
+            if before:
+                file.truncate(before)
+            else:
+                path.unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -30,6 +30,7 @@ from eulerian.output.files import (
     STUDY,
     THETA,
     TRAJECTORIES,
+    append_text,
     is_run,
     write_arrays,
     write_text,
@@ -142,8 +143,7 @@ class RunFolder:
             if not path.exists():
                 writer.writerow(columns)
             writer.writerow(cells)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(text.getvalue())
+            append_text(path, text.getvalue())
 
         on_root(self.comm, work)
 
