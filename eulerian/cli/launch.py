@@ -82,8 +82,9 @@ def _refuse_launcher(options: Options) -> int:
     """Tell, on one rank, that the launcher belongs to another MPI: its ranks would do the same work, each alone."""
     own = Path(sysconfig.get_path("scripts")) / "mpirun"
     remedy = f"Start it with {own}" if own.exists() else "Start it with the mpirun of the MPI library that mpi4py uses"
-    if launcher_rank() == 0:
-        what = f"was started on {_told_size() or 'several'} ranks that do not meet: this launcher is of another MPI"
+    size = _told_size()
+    if launcher_rank() == 0 or not size:
+        what = f"was started on {size or 'several'} ranks that do not meet: this launcher is of another MPI"
         complain(options, f"{what}. {remedy} (`eulerian doctor` tells more)")
     return InputError.exit_code
 
