@@ -35,6 +35,8 @@ _FLAGS = (
 _PATIENCE = 300.0
 PATIENCE_VARIABLE = "EULERIAN_COMPILE_SECONDS"
 
+_TRIAL = "#include <math.h>\n#include <stdint.h>\ndouble trial(int64_t n) { return sqrt((double) n); }\n"
+
 # What a killed process leaves of a compilation is deleted by a later one, when no compiler can be at work on it.
 _SCRATCH = ".compile-"
 _ABANDONED_AFTER = 3600.0  # seconds
@@ -115,6 +117,16 @@ def compiler() -> list[str]:
         "no C compiler found, and the inner loops are compiled at run time. "
         "Install gcc (Debian: apt-get install gcc libc6-dev) or set the environment variable CC"
     )
+
+
+def try_compiler() -> None:
+    """Compile a few lines as the kernels are compiled, and load the result; the cache is left alone.
+
+    Raises:
+        ComputationError: what is wrong with the compiler.
+    """
+    with tempfile.TemporaryDirectory(prefix="eulerian-") as scratch:
+        _compile([*compiler(), *_FLAGS], _TRIAL, Path(scratch), "trial")
 
 
 def cache_folder() -> Path:

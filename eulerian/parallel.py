@@ -64,8 +64,8 @@ def on_root[T](comm: MPI.Comm, work: Callable[[], T]) -> T:
 def agreed(comm: MPI.Comm, actor: str = "") -> Iterator[None]:
     """Guard local work: if it fails on any rank, the first failure is raised on every rank. Collective.
 
-    The guarded block itself must not communicate. It may be code of a user's: whatever that raises is a failure,
-    ``sys.exit`` and KeyboardInterrupt too.
+    The guarded block itself must not communicate. It may be code of a user's: whatever that raises is a failure, even
+    ``sys.exit``.
 
     Args:
         comm: who works.
@@ -73,6 +73,7 @@ def agreed(comm: MPI.Comm, actor: str = "") -> Iterator[None]:
 
     Raises:
         EulerianError: the failure; other exceptions arrive as ComputationError.
+        KeyboardInterrupt: one of the ranks was interrupted.
     """
     failure: BaseException | None = None
     try:
@@ -87,7 +88,7 @@ def _for_everybody(error: BaseException, actor: str = "", where: str = "") -> Ba
     """An error as it is told to all ranks."""
     if isinstance(error, EulerianError):
         return error
-    if isinstance(error, KeyboardInterrupt) and not actor:  # somebody at the terminal
+    if isinstance(error, KeyboardInterrupt):  # somebody at the terminal
         return KeyboardInterrupt()
     return ComputationError(f"{actor} raised {explained(error, where)}" if actor else explained(error, where))
 

@@ -98,14 +98,14 @@ def test_no_python_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("check", [doctor.mpi_library, doctor.petsc, doctor.dolfinx])
 def test_a_package_that_does_not_start(monkeypatch: pytest.MonkeyPatch, check) -> None:
-    monkeypatch.setattr(doctor, "_python", lambda _source: doctor._run([sys.executable, "-c", "1/0"]))
+    monkeypatch.setattr(doctor, "run_python", lambda _source, _extra=None: doctor._run([sys.executable, "-c", "1/0"]))
     finding = check()
     assert not finding.good
     assert "ZeroDivisionError" in finding.found
 
 
 def test_complex_petsc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_python", lambda _source: doctor._run(["echo", "3.25 complex128"]))
+    monkeypatch.setattr(doctor, "run_python", lambda _source, _extra=None: doctor._run(["echo", "3.25 complex128"]))
     assert "complex128" in doctor.petsc().found
     assert not doctor.petsc().good
 
@@ -116,7 +116,7 @@ def test_a_check_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     done = doctor._run(["sh", "-c", "sleep 30 & wait"])
     assert time.monotonic() - started < 10.0
     assert done.returncode != 0
-    assert "no answer" in doctor._last_line(done)
+    assert "no answer" in doctor.last_line(done)
 
 
 def test_launchers_variables_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,10 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
         more: Document = comm.bcast(plain(self.afterwards(session, document)), 0)
         if more:
             document |= more
-            _leave(run, document)
+            try:
+                run.write_result(document)
+            except ComputationError as error:  # the result without it is there and stays
+                progress.say(f"{error}: {', '.join(more)} is not in it")
         meeting.Free()
         return document
 

@@ -30,7 +30,7 @@ def meddle(place, outcome):
     if wanted and COUNTS[place] >= int(os.environ["FAULT_CALL"]):
         open("fault.time", "w").write(str(time.time()))
         names = {"outcome": outcome}
-        exec(os.environ["FAULT_WHAT"], globals(), names)
+        exec(compile(os.environ["FAULT_WHAT"], "fault", "exec"), globals(), names)
         outcome = names["outcome"]
     return outcome
 
@@ -120,7 +120,7 @@ def _fields() -> Iterator[Fault]:
 
 
 def _field_fault(name: str, what: str, place: str, call: int, rank: int, ranks: int) -> Fault:
-    codes = (1,) if call == 1 else (1, 2)
+    codes = (1,) if call == 1 and name != "KeyboardInterrupt" else (1, 2)
     return Fault(
         "fields of a user's",
         f"{place} call {call}: {name} on rank {rank} of {ranks}",
