@@ -259,6 +259,8 @@ def run_compiler(command: list[str], what: str, scratch: Path) -> None:
     if process.returncode < 0:
         name = signal.strsignal(-process.returncode)
         raise ComputationError(f"compiling {what}: {command[0]} was ended by a signal ({name}); try again")
+    if "No space left" in said:
+        raise ComputationError(f"compiling {what} failed: {said.strip()[-500:]}; {_CACHE_REMEDY}")
     if process.returncode != 0:
         raise ComputationError(f"compiling {what} failed: {said.strip()[-2000:] or f'{command[0]} does not say why'}")
 

@@ -92,8 +92,8 @@ def _cache(options: str, folder: Path) -> Verdict:
 
 
 def _adjoint_options(folder: Path) -> list[str]:
-    settings = ['solver.memory="0.3 MiB"', 'solver.disk="1 GiB"', f'solver.disk_directory="{folder}"']
-    settings += ["domain.box.cells=[400]", "density.degree=2"]
+    settings = ['solver.memory="1 MiB"', 'solver.disk="1 GiB"', f'solver.disk_directory="{folder}"']
+    settings += ["domain.box.cells=[400]", "density.degree=2", "field.theta=[[0.5, 0.5]]"]
     return [word for setting in settings for word in ("--set", setting)]
 
 
