@@ -4,13 +4,14 @@ Importing this module starts MPI and then PETSc, in the only order that works (m
 options before dolfinx initialises it). Every module that imports dolfinx or petsc4py imports this one first.
 """
 
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Never
 
 from mpi4py import MPI
 
@@ -33,13 +34,20 @@ def _end_all_ranks(kind: type[BaseException], error: BaseException, trace: Trace
     fails on one rank would never end.
     """
     _report(kind, error, trace)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    MPI.COMM_WORLD.Abort(1)
+    end_job(1)
 
 
 if MPI.COMM_WORLD.size > 1:
     _report, sys.excepthook = sys.excepthook, _end_all_ranks
+
+
+def end_job(code: int) -> Never:
+    """End all ranks with this exit code, now."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    MPI.COMM_WORLD.Abort(code)
+    os._exit(code)  # MPICH may come back from there before the launcher has ended this rank
 
 
 def on_root[T](comm: MPI.Comm, work: Callable[[], T]) -> T:
@@ -136,11 +144,10 @@ def guarded(main: Callable[[], int]) -> None:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:  # noqa: BLE001 - the last line of defence
         sys.stderr.write(f"[rank {comm.rank}] " + traceback.format_exc())
-        sys.stderr.flush()
         if comm.size > 1:
-            comm.Abort(2)
+            end_job(2)
         code = 2
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)

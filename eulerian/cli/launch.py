@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import sysconfig
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -63,8 +64,10 @@ def together(command: Command, options: Options) -> int:
     except KeyboardInterrupt:
         if comm.rank == 0:
             complain(options, "interrupted")
+        else:
+            time.sleep(1.0)  # rank 0 has probably been interrupted too: let it tell first
         if comm.size > 1:
-            comm.Abort(2)
+            parallel.end_job(2)
         return 2
     except (OSError, MemoryError) as error:
         alone, text, code = False, explained(error), 2
@@ -74,7 +77,7 @@ def together(command: Command, options: Options) -> int:
     if comm.rank == 0 or not met:
         complain(options, text)
     if not met and comm.size > 1:
-        comm.Abort(code)
+        parallel.end_job(code)
     return code
 
 

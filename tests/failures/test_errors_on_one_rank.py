@@ -146,7 +146,7 @@ sys.argv = ["eulerian", "train", "model.toml"]
 cli.entry()
 """
     done = mpirun(2, source, timeout=30)
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     assert done.stderr.count("ZeroDivisionError: nobody expected this") == 1
     assert done.stderr.count("an unexpected error on rank 1") == 1
     [result] = tmp_path.rglob("result.json")
@@ -174,7 +174,7 @@ def test_the_command_line_tells_once(tmp_path: Path, mpirun) -> None:
     config = small(field={"kind": "python", "object": "broken:field", "layers": 2})
     (tmp_path / "model.toml").write_text(parse_config(config, tmp_path).to_toml())
     done = mpirun(2, [sys.executable, "-m", "eulerian", "train", "model.toml", "--output", "run"], timeout=40)
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     assert done.stderr.count("eulerian train: ") == 1
     assert "the field raised SystemExit on rank 1" in done.stderr
     assert "Traceback" not in done.stderr
