@@ -71,8 +71,9 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
             problem = self.build(config, comm)
         except ComputationError as error:
             if _together(error, meeting):
-                run.start(config.to_toml())
-                _leave(run, describe(Outcome(self.name, "failed", str(error)), None, comm.size), error)
+                with suppress(EulerianError):  # nothing was computed: the error says it all
+                    run.start(config.to_toml())
+                    run.write_result(describe(Outcome(self.name, "failed", str(error)), None, comm.size))
             raise
         seconds_setup = time.perf_counter() - started
         run.start(config.to_toml())

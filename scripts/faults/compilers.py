@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from harness import Fault, Verdict, command, ended, started
-from verdicts import LIMIT, MARK, judged, model, trained
+from verdicts import LIMIT, MARK, judged, model, still_there, trained
 
 GROUP, CACHE = "compilers", "kernel cache"
 
@@ -108,7 +108,7 @@ def _killed(folder: Path) -> Verdict:
     left = _scratch(folder)
     if not left:
         return Verdict(False, "the fault did not happen: nothing is left of the compilation")
-    time.sleep(3.0)  # the compiler itself may live on for a while
+    still_there(folder, LIMIT)  # the compiler itself may live on for a while, and write
     first = judged(trained(folder, extra=_cache(folder)), folder, codes=(0,), messages=0)
     if not first.survived:
         return first

@@ -28,6 +28,16 @@ def can_mount() -> bool:
     return done.returncode == 0
 
 
+NOBODY = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable]
+
+
+def can_be_nobody() -> bool:
+    """Whether Python runs as a user without rights."""
+    if shutil.which("setpriv") is None or os.geteuid() != 0:
+        return False
+    return subprocess.run([*NOBODY, "-c", "import eulerian"], capture_output=True, check=False).returncode == 0
+
+
 @contextlib.contextmanager
 def small_disk(place: Path, options: str) -> Iterator[Path]:
     """A file system in memory at ``place``."""
@@ -63,7 +73,7 @@ def faults(quick: bool) -> Iterator[Fault]:
     yield Fault("folders", "the run's is below a file", partial(_place, "model.toml/run", (1,)))
     yield Fault("folders", "the run's has a name that is too long", partial(_place, 300 * "x", (1,)))
     yield Fault("folders", "none for densities of the adjoint", _no_adjoint_folder)
-    if os.geteuid() == 0 and shutil.which("setpriv"):
+    if can_be_nobody():
         yield Fault("folders", "another user's", _anothers)
 
 
@@ -159,6 +169,6 @@ def _limited(blocks: int, folder: Path) -> Verdict:
 
 def _anothers(folder: Path) -> Verdict:
     folder.chmod(0o755)
-    arguments = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-m", "eulerian", "train"]
-    done = run([*arguments, str(model(folder))], folder, LIMIT, {MARK: str(folder), "XDG_CACHE_HOME": "/tmp/x"})
+    arguments = [*NOBODY, "-m", "eulerian", "train", str(model(folder))]
+    done = run(arguments, folder, LIMIT, {MARK: str(folder), "XDG_CACHE_HOME": str(folder / "cache")})
     return judged(done, folder, codes=(1,), said="output.directory")

@@ -92,12 +92,18 @@ def _wrong_end(done: Ended, folder: Path, codes: Sequence[int]) -> list[str]:
     told_at = folder / TOLD_AT
     if told_at.exists() and (late := time.time() - float(told_at.read_text())) > SOON and done.code:
         wrong.append(f"ended {late:.0f} s after the fault")
+    left = still_there(folder, 3.0)  # one that was killed takes a moment to die
+    return [*wrong, f"{left} processes are left"] if left else wrong
+
+
+def still_there(folder: Path, seconds: float) -> int:
+    """How many processes of a fault are there, after so many seconds at most for them to go."""
     since = time.monotonic()
-    while left := [pid for pid in os.listdir("/proc") if pid.isdecimal() and _belongs(pid, folder)]:
-        if time.monotonic() - since > 3.0:  # one that was killed takes a moment to die
-            return [*wrong, f"{len(left)} processes are left"]
+    while left := sum(pid.isdecimal() and _belongs(pid, folder) for pid in os.listdir("/proc")):
+        if time.monotonic() - since > seconds:
+            break
         time.sleep(0.1)
-    return wrong
+    return left
 
 
 def _belongs(pid: str, folder: Path) -> bool:
