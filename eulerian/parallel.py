@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 
 from eulerian.errors import ComputationError, EulerianError, explained
 
-petsc4py.init(["eulerian", "-no_signal_handler"])
+# Sums over several vectors are left to a BLAS where these happen to lie in memory at equal distances, and are rounded
+# otherwise there: two runs of one program would differ in the last bits.
+_REPRODUCIBLE = ["-vec_mdot_use_gemv", "0", "-vec_maxpy_use_gemv", "0"]
+
+# Options that a run had no use for are no reason to say anything at its end.
+petsc4py.init(["eulerian", "-no_signal_handler", "-options_left", "0", *_REPRODUCIBLE])
 
 # Ranks that fail together meet within this time; a rank that waits longer is alone with its error.
 SECONDS_TO_MEET = 10.0

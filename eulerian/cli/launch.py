@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 import sysconfig
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -53,22 +52,19 @@ def together(command: Command, options: Options) -> int:
     # isort: split
     from mpi4py import MPI
 
+    from eulerian.interrupt import listening
+
     comm = MPI.COMM_WORLD
     if comm.size == 1 and _launched_for_more():
         return _refuse_launcher(options)
     meeting = comm.Dup()
     try:
-        return command(options)
+        with listening(comm, lambda text: complain(options, text)):
+            return command(options)
     except EulerianError as error:
         alone, text, code = error.alone, str(error), error.exit_code
     except KeyboardInterrupt:
-        if comm.rank == 0:
-            complain(options, "interrupted")
-        else:
-            time.sleep(1.0)  # rank 0 has probably been interrupted too: let it tell first
-        if comm.size > 1:
-            parallel.end_job(2)
-        return 2
+        alone, text, code = False, "interrupted", 2
     except (OSError, MemoryError) as error:
         alone, text, code = False, explained(error), 2
     except Exception:  # noqa: BLE001 - the last line of defence

@@ -9,12 +9,12 @@ from typing import final
 
 from mpi4py import MPI
 
+from eulerian import interrupt
 from eulerian.builder import Swarm
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import ComputationError, EulerianError, explained
 from eulerian.ideal.problem import IdealProblem
-from eulerian.output.files import RESULT, write_text
 from eulerian.output.progress import Progress
 from eulerian.output.report import files_line
 from eulerian.output.result import Document, Outcome, describe, plain
@@ -61,31 +61,54 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
     work: Callable[[Session[P]], Outcome]
     afterwards: Callable[[Session[P], Document], Document] = lambda *_: {}
 
-    def run(self, config: Config, comm: MPI.Comm | None, *, overwrite: bool, progress: Progress) -> Document:
-        """Claim the folder, build, work, and leave a ``result.json`` once the input has proved right. Collective."""
+    def run(
+        self,
+        config: Config,
+        comm: MPI.Comm | None,
+        *,
+        overwrite: bool,
+        progress: Progress,
+        begin: Callable[[RunFolder], None] | None = None,
+    ) -> Document:
+        """Claim the folder, build, work, and leave a ``result.json`` once the input has proved right. Collective.
+
+        Args:
+            config: the configuration.
+            comm: who shares the work, everybody by default.
+            overwrite: the folder may hold a run.
+            progress: where messages go.
+            begin: prepares the folder for the run; it is emptied by default.
+        """
         comm = MPI.COMM_WORLD if comm is None else comm
         meeting = comm.Dup()
         run = RunFolder.claim(comm, config.output.directory, overwrite)
+        begin = (lambda folder: folder.start(config.to_toml())) if begin is None else begin
         started = time.perf_counter()
         try:
             problem = self.build(config, comm)
         except ComputationError as error:
             if _together(error, meeting):
                 with suppress(EulerianError):  # nothing was computed: the error says it all
-                    run.start(config.to_toml())
+                    begin(run)
                     run.write_result(describe(Outcome(self.name, "failed", str(error)), None, comm.size))
             raise
         seconds_setup = time.perf_counter() - started
-        run.start(config.to_toml())
+        begin(run)
         progress.say(self.headline(config, problem))
         session = Session(config, run, problem, progress)
-        with _failure_told(run, self.name, problem, meeting):
+        with (
+            _failure_told(run, self.name, problem, meeting),
+            interrupt.last_words(lambda name: _interrupted(run, self.name, name)),
+        ):
             outcome = replace(self.work(session), seconds_setup=seconds_setup)
         # Clocks differ between ranks: rank 0's document is everybody's.
         document: Document = comm.bcast(plain(describe(outcome, problem, comm.size)), 0)
         _leave(run, document)
         progress.say(f"{outcome.status}: {outcome.reason}\n{files_line(run)}")
-        more: Document = comm.bcast(plain(self.afterwards(session, document)), 0)
+        if outcome.status == "interrupted":
+            return document
+        with interrupt.last_words(lambda name: f"interrupted by {name}; the run itself is complete"):
+            more: Document = comm.bcast(plain(self.afterwards(session, document)), 0)
         if more:
             document |= more
             try:
@@ -94,6 +117,13 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
                 progress.say(f"{error}: {', '.join(more)} is not in it")
         meeting.Free()
         return document
+
+
+def _interrupted(run: RunFolder, command: str, name: str) -> str:
+    """Leave a ``result.json`` that names the signal, which is returned as a sentence. Not collective."""
+    reason = f"interrupted by {name}"
+    run.write_result_here(describe(Outcome(command, "interrupted", reason), None, run.comm.size))
+    return reason
 
 
 @contextmanager
@@ -137,6 +167,5 @@ def _leave(run: RunFolder, document: Document, cause: EulerianError | None = Non
 
 def _leave_alone(run: RunFolder, command: str, reason: str) -> None:
     """Leave a result without numbers from a rank whose fellows may wait in any collective call. Not collective."""
-    document = describe(Outcome(command, "failed", reason), None, run.comm.size)
     with suppress(EulerianError):
-        write_text(run.path / RESULT, json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
+        run.write_result_here(describe(Outcome(command, "failed", reason), None, run.comm.size))

@@ -15,6 +15,7 @@ from eulerian.errors import ComputationError, InputError
 RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
 HISTORY, GAP = "history.csv", "gap.csv"
 FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"
+LATEST, PREVIOUS = "latest.npz", "previous.npz"  # checkpoints
 METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 PARTICLES = "particles.npz"
 ANIMATION = "animation.gif"
@@ -73,10 +74,20 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
-    """Write a file that is either complete or absent: beside its name, synced, then renamed.
+def write_atomically(
+    path: Path,
+    write: Callable[[BinaryIO], object],
+    before: Callable[[], object] = lambda: None,
+    *,
+    sync: bool = True,
+) -> None:
+    """Write a file that is either complete or absent: beside its name, synced, then renamed, and the name synced.
 
-    Without ``sync`` a machine that loses power may leave it empty; a process that is killed does not.
+    Args:
+        path: the file.
+        write: puts its contents into a stream.
+        before: is called when they are safe, but not under that name yet.
+        sync: wait for the disk; else a machine that loses power may leave the file empty, a killed process may not.
 
     Raises:
         ComputationError: it cannot be written; nothing is left of it, and an older file of its name is still there.
@@ -90,11 +101,22 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: b
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
+            before()
             part.replace(path)
         except BaseException:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
+        if sync:
+            _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def append_text(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ from eulerian.output.run_folder import RunFolder
 def finished_run(comm: MPI.Comm, path: Path) -> RunFolder:
     run = RunFolder.claim(comm, path)
     run.start("a = 1\n")
-    run.append_history(dict.fromkeys(HISTORY_COLUMNS, 1.0))
+    run.append_history_here(dict.fromkeys(HISTORY_COLUMNS, 1.0))
     run.write_theta(np.ones((2, 3)))
     run.write_result({"status": "converged"})
     return run
@@ -123,7 +123,7 @@ def test_history_is_appended_line_by_line(comm: MPI.Comm, tmp_path: Path) -> Non
     run.start("")
     for i in range(3):
         row = dict.fromkeys(HISTORY_COLUMNS, 0.1 * i) | {"iteration": i, "evaluations": np.int64(i)}
-        run.append_history(row | {"gradient_norm": math.nan if i == 1 else 1e-30})
+        run.append_history_here(row | {"gradient_norm": math.nan if i == 1 else 1e-30})
         with (run.path / "history.csv").open(newline="") as file:
             assert len(list(csv.reader(file))) == i + 2
         comm.barrier()
@@ -169,4 +169,4 @@ def test_a_broken_write_leaves_the_old_file(tmp_path: Path, comm: MPI.Comm) -> N
 def test_an_error_on_rank_0_reaches_every_rank(comm: MPI.Comm, tmp_path: Path) -> None:
     run = RunFolder(comm, tmp_path / "nowhere")
     with pytest.raises(ComputationError, match="nowhere"):
-        run.append_history(dict.fromkeys(HISTORY_COLUMNS, 1.0))
+        run.append_history_here(dict.fromkeys(HISTORY_COLUMNS, 1.0))
