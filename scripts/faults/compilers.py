@@ -112,10 +112,10 @@ def _killed(folder: Path) -> Verdict:
     first = judged(trained(folder, extra=_cache(folder)), folder, codes=(0,), messages=0)
     if not first.survived:
         return first
-    for path in _scratch(folder):
-        os.utime(path, (time.time() - 7200.0,) * 2)
     for library in (folder / "cache").rglob("*.so"):
         library.unlink()
+    for path in _scratch(folder):
+        os.utime(path, (time.time() - 7200.0,) * 2)
     second = judged(trained(folder, "--overwrite", extra=_cache(folder)), folder, codes=(0,), messages=0)
     return Verdict(False, "old scratch is left") if second.survived and _scratch(folder) else second
 
