@@ -136,7 +136,7 @@ def test_a_rank_alone_with_an_unexpected_error(tmp_path: Path, mpirun) -> None:
 import sys
 from eulerian import cli, parallel
 from eulerian.experiment import train
-def work(session):
+def work(session, *_):
     if session.run.comm.rank == 1:
         raise ZeroDivisionError("nobody expected this")
     session.run.comm.barrier()
