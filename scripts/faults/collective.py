@@ -13,7 +13,7 @@ from pathlib import Path
 import compilers
 import disks
 from harness import Fault, Verdict, command, run
-from verdicts import LIMIT, MARK, TOLD_AT, judged, model, trained
+from verdicts import LIMIT, MARK, TOLD_AT, judged, model, still_there, trained
 
 # A field that behaves until a given call of a given method on a given rank. It is called by the loader first: value
 # twice, the others once.
@@ -93,10 +93,8 @@ def faults(quick: bool) -> Iterator[Fault]:
         for rank, ranks in ((0, 2), (1, 2), (1, 3))
     ]
     yield from vanishing[::5] if quick else vanishing
-    yield Fault(
-        "launchers of another MPI", "Open MPI's", partial(_foreign, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE")
-    )
-    yield Fault("launchers of another MPI", "another MPICH's", partial(_foreign, "PMIX_RANK", "PMIX_NO_SIZE"))
+    for name, variables in LAUNCHERS.items():
+        yield Fault("launchers of another MPI", name, partial(_foreign, *variables))
     yield from disks.faults(quick)
     yield from compilers.faults(quick)
 
@@ -146,6 +144,8 @@ def _field(what: str, place: str, call: int, rank: int, ranks: int, codes: tuple
 def _vanishing(what: str, rank: int, ranks: int, folder: Path) -> Verdict:
     options, extra = broken_field(folder, what, "value", 6, rank)
     done = trained(folder, *options, ranks=ranks, extra=extra)
+    if what.startswith("os._exit(0)"):  # to the launcher that is a good end; the job must only come to one
+        return Verdict(not done.hung and not still_there(folder, 3.0), "hung, or left somebody", hung=done.hung)
     return judged(done, folder, codes=[code for code in range(-64, 256) if code], messages=-1)
 
 
