@@ -5,10 +5,14 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,18 @@ _FLAGS = (
     "-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-Wno-psabi",
 )  # fmt: skip
 
+
+# Seconds that a compiler may take; ours takes a few. A slower machine may be given more by the environment.
+_PATIENCE = 300.0
+PATIENCE_VARIABLE = "EULERIAN_COMPILE_SECONDS"
+
+_TRIAL = "#include <math.h>\n#include <stdint.h>\ndouble trial(int64_t n) { return sqrt((double) n); }\n"
+
+# What a killed process leaves of a compilation is deleted by a later one, when no compiler can be at work on it.
+_SCRATCH = ".compile-"
+_ABANDONED_AFTER = 3600.0  # seconds
+
+_CACHE_REMEDY = "set XDG_CACHE_HOME to a folder that may be written and has some room"
 
 # C pointers by NumPy's codes of types.
 _POINTERS = {"d": "double *", "i": "int32_t *", "B": "uint8_t *"}
@@ -51,7 +67,8 @@ class Library:
     def load(self, comm: MPI.Comm, tables: Mapping[str, np.ndarray[Any, Any]] | None = None, **constants: int) -> Any:
         """The compiled functions for the given compile-time constants. Collective.
 
-        Rank 0 compiles into the cache; ranks that do not see its file system compile for themselves.
+        Rank 0 compiles into the cache; ranks that do not see its file system compile for themselves. A library that is
+        not what was once compiled (a broken disk, a copy cut short) is compiled again.
 
         Args:
             comm: who loads.
@@ -59,7 +76,8 @@ class Library:
             constants: what it finds as macros.
 
         Raises:
-            ComputationError: there is no working C compiler, or no folder to keep the result in.
+            ComputationError: there is no working C compiler, no folder to keep the result in, or none whose libraries
+                may be loaded.
         """
         defines = [f"-D{name}={value}" for name, value in sorted(constants.items())]
         header = "".join(_definition(name, table) for name, table in sorted((tables or {}).items()))
@@ -67,9 +85,17 @@ class Library:
         with agreed(comm):
             path = _compiled(self._source, header, defines)
             if path not in self._loaded:
-                self._loaded[path] = self.ffi.dlopen(str(path))
+                self._loaded[path] = self._opened(path)
             return self._loaded[path]
         raise AssertionError("unreachable: agreed raises")
+
+    def _opened(self, path: Path) -> Any:
+        try:
+            return self.ffi.dlopen(str(path))
+        except OSError as error:
+            raise ComputationError(
+                f"compiled kernels cannot be loaded ({error}); set XDG_CACHE_HOME to a folder whose programs may run"
+            ) from error
 
     def pointer(self, array: np.ndarray[Any, Any]) -> Any:
         """C pointer to a contiguous array; the array must outlive it."""
@@ -91,6 +117,16 @@ def compiler() -> list[str]:
         "no C compiler found, and the inner loops are compiled at run time. "
         "Install gcc (Debian: apt-get install gcc libc6-dev) or set the environment variable CC"
     )
+
+
+def try_compiler() -> None:
+    """Compile a few lines as the kernels are compiled, and load the result; the cache is left alone.
+
+    Raises:
+        ComputationError: what is wrong with the compiler.
+    """
+    with tempfile.TemporaryDirectory(prefix="eulerian-") as scratch:
+        _compile([*compiler(), *_FLAGS], _TRIAL, Path(scratch), "trial")
 
 
 def cache_folder() -> Path:
@@ -123,37 +159,129 @@ def _definition(name: str, table: np.ndarray[Any, Any]) -> str:
 
 
 def _compiled(source: Path, header: str, defines: list[str]) -> Path:
-    """Path of the shared library, compiled if it is not in the cache yet."""
+    """Path of the shared library, compiled if it is not in the cache yet, or not as it was."""
     command = [*compiler(), *_FLAGS]
     text = f'{header}#line 1 "{source.name}"\n{source.read_text(encoding="utf-8")}'
     key = "\n".join([text, *command, *defines, _processor()])
-    name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
-    target = cache_folder() / name
-    if not target.exists():
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ComputationError(
-                f"cannot keep compiled kernels in {target.parent} ({error.strerror}); "
-                "set XDG_CACHE_HOME to a writable folder"
-            ) from error
-        _compile([*command, *defines], text, target)
+    stem = f"{source.stem}-{_digest(key.encode())}"
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = sound_library(folder, stem)
+    except OSError as error:
+        raise ComputationError(
+            f"cannot keep compiled kernels in {folder} ({error.strerror}); {_CACHE_REMEDY}"
+        ) from error
+    return _compile([*command, *defines], text, folder, stem) if found is None else found
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:24]
+
+
+def sound_library(folder: Path, stem: str = "*") -> Path | None:
+    """A library of this name whose content is what was compiled; broken ones are not looked at."""
+    return next((path for path in sorted(folder.glob(f"{stem}.*.so")) if is_sound(path)), None)
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a library's content is what its name says: loading one that was cut short may end the process."""
+    try:
+        return path.name.split(".")[-2] == _digest(path.read_bytes())
+    except (OSError, IndexError):
+        return False
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """What killed compilations have left."""
+    now, found = time.time(), []
+    for path in folder.glob(f"{_SCRATCH}*"):
+        with suppress(OSError):
+            if now - path.stat().st_mtime > _ABANDONED_AFTER:
+                found.append(path)
+    return found
+
+
+def _compile(command: list[str], text: str, folder: Path, stem: str) -> Path:
+    """Compile beside the target, try the result, then rename: nobody ever sees half a library.
+
+    The name ends with a digest of the content, so that a damaged library is noticed.
+    """
+    try:
+        for leftover in abandoned(folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder, ignore_cleanup_errors=True) as scratch:
+            library, source = Path(scratch) / f"{stem}.so", Path(scratch) / f"{stem}.c"
+            source.write_text(text, encoding="utf-8")
+            run_compiler([*command, "-o", str(library), str(source), "-lm"], stem, Path(scratch))
+            if not library.is_file() or not _loads(library):
+                raise ComputationError(
+                    f"{command[0]} made no library that can be loaded; set CC to a compiler that works"
+                )
+            target = folder / f"{stem}.{_digest(library.read_bytes())}.so"
+            for broken in folder.glob(f"{stem}.*.so"):
+                if not is_sound(broken):
+                    broken.unlink(missing_ok=True)
+            library.replace(target)
+    except OSError as error:
+        raise ComputationError(f"cannot compile into {folder} ({error.strerror or error}); {_CACHE_REMEDY}") from error
     return target
 
 
-def _compile(command: list[str], text: str, target: Path) -> None:
-    """Compile beside the target, then rename: a killed compiler leaves no half library behind."""
+def run_compiler(command: list[str], what: str, scratch: Path) -> None:
+    """Run a compiler to its end, with its own temporary files in ``scratch``.
+
+    Raises:
+        ComputationError: it fails, was killed, or does not come to an end.
+    """
+    seconds = _patience()
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env={**os.environ, "TMPDIR": str(scratch)},
+        start_new_session=True,  # so that its children can be ended with it
+    )
     try:
-        with tempfile.TemporaryDirectory(prefix=".compile-", dir=target.parent) as scratch:
-            library, source = Path(scratch) / target.name, Path(scratch) / f"{target.stem}.c"
-            source.write_text(text, encoding="utf-8")
-            done = subprocess.run(
-                [*command, "-o", str(library), str(source), "-lm"], capture_output=True, text=True, check=False
-            )
-            if done.returncode != 0:
-                raise ComputationError(f"compiling {target.stem} failed: {done.stderr.strip()[-2000:]}")
-            library.replace(target)
-    except OSError as error:
+        _, said = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        _end(process)
         raise ComputationError(
-            f"cannot compile into {target.parent} ({error.strerror}); set XDG_CACHE_HOME to a writable folder"
-        ) from error
+            f"compiling {what}: {command[0]} was still at work after {seconds:g} seconds and was ended; set CC to "
+            f"another compiler, or {PATIENCE_VARIABLE} to more seconds"
+        ) from None
+    except BaseException:
+        _end(process)
+        raise
+    if process.returncode < 0:
+        name = signal.strsignal(-process.returncode)
+        raise ComputationError(f"compiling {what}: {command[0]} was ended by a signal ({name}); try again")
+    if "No space left" in said:
+        raise ComputationError(f"compiling {what} failed: {said.strip()[-500:]}; {_CACHE_REMEDY}")
+    if process.returncode != 0:
+        raise ComputationError(f"compiling {what} failed: {said.strip()[-2000:] or f'{command[0]} does not say why'}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def _patience() -> float:
+    try:
+        seconds = float(os.environ.get(PATIENCE_VARIABLE, ""))
+    except ValueError:
+        return _PATIENCE
+    return seconds if seconds > 0.0 else _PATIENCE
+
+
+def _loads(library: Path) -> bool:
+    """Whether a library can be loaded, tried in a process of its own: half of one may end it."""
+    source = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
+    command = [sys.executable, "-I", "-S", "-c", source, str(library)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_patience())
+    return done.returncode == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eulerian import parallel
 from eulerian.arrays import Floats
-from eulerian.errors import InputError, RejectedEvaluation
+from eulerian.errors import RejectedEvaluation
 
 # isort: split
 from mpi4py import MPI
@@ -354,17 +354,12 @@ class ControlProblem(ReducedProblem):
     def _flow_of(self, theta: Floats) -> _Flow:
         """The velocities of θ (L, p) and their derivatives; a field that fails on one rank fails on all. Collective."""
         x, repeats = self.velocity_space.x, self.n_layers if self._steady else 1
-        with parallel.agreed(self.comm), np.errstate(all="ignore"):
+        with parallel.agreed(self.comm, "the field"), np.errstate(all="ignore"):
             found = [
                 [self.layered.value_and_vjp(layer, row, x, labels[0]) for labels in self.groups]
                 for layer, row in enumerate(theta[: self.n_layers // repeats])
             ]
-            velocities = [[np.ascontiguousarray(v, float) for v, _ in groups] for groups in found] * repeats
-            for velocity in (v for groups in velocities for v in groups):
-                if velocity.shape != x.shape:
-                    raise InputError(
-                        f"value(theta, x) must have the shape {x.shape} of x", key="field", value=velocity.shape
-                    )
+            velocities = [[np.ascontiguousarray(v) for v, _ in groups] for groups in found] * repeats
         return _Flow(velocities, [[vjp for _, vjp in groups] for groups in found] * repeats)
 
     def _linear_costs(self, layer: int) -> dict[str, float]:
@@ -400,7 +395,7 @@ class ControlProblem(ReducedProblem):
         if self._steady:
             by_velocity = [[np.sum(layers, axis=0) for layers in zip(*by_velocity, strict=True)]]
         gradient = np.zeros((self.n_layers, self.layer_shape[1]))
-        with parallel.agreed(self.comm), np.errstate(all="ignore"):
+        with parallel.agreed(self.comm, "the field"), np.errstate(all="ignore"):
             for layer, groups in enumerate(by_velocity):
                 for w, vjp in zip(groups, flow.vjps[layer], strict=True):
                     gradient[layer] += vjp(w)

@@ -4,13 +4,16 @@ Whatever may crash or hang is tried in a process of its own.
 """
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
@@ -23,21 +26,61 @@ _LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "MPI_LOCAL", "HYDI_", 
 
 _REINSTALL = "Install the package again in a fresh environment; the README tells how"
 
-_WORK = """
-from eulerian.parallel import guarded
-def main():
+# Bytes that a folder must have room for, to be called writable: more than any file of a small run.
+ROOM = 2**21
+
+_COMPILER_SECONDS = 30  # for a few lines
+
+_NEEDED_BY_KERNELS = ("MPI library", "PETSc", "DOLFINx", "temporary files", "C compiler", "kernel cache")
+
+_TINY = {
+    "domain": {"box": {"lower": [-2.0], "upper": [2.0], "cells": [8]}},
+    "density": {"initial": [{"kind": "gaussian", "mean": [0.0], "std": 0.5}]},
+    "field": {"kind": "linear", "features": "affine", "layers": 1},
+    "objective": {"terminal": {"kind": "quadratic", "target": [0.5]}},
+}
+
+# How a check in a process of its own tells an error: in one line.
+TELL = """
+import contextlib, sys
+@contextlib.contextmanager
+def told():
+    from eulerian.errors import EulerianError
+    try:
+        yield
+    except (EulerianError, OSError) as error:
+        sys.exit(" ".join(str(error).split()))
+"""
+
+_WORK = f"""{TELL}
+from eulerian import parallel
+with told():
     from eulerian.builder import build
     from eulerian.config import parse_config
-    gaussian = {"kind": "gaussian", "mean": [0.0], "std": 0.5}
-    problem = build(parse_config({
-        "domain": {"box": {"lower": [-2.0], "upper": [2.0], "cells": [8]}},
-        "density": {"initial": [gaussian]},
-        "field": {"kind": "linear", "features": "affine", "layers": 1},
-        "objective": {"terminal": {"kind": "quadratic", "target": [0.5]}},
-    }))
+    problem = build(parse_config({_TINY!r}))
     problem.value_and_gradient(problem.initial_theta)
-    return 0
-guarded(main)
+"""
+
+_CACHE = f"""{TELL}
+import os, tempfile
+from eulerian.compiled import abandoned, cache_folder, is_sound
+folder = cache_folder()
+print(folder)
+with told():
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes({ROOM}))
+        file.flush()
+        os.fsync(file.fileno())
+print(sum(path.name.count(".") == 2 and not is_sound(path) for path in folder.glob("*.so")), len(abandoned(folder)))
+"""
+
+_COMPILER = f"""{TELL}
+import shlex
+from eulerian.compiled import compiler, try_compiler
+with told():
+    print(shlex.join(compiler()), flush=True)
+    try_compiler()
 """
 
 
@@ -75,13 +118,22 @@ def examine() -> list[Finding]:
         mpi_launcher,
         petsc,
         dolfinx,
+        temporary_files,
         compiler,
         kernel_cache,
         kernels,
         python_headers,
         form_cache,
+        working_folder,
+        memory,
     )
-    return [check() for check in checks]
+    findings: list[Finding] = []
+    for check in checks:
+        if check is kernels and not all(finding.good for finding in findings if finding.subject in _NEEDED_BY_KERNELS):
+            findings.append(Finding("TROUBLE", "kernels", "not tried", "Mend what is in trouble above"))
+        else:
+            findings.append(check())
+    return findings
 
 
 # -- checks ----------------------------------------------------------------------------------------------------------
@@ -95,9 +147,9 @@ def python() -> Finding:
 
 def mpi_library() -> Finding:
     """The MPI library that mpi4py loads."""
-    done = _python("from mpi4py import MPI; print(MPI.Get_library_version())")
+    done = run_python("from mpi4py import MPI; print(MPI.Get_library_version())")
     if done.returncode != 0:
-        return Finding("TROUBLE", "MPI library", f"mpi4py does not start: {_last_line(done)}", _REINSTALL)
+        return Finding("TROUBLE", "MPI library", f"mpi4py does not start: {last_line(done)}", _REINSTALL)
     return Finding("ok", "MPI library", done.stdout.strip().splitlines()[0], "mpi4py starts with it")
 
 
@@ -115,12 +167,12 @@ def mpi_launcher() -> Finding:
 
 def petsc() -> Finding:
     """PETSc's version and kind of numbers."""
-    done = _python(
+    done = run_python(
         "from eulerian import parallel; from petsc4py import PETSc; import numpy\n"
         "print('.'.join(map(str, PETSc.Sys.getVersion())), numpy.dtype(PETSc.ScalarType).name)"
     )
     if done.returncode != 0:
-        return Finding("TROUBLE", "PETSc", f"petsc4py does not start: {_last_line(done)}", _REINSTALL)
+        return Finding("TROUBLE", "PETSc", f"petsc4py does not start: {last_line(done)}", _REINSTALL)
     version, scalar = done.stdout.split()
     if scalar != "float64":
         advice = "Install a PETSc and DOLFINx with real numbers in double precision"
@@ -130,48 +182,60 @@ def petsc() -> Finding:
 
 def dolfinx() -> Finding:
     """DOLFINx' version."""
-    done = _python("from eulerian import parallel; import dolfinx; print(dolfinx.__version__)")
+    done = run_python("from eulerian import parallel; import dolfinx; print(dolfinx.__version__)")
     if done.returncode != 0:
-        return Finding("TROUBLE", "DOLFINx", f"does not start: {_last_line(done)}", _REINSTALL)
+        return Finding("TROUBLE", "DOLFINx", f"does not start: {last_line(done)}", _REINSTALL)
     version = done.stdout.strip()
     if not version.startswith("0.11"):
         return Finding("note", "DOLFINx", version, "Tested with 0.11 only")
     return Finding("ok", "DOLFINx", version, "the version that is tested")
 
 
+def temporary_files() -> Finding:
+    """Whether there is a place for temporary files: compilers and the adjoint's storage on disk want one."""
+    try:
+        folder = Path(tempfile.gettempdir())
+        room = writable_room(folder)
+    except OSError as error:
+        found = f"they cannot be written: {error.strerror or error}"
+        return Finding("TROUBLE", "temporary files", found, "Free some space, or set TMPDIR to a folder with room")
+    return Finding("ok", "temporary files", f"{folder}, {size(room)} free", "may be written")
+
+
 def compiler() -> Finding:
-    """The C compiler for the transport kernels."""
-    done = _python("from eulerian.compiled import compiler; print(*compiler(), sep='\\n')")
-    if done.returncode != 0:
+    """The C compiler for the transport kernels: it must compile a few lines in a short time."""
+    done = run_python(_COMPILER, {"EULERIAN_COMPILE_SECONDS": str(_COMPILER_SECONDS)})
+    command = done.stdout.strip()
+    if not command:
         advice = "Install one (Debian: apt-get install gcc libc6-dev) or set the environment variable CC"
-        return Finding("TROUBLE", "C compiler", f"none found: {_last_line(done)}", advice)
-    command = done.stdout.splitlines()
-    version = _run([*command, "--version"])
-    if version.returncode != 0:
-        return Finding("TROUBLE", "C compiler", f"{' '.join(command)} does not start", "Set CC to one that does")
-    return Finding("ok", "C compiler", version.stdout.splitlines()[0], f"called as {' '.join(command)}")
+        return Finding("TROUBLE", "C compiler", f"none found: {last_line(done)}", advice)
+    if done.returncode != 0:
+        return Finding("TROUBLE", "C compiler", f"{command}: {last_line(done)}", "Set CC to one that works")
+    version = _run([*shlex.split(command), "--version"])
+    name = version.stdout.splitlines()[0] if version.returncode == 0 and version.stdout else command
+    return Finding("ok", "C compiler", name, f"compiles, called as {command}")
 
 
 def kernel_cache() -> Finding:
-    """Whether compiled kernels can be kept."""
-    done = _python(
-        "from eulerian.compiled import cache_folder; import tempfile\n"
-        "folder = cache_folder(); print(folder); folder.mkdir(parents=True, exist_ok=True)\n"
-        "tempfile.TemporaryFile(dir=folder).close()"
-    )
-    folder = done.stdout.strip() or "unknown"
+    """Whether compiled kernels can be kept, and whether those that are there are as they were."""
+    done = run_python(_CACHE)
+    folder, *counts = done.stdout.strip().splitlines() or ["unknown"]
     if done.returncode != 0:
-        advice = "Set XDG_CACHE_HOME to a folder that may be written"
-        return Finding("TROUBLE", "kernel cache", f"{folder} cannot be written: {_last_line(done)}", advice)
+        advice = "Set XDG_CACHE_HOME to a folder that may be written and has some room"
+        return Finding("TROUBLE", "kernel cache", f"{folder} cannot be written: {last_line(done)}", advice)
+    damaged, abandoned = map(int, counts[0].split())
+    if damaged or abandoned:
+        found = f"{damaged} damaged libraries and {abandoned} abandoned compilations in {folder}"
+        return Finding("note", "kernel cache", found, "Harmless: the next compilation deletes them")
     return Finding("ok", "kernel cache", folder, "may be written")
 
 
 def kernels() -> Finding:
     """A tiny problem from end to end: kernels are compiled, a density is moved, a gradient computed."""
     started = time.monotonic()
-    done = _python(_WORK)
+    done = run_python(_WORK)
     if done.returncode != 0:
-        return Finding("TROUBLE", "kernels", _last_line(done), "Mend what the message names; then try again")
+        return Finding("TROUBLE", "kernels", last_line(done), "Mend what the message names; then try again")
     return Finding("ok", "kernels", "a density was moved and a gradient computed", _took(time.monotonic() - started))
 
 
@@ -202,6 +266,27 @@ def form_cache() -> Finding:
     return Finding("ok", "form cache", str(folder), "no locks of killed processes")
 
 
+def working_folder() -> Finding:
+    """Whether runs can be written here."""
+    folder = Path.cwd()
+    try:
+        room = writable_room(folder)
+    except OSError as error:
+        found = f"{folder} cannot be written: {error.strerror or error}"
+        return Finding("note", "working folder", found, "Change to another one, or give every run --output")
+    return Finding("ok", "working folder", f"{folder}, {size(room)} free", "may be written")
+
+
+def memory() -> Finding:
+    """What this machine has left."""
+    free = free_memory()
+    if free is None:
+        return Finding("note", "memory", "unknown", "Set solver.memory to what the adjoint may take")
+    if free < 2**30:
+        return Finding("note", "memory", f"{size(free)} left", "End other programs, or set solver.memory to less")
+    return Finding("ok", "memory", f"{size(free)} left", "solver.memory says how much of it the adjoint may take")
+
+
 # -- tools -----------------------------------------------------------------------------------------------------------
 
 
@@ -212,14 +297,50 @@ def _joins_ranks(launcher: str) -> bool:
     return done.returncode == 0 and done.stdout == "22"
 
 
-def _python(source: str) -> subprocess.CompletedProcess[str]:
-    return _run([sys.executable, "-c", source])
+def run_python(source: str, extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python source outside of any parallel job, in this environment with some ``extra`` variables."""
+    return _run([sys.executable, "-c", source], extra)
 
 
-def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def writable_room(folder: Path) -> int:
+    """Free bytes where a folder is, once a file was written there.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(ROOM))
+        file.flush()
+        os.fsync(file.fileno())
+    return shutil.disk_usage(folder).free
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take, by the system and by its control group; None where nobody tells."""
+    found = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current"))
+        found.append(max(int(limit) - int(used), 0))  # "max" is no number: no limit
+    return min(found, default=None)
+
+
+def size(n: float) -> str:
+    """Bytes in words."""
+    for unit in ("B", "KiB", "MiB"):
+        if n < 1024.0:
+            return f"{n:.3g} {unit}"
+        n /= 1024.0
+    return f"{n:.4g} GiB"
+
+
+def _run(command: Sequence[str], extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program outside of any parallel job; one that hangs or is missing counts as failed."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith(_LAUNCHER_VARIABLES)}
-    environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **(extra or {})}
     pipe = subprocess.PIPE
     try:
         process = subprocess.Popen(
@@ -243,7 +364,8 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The last thing that a program said."""
     lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
     return lines[-1] if lines else f"exit code {done.returncode}"
 

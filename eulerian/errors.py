@@ -1,10 +1,20 @@
 """What can go wrong, by name."""
 
+import sysconfig
+import traceback
+from pathlib import Path
+
 
 class EulerianError(Exception):
-    """Root of every error that this package raises on purpose."""
+    """Root of every error that this package raises on purpose.
+
+    Attributes:
+        exit_code: of the command line.
+        alone: whether it is known that the other ranks wait somewhere else.
+    """
 
     exit_code = 2
+    alone = False
 
 
 class InputError(EulerianError):
@@ -39,6 +49,32 @@ class ComputationError(EulerianError):
 
 class RejectedEvaluation(ComputationError):
     """A trial point at which J cannot be evaluated (too many time steps, overflow): +∞ to a line search."""
+
+
+def explained(error: BaseException, where: str = "") -> str:
+    """An exception of any code in one line: kind, ``where`` it was, what it says, and the place.
+
+    The place is the last one in code that is neither this package's nor a library's, if there is one: what a user can
+    look at. Errors of the operating system and of memory say enough without.
+    """
+    kind = type(error).__name__ + (f" {where}" if where else "")
+    if isinstance(error, OSError) and error.strerror:
+        file = "" if error.filename is None else f": {error.filename}"
+        return f"{kind}: {error.strerror}{file}"
+    text = f"{kind}: {error}" if str(error) else kind
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or isinstance(error, MemoryError):
+        return text
+    place = next((frame for frame in reversed(frames) if not _of_a_library(frame.filename)), frames[-1])
+    return f"{text} ({place.name}, {place.filename}:{place.lineno})"
+
+
+def _of_a_library(file: str) -> bool:
+    """Whether a file belongs to this package, to Python or to an installed library."""
+    if file.startswith("<"):
+        return True
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return any(Path(file).is_relative_to(folder) for folder in {*folders, str(Path(__file__).parent)})
 
 
 def _input_error(what: str, key: str | None, value: object, remedy: str | None) -> InputError:

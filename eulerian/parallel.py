@@ -4,12 +4,14 @@ Importing this module starts MPI and then PETSc, in the only order that works (m
 options before dolfinx initialises it). Every module that imports dolfinx or petsc4py imports this one first.
 """
 
+import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Never
 
 from mpi4py import MPI
 
@@ -17,7 +19,7 @@ import numpy as np
 import petsc4py
 from numpy.typing import NDArray
 
-from eulerian.errors import ComputationError, EulerianError
+from eulerian.errors import ComputationError, EulerianError, explained
 
 petsc4py.init(["eulerian", "-no_signal_handler"])
 
@@ -29,6 +31,9 @@ for _name in ("vec_mdot_use_gemv", "vec_maxpy_use_gemv"):
     PETSc.Options().setValue(_name, False)
     PETSc.Options().getBool(_name)  # or PETSc complains, where no vector is made, that nobody has looked at it
 
+# Ranks that fail together meet within this time; a rank that waits longer is alone with its error.
+SECONDS_TO_MEET = 10.0
+
 
 def _end_all_ranks(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Report an uncaught exception and end the job.
@@ -37,13 +42,20 @@ def _end_all_ranks(kind: type[BaseException], error: BaseException, trace: Trace
     fails on one rank would never end.
     """
     _report(kind, error, trace)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    MPI.COMM_WORLD.Abort(1)
+    end_job(1)
 
 
 if MPI.COMM_WORLD.size > 1:
     _report, sys.excepthook = sys.excepthook, _end_all_ranks
+
+
+def end_job(code: int) -> Never:
+    """End all ranks with this exit code, now."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    MPI.COMM_WORLD.Abort(code)
+    os._exit(code)  # MPICH may come back from there before the launcher has ended this rank
 
 
 def on_root[T](comm: MPI.Comm, work: Callable[[], T]) -> T:
@@ -52,14 +64,12 @@ def on_root[T](comm: MPI.Comm, work: Callable[[], T]) -> T:
     Raises:
         EulerianError: what ``work`` raised, on all ranks; other exceptions arrive as ComputationError.
     """
-    outcome: tuple[T | None, Exception | None] = (None, None)
+    outcome: tuple[T | None, BaseException | None] = (None, None)
     if comm.rank == 0:
         try:
             outcome = (work(), None)
-        except EulerianError as error:
-            outcome = (None, error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - any failure must reach the other ranks
-            outcome = (None, ComputationError(f"{type(error).__name__}: {error}"))
+        except BaseException as error:  # noqa: BLE001 - any failure must reach the other ranks
+            outcome = (None, _for_everybody(error))
     result, failure = comm.bcast(outcome, 0)
     if failure is not None:
         raise failure
@@ -67,23 +77,52 @@ def on_root[T](comm: MPI.Comm, work: Callable[[], T]) -> T:
 
 
 @contextmanager
-def agreed(comm: MPI.Comm) -> Iterator[None]:
+def agreed(comm: MPI.Comm, actor: str = "") -> Iterator[None]:
     """Guard local work: if it fails on any rank, the first failure is raised on every rank. Collective.
 
-    The guarded block itself must not communicate.
+    The guarded block itself must not communicate. It may be code of a user's: whatever that raises is a failure, even
+    ``sys.exit``.
+
+    Args:
+        comm: who works.
+        actor: whose code it is, for the message.
+
+    Raises:
+        EulerianError: the failure; other exceptions arrive as ComputationError.
+        KeyboardInterrupt: one of the ranks was interrupted.
     """
-    failure: Exception | None = None
+    failure: BaseException | None = None
     try:
         yield
-    except EulerianError as error:
-        failure = error
-    except Exception as error:  # noqa: BLE001 - any failure must reach the other ranks
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        failure = ComputationError(
-            f"{type(error).__name__} on rank {comm.rank}: {error} ({place.name}, {place.filename}:{place.lineno})"
-        )
+    except BaseException as error:  # noqa: BLE001 - any failure must reach the other ranks
+        failure = _for_everybody(error, actor, f"on rank {comm.rank}" if comm.size > 1 else "")
     if comm.allreduce(failure is not None, MPI.LOR):
         raise next(error for error in comm.allgather(failure) if error is not None)
+
+
+def _for_everybody(error: BaseException, actor: str = "", where: str = "") -> BaseException:
+    """An error as it is told to all ranks."""
+    if isinstance(error, EulerianError):
+        return error
+    if isinstance(error, KeyboardInterrupt):  # somebody at the terminal
+        return KeyboardInterrupt()
+    return ComputationError(f"{actor} raised {explained(error, where)}" if actor else explained(error, where))
+
+
+def all_here(meeting: MPI.Comm) -> bool:
+    """Whether every rank calls this within a while; if not, the others wait for this one somewhere else. Collective.
+
+    Args:
+        meeting: a communicator that nothing else is done on. Of several ranks that wait in vain the first one gives up
+            first.
+    """
+    request = meeting.Ibarrier()
+    deadline = time.monotonic() + SECONDS_TO_MEET * (1.0 + 0.05 * min(meeting.rank, 10))
+    while not request.Test():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def sum_all(comm: MPI.Comm, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -113,11 +152,10 @@ def guarded(main: Callable[[], int]) -> None:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:  # noqa: BLE001 - the last line of defence
         sys.stderr.write(f"[rank {comm.rank}] " + traceback.format_exc())
-        sys.stderr.flush()
         if comm.size > 1:
-            comm.Abort(2)
+            end_job(2)
         code = 2
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)

@@ -375,13 +375,13 @@ def test_two_ranks_tell_wrong_input_once(tmp_path: Path, model: Path, mpirun, op
 def test_a_rank_that_is_alone_with_its_error_ends_the_job(model: Path, mpirun, rank: int) -> None:
     source = f"""
 import sys
-from eulerian import cli, errors, experiment
+from eulerian import cli, errors, experiment, parallel
 def train(config, comm, **_):
     if comm.rank == {rank}:
         raise errors.InputError("only here", key="some.key")
     comm.barrier()
 experiment.run_train = train
-cli.launch.SECONDS_TO_MEET = 0.5
+parallel.SECONDS_TO_MEET = 0.5
 sys.argv = ["eulerian", "train", {str(model)!r}]
 cli.entry()
 """

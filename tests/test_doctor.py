@@ -1,13 +1,16 @@
 """The doctor: healthy here, and what it says where something is missing."""
 
 import os
+import resource
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from configurations import small
 
-from eulerian import doctor
+from eulerian import doctor, doctor_config
+from eulerian.config import toml
 
 pytestmark = pytest.mark.one_process
 
@@ -58,7 +61,7 @@ def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     compiler = program(tmp_path / "bin" / "broken-cc", 'echo "out of order" >&2; exit 1')
     monkeypatch.setenv("CC", str(compiler))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert "does not start" in doctor.compiler().found
+    assert "out of order" in doctor.compiler().found
     finding = doctor.kernels()
     assert not finding.good
     assert "out of order" in finding.found
@@ -98,14 +101,14 @@ def test_no_python_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("check", [doctor.mpi_library, doctor.petsc, doctor.dolfinx])
 def test_a_package_that_does_not_start(monkeypatch: pytest.MonkeyPatch, check) -> None:
-    monkeypatch.setattr(doctor, "_python", lambda _source: doctor._run([sys.executable, "-c", "1/0"]))
+    monkeypatch.setattr(doctor, "run_python", lambda _source, _extra=None: doctor._run([sys.executable, "-c", "1/0"]))
     finding = check()
     assert not finding.good
     assert "ZeroDivisionError" in finding.found
 
 
 def test_complex_petsc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_python", lambda _source: doctor._run(["echo", "3.25 complex128"]))
+    monkeypatch.setattr(doctor, "run_python", lambda _source, _extra=None: doctor._run(["echo", "3.25 complex128"]))
     assert "complex128" in doctor.petsc().found
     assert not doctor.petsc().good
 
@@ -116,7 +119,7 @@ def test_a_check_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     done = doctor._run(["sh", "-c", "sleep 30 & wait"])
     assert time.monotonic() - started < 10.0
     assert done.returncode != 0
-    assert "no answer" in doctor._last_line(done)
+    assert "no answer" in doctor.last_line(done)
 
 
 def test_launchers_variables_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,3 +128,81 @@ def test_launchers_variables_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) 
     names = doctor._run(["env"]).stdout
     assert "PMI_RANK" not in names
     assert "OMPI_COMM_WORLD_SIZE" not in names
+
+
+def test_a_compiler_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_COMPILER_SECONDS", 1)
+    monkeypatch.setenv("CC", str(program(tmp_path / "bin" / "slow-cc", "sleep 60")))
+    finding = doctor.compiler()
+    assert not finding.good
+    assert "still at work after 1 seconds" in finding.found
+
+
+def test_a_damaged_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "eulerian").mkdir()
+    (tmp_path / "eulerian" / "kernels-0123.4567.so").write_bytes(b"half")
+    finding = doctor.kernel_cache()
+    assert finding.verdict == "note"
+    assert finding.found.startswith("1 damaged libraries")
+
+
+def test_folders_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor.tempfile, "tempdir", str(tmp_path))
+    assert (doctor.temporary_files().verdict, doctor.working_folder().verdict) == ("ok", "ok")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        findings = doctor.temporary_files(), doctor.working_folder()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [finding.verdict for finding in findings] == ["TROUBLE", "note"]
+    assert all("File too large" in finding.found for finding in findings)
+
+
+def test_kernels_are_not_tried_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [
+        check
+        for check in vars(doctor)
+        if getattr(vars(doctor)[check], "__annotations__", {}) == {"return": doctor.Finding}
+    ]
+    assert "kernels" in names
+    for name in set(names) - {"kernels"}:
+        verdict = "TROUBLE" if name == "compiler" else "ok"
+        subject = "C compiler" if name == "compiler" else name
+        monkeypatch.setattr(doctor, name, lambda v=verdict, s=subject: doctor.Finding(v, s, "", ""))
+    assert [
+        str(finding).split(":")[1].split("\n")[0] for finding in doctor.examine() if finding.subject == "kernels"
+    ] == [" not tried"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject", "found"),
+    [
+        ({}, None, ""),
+        ({"objective": {"terminal": {"kind": "quadratic"}}}, "configuration", "objective.terminal"),
+        ({"field": {"kind": "python", "object": "wild:field", "layers": 1}}, "problem", "not finite"),
+        ({"output": {"directory": "model.toml/run"}}, "run folder", "model.toml is a file"),
+        ({"solver": {"disk": "1 GiB", "disk_directory": "nowhere"}}, "solver.disk", "nowhere"),
+    ],
+)
+def test_a_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], subject: str | None, found: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wild.py").write_text(
+        "import numpy as np\n"
+        "class Field:\n"
+        "    def n_params(self, dim): return 1\n"
+        "    def init(self, rng): return np.ones(1)\n"
+        "    def value(self, theta, x, label=None): return np.where(x > 1.9, np.nan, theta * x)\n"
+        "    def vjp(self, theta, x, w, label=None): return np.array([np.sum(w * x)])\n"
+        "field = Field()\n"
+    )
+    (tmp_path / "model.toml").write_text(toml.dump_toml(small(**changes)))
+    findings = doctor_config.examine_config(Path("model.toml"))
+    troubles = [finding for finding in findings if not finding.good]
+    assert [finding.subject for finding in troubles] == ([] if subject is None else [subject])
+    assert all(found in finding.found for finding in troubles)
+    assert all(str(finding).count("\n") == 1 for finding in findings)

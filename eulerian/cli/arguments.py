@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sample(commands)
     _add_mesh(commands)
     _add_plot(commands)
-    _add(commands, "doctor", doctor, "what works here, and what to do about the rest", ["eulerian doctor"])
+    _add_doctor(commands)
     _add_init(commands)
     return parser
 
@@ -178,6 +178,13 @@ def _add_plot(commands: _Commands) -> None:
     help_ = "in the animation; 0 for none; default: 300, on a line 60"
     command.add_argument("--particles", metavar="N", type=int, help=help_)
     command.add_argument("--fps", metavar="F", type=float, help="frames per second; default: 15")
+
+
+def _add_doctor(commands: _Commands) -> None:
+    examples = ["eulerian doctor", "eulerian doctor gaussian.toml"]
+    command = _add(commands, "doctor", doctor, "what works here, and what to do about the rest", examples)
+    help_ = "also whether this one works here: files, field, run folder, memory"
+    command.add_argument("config", metavar="CONFIG.toml", nargs="?", type=Path, help=help_)
 
 
 def _add_init(commands: _Commands) -> None:

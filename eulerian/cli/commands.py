@@ -180,10 +180,14 @@ def _tell_figures(options: Options, figures: list[Path]) -> int:
 
 
 def doctor(options: Options) -> int:
-    """What works here."""
+    """What works here, and whether a configuration does."""
     from eulerian.doctor import examine
 
     findings = examine()
+    if options.config is not None and all(finding.good or finding.subject == "MPI launcher" for finding in findings):
+        from eulerian.doctor_config import examine_config
+
+        findings += examine_config(options.config)
     troubles = [finding for finding in findings if not finding.good]
     for finding in troubles if options.quiet else findings:
         print(finding)

@@ -3,13 +3,12 @@
 import argparse
 import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from eulerian.errors import EulerianError, InputError
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
+from eulerian.errors import EulerianError, InputError, explained
 
 type Options = argparse.Namespace
 type Command = Callable[[Options], int]
@@ -17,8 +16,8 @@ type Command = Callable[[Options], int]
 # How launchers tell a process its rank (MPICH and Intel MPI, Open MPI, PMIx, Slurm) before MPI has started.
 _RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 
-# Ranks that fail together meet within this time; a rank that waits longer is alone with its error.
-SECONDS_TO_MEET = 10.0
+# How launchers tell a process the number of ranks. Slurm's of a job is also there where nothing was launched.
+_SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def alone(command: Command, options: Options) -> int:
@@ -44,8 +43,11 @@ def alone(command: Command, options: Options) -> int:
 
 
 def together(command: Command, options: Options) -> int:
-    """Run a collective command. An expected error is told once and gives the same exit code everywhere. Collective."""
-    from eulerian import parallel  # noqa: F401 - starts MPI and PETSc in the right order
+    """Run a collective command. An error is told once and gives the same exit code everywhere. Collective.
+
+    What nobody expects is told with Python's account of it, but once too.
+    """
+    from eulerian import parallel  # starts MPI and PETSc in the right order
 
     # isort: split
     from mpi4py import MPI
@@ -53,30 +55,47 @@ def together(command: Command, options: Options) -> int:
     from eulerian.interrupt import listening
 
     comm = MPI.COMM_WORLD
+    if comm.size == 1 and _launched_for_more():
+        return _refuse_launcher(options)
     meeting = comm.Dup()
     try:
         with listening(comm, lambda text: complain(options, text)):
             return command(options)
     except EulerianError as error:
-        met = _all_here(meeting)
-        if comm.rank == 0 or not met:
-            complain(options, str(error))
-        if not met:
-            comm.Abort(error.exit_code)
-        return error.exit_code
+        alone, text, code = error.alone, str(error), error.exit_code
+    except KeyboardInterrupt:
+        alone, text, code = False, "interrupted", 2
+    except (OSError, MemoryError) as error:
+        alone, text, code = False, explained(error), 2
+    except Exception:  # noqa: BLE001 - the last line of defence
+        alone, text, code = False, f"an unexpected error on rank {comm.rank}\n{traceback.format_exc().rstrip()}", 2
+    met = not alone and parallel.all_here(meeting)
+    if comm.rank == 0 or not met:
+        complain(options, text)
+    if not met and comm.size > 1:
+        parallel.end_job(code)
+    return code
 
 
-def _all_here(meeting: "MPI.Comm") -> bool:
-    """Whether every rank calls this within a while; if not, the others wait for this one somewhere else."""
-    import time
+def _refuse_launcher(options: Options) -> int:
+    """Tell, on one rank, that the launcher belongs to another MPI: its ranks would do the same work, each alone."""
+    own = Path(sysconfig.get_path("scripts")) / "mpirun"
+    remedy = f"Start it with {own}" if own.exists() else "Start it with the mpirun of the MPI library that mpi4py uses"
+    size = _told_size()
+    if launcher_rank() == 0 or not size:
+        what = f"was started on {size or 'several'} ranks that do not meet: this launcher is of another MPI"
+        complain(options, f"{what}. {remedy} (`eulerian doctor` tells more)")
+    return InputError.exit_code
 
-    request = meeting.Ibarrier()
-    deadline = time.monotonic() + SECONDS_TO_MEET
-    while not request.Test():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+
+def _launched_for_more() -> bool:
+    """Whether a launcher has told this process of other ranks."""
+    return launcher_rank() > 0 or _told_size() > 1
+
+
+def _told_size() -> int:
+    """Number of ranks as a launcher tells it; 0 without one."""
+    return max((int(text) for name in _SIZE_VARIABLES if (text := os.environ.get(name, "")).isdecimal()), default=0)
 
 
 def complain(options: Options, text: str) -> None:

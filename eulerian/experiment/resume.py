@@ -11,7 +11,7 @@ from eulerian.config.changes import changed_keys
 from eulerian.config.field import IDEAL
 from eulerian.errors import InputError
 from eulerian.output.checkpoint import Checkpoint, read_checkpoint
-from eulerian.output.files import CHECKPOINT, HISTORY, RESULT
+from eulerian.output.files import CHECKPOINT, HISTORY, LATEST, PREVIOUS, RESULT
 from eulerian.output.result import history_row
 from eulerian.parallel import on_root
 
@@ -35,7 +35,7 @@ def how_to_go_on(found: Checkpoint | None) -> dict[str, Any]:
     if found is None:
         return {}
     rows = [history_row(record) for record in found.state.history]
-    return {"keep": (HISTORY, f"{CHECKPOINT}/*"), "history": rows}
+    return {"keep": (HISTORY, f"{CHECKPOINT}/{LATEST}", f"{CHECKPOINT}/{PREVIOUS}"), "history": rows}
 
 
 def told(found: Checkpoint | None, *, resume: bool) -> str:

@@ -1,8 +1,9 @@
 """What every command has in common: a folder that is claimed, a problem that is built, a result whatever happens."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -12,12 +13,13 @@ from eulerian import interrupt
 from eulerian.builder import Swarm
 from eulerian.config import Config
 from eulerian.control import ControlProblem
-from eulerian.errors import ComputationError, EulerianError
+from eulerian.errors import ComputationError, EulerianError, explained
 from eulerian.ideal.problem import IdealProblem
 from eulerian.output.progress import Progress
 from eulerian.output.report import files_line
 from eulerian.output.result import Document, Outcome, describe, plain
 from eulerian.output.run_folder import RunFolder
+from eulerian.parallel import all_here
 
 SILENT = Progress()
 
@@ -82,26 +84,29 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
             history: that the run goes on from.
         """
         comm = MPI.COMM_WORLD if comm is None else comm
+        meeting = comm.Dup()
         run = RunFolder.claim(comm, config.output.directory, overwrite or resume)
         started = time.perf_counter()
         try:
             problem = self.build(config, comm)
         except ComputationError as error:
-            run.start(config.to_toml(), keep, history)
-            run.write_result(describe(Outcome(self.name, "failed", str(error)), None, comm.size))
+            if _together(error, meeting):
+                with suppress(EulerianError):  # nothing was computed: the error says it all
+                    run.start(config.to_toml(), keep, history)
+                    run.write_result(describe(Outcome(self.name, "failed", str(error)), None, comm.size))
             raise
         seconds_setup = time.perf_counter() - started
         run.start(config.to_toml(), keep, history)
         progress.say(self.headline(config, problem))
         session = Session(config, run, problem, progress)
         with (
-            _failure_told(run, self.name, problem),
+            _failure_told(run, self.name, problem, meeting),
             interrupt.last_words(lambda name: interrupted_early(run, self.name, name)),
         ):
             outcome = replace(self.work(session), seconds_setup=seconds_setup)
         # Clocks differ between ranks: rank 0's document is everybody's.
         document: Document = comm.bcast(plain(describe(outcome, problem, comm.size)), 0)
-        run.write_result(document)
+        _leave(run, document)
         progress.say(f"{outcome.status}: {outcome.reason}\n{files_line(run)}")
         if outcome.status == "interrupted":
             return document
@@ -109,7 +114,11 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
             more: Document = comm.bcast(plain(self.afterwards(session, document)), 0)
         if more:
             document |= more
-            run.write_result(document)
+            try:
+                run.write_result(document)
+            except ComputationError as error:  # the result without it is there and stays
+                progress.say(f"{error}: {', '.join(more)} is not in it")
+        meeting.Free()
         return document
 
 
@@ -121,15 +130,45 @@ def interrupted_early(run: RunFolder, command: str, name: str) -> str:
 
 
 @contextmanager
-def _failure_told(run: RunFolder, command: str, problem: ControlProblem | IdealProblem | Swarm) -> Iterator[None]:
+def _failure_told(
+    run: RunFolder, command: str, problem: ControlProblem | IdealProblem | Swarm, meeting: MPI.Comm
+) -> Iterator[None]:
     """Leave a ``result.json`` that names the error when the work breaks off."""
     try:
         yield
     except EulerianError as error:
-        run.write_result(describe(Outcome(command, "failed", str(error)), problem, run.comm.size))
+        if _together(error, meeting):
+            _leave(run, describe(Outcome(command, "failed", str(error)), problem, run.comm.size), error)
+        else:
+            _leave_alone(run, command, str(error))
         raise
     except (Exception, KeyboardInterrupt) as error:
-        if run.comm.size == 1:  # else the other ranks may be elsewhere, and the job is aborted
-            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-            run.write_result(describe(Outcome(command, "failed", reason), None, 1))
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else explained(error)
+        _leave_alone(run, command, reason)
         raise
+
+
+def _together(error: EulerianError, meeting: MPI.Comm) -> bool:
+    """Whether all ranks have come here with an error; else it knows that it is alone. Collective."""
+    error.alone = not all_here(meeting)
+    return not error.alone
+
+
+def _leave(run: RunFolder, document: Document, cause: EulerianError | None = None) -> None:
+    """Write the result; where the disk refuses, its numbers are told with the error. Collective.
+
+    Raises:
+        ComputationError: the result could not be written; begins with the ``cause`` that there was before, if any.
+    """
+    try:
+        run.write_result(document)
+    except EulerianError as error:
+        before = "" if cause is None or str(cause) == str(error) else f"{cause}\n"
+        numbers = json.dumps(plain(document), allow_nan=False)
+        raise ComputationError(f"{before}{error}\nThe result, which is nowhere else:\n{numbers}") from error
+
+
+def _leave_alone(run: RunFolder, command: str, reason: str) -> None:
+    """Leave a result without numbers from a rank whose fellows may wait in any collective call. Not collective."""
+    with suppress(EulerianError):
+        run.write_result_here(describe(Outcome(command, "failed", reason), None, run.comm.size))

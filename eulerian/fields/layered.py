@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from eulerian.arrays import Floats
+from eulerian.errors import InputError
 from eulerian.fields.base import VectorField
 
 
@@ -13,7 +14,8 @@ class LayeredField:
     """A field in L layers of time.
 
     The methods are those of ``VectorField`` with the layer's number in front; ``label`` is always welcome and reaches
-    fields that depend on it, and so does the layer's time.
+    fields that depend on it, and so does the layer's time. What a field returns is looked at each time: a user's may
+    change its mind.
 
     Args:
         field: v(x, θ); a true attribute ``time_dependent`` asks for the keyword ``time``.
@@ -36,11 +38,11 @@ class LayeredField:
 
     def value(self, layer: int, row: Floats, x: Floats, label: int | None = None) -> Floats:
         """Velocities (n, dim) at points x (n, dim)."""
-        return self.field.value(row, x, **self._inputs(layer, label))
+        return _returned("value", self.field.value(row, x, **self._inputs(layer, label)), x.shape)
 
     def vjp(self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradient (p,) with respect to θ of Σ_n w_n · v(x_n, θ), w (n, dim)."""
-        return self.field.vjp(row, x, w, **self._inputs(layer, label))
+        return _returned("vjp", self.field.vjp(row, x, w, **self._inputs(layer, label)), row.shape)
 
     def value_and_vjp(
         self, layer: int, row: Floats, x: Floats, label: int | None = None
@@ -49,21 +51,23 @@ class LayeredField:
         method = self._joint("value_and_vjp", ("value", "vjp"))
         if method is not None:
             v, vjp = method(row, x, **self._inputs(layer, label))
-            return v, vjp
+            return _returned("value_and_vjp", v, x.shape), lambda w: _returned("value_and_vjp", vjp(w), row.shape)
         return self.value(layer, row, x, label), lambda w: self.vjp(layer, row, x, w, label)
 
     def jacobian(self, layer: int, row: Floats, x: Floats, label: int | None = None) -> Floats:
         """Derivatives (n, dim, dim) in space."""
-        return self.field.jacobian(row, x, **self._inputs(layer, label))
+        jacobian = self.field.jacobian(row, x, **self._inputs(layer, label))
+        return _returned("jacobian", jacobian, (*x.shape, x.shape[1]))
 
     def jacobian_vjp(self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradient (p,) with respect to θ of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
-        return self.field.jacobian_vjp(row, x, w, **self._inputs(layer, label))
+        gradient = self.field.jacobian_vjp(row, x, w, **self._inputs(layer, label))
+        return _returned("jacobian_vjp", gradient, row.shape)
 
     def jacobian_vjp_x(self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradients (n, dim) with respect to x_n of w_n : ∇v(x_n, θ), w (n, dim, dim)."""
         method: Any = self.field.jacobian_vjp_x
-        return np.asarray(method(row, x, w, **self._inputs(layer, label)))
+        return _returned("jacobian_vjp_x", method(row, x, w, **self._inputs(layer, label)), x.shape)
 
     @property
     def tells_theta_jacobian(self) -> bool:
@@ -73,7 +77,7 @@ class LayeredField:
     def theta_jacobian(self, layer: int, row: Floats, x: Floats, label: int | None = None) -> Floats:
         """Derivatives (n, dim, p) by θ, of a field that tells them."""
         method: Any = self.field.theta_jacobian  # type: ignore[attr-defined]
-        return np.asarray(method(row, x, **self._inputs(layer, label)))
+        return _returned("theta_jacobian", method(row, x, **self._inputs(layer, label)), (*x.shape, row.size))
 
     def pull_back(
         self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None
@@ -82,7 +86,7 @@ class LayeredField:
         method = self._joint("pull_back", ("value", "vjp", "jacobian"))
         if method is not None:
             by_theta, by_point = method(row, x, w, **self._inputs(layer, label))
-            return np.asarray(by_theta), np.asarray(by_point)
+            return _returned("pull_back", by_theta, row.shape), _returned("pull_back", by_point, x.shape)
         by_theta = self.vjp(layer, row, x, w, label)
         return by_theta, np.asarray(np.einsum("nij,ni->nj", self.jacobian(layer, row, x, label), w))
 
@@ -93,7 +97,8 @@ class LayeredField:
         method = self._joint("jacobian_pull_back", ("jacobian", "jacobian_vjp", "jacobian_vjp_x"))
         if method is not None:
             by_theta, by_point = method(row, x, w, **self._inputs(layer, label))
-            return np.asarray(by_theta), np.asarray(by_point)
+            name = "jacobian_pull_back"
+            return _returned(name, by_theta, row.shape), _returned(name, by_point, x.shape)
         return self.jacobian_vjp(layer, row, x, w, label), self.jacobian_vjp_x(layer, row, x, w, label)
 
     def _joint(self, name: str, single: tuple[str, ...]) -> Any:
@@ -114,3 +119,22 @@ class LayeredField:
         if self.time_dependent:
             inputs["time"] = self.times[layer]
         return inputs
+
+
+def _returned(method: str, outcome: Any, shape: tuple[int, ...]) -> Floats:
+    """What a field's method returned, as float64 of the promised shape.
+
+    Raises:
+        InputError: it is something else; broadcast, or without its imaginary part, it would give a wrong gradient.
+    """
+    try:
+        array = np.asarray(outcome)
+        if array.dtype.kind not in "fiub":
+            raise TypeError
+        array = array.astype(np.float64, copy=False)
+    except (TypeError, ValueError) as error:
+        kind = getattr(outcome, "dtype", type(outcome).__name__)
+        raise InputError(f"{method} must return an array of real numbers", key="field", value=str(kind)) from error
+    if array.shape != shape:
+        raise InputError(f"{method} must return an array of shape {shape}", key="field", value=array.shape)
+    return array

@@ -4,7 +4,6 @@ import importlib
 import importlib.machinery
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from eulerian.arrays import Floats
-from eulerian.errors import InputError
+from eulerian.errors import InputError, explained
 from eulerian.fields.base import VectorField
 
 KEY = "field.object"
@@ -234,9 +233,8 @@ def _extra(error: BaseException) -> str | None:
 
 
 def _failure(what: str, name: str, error: BaseException, remedy: str | None = None) -> InputError:
-    place = traceback.extract_tb(error.__traceback__)[-1]
     return InputError(
-        f"{what} {type(error).__name__}: {error} ({place.name}, {place.filename}:{place.lineno})",
+        f"{what} {explained(error)}",
         key=KEY,
         value=name,
         remedy=remedy or "The fault is in the code that field.object names.",

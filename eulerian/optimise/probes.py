@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from eulerian import parallel  # noqa: F401 - starts MPI before dolfinx
+from eulerian import parallel  # first: it starts MPI before dolfinx
 from eulerian.arrays import Floats
 from eulerian.control import ControlProblem
 from eulerian.fields.free import Free
@@ -63,7 +63,10 @@ def velocity_metric(problem: ReducedProblem) -> Metric | None:
         return None
     probes = _probes(problem, points)
     # Every layer's matrix is made on one rank, so that all ranks hold the same bits.
-    mine = {layer: _rows(problem, layer, theta[layer], probes[layer]) for layer in range(comm.rank, layers, comm.size)}
+    with parallel.agreed(comm, "the field"):
+        mine = {
+            layer: _rows(problem, layer, theta[layer], probes[layer]) for layer in range(comm.rank, layers, comm.size)
+        }
     if problem.layer_shape[0] < layers:
         together = [rows for part in comm.allgather(mine) for rows in part.items()]
         joined = np.concatenate([rows for _, rows in sorted(together, key=lambda item: item[0])]) / np.sqrt(layers)

@@ -52,7 +52,7 @@ class Checkpoint:
         """Write it into a run folder; the one before stays as the previous one.
 
         Raises:
-            OSError: it cannot be written; then the one before is untouched.
+            ComputationError: it cannot be written; then the one before is untouched.
         """
         latest = run / CHECKPOINT / LATEST
 

@@ -1,12 +1,15 @@
 """Names of a run's files, and files that are never half written. Not collective: for one rank."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from eulerian.errors import ComputationError
 
 RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
 HISTORY, GAP = "history.csv", "gap.csv"
@@ -54,8 +57,29 @@ STUDY_COLUMNS = (
 GAP_COLUMNS = ("iteration", "primal", "dual", "gap", "relative_gap", "residual", "seconds")
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Guard the writing of a file.
+
+    Raises:
+        ComputationError: the system refused; names the file, and what can be done.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "Free some space" if full else "See that its folder is there and may be written"
+        raise ComputationError(
+            f"{path} cannot be written ({error.strerror or error}). {remedy}, or choose another folder"
+        ) from error
+
+
 def write_atomically(
-    path: Path, write: Callable[[BinaryIO], object], before: Callable[[], object] = lambda: None
+    path: Path,
+    write: Callable[[BinaryIO], object],
+    before: Callable[[], object] = lambda: None,
+    *,
+    sync: bool = True,
 ) -> None:
     """Write a file that is either complete or absent.
 
@@ -63,26 +87,33 @@ def write_atomically(
         path: the file.
         write: puts its contents into a stream.
         before: is called when they are safe, but not under that name yet.
+        sync: wait for the disk; else a machine that loses power may leave the file empty, a killed process may not.
+
+    Raises:
+        ComputationError: it cannot be written; nothing is left of it, and an older file of its name is still there.
     """
-    with renamed(path, before) as part, part.open("wb") as file:
+    with renamed(path, before, sync=sync) as part, part.open("wb") as file:
         write(file)
 
 
 @contextmanager
-def renamed(path: Path, before: Callable[[], object] = lambda: None) -> Iterator[Path]:
-    """A place beside a file's name; what is written there takes the name, once it is complete and synced.
-
-    Args:
-        path: the file.
-        before: is called when its contents are safe, but not under that name yet.
-    """
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    yield part
-    _sync(part)
-    before()
-    part.replace(path)
-    _sync(path.parent)
+def renamed(path: Path, before: Callable[[], object] = lambda: None, *, sync: bool = True) -> Iterator[Path]:
+    """A place beside a file's name; what is written there takes the name, once it is complete; see above."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+        try:
+            yield part
+            if sync:
+                _sync(part)
+            before()
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+        if sync:
+            _sync(path.parent)
 
 
 def _sync(path: Path) -> None:
@@ -92,6 +123,26 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to a text file, all or nothing.
+
+    Raises:
+        ComputationError: it cannot be written.
+    """
+    with writing(path), path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            data = text.encode("utf-8")
+            while data:  # of a disk that fills up, a write may take only a part
+                data = data[file.write(data) or 0 :]
+        except OSError:
+            if before:
+                file.truncate(before)
+            else:
+                path.unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from typing import final
 import numpy as np
 
 from eulerian.arrays import Floats
-from eulerian.output.files import write_text
+from eulerian.output.files import write_atomically, write_text
 from eulerian.output.sampling import CellNodes
 from eulerian.output.vtu import VtuGrid
 from eulerian.parallel import agreed
@@ -75,9 +75,7 @@ class ParaviewWriter:
         return VtuGrid.of(_three(points).reshape(*points.shape[:2], 3), kind)
 
     def _write_piece(self, path: Path, data: dict[str, Floats]) -> None:
-        part = path.with_name(f".{path.name}.part")
-        self._grid.write(part, data)
-        part.replace(path)
+        write_atomically(path, lambda file: self._grid.write(file, data), sync=False)
 
 
 def point_data(nodes: CellNodes, rho: Floats, v: Floats) -> dict[str, Floats]:

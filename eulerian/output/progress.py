@@ -62,10 +62,10 @@ class Progress:
 
 
 def _print(text: str) -> None:
-    """Print at once; a reader that has left, as `head` does, is no reason to stop computing."""
+    """Print at once; a reader that has left, as `head` does, or a full disk is no reason to stop computing."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

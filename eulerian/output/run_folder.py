@@ -33,6 +33,7 @@ from eulerian.output.files import (
     STUDY,
     THETA,
     TRAJECTORIES,
+    append_text,
     is_run,
     write_arrays,
     write_text,
@@ -153,8 +154,7 @@ class RunFolder:
     def _append(self, name: str, columns: Sequence[str], row: Mapping[str, float]) -> None:
         path = self.path / name
         text = _lines(columns, [row], header=not path.exists())
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        append_text(path, text)
 
 
 def _lines(columns: Sequence[str], rows: Sequence[Mapping[str, float]], *, header: bool) -> str:

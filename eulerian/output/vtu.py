@@ -9,8 +9,7 @@ import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, BinaryIO, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,15 +54,15 @@ class VtuGrid:
             f"<Points>\n{_data_array('Points', flat)}</Points>\n<Cells>\n{_data_arrays(cells)}</Cells>\n",
         )
 
-    def write(self, path: Path, data: Mapping[str, Floats]) -> None:
+    def write(self, file: BinaryIO, data: Mapping[str, Floats]) -> None:
         """Write a file with data at the points, (n_points,) or (n_points, 3) by name."""
-        path.write_text(
+        text = (
             '<?xml version="1.0"?>\n<VTKFile type="UnstructuredGrid" version="0.1" '
             f'byte_order="{sys.byteorder.capitalize()}Endian" compressor="vtkZLibDataCompressor">\n'
             f'<UnstructuredGrid>\n<Piece NumberOfPoints="{self.n_points}" NumberOfCells="{self.n_cells}">\n{self.text}'
-            f"<PointData>\n{_data_arrays(data)}</PointData>\n</Piece>\n</UnstructuredGrid>\n</VTKFile>\n",
-            encoding="ascii",
+            f"<PointData>\n{_data_arrays(data)}</PointData>\n</Piece>\n</UnstructuredGrid>\n</VTKFile>\n"
         )
+        file.write(text.encode("ascii"))
 
 
 def _data_arrays(arrays: Mapping[str, Values]) -> str:

@@ -120,7 +120,7 @@ def _given_steps(motion: Motion, tableau: Tableau, y: Floats, steps: Floats, dim
 
     if comm is None:
         return Leg(motion, steps, starts, march(y))
-    with parallel.agreed(comm):
+    with parallel.agreed(comm, "the field"):
         y = march(y)
     return Leg(motion, steps, starts, y)
 

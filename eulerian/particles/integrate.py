@@ -188,13 +188,13 @@ class _Watched:
 
     def __init__(self, motion: Differentiable, shape: tuple[int, ...], dim: int, comm: MPI.Comm | None) -> None:
         self.motion, self.shape, self.dim, self.comm = motion, shape, dim, comm
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
 
     def __call__(self, _t: float, flat: Floats) -> Floats:
         if self.failure is None:
             try:
                 return self.packed(self.motion.value(self.positions(flat)))
-            except Exception as error:
+            except BaseException as error:
                 if self.comm is None:
                     raise
                 self.failure = error
@@ -221,7 +221,7 @@ class _Watched:
         if self.comm is not None:
             local = sum_all(self.comm, local)
             if local[2] > 0.0:
-                with agreed(self.comm):
+                with agreed(self.comm, "the field"):
                     if self.failure is not None:
                         raise self.failure
         return float(np.sqrt(local[0] / max(local[1], 1.0)))

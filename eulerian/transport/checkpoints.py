@@ -1,13 +1,13 @@
 """What of a trajectory is kept for its reverse, and what is computed again."""
 
 import math
-import shutil
+import os
 import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, BinaryIO, cast, final
 
 import numpy as np
 
@@ -132,15 +132,18 @@ def _size(n: float) -> str:
 
 @final
 class DiskStore:
-    """Arrays in files of this process, gone with the store.
+    """Arrays in a file without a name: it is gone with the process, whichever way that ends.
 
     Args:
-        directory: where a folder for them is made; the system's place for temporary files if none is given.
+        directory: where the file is made; the system's place for temporary files if none is given.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
         self._parent = directory
-        self._folder: Path | None = None
+        self._file: BinaryIO | None = None
+        self._end = 0
+        self._places: dict[str, tuple[int, int]] = {}  # offset and size by name
+        self._free: dict[int, list[int]] = {}  # offsets by size
 
     def write(self, name: str, array: Floats) -> None:
         """Keep an array under a name.
@@ -148,16 +151,23 @@ class DiskStore:
         Raises:
             ComputationError: it cannot be written.
         """
+        self.remove(name)
+        size = array.nbytes
+        known = self._free.get(size)
+        offset = known.pop() if known else self._end
         try:
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="eulerian-", dir=self._parent))
-                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-            array.tofile(self._folder / name)
+            if self._file is None:
+                file = tempfile.TemporaryFile(prefix="eulerian-", dir=self._parent, buffering=0)  # noqa: SIM115 - kept
+                self._file = cast(BinaryIO, file)
+                weakref.finalize(self, self._file.close)
+            _write_all(self._file.fileno(), np.ascontiguousarray(array).tobytes(), offset)
         except OSError as error:
             raise ComputationError(
-                f"cannot keep densities for the adjoint in {self._folder or self._parent or tempfile.gettempdir()} "
-                f"({error.strerror}); set solver.disk_directory to a writable folder with enough room"
+                f"cannot keep densities for the adjoint in {self._parent or tempfile.gettempdir()} "
+                f"({error.strerror or error}); set solver.disk_directory to a writable folder with enough room"
             ) from error
+        self._places[name] = offset, size
+        self._end = max(self._end, offset + size)
 
     def read(self, name: str, out: Floats) -> None:
         """Fill an array with what is kept under a name.
@@ -165,13 +175,31 @@ class DiskStore:
         Raises:
             ComputationError: it cannot be read.
         """
-        assert self._folder is not None, "nothing was written"
+        assert self._file is not None, "nothing was written"
+        offset, size = self._places[name]
         try:
-            out.ravel()[:] = np.fromfile(self._folder / name)
+            out.ravel()[:] = np.frombuffer(_read_all(self._file.fileno(), size, offset))
         except (OSError, ValueError) as error:
-            raise ComputationError(f"a density kept for the adjoint in {self._folder} cannot be read back") from error
+            where = self._parent or tempfile.gettempdir()
+            raise ComputationError(f"a density kept for the adjoint in {where} cannot be read back") from error
 
     def remove(self, name: str) -> None:
-        """Forget what is kept under a name."""
-        if self._folder is not None:
-            (self._folder / name).unlink(missing_ok=True)
+        """Forget what is kept under a name; its room is used again."""
+        if name in self._places:
+            offset, size = self._places.pop(name)
+            self._free.setdefault(size, []).append(offset)
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    rest = memoryview(data)
+    while rest:  # one call writes two gigabytes at most
+        done = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[done:], offset + done
+
+
+def _read_all(descriptor: int, size: int, offset: int) -> bytes:
+    parts: list[bytes] = []
+    while size > 0 and (part := os.pread(descriptor, size, offset)):
+        parts.append(part)
+        size, offset = size - len(part), offset + len(part)
+    return b"".join(parts)

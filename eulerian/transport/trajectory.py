@@ -146,9 +146,11 @@ class Trajectory:
         """
         self.velocities, self._pending = velocities, None
         if steps is None:
-            rates = [self._assembled(layer) for layer in range(self.grid.layers)]
+            rates = [self._finite_rate(layer) for layer in range(self.grid.layers)]
             largest = np.empty(len(rates))
             self._space.comm.Allreduce(np.array(rates), largest, MPI.MAX)
+            if not np.all(np.isfinite(largest)):
+                raise RejectedEvaluation(f"the velocity is not finite in layer {int(np.argmax(largest)) + 1}")
             steps = tuple(self.grid.steps(rate) for rate in largest.tolist())
         self.steps = tuple(steps)
         self.plan = Plan.cheapest(sum(self.steps), self._budget)
@@ -434,6 +436,12 @@ class Trajectory:
     def assemble(self, layer: int) -> None:
         """Set the operators to a layer's velocities."""
         self._assembled(layer)
+
+    def _finite_rate(self, layer: int) -> float:
+        """This rank's largest rate, +∞ where a velocity is not finite: MPI's maximum with NaN is any rank's guess."""
+        finite = all(np.all(np.isfinite(velocity)) for velocity in self.velocities[layer])
+        rate = self._assembled(layer) if finite else math.inf
+        return rate if math.isfinite(rate) else math.inf
 
     def _assembled(self, layer: int) -> float:
         """Set the operators to a layer's velocities; this rank's largest rate."""

@@ -110,7 +110,8 @@ def test_arrays_of_any_length(tmp_path: Path, n: int) -> None:
     points, scalar, vector = rng.random((n, 4, 3)), rng.random(4 * n), rng.random((4 * n, 3))
     grid = VtuGrid.of(points, 10)
     for factor in (1.0, 2.0):  # the same grid at two times
-        grid.write(tmp_path / "tetra.vtu", {"a": factor * scalar, "b": factor * vector})
+        with (tmp_path / "tetra.vtu").open("wb") as file:
+            grid.write(file, {"a": factor * scalar, "b": factor * vector})
         mesh = meshio.read(tmp_path / "tetra.vtu")
         np.testing.assert_array_equal(mesh.points, points.reshape(-1, 3))
         np.testing.assert_array_equal(mesh.cells_dict["tetra"], np.arange(4 * n).reshape(n, 4))

@@ -1,0 +1,114 @@
+"""Whether one configuration will work here: its files, its field, its run folder, room on disk and in memory."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from eulerian.config import Config, read_config
+from eulerian.doctor import TELL, Finding, free_memory, last_line, run_python, size, writable_room
+from eulerian.errors import EulerianError
+
+# Builds the problem, and evaluates the field at every node. Only sizes come back.
+_BUILD = f"""{TELL}
+import json
+from eulerian import parallel
+with told():
+    from eulerian.builder import build
+    from eulerian.config import read_config
+    problem = build(read_config(sys.argv[1]))
+    plan = problem.plan(problem.initial_theta)
+    space = problem.density_space
+    print(json.dumps({{"cells": space.n_owned, "dim": space.dim, "degree": space.degree, "labels": space.n_labels,
+                      "velocities": len(problem.groups), "parameters": problem.n_params, "plan": plan.statement,
+                      "memory": plan.memory_bytes, "disk": plan.on_disk * plan.budget.state}}))
+"""
+
+_FIGURES = 8 * 2**20  # bytes of figures, history and the like, at most
+
+
+def examine_config(path: Path) -> list[Finding]:
+    """What there is to say about a configuration, in such an order that a trouble explains those after it."""
+    try:
+        config = read_config(path)
+    except EulerianError as error:
+        return [Finding("TROUBLE", "configuration", " ".join(str(error).split()), "Mend the key that is named")]
+    built, needs = problem(path)
+    findings = [Finding("ok", "configuration", str(path), "reads without errors"), built]
+    return [*findings, run_folder(config, needs), memory_budget(config, needs), *_adjoint_disk(config, needs)]
+
+
+def problem(path: Path) -> tuple[Finding, dict[str, Any]]:
+    """Whether the problem can be built and its field evaluated, and the sizes of what it is made of."""
+    done: subprocess.CompletedProcess[str] = run_python(_BUILD.replace("sys.argv[1]", repr(str(path))))
+    if done.returncode != 0:
+        return Finding("TROUBLE", "problem", last_line(done), "Mend what the message names; then try again"), {}
+    needs: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    parameters = needs["parameters"]
+    found = f"{needs['cells']} cells, {parameters} parameters; the field is finite at every node"
+    return Finding("ok", "problem", found, needs["plan"]), needs
+
+
+def run_folder(config: Config, needs: dict[str, Any]) -> Finding:
+    """Whether the run can be written, and has room."""
+    folder = config.output.directory
+    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    try:
+        if not existing.is_dir():
+            raise NotADirectoryError(f"{existing} is a file")
+        room = writable_room(existing)
+    except OSError as error:
+        found = f"{folder} cannot be written: {error.strerror or error}"
+        return Finding("TROUBLE", "run folder", found, "Choose another one with --output or output.directory")
+    wanted = _output_bytes(config, needs)
+    found = f"{folder}, {size(room)} free; the run takes {size(wanted)} at most"
+    if room < wanted:
+        return Finding("TROUBLE", "run folder", found, "Free some space, or lower output.densities")
+    return Finding("ok", "run folder", found, "may be written")
+
+
+def _output_bytes(config: Config, needs: dict[str, Any]) -> int:
+    """More than the files of a run take: numbers of ParaView's files are compressed, but in text."""
+    if not needs:
+        return _FIGURES
+    dim = needs["dim"]
+    nodes = (dim + 1) * (dim + 2) // 2 if needs["degree"] == 2 else dim + 1
+    numbers = 3 + needs["labels"] + 3 * needs["velocities"] + 2  # points, densities, velocities, cells
+    snapshot = 8 * needs["cells"] * nodes * numbers * 4 // 3
+    return int(config.output.densities * snapshot + 4 * 8 * needs["parameters"] + _FIGURES)
+
+
+def memory_budget(config: Config, needs: dict[str, Any]) -> Finding:
+    """Whether the memory that the adjoint may take is there."""
+    free = free_memory()
+    wanted = needs.get("memory", config.solver.memory_bytes)
+    found = f"the adjoint may take {config.solver.memory}, and takes {size(wanted)}"
+    if free is None:
+        return Finding("note", "memory for it", found, "It is unknown how much there is")
+    found += f"; {size(free)} are left"
+    if wanted > free:
+        advice = f"Set solver.memory to less than {size(free)}; steps are then computed again"
+        return Finding("TROUBLE", "memory for it", found, advice)
+    if config.solver.memory_bytes > free:
+        advice = f"Faster flows take more steps, and so more of it: set solver.memory to less than {size(free)}"
+        return Finding("note", "memory for it", found, advice)
+    return Finding("ok", "memory for it", found, "enough, as long as nobody else wants it")
+
+
+def _adjoint_disk(config: Config, needs: dict[str, Any]) -> list[Finding]:
+    """Room for the densities that the adjoint keeps on disk, where it does."""
+    if config.solver.disk is None:
+        return []
+    import tempfile
+
+    folder = config.solver.disk_directory or Path(tempfile.gettempdir())
+    try:
+        room = writable_room(folder)
+    except OSError as error:
+        found = f"{folder} cannot be written: {error.strerror or error}"
+        return [Finding("TROUBLE", "solver.disk", found, "Set solver.disk_directory to a writable folder")]
+    wanted = needs.get("disk", 0)
+    found = f"{folder}, {size(room)} free; the adjoint keeps {size(wanted)} there"
+    if room < wanted:
+        return [Finding("TROUBLE", "solver.disk", found, "Free some space, or lower solver.disk")]
+    return [Finding("ok", "solver.disk", found, "may be written")]
