@@ -15,6 +15,7 @@ HISTORY, GAP = "history.csv", "gap.csv"
 FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"
 METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 PARTICLES = "particles.npz"
+BOUNDARY = "boundary.npz"
 ANIMATION = "animation.gif"
 
 LATER_PARTS = ("potential", "congestion", "entropy")
