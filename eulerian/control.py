@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eulerian import parallel
 from eulerian.arrays import Floats
-from eulerian.errors import ComputationError, InputError, RejectedEvaluation
+from eulerian.errors import InputError, RejectedEvaluation
 
 # isort: split
 from mpi4py import MPI
@@ -219,7 +219,7 @@ class ControlProblem(ReducedProblem):
         rows = [self.split(self._flat(theta) + shift * self._flat(change))[0] for shift in (0.0, 1.0)]
         try:
             before, after = (self._flow_of(row).velocities for row in rows)
-        except ComputationError:
+        except RejectedEvaluation:
             return math.inf
         largest = max(
             float(np.max(np.linalg.norm(b - a, axis=1), initial=0.0))

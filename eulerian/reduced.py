@@ -100,7 +100,7 @@ class ReducedProblem(ABC):
         Parts that are missing are zero. The same on all ranks. Collective.
 
         Raises:
-            ComputationError: J cannot be evaluated there; the same on all ranks.
+            RejectedEvaluation: J cannot be evaluated there; the same on all ranks.
         """
 
     @abstractmethod
@@ -227,7 +227,7 @@ class ReducedProblem(ABC):
             evaluation.value, evaluation.parts = self._summed(self._forward(theta, readout), theta, readout)
             self.rejection = None
             self._forward_timer.add(time.perf_counter() - started)
-        except ComputationError as reason:  # also what a user's field raises at a trial point is no end of a descent
+        except RejectedEvaluation as reason:
             self.rejected_evaluations += 1
             self.rejection = str(reason)
         return evaluation
