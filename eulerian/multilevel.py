@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -15,9 +15,7 @@ from eulerian.config.levels import coarse_to_fine
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError
 from eulerian.fields.free import Free
-from eulerian.optimise.curvature import Curvature
-from eulerian.optimise.records import LevelReport, OptimiseResult, Record
-from eulerian.optimise.tao import minimise
+from eulerian.optimise import Curvature, Descent, DescentState, LevelReport, Method, OptimiseResult, Record, Settings
 from eulerian.optimise.transfer import Transfer
 
 # A coarse level need not go further down than the next mesh will find itself up again: over ten problems the gradient
@@ -47,6 +45,38 @@ def train(
 
 
 @final
+@dataclass(frozen=True)
+class TrainingState:
+    """A training after an iteration.
+
+    Attributes:
+        level: on which it is; 1 is the coarsest.
+        descent: on that level, in its own numbering of iterations.
+        records: of the levels before.
+        reports: of the levels before.
+        first_norm: the gradient norm at the very start, times the root of the parameters of a layer.
+        evaluations: of J before this level.
+        since: seconds from the start of the training to that of this level.
+    """
+
+    level: int
+    descent: DescentState
+    records: tuple[Record, ...] = ()
+    reports: tuple[LevelReport, ...] = ()
+    first_norm: float = math.nan
+    evaluations: int = 0
+    since: float = 0.0
+
+    @property
+    def history(self) -> list[Record]:
+        """One record per iteration, of all levels."""
+        return [
+            *self.records,
+            *(_numbered(each, self.level, self.records, self.since) for each in self.descent.history),
+        ]
+
+
+@final
 class Training:
     """The descent through all levels.
 
@@ -60,24 +90,47 @@ class Training:
         config: of the finest level.
         problem: its problem. Afterwards its count of evaluations is that of all levels.
         tell: where messages go.
+        state: of the training to go on with.
     """
 
     def __init__(
-        self, config: Config, problem: ControlProblem, tell: Callable[[str], None] = lambda _text: None
+        self,
+        config: Config,
+        problem: ControlProblem,
+        tell: Callable[[str], None] = lambda _text: None,
+        state: TrainingState | None = None,
     ) -> None:
         self.config, self.problem, self._tell = config, problem, tell
         self._configs = coarse_to_fine(config)
         self._level = _Level(problem, problem.initial_theta)
-        self._history: list[Record] = []
+        self._resumed = state
+        self._records: list[Record] = []  # of the levels before
         self._reports: list[LevelReport] = []
         self._first_norm = 0.0
+        self._descent: Descent | None = None
+        self._number, self._since, self._evaluations = 0, 0.0, 0  # of the level: which, and what was before
         self._stopped = False
 
     @property
     def theta(self) -> Floats:
         """Where the descent is, in the shape of the finest level's θ; inside of callbacks only."""
-        theta = self._level.problem.theta
+        assert self._descent is not None
+        theta = self._descent.now.theta
         return theta if self._level.to_finest is None else self._level.to_finest.theta(theta)
+
+    @property
+    def state(self) -> TrainingState:
+        """After the last iteration; from inside of callbacks on. Not collective."""
+        assert self._descent is not None
+        return TrainingState(
+            self._number,
+            self._descent.state,
+            tuple(self._records),
+            tuple(self._reports),
+            self._first_norm,
+            self._evaluations,
+            self._since,
+        )
 
     def run(self, callback: Callable[[Record], object] | None = None) -> OptimiseResult:
         """Minimise J, level by level, once. Collective.
@@ -88,19 +141,26 @@ class Training:
         Raises:
             InputError: J cannot be evaluated at the start, or PETSc refuses the method or an option.
         """
+        state, configs = self._resumed, self._configs
         started = time.perf_counter()
-        configs = self._configs
+        if state is not None:
+            started -= state.history[-1].seconds
+            self._records, self._reports = list(state.records), list(state.reports)
+            self._first_norm = state.first_norm
         result: OptimiseResult | None = None
-        for number, config in enumerate(configs, start=1):
-            since = time.perf_counter()
-            level = self._next_level(config, f"level {number} of {len(configs)}")
+        for self._number, config in enumerate(configs, start=1):
+            if state is not None and self._number < state.level:
+                continue
+            resumed = state if state is not None and self._number == state.level else None
+            self._since = time.perf_counter() - started if resumed is None else resumed.since
+            level = self._entered(config) if resumed is None else self._entered_again(config)
             if level is None:
                 continue
             self._level = level
-            before = level.problem.evaluations
-            result = self._descend(level, self._follower(number, since - started, callback))
+            self._evaluations = level.problem.evaluations if resumed is None else resumed.evaluations
+            result = self._descend(level, None if resumed is None else resumed.descent, callback)
             level.theta, level.curvature = result.theta, result.curvature
-            self._report(number, result, level.problem.evaluations - before, time.perf_counter() - since)
+            self._close(result, time.perf_counter() - started - self._since)
             if self._stopped:
                 break
         assert result is not None  # the finest level is never left out
@@ -119,9 +179,21 @@ class Training:
         wanted = self.config.optimiser.max_iterations
         return wanted if len(self._configs) == 1 else -(-wanted // 2)
 
-    def _next_level(self, config: Config, name: str) -> "_Level | None":
+    @property
+    def _name(self) -> str:
+        return f"level {self._number} of {len(self._configs)}"
+
+    def _entered_again(self, config: Config) -> "_Level":
+        """The level of a state. Collective."""
+        if config is self.config:
+            return _Level(self.problem, self.problem.initial_theta)
+        field = None if isinstance(self.problem.field, Free) else self.problem.field
+        problem = build(config, self.problem.comm, field)
+        return _Level(problem, problem.initial_theta, to_finest=Transfer(problem, self.problem))
+
+    def _entered(self, config: Config) -> "_Level | None":
         """The level of a configuration, at its start; None for a coarse one that cannot be. Collective."""
-        finest = config is self.config
+        finest, name = config is self.config, self._name
         if finest:
             problem = self.problem
         else:
@@ -147,49 +219,49 @@ class Training:
             self._tell(f"{name}: {_cells(problem)} cells, {problem.n_layers} layers")
         return level
 
-    def _descend(self, level: "_Level", follow: Callable[[Record], object]) -> OptimiseResult:
-        """Minimise on one level. Collective."""
+    def _descend(
+        self, level: "_Level", state: DescentState | None, callback: Callable[[Record], object] | None
+    ) -> OptimiseResult:
+        """Minimise on one level, from its start or from a state. Collective."""
         optimiser, problem = self.config.optimiser, level.problem
-        value, gradient = problem.value_and_gradient(level.theta)
-        norm = problem.gradient_norm(gradient)
-        if not self._history and math.isfinite(value):
-            self._first_norm = norm * math.sqrt(problem.layer_shape[1])
+        if state is None:
+            value, gradient = problem.value_and_gradient(level.theta)
+            if not self._records and math.isfinite(value):
+                self._first_norm = problem.gradient_norm(gradient) * math.sqrt(problem.layer_shape[1])
         tolerance = optimiser.gradient_tolerance
-        return minimise(
-            problem,
-            level.theta,
-            method=optimiser.method,
-            petsc_options=optimiser.petsc_options,
-            max_iterations=self._limit,
-            gradient_tolerance=tolerance if problem is self.problem else max(tolerance, COARSE_TOLERANCE),
-            metric=optimiser.metric,
-            callback=follow,
-            curvature=level.curvature,
-            # The gradient of a free field is spread over the nodes: its norm falls with the root of their number.
-            first_norm=self._first_norm / math.sqrt(problem.layer_shape[1]),
+        settings = Settings(
+            Method(optimiser.method, optimiser.petsc_options),
+            self._limit,
+            tolerance if problem is self.problem else max(tolerance, COARSE_TOLERANCE),
+            optimiser.metric,
+        )
+        # The gradient of a free field is spread over the nodes: its norm falls with the root of their number.
+        first_norm = self._first_norm / math.sqrt(problem.layer_shape[1])
+        self._descent = Descent(
+            problem, settings, level.theta, curvature=level.curvature, first_norm=first_norm, state=state
         )
 
-    def _follower(
-        self, number: int, elapsed: float, callback: Callable[[Record], object] | None
-    ) -> Callable[[Record], bool]:
-        """What a level's minimisation calls: records in the numbering of the whole training."""
-        iterations = self._history[-1].iteration if self._history else 0
-
         def follow(record: Record) -> bool:
-            record = replace(
-                record, iteration=record.iteration + iterations, seconds=record.seconds + elapsed, level=number
-            )
-            self._history.append(record)
+            record = _numbered(record, self._number, self._records, self._since)
             self._stopped = callback is not None and bool(callback(record))
             return self._stopped
 
-        return follow
+        return self._descent.run(follow)
 
-    def _report(self, number: int, result: OptimiseResult, evaluations: int, seconds: float) -> None:
+    def _close(self, result: OptimiseResult, seconds: float) -> None:
+        """The level has ended."""
         problem = self._level.problem
+        self._records += [_numbered(each, self._number, self._records, self._since) for each in result.history]
+        evaluations = problem.evaluations - self._evaluations
         self._reports.append(
             LevelReport(
-                number, _cells(problem), problem.n_layers, result.iterations, evaluations, result.value, seconds
+                self._number,
+                _cells(problem),
+                problem.n_layers,
+                result.iterations,
+                evaluations,
+                result.value,
+                seconds,
             )
         )
 
@@ -201,8 +273,8 @@ class Training:
         whole = replace(
             result,
             reason=reason,
-            iterations=self._history[-1].iteration,
-            history=self._history,
+            iterations=self._records[-1].iteration,
+            history=self._records,
             levels=tuple(self._reports),
         )
         if self._level.to_finest is None:
@@ -237,6 +309,12 @@ class _Level:
         known = self.curvature
         curvature = transfer.curvature(known) if known is not None and len(known) else None
         return _Level(problem, transfer.theta(self.theta), curvature, to_finest)
+
+
+def _numbered(record: Record, level: int, before: Sequence[Record], since: float) -> Record:
+    """A level's record in the numbering of the whole training."""
+    iterations = before[-1].iteration if before else 0
+    return replace(record, iteration=record.iteration + iterations, seconds=record.seconds + since, level=level)
 
 
 def _carry_counts(source: ControlProblem, target: ControlProblem) -> None:

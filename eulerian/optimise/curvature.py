@@ -1,5 +1,6 @@
 """What a descent has learnt about the second derivative, to be used by the next one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -11,7 +12,7 @@ from eulerian.arrays import Floats
 # iterations what five reached in 65 to 100, and fifty hardly more.
 MEMORY = 20
 
-_LARGEST = 2**28  # bytes of remembered pairs on a rank; a free field on a fine mesh keeps fewer
+LARGEST = 2**28  # bytes of remembered pairs on a rank; a free field on a fine mesh keeps fewer
 _LEAST_COSINE = 1e-8
 
 
@@ -47,16 +48,22 @@ class Trail:
 
     Args:
         n_params: numbers in θ.
+        points: θ and dJ/dθ of points to start with, oldest first.
     """
 
-    def __init__(self, n_params: int) -> None:
-        self._length = 1 + max(1, min(MEMORY, _LARGEST // (16 * n_params)))
-        self._points: list[tuple[Floats, Floats]] = []
+    def __init__(self, n_params: int, points: Sequence[tuple[Floats, Floats]] = ()) -> None:
+        self._length = 1 + max(1, min(MEMORY, LARGEST // (16 * n_params)))
+        self._points = list(points)
 
     def add(self, theta: Floats, gradient: Floats) -> None:
         """The descent has come to θ (flat), where dJ/dθ is ``gradient``."""
         if not self._points or not np.array_equal(self._points[-1][0], theta):
             self._points = [*self._points, (theta.copy(), gradient.copy())][-self._length :]
+
+    @property
+    def points(self) -> tuple[tuple[Floats, Floats], ...]:
+        """θ and dJ/dθ of the points, oldest first; they are never changed."""
+        return tuple(self._points)
 
     @property
     def curvature(self) -> Curvature:

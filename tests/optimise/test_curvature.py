@@ -76,7 +76,7 @@ def test_a_trail_keeps_the_last_points(points: int) -> None:
 @pytest.mark.parametrize(("bytes_", "kept"), [(0, 1), (47, 1), (48 * 4, 4), (48 * 4 + 47, 4), (48 * 1000, MEMORY)])
 def test_a_trail_of_a_long_theta_is_short(monkeypatch: pytest.MonkeyPatch, bytes_: int, kept: int) -> None:
     """Three numbers in θ are 48 bytes a pair. One pair is kept in any case."""
-    monkeypatch.setattr(curvature, "_LARGEST", bytes_)
+    monkeypatch.setattr(curvature, "LARGEST", bytes_)
     assert len(trail(2 * MEMORY).curvature) == kept
 
 

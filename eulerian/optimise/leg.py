@@ -1,0 +1,151 @@
+"""The part of a descent in which one optimiser works in one metric."""
+
+from typing import Protocol, final
+
+from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
+from eulerian.arrays import Floats
+from eulerian.optimise.curvature import LARGEST, MEMORY, Curvature
+from eulerian.optimise.first_step import in_learnt_unit, in_sensible_unit
+from eulerian.optimise.metric import Metric
+from eulerian.optimise.probes import velocity_metric
+from eulerian.optimise.state import Answer, Standing
+from eulerian.optimise.tao import LMVM, REASONS, Method, lbfgs_matrix
+
+# isort: split
+import numpy as np
+
+from eulerian.optimise.records import Record
+from eulerian.reduced import ReducedProblem
+
+
+class Whole(Protocol):
+    """The descent that a leg is a part of."""
+
+    problem: ReducedProblem
+    history: list[Record]
+
+    def stand(self, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
+        """The next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm."""
+
+    def tell(self, iteration: int, value: float, norm: float) -> None:
+        """Make and tell the record of the present iterate, where J was evaluated last. Collective."""
+
+    def catch_up(self) -> None:
+        """All answers have been told again: be where the state is. Collective."""
+
+    def reason_to_end(self, iteration: int, norm: float) -> int | None:
+        """TAO's reason to end after an iteration, if there is one."""
+
+
+@final
+class Leg:
+    """The optimiser asks, and J answers; or what J has answered before is told again.
+
+    Args:
+        descent: whose part.
+        began: where the descent stands.
+        first: iterations before.
+        known: the curvature that the optimiser is given.
+        told: what J has answered in this leg before, to be told again.
+
+    Attributes:
+        began: where the leg began.
+        first: iterations before it.
+        known: the curvature that it began with.
+        iteration: the last one that was accepted.
+        answers: of J so far.
+    """
+
+    def __init__(
+        self,
+        descent: Whole,
+        began: Standing,
+        first: int,
+        known: Curvature | None,
+        told: tuple[Answer, ...] = (),
+    ) -> None:
+        self.began, self.first = began, first
+        self.known = known if known is not None and len(known) else None
+        self.iteration = first if first else -1  # where a leg begins, another one has ended: that iterate is known
+        self.answers: list[Answer] = []
+        self._descent, self._problem, self._told = descent, descent.problem, told
+        self._last = first  # iteration at which the leg ends
+        self._metric = Metric(self._problem.scaling)
+        self._origin = np.zeros(0)  # the variable at its start
+        self._seen: tuple[Floats, Floats, float] | None = None  # θ of the last gradient, that, and its norm
+
+    def run(self, method: Method, max_iterations: int, renewal: int | None) -> int:
+        """Go on until the optimiser is to be made anew, or to the end; TAO's reason to stop. Collective.
+
+        Args:
+            method: the optimiser.
+            max_iterations: of the descent.
+            renewal: the iteration at which the metric of velocities is to be made anew; None for no such metric.
+        """
+        problem, theta = self._problem, self.began.theta
+        value, gradient = problem.value_and_gradient(theta)
+        found = velocity_metric(problem) if method.name == LMVM and renewal is not None else None
+        metric, known = Metric(problem.scaling) if found is None else found, self.known
+        if known is None:
+            metric = in_sensible_unit(problem, metric, theta, value, gradient)
+        else:
+            metric = in_learnt_unit(metric, known)
+        # All answers of a leg are kept: they may take as much room as the curvature.
+        longest = self.first + max(MEMORY, LARGEST // (8 * problem.n_params))
+        self._last = longest if found is None or renewal is None else min(renewal, longest)
+        self._metric, self._origin = metric, metric.variable(theta.ravel())
+        learnt = None
+        if known is not None:
+            slope = metric.gradient(gradient.ravel())
+            learnt = lambda x: lbfgs_matrix(known, metric, x, slope)  # noqa: E731
+        return method.run(problem.comm, self, self._origin, max_iterations - self.first, learnt)
+
+    def value(self, x: Floats) -> float:
+        """J at the variable x (n,). Collective."""
+        answer = self._known_answer() or Answer(self._problem.value(self._theta(x)))
+        self.answers.append(answer)
+        return answer.value
+
+    def value_and_gradient(self, x: Floats) -> tuple[float, Floats]:
+        """J and its derivative by x, both (n,). Collective."""
+        theta, answer = self._theta(x), self._known_answer()
+        if answer is None:
+            value, found = self._problem.value_and_gradient(theta)
+            answer = Answer(value, found.ravel())
+        self.answers.append(answer)
+        gradient = answer.gradient
+        assert gradient is not None
+        self._seen = theta, gradient, self._problem.gradient_norm(gradient)
+        return answer.value, self._metric.gradient(gradient)
+
+    def accepted(self, iteration: int, value: float, norm: float, x: Floats) -> int | None:
+        """The next iterate; TAO's reason to stop there, or None. Collective."""
+        iteration += self.first
+        if iteration == self.iteration:
+            return None
+        self.iteration, descent = iteration, self._descent
+        latest = descent.history[-1].iteration if descent.history else -1
+        theta, gradient = self._theta(x), None
+        if iteration > latest:
+            self._problem.value(theta)  # the last trial point is nearly always the accepted one: then this is free
+        if self._seen is not None and np.array_equal(self._seen[0], theta):
+            _, gradient, norm = self._seen
+        descent.stand(theta, value, gradient, norm)
+        if iteration < latest:
+            return None
+        if iteration == latest:
+            descent.catch_up()
+        else:
+            descent.tell(iteration, value, norm)
+        reason = descent.reason_to_end(iteration, norm)
+        return int(REASONS.CONVERGED_USER) if reason is None and iteration >= self._last else reason
+
+    def _theta(self, x: Floats) -> Floats:
+        """θ of the variable, from a point that is known to the last bit."""
+        start = self.began.theta
+        return np.asarray(start + self._metric.theta(x - self._origin).reshape(start.shape))
+
+    def _known_answer(self) -> Answer | None:
+        """What J has answered to this question before, or None."""
+        index = len(self.answers)
+        return self._told[index] if index < len(self._told) else None
