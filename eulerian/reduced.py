@@ -256,6 +256,10 @@ class ReducedProblem(ABC):
                     f"the gradient is not finite, first by {where}, although J = {last.value:.6g}: "
                     "a derivative of the field fails there (`eulerian verify` checks them at the initial θ)"
                 )
+            with np.errstate(over="ignore"):
+                overflows = not math.isfinite(self.gradient_norm(gradient))
+            if overflows:
+                raise ComputationError("the norm of the gradient overflows: give the objective smaller weights")
         except EulerianError:
             self._last = None  # the way back can be gone once only
             raise
