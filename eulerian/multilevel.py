@@ -112,11 +112,10 @@ class Training:
         self._stopped = False
 
     @property
-    def theta(self) -> Floats:
-        """Where the descent is, in the shape of the finest level's θ; inside of callbacks only."""
-        assert self._descent is not None
-        theta = self._descent.now.theta
-        return theta if self._level.to_finest is None else self._level.to_finest.theta(theta)
+    def carry(self) -> Callable[[Floats], Floats]:
+        """Carries θ of the present level to the shape of the finest one. Not collective."""
+        to_finest = self._level.to_finest
+        return (lambda theta: theta) if to_finest is None else to_finest.theta
 
     @property
     def state(self) -> TrainingState:

@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 
 from eulerian.errors import ComputationError, EulerianError
 
-petsc4py.init(["eulerian", "-no_signal_handler"])
+# Sums over several vectors are left to a BLAS where these happen to lie in memory at equal distances, and are rounded
+# otherwise there: two runs of one program would differ in the last bits.
+_REPRODUCIBLE = ["-vec_mdot_use_gemv", "0", "-vec_maxpy_use_gemv", "0"]
+
+petsc4py.init(["eulerian", "-no_signal_handler", *_REPRODUCIBLE])
 
 
 def _end_all_ranks(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

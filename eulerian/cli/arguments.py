@@ -59,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
         ("verify", "check gradient, mass and positivity of the problem at the initial θ", "eulerian verify my.toml"),
     ):
         command = _add_run(commands, name, compute, text, [example, f"mpirun -n 2 {example}"])
+        if name == "train":
+            help_ = "go on with the run that is in the folder, from its last checkpoint, on any number of ranks"
+            command.add_argument("--resume", action="store_true", help=help_)
         if name in ("solve", "train"):
             help_ = "densities on the mesh, or particles drawn from them (see [particles]); default: densities"
             command.add_argument("--method", choices=("densities", "particles"), default="densities", help=help_)

@@ -1,6 +1,7 @@
 """What the commands do. Nothing heavy is imported before a command runs."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ def compute(options: Options) -> int:
     on_particles = getattr(options, "method", None) == "particles"
     run = getattr(experiment, f"run_{options.name}{'_particles' if on_particles else ''}")
     progress = Progress.of(comm, options.quiet)
+    if getattr(options, "resume", False):
+        if options.overwrite:
+            raise InputError("goes on with the run that --overwrite would replace", key="--resume", remedy="Drop one.")
+        run = partial(run, resume=True)
     document: Mapping[str, Any] = run(config, comm, overwrite=options.overwrite, progress=progress)
     return _told(options, document, comm.rank)
 
@@ -57,7 +62,7 @@ def compare(options: Options) -> int:
 
 def _told(options: Options, document: Mapping[str, Any], rank: int) -> int:
     """The exit code of a run; why it failed is told on rank 0. Not collective."""
-    if document["status"] != "failed":
+    if document["status"] not in ("failed", "interrupted"):
         return 0
     if rank == 0:
         complain(options, document["reason"])

@@ -50,10 +50,13 @@ def together(command: Command, options: Options) -> int:
     # isort: split
     from mpi4py import MPI
 
+    from eulerian.interrupt import listening
+
     comm = MPI.COMM_WORLD
     meeting = comm.Dup()
     try:
-        return command(options)
+        with listening(comm, lambda text: complain(options, text)):
+            return command(options)
     except EulerianError as error:
         met = _all_here(meeting)
         if comm.rank == 0 or not met:
@@ -61,12 +64,6 @@ def together(command: Command, options: Options) -> int:
         if not met:
             comm.Abort(error.exit_code)
         return error.exit_code
-    except KeyboardInterrupt:
-        if comm.rank == 0:
-            complain(options, "interrupted")
-        if comm.size > 1:
-            comm.Abort(2)
-        return 2
 
 
 def _all_here(meeting: "MPI.Comm") -> bool:

@@ -1,5 +1,6 @@
 """The whole configuration as one frozen tree; attribute names are the keys of the TOML file."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,6 +14,7 @@ from eulerian.config.toml import dump_toml
 from eulerian.config.values import (
     Count,
     Flag,
+    Interval,
     Memory,
     NonNegative,
     Positive,
@@ -21,6 +23,7 @@ from eulerian.config.values import (
     Whole,
     bytes_of,
     problem,
+    seconds_of,
 )
 
 _LEAST_SLABS = 16
@@ -120,14 +123,26 @@ class Output(Section):
     Attributes:
         directory: the run folder, relative to the working directory.
         densities: snapshots in time for ParaView, 0 for none.
-        checkpoint_every: iterations between checkpoints, 0 for none.
+        checkpoint_every: iterations between checkpoints, 0 for none, or the time between them, like ``60 s``.
     """
 
     directory: TextPath = Field(default=Path("runs/run"), description="the folder of the run, in quotes")
     densities: Annotated[Whole, Field(le=100_000)] = Field(
         default=11, description="the number of snapshots of the densities, a whole number >= 0"
     )
-    checkpoint_every: Whole = Field(default=10, description="iterations between checkpoints, a whole number >= 0")
+    checkpoint_every: Interval = Field(
+        default=10, description='iterations between checkpoints, a whole number >= 0, or a time in quotes like "60 s"'
+    )
+
+    @property
+    def checkpoint_iterations(self) -> int:
+        """Iterations between checkpoints; 0 where time decides, or where there are none."""
+        return self.checkpoint_every if isinstance(self.checkpoint_every, int) else 0
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Seconds between checkpoints; infinite where iterations decide, or where there are none."""
+        return math.inf if isinstance(self.checkpoint_every, int) else seconds_of(self.checkpoint_every)
 
 
 class Config(Section):

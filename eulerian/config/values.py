@@ -141,3 +141,30 @@ def _memory(text: str) -> str:
 
 
 Memory = Annotated[str, Strict(), AfterValidator(_memory)]
+
+
+_TIME = re.compile(r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?)\s*(?P<unit>s|min|h)\s*")
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds_of(text: str) -> float:
+    """Seconds in a text such as ``90 s``, ``15 min`` or ``1.5 h``.
+
+    Raises:
+        PydanticCustomError: when the text is not a positive time.
+    """
+    match = _TIME.fullmatch(text)
+    if match is None or not 0.0 < float(match["number"]) < 1e9:
+        raise problem("is not a time")
+    return float(match["number"]) * _SECONDS[match["unit"]]
+
+
+def _interval(value: object) -> object:
+    if isinstance(value, str):
+        seconds_of(value)
+    elif isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise problem("is neither a number of iterations nor a time")
+    return value
+
+
+Interval = Annotated[int | str, PlainValidator(_interval)]

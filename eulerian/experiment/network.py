@@ -1,18 +1,15 @@
-"""What the commands that evaluate a network share: J at a θ, its descent, and the files that show it."""
+"""What the commands that evaluate a network share: J at a θ, and the files that show it."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from eulerian.arrays import Floats
-from eulerian.builder import Swarm
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError, RejectedEvaluation
 from eulerian.experiment.session import Session
-from eulerian.optimise import OptimiseResult, Record
+from eulerian.optimise import OptimiseResult
 from eulerian.output.fields import write_figures, write_paraview
-from eulerian.output.result import Document, Outcome, history_row
+from eulerian.output.result import Document, Outcome
 from eulerian.reduced import ReducedProblem
 
 
@@ -34,30 +31,6 @@ def finite_value(problem: ReducedProblem, theta: Floats) -> float:
     if not math.isfinite(value):
         raise RejectedEvaluation(f"J cannot be evaluated at the initial θ: {problem.rejection}")
     return value
-
-
-@contextmanager
-def followed[P: (ControlProblem, Swarm)](
-    session: Session[P], theta: Callable[[], Floats], max_iterations: int
-) -> Iterator[Callable[[Record], None]]:
-    """What an optimiser is to call once per iteration: history, checkpoints, progress. **Collective**.
-
-    Args:
-        session: whose run folder and configuration.
-        theta: where the descent is, in the shape of the session's problem.
-        max_iterations: the most that there can be.
-    """
-    problem = session.problem.problem if isinstance(session.problem, Swarm) else session.problem
-    every = session.config.output.checkpoint_every
-    with session.progress.iterations(max_iterations) as watch:
-
-        def follow(record: Record) -> None:
-            session.run.append_history(history_row(record))
-            if every and record.iteration % every == 0:
-                session.run.write_theta(*layers_and_readout(problem, theta()), checkpoint=True)
-            watch(record)
-
-        yield follow
 
 
 def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: float, extra: Document) -> Outcome:

@@ -8,6 +8,7 @@ from typing import final
 
 from mpi4py import MPI
 
+from eulerian import interrupt
 from eulerian.builder import Swarm
 from eulerian.config import Config
 from eulerian.control import ControlProblem
@@ -58,32 +59,62 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
     work: Callable[[Session[P]], Outcome]
     afterwards: Callable[[Session[P], Document], Document] = lambda *_: {}
 
-    def run(self, config: Config, comm: MPI.Comm | None, *, overwrite: bool, progress: Progress) -> Document:
-        """Claim the folder, build, work, and leave a ``result.json`` once the input has proved right. Collective."""
+    def run(
+        self,
+        config: Config,
+        comm: MPI.Comm | None,
+        *,
+        overwrite: bool,
+        progress: Progress,
+        begin: Callable[[RunFolder], None] | None = None,
+    ) -> Document:
+        """Claim the folder, build, work, and leave a ``result.json`` once the input has proved right. Collective.
+
+        Args:
+            config: the configuration.
+            comm: who shares the work, everybody by default.
+            overwrite: the folder may hold a run.
+            progress: where messages go.
+            begin: prepares the folder for the run; it is emptied by default.
+        """
         comm = MPI.COMM_WORLD if comm is None else comm
         run = RunFolder.claim(comm, config.output.directory, overwrite)
+        begin = (lambda folder: folder.start(config.to_toml())) if begin is None else begin
         started = time.perf_counter()
         try:
             problem = self.build(config, comm)
         except ComputationError as error:
-            run.start(config.to_toml())
+            begin(run)
             run.write_result(describe(Outcome(self.name, "failed", str(error)), None, comm.size))
             raise
         seconds_setup = time.perf_counter() - started
-        run.start(config.to_toml())
+        begin(run)
         progress.say(self.headline(config, problem))
         session = Session(config, run, problem, progress)
-        with _failure_told(run, self.name, problem):
+        with (
+            _failure_told(run, self.name, problem),
+            interrupt.last_words(lambda name: _interrupted(run, self.name, name)),
+        ):
             outcome = replace(self.work(session), seconds_setup=seconds_setup)
         # Clocks differ between ranks: rank 0's document is everybody's.
         document: Document = comm.bcast(plain(describe(outcome, problem, comm.size)), 0)
         run.write_result(document)
         progress.say(f"{outcome.status}: {outcome.reason}\n{files_line(run)}")
-        more: Document = comm.bcast(plain(self.afterwards(session, document)), 0)
+        if outcome.status == "interrupted":
+            return document
+        with interrupt.last_words(lambda name: f"interrupted by {name}; the run itself is complete"):
+            more: Document = comm.bcast(plain(self.afterwards(session, document)), 0)
         if more:
             document |= more
             run.write_result(document)
         return document
+
+
+def _interrupted(run: RunFolder, command: str, name: str) -> str:
+    """Leave a ``result.json`` that names the signal, which is returned as a sentence. Not collective."""
+    reason = f"interrupted by {name}"
+    run.write_result_here(describe(Outcome(command, "interrupted", reason), None, run.comm.size))
+    return reason
 
 
 @contextmanager

@@ -1,16 +1,22 @@
 """`eulerian solve` and `eulerian train` with `--method particles`."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from mpi4py import MPI
 
 from eulerian.builder import Swarm, build_swarm
 from eulerian.config import Config
 from eulerian.errors import EulerianError
-from eulerian.experiment.network import finite_value, followed, layers_and_readout, training_outcome
+from eulerian.experiment.follow import Start, followed
+from eulerian.experiment.network import finite_value, layers_and_readout, training_outcome
+from eulerian.experiment.resume import beginning, resumable
 from eulerian.experiment.session import SILENT, Command, Session
-from eulerian.optimise import minimise
+from eulerian.multilevel import TrainingState
+from eulerian.optimise import Descent, Method, OptimiseResult, Settings
+from eulerian.output.checkpoint import Checkpoint
 from eulerian.output.progress import Progress
 from eulerian.output.report import parts_table, swarm_headline
 from eulerian.output.result import Document, Outcome
@@ -22,6 +28,8 @@ from eulerian.swarm import cloud_of, particle_problem, refuse_training_on_partic
 import numpy as np
 
 from eulerian.arrays import Floats
+
+METHOD: Final = "particles"
 
 _NO_BOUND = "a lower bound for the density is none for a sample of it; `eulerian compare` holds both against another"
 
@@ -35,15 +43,27 @@ def run_solve_particles(
 
 
 def run_train_particles(
-    config: Config, comm: MPI.Comm | None = None, *, overwrite: bool = False, progress: Progress = SILENT
+    config: Config,
+    comm: MPI.Comm | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress = SILENT,
 ) -> Document:
     """Minimise J on particles; arguments, result and errors as for ``run_train``. **Collective**.
 
     J of the particles that were trained on is too small on average: where they were drawn, others are drawn too, and J
     of these is told beside it.
     """
-    command = Command("train", _build_to_train, swarm_headline, _train)
-    return command.run(config, comm, overwrite=overwrite, progress=progress)
+    comm = MPI.COMM_WORLD if comm is None else comm
+    found = resumable(config, METHOD, comm) if resume else None
+
+    def work(session: Session[Swarm]) -> Outcome:
+        return _train(session, found)
+
+    command = Command("train", _build_to_train, swarm_headline, work)
+    begin = beginning(config, found, progress, resume=resume)
+    return command.run(config, comm, overwrite=overwrite or resume, progress=progress, begin=begin)
 
 
 def _build_to_train(config: Config, comm: MPI.Comm) -> Swarm:
@@ -63,31 +83,39 @@ def _solve(session: Session[Swarm]) -> Outcome:
     return _with_files(session, theta, outcome)
 
 
-def _train(session: Session[Swarm]) -> Outcome:
-    problem, config = session.problem.problem, session.config
+def _train(session: Session[Swarm], found: Checkpoint | None) -> Outcome:
+    problem, optimiser = session.problem.problem, session.config.optimiser
     started = time.perf_counter()
-    finite_value(problem, problem.initial_theta)
-    optimiser = config.optimiser
-    with followed(session, lambda: problem.theta, optimiser.max_iterations) as follow:
-        result = minimise(
-            problem,
-            method=optimiser.method,
-            petsc_options=optimiser.petsc_options,
-            max_iterations=optimiser.max_iterations,
-            gradient_tolerance=optimiser.gradient_tolerance,
-            callback=follow,
-        )
-    seconds = time.perf_counter() - started
+    if found is None:
+        start: Start = finite_value(problem, problem.initial_theta), problem.parts
+    else:
+        start = found.start
+    settings = Settings(
+        Method(optimiser.method, optimiser.petsc_options), optimiser.max_iterations, optimiser.gradient_tolerance
+    )
+    descent = Descent(problem, settings, state=None if found is None else found.state.descent)
+
+    def state() -> tuple[TrainingState, Callable[[Floats], Floats]]:
+        return TrainingState(1, descent.state), lambda theta: theta
+
+    with followed(session, METHOD, start, state, optimiser.max_iterations) as follower:
+        result = descent.run(follower)
+        follower.finish()
+        if follower.interrupted:
+            return follower.interrupted_outcome()
+        return _trained(session, start, result, time.perf_counter() - started)
+
+
+def _trained(session: Session[Swarm], start: Start, result: OptimiseResult, seconds: float) -> Outcome:
+    """What a training that has come to its end leaves. Collective."""
+    problem = session.problem.problem
     problem.value_and_gradient(result.theta)
-    document = swarm_document(session.problem, config.particles)
+    document = swarm_document(session.problem, session.config.particles)
     document["particles"] |= {
         "gradient_error": problem.gradient_norm(problem.gradient_interval()),
         "fresh": _fresh(session, result.theta),
     }
-    first = result.history[0]
-    session.progress.say(
-        parts_table({"start": (first.total, first.parts), "end": (result.value, problem.parts)}), swarm_table(document)
-    )
+    session.progress.say(parts_table({"start": start, "end": (result.value, problem.parts)}), swarm_table(document))
     outcome = training_outcome(result, problem, seconds, {**document, "no_certificate": _NO_BOUND})
     return _with_files(session, result.theta, outcome)
 

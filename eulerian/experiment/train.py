@@ -2,59 +2,96 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from typing import Final
 
 from mpi4py import MPI
 
+from eulerian.arrays import Floats
 from eulerian.builder import build
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError
-from eulerian.experiment.network import (
-    finite_value,
-    followed,
-    storage_statement,
-    training_outcome,
-    with_fields,
-)
+from eulerian.experiment.follow import Start, followed
+from eulerian.experiment.network import finite_value, storage_statement, training_outcome, with_fields
+from eulerian.experiment.resume import beginning, resumable, without_start
 from eulerian.experiment.session import SILENT, Command, Session
-from eulerian.multilevel import Training
+from eulerian.multilevel import Training, TrainingState
 from eulerian.optimise import OptimiseResult
+from eulerian.output.checkpoint import Checkpoint
 from eulerian.output.progress import Progress
 from eulerian.output.report import classification_table, headline, levels_table, parts_table
 from eulerian.output.result import Document, Outcome, classification
 
+METHOD: Final = "densities"
+
 
 def run_train(
-    config: Config, comm: MPI.Comm | None = None, *, overwrite: bool = False, progress: Progress = SILENT
+    config: Config,
+    comm: MPI.Comm | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress = SILENT,
 ) -> Document:
     """Minimise J; arguments, result and errors as for ``run_solve``. **Collective**.
 
     An optimiser that gives up raises nothing: the status is ``failed`` and the best iterate is written. When all is
     written the flow is held against a lower bound for any flow, ``certificate`` in the result; without one
     ``no_certificate`` says why.
+
+    Args:
+        config: from ``read_config``.
+        comm: who shares the work, everybody by default.
+        overwrite: replace a run that is in ``output.directory``.
+        resume: go on with the run that is there, from its last checkpoint, on any number of ranks.
+        progress: where messages go; nowhere by default.
     """
-    command = Command("train", build, headline, _train, _certificate)
-    return command.run(config, comm, overwrite=overwrite, progress=progress)
+    comm = MPI.COMM_WORLD if comm is None else comm
+    found = resumable(config, METHOD, comm) if resume else None
+
+    def build_again(config: Config, comm: MPI.Comm) -> ControlProblem:
+        return build(config if found is None else without_start(config), comm)
+
+    def work(session: Session[ControlProblem]) -> Outcome:
+        return _train(session, found)
+
+    command = Command("train", build_again, headline, work, _certificate)
+    begin = beginning(config, found, progress, resume=resume)
+    return command.run(config, comm, overwrite=overwrite or resume, progress=progress, begin=begin)
 
 
-def _train(session: Session[ControlProblem]) -> Outcome:
-    problem = session.problem
+def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcome:
+    problem, progress = session.problem, session.progress
     started = time.perf_counter()
-    session.progress.say(storage_statement(problem, problem.initial_theta))
-    start = finite_value(problem, problem.initial_theta), problem.parts
-    training = Training(session.config, problem, session.progress.say)
-    with followed(session, lambda: training.theta, training.max_iterations) as follow:
-        result = training.run(follow)
-    seconds = time.perf_counter() - started
-    problem.value(result.theta)
-    outcome = training_outcome(result, problem, seconds, {**_levels(result), **classification(problem, result.theta)})
-    session.progress.say(
-        levels_table(result.levels),
-        parts_table({"start": start, "end": (outcome.total, outcome.parts)}),
-        classification_table(outcome.extra),
-    )
-    return with_fields(session, result.theta, outcome)
+    if found is None:
+        progress.say(storage_statement(problem, problem.initial_theta))
+        start: Start = finite_value(problem, problem.initial_theta), problem.parts
+    else:
+        start = found.start
+    training = Training(session.config, problem, progress.say, None if found is None else found.state)
+    state = partial(_state_of, training)
+    with followed(session, METHOD, start, state, training.max_iterations) as follower:
+        result = training.run(follower)
+        follower.finish()
+        if follower.interrupted:
+            return follower.interrupted_outcome()
+        seconds = time.perf_counter() - started
+        problem.value(result.theta)
+        extra = {**_levels(result), **classification(problem, result.theta)}
+        outcome = training_outcome(result, problem, seconds, extra)
+        progress.say(
+            levels_table(result.levels),
+            parts_table({"start": start, "end": (outcome.total, outcome.parts)}),
+            classification_table(outcome.extra),
+        )
+        return with_fields(session, result.theta, outcome)
+
+
+def _state_of(training: Training) -> tuple[TrainingState, Callable[[Floats], Floats]]:
+    return training.state, training.carry
 
 
 def _levels(result: OptimiseResult) -> Document:

@@ -13,6 +13,7 @@ from eulerian.errors import InputError
 RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
 HISTORY, GAP = "history.csv", "gap.csv"
 FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"
+LATEST, PREVIOUS = "latest.npz", "previous.npz"  # checkpoints
 METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 PARTICLES = "particles.npz"
 BOUNDARY = "boundary.npz"
@@ -55,15 +56,29 @@ STUDY_COLUMNS = (
 GAP_COLUMNS = ("iteration", "primal", "dual", "gap", "relative_gap", "residual", "seconds")
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file that is either complete or absent: beside its name, synced, then renamed."""
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], object], before: Callable[[], object] = lambda: None
+) -> None:
+    """Write a file that is either complete or absent: beside its name, synced, then renamed, and the name synced.
+
+    Args:
+        path: the file.
+        write: puts its contents into a stream.
+        before: is called when they are safe, but not under that name yet.
+    """
     path.parent.mkdir(exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     with part.open("wb") as file:
         write(file)
         file.flush()
         os.fsync(file.fileno())
+    before()
     part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -24,8 +24,10 @@ from eulerian.output.files import (
     GAP_COLUMNS,
     HISTORY,
     HISTORY_COLUMNS,
+    LATEST,
     METHOD_PAIR,
     PARTICLES,
+    PREVIOUS,
     RESULT,
     SNAPSHOTS,
     STUDY,
@@ -40,10 +42,10 @@ from eulerian.parallel import on_root
 
 KEY = "output.directory"
 
-# All that a run writes, and so all that --overwrite ever deletes. The result goes first: a folder with one is complete.
+# What a run writes beside its configuration, and so what --overwrite ever deletes. The result goes first: a folder with
+# one is complete. The configuration is only ever replaced: a folder with one is a run's, whenever a process is killed.
 _PRODUCTS = (
     RESULT,
-    CONFIG,
     HISTORY,
     GAP,
     THETA,
@@ -62,7 +64,8 @@ _PRODUCTS = (
     STUDY,
     ".*.part",
     f"{FIGURES}/.*.part",
-    f"{CHECKPOINT}/{THETA}",
+    f"{CHECKPOINT}/{LATEST}",
+    f"{CHECKPOINT}/{PREVIOUS}",
     "pushed_*.csv",
     "pushed_*.json",
     "sampled.csv",
@@ -76,7 +79,8 @@ class RunFolder:
     """One run's folder, written by rank 0 only; an error there reaches every rank.
 
     ``claim`` asks whether the folder may be written, before any computation; ``start`` empties it, once the input has
-    proved right. Every file but the histories is written beside its name, synced and renamed.
+    proved right; ``go_on`` leaves what an interrupted run has written. Every file but the histories is written beside
+    its name, synced and renamed.
 
     Attributes:
         comm: the run's communicator.
@@ -89,6 +93,11 @@ class RunFolder:
     @classmethod
     def claim(cls, comm: MPI.Comm, directory: str | Path, overwrite: bool = False) -> "RunFolder":
         """Check that a run may be written to ``directory``; nothing is changed. Collective.
+
+        Args:
+            comm: of the run.
+            directory: the folder.
+            overwrite: it may hold a run already, which is replaced or gone on with.
 
         Raises:
             InputError: it holds a run (without ``overwrite``) or things that are no run, or cannot be written.
@@ -110,44 +119,63 @@ class RunFolder:
 
         on_root(self.comm, work)
 
+    def go_on(self, config_text: str, history: Sequence[Mapping[str, float]]) -> None:
+        """Take the folder up where an interrupted run has left it, with the history that it goes on from. Collective.
+
+        What the run wrote at its end, or later than the history goes, is gone: it is to be written again.
+        """
+
+        def work() -> None:
+            try:
+                _delete_products(self.path, keep=(HISTORY, f"{CHECKPOINT}/"))
+                write_text(self.path / CONFIG, config_text)
+                write_text(self.path / HISTORY, _lines(HISTORY_COLUMNS, history, header=True))
+            except OSError as error:
+                raise _unwritable(self.path, error) from error
+
+        on_root(self.comm, work)
+
     def write_result(self, document: Document) -> None:
         """Write ``result.json``: the last file of a run. Collective."""
-        text = json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
-        on_root(self.comm, lambda: write_text(self.path / RESULT, text))
+        on_root(self.comm, lambda: self.write_result_here(document))
 
-    def write_theta(self, layers: Floats, readout: Floats | None = None, *, checkpoint: bool = False) -> None:
-        """Write ``theta.npz`` with ``theta`` (L, p) and, where it is trained, ``readout``. Collective.
+    def write_result_here(self, document: Document) -> None:
+        """``write_result`` for one rank alone. Not collective."""
+        write_text(self.path / RESULT, json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
 
-        With ``checkpoint`` it goes to the folder ``checkpoint``, for a run that may not reach its end.
-        """
-        arrays = {"theta": layers} if readout is None else {"theta": layers, "readout": readout}
+    def write_theta(self, layers: Floats, readout: Floats | None = None) -> None:
+        """Write ``theta.npz`` with ``theta`` (L, p) and, where it is trained, ``readout``. Collective."""
+        on_root(self.comm, lambda: self.write_theta_here(layers, readout))
 
-        folder = self.path / CHECKPOINT if checkpoint else self.path
-        on_root(self.comm, lambda: write_arrays(folder / THETA, arrays))
+    def write_theta_here(self, layers: Floats, readout: Floats | None = None) -> None:
+        """``write_theta`` for one rank alone. Not collective."""
+        write_arrays(self.path / THETA, {"theta": layers} if readout is None else {"theta": layers, "readout": readout})
 
-    def append_history(self, row: Mapping[str, float]) -> None:
-        """Add one line to ``history.csv``; what is not finite stays empty. Collective."""
+    def append_history_here(self, row: Mapping[str, float]) -> None:
+        """Add one line to ``history.csv``; what is not finite stays empty. For one rank; not collective."""
         self._append(HISTORY, HISTORY_COLUMNS, row)
 
     def append_gap(self, row: Mapping[str, float]) -> None:
         """Add one line to ``gap.csv``; what is not finite stays empty. Collective."""
-        self._append(GAP, GAP_COLUMNS, row)
+        on_root(self.comm, lambda: self._append(GAP, GAP_COLUMNS, row))
 
     def _append(self, name: str, columns: Sequence[str], row: Mapping[str, float]) -> None:
+        path = self.path / name
+        text = _lines(columns, [row], header=not path.exists())
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _lines(columns: Sequence[str], rows: Sequence[Mapping[str, float]], *, header: bool) -> str:
+    """Rows as lines of a table; what is not finite stays empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if header:
+        writer.writerow(columns)
+    for row in rows:
         values = [row[column] for column in columns]
-        cells = [repr(plain(value)) if math.isfinite(value) else "" for value in values]
-
-        def work() -> None:
-            path = self.path / name
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            if not path.exists():
-                writer.writerow(columns)
-            writer.writerow(cells)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(text.getvalue())
-
-        on_root(self.comm, work)
+        writer.writerow([repr(plain(value)) if math.isfinite(value) else "" for value in values])
+    return text.getvalue()
 
 
 def _check_free(path: Path, overwrite: bool) -> None:
@@ -186,9 +214,16 @@ def _unwritable(path: Path, error: OSError) -> InputError:
     )
 
 
-def _delete_products(path: Path) -> None:
-    """Delete what a run writes, and nothing else; subfolders only once they are empty."""
+def _delete_products(path: Path, keep: tuple[str, ...] = ()) -> None:
+    """Delete what a run writes, and nothing else; subfolders only once they are empty.
+
+    Args:
+        path: the run folder.
+        keep: what begins like one of these stays.
+    """
     for pattern in _PRODUCTS:
+        if pattern.startswith(keep):
+            continue
         for file in path.glob(pattern):
             if file.is_file() or file.is_symlink():
                 file.unlink()
