@@ -440,10 +440,10 @@ def _user() -> Iterable[Case]:
     )
     for kind, words in (("nan", "not finite"), ("nan slope", "gradient is not finite")):
         yield Case(
-            f"{kind} from the 41st call on, particles",
+            f"{kind} from the 201st call on, particles",
             FAILED,
             (words, "kept"),
-            trouble=(kind, 40, None),
+            trouble=(kind, 200, None),
             command="train --method particles",
             iterates=True,
         )
