@@ -14,8 +14,8 @@ import numpy as np
 
 # Share of a label's mass in the cells along the boundary that is worth a warning. Nothing leaves the domain, so mass
 # that arrives there stays at the wall instead of going on, which changes J by about this share of the loss across the
-# domain: below 1e-3 that is less than the error of a usual mesh (about 1 % of J on 48 × 48 squares of degree 1), and
-# the tail of a Gaussian beyond 3.3 standard deviations has as much.
+# domain: below 1e-3 that is less than the error of a usual mesh (about 1 % of J on 48 × 48 squares of degree 1).
+# Flows that keep clear of the boundary have 1e-6 there and less (the templates do).
 LIMIT = 1e-3
 
 
