@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import csv
 import gc
+import itertools
 import json
 import os
 import re
@@ -302,7 +303,8 @@ def judge_time(by_iteration: dict[int, Sample]) -> Iterator[str]:
     part = max(last // 5, 1)
     rates = []
     for first, end in ((part, 2 * part), (last - part, last)):
-        pairs = [(by_iteration[i], by_iteration[i + 1]) for i in range(first, end)]
+        told = [by_iteration[i] for i in range(first, end + 1) if i in by_iteration]
+        pairs = itertools.pairwise(told)
         each = [
             (max(after.seconds) - max(before.seconds)) / max(after.evaluations - before.evaluations, 1)
             for before, after in pairs
