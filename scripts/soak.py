@@ -68,10 +68,11 @@ TENTH = 10  # iterations until everything has found its place
 # What may be left of growth after the tenth iteration: the history and what an optimiser learns are kept, and memory
 # comes from the system in pieces.
 GROWTH_MIB, GROWTH_SHARE = 8.0, 0.03
-SLOWER = 1.25  # an evaluation at the end, over one before
-MEASURABLE = 0.1  # seconds of an evaluation: below, clocks are too coarse to compare
+SLOWER = 1.25  # a time step at the end, over one before
+MEASURABLE = 2e-4  # seconds of a time step: below, clocks are too coarse to compare
 
 _GARBAGE = re.compile(r".*Total entries: (\d+)")
+_STEPS = re.compile(r"evaluation \d+: (\d+) steps")
 _LINE = re.compile(r"iteration +(\d+) +J = (\S+) .* (\d+) evaluations")
 
 # Objects of these PETSc classes are made anew while a training goes on; most others live as long as the problem.
@@ -88,6 +89,7 @@ class Sample:
         files: open files of each rank.
         seconds: of processor time of each rank so far; waiting in MPI counts.
         evaluations: of J so far.
+        steps: time steps of one evaluation.
         flushed: ``history.csv`` had it, with the same J.
         checkpoint: there was one on disk, if it was time for one.
     """
@@ -97,6 +99,7 @@ class Sample:
     files: list[int]
     seconds: list[float]
     evaluations: int
+    steps: int
     flushed: bool
     checkpoint: bool
 
@@ -158,13 +161,37 @@ def inside() -> int:
 
     comm = MPI.COMM_WORLD
     before = free_communicators(comm)
-    document = experiment.run_train(read_config(Path("soak.toml")), comm, overwrite=True, progress=Progress.of(comm))
+    progress = with_steps(Progress.of(comm))
+    document = experiment.run_train(read_config(Path("soak.toml")), comm, overwrite=True, progress=progress)
     gc.collect()
     left = before - free_communicators(comm)
     if comm.rank == 0:
         Path("communicators.json").write_text(json.dumps(left), encoding="utf-8")
     PETSc.garbage_view(comm)  # objects that were dropped instead of destroyed, in parallel; said on rank 0
     return 2 if document["status"] == "failed" else 0
+
+
+def with_steps(progress: Any) -> Any:
+    """Progress that also tells the time steps of every iteration, before its line.
+
+    A command does not hand out its problem: it is found among all living objects.
+    """
+    from eulerian.control import ControlProblem
+
+    class WithSteps(type(progress)):
+        @contextlib.contextmanager
+        def iterations(self, maximum: int) -> Iterator[Any]:
+            problem = next(each for each in gc.get_objects() if isinstance(each, ControlProblem))
+            with super().iterations(maximum) as watch:
+
+                def tell(record: Any) -> None:
+                    if self.speaks:
+                        print(f"evaluation {record.evaluations}: {sum(problem.steps)} steps", flush=True)
+                    watch(record)
+
+                yield tell
+
+    return WithSteps(progress.speaks, progress.terminal)
 
 
 def free_communicators(comm: Any) -> int:
@@ -192,13 +219,15 @@ def watch(folder: Path, ranks: int) -> Watched:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=complaints, text=True, bufsize=1
         )
-        watched = Watched(0)
+        watched, steps = Watched(0), 1
         try:
             assert process.stdout is not None
             for line in process.stdout:
                 watched.lines.append(line.rstrip("\n"))
+                if found := _STEPS.match(line):
+                    steps = int(found[1])
                 if found := _LINE.match(line):
-                    watched.samples.append(look(folder, found, ranks_of(process.pid, ranks)))
+                    watched.samples.append(look(folder, found, steps, ranks_of(process.pid, ranks)))
             watched.code = process.wait()
         finally:
             process.terminate()
@@ -226,7 +255,7 @@ def ranks_of(pid: int, ranks: int) -> list[int]:
     return found
 
 
-def look(folder: Path, told: re.Match[str], pids: list[int]) -> Sample:
+def look(folder: Path, told: re.Match[str], steps: int, pids: list[int]) -> Sample:
     """What there is when an iteration has just been told."""
     run, iteration = folder / "run", int(told[1])
     resident, files, seconds = [], [], []
@@ -246,7 +275,7 @@ def look(folder: Path, told: re.Match[str], pids: list[int]) -> Sample:
         flushed = False
     checkpoints = [path for path in (run / "checkpoint").glob("*.npz") if path.stat().st_size > 0]
     kept = bool(checkpoints) or iteration < TENTH
-    return Sample(iteration, resident, files, seconds, int(told[3]), flushed, kept)
+    return Sample(iteration, resident, files, seconds, int(told[3]), steps, flushed, kept)
 
 
 def judge(watched: Watched, folder: Path, iterations: int) -> list[str]:
@@ -295,25 +324,27 @@ def judge_growth(watched: Watched, by_iteration: dict[int, Sample]) -> Iterator[
 
 
 def judge_time(by_iteration: dict[int, Sample]) -> Iterator[str]:
-    """Processor time per evaluation in the second and in the last fifth: its least, when nothing else disturbed.
+    """Processor time per time step, forth and back, in the second and in the last fifth.
 
-    In the first fifth velocities grow, and with them the number of time steps.
+    The least of all iterations is taken, when nothing else disturbed. The number of steps changes with the velocities.
     """
     last = max(by_iteration)
     part = max(last // 5, 1)
     rates = []
     for first, end in ((part, 2 * part), (last - part, last)):
         told = [by_iteration[i] for i in range(first, end + 1) if i in by_iteration]
-        pairs = itertools.pairwise(told)
         each = [
-            (max(after.seconds) - max(before.seconds)) / max(after.evaluations - before.evaluations, 1)
-            for before, after in pairs
+            (max(after.seconds) - max(before.seconds)) / max(after.evaluations - before.evaluations, 1) / after.steps
+            for before, after in itertools.pairwise(told)
         ]
         rates.append(min(each))
-        mean = sum(each) / len(each)
-        print(f"iterations {first} … {end}: {rates[-1]:.3f} s per evaluation at least, {mean:.3f} s in the mean")
+        mean, steps = sum(each) / len(each), [sample.steps for sample in told]
+        print(
+            f"iterations {first} … {end}: {1e3 * rates[-1]:.3f} ms per time step at least, {1e3 * mean:.3f} ms in the "
+            f"mean; {min(steps)} … {max(steps)} steps"
+        )
     if rates[0] > MEASURABLE and rates[1] > SLOWER * rates[0]:
-        yield f"an evaluation took {rates[1]:.3f} s at the end and {rates[0]:.3f} s before"
+        yield f"a time step took {1e3 * rates[1]:.3f} ms at the end and {1e3 * rates[0]:.3f} ms before"
 
 
 def judge_objects(folder: Path, ranks: int, lines: list[str]) -> Iterator[str]:

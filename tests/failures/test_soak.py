@@ -35,7 +35,9 @@ def test_a_short_run_is_flat(tmp_path: Path) -> None:
 
 def watched(soak: Any, count: int = 40) -> Any:
     """A run that nothing is wrong with."""
-    samples = [soak.Sample(i, [100.0, 90.0], [17, 19], [2.0 * i, 2.1 * i], i + 1, True, True) for i in range(count + 1)]
+    samples = [
+        soak.Sample(i, [100.0, 90.0], [17, 19], [2.0 * i, 2.1 * i], i + 1, 10, True, True) for i in range(count + 1)
+    ]
     return soak.Watched(0, samples, [f"iteration {i}" for i in range(count + 1)])
 
 
@@ -81,7 +83,7 @@ def failed(run: Any) -> None:
         (without_checkpoint, "no checkpoint at iterations [12]"),
         (told_twice, "told more than once"),
         (left_out, "were told"),
-        (slower, "an evaluation took"),
+        (slower, "a time step took"),
         (failed, "exit code 2"),
     ],
 )
