@@ -11,7 +11,7 @@ from eulerian.arrays import Floats
 from eulerian.builder import Swarm
 from eulerian.control import ControlProblem
 from eulerian.experiment.network import layers_and_readout
-from eulerian.experiment.session import Session
+from eulerian.experiment.session import Session, interrupted_early
 from eulerian.multilevel import TrainingState
 from eulerian.optimise import Record
 from eulerian.output.checkpoint import Checkpoint
@@ -70,7 +70,7 @@ class Follower:
     def last_words(self, name: str) -> str:
         """Keep the last iteration and say so in the result; for rank 0 alone, from another thread. Not collective."""
         if self._latest is None:
-            return f"interrupted by {name} before the first iteration"
+            return interrupted_early(self.session.run, "train", name)
         self._write()
         outcome = self._interrupted_by(name)
         document = describe(outcome, None, self.session.run.comm.size)
@@ -97,7 +97,8 @@ class Follower:
 
     def _write(self) -> None:
         """Write a checkpoint of the last iteration, if there is none yet. Not collective."""
-        assert self._latest is not None
+        if self._latest is None:  # a run was gone on with that was at its end
+            return
         state, carry = self._latest
         iteration, run = state.history[-1].iteration, self.session.run
         if iteration == self._written:

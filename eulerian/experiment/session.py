@@ -93,7 +93,7 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
         session = Session(config, run, problem, progress)
         with (
             _failure_told(run, self.name, problem),
-            interrupt.last_words(lambda name: _interrupted(run, self.name, name)),
+            interrupt.last_words(lambda name: interrupted_early(run, self.name, name)),
         ):
             outcome = replace(self.work(session), seconds_setup=seconds_setup)
         # Clocks differ between ranks: rank 0's document is everybody's.
@@ -110,7 +110,7 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
         return document
 
 
-def _interrupted(run: RunFolder, command: str, name: str) -> str:
+def interrupted_early(run: RunFolder, command: str, name: str) -> str:
     """Leave a ``result.json`` that names the signal, which is returned as a sentence. Not collective."""
     reason = f"interrupted by {name}"
     run.write_result_here(describe(Outcome(command, "interrupted", reason), None, run.comm.size))
