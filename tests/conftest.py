@@ -18,9 +18,10 @@ from typing import Any
 from mpi4py import MPI
 
 import pytest
-from jobs import RANK, SCRIPTS, run_group
+from jobs import RANK, SCRIPTS, Here, run_group
 
 import eulerian.parallel  # noqa: F401 - gives PETSc its options before any test imports dolfinx
+from eulerian import cli
 
 FAILED = pytest.StashKey[bool]()
 STATUS = pytest.StashKey[int]()
@@ -65,11 +66,23 @@ def pytest_unconfigure(config: pytest.Config) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that starts a parallel job of its own cannot do so inside one; one for one process need not run twice."""
-    reasons = {"mpi": "starts its own parallel job", "one_process": "needs one process only"}
-    if MPI.COMM_WORLD.size > 1:
-        for item in items:
-            for marker, reason in reasons.items():
+    """Skip what the number of ranks rules out.
+
+    A test that starts a parallel job of its own cannot do so inside one; one for one process need not run twice.
+    Three ranks differ from two in how a mesh is cut: a rank has several neighbours, ranks share a vertex but no facet,
+    some own nothing. Whatever deals with cells, nodes or messages is tested there: laws, meshes, densities, transport,
+    J, ideal problems, what is gathered for output. What does not ask how the mesh is cut runs on one and on two ranks
+    only (``two_ranks``): whole commands, optimisation over many iterations, particles, models of other libraries, which
+    steps are kept in memory, how exact a search at single points is. It is collective or not, and two ranks tell.
+    """
+    limits = {
+        "mpi": (1, "starts its own parallel job"),
+        "one_process": (1, "needs one process only"),
+        "two_ranks": (2, "says nothing new on more than two ranks"),
+    }
+    for marker, (most, reason) in limits.items():
+        if MPI.COMM_WORLD.size > most:
+            for item in items:
                 if item.get_closest_marker(marker):
                     item.add_marker(pytest.mark.skip(reason=reason))
 
@@ -129,3 +142,30 @@ def mpirun(tmp_path: Path) -> MpiRun:
         return run_group([launcher, "-n", str(n), *map(str, job)], timeout, cwd or tmp_path)
 
     return run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Here]:
+    """A function that runs the command line in this process; for what a command says, does and ends with.
+
+    ``here(*arguments, code=0)`` stands in the test's folder and wants that exit code. To start a process that loads all
+    libraries takes longer than most commands: only tests of the start and the end of a process need one of their own.
+    """
+    threshold = gc.get_threshold()
+
+    def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        words = [str(argument) for argument in arguments]
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", ["eulerian", *words])
+            patch.setenv("OMP_NUM_THREADS", "1")
+            with pytest.raises(SystemExit) as ended:
+                cli.entry()
+        out, err = capsys.readouterr()
+        assert (ended.value.code or 0) == code, out + err
+        assert "Traceback" not in err
+        return subprocess.CompletedProcess(words, code, out, err)
+
+    yield run
+    gc.set_threshold(*threshold)

@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 SCRIPTS = sysconfig.get_path("scripts")
+
+# What the fixture `here` gives.
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 # Runs one rank of a job. ``python -m mpi4py`` is not enough: on the way out the failed rank would wait for the others
 # in PETSc's finalisation, before mpi4py comes to abort.

@@ -19,6 +19,8 @@ from eulerian.experiment import run_animate, run_ideal
 from eulerian.output import animation
 from eulerian.output.film import Film
 
+pytestmark = pytest.mark.two_ranks
+
 
 def film_of(monkeypatch: pytest.MonkeyPatch, comm: MPI.Comm, run: Path, **options: Any) -> Film:
     """What would be drawn, on all ranks."""

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs import run_group
+from jobs import Here, run_group
 
 from eulerian import cli
 
@@ -75,11 +75,11 @@ def test_help_is_cheap(tmp_path: Path, arguments: list[str]) -> None:
     assert min(seconds) < 0.3
 
 
-def test_help_names_every_command_and_gives_examples(tmp_path: Path) -> None:
-    text = eulerian(tmp_path, "--help").stdout
+def test_help_names_every_command_and_gives_examples(here: Here) -> None:
+    text = here("--help").stdout
     for name in COMMANDS:
         assert re.search(rf"^ +{name} ", text, re.MULTILINE)
-        assert f"examples:\n  eulerian {name}" in eulerian(tmp_path, name, "--help").stdout
+        assert f"examples:\n  eulerian {name}" in here(name, "--help").stdout
 
 
 def test_version(tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_version(tmp_path: Path) -> None:
         (["train", "model.toml", "--set"], "--set"),
     ],
 )
-def test_wrong_usage_is_wrong_input(tmp_path: Path, arguments: list[str], said: str) -> None:
-    done = eulerian(tmp_path, *arguments, code=1)
+def test_wrong_usage_is_wrong_input(arguments: list[str], said: str, here: Here) -> None:
+    done = here(*arguments, code=1)
     assert said in done.stderr
     assert not done.stdout
 
@@ -123,8 +123,8 @@ def test_solve_train_verify(tmp_path: Path, model: Path) -> None:
         assert not done.stderr
 
 
-def test_training_says_what_it_does(tmp_path: Path, model: Path) -> None:
-    lines = eulerian(tmp_path, "train", model.name).stdout.splitlines()
+def test_training_says_what_it_does(tmp_path: Path, model: Path, here: Here) -> None:
+    lines = here("train", model.name).stdout.splitlines()
     assert lines[0].startswith(
         "24 cells in 1-D, density of degree 1, 1 label; linear field, 2 layers of 1 parameter; 1 rank"
     )
@@ -137,14 +137,14 @@ def test_training_says_what_it_does(tmp_path: Path, model: Path) -> None:
     assert (tmp_path / "runs" / "run" / "result.json").exists()
 
 
-def test_quiet(tmp_path: Path, model: Path) -> None:
-    done = eulerian(tmp_path, "train", model.name, "--quiet")
+def test_quiet(model: Path, here: Here) -> None:
+    done = here("train", model.name, "--quiet")
     assert done.stdout + done.stderr == ""
 
 
-def test_overrides(tmp_path: Path, model: Path) -> None:
+def test_overrides(tmp_path: Path, model: Path, here: Here) -> None:
     options = ["--set", "objective.kinetic=2.0", "--set", "field.layers=3", "--output", "elsewhere"]
-    eulerian(tmp_path, "solve", model.name, *options)
+    here("solve", model.name, *options)
     document = json.loads((tmp_path / "elsewhere" / "result.json").read_text())
     assert document["time"]["layers"] == 3
     assert document["objective"]["kinetic"] == pytest.approx(0.09, rel=1e-9)  # λ/2 |v|² T
@@ -161,8 +161,8 @@ def test_overrides(tmp_path: Path, model: Path) -> None:
         (["--set", "density.initial.0.mean=[90.0]"], "density.initial.0"),
     ],
 )
-def test_wrong_input(tmp_path: Path, model: Path, options: list[str], said: str) -> None:
-    done = eulerian(tmp_path, "train", model.name, *options, code=1)
+def test_wrong_input(tmp_path: Path, model: Path, options: list[str], said: str, here: Here) -> None:
+    done = here("train", model.name, *options, code=1)
     assert done.stderr.startswith("eulerian train: ")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
@@ -174,9 +174,9 @@ def test_a_missing_configuration(tmp_path: Path) -> None:
     assert "nowhere.toml" in eulerian(tmp_path, "train", "nowhere.toml", code=1).stderr
 
 
-def test_a_run_is_kept(tmp_path: Path, model: Path) -> None:
-    eulerian(tmp_path, "solve", model.name)
-    assert "--overwrite" in eulerian(tmp_path, "solve", model.name, code=1).stderr
+def test_a_run_is_kept(model: Path, here: Here) -> None:
+    here("solve", model.name)
+    assert "--overwrite" in here("solve", model.name, code=1).stderr
 
 
 def test_a_failed_computation(tmp_path: Path, model: Path) -> None:
@@ -203,60 +203,49 @@ def test_an_unexpected_error_has_a_traceback(tmp_path: Path, model: Path) -> Non
     assert "TypeError" in done.stderr
 
 
-def test_interrupted(tmp_path: Path, model: Path) -> None:
-    source = (
-        "from eulerian import cli, multilevel\n"
-        "def stop(*_, **__): raise KeyboardInterrupt\n"
-        "multilevel.minimise = stop\ncli.entry()"
-    )
-    done = run_group([sys.executable, "-c", source, "train", str(model), "--output", "run"], 60, tmp_path)
-    assert (done.returncode, done.stderr) == (2, "eulerian train: interrupted\n")
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["reason"] == "interrupted"
-
-
 # -- mesh, plot, init ------------------------------------------------------------------------------------------------
 
 
-def test_mesh(tmp_path: Path) -> None:
+def test_mesh(tmp_path: Path, here: Here) -> None:
     disk = next(Path(cli.__file__).parents[1].rglob("disk.msh"))
-    assert "triangles" in eulerian(tmp_path, "mesh", disk).stdout
-    eulerian(tmp_path, "mesh", disk, "--convert", "disk.vtu", "--quiet")
+    assert "triangles" in here("mesh", disk).stdout
+    here("mesh", disk, "--convert", "disk.vtu", "--quiet")
     assert (tmp_path / "disk.vtu").exists()
-    assert "disk.vtu" in eulerian(tmp_path, "mesh", disk, "--convert", "disk.vtu", code=1).stderr
-    eulerian(tmp_path, "mesh", disk, "--convert", "disk.vtu", "--overwrite")
-    assert eulerian(tmp_path, "mesh", "nowhere.msh", code=1).stderr.startswith("eulerian mesh: nowhere.msh: ")
+    assert "disk.vtu" in here("mesh", disk, "--convert", "disk.vtu", code=1).stderr
+    here("mesh", disk, "--convert", "disk.vtu", "--overwrite")
+    assert here("mesh", "nowhere.msh", code=1).stderr.startswith("eulerian mesh: nowhere.msh: ")
 
 
-def test_plot_draws_again(tmp_path: Path, model: Path) -> None:
-    eulerian(tmp_path, "train", model.name, "--output", "run")
+def test_plot_draws_again(tmp_path: Path, model: Path, here: Here) -> None:
+    here("train", model.name, "--output", "run")
     model.unlink()  # nothing but the run folder is needed
     names = ["run/figures/densities.png", "run/figures/history.png"]
     before = [(tmp_path / name).read_bytes() for name in names]
     for name in names:
         (tmp_path / name).unlink()
-    assert eulerian(tmp_path, "plot", "run").stdout.split() == names
+    assert here("plot", "run").stdout.split() == names
     assert [(tmp_path / name).read_bytes() for name in names] == before
 
 
-def test_push_and_sample_use_a_run(tmp_path: Path, model: Path) -> None:
-    eulerian(tmp_path, "solve", model.name, "--output", "run")
+def test_push_and_sample_use_a_run(tmp_path: Path, model: Path, here: Here) -> None:
+    here("solve", model.name, "--output", "run")
     model.unlink()  # nothing but the run folder is needed
-    assert "12 sobol points" in eulerian(tmp_path, "sample", "run", "-n", 12, "--method", "sobol", "--seed", 3).stdout
+    assert "12 sobol points" in here("sample", "run", "-n", 12, "--method", "sobol", "--seed", 3).stdout
     lines = (tmp_path / "run/sampled.csv").read_text().splitlines()
     assert lines[0] == "x,label,log_density"
-    done = eulerian(tmp_path, "push", "run", "--samples", "run/sampled.csv", "--columns", "0", "--output", "out.csv")
+    done = here("push", "run", "--samples", "run/sampled.csv", "--columns", "0", "--output", "out.csv")
     assert done.stdout.startswith("12 points moved, ")
     assert "out.csv" in done.stdout
     moved = (tmp_path / "out.csv").read_text().splitlines()
     assert float(moved[1].split(",")[0]) == pytest.approx(float(lines[1].split(",")[0]) + 0.3, abs=1e-12)
     assert (tmp_path / "out.json").exists()
     again = ["push", "run", "--samples", "run/sampled.csv", "--output", "out.csv"]
-    assert "--overwrite" in eulerian(tmp_path, *again, code=1).stderr
-    assert eulerian(tmp_path, *again, "--overwrite", "--quiet").stdout == ""
-    assert eulerian(tmp_path, *again, "--columns", "a", "--overwrite", code=1).stderr.startswith("eulerian push: ")
-    assert "--output: exists already" in eulerian(tmp_path, "sample", "run", "-n", 5, code=1).stderr
-    assert "is no run folder" in eulerian(tmp_path, "sample", ".", "-n", 5, code=1).stderr
-    assert "-n" in eulerian(tmp_path, "sample", "run", "-n", "many", code=1).stderr
+    assert "--overwrite" in here(*again, code=1).stderr
+    assert here(*again, "--overwrite", "--quiet").stdout == ""
+    assert here(*again, "--columns", "a", "--overwrite", code=1).stderr.startswith("eulerian push: ")
+    assert "--output: exists already" in here("sample", "run", "-n", 5, code=1).stderr
+    assert "is no run folder" in here("sample", ".", "-n", 5, code=1).stderr
+    assert "-n" in here("sample", "run", "-n", "many", code=1).stderr
 
 
 @pytest.mark.mpi
@@ -274,25 +263,25 @@ def test_two_ranks_push_together(tmp_path: Path, model: Path, mpirun) -> None:
     assert done.stderr.count("eulerian push: ") == 1
 
 
-def test_plot_for_a_paper(tmp_path: Path, model: Path) -> None:
-    eulerian(tmp_path, "solve", model.name, "--output", "run")
-    assert eulerian(tmp_path, "plot", "run", "--format", "pdf").stdout.split() == ["run/figures/densities.pdf"]
+def test_plot_for_a_paper(tmp_path: Path, model: Path, here: Here) -> None:
+    here("solve", model.name, "--output", "run")
+    assert here("plot", "run", "--format", "pdf").stdout.split() == ["run/figures/densities.pdf"]
     assert (tmp_path / "run" / "figures" / "densities.pdf").read_bytes().startswith(b"%PDF")
-    assert "'gif'" in eulerian(tmp_path, "plot", "run", "--format", "gif", code=1).stderr
+    assert "'gif'" in here("plot", "run", "--format", "gif", code=1).stderr
 
 
-def test_plot_animates(tmp_path: Path, model: Path) -> None:
-    eulerian(tmp_path, "solve", model.name, "--output", "run")
+def test_plot_animates(tmp_path: Path, model: Path, here: Here) -> None:
+    here("solve", model.name, "--output", "run")
     model.unlink()  # nothing but the run folder is needed
     options = ["--frames", "4", "--particles", "5", "--fps", "10"]
-    done = eulerian(tmp_path, "plot", "run", "--animate", *options)
+    done = here("plot", "run", "--animate", *options)
     assert done.stdout.split() == ["run/figures/densities.png", "run/figures/animation.gif"]
     assert (tmp_path / "run" / "figures" / "animation.gif").read_bytes().startswith(b"GIF89a")
-    assert "--animate" in eulerian(tmp_path, "plot", "run", "--frames", "4", code=1).stderr
-    assert "--frames" in eulerian(tmp_path, "plot", "run", "--animate", "--frames", "1", code=1).stderr
-    assert "is no run folder" in eulerian(tmp_path, "plot", tmp_path, "--animate", code=1).stderr
+    assert "--animate" in here("plot", "run", "--frames", "4", code=1).stderr
+    assert "--frames" in here("plot", "run", "--animate", "--frames", "1", code=1).stderr
+    assert "is no run folder" in here("plot", tmp_path, "--animate", code=1).stderr
     (tmp_path / "run" / "theta.npz").unlink()
-    assert "theta.npz" in eulerian(tmp_path, "plot", "run", "--animate", code=1).stderr
+    assert "theta.npz" in here("plot", "run", "--animate", code=1).stderr
 
 
 @pytest.mark.mpi
@@ -303,22 +292,22 @@ def test_two_ranks_animate_together(tmp_path: Path, model: Path, mpirun) -> None
     assert done.stdout.split() == ["run/figures/densities.png", "run/figures/animation.gif"]
 
 
-def test_plot_of_nothing(tmp_path: Path, model: Path) -> None:
-    assert "is no run folder" in eulerian(tmp_path, "plot", tmp_path, code=1).stderr
-    eulerian(tmp_path, "verify", model.name, "--output", "run")
-    assert "nothing to draw" in eulerian(tmp_path, "plot", "run", code=1).stderr
+def test_plot_of_nothing(tmp_path: Path, model: Path, here: Here) -> None:
+    assert "is no run folder" in here("plot", tmp_path, code=1).stderr
+    here("verify", model.name, "--output", "run")
+    assert "nothing to draw" in here("plot", "run", code=1).stderr
 
 
-def test_init(tmp_path: Path) -> None:
-    assert {"dumbbell", "gaussian", "wine"} <= set(eulerian(tmp_path, "init", "--list").stdout.split())
-    assert "eulerian train gaussian.toml" in eulerian(tmp_path, "init").stdout
+def test_init(tmp_path: Path, here: Here) -> None:
+    assert {"dumbbell", "gaussian", "wine"} <= set(here("init", "--list").stdout.split())
+    assert "eulerian train gaussian.toml" in here("init").stdout
     assert (tmp_path / "gaussian.toml").exists()
-    assert "overwritten" in eulerian(tmp_path, "init", code=1).stderr
-    eulerian(tmp_path, "init", "gaussian", "--overwrite", "--quiet")
-    eulerian(tmp_path, "init", "wine", "deep/er")
+    assert "overwritten" in here("init", code=1).stderr
+    here("init", "gaussian", "--overwrite", "--quiet")
+    here("init", "wine", "deep/er")
     assert (tmp_path / "deep" / "er" / "wine.toml").exists()
-    assert "eulerian ideal transport.toml" in eulerian(tmp_path, "init", "transport").stdout
-    assert "cheese" in eulerian(tmp_path, "init", "cheese", code=1).stderr
+    assert "eulerian ideal transport.toml" in here("init", "transport").stdout
+    assert "cheese" in here("init", "cheese", code=1).stderr
 
 
 def test_a_reader_that_leaves(tmp_path: Path) -> None:
@@ -335,18 +324,18 @@ def test_a_reader_that_leaves(tmp_path: Path) -> None:
 # -- both methods ----------------------------------------------------------------------------------------------------
 
 
-def test_compare(tmp_path: Path, model: Path) -> None:
+def test_compare(tmp_path: Path, model: Path, here: Here) -> None:
     small = ["--set", "particles.count=64", "--set", "output.densities=0"]
-    eulerian(tmp_path, "solve", model.name, "--output", "run", "--quiet")
-    done = eulerian(tmp_path, "compare", model.name, *small, "--theta", "run/theta.npz", "--output", "both")
+    here("solve", model.name, "--output", "run", "--quiet")
+    done = here("compare", model.name, *small, "--theta", "run/theta.npz", "--output", "both")
     assert "Gradients: cosine" in done.stdout
     document = json.loads((tmp_path / "both" / "result.json").read_text())
     assert document["command"] == "compare"
     assert document["compare"]["particles"] == 64
     assert document["compare"]["parts"]["kinetic"] == pytest.approx(document["objective"]["kinetic"])
-    refused = eulerian(tmp_path, "compare", model.name, "--degrees", "1", code=1)
+    refused = here("compare", model.name, "--degrees", "1", code=1)
     assert "--study" in refused.stderr
-    missing = eulerian(tmp_path, "compare", model.name, "--theta", "nowhere.npz", "--output", "other", code=1)
+    missing = here("compare", model.name, "--theta", "nowhere.npz", "--output", "other", code=1)
     assert "nowhere.npz" in missing.stderr
     assert not (tmp_path / "other").exists()
 
@@ -401,8 +390,8 @@ cli.entry()
     assert done.stderr.count("eulerian train: some.key: only here") == 1
 
 
-def test_a_quiet_mesh_command_reads_the_file(tmp_path: Path) -> None:
-    eulerian(tmp_path, "mesh", "nowhere.msh", "--quiet", code=1)
+def test_a_quiet_mesh_command_reads_the_file(here: Here) -> None:
+    here("mesh", "nowhere.msh", "--quiet", code=1)
 
 
 def test_a_reader_that_leaves_does_not_stop_the_computation(tmp_path: Path, model: Path) -> None:

@@ -23,6 +23,8 @@ from eulerian.output.comparison import comparison_table
 from eulerian.output.progress import Progress
 from eulerian.output.study import read_study
 
+pytestmark = pytest.mark.two_ranks
+
 CELLS = {1: 60, 2: 12, 3: 6}
 KL = {
     "kind": "kl",

@@ -97,6 +97,7 @@ def test_the_step_cap_rejects(comm: MPI.Comm) -> None:
     assert str(cap - 1) in (capped.rejection or "")
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("labelling", LABELLINGS)
 def test_memory_and_its_limits(comm: MPI.Comm, labelling: str) -> None:
     """The remedy that the message names is one, and the gradient does not depend on it."""

@@ -19,6 +19,8 @@ from eulerian.errors import InputError
 from eulerian.experiment import run_verify
 from eulerian.reduced import ReducedProblem
 
+pytestmark = pytest.mark.two_ranks
+
 # What users write, but for the double precision that the comparison needs.
 EQUINOX = """
     import equinox as eqx, jax

@@ -11,7 +11,7 @@ from mpi4py import MPI
 import meshio
 import numpy as np
 import pytest
-from jobs import run_group
+from jobs import Here
 
 from eulerian import experiment
 from eulerian.builder import build, build_ideal
@@ -20,6 +20,8 @@ from eulerian.errors import ComputationError, InputError
 from eulerian.ideal import certificate
 from eulerian.output.files import GAP_COLUMNS
 from eulerian.output.progress import Progress
+
+pytestmark = pytest.mark.two_ranks
 
 # Ideal value: β/2 (|m0 − c|² + tr S0) with β = λκ/(λ + κT) = 1/3, so 0.9²/6 + 0.4²/6.
 VALUE = (0.9**2 + 0.4**2) / 6
@@ -382,25 +384,20 @@ def test_the_unexpected_does_not_touch_the_training(
 
 
 @pytest.mark.one_process
-def test_command_line(tmp_path: Path) -> None:
+def test_command_line(tmp_path: Path, here: Here) -> None:
     (tmp_path / "model.toml").write_text(MODEL)
-
-    def eulerian(*arguments: str) -> Any:
-        return run_group([sys.executable, "-m", "eulerian", *arguments], 60, tmp_path)
-
-    done = eulerian("ideal", "model.toml", "--output", "run", "--set", "ideal.max_iterations=20")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = here("ideal", "model.toml", "--output", "run", "--set", "ideal.max_iterations=20")
+    assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0] == "40 cells in 1-D, density of degree 1, 1 label; any velocity, 16 time slabs; 1 rank"
     assert lines[1].startswith("Hopf–Lax: J = 0.16")
     assert lines[2].startswith("iteration   10   primal = ")
     assert any(line.split() == ["convex", "Hopf–Lax"] for line in lines)
     assert lines[-1] == "written to run: result.json, theta.npz, gap.csv, densities.pvd, figures"
-    assert "--overwrite" in eulerian("ideal", "model.toml", "--output", "run").stderr
-    quiet = eulerian("ideal", "model.toml", "--output", "run", "--overwrite", "--quiet")
-    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
-    wrong = eulerian("ideal", "model.toml", "--output", "new", "--set", "objective.kinetic=0.0")
-    assert wrong.returncode == 1
+    assert "--overwrite" in here("ideal", "model.toml", "--output", "run", code=1).stderr
+    quiet = here("ideal", "model.toml", "--output", "run", "--overwrite", "--quiet")
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+    wrong = here("ideal", "model.toml", "--output", "new", "--set", "objective.kinetic=0.0", code=1)
     assert wrong.stderr.startswith("eulerian ideal: objective.kinetic: ")
 
 

@@ -82,6 +82,7 @@ def check_history(config: Config, problem: ControlProblem, result: OptimiseResul
 # -- what it is for --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.two_ranks
 def test_it_reaches_what_one_level_reaches_with_a_third_of_the_work(comm: MPI.Comm) -> None:
     config, single = (parse_config(smooth_table(levels=levels)) for levels in (3, 1))
     problem, result = train(config, comm)
@@ -105,6 +106,7 @@ def test_it_reaches_what_one_level_reaches_with_a_third_of_the_work(comm: MPI.Co
     assert all(other == seen for other in comm.allgather(seen))
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize(
     "special",
     [{}, {"metric": "parameters"}, {"method": "bncg"}, {"petsc_options": "-tao_ls_armijo_beta 0.6"}],
@@ -187,6 +189,7 @@ def test_a_given_theta_is_where_the_coarsest_level_starts(comm: MPI.Comm) -> Non
 # -- limits and ends -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("levels", [1, 2, 3])
 @pytest.mark.parametrize("iterations", [0, 1, 2, 3, 5, 9])
 def test_the_limit_of_iterations(comm: MPI.Comm, iterations: int, levels: int) -> None:
@@ -200,6 +203,7 @@ def test_the_limit_of_iterations(comm: MPI.Comm, iterations: int, levels: int) -
     assert ("on the finest" in result.reason) == (levels > 1)
 
 
+@pytest.mark.two_ranks
 def test_every_level_takes_half(comm: MPI.Comm) -> None:
     """Where no level comes to its end before."""
     config = parse_config(small(3, 16, optimiser={"gradient_tolerance": 0.0}))
@@ -215,6 +219,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("tolerance", [0.3, 0.0])
 @pytest.mark.parametrize("field", FIELDS)
 def test_levels_end_at_a_tolerance(

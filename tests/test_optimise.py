@@ -21,6 +21,8 @@ from eulerian.control import ControlProblem
 from eulerian.errors import ComputationError, InputError
 from eulerian.optimise import Record, minimise
 
+pytestmark = pytest.mark.two_ranks
+
 MESHES = Path(__file__).parents[1] / "meshes"
 
 

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +9,15 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
-from jobs import run_group
+from jobs import Here
 
 from eulerian import experiment
 from eulerian.config import Config, parse_config
 from eulerian.errors import InputError
 from eulerian.output.plots import draw_run
 from eulerian.output.swarm_paths import SwarmPaths
+
+pytestmark = pytest.mark.two_ranks
 
 TWO_LABELS = """
 [domain]
@@ -127,20 +127,14 @@ def test_refused_before_the_folder_is_touched(comm: MPI.Comm, tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.mpi
-def test_command_line(tmp_path: Path) -> None:
+@pytest.mark.one_process
+def test_command_line(tmp_path: Path, here: Here) -> None:
     text = TWO_LABELS.format(lower=[-1.5], upper=[2.0], cells=[12], mean=[0.5])
     (tmp_path / "two.toml").write_text(text)
-
-    def eulerian(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return run_group([sys.executable, "-m", "eulerian", *arguments], 120, tmp_path)
-
-    done = eulerian("train", "two.toml", "--method", "particles", "--output", "run")
-    assert done.returncode == 0, done.stderr
+    done = here("train", "two.toml", "--method", "particles", "--output", "run")
     assert "200 particles in 1-D drawn (random), 2 labels, rk4" in done.stdout
     assert "95 % intervals of their means: total ±" in done.stdout
     assert "J on particles that were not trained on:" in done.stdout
-    wrong = eulerian("solve", "two.toml", "--method", "particles", "--set", "objective.entropy=1")
-    assert wrong.returncode == 1
+    wrong = here("solve", "two.toml", "--method", "particles", "--set", "objective.entropy=1", code=1)
     assert "objective.entropy: particles cannot have this: particles know where they are, not how dense" in wrong.stderr
-    assert eulerian("verify", "two.toml", "--method", "particles").returncode == 1
+    here("verify", "two.toml", "--method", "particles", code=1)

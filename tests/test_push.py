@@ -20,6 +20,8 @@ from eulerian.experiment import run_ideal, run_push
 from eulerian.output.result import classification, plain
 from eulerian.space.whole import WholeDensity
 
+pytestmark = pytest.mark.two_ranks
+
 A = np.array([[0.3, -0.8], [0.5, -0.1]])
 B = np.array([0.1, -0.2])
 T = 0.5

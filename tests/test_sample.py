@@ -18,6 +18,8 @@ from eulerian.errors import InputError
 from eulerian.experiment import run_sample
 from eulerian.space.whole import WholeDensity
 
+pytestmark = pytest.mark.two_ranks
+
 
 def final_density(comm: MPI.Comm, run: Path) -> tuple[Any, WholeDensity]:
     problem = build(read_config(run / "config.resolved.toml"), comm)

@@ -235,14 +235,15 @@ def project(sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
-GOOD = "def test_all(comm):\n    assert comm.allreduce(1) == comm.size\n"
+GOOD = "import sys\ndef test_all(comm):\n    assert comm.allreduce(1) == comm.size\n"
 FAILS_ON_RANK_ONE = "def test_one(comm):\n    assert comm.rank != 1, 'rank one only'\n    comm.barrier()\n"
 
 
 def test_the_suite_runs_on_one_two_and_three_ranks(project: Sandbox) -> None:
-    (project.root / "tests/test_it.py").write_text(GOOD)
-    done = project.run("scripts/test")
+    (project.root / "tests/test_it.py").write_text(GOOD + "    assert not sys.dont_write_bytecode\n")
+    done = project.run("scripts/test", PYTHONDONTWRITEBYTECODE="1")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert not list(project.root.rglob("__pycache__"))
     assert done.stdout.count("1 passed") == 4  # thrice, and the serial line again at the end
     assert "== 1 passed" in done.stdout.splitlines()[-1]
 

@@ -19,6 +19,8 @@ from eulerian.errors import InputError
 from eulerian.parallel import gather_rows, on_root
 from eulerian.particles.kl import KlLoss
 
+pytestmark = pytest.mark.two_ranks
+
 GAUSSIAN = {"kind": "gaussian", "mean": [0.1, -0.2], "std": 0.4}
 
 

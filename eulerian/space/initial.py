@@ -114,8 +114,8 @@ def _assembled(space: DensitySpace, pieces: Iterable[Piece]) -> Floats:
     for piece in pieces:
         modes, mass = _modes_and_mass(space, piece)
         rho[: space.n_owned, :, piece.label] += piece.share / mass * modes
-    space.update_ghosts(rho)
     space.limit(rho)
+    space.update_ghosts(rho)  # last: where a cell stands among a rank's cells may change how its products are rounded
     rho /= space.mass(rho).sum()
     return rho
 

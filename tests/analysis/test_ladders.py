@@ -23,6 +23,8 @@ from eulerian.analysis.convergence import (
 from eulerian.analysis.gradient_match import GradientMatch
 from eulerian.analysis.stopwatch import EvaluationCost, Seconds, clocked, evaluation_cost
 
+pytestmark = pytest.mark.two_ranks
+
 COST = EvaluationCost(Seconds(0.1, 0.1), Seconds(0.3, 0.4))
 TRUTH = np.array([3.0, 4.0])
 ONES = np.ones(2)

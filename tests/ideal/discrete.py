@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -36,6 +37,25 @@ class Discrete:
     @property
     def dim(self) -> int:
         return self.x.shape[1]
+
+    @cached_property
+    def divergence(self) -> sparse.csr_array:
+        """A (N (L+1), n (dim+1) L 2 dim) of the continuity equation; see ``left_side``."""
+        instants, corners, dim = self.layers + 1, self.dim + 1, self.dim
+        rows, columns, entries = [], [], []
+        size = corners * self.layers * 2 * dim
+        places = np.arange(size).reshape(corners, self.layers, 2, dim)
+        for number, cell in enumerate(self.cells):
+            weight = self.tau * self.volumes[number] / corners / 2.0
+            for vertex, gradient in zip(cell, self.gradients[number], strict=True):
+                for slab in range(self.layers):
+                    for end in (0, 1):
+                        rows.append(np.full((corners, dim), vertex * instants + slab + end))
+                        columns.append(number * size + places[:, slab, end])
+                        entries.append(np.tile(weight * gradient, (corners, 1)))
+        shape = (len(self.x) * instants, len(self.cells) * size)
+        triples = (np.concatenate(entries).ravel(), (np.concatenate(rows).ravel(), np.concatenate(columns).ravel()))
+        return sparse.csr_array(triples, shape=shape)
 
 
 def everywhere(grid: SpaceTime, rows: Floats, error: float = 0.0) -> Floats:
@@ -72,25 +92,11 @@ def left_side(problem: Discrete, density: Floats) -> tuple[sparse.csr_array, Flo
     Returns:
         A (N (L+1), n (dim+1) L 2 dim), and r (N (L+1),) for the densities.
     """
-    instants, corners, dim = problem.layers + 1, problem.dim + 1, problem.dim
-    rest = np.zeros((len(problem.x), instants))
+    rest = np.zeros((len(problem.x), problem.layers + 1))
     for slab in range(problem.layers):  # τ M ρ a, a = −(φ^{n+1} − φ^n)/τ
         rest[:, slab] += problem.masses * density[:, slab]
         rest[:, slab + 1] -= problem.masses * density[:, slab]
-    rows, columns, entries = [], [], []
-    size = corners * problem.layers * 2 * dim
-    places = np.arange(size).reshape(corners, problem.layers, 2, dim)
-    for number, cell in enumerate(problem.cells):
-        weight = problem.tau * problem.volumes[number] / corners / 2.0
-        for vertex, gradient in zip(cell, problem.gradients[number], strict=True):
-            for slab in range(problem.layers):
-                for end in (0, 1):
-                    rows.append(np.full((corners, dim), vertex * instants + slab + end))
-                    columns.append(number * size + places[:, slab, end])
-                    entries.append(np.tile(weight * gradient, (corners, 1)))
-    shape = (len(problem.x) * instants, len(problem.cells) * size)
-    triples = (np.concatenate(entries).ravel(), (np.concatenate(rows).ravel(), np.concatenate(columns).ravel()))
-    return sparse.csr_array(triples, shape=shape), rest.ravel()
+    return problem.divergence, rest.ravel()
 
 
 def cheapest_momenta(

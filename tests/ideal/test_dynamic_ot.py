@@ -155,6 +155,7 @@ REFINED = {
 }
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("name", REFINED)
 def test_both_values_converge(name: str) -> None:
     reference, meshes, order, largest = REFINED[name]
@@ -168,6 +169,7 @@ def test_both_values_converge(name: str) -> None:
         assert errors[-1] <= largest
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize(
     ("reference", "cells", "layers", "tolerance"),
     [(Q1A, 96, 32, 4e-3), (Q1B, 24, 8, 1e-2), (Q2, 80, 8, 1e-3), (W2, 80, 16, 4e-3), (SMOOTH, 80, 16, 5e-3)],
@@ -180,6 +182,7 @@ def test_exact_values(reference: Reference, cells: int, layers: int, tolerance: 
     assert solution.dual == pytest.approx(reference.exact, rel=tolerance)
 
 
+@pytest.mark.one_process
 def test_parts_and_moments() -> None:
     solution = Q1A.solve(ALONE, 96, 32, 1e-3)
     assert solution.terminal == pytest.approx(0.116325785245, rel=2e-2)
@@ -341,6 +344,7 @@ def test_potential_is_feasible_and_is_worth_what_is_said(case: tuple[IdealProble
         assert solution.dual == pytest.approx(value, rel=1e-11, abs=1e-13 * np.abs(phi).max())
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize(("dim", "cells", "layers"), [(1, 5, 3), (2, 2, 2)])
 def test_another_optimiser_finds_the_same_value(dim: int, cells: int, layers: int) -> None:
     # The dual problem by sequential quadratic programming, with constraints from plain loops.
@@ -391,6 +395,7 @@ def transport(space: DensitySpace, scale: float = 1.0, origin: float = 0.0) -> t
     return first, second
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("kind", ["fixed", "quadratic"])
 @pytest.mark.parametrize(("scale", "origin"), [(1e3, 1e5), (1e-3, 0.0)])
 @pytest.mark.parametrize("dim", [1, 2, 3])
@@ -408,6 +413,7 @@ def test_units_do_not_matter(dim: int, scale: float, origin: float, kind: str) -
     assert abs(values[1][2] - values[0][2]) <= 20
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("dim", [1, 2])
 def test_value_scales_with_the_weights(dim: int) -> None:
     space = box_space(ALONE, dim, 12, 0.0, 1.0)
@@ -427,6 +433,7 @@ def test_value_scales_with_the_weights(dim: int) -> None:
     assert max(abs(raised.primal - one.primal - 0.3), abs(raised.dual - one.dual - 0.3)) <= raised.gap + one.gap
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_reflections_and_reversed_time(dim: int) -> None:
     # A box's mesh is its own image under x → 1 − x.
@@ -474,6 +481,7 @@ def test_labels_add_up(comm: MPI.Comm) -> None:
 # -- hard cases -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("dim", [1, 2])
 def test_nothing_to_do(dim: int) -> None:
     space = box_space(ALONE, dim, {1: 30, 2: 10}[dim], 0.0, 1.0)
@@ -491,6 +499,7 @@ def test_nothing_to_do(dim: int) -> None:
 NARROW, BROAD = 0.02, 0.12
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize(
     ("dim", "kind"), [(1, "fixed"), (1, "kl"), (1, "l2"), (1, "quadratic"), (2, "fixed"), (2, "kl")]
 )
@@ -513,6 +522,7 @@ def test_rough_densities(dim: int, shape: str, kind: str) -> None:
         assert solution.primal == pytest.approx(0.125 * dim, rel=0.06)
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("kind", ["fixed", "kl", "l2", "quadratic"])
 @pytest.mark.parametrize("kinetic", [1e-3, 1e3])
 def test_prices_of_moving(kinetic: float, kind: str) -> None:
@@ -525,12 +535,14 @@ def test_prices_of_moving(kinetic: float, kind: str) -> None:
         assert solution.primal <= solve(space, rho, functional, 10.0 * kinetic, layers=8).primal * 1.001
 
 
+@pytest.mark.one_process
 def test_a_narrow_gap_on_a_coarse_mesh() -> None:
     # Densities that are smoothed much cost more than the gap.
     solution = MILD.solve(ALONE, 16, 4, 1e-4)
     assert (solution.status, solution.iterations < 1000) == ("converged", True)
 
 
+@pytest.mark.one_process
 def test_many_thin_slabs() -> None:
     # The densities of the method itself are poor here, those carried by its velocity are good.
     assert Q1A.solve(ALONE, 96, 64, 1e-3).iterations < 1500

@@ -104,6 +104,7 @@ def test_gaussian_on_a_line(comm: MPI.Comm) -> None:
     np.testing.assert_allclose(result.destinations_of(x)[:, 0], (alpha * x + 2.6) / (alpha + 2.0), rtol=0, atol=1e-9)
 
 
+@pytest.mark.two_ranks
 def test_gaussian_in_the_plane(comm: MPI.Comm) -> None:
     # 3.5 standard deviations above the mean the domain ends: cutting the tail off costs 1.3e-6 of J*.
     space = box_space(comm, 2, half=3.0, cells=48)
@@ -113,6 +114,7 @@ def test_gaussian_in_the_plane(comm: MPI.Comm) -> None:
     assert result.kinetic == pytest.approx(2.0 * result.terminal, rel=1e-9)
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("degree", [0, 1, 2])
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_targets_per_label(comm: MPI.Comm, dim: int, degree: int) -> None:
@@ -206,6 +208,7 @@ def test_brute_force_finds_nothing_better(comm: MPI.Comm, dim: int, loss: Loss, 
     assert np.abs(z).max() <= 1.0 + 1e-11
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("steepness", [1.0, 5.0, 50.0])
 @pytest.mark.parametrize("dim", [2, 3])
 def test_a_kink_across_the_axes(comm: MPI.Comm, dim: int, steepness: float) -> None:
@@ -274,6 +277,7 @@ def test_a_target_outside_of_a_disk(comm: MPI.Comm) -> None:
 # -- laws -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_potential_lies_below_the_loss_and_grows_with_the_weight(comm: MPI.Comm, dim: int) -> None:
     space = box_space(comm, dim)

@@ -141,6 +141,7 @@ def crowd(**objective: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.two_ranks
 def test_a_quadratic_potential_is_linear_quadratic_control(comm: MPI.Comm) -> None:
     """v = −P(t)x/λ with P' = P²/λ − k, P(T) = κ, and J* = P(0)/2 (m₀² + σ₀²): affine fields attain it."""
     k, kinetic, weight = 0.8, 0.7, 1.5
@@ -156,6 +157,7 @@ def test_a_quadratic_potential_is_linear_quadratic_control(comm: MPI.Comm) -> No
     assert problem.parts["potential"] > 0.1 * value
 
 
+@pytest.mark.two_ranks
 def test_congestion_flattens_the_peak(comm: MPI.Comm) -> None:
     """The stronger γ, the lower the largest density on the way; an affine field can only widen it."""
     peaks, values = [], []

@@ -16,6 +16,8 @@ from eulerian.control import ControlProblem
 from eulerian.optimise import Curvature, OptimiseResult, curvature, minimise
 from eulerian.optimise.curvature import MEMORY, Trail
 
+pytestmark = pytest.mark.two_ranks
+
 HESSIAN = np.diag([1.0, 3.0, 10.0])
 
 

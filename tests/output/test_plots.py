@@ -20,6 +20,8 @@ from eulerian.output.snapshots import Snapshots
 from eulerian.output.triangle_grid import TriangleGrid
 from eulerian.reduced import PARTS
 
+pytestmark = pytest.mark.two_ranks
+
 TIMES = [0.0, 0.25, 0.5, 0.75, 1.0]
 
 

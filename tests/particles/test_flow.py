@@ -12,6 +12,8 @@ from eulerian.fields import Affine, Mlp
 from eulerian.fields.layered import LayeredField
 from eulerian.particles.flow import Scheme, carry, carry_back, carry_density
 
+pytestmark = pytest.mark.two_ranks
+
 HORIZON = 1.2
 # Two layers of v = A x + b, as (A row by row, b).
 ROWS = np.array([[0.4, -1.0, 0.8, 0.1, 0.3, -0.2], [-0.5, 0.6, 0.2, -0.3, -0.1, 0.7]])

@@ -10,6 +10,8 @@ from eulerian.arrays import Floats
 from eulerian.errors import InputError, RejectedEvaluation
 from eulerian.particles.integrate import DORMAND_PRINCE, RK4, Tableau, controlled, step, step_vjp
 
+pytestmark = pytest.mark.two_ranks
+
 RNG = np.random.default_rng(2)
 
 

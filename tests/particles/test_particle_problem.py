@@ -22,6 +22,8 @@ from eulerian.particles.flow import Scheme
 from eulerian.particles.kl import Component, KlLoss, LogGaussian
 from eulerian.particles.problem import ParticleProblem
 
+pytestmark = pytest.mark.two_ranks
+
 LOSSES = {"kl": relative_entropy, "readout": trained_readout}
 METHODS = ("rk4", "dopri5")
 

@@ -93,6 +93,7 @@ def test_exchange_brings_what_is_looked_at(comm: MPI.Comm, dim: int, degree: int
     operator = TransportOperator(space, VelocitySpace(space), columns)
     layout = operator.layout
     packed = layout.pack(random_density(space, columns, 1), fill=1.0)
+    packed[...] = packed.round(6)  # ranks round in their own way: a product's last digit depends on its number of rows
     expected = packed.copy().ravel()
     packed[layout.n_batches :] = np.nan
     operator.kernels.exchange(operator.scheme, pointer(packed))

@@ -49,6 +49,7 @@ def gradient(trajectory: Trajectory) -> tuple[Floats, list[Floats]]:
     return cotangent[: space.n_owned], [group for (group,) in by_velocity]
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("degree", [0, 1, 2])
 @pytest.mark.parametrize("records", [MINIMAL_RECORDS, 9, 13, 40, 75, 120])
 def test_gradient_does_not_depend_on_memory(comm: MPI.Comm, degree: int, records: int) -> None:
@@ -76,6 +77,7 @@ def test_gradient_does_not_depend_on_memory(comm: MPI.Comm, degree: int, records
     assert comm.allreduce(trajectory.kept_bytes) <= memory
 
 
+@pytest.mark.two_ranks
 def test_densities_on_disk(comm: MPI.Comm, tmp_path: Path) -> None:
     """Room on disk spares recomputation, and nothing is left there."""
     stepper = make_stepper(comm, 1, 1)
@@ -110,6 +112,7 @@ def test_a_disk_that_cannot_be_written(comm: MPI.Comm, tmp_path: Path) -> None:
         gradient(trajectory)
 
 
+@pytest.mark.two_ranks
 def test_repeated_recursion(comm: MPI.Comm) -> None:
     """So many steps that kept densities are far fewer than units: some are computed several times."""
     stepper = make_stepper(comm, 1, 1)
