@@ -38,7 +38,7 @@ class Statistics:
         steps_per_layer: (L,) time steps; with a label-dependent field the largest over the labels.
         mass_initial: (K,).
         mass_final: (K,).
-        boundary_mass: largest mass, over the ends of the layers, in the cells at the domain's boundary.
+        boundary_masses: (L + 1, K) mass in the cells at the domain's boundary, at the ends of the layers.
         density_min: smallest value at the limiter's points, over the ends of the layers.
         density_max: largest one.
         mean: (K, dim) of ρ(T).
@@ -52,7 +52,7 @@ class Statistics:
     steps_per_layer: tuple[int, ...]
     mass_initial: Floats
     mass_final: Floats
-    boundary_mass: float
+    boundary_masses: Floats
     density_min: float
     density_max: float
     mean: Floats
@@ -61,6 +61,11 @@ class Statistics:
     seconds_gradient: float
     evaluations: int
     rejected_evaluations: int
+
+    @property
+    def boundary_mass(self) -> float:
+        """Largest mass of all labels at the boundary."""
+        return float(self.boundary_masses.sum(axis=1).max())
 
     @property
     def mass_error(self) -> float:
@@ -230,9 +235,12 @@ class ControlProblem(ReducedProblem):
         return float(np.max(high - low))
 
     def velocity_change(self, theta: ArrayLike, change: ArrayLike) -> float:
-        """Largest |v(x, θ + change) − v(x, θ)| over nodes, layers and labels. Collective."""
+        """Largest |v(x, θ + change) − v(x, θ)| over nodes, layers and labels; ∞ where v fails. Collective."""
         rows = [self.split(self._flat(theta) + shift * self._flat(change))[0] for shift in (0.0, 1.0)]
-        before, after = (self._flow_of(row).velocities for row in rows)
+        try:
+            before, after = (self._flow_of(row).velocities for row in rows)
+        except RejectedEvaluation:
+            return math.inf
         largest = max(
             float(np.max(np.linalg.norm(b - a, axis=1), initial=0.0))
             for layer in zip(before, after, strict=True)
@@ -254,26 +262,30 @@ class ControlProblem(ReducedProblem):
     @property
     def final_density(self) -> Floats:
         """ρ(T) of the last evaluation, (n_cells, nd, K)."""
-        return self._joined(self.trajectory.start(self.n_layers))
+        return self.density_at(self.n_layers)
 
     @property
     def initial_density(self) -> Floats:
         """ρ₀, (n_cells, nd, K)."""
         return self._rho.copy()
 
+    def density_at(self, layer: int) -> Floats:
+        """ρ at the start of a layer, ρ(T) for L, of the last evaluation, (n_cells, nd, K). Collective."""
+        return self._joined(self.trajectory.start(layer))
+
     @property
     def statistics(self) -> Statistics:
         """What the last evaluation did. Collective."""
         self._require_last()
         space = self.density_space
-        densities = [self._joined(self.trajectory.start(layer)) for layer in range(self.n_layers + 1)]
+        densities = [self.density_at(layer) for layer in range(self.n_layers + 1)]
         extrema = [space.extrema(rho) for rho in densities]
         mean, covariance = space.mean_and_covariance(densities[-1])
         return Statistics(
             steps_per_layer=self.steps,
             mass_initial=space.mass(densities[0]),
             mass_final=space.mass(densities[-1]),
-            boundary_mass=max(space.boundary_mass(rho) for rho in densities),
+            boundary_masses=np.array([space.boundary_masses(rho) for rho in densities]),
             density_min=min(low for low, _ in extrema),
             density_max=max(high for _, high in extrema),
             mean=mean,
@@ -360,6 +372,9 @@ class ControlProblem(ReducedProblem):
                 for layer, row in enumerate(theta[: self.n_layers // repeats])
             ]
             velocities = [[np.ascontiguousarray(v) for v, _ in groups] for groups in found] * repeats
+            for layer, groups in enumerate(velocities[: len(found)]):
+                for velocity in groups:
+                    _check_velocity(velocity, x, "every layer" if self._steady else f"layer {layer}")
         return _Flow(velocities, [[vjp for _, vjp in groups] for groups in found] * repeats)
 
     def _linear_costs(self, layer: int) -> dict[str, float]:
@@ -413,3 +428,17 @@ class ControlProblem(ReducedProblem):
     def _joined(self, groups: Groups) -> Floats:
         """Groups as labels (…, K)."""
         return np.concatenate(groups, axis=2)
+
+
+def _check_velocity(velocity: Floats, x: Floats, where: str) -> None:
+    """Look at the numbers of a velocity at the nodes x, both (n, dim).
+
+    Raises:
+        RejectedEvaluation: one of them is not finite.
+    """
+    if not np.isfinite(velocity).all():
+        broken = np.flatnonzero(~np.isfinite(velocity).all(axis=1))
+        raise RejectedEvaluation(
+            f"the velocity is not finite in {where}, at {len(broken)} of {len(x)} nodes, "
+            f"first at {x[broken[0]].tolist()}"
+        )

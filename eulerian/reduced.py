@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from eulerian import parallel  # noqa: F401 - starts MPI
 from eulerian.arrays import Floats
-from eulerian.errors import InputError, RejectedEvaluation
+from eulerian.errors import ComputationError, EulerianError, InputError, RejectedEvaluation
 
 # isort: split
 from mpi4py import MPI
@@ -109,7 +109,7 @@ class ReducedProblem(ABC):
 
     @abstractmethod
     def velocity_change(self, theta: ArrayLike, change: ArrayLike) -> float:
-        """Largest |v(x, θ + change) − v(x, θ)| over points, layers and labels. Collective."""
+        """Largest |v(x, θ + change) − v(x, θ)| over points, layers and labels; ∞ where v fails. Collective."""
 
     @property
     @abstractmethod
@@ -166,13 +166,14 @@ class ReducedProblem(ABC):
 
         Raises:
             InputError: θ has the wrong size.
+            ComputationError: J is finite, but its gradient is not or could not be computed; the same on all ranks.
         """
         value = self.value(theta)
         last = self._last
         assert last is not None
         if last.gradient is None:
             started = time.perf_counter()
-            last.gradient = self._gradient(last.theta) if math.isfinite(value) else np.zeros(self.n_params)
+            last.gradient = self._finite_gradient(last) if math.isfinite(value) else np.zeros(self.n_params)
             if math.isfinite(value):
                 self._reverse_timer.add(time.perf_counter() - started)
         return value, last.gradient.reshape(np.shape(theta)).copy()
@@ -240,16 +241,43 @@ class ReducedProblem(ABC):
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
             parameters = self._parameter_cost.value(theta, readout)
         parts = {**dict.fromkeys(PARTS, 0.0), **found, "parameters": parameters}
-        total = sum(parts.values()) if not all(map(math.isfinite, parts.values())) else math.fsum(parts.values())
+        broken = [f"{name} is {value}" for name, value in parts.items() if not math.isfinite(value)]
+        total = math.nan if broken else sum(parts.values())  # not fsum yet: it raises where a sum overflows
         if not math.isfinite(total):
-            raise RejectedEvaluation("J is not finite")
-        return total, parts
+            raise RejectedEvaluation(f"J is not finite: {', '.join(broken) or 'the sum of its parts overflows'}")
+        return math.fsum(parts.values()), parts
+
+    def _finite_gradient(self, last: _Evaluation) -> Floats:
+        try:
+            gradient = self._gradient(last.theta)
+            if not np.all(np.isfinite(gradient)):
+                where = self._name(int(np.flatnonzero(~np.isfinite(gradient))[0]))
+                raise ComputationError(
+                    f"the gradient is not finite, first by {where}, although J = {last.value:.6g}: "
+                    "a derivative of the field fails there (`eulerian verify` checks them at the initial θ)"
+                )
+            with np.errstate(over="ignore"):
+                overflows = not math.isfinite(self.gradient_norm(gradient))
+            if overflows:
+                raise ComputationError("the norm of the gradient overflows: give the objective smaller weights")
+        except EulerianError:
+            self._last = None  # the way back can be gone once only
+            raise
+        return gradient
+
+    def _name(self, index: int) -> str:
+        """A number of the flat θ in words."""
+        row, column = divmod(index, self.layer_shape[1])
+        if row >= self.layer_shape[0]:
+            return f"number {index - math.prod(self.layer_shape)} of the readout"
+        return f"parameter {column} of {f'layer {row}' if self.layer_shape[0] > 1 else 'every layer'}"
 
     def _gradient(self, flat: Floats) -> Floats:
         theta, readout = self.split(flat)
         layers, constant = self._reverse(theta, readout)
-        more_layers, more_constant = self._parameter_cost.gradient(theta, readout)
-        rows = layers + more_layers
-        if self.layer_shape[0] < self.n_layers:
-            rows = rows.sum(axis=0)
-        return np.concatenate([rows.ravel(), constant + more_constant])
+        with np.errstate(over="ignore", invalid="ignore"):  # told by a gradient that is not finite
+            more_layers, more_constant = self._parameter_cost.gradient(theta, readout)
+            rows = layers + more_layers
+            if self.layer_shape[0] < self.n_layers:
+                rows = rows.sum(axis=0)
+            return np.concatenate([rows.ravel(), constant + more_constant])

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 
 from eulerian.arrays import Floats
 from eulerian.control import ControlProblem
-from eulerian.output.files import FIGURES, SNAPSHOTS
+from eulerian.output.files import BOUNDARY, FIGURES, SNAPSHOTS
 from eulerian.output.paraview import ParaviewWriter
 from eulerian.output.progress import Progress
 from eulerian.output.run_folder import RunFolder
 from eulerian.output.sampling import CellNodes
 from eulerian.output.snapshots import Snapshots
+from eulerian.output.wall_contact import wall_contact
 from eulerian.parallel import on_root
 
 FIGURE_TIMES = 5
@@ -29,11 +30,15 @@ def write_paraview(run: RunFolder, problem: ControlProblem, theta: Floats, count
 
 
 def write_figures(run: RunFolder, problem: ControlProblem, theta: Floats, progress: Progress) -> None:
-    """Every figure, and the data that they can be drawn from again. **Collective**.
+    """Every figure, and the data that they can be drawn from again; mass at the boundary is told. **Collective**.
 
     Raises:
         ComputationError: a file could not be written.
     """
+    contact, kept = wall_contact(problem), run.path / FIGURES / BOUNDARY
+    if contact is not None:
+        progress.say(f"Warning: {contact.statement}")
+        on_root(run.comm, lambda: contact.save(kept))
     nodes = CellNodes(problem.density_space, problem.velocity_space)
     draw_figures(run, nodes, problem.snapshots(theta, FIGURE_TIMES), progress)
 

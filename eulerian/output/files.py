@@ -18,6 +18,7 @@ LATEST, PREVIOUS = "latest.npz", "previous.npz"  # checkpoints
 METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 PARTICLES = "particles.npz"
 DENSITIES = "density_*.h5"
+BOUNDARY = "boundary.npz"
 ANIMATION = "animation.gif"
 
 LATER_PARTS = ("potential", "congestion", "entropy")

@@ -18,6 +18,7 @@ from eulerian.errors import InputError
 from eulerian.output.compare_plots import pair_curves, pair_maps, part_errors
 from eulerian.output.density_plots import density_curves, density_maps
 from eulerian.output.files import (
+    BOUNDARY,
     FIGURES,
     GAP,
     GAP_COLUMNS,
@@ -38,6 +39,8 @@ from eulerian.output.study import read_study
 from eulerian.output.study_plots import frontier
 from eulerian.output.swarm_paths import SwarmPaths
 from eulerian.output.swarm_plots import swarm_figure
+from eulerian.output.wall_contact import WallContact
+from eulerian.output.wall_plots import contact_figure
 
 type Kind = Literal["png", "pdf", "svg"]
 
@@ -90,6 +93,8 @@ def _figures(folder: Path, kind: Kind) -> Iterator[tuple[str, Figure]]:
         yield "particles", swarm_figure(SwarmPaths.load(folder / FIGURES / PARTICLES))
     if (folder / FIGURES / METHOD_PAIR).is_file():
         yield from _pair_figures(MethodPair.load(folder / FIGURES / METHOD_PAIR))
+    if (folder / FIGURES / BOUNDARY).is_file():
+        yield "boundary", contact_figure(WallContact.load(folder / FIGURES / BOUNDARY))
     if (folder / STUDY).is_file():
         yield "study", frontier(read_study(folder / STUDY))
     rows = _read_columns(folder / HISTORY, HISTORY_COLUMNS, "history", absent=LATER_COLUMNS)

@@ -18,6 +18,7 @@ from eulerian.builder import Swarm
 from eulerian.control import ControlProblem
 from eulerian.ideal.problem import IdealProblem
 from eulerian.optimise import Record
+from eulerian.output.wall_contact import wall_contact
 from eulerian.reduced import PARTS
 from eulerian.space.density import DensitySpace
 
@@ -81,6 +82,7 @@ def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | Swarm | 
         "ranks": ranks,
         "seconds": {"setup": outcome.seconds_setup, "solve": outcome.seconds_solve, "forward": None, "gradient": None},
         "versions": versions(),
+        "warnings": [],
     }
     if isinstance(problem, IdealProblem):
         document["mesh"] = _mesh(problem.space)
@@ -138,8 +140,10 @@ def classification(problem: ControlProblem, theta: Floats) -> Document:
         theta: with the readout, where one is trained.
 
     Returns:
-        One key for ``result.json``; none where the loss does not tell labels apart.
+        One key for ``result.json``; none where the loss does not tell labels apart, or J could not be evaluated.
     """
+    if not problem.parts:
+        return {}
     space, terminal = problem.density_space, problem.terminal
     before = classify(space, terminal, problem.initial_density, terminal.initial_readout())
     after = classify(space, terminal, problem.final_density, problem.split(theta)[1])
@@ -211,6 +215,8 @@ def _add_statistics(document: Document, problem: ControlProblem) -> None:
     if not problem.parts:  # rejected, or never evaluated
         return
     statistics = problem.statistics
+    contact = wall_contact(problem, statistics)
+    document["warnings"] += [] if contact is None else [contact.statement]
     document["mass"] = {
         "initial": statistics.mass_initial,
         "final": statistics.mass_final,

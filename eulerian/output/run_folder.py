@@ -16,6 +16,7 @@ from eulerian.arrays import Floats
 from eulerian.errors import InputError
 from eulerian.output.files import (
     ANIMATION,
+    BOUNDARY,
     CHECKPOINT,
     CONFIG,
     DENSITIES,
@@ -61,6 +62,7 @@ _PRODUCTS = (
     f"{FIGURES}/{TRAJECTORIES}",
     f"{FIGURES}/{PARTICLES}",
     f"{FIGURES}/{METHOD_PAIR}",
+    f"{FIGURES}/{BOUNDARY}",
     STUDY,
     ".*.part",
     f"{FIGURES}/.*.part",

@@ -201,8 +201,11 @@ class DensitySpace:
 
     def boundary_mass(self, rho: Floats) -> float:
         """Mass of all labels in the cells that touch the boundary with a facet. Collective."""
-        local = self.cell_mass(rho)[self.geometry.boundary].sum()
-        return float(parallel.sum_all(self.comm, np.array([local]))[0])
+        return float(self.boundary_masses(rho).sum())
+
+    def boundary_masses(self, rho: Floats) -> Floats:
+        """Mass of every label in the cells that touch the boundary with a facet, (K,). Collective."""
+        return parallel.sum_all(self.comm, self.cell_mass(rho)[self.geometry.boundary].sum(axis=0))
 
     def integrate(self, values: Floats, rule: Quadrature, rho: Floats) -> Floats:
         """∫ f ρ_y for f given as (n_owned, nq, m) at the rule's points; (m, K). Collective."""

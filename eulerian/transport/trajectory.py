@@ -57,7 +57,10 @@ class TimeGrid:
         wanted = self.layer_time * rate / self.cfl
         if not wanted <= self.max_steps:
             count = f"{wanted:.3g}" if math.isfinite(wanted) else "infinitely many"
-            raise RejectedEvaluation(f"{count} time steps in one layer; solver.max_steps_per_layer is {self.max_steps}")
+            raise RejectedEvaluation(
+                f"{count} time steps in one layer; solver.max_steps_per_layer is {self.max_steps}: "
+                "raise it, take more layers, or start from a slower field"
+            )
         return max(1, math.ceil(wanted))
 
 

@@ -40,7 +40,7 @@ def fake_problem(comm: MPI.Comm, parts: dict[str, float]) -> SimpleNamespace:
         steps_per_layer=(3, 4),
         mass_initial=np.array([0.25, 0.75]),
         mass_final=np.array([0.25, 0.75 * (1 + 1e-9)]),
-        boundary_mass=1e-12,
+        boundary_masses=np.array([[0.0, 1e-12], [0.0, 0.0], [0.0, 0.0]]),
         density_min=-1e-18,
         density_max=np.inf,
         mean=np.zeros((2, 2)),
