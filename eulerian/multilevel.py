@@ -152,12 +152,22 @@ class Training:
                 continue
             resumed = state if state is not None and self._number == state.level else None
             self._since = time.perf_counter() - started if resumed is None else resumed.since
-            level = self._entered(config) if resumed is None else self._entered_again(config)
-            if level is None:
-                continue
-            self._level = level
-            self._evaluations = level.problem.evaluations if resumed is None else resumed.evaluations
-            result = self._descend(level, None if resumed is None else resumed.descent, callback)
+            before = self._level
+            try:
+                level = self._entered(config) if resumed is None else self._entered_again(config)
+                if level is None:
+                    continue
+                self._level = level
+                self._evaluations = level.problem.evaluations if resumed is None else resumed.evaluations
+                found = self._descend(level, None if resumed is None else resumed.descent, callback)
+            except EulerianError as error:  # before the first iterate of this level
+                if result is None:
+                    raise
+                self._level = before
+                reason = f"{self._name} failed at its start: {error}; the best iterate of the one before is kept"
+                result = replace(result, status="failed", reason=reason)
+                break
+            result = found
             level.theta, level.curvature = result.theta, result.curvature
             self._close(result, time.perf_counter() - started - self._since)
             if self._stopped:
@@ -267,7 +277,7 @@ class Training:
     def _concluded(self, result: OptimiseResult) -> OptimiseResult:
         """The last level's result as that of the training. Collective."""
         reason = result.reason
-        if len(self._reports) > 1 and not self._stopped:
+        if len(self._reports) > 1 and not self._stopped and result.status != "failed":
             reason = f"{reason}, on the finest of {len(self._configs)} levels"
         whole = replace(
             result,
@@ -280,7 +290,13 @@ class Training:
             return whole
         _carry_counts(self._level.problem, self.problem)
         theta = self._level.to_finest.theta(result.theta)
-        return replace(whole, theta=theta, value=self.problem.value(theta), gradient_norm=math.nan, curvature=None)
+        try:
+            value = self.problem.value(theta)
+        except EulerianError:
+            if result.status != "failed":
+                raise
+            value = math.nan
+        return replace(whole, theta=theta, value=value, gradient_norm=math.nan, curvature=None)
 
 
 @final

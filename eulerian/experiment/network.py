@@ -1,10 +1,12 @@
 """What the commands that evaluate a network share: J at a θ, and the files that show it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from eulerian.arrays import Floats
+from eulerian.builder import Swarm
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError, RejectedEvaluation
 from eulerian.experiment.session import Session
@@ -39,14 +41,31 @@ def rejected_at_start(problem: ReducedProblem, value: float) -> None:
         raise RejectedEvaluation(f"J cannot be evaluated at the initial θ: {problem.rejection}")
 
 
+@contextmanager
+def kept[P: (ControlProblem, Swarm)](session: Session[P], result: OptimiseResult) -> Iterator[None]:
+    """Write the best θ, before J is evaluated there for what is told of it. **Collective**.
+
+    After a failure J may well not be evaluated there again: then errors are let pass, and nothing is told.
+    """
+    problem = session.problem.problem if isinstance(session.problem, Swarm) else session.problem
+    session.run.write_theta(*layers_and_readout(problem, result.theta))
+    try:
+        yield
+    except EulerianError:
+        if result.status != "failed":
+            raise
+        problem.forget()
+
+
 def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: float, extra: Document) -> Outcome:
-    """The outcome of a minimisation, for a problem that was evaluated last at its best θ."""
+    """The outcome of a minimisation, for a problem that was evaluated last at its best θ, if it could be."""
+    told = next((record.parts for record in reversed(result.history) if record.total == result.value), {})
     return Outcome(
         "train",
         result.status,
         result.reason,
         result.value,
-        problem.parts,
+        problem.parts or told,
         result.iterations,
         result.gradient_norm,
         seconds_solve=seconds,

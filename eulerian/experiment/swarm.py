@@ -11,7 +11,7 @@ from eulerian.builder import Swarm, build_swarm
 from eulerian.config import Config
 from eulerian.errors import EulerianError
 from eulerian.experiment.follow import Start, followed
-from eulerian.experiment.network import finite_value, layers_and_readout, training_outcome
+from eulerian.experiment.network import finite_value, kept, layers_and_readout, training_outcome
 from eulerian.experiment.resume import how_to_go_on, resumable, told
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.multilevel import TrainingState
@@ -110,13 +110,15 @@ def _train(session: Session[Swarm], found: Checkpoint | None) -> Outcome:
 def _trained(session: Session[Swarm], start: Start, result: OptimiseResult, seconds: float) -> Outcome:
     """What a training that has come to its end leaves. Collective."""
     problem = session.problem.problem
-    problem.value_and_gradient(result.theta)
-    document = swarm_document(session.problem, session.config.particles)
-    document["particles"] |= {
-        "gradient_error": problem.gradient_norm(problem.gradient_interval()),
-        "fresh": _fresh(session, result.theta),
-    }
-    session.progress.say(parts_table({"start": start, "end": (result.value, problem.parts)}), swarm_table(document))
+    document: Document = {}
+    with kept(session, result):
+        problem.value_and_gradient(result.theta)
+        document = swarm_document(session.problem, session.config.particles)
+        document["particles"] |= {
+            "gradient_error": problem.gradient_norm(problem.gradient_interval()),
+            "fresh": _fresh(session, result.theta),
+        }
+        session.progress.say(parts_table({"start": start, "end": (result.value, problem.parts)}), swarm_table(document))
     outcome = training_outcome(result, problem, seconds, {**document, "no_certificate": _NO_BOUND})
     return _with_files(session, result.theta, outcome)
 

@@ -1,6 +1,5 @@
 """`eulerian train`: minimise J, then say how far any flow could be better."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError
 from eulerian.experiment.follow import Start, followed
-from eulerian.experiment.network import finite_value, storage_statement, training_outcome, with_fields
+from eulerian.experiment.network import finite_value, kept, storage_statement, training_outcome, with_fields
 from eulerian.experiment.resume import how_to_go_on, resumable, told, without_start
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.multilevel import Training, TrainingState
@@ -80,7 +79,8 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
         if follower.interrupted:
             return follower.interrupted_outcome()
         seconds = time.perf_counter() - started
-        problem.value(result.theta)
+        with kept(session, result):
+            problem.value(result.theta)
         extra = {**_levels(result), **classification(problem, result.theta)}
         outcome = training_outcome(result, problem, seconds, extra)
         progress.say(
@@ -103,7 +103,7 @@ def _levels(result: OptimiseResult) -> Document:
 def _certificate(session: Session[ControlProblem], document: Document) -> Document:
     """The distance of the flow to the best one, or why there is none; never an error of its own. **Collective**."""
     config, problem, progress = session.config, session.problem, session.progress
-    if config.ideal.certificate == "none" or not math.isfinite(problem.value(problem.theta)):
+    if config.ideal.certificate == "none" or not problem.parts:
         return {}
     started = time.perf_counter()
     from eulerian.ideal.certificate import certify  # stands on a good part of SciPy, which takes its time to load

@@ -8,7 +8,7 @@ from typing import final
 
 from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
 from eulerian.arrays import Floats
-from eulerian.errors import ComputationError, InputError
+from eulerian.errors import ComputationError, EulerianError, InputError
 from eulerian.optimise.curvature import Curvature, Trail
 from eulerian.optimise.leg import Leg
 from eulerian.optimise.records import OptimiseResult, Record
@@ -93,18 +93,38 @@ class Descent:
         self._callback: Callable[[Record], object] | None = None
         self._leg: Leg | None = None
         self._stopped = False
+        self._rejected = 0  # evaluations before the best iterate was found
 
     def run(self, callback: Callable[[Record], object] | None = None) -> OptimiseResult:
         """Minimise, once. Collective.
+
+        What goes wrong after an iterate has been told, on all ranks alike, raises nothing: the result says so, and has
+        the best iterate.
 
         Args:
             callback: called once per iteration on all ranks; a true result ends the minimisation.
 
         Raises:
             InputError: J cannot be evaluated at the start, or PETSc does not know the method or an option's value.
-            ComputationError: the state is one of another J.
+            ComputationError: the gradient is not finite there, or the state is one of another J.
         """
         self._callback = callback
+        try:
+            status, reason = self._outcome(self._go_down())
+        except EulerianError as error:
+            if len(self.history) == (0 if self._resumed is None else len(self._resumed.history)):
+                raise
+            status, reason = "failed", f"{error}; the best iterate is kept"
+        best = self.now.best
+        assert best is not None
+        learnt = self._learnt if self._keeps_curvature else None
+        iterations = self.history[-1].iteration
+        return OptimiseResult(
+            best.theta, best.value, best.gradient_norm, iterations, status, reason, self.history, learnt
+        )
+
+    def _go_down(self) -> int:
+        """Leg by leg; TAO's reason to end. Collective."""
         settings = self._settings
         self._leg = self._first_leg() if self._resumed is None else self._resumed_leg(self._resumed)
         while True:
@@ -115,14 +135,7 @@ class Descent:
             if self._leg.iteration == self._renewal:
                 self._renewal *= 2
             self._leg = Leg(self, self.now, self._leg.iteration, self._learnt)
-        status, reason = self._outcome(code)
-        best = self.now.best
-        assert best is not None
-        learnt = self._learnt if self._keeps_curvature else None
-        iterations = self.history[-1].iteration
-        return OptimiseResult(
-            best.theta, best.value, best.gradient_norm, iterations, status, reason, self.history, learnt
-        )
+        return code
 
     @property
     def state(self) -> DescentState:
@@ -153,6 +166,7 @@ class Descent:
         best = self.now.best
         if math.isfinite(value) and (best is None or value < best.value):
             best = Best(value, theta, norm)
+            self._rejected = self.problem.rejected_evaluations
         self.now = Standing(theta, best, trail.points)
 
     def tell(self, iteration: int, value: float, norm: float) -> None:
@@ -232,18 +246,34 @@ class Descent:
         fallen = self.history[-1].gradient_norm / self._first_norm if self._first_norm else 0.0
         if self._stopped:
             return "max_iterations", "stopped by the caller"
+        if code == REASONS.CONVERGED_GATOL and not self._first_norm:
+            return "converged", "the gradient is zero"
+        if code == REASONS.CONVERGED_GATOL and fallen > tolerance:
+            return "failed", f"{self._settings.method.name} stands still at {fallen:.1e} of the first gradient norm"
         if code == REASONS.CONVERGED_GATOL:
             return "converged", f"the gradient norm fell below {tolerance:g} times its first value"
         if code > 0:
             return "converged", f"TAO ended with {names.get(code, code)}"
         if code == REASONS.DIVERGED_MAXITS:
             return "max_iterations", f"the limit of {limit} iterations was reached"
+        if code == REASONS.DIVERGED_MAXFCN:
+            return "max_iterations", "the limit of evaluations was reached (-tao_max_funcs)"
         if code == REASONS.DIVERGED_LS_FAILURE and fallen <= STAGNATION:
             reason = f"no lower value is in reach, and the gradient norm fell to {fallen:.1e} of its first value"
             return "converged", reason
         if code == REASONS.DIVERGED_LS_FAILURE:
-            return "failed", "the line search found no lower value; the best iterate is kept"
+            return "failed", f"the line search found no lower value: {self._obstacle(fallen)}; the best iterate is kept"
         return "failed", f"TAO ended with {names.get(code, code)}; the best iterate is kept"
+
+    def _obstacle(self, fallen: float) -> str:
+        """Why a line search may have failed."""
+        rejected = self.problem.rejected_evaluations - self._rejected
+        if self._leg is not None and self._leg.rejection is not None and rejected > 0:
+            return f"J could not be evaluated at {rejected} of its trial points ({self._leg.rejection})"
+        return (
+            f"the gradient norm is still {fallen:.1e} of its first value, so either the gradient is wrong (`eulerian "
+            "verify` checks it) or J is not smooth enough there"
+        )
 
 
 def minimise(

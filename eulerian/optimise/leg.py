@@ -1,9 +1,11 @@
 """The part of a descent in which one optimiser works in one metric."""
 
+import math
 from typing import Protocol, final
 
 from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
 from eulerian.arrays import Floats
+from eulerian.errors import ComputationError
 from eulerian.optimise.curvature import LARGEST, MEMORY, Curvature
 from eulerian.optimise.first_step import in_learnt_unit, in_sensible_unit
 from eulerian.optimise.metric import Metric
@@ -54,6 +56,7 @@ class Leg:
         known: the curvature that it began with.
         iteration: the last one that was accepted.
         answers: of J so far.
+        rejection: why J could not be evaluated at the last trial point where it could not.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Leg:
         self._metric = Metric(self._problem.scaling)
         self._origin = np.zeros(0)  # the variable at its start
         self._seen: tuple[Floats, Floats, float] | None = None  # θ of the last gradient, that, and its norm
+        self.rejection: str | None = None
 
     def run(self, method: Method, max_iterations: int, renewal: int | None) -> int:
         """Go on until the optimiser is to be made anew, or to the end; TAO's reason to stop. Collective.
@@ -103,6 +107,7 @@ class Leg:
     def value(self, x: Floats) -> float:
         """J at the variable x (n,). Collective."""
         answer = self._known_answer() or Answer(self._problem.value(self._theta(x)))
+        self.rejection = self._problem.rejection or self.rejection
         self.answers.append(answer)
         return answer.value
 
@@ -112,6 +117,7 @@ class Leg:
         if answer is None:
             value, found = self._problem.value_and_gradient(theta)
             answer = Answer(value, found.ravel())
+            self.rejection = self._problem.rejection or self.rejection
         self.answers.append(answer)
         gradient = answer.gradient
         assert gradient is not None
@@ -126,10 +132,13 @@ class Leg:
         self.iteration, descent = iteration, self._descent
         latest = descent.history[-1].iteration if descent.history else -1
         theta, gradient = self._theta(x), None
-        if iteration > latest:
-            self._problem.value(theta)  # the last trial point is nearly always the accepted one: then this is free
+        # The last trial point is nearly always the accepted one: then this is free.
+        if iteration > latest and not math.isfinite(self._problem.value(theta)):
+            raise ComputationError(f"J cannot be evaluated at the next iterate: {self._problem.rejection}")
         if self._seen is not None and np.array_equal(self._seen[0], theta):
             _, gradient, norm = self._seen
+        elif iteration > latest:  # the optimiser's own norm may be that of a rejected trial point, which is zero
+            norm = self._problem.gradient_norm(self._problem.value_and_gradient(theta)[1])
         descent.stand(theta, value, gradient, norm)
         if iteration < latest:
             return None

@@ -9,7 +9,7 @@ from mpi4py import MPI
 
 from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
 from eulerian.arrays import Floats
-from eulerian.errors import InputError
+from eulerian.errors import ComputationError, InputError
 from eulerian.optimise.curvature import MEMORY, Curvature
 from eulerian.optimise.metric import Metric
 
@@ -113,7 +113,9 @@ class Method:
             try:
                 tao.solve(x)
             except PETSc.Error as error:
-                raise (error.__cause__ or error) from None  # what a callback raised, not PETSc's account of it
+                if error.__cause__ is not None:  # what a callback raised, not PETSc's account of it
+                    raise error.__cause__ from None
+                raise ComputationError(f"{self.name} broke off: {_last_words(error)}") from error
             return int(tao.getConvergedReason())
         finally:
             tao.destroy()
@@ -143,8 +145,13 @@ class Method:
                 "PETSc refuses the method or an option",
                 key="optimiser.petsc_options" if self.petsc_options else "optimiser.method",
                 value=self.petsc_options or self.name,
-                remedy=str(error).splitlines()[-1],
+                remedy=_last_words(error),
             ) from error
+
+
+def _last_words(error: PETSc.Error) -> str:
+    """What went wrong, without the way there."""
+    return str(error).splitlines()[-1].partition("] ")[2]
 
 
 def lbfgs_matrix(known: Curvature, metric: Metric, x: PETSc.Vec, gradient: Floats) -> PETSc.Mat:
