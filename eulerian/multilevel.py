@@ -118,6 +118,12 @@ class Training:
         return (lambda theta: theta) if to_finest is None else to_finest.theta
 
     @property
+    def theta(self) -> Floats:
+        """Where the descent is, in the shape of the finest level's θ; from inside of callbacks on."""
+        assert self._descent is not None
+        return self.carry(self._descent.now.theta)
+
+    @property
     def state(self) -> TrainingState:
         """After the last iteration; from inside of callbacks on. Not collective."""
         assert self._descent is not None

@@ -151,6 +151,7 @@ def main() -> int:
 def inside() -> int:
     """One rank of the watched run: the command's own work, and what is left of it. Collective."""
     from eulerian import experiment
+    from eulerian.builder import build
     from eulerian.config import read_config
     from eulerian.output.progress import Progress
 
@@ -160,6 +161,8 @@ def inside() -> int:
     from petsc4py import PETSc
 
     comm = MPI.COMM_WORLD
+    build(read_config(Path("soak.toml")), comm)  # of some communicators libraries keep one for good
+    gc.collect()
     before = free_communicators(comm)
     progress = with_steps(Progress.of(comm))
     document = experiment.run_train(read_config(Path("soak.toml")), comm, overwrite=True, progress=progress)

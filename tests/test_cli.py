@@ -37,6 +37,8 @@ densities = 2
 
 pytestmark = pytest.mark.one_process
 
+FIGURES = ("densities.png", "boundary.png", "animation.gif")  # of a solve; its box is small, so that it is quick
+
 COMMANDS = ("solve", "train", "ideal", "verify", "compare", "push", "sample", "mesh", "plot", "doctor", "init")
 
 
@@ -219,7 +221,7 @@ def test_mesh(tmp_path: Path, here: Here) -> None:
 def test_plot_draws_again(tmp_path: Path, model: Path, here: Here) -> None:
     here("train", model.name, "--output", "run")
     model.unlink()  # nothing but the run folder is needed
-    names = ["run/figures/densities.png", "run/figures/history.png"]
+    names = ["run/figures/densities.png", "run/figures/boundary.png", "run/figures/history.png"]
     before = [(tmp_path / name).read_bytes() for name in names]
     for name in names:
         (tmp_path / name).unlink()
@@ -265,7 +267,7 @@ def test_two_ranks_push_together(tmp_path: Path, model: Path, mpirun) -> None:
 
 def test_plot_for_a_paper(tmp_path: Path, model: Path, here: Here) -> None:
     here("solve", model.name, "--output", "run")
-    assert here("plot", "run", "--format", "pdf").stdout.split() == ["run/figures/densities.pdf"]
+    assert here("plot", "run", "--format", "pdf").stdout.split() == ["run/figures/densities.pdf", "run/figures/boundary.pdf"]
     assert (tmp_path / "run" / "figures" / "densities.pdf").read_bytes().startswith(b"%PDF")
     assert "'gif'" in here("plot", "run", "--format", "gif", code=1).stderr
 
@@ -275,7 +277,7 @@ def test_plot_animates(tmp_path: Path, model: Path, here: Here) -> None:
     model.unlink()  # nothing but the run folder is needed
     options = ["--frames", "4", "--particles", "5", "--fps", "10"]
     done = here("plot", "run", "--animate", *options)
-    assert done.stdout.split() == ["run/figures/densities.png", "run/figures/animation.gif"]
+    assert done.stdout.split() == [f"run/figures/{name}" for name in FIGURES]
     assert (tmp_path / "run" / "figures" / "animation.gif").read_bytes().startswith(b"GIF89a")
     assert "--animate" in here("plot", "run", "--frames", "4", code=1).stderr
     assert "--frames" in here("plot", "run", "--animate", "--frames", "1", code=1).stderr
@@ -289,7 +291,7 @@ def test_two_ranks_animate_together(tmp_path: Path, model: Path, mpirun) -> None
     eulerian(tmp_path, "solve", model.name, "--output", "run")
     done = mpirun(2, [sys.executable, "-m", "eulerian", "plot", "run", "--animate", "--frames", "3"])
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["run/figures/densities.png", "run/figures/animation.gif"]
+    assert done.stdout.split() == [f"run/figures/{name}" for name in FIGURES]
 
 
 def test_plot_of_nothing(tmp_path: Path, model: Path, here: Here) -> None:

@@ -11,7 +11,7 @@ from eulerian.experiment.earlier import EarlierSolve
 from eulerian.experiment.session import Session
 from eulerian.output.density_file import Header
 from eulerian.output.density_store import DensityStore
-from eulerian.output.fields import FIGURE_TIMES, draw_gathered
+from eulerian.output.fields import FIGURE_TIMES, draw_gathered, tell_wall_contact
 from eulerian.output.files import CHECKPOINT
 from eulerian.output.paraview import ParaviewWriter
 from eulerian.output.sampling import CellNodes, Gathering
@@ -102,6 +102,7 @@ class Journey:
         """
         if self._failure is not None:
             raise self._failure
+        tell_wall_contact(self._session.run, self._problem, self._session.progress)
         snapshots = self._gathering.snapshots() if self._flat else None
         draw_gathered(self._session.run, snapshots, self._session.progress, flat=self._flat)
 

@@ -137,7 +137,9 @@ class Leg:
             raise ComputationError(f"J cannot be evaluated at the next iterate: {self._problem.rejection}")
         if self._seen is not None and np.array_equal(self._seen[0], theta):
             _, gradient, norm = self._seen
-        elif iteration > latest:  # the optimiser's own norm may be that of a rejected trial point, which is zero
+        elif iteration <= latest:
+            norm = descent.history[iteration].gradient_norm
+        else:  # the optimiser's own norm may be that of a rejected trial point, which is zero
             norm = self._problem.gradient_norm(self._problem.value_and_gradient(theta)[1])
         descent.stand(theta, value, gradient, norm)
         if iteration < latest:

@@ -7,6 +7,7 @@ the integral of the density over time since the start of the layer, ``charged`` 
 far. The rest is told by the attributes, the text ``config`` and, at step 0, ``theta``.
 """
 
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.errors import InputError
-from eulerian.output.files import DENSITIES, renamed
+from eulerian.output.files import DENSITIES, write_atomically
 from eulerian.space.natural import digest
 
 FORMAT, VERSION = "eulerian density", 1
@@ -64,17 +65,19 @@ def write_densities(folder: Path, header: Header, arrays: Arrays) -> None:
     """Write a file that is either complete or absent.
 
     Raises:
-        OSError: it cannot be written.
+        ComputationError: it cannot be written.
     """
     import h5py  # takes its time to load, and not every run needs it
 
     told = asdict(header)
-    with renamed(folder / header.name) as part, h5py.File(part, "w", locking="best-effort") as file:
+    contents = io.BytesIO()  # HDF5 does not survive a disk that fills up while it writes
+    with h5py.File(contents, "w") as file:
         file["config"] = told.pop("config")
         file.attrs.update({"format": FORMAT, "version": VERSION, **told, "steps": np.array(header.steps, np.int64)})
         for name, array in arrays.items():
             file[name] = array
             file[name].attrs["sha256"] = digest(array)
+    write_atomically(folder / header.name, lambda stream: stream.write(contents.getbuffer()))
 
 
 def read_header(path: Path) -> Header:

@@ -35,12 +35,21 @@ def write_figures(run: RunFolder, problem: ControlProblem, theta: Floats, progre
     Raises:
         ComputationError: a file could not be written.
     """
-    contact, kept = wall_contact(problem), run.path / FIGURES / BOUNDARY
-    if contact is not None:
-        progress.say(f"Warning: {contact.statement}")
-        on_root(run.comm, lambda: contact.save(kept))
+    tell_wall_contact(run, problem, progress)
     nodes = CellNodes(problem.density_space, problem.velocity_space)
     draw_figures(run, nodes, problem.snapshots(theta, FIGURE_TIMES), progress)
+
+
+def tell_wall_contact(run: RunFolder, problem: ControlProblem, progress: Progress) -> None:
+    """Warn of mass at the boundary, and keep what its figure is drawn from. **Collective**.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+    contact = wall_contact(problem)
+    if contact is not None:
+        progress.say(f"Warning: {contact.statement}")
+        on_root(run.comm, lambda: contact.save(run.path / FIGURES / BOUNDARY))
 
 
 def draw_figures(

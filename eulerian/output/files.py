@@ -93,18 +93,12 @@ def write_atomically(
     Raises:
         ComputationError: it cannot be written; nothing is left of it, and an older file of its name is still there.
     """
-    with renamed(path, before, sync=sync) as part, part.open("wb") as file:
-        write(file)
-
-
-@contextmanager
-def renamed(path: Path, before: Callable[[], object] = lambda: None, *, sync: bool = True) -> Iterator[Path]:
-    """A place beside a file's name; what is written there takes the name, once it is complete; see above."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
         path.parent.mkdir(exist_ok=True)
         try:
-            yield part
+            with part.open("wb") as file:
+                write(file)
             if sync:
                 _sync(part)
             before()

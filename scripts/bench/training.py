@@ -4,7 +4,6 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from jax_particles import Floats, Run, Task
 from suite import Table
@@ -12,7 +11,7 @@ from suite import Table
 from eulerian.config import parse_config
 from eulerian.experiment.swarm import run_train_particles
 from eulerian.experiment.train import run_train
-from eulerian.output.run_folder import RunFolder
+from eulerian.output.checkpoint import Checkpoint
 
 
 def configuration(task: Task, domain: Table, degree: int, layers: int, levels: int = 1, iterations: int = 100) -> Table:
@@ -66,25 +65,22 @@ def train(config: Table, *, particles: Table | None = None, folder: Path | str =
         folder: where the files of the configuration are.
     """
     kept: list[tuple[float, Floats]] = []
-    original = RunFolder.write_theta
+    original = Checkpoint.write
 
-    def keep(self: RunFolder, theta: Floats, readout: Any = None, *, checkpoint: bool = False) -> None:
-        if checkpoint:
-            kept.append((time.perf_counter(), theta.copy()))
-        else:
-            original(self, theta, readout)
+    def keep(self: Checkpoint, _run: Path) -> None:
+        kept.append((time.perf_counter(), self.theta.copy()))
 
     command = run_train if particles is None else run_train_particles
     section = {} if particles is None else {"particles": particles}
     with tempfile.TemporaryDirectory() as scratch:
         output = {**config["output"], "directory": str(Path(scratch) / "run")}
         parsed = parse_config({**config, **section, "output": output}, folder)
-        RunFolder.write_theta = keep  # type: ignore[method-assign]
+        Checkpoint.write = keep  # type: ignore[method-assign]
         try:
             started = time.perf_counter()
             document = command(parsed)
         finally:
-            RunFolder.write_theta = original  # type: ignore[method-assign]
+            Checkpoint.write = original  # type: ignore[method-assign]
     setup = document["seconds"]["setup"]
     return Run(setup, [(moment - started - setup, theta) for moment, theta in kept])
 

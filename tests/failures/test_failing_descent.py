@@ -87,7 +87,7 @@ def erring(comm: MPI.Comm, trouble: str, first: int) -> ControlProblem:
     ("trouble", "first", "words"),
     [
         ("velocity", 12, "the velocity is not finite in layer 0"),
-        ("raises", 12, "FloatingPointError on rank .*the field's own trouble"),
+        ("raises", 12, "the field raised FloatingPointError.*: the field's own trouble"),
         ("slope", 7, "the gradient is not finite, first by parameter 0 of layer"),
         ("uphill", 5, "line search .*the gradient is wrong .`eulerian verify`"),
         ("far", 0, "at [0-9]+ of its trial points .the velocity is not finite"),

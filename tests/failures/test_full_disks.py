@@ -78,7 +78,7 @@ def test_output_that_fails_keeps_the_result(tmp_path: Path) -> None:
     with files_of(20_000):
         document = run_solve(parse_config(config))
     assert document["status"] == "failed"
-    assert ".vtu cannot be written" in document["reason"]
+    assert "cannot be written (File too large). Free some space" in document["reason"]
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == document
     assert not list((tmp_path / "run").rglob(".*"))
 
