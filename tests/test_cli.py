@@ -267,7 +267,8 @@ def test_two_ranks_push_together(tmp_path: Path, model: Path, mpirun) -> None:
 
 def test_plot_for_a_paper(tmp_path: Path, model: Path, here: Here) -> None:
     here("solve", model.name, "--output", "run")
-    assert here("plot", "run", "--format", "pdf").stdout.split() == ["run/figures/densities.pdf", "run/figures/boundary.pdf"]
+    names = ["run/figures/densities.pdf", "run/figures/boundary.pdf"]
+    assert here("plot", "run", "--format", "pdf").stdout.split() == names
     assert (tmp_path / "run" / "figures" / "densities.pdf").read_bytes().startswith(b"%PDF")
     assert "'gif'" in here("plot", "run", "--format", "gif", code=1).stderr
 
