@@ -13,10 +13,11 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
+
+from eulerian.machine import free_memory, size_text
 
 _TIMEOUT = 120.0  # seconds for one check
 _STALE_AFTER = 60.0  # seconds: the lock of a compiler at work is younger
@@ -199,7 +200,7 @@ def temporary_files() -> Finding:
     except OSError as error:
         found = f"they cannot be written: {error.strerror or error}"
         return Finding("TROUBLE", "temporary files", found, "Free some space, or set TMPDIR to a folder with room")
-    return Finding("ok", "temporary files", f"{folder}, {size(room)} free", "may be written")
+    return Finding("ok", "temporary files", f"{folder}, {size_text(room)} free", "may be written")
 
 
 def compiler() -> Finding:
@@ -274,17 +275,15 @@ def working_folder() -> Finding:
     except OSError as error:
         found = f"{folder} cannot be written: {error.strerror or error}"
         return Finding("note", "working folder", found, "Change to another one, or give every run --output")
-    return Finding("ok", "working folder", f"{folder}, {size(room)} free", "may be written")
+    return Finding("ok", "working folder", f"{folder}, {size_text(room)} free", "may be written")
 
 
 def memory() -> Finding:
     """What this machine has left."""
     free = free_memory()
-    if free is None:
-        return Finding("note", "memory", "unknown", "Set solver.memory to what the adjoint may take")
     if free < 2**30:
-        return Finding("note", "memory", f"{size(free)} left", "End other programs, or set solver.memory to less")
-    return Finding("ok", "memory", f"{size(free)} left", "solver.memory says how much of it the adjoint may take")
+        return Finding("note", "memory", f"{size_text(free)} left", "End other programs, or set solver.memory to less")
+    return Finding("ok", "memory", f"{size_text(free)} left", "solver.memory says how much of it the adjoint may take")
 
 
 # -- tools -----------------------------------------------------------------------------------------------------------
@@ -313,28 +312,6 @@ def writable_room(folder: Path) -> int:
         file.flush()
         os.fsync(file.fileno())
     return shutil.disk_usage(folder).free
-
-
-def free_memory() -> int | None:
-    """Bytes that this process may still take, by the system and by its control group; None where nobody tells."""
-    found = []
-    with suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
-    with suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        limit, used = ((group / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current"))
-        found.append(max(int(limit) - int(used), 0))  # "max" is no number: no limit
-    return min(found, default=None)
-
-
-def size(n: float) -> str:
-    """Bytes in words."""
-    for unit in ("B", "KiB", "MiB"):
-        if n < 1024.0:
-            return f"{n:.3g} {unit}"
-        n /= 1024.0
-    return f"{n:.4g} GiB"
 
 
 def _run(command: Sequence[str], extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

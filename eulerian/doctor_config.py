@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from eulerian.config import Config, read_config
-from eulerian.doctor import TELL, Finding, free_memory, last_line, run_python, size, writable_room
+from eulerian.doctor import TELL, Finding, last_line, run_python, writable_room
 from eulerian.errors import EulerianError
+from eulerian.machine import free_memory, size_text
 
 # Builds the problem, and evaluates the field at every node. Only sizes come back.
 _BUILD = f"""{TELL}
@@ -16,11 +17,14 @@ from eulerian import parallel
 with told():
     from eulerian.builder import build
     from eulerian.config import read_config
-    problem = build(read_config(sys.argv[1]))
+    from eulerian.output.checkpoint import largest_checkpoint
+    config = read_config(sys.argv[1])
+    problem = build(config)
     plan = problem.plan(problem.initial_theta)
     space = problem.density_space
     print(json.dumps({{"cells": space.n_owned, "dim": space.dim, "degree": space.degree, "labels": space.n_labels,
                       "velocities": len(problem.groups), "parameters": problem.n_params, "plan": plan.statement,
+                      "checkpoint": largest_checkpoint(problem.n_params, config.optimiser.max_iterations),
                       "memory": plan.memory_bytes, "disk": plan.on_disk * plan.budget.state}}))
 """
 
@@ -61,7 +65,7 @@ def run_folder(config: Config, needs: dict[str, Any]) -> Finding:
         found = f"{folder} cannot be written: {error.strerror or error}"
         return Finding("TROUBLE", "run folder", found, "Choose another one with --output or output.directory")
     wanted = _output_bytes(config, needs)
-    found = f"{folder}, {size(room)} free; the run takes {size(wanted)} at most"
+    found = f"{folder}, {size_text(room)} free; the run takes {size_text(wanted)} at most"
     if room < wanted:
         return Finding("TROUBLE", "run folder", found, "Free some space, or lower output.densities")
     return Finding("ok", "run folder", found, "may be written")
@@ -75,22 +79,30 @@ def _output_bytes(config: Config, needs: dict[str, Any]) -> int:
     nodes = (dim + 1) * (dim + 2) // 2 if needs["degree"] == 2 else dim + 1
     numbers = 3 + needs["labels"] + 3 * needs["velocities"] + 2  # points, densities, velocities, cells
     snapshot = 8 * needs["cells"] * nodes * numbers * 4 // 3
-    return int(config.output.densities * snapshot + 4 * 8 * needs["parameters"] + _FIGURES)
+    return int(config.output.densities * snapshot + _checkpoints(config, needs, nodes) + _FIGURES)
+
+
+def _checkpoints(config: Config, needs: dict[str, Any], nodes: int) -> int:
+    """Of a training, the last two and one that is being written; or of a solve, at every layer and snapshot."""
+    if config.output.checkpoint_every == 0:
+        return 0
+    training = 3 * needs["checkpoint"]
+    times = config.field.layers + config.output.densities + 1
+    solve = 8 * times * needs["cells"] * nodes * (needs["labels"] + needs["velocities"])
+    return int(max(training, solve))
 
 
 def memory_budget(config: Config, needs: dict[str, Any]) -> Finding:
     """Whether the memory that the adjoint may take is there."""
     free = free_memory()
     wanted = needs.get("memory", config.solver.memory_bytes)
-    found = f"the adjoint may take {config.solver.memory}, and takes {size(wanted)}"
-    if free is None:
-        return Finding("note", "memory for it", found, "It is unknown how much there is")
-    found += f"; {size(free)} are left"
+    found = f"the adjoint may take {config.solver.memory}, and takes {size_text(wanted)}"
+    found += f"; {size_text(free)} are left"
     if wanted > free:
-        advice = f"Set solver.memory to less than {size(free)}; steps are then computed again"
+        advice = f"Set solver.memory to less than {size_text(free)}; steps are then computed again"
         return Finding("TROUBLE", "memory for it", found, advice)
     if config.solver.memory_bytes > free:
-        advice = f"Faster flows take more steps, and so more of it: set solver.memory to less than {size(free)}"
+        advice = f"Faster flows take more steps, and so more of it: set solver.memory to less than {size_text(free)}"
         return Finding("note", "memory for it", found, advice)
     return Finding("ok", "memory for it", found, "enough, as long as nobody else wants it")
 
@@ -108,7 +120,7 @@ def _adjoint_disk(config: Config, needs: dict[str, Any]) -> list[Finding]:
         found = f"{folder} cannot be written: {error.strerror or error}"
         return [Finding("TROUBLE", "solver.disk", found, "Set solver.disk_directory to a writable folder")]
     wanted = needs.get("disk", 0)
-    found = f"{folder}, {size(room)} free; the adjoint keeps {size(wanted)} there"
+    found = f"{folder}, {size_text(room)} free; the adjoint keeps {size_text(wanted)} there"
     if room < wanted:
         return [Finding("TROUBLE", "solver.disk", found, "Free some space, or lower solver.disk")]
     return [Finding("ok", "solver.disk", found, "may be written")]

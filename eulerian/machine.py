@@ -39,6 +39,21 @@ def node_memory() -> float:
     return min(limits)
 
 
+def free_memory() -> float:
+    """Bytes that processes of this machine may still take, by the system and by their control group."""
+    free = [node_memory()]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    free += [float(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable:")]
+    for file in _control_files():
+        used = _limit_in(file.with_name("memory.current" if file.name == "memory.max" else "memory.usage_in_bytes"))
+        if _limit_in(file) < _UNLIMITED and used < math.inf:
+            free.append(max(_limit_in(file) - used, 0.0))
+    return min(free)
+
+
 def _control_files() -> Iterator[Path]:
     """Files with the memory limits of this process's control groups and of those above, versions 2 and 1."""
     root = Path("/sys/fs/cgroup")

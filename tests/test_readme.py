@@ -7,8 +7,8 @@ that a block may use what an earlier one has made.
   ``bash`` and ``sh``: every line is a command. A backslash at the end continues a line; comments are passed over.
 * Commands that set up a machine are checked, not run: see `check_setup`.
 * Others run as they stand, with four changes: ``uv run`` is dropped (this environment is the one), ``mpirun`` starts
-  two ranks whatever it says, runs may overwrite their folder, and ``eulerian train`` does two iterations; the convex
-  solver, there and in ``eulerian ideal``, does twenty.
+  two ranks whatever it says, runs that do not resume may overwrite their folder, and ``eulerian train`` does two
+  iterations; the convex solver, there and in ``eulerian ideal``, does twenty.
 * ``toml``: with ``# NAME.toml`` as its first line the block is a whole configuration and is kept under that name;
   otherwise it is a part of one, and each of its tables replaces that of the last whole configuration.
 * ``python``: a program by itself.
@@ -93,7 +93,8 @@ def adapted(command: str) -> str:
     """A command as it is run here."""
     command = re.sub(r"(^|\s)uv run\s+", r"\1", command)
     command = re.sub(r"\b(mpirun|mpiexec) -n \d+", r"\1 -n 2", command)
-    command = re.sub(r"\beulerian (solve|train|verify) \S+", r"\g<0> --overwrite", command)
+    if "--resume" not in command:
+        command = re.sub(r"\beulerian (solve|train|verify) \S+", r"\g<0> --overwrite", command)
     command = re.sub(r"\beulerian train \S+", r"\g<0> --set optimiser.max_iterations=2", command)
     return re.sub(r"\beulerian (train|ideal) \S+", r"\g<0> --set ideal.max_iterations=20", command)
 

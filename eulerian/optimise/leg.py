@@ -20,6 +20,11 @@ from eulerian.optimise.records import Record
 from eulerian.reduced import ReducedProblem
 
 
+def longest_leg(n_params: int) -> int:
+    """Iterations of a leg: all its answers are kept, and may take as much room as the curvature."""
+    return max(MEMORY, LARGEST // (8 * n_params))
+
+
 class Whole(Protocol):
     """The descent that a leg is a part of."""
 
@@ -94,8 +99,7 @@ class Leg:
             metric = in_sensible_unit(problem, metric, theta, value, gradient)
         else:
             metric = in_learnt_unit(metric, known)
-        # All answers of a leg are kept: they may take as much room as the curvature.
-        longest = self.first + max(MEMORY, LARGEST // (8 * problem.n_params))
+        longest = self.first + longest_leg(problem.n_params)
         self._last = longest if found is None or renewal is None else min(renewal, longest)
         self._metric, self._origin = metric, metric.variable(theta.ravel())
         learnt = None

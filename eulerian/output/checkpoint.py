@@ -18,6 +18,8 @@ from eulerian.arrays import Floats
 from eulerian.errors import InputError
 from eulerian.multilevel import TrainingState
 from eulerian.optimise import Curvature, DescentState, LevelReport, Record
+from eulerian.optimise.curvature import MEMORY
+from eulerian.optimise.leg import longest_leg
 from eulerian.optimise.state import Answer, Best, Points, Standing
 from eulerian.output.files import CHECKPOINT, LATEST, PREVIOUS, write_atomically
 
@@ -63,6 +65,17 @@ class Checkpoint:
         arrays = _arrays(self)
         # Not compressed: gradients hardly get smaller by it.
         write_atomically(latest, lambda file: np.savez(file, allow_pickle=False, **arrays), keep_previous)
+
+
+def largest_checkpoint(n_params: int, max_iterations: int) -> int:
+    """Bytes that a checkpoint of so many iterations takes at most, but for its text.
+
+    Args:
+        n_params: numbers in θ.
+        max_iterations: of the training.
+    """
+    gradients = 2 * min(max_iterations + 1, longest_leg(n_params))  # trial points that are not accepted count too
+    return 8 * n_params * (4 * (MEMORY + 1) + 2 * MEMORY + gradients)
 
 
 def read_checkpoint(run: Path) -> Checkpoint | None:

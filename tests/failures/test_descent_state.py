@@ -17,6 +17,8 @@ from eulerian.errors import ComputationError
 from eulerian.optimise import Descent, DescentState, Method, Record, Settings, curvature, minimise
 from eulerian.reduced import ReducedProblem
 
+pytestmark = pytest.mark.two_ranks
+
 ITERATIONS = 13  # past the first two renewals of the metric
 
 

@@ -26,6 +26,7 @@ def test_there_is_memory(comm: MPI.Comm) -> None:
     assert 0 < total_memory(comm) <= node_memory() * comm.size
 
 
+@pytest.mark.one_process
 def test_a_control_group_limits_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [tmp_path / name for name in ("low", "high", "none", "max", "broken")]
     for file, text in zip(files, ("100000000", "200000000", str(2**63 - 4096), "max", "\xff"), strict=True):

@@ -19,6 +19,8 @@ from eulerian.errors import InputError
 from eulerian.output.checkpoint import read_checkpoint
 from eulerian.output.progress import Progress
 
+pytestmark = pytest.mark.two_ranks
+
 MODEL = """
 [domain]
 box = { lower = [-2.0], upper = [2.0], cells = [24] }
