@@ -149,11 +149,9 @@ class Trajectory:
         """
         self.velocities, self._pending = velocities, None
         if steps is None:
-            rates = [self._finite_rate(layer) for layer in range(self.grid.layers)]
+            rates = [self._rate(layer) for layer in range(self.grid.layers)]
             largest = np.empty(len(rates))
             self._space.comm.Allreduce(np.array(rates), largest, MPI.MAX)
-            if not np.all(np.isfinite(largest)):
-                raise RejectedEvaluation(f"the velocity is not finite in layer {int(np.argmax(largest)) + 1}")
             steps = tuple(self.grid.steps(rate) for rate in largest.tolist())
         self.steps = tuple(steps)
         self.plan = Plan.cheapest(sum(self.steps), self._budget)
@@ -440,10 +438,9 @@ class Trajectory:
         """Set the operators to a layer's velocities."""
         self._assembled(layer)
 
-    def _finite_rate(self, layer: int) -> float:
-        """This rank's largest rate, +∞ where a velocity is not finite: MPI's maximum with NaN is any rank's guess."""
-        finite = all(np.all(np.isfinite(velocity)) for velocity in self.velocities[layer])
-        rate = self._assembled(layer) if finite else math.inf
+    def _rate(self, layer: int) -> float:
+        """This rank's largest rate, +∞ where that is no number: MPI's maximum with NaN is any rank's guess."""
+        rate = self._assembled(layer)
         return rate if math.isfinite(rate) else math.inf
 
     def _assembled(self, layer: int) -> float:

@@ -113,6 +113,11 @@ def turn(parallel: bool) -> Iterator[None]:
         yield
 
 
+def _hear_interrupts() -> None:
+    """A shell may have its background jobs ignore Ctrl-C, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def started(
     arguments: list[str], folder: Path, extra: Mapping[str, str] | None = None
@@ -128,6 +133,7 @@ def started(
         text=True,
         errors="replace",
         start_new_session=True,
+        preexec_fn=_hear_interrupts,
     )
     try:
         yield process
