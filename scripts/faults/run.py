@@ -41,14 +41,19 @@ def main() -> int:
             found.append((fault, verdict, seconds))
             if not verdict.survived:
                 print(f"NOT SURVIVED  {fault.group}: {fault.name}: {verdict.note}", flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
+        keep(found, options.output)
+    print(table(found))
+    return int(not all(verdict.survived for _, verdict, _ in found))
+
+
+def keep(found: list[tuple[Fault, Verdict, float]], folder: Path) -> None:
+    """Leave ``results.json``, a line for each."""
+    folder.mkdir(parents=True, exist_ok=True)
     document = [
         {"group": fault.group, "name": fault.name, "seconds": round(seconds, 2), **asdict(verdict)}
         for fault, verdict, seconds in found
     ]
-    (options.output / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(table(found))
-    return int(not all(verdict.survived for _, verdict, _ in found))
+    (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def table(found: list[tuple[Fault, Verdict, float]]) -> str:

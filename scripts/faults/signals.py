@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -15,12 +16,10 @@ from trainings import KINDS, Training, judged, reference
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 SECONDS = 10.0  # within which a run ends
 
-# One gradient takes half a minute: nothing comes to its end before the run has to.
-LONG = (
-    "domain.box.cells=[512,512]",
-    "field.layers=1",
-    'field={kind="linear",features="translation",theta=[[60.0,0.0]],layers=1}',
-)
+# The first trial point takes many seconds to evaluate (the start, at which nothing moves, takes none): nothing comes to
+# its end before the run has to.
+LONG = ("domain.box.cells=[512,512]", 'field={kind="linear",features="translation",layers=1}')
+FAR = (LONG[0], 'field={kind="linear",features="translation",layers=1,theta=[[2.6,0.5]]}')
 
 
 def faults(quick: bool) -> Iterator[Fault]:
@@ -50,7 +49,7 @@ def _training(name: str, kind: str, folder: Path) -> Verdict:
     training = Training(folder, kind)
     reference(kind)
     with started(command(*training.arguments()), folder) as process:
-        _until(training, 3)
+        _until(process, training, 3)
         process.send_signal(getattr(signal, name))
         done = ended(process, 3 * SECONDS)
     return _interrupted(done, training, name) or judged(training, training.resume())
@@ -60,7 +59,7 @@ def _two_ranks(name: str, to: int | None, folder: Path) -> Verdict:
     training = Training(folder)
     reference("one mesh")
     with turn(True), started(command(*training.arguments(), ranks=2), folder) as process:
-        _until(training, 3)
+        _until(process, training, 3)
         for pid in [process.pid] if to is None else ranks_of(process.pid, to):
             os.kill(pid, getattr(signal, name))
         done = ended(process, 3 * SECONDS)
@@ -71,7 +70,7 @@ def _long(ranks: int, to: int, folder: Path) -> Verdict:
     """Only the first iterate is there: it is what is kept."""
     training = Training(folder, more=LONG)
     with turn(ranks > 1), started(command(*training.arguments(), ranks=ranks), folder) as process:
-        _until(training, 1, limit=300.0)
+        _until(process, training, 1)
         time.sleep(1.0)
         for pid in ranks_of(process.pid, to) if ranks > 1 else [process.pid]:
             os.kill(pid, signal.SIGTERM)
@@ -80,13 +79,14 @@ def _long(ranks: int, to: int, folder: Path) -> Verdict:
 
 
 def _other(which: str, folder: Path) -> Verdict:
-    training = Training(folder, more=() if which == "ideal" else LONG)
+    training = Training(folder, more=() if which == "ideal" else FAR)
     arguments = [which, *training.arguments()[1:]]
     if which == "ideal":
         arguments += ["--set", "domain.box.cells=[96,96]", "--set", "ideal.gap_tolerance=1e-9"]
     with started(command(*arguments), folder) as process:
         deadline = time.monotonic() + 120.0
-        while not (training.run / "config.resolved.toml").exists() and time.monotonic() < deadline:
+        begun = training.run / "config.resolved.toml"
+        while not begun.exists() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.05)
         time.sleep(2.0)
         process.send_signal(signal.SIGTERM)
@@ -110,7 +110,7 @@ def _starting(folder: Path) -> Verdict:
 def _twice(folder: Path) -> Verdict:
     training = Training(folder, more=LONG)
     with started(command(*training.arguments()), folder) as process:
-        _until(training, 1, limit=300.0)
+        _until(process, training, 1)
         time.sleep(1.0)
         process.send_signal(signal.SIGINT)
         time.sleep(1.5)
@@ -121,10 +121,10 @@ def _twice(folder: Path) -> Verdict:
     return Verdict(not training.trouble(), training.trouble())
 
 
-def _until(training: Training, iterations: int, limit: float = 60.0) -> None:
-    """Wait until so many lines of the history are written."""
+def _until(process: subprocess.Popen[str], training: Training, iterations: int, limit: float = 60.0) -> None:
+    """Wait until so many lines of the history are written, or the process has ended."""
     deadline = time.monotonic() + limit
-    while time.monotonic() < deadline and len(training.history()) < iterations:
+    while time.monotonic() < deadline and len(training.history()) < iterations and process.poll() is None:
         time.sleep(0.02)
 
 
