@@ -113,9 +113,14 @@ def turn(parallel: bool) -> Iterator[None]:
         yield
 
 
-def _hear_interrupts() -> None:
-    """A shell may have its background jobs ignore Ctrl-C, and what they start inherits that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def hearing_interrupts(arguments: list[str]) -> list[str]:
+    """A program that hears Ctrl-C: a shell may have its background jobs, and all that they start, ignore it."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        return arguments
+    source = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-c", source, *arguments]
 
 
 @contextlib.contextmanager
@@ -124,7 +129,7 @@ def started(
 ) -> Iterator[subprocess.Popen[str]]:
     """A program at work, in a process group of its own; whatever is left of it afterwards is ended."""
     process = subprocess.Popen(
-        arguments,
+        hearing_interrupts(arguments),
         cwd=folder,
         env=environment(extra),
         stdin=subprocess.DEVNULL,
@@ -133,7 +138,6 @@ def started(
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=_hear_interrupts,
     )
     try:
         yield process

