@@ -9,14 +9,13 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import final
 
-from eulerian import parallel  # noqa: F401 - starts MPI
+from eulerian import parallel  # starts MPI
 
 # isort: split
 from mpi4py import MPI
@@ -124,7 +123,7 @@ class Listener:
         """A signal that was sent to this very process; Ctrl-C pressed again means at once."""
         if number == signal.SIGINT:
             if self._pressed and time.monotonic() > self._pressed + _TWICE:
-                self._stop()
+                parallel.end_job(EXIT_CODE)
             self._pressed = self._pressed or time.monotonic()
         if not self._number and self._notes and self._comm.rank > 0:
             self._comm.isend(number, 0)
@@ -145,15 +144,7 @@ class Listener:
                 except Exception as error:  # noqa: BLE001 - the job ends in any case
                     text = f"interrupted; what was found could not be kept ({type(error).__name__}: {error})"
                 self._complain(text)
-            self._stop()
-
-    def _stop(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        if self._comm.size > 1:
-            self._comm.Abort(EXIT_CODE)
-        os._exit(EXIT_CODE)
+            parallel.end_job(EXIT_CODE)
 
 
 def _leave_to_the_thread(_number: int, _frame: FrameType | None) -> None:

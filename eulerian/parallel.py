@@ -50,11 +50,12 @@ if MPI.COMM_WORLD.size > 1:
 
 
 def end_job(code: int) -> Never:
-    """End all ranks with this exit code, now."""
+    """End all ranks with this exit code, now; from any thread."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             stream.flush()
-    MPI.COMM_WORLD.Abort(code)
+    if MPI.COMM_WORLD.size > 1:
+        MPI.COMM_WORLD.Abort(code)
     os._exit(code)  # MPICH may come back from there before the launcher has ended this rank
 
 

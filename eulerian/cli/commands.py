@@ -2,27 +2,27 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eulerian.cli.launch import Options, complain
 from eulerian.errors import InputError
 
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from eulerian.config import Config
+
 
 def compute(options: Options) -> int:
     """solve, train, ideal or verify. Collective."""
-    from eulerian.parallel import on_root  # first: it starts MPI
+    from eulerian import experiment
+    from eulerian.output.progress import Progress
 
     # isort: split
     from mpi4py import MPI
 
-    from eulerian import experiment
-    from eulerian.config import read_config
-    from eulerian.output.progress import Progress
-
     comm = MPI.COMM_WORLD
-    config = on_root(
-        comm, lambda: read_config(options.config, options.set, output=options.output, python=options.python)
-    )
+    config = _config(options, comm)
     on_particles = getattr(options, "method", None) == "particles"
     run = getattr(experiment, f"run_{options.name}{'_particles' if on_particles else ''}")
     progress = Progress.of(comm, options.quiet)
@@ -36,21 +36,16 @@ def compute(options: Options) -> int:
 
 def compare(options: Options) -> int:
     """Collective."""
-    from eulerian.parallel import on_root  # first: it starts MPI
+    from eulerian import experiment
+    from eulerian.output.progress import Progress
 
     # isort: split
     from mpi4py import MPI
 
-    from eulerian import experiment
-    from eulerian.config import read_config
-    from eulerian.output.progress import Progress
-
     if options.degrees and not options.study:
         raise InputError("belongs to a study", key="--degrees", remedy="Add --study, or set density.degree.")
     comm = MPI.COMM_WORLD
-    config = on_root(
-        comm, lambda: read_config(options.config, options.set, output=options.output, python=options.python)
-    )
+    config = _config(options, comm)
     plan = experiment.StudyPlan(degrees=tuple(options.degrees or (config.density.degree,))) if options.study else None
     document = experiment.run_compare(
         config,
@@ -61,6 +56,17 @@ def compare(options: Options) -> int:
         progress=Progress.of(comm, options.quiet),
     )
     return _told(options, document, comm.rank)
+
+
+def _config(options: Options, comm: "MPI.Comm") -> "Config":
+    """The configuration that the command line names, read on rank 0. Collective."""
+    from eulerian.config import read_config
+    from eulerian.parallel import on_root
+
+    def read() -> "Config":
+        return read_config(options.config, options.set, output=options.output, python=options.python)
+
+    return on_root(comm, read)
 
 
 def _told(options: Options, document: Mapping[str, Any], rank: int) -> int:

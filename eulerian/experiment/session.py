@@ -108,10 +108,10 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
         document: Document = comm.bcast(plain(describe(outcome, problem, comm.size)), 0)
         _leave(run, document)
         progress.say(f"{outcome.status}: {outcome.reason}\n{files_line(run)}")
-        if outcome.status == "interrupted":
-            return document
-        with interrupt.last_words(lambda name: f"interrupted by {name}; the run itself is complete"):
-            more: Document = comm.bcast(plain(self.afterwards(session, document)), 0)
+        more: Document = {}
+        if outcome.status != "interrupted":
+            with interrupt.last_words(lambda name: f"interrupted by {name}; the run itself is complete"):
+                more = comm.bcast(plain(self.afterwards(session, document)), 0)
         if more:
             document |= more
             try:

@@ -145,7 +145,7 @@ class Trajectory:
             steps: step counts to use instead of the CFL condition's (to look at J with the counts held fixed).
 
         Raises:
-            RejectedEvaluation: too many steps, or a velocity is not finite; the same on all ranks.
+            RejectedEvaluation: too many steps; the same on all ranks.
         """
         self.velocities, self._pending = velocities, None
         if steps is None:
