@@ -2,7 +2,11 @@
 
 import sysconfig
 import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class EulerianError(Exception):
@@ -49,6 +53,29 @@ class ComputationError(EulerianError):
 
 class RejectedEvaluation(ComputationError):
     """A trial point at which J cannot be evaluated (too many time steps, overflow): +∞ to a line search."""
+
+
+class EulerianWarning(UserWarning):
+    """The numbers are right, but perhaps not those that the user meant. Told on rank 0 only: see ``parallel.warn``."""
+
+
+@contextmanager
+def collected_warnings(tell: Callable[[str], object]) -> Iterator[None]:
+    """Give the text of every ``EulerianWarning`` to ``tell``, once; other warnings go their way. Not collective."""
+    found: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=EulerianWarning)
+        show = warnings.showwarning
+
+        def hear(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, EulerianWarning):
+                show(message, category, *place, **more)
+            elif str(message) not in found:
+                found.add(str(message))
+                tell(str(message))
+
+        warnings.showwarning = hear
+        yield
 
 
 def explained(error: BaseException, where: str = "") -> str:

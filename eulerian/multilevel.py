@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
@@ -13,7 +14,8 @@ from eulerian.builder import build
 from eulerian.config import Config
 from eulerian.config.levels import coarse_to_fine
 from eulerian.control import ControlProblem
-from eulerian.errors import EulerianError
+from eulerian.errors import EulerianError, EulerianWarning
+from eulerian.fields.base import VectorField
 from eulerian.fields.free import Free
 from eulerian.optimise import Curvature, Descent, DescentState, LevelReport, Method, OptimiseResult, Record, Settings
 from eulerian.optimise.transfer import Transfer
@@ -203,7 +205,7 @@ class Training:
         if config is self.config:
             return _Level(self.problem, self.problem.initial_theta)
         field = None if isinstance(self.problem.field, Free) else self.problem.field
-        problem = build(config, self.problem.comm, field)
+        problem = _build_coarse(config, self.problem.comm, field)
         return _Level(problem, problem.initial_theta, to_finest=Transfer(problem, self.problem))
 
     def _entered(self, config: Config) -> "_Level | None":
@@ -214,7 +216,7 @@ class Training:
         else:
             field = None if isinstance(self.problem.field, Free) else self.problem.field
             try:
-                problem = build(config, self.problem.comm, field)
+                problem = _build_coarse(config, self.problem.comm, field)
             except EulerianError as error:
                 self._tell(f"{name} is left out: {error}")
                 return None
@@ -330,6 +332,13 @@ class _Level:
         known = self.curvature
         curvature = transfer.curvature(known) if known is not None and len(known) else None
         return _Level(problem, transfer.theta(self.theta), curvature, to_finest)
+
+
+def _build_coarse(config: Config, comm: MPI.Comm, field: VectorField | None) -> ControlProblem:
+    """The problem of a level; what there is to warn of was said of the finest one. Collective."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EulerianWarning)
+        return build(config, comm, field)
 
 
 def _numbered(record: Record, level: int, before: Sequence[Record], since: float) -> Record:

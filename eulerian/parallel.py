@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -19,7 +20,7 @@ import numpy as np
 import petsc4py
 from numpy.typing import NDArray
 
-from eulerian.errors import ComputationError, EulerianError, explained
+from eulerian.errors import ComputationError, EulerianError, EulerianWarning, explained
 
 petsc4py.init(["eulerian", "-no_signal_handler"])
 
@@ -75,6 +76,17 @@ def on_root[T](comm: MPI.Comm, work: Callable[[], T]) -> T:
     if failure is not None:
         raise failure
     return result  # type: ignore[no-any-return]
+
+
+def warn(comm: MPI.Comm, text: str) -> None:
+    """Issue an ``EulerianWarning`` on rank 0. Not collective: nothing is sent.
+
+    Args:
+        comm: of those who do the work that the warning is about.
+        text: what is the matter, with its figures, and what to do about it.
+    """
+    if comm.rank == 0:
+        warnings.warn(text, EulerianWarning, stacklevel=3)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from eulerian.errors import ComputationError, InputError, RejectedEvaluation
 from eulerian.optimise import Descent
 from eulerian.output.progress import Progress
 from eulerian.output.run_folder import RunFolder
+from eulerian.parallel import warn
 
 pytestmark = pytest.mark.two_ranks
 
@@ -384,3 +385,23 @@ def test_no_densities_on_request(comm: MPI.Comm, tmp_path: Path) -> None:
     experiment.run_solve(configure(tmp_path, "output.densities=0"), comm)
     comm.barrier()
     assert not names(tmp_path, "densities*")
+
+
+def test_warnings_reach_the_terminal_and_the_result(
+    comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from eulerian.experiment import solve
+
+    build = solve.build
+
+    def warning_twice(config: Config, comm: MPI.Comm) -> Any:
+        for _ in range(2):
+            warn(comm, "40 % of it is elsewhere")
+        return build(config, comm)
+
+    monkeypatch.setattr(solve, "build", warning_twice)
+    document = experiment.run_solve(configure(tmp_path), comm, progress=Progress.of(comm))
+    assert document["warnings"] == ["40 % of it is elsewhere"]  # on every rank
+    comm.barrier()
+    assert result(tmp_path)["warnings"] == document["warnings"]
+    assert capsys.readouterr().out.count("Warning: 40 % of it is elsewhere") == (comm.rank == 0)

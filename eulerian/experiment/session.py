@@ -13,7 +13,7 @@ from eulerian import interrupt
 from eulerian.builder import Swarm
 from eulerian.config import Config
 from eulerian.control import ControlProblem
-from eulerian.errors import ComputationError, EulerianError, explained
+from eulerian.errors import ComputationError, EulerianError, collected_warnings, explained
 from eulerian.ideal.problem import IdealProblem
 from eulerian.output.progress import Progress
 from eulerian.output.report import files_line
@@ -84,8 +84,26 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
             history: that the run goes on from.
         """
         comm = MPI.COMM_WORLD if comm is None else comm
-        meeting = comm.Dup()
         run = RunFolder.claim(comm, config.output.directory, overwrite or resume)
+
+        def warned(text: str) -> None:
+            run.warnings.append(text)
+            progress.say(f"Warning: {text}")
+
+        with collected_warnings(warned):
+            return self._run(config, run, progress, keep, history)
+
+    def _run(
+        self,
+        config: Config,
+        run: RunFolder,
+        progress: Progress,
+        keep: Sequence[str],
+        history: Sequence[Mapping[str, float]],
+    ) -> Document:
+        """``run`` in a folder that may be written. Collective."""
+        comm = run.comm
+        meeting = comm.Dup()
         started = time.perf_counter()
         try:
             problem = self.build(config, comm)
@@ -105,7 +123,7 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
         ):
             outcome = replace(self.work(session), seconds_setup=seconds_setup)
         # Clocks differ between ranks: rank 0's document is everybody's.
-        document: Document = comm.bcast(plain(describe(outcome, problem, comm.size)), 0)
+        document: Document = comm.bcast(plain(run.with_warnings(describe(outcome, problem, comm.size))), 0)
         _leave(run, document)
         progress.say(f"{outcome.status}: {outcome.reason}\n{files_line(run)}")
         more: Document = {}

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
@@ -87,10 +87,12 @@ class RunFolder:
     Attributes:
         comm: the run's communicator.
         path: the folder.
+        warnings: that the run has given so far; every result that is written here has them. On rank 0.
     """
 
     comm: MPI.Comm
     path: Path
+    warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def claim(cls, comm: MPI.Comm, directory: str | Path, overwrite: bool = False) -> "RunFolder":
@@ -135,7 +137,14 @@ class RunFolder:
 
     def write_result_here(self, document: Document) -> None:
         """``write_result`` for one rank alone. Not collective."""
-        write_text(self.path / RESULT, json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
+        text = json.dumps(plain(self.with_warnings(document)), indent=2, allow_nan=False)
+        write_text(self.path / RESULT, text + "\n")
+
+    def with_warnings(self, document: Document) -> Document:
+        """The document with the run's warnings, each once. Not collective."""
+        if not self.warnings:
+            return document
+        return {**document, "warnings": list(dict.fromkeys([*self.warnings, *document.get("warnings", [])]))}
 
     def write_theta(self, layers: Floats, readout: Floats | None = None) -> None:
         """Write ``theta.npz`` with ``theta`` (L, p) and, where it is trained, ``readout``. Collective."""
