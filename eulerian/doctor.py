@@ -17,13 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
 
-from eulerian.machine import free_memory, size_text
+from eulerian.machine import free_memory, size_text, told_by_launchers
 
 _TIMEOUT = 120.0  # seconds for one check
 _STALE_AFTER = 60.0  # seconds: the lock of a compiler at work is younger
-
-# A launcher started from within a parallel job would take itself for one of its ranks.
-_LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "MPI_LOCAL", "HYDI_", "HYDRA_")
 
 _REINSTALL = "Install the package again in a fresh environment; the README tells how"
 
@@ -316,7 +313,8 @@ def writable_room(folder: Path) -> int:
 
 def _run(command: Sequence[str], extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program outside of any parallel job; one that hangs or is missing counts as failed."""
-    environment = {name: text for name, text in os.environ.items() if not name.startswith(_LAUNCHER_VARIABLES)}
+    told = told_by_launchers(os.environ)  # a launcher started with these would take itself for a rank of this job
+    environment = {name: text for name, text in os.environ.items() if name not in told}
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **(extra or {})}
     pipe = subprocess.PIPE
     try:

@@ -1,8 +1,8 @@
-"""How much memory there is, and whether what is asked for fits. Starts no MPI."""
+"""How much memory and how many cores there are, and what a launcher has told this process. Starts no MPI."""
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -10,6 +10,28 @@ from typing import final
 from eulerian.errors import InputError
 
 _UNLIMITED = 2.0**60  # a control group without a limit says something like 2⁶³
+
+# How launchers (MPICH and Intel MPI, PMIx, Open MPI, Slurm, PALS, Flux, MVAPICH) make a process a rank of theirs.
+_LAUNCHERS = (
+    "PMI_",
+    "PMI2_",
+    "PMIX_",
+    "OMPI_",
+    "PRTE_",
+    "MPI_LOCAL",
+    "HYDI_",
+    "HYDRA_",
+    "SLURM_",
+    "PALS_",
+    "FLUX_",
+    "MV2_COMM_WORLD_",
+)
+_OF_THE_USER = ("OMPI_ALLOW_RUN_AS_ROOT",)
+
+
+def told_by_launchers(environment: Mapping[str, str]) -> list[str]:
+    """The variables by which MPI would take this process, or one that it starts, for a rank of a launcher's job."""
+    return [name for name in environment if name.startswith(_LAUNCHERS) and not name.startswith(_OF_THE_USER)]
 
 
 @final

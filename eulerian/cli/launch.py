@@ -9,21 +9,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eulerian.errors import EulerianError, InputError, explained
+from eulerian.machine import told_by_launchers
 
 type Options = argparse.Namespace
 type Command = Callable[[Options], int]
 
 # How launchers tell a process its rank (MPICH and Intel MPI, Open MPI, PMIx, Slurm) before MPI has started.
-_RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
+_RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "FLUX_TASK_RANK", "SLURM_PROCID")
 
 # How launchers tell a process the number of ranks. Slurm's of a job is also there where nothing was launched.
 _SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def alone(command: Command, options: Options) -> int:
-    """Run a command of one process; under a launcher the other ranks have nothing to do."""
+    """Run a command of one process; under a launcher the other ranks have nothing to do, and are gone at once.
+
+    What the command imports may start MPI, which would wait for them: so it is not told of the launcher.
+    """
     if launcher_rank() > 0:
         return 0
+    for name in told_by_launchers(os.environ):
+        del os.environ[name]
     try:
         code = command(options)
         sys.stdout.flush()
