@@ -12,7 +12,7 @@ from eulerian.config import Config
 from eulerian.errors import EulerianError
 from eulerian.experiment.follow import Start, followed
 from eulerian.experiment.network import finite_value, kept, layers_and_readout, training_outcome
-from eulerian.experiment.resume import how_to_go_on, resumable, told
+from eulerian.experiment.resume import Finished, how_to_go_on, resumable, tell_start
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.multilevel import TrainingState
 from eulerian.optimise import Descent, Method, OptimiseResult, Settings
@@ -57,9 +57,12 @@ def run_train_particles(
     """
     comm = MPI.COMM_WORLD if comm is None else comm
     found = resumable(config, METHOD, comm, overwrite=overwrite) if resume else None
+    if isinstance(found, Finished):
+        progress.say(found.statement)
+        return found.document
 
     def work(session: Session[Swarm]) -> Outcome:
-        progress.say(told(found, resume=resume))
+        tell_start(found, comm, progress, resume=resume)
         return _train(session, found)
 
     command = Command("train", _build_to_train, swarm_headline, work)
