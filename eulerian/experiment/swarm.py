@@ -17,11 +17,11 @@ from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.multilevel import TrainingState
 from eulerian.optimise import Descent, Method, OptimiseResult, Settings
 from eulerian.output.checkpoint import Checkpoint
+from eulerian.output.fields import draw_here
 from eulerian.output.progress import Progress
 from eulerian.output.report import parts_table, swarm_headline
 from eulerian.output.result import Document, Outcome
 from eulerian.output.swarm_result import LEVEL, keep_paths, swarm_document, swarm_table
-from eulerian.parallel import on_root
 from eulerian.swarm import cloud_of, particle_problem, refuse_training_on_particles
 
 # isort: split
@@ -145,13 +145,7 @@ def _with_files(session: Session[Swarm], theta: Floats, outcome: Outcome) -> Out
         layers, readout = layers_and_readout(problem, theta)
         run.write_theta(layers, readout)
         keep_paths(run, session.problem, layers)
-
-        def draw() -> None:
-            from eulerian.output.plots import draw_run  # matplotlib takes its time to load: on rank 0 only
-
-            draw_run(run.path)
-
-        on_root(run.comm, draw)
+        draw_here(run)
     except EulerianError as error:
         return replace(outcome, status="failed", reason=f"{outcome.reason}; then the output failed: {error}")
     return outcome
