@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
 
-from eulerian.machine import free_memory, size_text, told_by_launchers
+from eulerian.machine import core_limit, free_memory, own_cores, sensible_ranks, size_text, told_by_launchers
 
 _TIMEOUT = 120.0  # seconds for one check
 _STALE_AFTER = 60.0  # seconds: the lock of a compiler at work is younger
@@ -124,6 +124,7 @@ def examine() -> list[Finding]:
         form_cache,
         working_folder,
         memory,
+        cores,
     )
     findings: list[Finding] = []
     for check in checks:
@@ -281,6 +282,16 @@ def memory() -> Finding:
     if free < 2**30:
         return Finding("note", "memory", f"{size_text(free)} left", "End other programs, or set solver.memory to less")
     return Finding("ok", "memory", f"{size_text(free)} left", "solver.memory says how much of it the adjoint may take")
+
+
+def cores() -> Finding:
+    """How many ranks make sense on this machine."""
+    own, limit = own_cores(), core_limit()
+    most = sensible_ranks(own, limit)
+    found = f"{len(own)} that this process may use" + (f", of them {limit:.3g} at a time" if limit < len(own) else "")
+    if most == 1:
+        return Finding("ok", "cores", found, "More than one rank on this machine makes a run slower")
+    return Finding("ok", "cores", found, f"At most {most} ranks make sense on this machine: mpirun -n {most}")
 
 
 # -- tools -----------------------------------------------------------------------------------------------------------

@@ -98,6 +98,39 @@ def _limit_in(file: Path) -> float:
         return math.inf
 
 
+def own_cores() -> frozenset[int]:
+    """Numbers of the cores that this process may use."""
+    try:
+        return frozenset(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # there is no such thing as binding on this system
+        return frozenset(range(os.cpu_count() or 1))
+
+
+def core_limit() -> float:
+    """Cores that the control groups of this process allow at a time; infinite without a limit."""
+    root, limits = Path("/sys/fs/cgroup"), [math.inf]
+    for folder in {file.parent for file in _control_files()}:
+        limits.append(_quota(folder / "cpu.max"))  # version 2
+        if folder.is_relative_to(root / "memory"):  # version 1
+            folder = root / "cpu" / folder.relative_to(root / "memory")
+            limits.append(_limit_in(folder / "cpu.cfs_quota_us") / _limit_in(folder / "cpu.cfs_period_us"))
+    return min((limit for limit in limits if limit > 0.0), default=math.inf)
+
+
+def _quota(file: Path) -> float:
+    """Cores by a file such as "200000 100000": microseconds of work in so many of time."""
+    try:
+        work, time = file.read_text(encoding="ascii").split()
+        return float(work) / float(time)
+    except (OSError, ValueError, ZeroDivisionError):  # not there, or "max 100000"
+        return math.inf
+
+
+def sensible_ranks(cores: Iterable[int], limit: float) -> int:
+    """How many processes can work at a time on these cores, of which a limit allows some: at least one."""
+    return max(1, int(min(len(set(cores)), max(limit, 1.0))))
+
+
 def process_limit() -> float:
     """Bytes that the limits of this process allow (``ulimit -v``)."""
     try:

@@ -154,12 +154,16 @@ def _refuse_fewer(found: Checkpoint, config: Config, levels: int) -> None:
     done = max(state.history[-1].iteration, told if isinstance(told, int) else 0)
     if max(taken) <= limit and done <= limit * levels:
         return
-    what = f"{done} iterations are done already"
+    what = f"{_count(done)} done already"
     if levels > 1:
         what += f", and each of {levels} levels may take half of it: up to {max(taken)} were taken"
     least = max(done, 2 * max(taken)) if levels > 1 else done
     remedy = f"To go on, set it to more than {least}; to start anew, use --overwrite or another folder."
     raise InputError(what, key="optimiser.max_iterations", value=wanted, remedy=remedy)
+
+
+def _count(iterations: int) -> str:
+    return "1 iteration is" if iterations == 1 else f"{iterations} iterations are"
 
 
 def _finished_training(found: Checkpoint, config: Config, levels: int) -> Finished | None:
@@ -169,8 +173,8 @@ def _finished_training(found: Checkpoint, config: Config, levels: int) -> Finish
     if document is None or document.get("iterations") != iterations or state.level < levels:
         return None
     if state.descent.history[-1].iteration >= iterations_of_a_level(config, levels):
-        done = f"{iterations} iterations are done" if iterations != 1 else "1 iteration is done"
-        return Finished(document, f"The run is finished: {done}. To go on, raise optimiser.max_iterations.")
+        done = f"The run is finished: {_count(iterations)} done."
+        return Finished(document, f"{done} To go on, raise optimiser.max_iterations.")
     before = _earlier_tables(config.output.directory).get("optimiser", {}).get("gradient_tolerance")
     if document["status"] != "converged" or before is None or config.optimiser.gradient_tolerance < before:
         return None
