@@ -17,13 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
 
-from eulerian.machine import free_memory, size_text
+from eulerian.machine import core_limit, free_memory, own_cores, sensible_ranks, size_text, told_by_launchers
 
 _TIMEOUT = 120.0  # seconds for one check
 _STALE_AFTER = 60.0  # seconds: the lock of a compiler at work is younger
-
-# A launcher started from within a parallel job would take itself for one of its ranks.
-_LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "MPI_LOCAL", "HYDI_", "HYDRA_")
 
 _REINSTALL = "Install the package again in a fresh environment; the README tells how"
 
@@ -127,6 +124,7 @@ def examine() -> list[Finding]:
         form_cache,
         working_folder,
         memory,
+        cores,
     )
     findings: list[Finding] = []
     for check in checks:
@@ -286,6 +284,16 @@ def memory() -> Finding:
     return Finding("ok", "memory", f"{size_text(free)} left", "solver.memory says how much of it the adjoint may take")
 
 
+def cores() -> Finding:
+    """How many ranks make sense on this machine."""
+    own, limit = own_cores(), core_limit()
+    most = sensible_ranks(own, limit)
+    found = f"{len(own)} that this process may use" + (f", of them {limit:.3g} at a time" if limit < len(own) else "")
+    if most == 1:
+        return Finding("ok", "cores", found, "More than one rank on this machine makes a run slower")
+    return Finding("ok", "cores", found, f"At most {most} ranks make sense on this machine: mpirun -n {most}")
+
+
 # -- tools -----------------------------------------------------------------------------------------------------------
 
 
@@ -316,7 +324,8 @@ def writable_room(folder: Path) -> int:
 
 def _run(command: Sequence[str], extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program outside of any parallel job; one that hangs or is missing counts as failed."""
-    environment = {name: text for name, text in os.environ.items() if not name.startswith(_LAUNCHER_VARIABLES)}
+    told = told_by_launchers(os.environ)  # a launcher started with these would take itself for a rank of this job
+    environment = {name: text for name, text in os.environ.items() if name not in told}
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **(extra or {})}
     pipe = subprocess.PIPE
     try:

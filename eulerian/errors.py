@@ -55,6 +55,23 @@ class RejectedEvaluation(ComputationError):
     """A trial point at which J cannot be evaluated (too many time steps, overflow): +∞ to a line search."""
 
 
+class FigureError(ComputationError):
+    """Figures that could not be drawn; others were.
+
+    Args:
+        drawn: the files written.
+        failures: which figures failed and why, a line each.
+        exit_code: of the command line.
+    """
+
+    def __init__(self, drawn: list[Path], failures: list[str], exit_code: int = 2) -> None:
+        super().__init__(drawn, failures, exit_code)  # errors travel between ranks: rebuilt from these
+        self.drawn, self.failures, self.exit_code = drawn, failures, exit_code
+
+    def __str__(self) -> str:
+        return "\n".join(self.failures)
+
+
 class EulerianWarning(UserWarning):
     """The numbers are right, but perhaps not those that the user meant. Told on rank 0 only: see ``parallel.warn``."""
 

@@ -1,8 +1,8 @@
-"""How much memory there is, and whether what is asked for fits. Starts no MPI."""
+"""How much memory and how many cores there are, and what a launcher has told this process. Starts no MPI."""
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -10,6 +10,28 @@ from typing import final
 from eulerian.errors import InputError
 
 _UNLIMITED = 2.0**60  # a control group without a limit says something like 2⁶³
+
+# How launchers (MPICH and Intel MPI, PMIx, Open MPI, Slurm, PALS, Flux, MVAPICH) make a process a rank of theirs.
+_LAUNCHERS = (
+    "PMI_",
+    "PMI2_",
+    "PMIX_",
+    "OMPI_",
+    "PRTE_",
+    "MPI_LOCAL",
+    "HYDI_",
+    "HYDRA_",
+    "SLURM_",
+    "PALS_",
+    "FLUX_",
+    "MV2_COMM_WORLD_",
+)
+_OF_THE_USER = ("OMPI_ALLOW_RUN_AS_ROOT",)
+
+
+def told_by_launchers(environment: Mapping[str, str]) -> list[str]:
+    """The variables by which MPI would take this process, or one that it starts, for a rank of a launcher's job."""
+    return [name for name in environment if name.startswith(_LAUNCHERS) and not name.startswith(_OF_THE_USER)]
 
 
 @final
@@ -74,6 +96,39 @@ def _limit_in(file: Path) -> float:
         return float(file.read_text(encoding="ascii"))
     except (OSError, ValueError):  # not there, or "max"
         return math.inf
+
+
+def own_cores() -> frozenset[int]:
+    """Numbers of the cores that this process may use."""
+    try:
+        return frozenset(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # there is no such thing as binding on this system
+        return frozenset(range(os.cpu_count() or 1))
+
+
+def core_limit() -> float:
+    """Cores that the control groups of this process allow at a time; infinite without a limit."""
+    root, limits = Path("/sys/fs/cgroup"), [math.inf]
+    for folder in {file.parent for file in _control_files()}:
+        limits.append(_quota(folder / "cpu.max"))  # version 2
+        if folder.is_relative_to(root / "memory"):  # version 1
+            folder = root / "cpu" / folder.relative_to(root / "memory")
+            limits.append(_limit_in(folder / "cpu.cfs_quota_us") / _limit_in(folder / "cpu.cfs_period_us"))
+    return min((limit for limit in limits if limit > 0.0), default=math.inf)
+
+
+def _quota(file: Path) -> float:
+    """Cores by a file such as "200000 100000": microseconds of work in so many of time."""
+    try:
+        work, time = file.read_text(encoding="ascii").split()
+        return float(work) / float(time)
+    except (OSError, ValueError, ZeroDivisionError):  # not there, or "max 100000"
+        return math.inf
+
+
+def sensible_ranks(cores: Iterable[int], limit: float) -> int:
+    """How many processes can work at a time on these cores, of which a limit allows some: at least one."""
+    return max(1, int(min(len(set(cores)), max(limit, 1.0))))
 
 
 def process_limit() -> float:

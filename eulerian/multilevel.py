@@ -12,7 +12,7 @@ from mpi4py import MPI
 from eulerian.arrays import Floats
 from eulerian.builder import build
 from eulerian.config import Config
-from eulerian.config.levels import coarse_to_fine
+from eulerian.config.levels import coarse_to_fine, iterations_of_a_level
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError, EulerianWarning
 from eulerian.fields.base import VectorField
@@ -193,8 +193,7 @@ class Training:
     @property
     def _limit(self) -> int:
         """Iterations of a level."""
-        wanted = self.config.optimiser.max_iterations
-        return wanted if len(self._configs) == 1 else -(-wanted // 2)
+        return iterations_of_a_level(self.config, len(self._configs))
 
     @property
     def _name(self) -> str:

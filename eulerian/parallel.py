@@ -21,6 +21,7 @@ import petsc4py
 from numpy.typing import NDArray
 
 from eulerian.errors import ComputationError, EulerianError, EulerianWarning, explained
+from eulerian.machine import core_limit, own_cores, sensible_ranks
 
 petsc4py.init(["eulerian", "-no_signal_handler"])
 
@@ -87,6 +88,20 @@ def warn(comm: MPI.Comm, text: str) -> None:
     """
     if comm.rank == 0:
         warnings.warn(text, EulerianWarning, stacklevel=3)
+
+
+def warn_of_crowding(comm: MPI.Comm) -> None:
+    """Warn where more ranks than cores share a node: they wait for one another while none of them works. Collective."""
+    if comm.size == 1:
+        return
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    cores = frozenset().union(*node.allgather(own_cores()))
+    here = node.size, sensible_ranks(cores, node.allreduce(core_limit(), MPI.MAX))
+    node.Free()
+    ranks, most = max(comm.allgather(here), key=lambda pair: pair[0] / pair[1])
+    if ranks > most:
+        shared = f"{ranks} ranks share {most} core{'s' if most > 1 else ''} of a node"
+        warn(comm, f"{shared}, where they wait for one another: the run is faster on {most}, or on more nodes")
 
 
 @contextmanager

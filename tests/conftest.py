@@ -5,6 +5,7 @@ in a collective call, and every later test would meet the wrong messages.
 """
 
 import gc
+import math
 import os
 import re
 import subprocess
@@ -106,6 +107,13 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A temporary folder, made by rank 0 and known to every rank."""
     name = re.sub(r"\W", "_", request.node.name)[:30]
     return Path(comm.bcast(str(tmp_path_factory.mktemp(name)) if comm.rank == 0 else None, 0))
+
+
+@pytest.fixture(autouse=True)
+def cores_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is warned of more ranks than cores: what a run tells is not to depend on where the tests run."""
+    monkeypatch.setattr("eulerian.parallel.own_cores", lambda: frozenset(range(1024)))
+    monkeypatch.setattr("eulerian.parallel.core_limit", lambda: math.inf)
 
 
 @pytest.fixture(autouse=True)

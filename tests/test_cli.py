@@ -1,6 +1,7 @@
 """The command line as its users meet it: exit codes, messages, files."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -102,6 +103,36 @@ def test_wrong_usage_is_wrong_input(arguments: list[str], said: str, here: Here)
     done = here(*arguments, code=1)
     assert said in done.stderr
     assert not done.stdout
+
+
+def test_a_wrong_option_of_a_command_shows_its_own_usage(here: Here) -> None:
+    for arguments in (["train", "a.toml", "--ouput", "x"], ["plot", "run", "--animat"], ["init", "a", "b", "c"]):
+        said = here(*arguments, code=1).stderr
+        assert said.startswith(f"usage: eulerian {arguments[0]} ")
+        assert f"eulerian {arguments[0]}: unrecognized arguments" in said
+    assert here("--wrong", "init", code=1).stderr.startswith("usage: eulerian [-h]")
+
+
+def test_short_names_of_options(model: Path, here: Here) -> None:
+    assert here("-V").stdout == here("--version").stdout
+    done = here("solve", model.name, "-q")
+    assert done.stdout + done.stderr == ""
+    assert "not allowed with" in here("solve", model.name, "-q", "-v", code=1).stderr
+
+
+def test_more_words(model: Path, here: Here) -> None:
+    said = here("train", model.name, "-v").stdout
+    for words in ("iteration    2", "time: setup ", "evaluations of J: ", "versions: eulerian "):
+        assert words in said
+    assert "versions: " not in here("train", model.name, "--overwrite").stdout
+
+
+def test_more_words_tell_where_an_error_comes_from(tmp_path: Path, model: Path) -> None:
+    for arguments in (["solve", model, "-v", "--set", "field.layers=0"], ["plot", "nowhere", "-v"]):
+        done = run_group([sys.executable, "-m", "eulerian", *map(str, arguments)], 60, tmp_path)
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr
+        assert done.stderr.startswith(f"eulerian {arguments[0]}: ")
 
 
 def test_only_rank_0_explains_the_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +326,30 @@ def test_two_ranks_animate_together(tmp_path: Path, model: Path, mpirun) -> None
     assert done.stdout.split() == [f"run/figures/{name}" for name in FIGURES]
 
 
+def test_a_figure_that_fails_does_not_hide_others(
+    tmp_path: Path, model: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here("train", model.name, "--output", "run")
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no latex here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("eulerian.output.plots.density_curves", broken)
+        patch.setattr("eulerian.output.animation.line_scene", broken)
+        done = here("plot", "run", code=2)
+        assert done.stdout.split() == ["run/figures/boundary.png", "run/figures/history.png"]
+        assert done.stderr.startswith("eulerian plot: run/figures/densities.png could not be drawn: RuntimeError: no l")
+        assert done.stderr.count("\n") == 1
+        done = here("plot", "run", "--animate", "--frames", "3", "--particles", "3", code=2)
+        assert done.stdout.split() == ["run/figures/boundary.png", "run/figures/history.png"]
+        assert done.stderr.count("could not be drawn") == 2
+    (tmp_path / "run" / "history.csv").write_text("rubbish\n1\n")
+    done = here("plot", "run", code=1)
+    assert "history.png could not be drawn" in done.stderr
+    assert "run/figures/densities.png" in done.stdout
+
+
 def test_plot_of_nothing(tmp_path: Path, model: Path, here: Here) -> None:
     assert "is no run folder" in here("plot", tmp_path, code=1).stderr
     here("verify", model.name, "--output", "run")
@@ -302,7 +357,9 @@ def test_plot_of_nothing(tmp_path: Path, model: Path, here: Here) -> None:
 
 
 def test_init(tmp_path: Path, here: Here) -> None:
-    assert {"dumbbell", "gaussian", "wine"} <= set(here("init", "--list").stdout.split())
+    listed = [line.split(maxsplit=1) for line in here("init", "--list").stdout.splitlines()]
+    assert {"dumbbell", "gaussian", "wine"} <= {name for name, _ in listed}
+    assert all(len(text) > 30 and text.endswith((".", ")")) for _, text in listed)
     assert "eulerian train gaussian.toml" in here("init").stdout
     assert (tmp_path / "gaussian.toml").exists()
     assert "overwritten" in here("init", code=1).stderr
@@ -357,6 +414,40 @@ def test_two_ranks_train_together(tmp_path: Path, model: Path, mpirun) -> None:
     eulerian(tmp_path, "train", model.name, "--output", "alone")
     alone = json.loads((tmp_path / "alone" / "result.json").read_text())
     assert document["objective"]["total"] == pytest.approx(alone["objective"]["total"], rel=1e-10)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_what_one_process_does_ends_under_a_launcher(tmp_path: Path, model: Path, mpirun, ranks: int) -> None:
+    """Though it imports what starts MPI; it is told once, and a failure is everybody's."""
+    eulerian(tmp_path, "train", model.name, "--output", "run", "--quiet")
+    disk = next(Path(cli.__file__).parents[1].rglob("disk.msh"))
+    for code, lines, arguments in (
+        (0, 3, ["plot", "run"]),
+        (0, 3, ["plot", "run", "--format", "pdf"]),
+        (0, 9, ["mesh", disk, "--convert", "disk.vtu"]),
+        (0, 2, ["init", "gaussian"]),
+        (0, 1, ["--version"]),
+        (1, 1, ["init", "cheese"]),
+        (1, 1, ["plot", "nowhere"]),
+    ):
+        done = mpirun(ranks, [sys.executable, "-m", "eulerian", *arguments], timeout=60)
+        assert done.returncode == code, done.stderr
+        assert (done.stdout + done.stderr).count("\n") == lines
+
+
+@pytest.mark.mpi
+def test_more_ranks_than_cores(tmp_path: Path, model: Path, mpirun) -> None:
+    """Bound to one core, two ranks are too many; the doctor says so before."""
+    bound = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+    train = [*bound, sys.executable, "-m", "eulerian", "train", str(model), "--output", "run"]
+    done = mpirun(2, train)
+    assert done.returncode == 0, done.stderr
+    (warning,) = (
+        text for text in json.loads((tmp_path / "run" / "result.json").read_text())["warnings"] if "rank" in text
+    )
+    assert warning.startswith("2 ranks share 1 core of a node")
+    assert done.stdout.count(f"Warning: {warning}") == 1
 
 
 @pytest.mark.mpi

@@ -1,5 +1,6 @@
 """The doctor: healthy here, and what it says where something is missing."""
 
+import math
 import os
 import resource
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from configurations import small
 
-from eulerian import doctor, doctor_config
+from eulerian import doctor, doctor_config, machine
 from eulerian.config import toml
 
 pytestmark = pytest.mark.one_process
@@ -206,3 +207,24 @@ def test_a_configuration(
     assert [finding.subject for finding in troubles] == ([] if subject is None else [subject])
     assert all(found in finding.found for finding in troubles)
     assert all(str(finding).count("\n") == 1 for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("cores", "limit", "most"), [(4, math.inf, 4), (4, 2.5, 2), (8, 0.5, 1), (1, math.inf, 1), (2, 64.0, 2)]
+)
+def test_how_many_ranks_make_sense(monkeypatch: pytest.MonkeyPatch, cores: int, limit: float, most: int) -> None:
+    monkeypatch.setattr(doctor, "own_cores", lambda: frozenset(range(cores)))
+    monkeypatch.setattr(doctor, "core_limit", lambda: limit)
+    finding = doctor.cores()
+    assert finding.good
+    assert finding.found.startswith(f"{cores} that this process may use")
+    assert ("at a time" in finding.found) == (limit < cores)
+    assert finding.advice.startswith(f"At most {most} ranks" if most > 1 else "More than one rank")
+
+
+def test_limits_of_control_groups(tmp_path: Path) -> None:
+    file = tmp_path / "cpu.max"
+    assert machine._quota(file) == math.inf
+    for text, cores in (("max 100000", math.inf), ("250000 100000", 2.5), ("rubbish", math.inf), ("1 0", math.inf)):
+        file.write_text(text)
+        assert machine._quota(file) == cores

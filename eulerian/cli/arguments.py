@@ -39,6 +39,17 @@ class _Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
+class _CommandParser(_Parser):
+    """Of one command: what is wrong there is told with its own usage, not with that of the whole program."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in the base class, but that everything has to be known."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         version = import_module("eulerian").__version__
@@ -50,8 +61,10 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; what it returns has the command to run and whether it is ``serial``."""
     parser = _Parser("eulerian", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=_Format)
     parser.allow_abbrev = False
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(title="commands", dest="name", metavar="COMMAND", required=True)
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(
+        title="commands", dest="name", metavar="COMMAND", required=True, parser_class=_CommandParser
+    )
     for name, text, example in (
         ("solve", "transport the density once, at the initial θ", "eulerian solve rotation.toml --output runs/turn"),
         ("train", "minimise J over θ", "eulerian train gaussian.toml --set objective.kinetic=0.1 --overwrite"),
@@ -82,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-type _Commands = argparse._SubParsersAction[_Parser]
+type _Commands = argparse._SubParsersAction[_CommandParser]
 
 
 def _add_run(
@@ -197,7 +210,7 @@ def _add_init(commands: _Commands) -> None:
     command = _add(commands, "init", init, "write a commented configuration to start from", examples)
     command.add_argument("template", metavar="TEMPLATE", nargs="?", default="gaussian", help="default: gaussian")
     command.add_argument("directory", metavar="DIRECTORY", nargs="?", type=Path, default=Path(), help="default: here")
-    command.add_argument("--list", action="store_true", help="print the names of the templates and exit")
+    command.add_argument("--list", action="store_true", help="print the templates, a line for each, and exit")
     command.add_argument("--overwrite", action="store_true", help="replace files that are there already")
 
 
@@ -214,7 +227,10 @@ def _add(
         allow_abbrev=False,
     )
     parser.set_defaults(command=command, serial=serial)
-    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    words = parser.add_mutually_exclusive_group()
+    words.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    help_ = "say more: a line per iteration, times, versions, and where in the program an error comes from"
+    words.add_argument("-v", "--verbose", action="store_true", help=help_)
     if not serial or command is plot:
         help_ = 'refuse a configuration whose field is Python code (field.kind = "python")'
         parser.add_argument("--no-python", dest="python", action="store_false", help=help_)

@@ -1,22 +1,24 @@
 """What the commands do. Nothing heavy is imported before a command runs."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eulerian.cli.launch import Options, complain
-from eulerian.errors import InputError
+from eulerian.errors import FigureError, InputError, explained
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
     from eulerian.config import Config
+    from eulerian.output.progress import Progress
 
 
 def compute(options: Options) -> int:
     """solve, train, ideal or verify. Collective."""
     from eulerian import experiment
-    from eulerian.output.progress import Progress
 
     # isort: split
     from mpi4py import MPI
@@ -25,7 +27,7 @@ def compute(options: Options) -> int:
     config = _config(options, comm)
     on_particles = getattr(options, "method", None) == "particles"
     run = getattr(experiment, f"run_{options.name}{'_particles' if on_particles else ''}")
-    progress = Progress.of(comm, options.quiet)
+    progress = _progress(options, comm)
     given = {name: getattr(options, name, None) for name in ("resume", "restart", "at")}
     more = {name: value for name, value in given.items() if value is not None and value is not False}
     if on_particles and options.name == "solve" and more:
@@ -37,7 +39,6 @@ def compute(options: Options) -> int:
 def compare(options: Options) -> int:
     """Collective."""
     from eulerian import experiment
-    from eulerian.output.progress import Progress
 
     # isort: split
     from mpi4py import MPI
@@ -53,7 +54,7 @@ def compare(options: Options) -> int:
         theta=options.theta,
         study=plan,
         overwrite=options.overwrite,
-        progress=Progress.of(comm, options.quiet),
+        progress=_progress(options, comm),
     )
     return _told(options, document, comm.rank)
 
@@ -69,8 +70,18 @@ def _config(options: Options, comm: "MPI.Comm") -> "Config":
     return on_root(comm, read)
 
 
+def _progress(options: Options, comm: "MPI.Comm") -> "Progress":
+    """Where messages go; told much, iterations keep lines of their own. Not collective."""
+    from eulerian.output.progress import Progress
+
+    progress = Progress.of(comm, options.quiet)
+    return replace(progress, terminal=False) if options.verbose else progress
+
+
 def _told(options: Options, document: Mapping[str, Any], rank: int) -> int:
     """The exit code of a run; why it failed is told on rank 0. Not collective."""
+    if options.verbose and rank == 0:
+        print(_details(document))
     if document["status"] not in ("failed", "interrupted"):
         return 0
     if rank == 0:
@@ -78,10 +89,26 @@ def _told(options: Options, document: Mapping[str, Any], rank: int) -> int:
     return 2
 
 
+def _details(document: Mapping[str, Any]) -> str:
+    """What a run took, of whom asks for more words."""
+    seconds = ", ".join(f"{name} {time:.3g} s" for name, time in document["seconds"].items() if time is not None)
+    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+    lines = [
+        f"time: {seconds}",
+        f"evaluations of J: {document['evaluations']}, rejected: {document['rejected_evaluations']}",
+    ]
+    if sys.platform == "linux":
+        import resource
+
+        lines.append(
+            f"memory of rank 0 at its peak: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
+        )
+    return "\n".join([*lines, f"versions: {versions}"])
+
+
 def push(options: Options) -> int:
     """Collective."""
     from eulerian import experiment
-    from eulerian.output.progress import Progress
 
     # isort: split
     from mpi4py import MPI
@@ -98,7 +125,7 @@ def push(options: Options) -> int:
         overwrite=options.overwrite,
         overrides=tuple(options.set),
         python=options.python,
-        progress=Progress.of(comm, options.quiet),
+        progress=_progress(options, comm),
     )
     return 0
 
@@ -111,7 +138,6 @@ def _column(name: str) -> str | int:
 def sample(options: Options) -> int:
     """Collective."""
     from eulerian import experiment
-    from eulerian.output.progress import Progress
 
     # isort: split
     from mpi4py import MPI
@@ -126,7 +152,7 @@ def sample(options: Options) -> int:
         python=options.python,
         output=options.output,
         overwrite=options.overwrite,
-        progress=Progress.of(comm, options.quiet),
+        progress=_progress(options, comm),
     )
     return 0
 
@@ -154,35 +180,50 @@ def plot(options: Options) -> int:
         raise InputError("belongs to an animation", key=f"--{next(iter(given))}", remedy="Add --animate.")
     if not is_run(options.folder):
         raise InputError("is no run folder", key=str(options.folder), remedy="It holds a result.json")
+    failures: list[FigureError] = []
     if options.serial:
-        return _tell_figures(options, _draw(options))
+        return _tell_figures(options, _drawn(lambda: _draw(options), failures), failures)
     from eulerian import experiment
-    from eulerian.output.progress import Progress
     from eulerian.parallel import on_root
 
     # isort: split
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
-    progress = Progress.of(comm, options.quiet)
-    animation = experiment.run_animate(options.folder, comm, **given, python=options.python, progress=progress)
-    figures = on_root(comm, lambda: _draw(options))
-    return _tell_figures(options, [*figures, animation] if comm.rank == 0 else [])
+    more = {**given, "python": options.python, "progress": _progress(options, comm)}
+    animation = _drawn(lambda: [experiment.run_animate(options.folder, comm, **more)], failures)
+    figures = _drawn(lambda: on_root(comm, lambda: _draw(options)), failures)
+    return _tell_figures(options, [*figures, *animation], failures, comm.rank)
+
+
+def _drawn(draw: Callable[[], list[Path]], failures: list[FigureError]) -> list[Path]:
+    """The files that were drawn; a figure that fails does not hide the others."""
+    try:
+        return draw()
+    except FigureError as error:
+        failures.append(error)
+        return error.drawn
 
 
 def _draw(options: Options) -> list[Path]:
-    from eulerian.output.plots import draw_run
-
+    try:
+        from eulerian.output.plots import draw_run
+    except Exception as error:
+        raise FigureError([], [f"no figure could be drawn: {explained(error)}"]) from error
     return draw_run(options.folder, options.format)
 
 
-def _tell_figures(options: Options, figures: list[Path]) -> int:
-    if options.serial and not figures:
+def _tell_figures(options: Options, figures: list[Path], failures: list[FigureError], rank: int = 0) -> int:
+    """The exit code; which figures there are, and which there are not, is told on rank 0. Not collective."""
+    if options.serial and not figures and not failures:
         what, remedy = "holds nothing to draw: neither snapshots nor a history", "Let a run end that has figures."
         raise InputError(what, key=str(options.folder), remedy=remedy)
-    if figures and not options.quiet:
-        print("\n".join(str(figure) for figure in figures))
-    return 0
+    if rank == 0:
+        if figures and not options.quiet:
+            print("\n".join(str(figure) for figure in figures))
+        for text in (text for failure in failures for text in failure.failures):
+            complain(options, text)
+    return max((failure.exit_code for failure in failures), default=0)
 
 
 def doctor(options: Options) -> int:
@@ -202,10 +243,11 @@ def doctor(options: Options) -> int:
 
 def init(options: Options) -> int:
     """A template's files."""
-    from eulerian.templates import available, copy_template, suggested_command
+    from eulerian.templates import available, copy_template, headline, suggested_command
 
     if options.list:
-        print("\n".join(available()))
+        width = max(map(len, available()))
+        print("\n".join(f"{name:{width}}   {headline(name)}" for name in available()))
         return 0
     files = copy_template(options.template, options.directory, options.overwrite)
     if not options.quiet:

@@ -9,26 +9,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eulerian.errors import EulerianError, InputError, explained
+from eulerian.machine import told_by_launchers
 
 type Options = argparse.Namespace
 type Command = Callable[[Options], int]
 
 # How launchers tell a process its rank (MPICH and Intel MPI, Open MPI, PMIx, Slurm) before MPI has started.
-_RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
+_RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "FLUX_TASK_RANK", "SLURM_PROCID")
 
 # How launchers tell a process the number of ranks. Slurm's of a job is also there where nothing was launched.
 _SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def alone(command: Command, options: Options) -> int:
-    """Run a command of one process; under a launcher the other ranks have nothing to do."""
+    """Run a command of one process; under a launcher the other ranks have nothing to do, and are gone at once.
+
+    What the command imports may start MPI, which would wait for them: so it is not told of the launcher.
+    """
     if launcher_rank() > 0:
         return 0
+    for name in told_by_launchers(os.environ):
+        del os.environ[name]
     try:
         code = command(options)
         sys.stdout.flush()
     except EulerianError as error:
-        complain(options, str(error))
+        complain(options, _account(options, str(error)))
         return error.exit_code
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -38,6 +44,9 @@ def alone(command: Command, options: Options) -> int:
         return InputError.exit_code
     except KeyboardInterrupt:
         complain(options, "interrupted")
+        return 2
+    except Exception:  # noqa: BLE001 - the last line of defence
+        complain(options, f"an unexpected error\n{traceback.format_exc().rstrip()}")
         return 2
     return code
 
@@ -62,7 +71,7 @@ def together(command: Command, options: Options) -> int:
         with listening(comm, lambda text: complain(options, text)):
             return command(options)
     except EulerianError as error:
-        alone, text, code = error.alone, str(error), error.exit_code
+        alone, text, code = error.alone, _account(options, str(error)), error.exit_code
     except KeyboardInterrupt:
         alone, text, code = False, "interrupted", 2
     except (OSError, MemoryError) as error:
@@ -96,6 +105,11 @@ def _launched_for_more() -> bool:
 def _told_size() -> int:
     """Number of ranks as a launcher tells it; 0 without one."""
     return max((int(text) for name in _SIZE_VARIABLES if (text := os.environ.get(name, "")).isdecimal()), default=0)
+
+
+def _account(options: Options, text: str) -> str:
+    """An error as it is told; who asks for more words sees also where it comes from."""
+    return f"{text}\n{traceback.format_exc().rstrip()}" if options.verbose else text
 
 
 def complain(options: Options, text: str) -> None:

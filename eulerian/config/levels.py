@@ -28,6 +28,12 @@ def coarse_to_fine(config: Config) -> tuple[Config, ...]:
     return tuple(levels)
 
 
+def iterations_of_a_level(config: Config, levels: int) -> int:
+    """The most that each of so many levels may take: half of ``max_iterations`` where there are several."""
+    wanted = config.optimiser.max_iterations
+    return wanted if levels == 1 else -(-wanted // 2)
+
+
 def _coarser(domain: Domain) -> Domain | None:
     """The domain with cells twice as large, or None."""
     if domain.refine > 0:

@@ -6,7 +6,7 @@ from mpi4py import MPI
 
 from eulerian.arrays import Floats, Ints
 from eulerian.control import ControlProblem
-from eulerian.errors import ComputationError, InputError, RejectedEvaluation
+from eulerian.errors import ComputationError, FigureError, InputError, RejectedEvaluation, explained
 from eulerian.experiment.session import SILENT
 from eulerian.experiment.trained import Trained, load_trained
 from eulerian.output.files import ANIMATION, FIGURES
@@ -51,6 +51,7 @@ def run_animate(
     Raises:
         InputError: the run cannot be used, or a number is out of range.
         ComputationError: the forward solve fails and there are no particles, or the file cannot be written.
+        FigureError: it cannot be drawn.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
     for key, value, low, high in (
@@ -76,14 +77,16 @@ def run_animate(
     path = folder / FIGURES / ANIMATION
 
     def draw() -> None:
-        from eulerian.output.animation import write_animation  # matplotlib takes its time to load: on rank 0 only
-        from eulerian.output.film import Film
-
         assert points is not None
         try:
+            from eulerian.output.animation import write_animation  # matplotlib takes its time to load: on rank 0 only
+            from eulerian.output.film import Film
+
             write_animation(path, Film(times, points, density, positions, labels, run.classes), fps)
         except OSError as error:
             raise ComputationError(f"{path} cannot be written ({error.strerror or error})") from error
+        except Exception as error:
+            raise FigureError([], [f"{path} could not be drawn: {' '.join(explained(error).split())}"]) from error
 
     on_root(comm, draw)
     return path

@@ -1,19 +1,23 @@
-"""Going on with a training that was broken off: its checkpoint, and whether it belongs to the configuration."""
+"""Going on with a run that was broken off: its checkpoint, and whether it belongs to the configuration."""
 
+import json
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from mpi4py import MPI
 
 from eulerian.config import Config
 from eulerian.config.changes import changed_keys
 from eulerian.config.field import IDEAL
+from eulerian.config.levels import coarse_to_fine, iterations_of_a_level
 from eulerian.errors import InputError
 from eulerian.output.checkpoint import Checkpoint, read_checkpoint
-from eulerian.output.files import CHECKPOINT, HISTORY, LATEST, PREVIOUS, RESULT
-from eulerian.output.result import history_row
-from eulerian.parallel import on_root
+from eulerian.output.files import CHECKPOINT, CONFIG, HISTORY, LATEST, PREVIOUS, RESULT
+from eulerian.output.progress import Progress
+from eulerian.output.result import Document, history_row
+from eulerian.parallel import on_root, warn
 
 # Keys, and tables with all their keys, that may differ: when to stop, what is written, and how the same is computed.
 _HARMLESS = (
@@ -26,8 +30,29 @@ _HARMLESS = (
     "output",
 )
 
+# Tables that say what a run leaves beside its numbers, but for the keys that say where and how often.
+_PRODUCTS = ("output.", "ideal.")
+_NO_PRODUCTS = ("output.directory", "output.checkpoint_every")
+
 # Keys that name files and folders.
 _PLACES = ("file", "folder", "theta")
+
+# The statuses of a run that did not come to its end.
+_UNFINISHED = ("failed", "interrupted")
+
+
+@final
+@dataclass(frozen=True)
+class Finished:
+    """A run that there is nothing to do for.
+
+    Attributes:
+        document: its result.
+        statement: why there is nothing to do, and what would change that.
+    """
+
+    document: Document
+    statement: str
 
 
 def how_to_go_on(found: Checkpoint | None) -> dict[str, Any]:
@@ -38,14 +63,15 @@ def how_to_go_on(found: Checkpoint | None) -> dict[str, Any]:
     return {"keep": (HISTORY, f"{CHECKPOINT}/{LATEST}", f"{CHECKPOINT}/{PREVIOUS}"), "history": rows}
 
 
-def told(found: Checkpoint | None, *, resume: bool) -> str:
-    """From where a training goes on, in words."""
+def tell_start(found: Checkpoint | None, comm: MPI.Comm, progress: Progress, *, resume: bool) -> None:
+    """Say from where a training goes on; that there was nothing to go on from is a warning. Not collective."""
     if found is not None:
-        return f"Going on after iteration {found.state.history[-1].iteration}."
-    return "There is no checkpoint to go on from: this run begins at the start." if resume else ""
+        progress.say(f"Going on after iteration {found.state.history[-1].iteration}.")
+    elif resume:
+        warn(comm, "There is no checkpoint to go on from: this run begins at the start.")
 
 
-def resumable(config: Config, method: str, comm: MPI.Comm, *, overwrite: bool) -> Checkpoint | None:
+def resumable(config: Config, method: str, comm: MPI.Comm, *, overwrite: bool) -> Checkpoint | Finished | None:
     """The checkpoint of the configuration's run folder; None where nothing was kept yet. **Collective**.
 
     Args:
@@ -56,23 +82,41 @@ def resumable(config: Config, method: str, comm: MPI.Comm, *, overwrite: bool) -
 
     Raises:
         InputError: both were wanted; the checkpoint is of another configuration, and the first key that differs is
-            named; it cannot be read; or the run is complete and has none.
+            named; more iterations are done than wanted; it cannot be read; or the run is complete and has none.
     """
     folder = config.output.directory
     if overwrite:
         remedy = "Leave one of them out."
         raise InputError("goes on with the run that --overwrite would replace", key="--resume", remedy=remedy)
 
-    def read() -> Checkpoint | None:
+    def read() -> Checkpoint | Finished | None:
         found = read_checkpoint(folder)
         if found is not None:
             _refuse_changes(found, config, method)
-        elif (folder / RESULT).is_file():
+            levels = 1 if method == "particles" else len(coarse_to_fine(config))
+            _refuse_fewer(found, config, levels)
+            return _finished_training(found, config, levels) or found
+        if (folder / RESULT).is_file():
             what, remedy = "holds a run without checkpoints", "Use --overwrite to start anew, or another folder."
             raise InputError(what, key="output.directory", value=str(folder), remedy=remedy)
-        return found
+        return None
 
     return on_root(comm, read)
+
+
+def complete_result(config: Config, command: str) -> Document | None:
+    """The result of a run that has come to its end and has left what the configuration wants. Not collective.
+
+    Args:
+        config: of the run, but that other figures or files may be wanted now.
+        command: which has made it.
+    """
+    document = _result(config.output.directory)
+    if document.get("command") != command or document.get("status", "failed") in _UNFINISHED:
+        return None
+    before, now = _earlier_tables(config.output.directory), tomllib.loads(config.to_toml())
+    changed = changed_keys(before, now, lambda key: not key.startswith(_PRODUCTS) or key in _NO_PRODUCTS)
+    return None if changed else document
 
 
 def without_start(config: Config) -> Config:
@@ -80,6 +124,62 @@ def without_start(config: Config) -> Config:
     if config.field.theta != IDEAL:
         return config
     return config.model_copy(update={"field": config.field.model_copy(update={"theta": None})})
+
+
+def _result(folder: Path) -> Document:
+    """The result in a run folder; empty where there is none that can be read."""
+    try:
+        document = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _earlier_tables(folder: Path) -> dict[str, Any]:
+    """The configuration that a run folder was last written for; empty where it cannot be read."""
+    try:
+        return tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _refuse_fewer(found: Checkpoint, config: Config, levels: int) -> None:
+    """Refuse a limit that has been passed: what it would leave is worse than what is there."""
+    wanted = config.optimiser.max_iterations
+    limit = iterations_of_a_level(config, levels)
+    state = found.state
+    taken = [*(report.iterations for report in state.reports), state.descent.history[-1].iteration]
+    # The last checkpoint may have been damaged, and the result be of later.
+    told = _result(config.output.directory).get("iterations", 0)
+    done = max(state.history[-1].iteration, told if isinstance(told, int) else 0)
+    if max(taken) <= limit and done <= limit * levels:
+        return
+    what = f"{_count(done)} done already"
+    if levels > 1:
+        what += f", and each of {levels} levels may take half of it: up to {max(taken)} were taken"
+    least = max(done, 2 * max(taken)) if levels > 1 else done
+    remedy = f"To go on, set it to more than {least}; to start anew, use --overwrite or another folder."
+    raise InputError(what, key="optimiser.max_iterations", value=wanted, remedy=remedy)
+
+
+def _count(iterations: int) -> str:
+    return "1 iteration is" if iterations == 1 else f"{iterations} iterations are"
+
+
+def _finished_training(found: Checkpoint, config: Config, levels: int) -> Finished | None:
+    """The training's result where its end was reached and nothing in the configuration asks for more."""
+    state, document = found.state, complete_result(config, "train")
+    iterations = state.history[-1].iteration
+    if document is None or document.get("iterations") != iterations or state.level < levels:
+        return None
+    if state.descent.history[-1].iteration >= iterations_of_a_level(config, levels):
+        done = f"The run is finished: {_count(iterations)} done."
+        return Finished(document, f"{done} To go on, raise optimiser.max_iterations.")
+    before = _earlier_tables(config.output.directory).get("optimiser", {}).get("gradient_tolerance")
+    if document["status"] != "converged" or before is None or config.optimiser.gradient_tolerance < before:
+        return None
+    reason = document.get("reason", "it has converged")
+    return Finished(document, f"The run is finished: {reason}. To go on, lower optimiser.gradient_tolerance.")
 
 
 def _refuse_changes(found: Checkpoint, config: Config, method: str) -> None:

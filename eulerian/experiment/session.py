@@ -19,7 +19,7 @@ from eulerian.output.progress import Progress
 from eulerian.output.report import files_line
 from eulerian.output.result import Document, Outcome, describe, plain
 from eulerian.output.run_folder import RunFolder
-from eulerian.parallel import all_here
+from eulerian.parallel import all_here, warn_of_crowding
 
 SILENT = Progress()
 
@@ -91,6 +91,7 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
             progress.say(f"Warning: {text}")
 
         with collected_warnings(warned):
+            warn_of_crowding(comm)
             return self._run(config, run, progress, keep, history)
 
     def _run(

@@ -10,15 +10,17 @@ from mpi4py import MPI
 from eulerian.builder import build
 from eulerian.config import Config
 from eulerian.control import ControlProblem
-from eulerian.errors import InputError
+from eulerian.errors import InputError, collected_warnings
 from eulerian.experiment.earlier import EarlierSolve
 from eulerian.experiment.journey import Journey
 from eulerian.experiment.network import layers_and_readout, rejected_at_start, with_output
+from eulerian.experiment.resume import complete_result
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.output.files import CHECKPOINT, DENSITIES
 from eulerian.output.progress import Progress
 from eulerian.output.report import classification_table, headline, parts_table
 from eulerian.output.result import Document, Outcome, classification
+from eulerian.parallel import on_root, warn
 
 
 def run_solve(
@@ -39,7 +41,8 @@ def run_solve(
         config: from ``read_config``.
         comm: who shares the work, everybody by default.
         overwrite: replace a run that is in ``output.directory``.
-        resume: go on with the solve that is there, from the last densities that it has kept.
+        resume: go on with the solve that is there, from the last densities that it has kept. Of a complete one the
+            result is returned, and nothing is done.
         restart: start from the densities that the solve in another run folder has kept.
         at: with ``restart``, from the last ones not after this time.
         progress: where messages go; nowhere by default.
@@ -57,6 +60,12 @@ def run_solve(
             earlier.fit(problem)
         return problem
 
+    complete = on_root(comm, lambda: complete_result(config, "solve")) if resume else None
+    if complete is not None:
+        with collected_warnings(lambda text: progress.say(f"Warning: {text}")):
+            build_fitting(config, comm)  # its files may hold other things by now
+        progress.say("The run is finished: the solve has come to its end. To do it again, use --overwrite.")
+        return complete
     command = Command("solve", build_fitting, headline, partial(_solve, earlier=earlier))
     keep = (f"{CHECKPOINT}/{DENSITIES}",) if resume else ()
     return command.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, keep=keep)
@@ -78,7 +87,7 @@ def _earlier(
 
 def _solve(session: Session[ControlProblem], earlier: EarlierSolve | None) -> Outcome:
     problem, progress = session.problem, session.progress
-    progress.say(*_told(earlier))
+    _tell_start(session, earlier)
     started = time.perf_counter()
     journey = Journey(session, earlier)
     theta = journey.theta
@@ -102,12 +111,13 @@ def _solve(session: Session[ControlProblem], earlier: EarlierSolve | None) -> Ou
     return replace(with_output(outcome, write), seconds_solve=seconds)
 
 
-def _told(earlier: EarlierSolve | None) -> list[str]:
-    """From where the solve goes on, in words."""
+def _tell_start(session: Session[ControlProblem], earlier: EarlierSolve | None) -> None:
+    """Say from where the solve goes on; that there was nothing to go on from is a warning. Not collective."""
     if earlier is None:
-        return []
-    left_out = [f"Left out: {why}" for why in earlier.damaged]
+        return
+    session.progress.say(*(f"Left out: {why}" for why in earlier.damaged))
     if not earlier.headers:
-        return [*left_out, f"Nothing to go on from in {earlier.folder}: from the start"]
+        warn(session.run.comm, f"Nothing to go on from in {earlier.folder}: from the start")
+        return
     last = earlier.headers[max(earlier.headers)]
-    return [*left_out, f"Goes on at t = {last.time:.6g}, after time step {last.step}, from {earlier.folder}"]
+    session.progress.say(f"Goes on at t = {last.time:.6g}, after time step {last.step}, from {earlier.folder}")

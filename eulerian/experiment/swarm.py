@@ -12,16 +12,16 @@ from eulerian.config import Config
 from eulerian.errors import EulerianError
 from eulerian.experiment.follow import Start, followed
 from eulerian.experiment.network import finite_value, kept, layers_and_readout, training_outcome
-from eulerian.experiment.resume import how_to_go_on, resumable, told
+from eulerian.experiment.resume import Finished, how_to_go_on, resumable, tell_start
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.multilevel import TrainingState
 from eulerian.optimise import Descent, Method, OptimiseResult, Settings
 from eulerian.output.checkpoint import Checkpoint
+from eulerian.output.fields import draw_here
 from eulerian.output.progress import Progress
 from eulerian.output.report import parts_table, swarm_headline
 from eulerian.output.result import Document, Outcome
 from eulerian.output.swarm_result import LEVEL, keep_paths, swarm_document, swarm_table
-from eulerian.parallel import on_root
 from eulerian.swarm import cloud_of, particle_problem, refuse_training_on_particles
 
 # isort: split
@@ -57,9 +57,12 @@ def run_train_particles(
     """
     comm = MPI.COMM_WORLD if comm is None else comm
     found = resumable(config, METHOD, comm, overwrite=overwrite) if resume else None
+    if isinstance(found, Finished):
+        progress.say(found.statement)
+        return found.document
 
     def work(session: Session[Swarm]) -> Outcome:
-        progress.say(told(found, resume=resume))
+        tell_start(found, comm, progress, resume=resume)
         return _train(session, found)
 
     command = Command("train", _build_to_train, swarm_headline, work)
@@ -142,13 +145,7 @@ def _with_files(session: Session[Swarm], theta: Floats, outcome: Outcome) -> Out
         layers, readout = layers_and_readout(problem, theta)
         run.write_theta(layers, readout)
         keep_paths(run, session.problem, layers)
-
-        def draw() -> None:
-            from eulerian.output.plots import draw_run  # matplotlib takes its time to load: on rank 0 only
-
-            draw_run(run.path)
-
-        on_root(run.comm, draw)
+        draw_here(run)
     except EulerianError as error:
         return replace(outcome, status="failed", reason=f"{outcome.reason}; then the output failed: {error}")
     return outcome

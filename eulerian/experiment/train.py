@@ -15,7 +15,7 @@ from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError
 from eulerian.experiment.follow import Start, followed
 from eulerian.experiment.network import finite_value, kept, storage_statement, training_outcome, with_fields
-from eulerian.experiment.resume import how_to_go_on, resumable, told, without_start
+from eulerian.experiment.resume import Finished, how_to_go_on, resumable, tell_start, without_start
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.multilevel import Training, TrainingState
 from eulerian.optimise import OptimiseResult
@@ -45,17 +45,21 @@ def run_train(
         config: from ``read_config``.
         comm: who shares the work, everybody by default.
         overwrite: replace a run that is in ``output.directory``.
-        resume: go on with the run that is there, from its last checkpoint, on any number of ranks.
+        resume: go on with the run that is there, from its last checkpoint, on any number of ranks. Of a finished run
+            the result is returned, and nothing is done.
         progress: where messages go; nowhere by default.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
     found = resumable(config, METHOD, comm, overwrite=overwrite) if resume else None
+    if isinstance(found, Finished):
+        progress.say(found.statement)
+        return found.document
 
     def build_again(config: Config, comm: MPI.Comm) -> ControlProblem:
         return build(config if found is None else without_start(config), comm)
 
     def work(session: Session[ControlProblem]) -> Outcome:
-        progress.say(told(found, resume=resume))
+        tell_start(found, comm, progress, resume=resume)
         return _train(session, found)
 
     command = Command("train", build_again, headline, work, _certificate)

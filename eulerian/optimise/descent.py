@@ -127,6 +127,10 @@ class Descent:
         """Leg by leg; TAO's reason to end. Collective."""
         settings = self._settings
         self._leg = self._first_leg() if self._resumed is None else self._resumed_leg(self._resumed)
+        if self.history and self._leg.iteration == self.history[-1].iteration:  # the leg only begins where it stands
+            code = self.reason_to_end(self._leg.iteration, self.history[-1].gradient_norm)
+            if code is not None:
+                return code
         while True:
             renewal = self._renewal if settings.metric == "velocity" else None
             code = self._leg.run(settings.method, settings.max_iterations, renewal)

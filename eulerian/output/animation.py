@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
+from eulerian.output.drawing import drawing  # brings Matplotlib up
+
+# isort: split
 import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image
@@ -12,7 +14,6 @@ from eulerian.output.film import Film
 from eulerian.output.gif import Palette, durations, write_gif
 from eulerian.output.line_scenes import line_scene
 from eulerian.output.map_scenes import WALL, map_scene
-from eulerian.output.plots import set_style
 from eulerian.output.stage import Stage, label_colours, spread
 
 _SAMPLED = 8  # frames that the palette is made from
@@ -25,8 +26,7 @@ def write_animation(path: Path, film: Film, rate: float) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    with matplotlib.rc_context():
-        set_style()
+    with drawing():
         stage = Stage(line_scene(film) if film.dim == 1 else map_scene(film))
         count = len(film.times)
         exact = ["white", "black", WALL, *label_colours(len(film.names))]

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from eulerian.arrays import Floats
 from eulerian.control import ControlProblem
+from eulerian.errors import FigureError, explained
 from eulerian.output.files import BOUNDARY, FIGURES, SNAPSHOTS
 from eulerian.output.paraview import ParaviewWriter
 from eulerian.output.progress import Progress
@@ -11,7 +12,7 @@ from eulerian.output.run_folder import RunFolder
 from eulerian.output.sampling import CellNodes
 from eulerian.output.snapshots import Snapshots
 from eulerian.output.wall_contact import wall_contact
-from eulerian.parallel import on_root
+from eulerian.parallel import on_root, warn
 
 FIGURE_TIMES = 5
 
@@ -73,11 +74,32 @@ def draw_gathered(run: RunFolder, snapshots: Snapshots | None, progress: Progres
     if not flat:
         progress.say("No picture of the densities in three dimensions: open densities.pvd in ParaView.")
 
-    def draw() -> None:
-        from eulerian.output.plots import draw_run  # matplotlib takes its time to load: on rank 0 only
-
+    def keep() -> None:
         if snapshots is not None:
             snapshots.save(run.path / FIGURES / SNAPSHOTS)
-        draw_run(run.path)
 
-    on_root(run.comm, draw)
+    on_root(run.comm, keep)
+    draw_here(run)
+
+
+def draw_here(run: RunFolder) -> None:
+    """Draw every figure that a run folder holds the data of; one that fails is a warning. **Collective**.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+
+    def draw() -> list[str]:
+        try:
+            from eulerian.output.plots import draw_run  # matplotlib takes its time to load: on rank 0 only
+        except Exception as error:  # noqa: BLE001 - a library that does not load is no reason to lose a run
+            return [f"No figure could be drawn: {explained(error)}"]
+        try:
+            draw_run(run.path)
+        except FigureError as error:
+            return error.failures
+        return []
+
+    failures = on_root(run.comm, draw)
+    for text in failures:
+        warn(run.comm, f"{text}. The run itself is complete; `eulerian plot {run.path}` draws it again")

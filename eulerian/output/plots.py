@@ -1,10 +1,14 @@
 """Figures of a run, drawn from what its folder holds: densities over time, paths, how the minimisation went."""
 
 import csv
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Literal
 
+from eulerian.output.drawing import Kind, drawing, why  # brings Matplotlib up
+
+# isort: split
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from eulerian.arrays import Floats
-from eulerian.errors import InputError
+from eulerian.errors import FigureError, InputError
 from eulerian.output.compare_plots import pair_curves, pair_maps, part_errors
 from eulerian.output.density_plots import density_curves, density_maps
 from eulerian.output.files import (
@@ -42,8 +46,6 @@ from eulerian.output.swarm_plots import swarm_figure
 from eulerian.output.wall_contact import WallContact
 from eulerian.output.wall_plots import contact_figure
 
-type Kind = Literal["png", "pdf", "svg"]
-
 _DENSITY_TIMES = 5  # shown of those that are kept
 _PAGE = 6.2  # inches, of figures for a paper
 
@@ -68,49 +70,82 @@ def draw_run(folder: Path, kind: Kind = "png") -> list[Path]:
     as pictures inside of axes that are lines and letters.
 
     Raises:
-        InputError: snapshots or history are damaged.
+        FigureError: some could not be drawn, perhaps because their data are damaged; all others are there.
+        ComputationError: a file could not be written.
     """
-    drawn = []
-    with matplotlib.rc_context():
-        set_style(kind)
+    drawn: list[Path] = []
+    failures: list[str] = []
+    code = InputError.exit_code
+    with drawing(kind):
         for name, figure in _figures(folder, kind):
-            drawn.append(_save(figure, folder / FIGURES / f"{name}.{kind}", kind))
+            path = folder / FIGURES / f"{name}.{kind}"
+            try:
+                picture = _picture(figure, kind)
+            except Exception as error:  # noqa: BLE001 - it may come from any library, and is no reason to lose others
+                failures.append(f"{path} could not be drawn: {why(error)}")
+                code = code if isinstance(error, InputError) else FigureError.exit_code
+                continue
+            if picture:
+                _write(path, picture)
+                drawn.append(path)
+    if failures:
+        raise FigureError(drawn, failures, code)
     return drawn
 
 
-def _figures(folder: Path, kind: Kind) -> Iterator[tuple[str, Figure]]:
-    """Names and figures."""
-    if (folder / FIGURES / SNAPSHOTS).is_file():
-        snapshots = Snapshots.load(folder / FIGURES / SNAPSHOTS)
-        on_line = snapshots.points.shape[2] == 1
-        few = snapshots.thinned(_DENSITY_TIMES)
-        yield "densities", density_curves(few) if on_line else density_maps(few, None if kind == "png" else _PAGE)
-        if (folder / FIGURES / TRAJECTORIES).is_file():
-            paths = load_paths(folder / FIGURES / TRAJECTORIES)
-            draw_paths = trajectory_lines if on_line else trajectory_map
-            yield "trajectories", draw_paths(snapshots, paths)
-    if (folder / FIGURES / PARTICLES).is_file():
-        yield "particles", swarm_figure(SwarmPaths.load(folder / FIGURES / PARTICLES))
-    if (folder / FIGURES / METHOD_PAIR).is_file():
-        yield from _pair_figures(MethodPair.load(folder / FIGURES / METHOD_PAIR))
-    if (folder / FIGURES / BOUNDARY).is_file():
-        yield "boundary", contact_figure(WallContact.load(folder / FIGURES / BOUNDARY))
+type _Draw = Callable[[], Figure | None]
+
+
+def _figures(folder: Path, kind: Kind) -> Iterator[tuple[str, _Draw]]:
+    """Names of figures that there are data of, and what draws them; None where there is nothing to see."""
+    data = folder / FIGURES
+    if (data / SNAPSHOTS).is_file():
+        snapshots = cache(lambda: Snapshots.load(data / SNAPSHOTS))
+        yield "densities", lambda: _densities(snapshots(), kind)
+        if (data / TRAJECTORIES).is_file():
+            yield "trajectories", lambda: _trajectories(snapshots(), data / TRAJECTORIES)
+    if (data / PARTICLES).is_file():
+        yield "particles", lambda: swarm_figure(SwarmPaths.load(data / PARTICLES))
+    if (data / METHOD_PAIR).is_file():
+        pair = cache(lambda: MethodPair.load(data / METHOD_PAIR))
+        yield "compare", lambda: _pair(pair())
+        yield "parts", lambda: part_errors(pair())
+    if (data / BOUNDARY).is_file():
+        yield "boundary", lambda: contact_figure(WallContact.load(data / BOUNDARY))
     if (folder / STUDY).is_file():
-        yield "study", frontier(read_study(folder / STUDY))
-    rows = _read_columns(folder / HISTORY, HISTORY_COLUMNS, "history", absent=LATER_COLUMNS)
-    if len(rows["total"]) > 0:
-        yield "history", history_curves(rows)
-    rows = _read_columns(folder / GAP, GAP_COLUMNS, "gap")
-    if len(rows["primal"]) > 0:
-        yield "gap", gap_curves(rows)
+        yield "study", lambda: frontier(read_study(folder / STUDY))
+    yield "history", lambda: _history(folder / HISTORY)
+    yield "gap", lambda: _gap(folder / GAP)
 
 
-def _pair_figures(pair: MethodPair) -> Iterator[tuple[str, Figure]]:
-    """The figures of a comparison of methods; there is no picture of densities in three dimensions."""
+def _densities(snapshots: Snapshots, kind: Kind) -> Figure:
+    few = snapshots.thinned(_DENSITY_TIMES)
+    return density_curves(few) if _on_line(few) else density_maps(few, None if kind == "png" else _PAGE)
+
+
+def _trajectories(snapshots: Snapshots, path: Path) -> Figure:
+    draw = trajectory_lines if _on_line(snapshots) else trajectory_map
+    return draw(snapshots, load_paths(path))
+
+
+def _on_line(snapshots: Snapshots) -> bool:
+    return bool(snapshots.points.shape[2] == 1)
+
+
+def _pair(pair: MethodPair) -> Figure | None:
+    """There is no picture of densities in three dimensions."""
     draw = {1: pair_curves, 2: pair_maps}.get(pair.x.shape[1])
-    if draw is not None:
-        yield "compare", draw(pair)
-    yield "parts", part_errors(pair)
+    return None if draw is None else draw(pair)
+
+
+def _history(path: Path) -> Figure | None:
+    rows = _read_columns(path, HISTORY_COLUMNS, "history", absent=LATER_COLUMNS)
+    return history_curves(rows) if len(rows["total"]) > 0 else None
+
+
+def _gap(path: Path) -> Figure | None:
+    rows = _read_columns(path, GAP_COLUMNS, "gap")
+    return gap_curves(rows) if len(rows["primal"]) > 0 else None
 
 
 def history_curves(rows: dict[str, Floats]) -> Figure:
@@ -138,27 +173,6 @@ def history_curves(rows: dict[str, Floats]) -> Figure:
     return figure
 
 
-def set_style(kind: Kind = "png") -> None:
-    """The look of every figure, for the time of a ``matplotlib.rc_context``."""
-    size = 9 if kind == "png" else 8
-    matplotlib.rcParams.update(
-        {
-            "font.size": size,
-            "axes.titlesize": size,
-            "axes.labelsize": size,
-            "legend.fontsize": size - 1,
-            "legend.frameon": False,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "savefig.dpi": 200 if kind == "png" else 300,
-            "pdf.fonttype": 42,  # TrueType: letters stay letters, and journals take it
-            "svg.hashsalt": "eulerian",  # the same file every time
-            "savefig.bbox": "tight",
-            "savefig.pad_inches": 0.05,
-        }
-    )
-
-
 def _read_columns(path: Path, columns: Sequence[str], key: str, absent: Sequence[str] = ()) -> dict[str, Floats]:
     """Columns of a table of numbers; an empty cell is NaN; empty columns if there is no such file.
 
@@ -179,7 +193,11 @@ def _read_columns(path: Path, columns: Sequence[str], key: str, absent: Sequence
         raise InputError(f"cannot be read ({error})", key=key, value=str(path), remedy=remedy) from error
 
 
-def _save(figure: Figure, path: Path, kind: Kind) -> Path:
+def _picture(draw: _Draw, kind: Kind) -> bytes:
+    """A figure as the bytes of its file; none where there is nothing to see."""
+    figure = draw()
+    if figure is None:
+        return b""
     metadata: dict[str, str | None] = {}
     cut: Bbox | None = None  # for Matplotlib to find out
     if kind != "png":
@@ -189,8 +207,14 @@ def _save(figure: Figure, path: Path, kind: Kind) -> Path:
         metadata = {"CreationDate" if kind == "pdf" else "Date": None}
     if figure.get_layout_engine() is None:
         cut = _cropped(figure)
-    write_atomically(path, lambda file: figure.savefig(file, format=kind, metadata=metadata, bbox_inches=cut))
-    return path
+    # Not into the file at once: what fails here fails to be drawn, what fails there is the disk.
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind, metadata=metadata, bbox_inches=cut)
+    return picture.getvalue()
+
+
+def _write(path: Path, picture: bytes) -> None:
+    write_atomically(path, lambda file: file.write(picture))
 
 
 def _cropped(figure: Figure) -> Bbox:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Self, final
 
+from eulerian.output import drawing  # noqa: F401 - brings Matplotlib up
+
+# isort: split
 import numpy as np
 from matplotlib.tri import Triangulation, TriFinder
 from numpy.typing import NDArray

@@ -15,7 +15,7 @@ from eulerian.output.stage import label_colours
 from eulerian.output.wall_contact import LIMIT, WallContact
 
 _DECADES = 3.0  # of masses that colours tell apart
-_COLOURS = matplotlib.colormaps["YlOrRd"]
+_COLOURS = matplotlib.colormaps["YlOrRd"].resampled(256)  # the user may have set another number
 _PERCENT = 100.0
 
 

@@ -14,6 +14,11 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in files(__package__).iterdir() if _is_template(folder)))
 
 
+def headline(name: str) -> str:
+    """What a template is, in one line: the first one of its configuration."""
+    return files(__package__).joinpath(name, f"{name}.toml").read_text("utf-8").splitlines()[0].removeprefix("# ")
+
+
 def copy_template(name: str, target_folder: str | Path, overwrite: bool = False) -> list[Path]:
     """Copy the files of one template into a folder. Not collective: for one rank.
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,99 @@ def test_a_run_at_its_end_can_be_gone_on_with(comm: MPI.Comm, tmp_path: Path) ->
     assert without_times(train(comm, config, resume=True)) == without_times(first)
 
 
+def everything(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("method", ["densities", "particles"])
+def test_a_finished_run_is_not_touched(
+    comm: MPI.Comm, tmp_path: Path, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(tmp_path, "optimiser.max_iterations=4")
+    first = train(comm, config, method)
+    before = everything(config.output.directory)
+    comm.barrier()
+    capsys.readouterr()
+    assert train(comm, config, method, resume=True, progress=Progress.of(comm)) == first
+    assert comm.rank > 0 or "The run is finished: 4 iterations are done. To go on, raise" in capsys.readouterr().out
+    for limit in (3, 0):
+        with pytest.raises(InputError, match="4 iterations are done already") as caught:
+            train(comm, configure(tmp_path, f"optimiser.max_iterations={limit}"), method, resume=True)
+        assert (caught.value.key, caught.value.value) == ("optimiser.max_iterations", limit)
+    comm.barrier()
+    assert everything(config.output.directory) == before
+
+
+def test_a_converged_run_is_not_touched(comm: MPI.Comm, tmp_path: Path) -> None:
+    """Until a smaller gradient is asked for."""
+    changes = ("optimiser.max_iterations=200", "output.densities=0")
+    config = configure(tmp_path, *changes, "optimiser.gradient_tolerance=0.05")
+    first = train(comm, config)
+    assert first["status"] == "converged"
+    before = everything(config.output.directory)
+    comm.barrier()
+    assert train(comm, config, resume=True) == first
+    assert everything(config.output.directory) == before
+    comm.barrier()
+    more = train(comm, configure(tmp_path, *changes, "optimiser.gradient_tolerance=0.01"), resume=True)
+    assert more["iterations"] > first["iterations"]
+
+
+def test_levels_that_are_finished(comm: MPI.Comm, tmp_path: Path) -> None:
+    """Each may take half: a limit that one of them has passed is refused, one that both have reached is the end."""
+    overrides = ("optimiser.levels=2", "output.densities=0")
+    config = configure(tmp_path, *overrides, "optimiser.max_iterations=8")
+    first = train(comm, config)
+    assert [level["iterations"] for level in first["levels"]] == [4, 4]
+    before = everything(config.output.directory)
+    comm.barrier()
+    assert train(comm, config, resume=True) == first
+    for limit in (7, 8):  # rounded up
+        assert train(comm, configure(tmp_path, *overrides, f"optimiser.max_iterations={limit}"), resume=True) == first
+    with pytest.raises(InputError, match="8 iterations are done already, and each of 2 levels"):
+        train(comm, configure(tmp_path, *overrides, "optimiser.max_iterations=6"), resume=True)
+    assert everything(config.output.directory) == before
+    comm.barrier()
+    assert train(comm, configure(tmp_path, *overrides, "optimiser.max_iterations=12"), resume=True)["iterations"] == 10
+
+
+def test_a_finished_run_may_leave_more(comm: MPI.Comm, tmp_path: Path) -> None:
+    """Files that were not asked for before: without an iteration more."""
+    first = train(comm, configure(tmp_path, "output.densities=0"))
+    again = train(comm, configure(tmp_path, "output.densities=3"), resume=True)
+    assert without_times(again) == without_times(first)
+    assert len(list((tmp_path / "run").glob("densities_*.vtu"))) == 3 * comm.size
+
+
+@pytest.mark.parametrize("method", ["densities", "particles"])
+def test_no_iteration_more_where_j_is_rounded_otherwise(comm: MPI.Comm, tmp_path: Path, method: str) -> None:
+    """As on another number of ranks: a run that was killed at its end, before its result was written."""
+    config = configure(tmp_path, "optimiser.max_iterations=6")
+    first = train(comm, config, method)
+    folder = config.output.directory
+    rows = history(folder)
+    comm.barrier()
+    if comm.rank == 0:
+        found = read_checkpoint(folder)
+        assert found is not None
+        descent = found.state.descent
+        answers = tuple(replace(answer, value=answer.value * (1.0 + 1e-12)) for answer in descent.answers)
+        state = replace(found.state, descent=replace(descent, answers=answers))
+        replace(found, state=state).write(folder)
+        (folder / "result.json").unlink()
+    comm.barrier()
+    again = train(comm, config, method, resume=True)
+    assert (again["status"], again["iterations"]) == ("max_iterations", 6)
+    assert again["objective"]["total"] == pytest.approx(first["objective"]["total"], rel=1e-9)
+    assert history(folder) == rows
+
+
+def test_nothing_to_go_on_from_is_a_warning(comm: MPI.Comm, tmp_path: Path) -> None:
+    config = configure(tmp_path, "optimiser.max_iterations=1", "output.densities=0")
+    (warning,) = train(comm, config, resume=True)["warnings"]
+    assert "begins at the start" in warning
+
+
 @pytest.mark.mpi
 def test_on_other_numbers_of_ranks(tmp_path: Path, mpirun: Any) -> None:
     """From two ranks to one to two: every iteration once, and as low as ever."""
@@ -268,6 +362,9 @@ def test_on_other_numbers_of_ranks(tmp_path: Path, mpirun: Any) -> None:
     run(2, 4)
     run(1, 7, "--resume")
     run(2, 12, "--resume")
+    before = everything(tmp_path / "run")
+    run(1, 12, "--resume")
+    assert everything(tmp_path / "run") == before
     rows = history(tmp_path / "run")
     assert [int(row["iteration"]) for row in rows] == list(range(13))
     assert [float(row["total"]) for row in rows[:5]] == pytest.approx(

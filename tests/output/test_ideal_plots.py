@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.image import imread
 from moving_densities import cell_nodes, linear_samples
 
-from eulerian.errors import InputError
+from eulerian.errors import FigureError, InputError
 from eulerian.ideal.path_bundle import PathBundle
 from eulerian.output.files import GAP_COLUMNS, write_arrays
 from eulerian.output.ideal_plots import gap_curves, load_paths, trajectory_lines, trajectory_map
@@ -131,7 +131,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     (folder / "figures").mkdir(parents=True)
     (folder / "gap.csv").write_text("iteration,primal\n1,2\n")
-    with pytest.raises(InputError, match="gap"):
+    with pytest.raises(FigureError, match="gap"):
         draw_run(folder)
     file = folder / "figures" / "trajectories.npz"
     write_arrays(file, {"times": TIMES})

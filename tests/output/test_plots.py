@@ -12,7 +12,7 @@ import pytest
 from matplotlib.image import imread
 from moving_densities import cell_nodes, linear_samples
 
-from eulerian.errors import InputError
+from eulerian.errors import FigureError
 from eulerian.output.density_plots import density_curves, density_maps
 from eulerian.output.files import HISTORY_COLUMNS
 from eulerian.output.plots import draw_run, history_curves
@@ -219,12 +219,17 @@ def test_history_shows_every_part_and_reads_older_files(comm: MPI.Comm, tmp_path
     assert [path.name for path in draw_run(folder)] == ["history.png"]
 
 
-def test_damaged_files_are_named(comm: MPI.Comm, tmp_path: Path) -> None:
+def test_damaged_files_are_named_and_hide_no_other_figure(comm: MPI.Comm, tmp_path: Path) -> None:
     folder = rank_folder(comm, tmp_path)
     assert draw_run(folder) == []
-    (folder / "history.csv").write_text("iteration,total\n1,2\n")
-    with pytest.raises(InputError, match="history"):
-        draw_run(folder)
     (folder / "figures" / "snapshots.npz").write_bytes(b"PK rubbish")
-    with pytest.raises(InputError, match="snapshots"):
+    write_history(folder, 3)
+    with pytest.raises(FigureError, match=r"densities\.png could not be drawn: snapshots") as caught:
         draw_run(folder)
+    assert [path.name for path in caught.value.drawn] == ["history.png"]
+    assert (folder / "figures" / "history.png").is_file()
+    assert caught.value.exit_code == 1
+    (folder / "history.csv").write_text("iteration,total\n1,2\n")
+    with pytest.raises(FigureError, match="history") as caught:
+        draw_run(folder)
+    assert len(caught.value.failures) == 2
