@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from eulerian.ideal.functionals import KEY, Fixed, Functional, KullbackLeibler, SquaredDistance
+from eulerian.ideal.functionals import KEY, Fixed, KullbackLeibler, SquaredDistance
+from eulerian.ideal.problem import IdealProblem
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.space.density import DensitySpace
 
@@ -86,7 +87,7 @@ def _numbered(grid: SpaceTime) -> tuple[Ints, int]:
     return np.asarray(part[grid.numbers], dtype=np.int32), int(count)
 
 
-def require_masses(space: DensitySpace, rho: Floats, functional: Functional, parts: list[DomainPart]) -> None:
+def require_masses(problem: IdealProblem, parts: list[DomainPart]) -> None:
     """Hold the masses of every part against what the terminal functional wants there. Collective.
 
     A fixed target must have them. A target of a divergence or a distance need not: its value stays finite, but what
@@ -95,6 +96,7 @@ def require_masses(space: DensitySpace, rho: Floats, functional: Functional, par
     Raises:
         InputError: a fixed target wants mass to change parts.
     """
+    space, rho, functional = problem.space, problem.rho, problem.functional
     if len(parts) < 2 or not isinstance(functional, Fixed | KullbackLeibler | SquaredDistance):
         return
     have, want = (_masses(space, density, parts) for density in (rho, functional.target))
@@ -128,7 +130,8 @@ def _difference(have: Floats, want: Floats, parts: list[DomainPart]) -> str:
     """The parts whose masses differ, those that differ most first."""
     total = np.maximum(have.sum(axis=0), np.finfo(float).tiny)
     share = np.abs(have - want) / total
-    places = [(i, y) for i, y in zip(*np.unravel_index(np.argsort(-share, axis=None), share.shape), strict=True)]
+    order = np.argsort(-np.round(share, 9), axis=None, kind="stable")
+    places = [(i, y) for i, y in zip(*np.unravel_index(order, share.shape), strict=True)]
     places = [(int(i), int(y)) for i, y in places if share[i, y] > SAME_MASS]
     told = []
     for i, label in places[:_MOST_NAMED]:

@@ -135,7 +135,7 @@ def solve_convex(
     _require_solvable(problem, max_iterations)
     grid = SpaceTime(problem.space, problem.layers, problem.horizon)
     parts = domain_parts(grid)
-    require_masses(problem.space, problem.rho, problem.functional, parts)
+    require_masses(problem, parts)
     solver = _Solver(problem, grid, parts, gap_tolerance, residual_tolerance)
     try:
         return solver.run(max_iterations, callback)
