@@ -159,8 +159,8 @@ def gap_curves(rows: dict[str, Floats]) -> Figure:
     flows = np.isfinite(gap)
     if not flows.all():
         left.plot(iteration, primal, ":", color=_LAST, lw=1.2, label="estimate: not yet a flow")
-    left.plot(iteration, dual, color=_FIRST, lw=1.4, label="dual: lower bound")
     left.plot(iteration[flows], primal[flows], "o-", color=_LAST, ms=4, lw=1.4, label="primal: cost of a flow")
+    left.plot(iteration, dual, color=_FIRST, lw=1.4, label="dual: lower bound")
     left.set(xlabel="iteration", ylabel="$J$", ylim=_interesting(primal, dual))
     left.legend()
     right.plot(iteration, rows["residual"], color=_RESIDUAL, lw=1.2, label="residual")

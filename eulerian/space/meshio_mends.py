@@ -224,8 +224,9 @@ def read_pieces(files: list[Path]) -> Any:
 
 def read_xdmf(path: Path) -> Any:
     """All grids on the points of the first one; those that DOLFINx calls mesh tags give the cells again, with tags."""
-    from meshio.xdmf.main import XdmfReader
+    from meshio.xdmf.main import XdmfReader, xdmf_to_meshio_type
 
+    xdmf_to_meshio_type["PolyLine"] = "line"  # what DOLFINx calls it; one of more nodes is refused with the blocks
     root = ElementTree.parse(path).getroot()
     domain = root.find("Domain")
     grids = [] if domain is None else domain.findall("Grid")
