@@ -260,7 +260,8 @@ class _Solver:
         status = "converged" if done else "max_iterations"
         if not math.isfinite(last.primal):
             status = "failed"
-            reason = f"no flow that satisfies the continuity equation was found; lower bound {last.dual:.8g}, {reason}"
+            what = "no flow that satisfies the continuity equation was found"
+            reason = f"{what} in {iteration} iterations; lower bound {last.dual:.8g}, residual {last.residual:.2e}"
         parts = self._costs()
         together = sum(parts.values())
         if self._problem.couples_labels:
