@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eulerian.cli.launch import Options, complain
-from eulerian.errors import FigureError, InputError, explained
+from eulerian.errors import FigureError, InputError, collected_warnings, explained
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -165,7 +165,8 @@ def mesh(options: Options) -> int:
     if not options.quiet:
         print(report)
     if options.convert is not None:
-        convert(options.file, options.convert, overwrite=options.overwrite)
+        with collected_warnings(lambda text: print(f"Warning: {text}")):
+            convert(options.file, options.convert, overwrite=options.overwrite)
         if not options.quiet:
             print(f"written to {options.convert}")
     return 0

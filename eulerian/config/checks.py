@@ -19,6 +19,12 @@ VARIABLES = ("x", "y", "z")
 TARGET = "objective.terminal.target"
 
 
+_MESHED = (
+    "mesh what the file is the boundary of: gmsh saves only what has a physical group, so give the domain one, or set "
+    "Mesh.SaveAll = 1."
+)
+
+
 def check_dimension(config: Config, dim: int) -> None:
     """Hold every vector and formula of the configuration against the dimension of space.
 
@@ -32,17 +38,29 @@ def check_dimension(config: Config, dim: int) -> None:
     for key, length, value, noun in _lengths(config):
         if length != dim:
             raise InputError(
-                f"has {_entries(length, noun)}, but the domain has dimension {dim}",
+                f"has {_entries(length, noun)}, but the domain has dimension {dim}{_held(config, dim)}",
                 key=key,
                 value=value,
-                remedy=f"Give {dim}.",
+                remedy=f"Give {dim}." if length < dim or not _held(config, dim) else f"Give {dim}, or {_MESHED}",
             )
     for key, term in _terms(config):
         if isinstance(term, ImageTerm) and dim != 2:
-            what, remedy = f"pictures need dimension 2, not {dim}", "Use another kind."
+            what, remedy = f"pictures need dimension 2, not {dim}{_held(config, dim)}", "Use another kind."
             raise InputError(what, key=f"{key}.kind", value="image", remedy=remedy)
     for key, formula, extra in _formulas(config):
-        Expression.parse(formula, VARIABLES[:dim] + extra, key)
+        try:
+            Expression.parse(formula, VARIABLES[:dim] + extra, key)
+        except InputError as error:
+            what = f"{error.what}; the domain has dimension {dim}{_held(config, dim)}"
+            raise InputError(what, key=error.key, value=error.value, remedy=error.remedy) from error
+
+
+def _held(config: Config, dim: int) -> str:
+    """What a mesh file of too low a dimension does not hold, in brackets."""
+    if config.domain.file is None or dim == 3:
+        return ""
+    held = "lines, no triangles" if dim == 1 else "triangles, no tetrahedra"
+    return f" ({Path(config.domain.file).name} holds only {held})"
 
 
 def _mixtures(config: Config) -> Iterator[tuple[str, Terms]]:

@@ -12,10 +12,12 @@ from eulerian.errors import EulerianError, InputError
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.fields.free import Free
 from eulerian.ideal.certificate import try_hopf_lax
+from eulerian.ideal.domain_parts import domain_parts, require_masses
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.free_theta import nodal_theta
 from eulerian.ideal.hopf_lax import HopfLax
 from eulerian.ideal.problem import GapRecord, IdealProblem
+from eulerian.ideal.space_time import SpaceTime
 from eulerian.output.ideal_fields import write_ideal_figures, write_ideal_paraview
 from eulerian.output.progress import Progress
 from eulerian.output.report import ideal_headline, ideal_table
@@ -45,6 +47,8 @@ def _build(config: Config, comm: MPI.Comm) -> IdealProblem:
             value=problem.kinetic,
             remedy="Give a positive weight.",
         )
+    grid = SpaceTime(problem.space, problem.layers, problem.horizon)
+    require_masses(problem, domain_parts(grid))  # before anything is written
     return problem
 
 

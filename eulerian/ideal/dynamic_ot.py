@@ -18,6 +18,9 @@ continuous problem when h and τ tend to 0. Densities on cells would be cheaper,
 interpolant belongs to another point than the centroid, from cell to cell on another side: an error of first order
 (3.2 % instead of 0.5 % on the Gaussian of the README with 48 × 48 squares).
 
+Parts of the domain that are not connected are problems of their own, with potentials that are free up to a constant
+each; they are solved side by side, and the values added up.
+
 Certified are both sides: ``dual`` is the dual value of a potential that satisfies every constraint, ``primal`` the cost
 of densities and momenta that satisfy the continuity equation to the rounding of a direct solver.
 """
@@ -33,26 +36,16 @@ from eulerian.errors import InputError
 # isort: split
 import numpy as np
 
-from eulerian.ideal.advection import Advection
-from eulerian.ideal.continuity import MomentumProblem
+from eulerian.ideal.domain_parts import SAME_MASS, DomainPart, domain_parts, require_masses
 from eulerian.ideal.flow import ConvexFlow
-from eulerian.ideal.functionals import KEY, Fixed, LinearAtVertices
-from eulerian.ideal.label_flow import LabelFlow
-from eulerian.ideal.last_step import LastStep
-from eulerian.ideal.metric import Metric
-from eulerian.ideal.poisson import WholeMesh
+from eulerian.ideal.functionals import KEY, Fixed
+from eulerian.ideal.part_flow import PartFlow, relative_gap
 from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.ideal.speed import driven_speed, typical_speed
-from eulerian.ideal.splitting import Parts, Splitting
+from eulerian.ideal.splitting import Parts
 
 _CHECK_EVERY = 10
-_BALANCE_OFTEN = 100  # until this iteration the penalty may change at every check, later at every fifth
-_PENALTY = 3.0  # in units of mass/(volume λ ω²): where the residuals of a transport over many cells are balanced
 _ADAPT_AT = (50, 150)  # iterations after which the vertices are weighed by the densities found so far
-_LEAST_WEIGHT = 1e-2  # relative to the typical density
-_SAME_MASS = 1e-6  # relative error up to which a target is scaled to the initial mass
-_PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is certified again
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class ConvexSolution:
     """A nearly optimal flow and the potential that proves it.
 
     Attributes:
-        status: "converged" or "max_iterations".
+        status: "converged", "max_iterations", or "failed" if no feasible flow was found.
         reason: in words.
         iterations: of the splitting method.
         history: one record per check; the last one is certified.
@@ -135,12 +128,15 @@ def solve_convex(
         callback: called with every record, on every rank.
 
     Raises:
-        InputError: λ is not positive; initial and final masses of a label differ; the loss or the potential is not
-            finite; no iteration is allowed.
-        ComputationError: a linear system cannot be solved.
+        InputError: λ is not positive; initial and final masses of a label differ, in the domain or in a part of it that
+            is not connected to the others; the loss or the potential is not finite; no iteration is allowed.
+        ComputationError: a linear system cannot be solved; the dual value grows without bound.
     """
     _require_solvable(problem, max_iterations)
-    solver = _Solver(problem, gap_tolerance, residual_tolerance)
+    grid = SpaceTime(problem.space, problem.layers, problem.horizon)
+    parts = domain_parts(grid)
+    require_masses(problem, parts)
+    solver = _Solver(problem, grid, parts, gap_tolerance, residual_tolerance)
     try:
         return solver.run(max_iterations, callback)
     finally:
@@ -164,7 +160,7 @@ def _require_solvable(problem: IdealProblem, max_iterations: int) -> None:
         )
     if isinstance(problem.functional, Fixed):
         begin, end = (problem.space.mass(rho) for rho in (problem.rho, problem.functional.target))
-        require_equal_masses(begin, end, _SAME_MASS * begin)
+        require_equal_masses(begin, end, SAME_MASS * begin)
 
 
 def require_equal_masses(initial: Floats, target: Floats, tolerance: float | Floats) -> None:
@@ -189,124 +185,88 @@ def require_equal_masses(initial: Floats, target: Floats, tolerance: float | Flo
 
 
 class _Solver:
-    """All labels side by side; those that have converged wait for the others."""
+    """The parts of the domain side by side; those that have converged wait for the others."""
 
-    def __init__(self, problem: IdealProblem, gap_tolerance: float, residual_tolerance: float) -> None:
-        self._problem, self._gap_tolerance, self._residual_tolerance = problem, gap_tolerance, residual_tolerance
+    def __init__(
+        self,
+        problem: IdealProblem,
+        grid: SpaceTime,
+        parts: list[DomainPart],
+        gap_tolerance: float,
+        residual_tolerance: float,
+    ) -> None:
+        self._problem, self._grid = problem, grid
         self._started = time.perf_counter()
-        self._grid = grid = SpaceTime(problem.space, problem.layers, problem.horizon)
-        self._running = None if problem.running is None else problem.running.at_vertices(grid)
-        sources = [grid.load(problem.rho, y) for y in range(problem.space.n_labels)]
-        omega = typical_speed(problem.space, problem.rho, problem.functional, problem.kinetic, problem.horizon)
-        if self._running is not None:
-            omega = math.hypot(omega, driven_speed(self._running, np.stack(sources, axis=1), problem.kinetic))
-        gamma = 0.0 if isinstance(problem.functional, Fixed) else 1.0 / problem.horizon
-        self._metric = Metric(grid, problem.kinetic, omega, gamma, np.ones(grid.n_nodes))
-        whole = WholeMesh(grid)
-        self._momenta = MomentumProblem(grid, whole, problem.kinetic)
-        self._advection = Advection(grid, whole, problem.kinetic)
-        penalty = _PENALTY / (grid.volume * problem.kinetic * omega**2)
-        self._labels = [self._label(y, source, penalty, whole) for y, source in enumerate(sources)]
-        self._cell_cost = 0.5 * problem.kinetic * grid.cell_size**2 / problem.horizon
+        masses = problem.space.mass(problem.rho)
+        self._parts = [PartFlow(problem, part, masses, gap_tolerance, residual_tolerance) for part in parts]
+        self._labels = [label for part in self._parts for label in part.labels]
         self._history: list[GapRecord] = []
 
-    def _label(self, label: int, source: Floats, penalty: float, whole: WholeMesh) -> LabelFlow:
-        """Collective."""
-        grid, problem = self._grid, self._problem
-        penalty *= grid.total(source)
-        splitting = Splitting(self._metric, problem.functional, source, label, penalty, self._running)
-        last_step = None
-        if isinstance(splitting.functional, LinearAtVertices):
-            last_step = LastStep(grid, whole, problem.kinetic, splitting.functional.loss)
-        return LabelFlow(splitting, last_step)
-
     def destroy(self) -> None:
-        self._metric.destroy()
-        self._momenta.destroy()
+        for part in self._parts:
+            part.destroy()
 
     def run(self, max_iterations: int, callback: Callable[[GapRecord], None] | None) -> ConvexSolution:
         iteration = 0
-        while iteration < max_iterations and not all(label.done for label in self._labels):
+        while iteration < max_iterations and not (iteration and all(label.done for label in self._labels)):
             iteration += 1
             checked = iteration % _CHECK_EVERY == 0 or iteration == max_iterations
-            for label in self._labels:
-                if not label.done and not checked:
-                    label.splitting.step()
-                elif not label.done:
-                    self._check(label, iteration, iteration == max_iterations)
+            for part in self._parts:
+                part.step(iteration, checked=checked, last=iteration == max_iterations)
             if checked:
                 self._tell(iteration, callback)
             if iteration in _ADAPT_AT and iteration < max_iterations:
-                self._adapt()
+                for part in self._parts:
+                    part.adapt()
         return self._solution(iteration)
 
-    def _check(self, label: LabelFlow, iteration: int, last: bool) -> None:
-        """One step of a label; certify it if it seems to have converged, else balance its penalty."""
-        label.check, label.flow = label.splitting.checked_step(), None
-        small = label.check.residual <= self._residual_tolerance and self._narrow(label)
-        if last or (small and iteration >= label.certify_from):
-            label.certify(self._momenta, self._advection, lambda: self._narrow(label))
-            label.done = small and self._narrow(label)
-            label.certify_from = int(_PATIENCE * iteration)
-        if not label.done and (iteration <= _BALANCE_OFTEN or iteration % (5 * _CHECK_EVERY) == 0):
-            label.splitting.balance(label.check)
-
-    def _adapt(self) -> None:
-        """Weigh the vertices by the densities that pass them: where there is little, the penalty must be small."""
-        old, grid = self._metric, self._grid
-        peaks = [label.splitting.peak_density() / label.splitting.mass for label in self._labels]
-        peak: Floats = np.max(peaks, axis=0)
-        typical = grid.integrate(peak**2) / grid.integrate(peak)
-        weights = np.clip(peak / typical, _LEAST_WEIGHT, None)
-        self._metric = Metric(grid, old.kinetic, old.omega, old.gamma, weights)
-        for label in self._labels:
-            label.splitting.change_metric(self._metric)
-        old.destroy()
-
-    def _narrow(self, label: LabelFlow) -> bool:
-        """Whether the gap of a label is small."""
-        return self._relative(label.parts, label.check.dual, label.splitting.mass) <= self._gap_tolerance
-
-    def _relative(self, parts: Parts, dual: float, mass: float) -> float:
-        size = sum(abs(part) for part in parts.values())
-        return abs(sum(parts.values()) - dual) / max(size, abs(dual), mass * self._cell_cost)
-
     def _tell(self, iteration: int, callback: Callable[[GapRecord], None] | None) -> None:
-        parts = self._parts()
+        parts, feasible = self._costs(), all(label.flow is not None for label in self._labels)
         primal = sum(parts.values())
         dual = sum(label.check.dual for label in self._labels)
-        mass = sum(label.splitting.mass for label in self._labels)
         seconds = self._grid.comm.bcast(time.perf_counter() - self._started, 0)
         residual = max(label.check.residual for label in self._labels)
-        gap = self._relative(parts, dual, mass)
-        self._history.append(GapRecord(iteration, primal, dual, primal - dual, gap, residual, seconds))
+        gap, relative = math.nan, math.nan
+        if feasible:
+            gap, relative = primal - dual, relative_gap(parts, dual, sum(part.floor for part in self._parts))
+        self._history.append(GapRecord(iteration, primal, dual, gap, relative, residual, seconds, feasible))
         if callback is not None:
             callback(self._history[-1])
 
-    def _parts(self) -> Parts:
-        """Costs by name, of all labels."""
+    def _costs(self) -> Parts:
+        """By name, of all labels and parts."""
         return {name: sum(label.parts.get(name, 0.0) for label in self._labels) for name in PARTS}
 
+    def _flow(self) -> ConvexFlow:
+        """Of the whole domain. Collective."""
+        grid, labels = self._grid, self._problem.space.n_labels
+        initial, final = np.zeros((2, grid.n_nodes, labels))
+        density = np.zeros((grid.n_nodes, grid.layers, labels))
+        potential = np.zeros((grid.n_nodes, grid.layers + 1, labels))
+        for part in self._parts:
+            nodes = part.part.nodes
+            for y, label in enumerate(part.labels):
+                assert label.flow is not None
+                initial[nodes, y] = label.source / grid.masses[nodes]
+                density[nodes, :, y], final[nodes, y] = label.flow.density, label.flow.final
+                potential[nodes, :, y] = label.potential()
+        return ConvexFlow(grid, self._problem.kinetic, initial, density, final, potential)
+
     def _solution(self, iteration: int) -> ConvexSolution:
-        grid, last = self._grid, self._history[-1]
-        flows = [label.flow for label in self._labels if label.flow is not None]
-        splittings = [label.splitting for label in self._labels]
-        flow = ConvexFlow(
-            grid,
-            self._problem.kinetic,
-            np.stack([splitting.source / grid.masses for splitting in splittings], axis=1),
-            np.stack([flow.density for flow in flows], axis=2),
-            np.stack([flow.final for flow in flows], axis=1),
-            np.stack([splitting.feasible_potential()[0] for splitting in splittings], axis=2),
-        )
+        last, flow = self._history[-1], self._flow()
         done = all(label.done for label in self._labels)
         reason = f"relative gap {last.relative_gap:.2e}, residual {last.residual:.2e}"
         reason = reason if done else f"{reason} after {iteration} iterations"
-        parts = self._parts()
+        status = "converged" if done else "max_iterations"
+        if not math.isfinite(last.primal):
+            status = "failed"
+            what = "no flow that satisfies the continuity equation was found"
+            reason = f"{what} in {iteration} iterations; lower bound {last.dual:.8g}, residual {last.residual:.2e}"
+        parts = self._costs()
         together = sum(parts.values())
         if self._problem.couples_labels:
-            assert self._running is not None
-            together = sum((parts | self._running.parts(flow.density.sum(axis=2))).values())
+            assert self._problem.running is not None
+            running = self._problem.running.at_vertices(self._grid)
+            together = sum((parts | running.parts(flow.density.sum(axis=2))).values())
             reason += f"; {LABEL_BY_LABEL}, with which this flow costs {together:.8g}"
-        status = "converged" if done else "max_iterations"
         return ConvexSolution(status, reason, iteration, tuple(self._history), parts, flow, together)

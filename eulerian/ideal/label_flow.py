@@ -1,15 +1,19 @@
 """One label of the convex problem: what the splitting method has found, made feasible."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 from eulerian import parallel  # noqa: F401 - starts MPI before dolfinx
+from eulerian.arrays import Floats
 
 # isort: split
 import numpy as np
 
 from eulerian.ideal.advection import Advection
 from eulerian.ideal.continuity import FeasibleFlow, MomentumProblem
+from eulerian.ideal.functionals import Fixed, Functional
 from eulerian.ideal.last_step import LastStep
+from eulerian.ideal.space_time import SpaceTime
 from eulerian.ideal.splitting import Check, Parts, Splitting
 
 _CARRIED = (0.5, 0.1, 0.0, 1.0)  # shares of the carried density that are tried for a certificate
@@ -35,6 +39,18 @@ class LabelFlow:
         self.check = Check({}, -np.inf, np.inf, np.inf)
         self.certify_from = 0
         self.flow: FeasibleFlow | None = None
+        self.source, self.mass = splitting.source, splitting.mass
+
+    @cached_property
+    def stay(self) -> Parts:
+        """What it costs if nothing moves, where that is allowed. Collective."""
+        grid = self.splitting.grid
+        rho = self.source / grid.masses
+        return self.splitting.price(np.repeat(rho[:, None], grid.layers, axis=1), rho)
+
+    def potential(self) -> Floats:
+        """Feasible, (n_nodes, L + 1). Collective."""
+        return self.splitting.feasible_potential()[0]
 
     @property
     def parts(self) -> Parts:
@@ -63,3 +79,33 @@ class LabelFlow:
                 self.flow = flow
             if enough():
                 break
+
+
+class IdleLabel:
+    """A label of which a part of the domain holds nothing: there is nothing to be moved and nothing to be found.
+
+    Args:
+        grid: of the part.
+        functional: F.
+        source: ∫φ_i dρ_0, (n_nodes,), next to nothing.
+        label: y.
+
+    Attributes:
+        check: primal and dual are F(0).
+        flow: of no mass.
+    """
+
+    done = True
+    mass = 0.0
+
+    def __init__(self, grid: SpaceTime, functional: Functional, source: Floats, label: int) -> None:
+        """Collective."""
+        self.source, self._shape = np.zeros_like(source), (grid.n_nodes, grid.layers)
+        cost = 0.0 if isinstance(functional, Fixed) else functional.at_vertices(grid, label).value(self.source)
+        self.parts: Parts = {"terminal": cost}
+        self.check = Check(self.parts, cost, 0.0, 0.0)
+        self.flow = FeasibleFlow(self.parts, np.zeros(self._shape), np.zeros(grid.n_nodes))
+
+    def potential(self) -> Floats:
+        """0."""
+        return np.zeros((self._shape[0], self._shape[1] + 1))

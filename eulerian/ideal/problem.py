@@ -55,12 +55,13 @@ class GapRecord:
 
     Attributes:
         iteration: of the splitting method.
-        primal: cost of the iterate; its continuity equation holds up to ``residual``, in the last record exactly.
+        primal: cost of the iterate where that is ``feasible``, else an estimate, which may lie below ``dual``.
         dual: value of the feasible potential.
-        gap: primal − dual.
-        relative_gap: gap over the size of the value (see ``solve_convex``).
+        gap: primal − dual; NaN where the primal value is an estimate.
+        relative_gap: gap over the size of the value (see ``solve_convex``); likewise.
         residual: larger one of the relative primal and dual residuals, the largest over the labels.
         seconds: since the start.
+        feasible: the continuity equation holds exactly, as in the last record; else up to ``residual``.
     """
 
     iteration: int
@@ -70,3 +71,4 @@ class GapRecord:
     relative_gap: float
     residual: float
     seconds: float
+    feasible: bool = True

@@ -1,6 +1,7 @@
 """The discrete space-time of the convex problem: vertices of the mesh, L + 1 instants and the L slabs between them."""
 
 import math
+from copy import copy
 from functools import cached_property
 
 from eulerian import parallel
@@ -31,6 +32,7 @@ class SpaceTime:
         horizon: T.
 
     Attributes:
+        cells: (n_owned,) numbers of this rank's owned cells that belong to it: all, but in a part of the domain.
         nodes: (n_owned, dim+1) vertices of the owned cells.
         cell_nodes: (n_cells, dim+1) the same with ghost cells.
         x: (n_nodes, dim) coordinates of the vertices.
@@ -57,7 +59,8 @@ class SpaceTime:
         self.numbers: Ints = index_map.local_to_global(np.arange(self.n_nodes, dtype=np.int32)).astype(np.int32)
         self.cell_nodes: Ints = np.ascontiguousarray(vertices.dofmap.list[: space.n_cells], dtype=np.int32)
         self.nodes: Ints = np.ascontiguousarray(self.cell_nodes[: space.n_owned])
-        self._ghosts = GhostExchange(index_map)
+        self._ghosts, self._owners = GhostExchange(index_map), np.asarray(index_map.owners, dtype=np.int32)
+        self.cells: Ints = np.arange(space.n_owned, dtype=np.int32)
         inverse = space.geometry.inverse_jacobian[: space.n_owned]
         self.volumes: Floats = space.geometry.det[: space.n_owned] / math.factorial(space.dim)
         self.gradients: Floats = np.ascontiguousarray(
@@ -66,6 +69,36 @@ class SpaceTime:
         self.own_masses: Floats = self.share(self.volumes)
         self.masses: Floats = self.own_masses.copy()
         self.accumulate(self.masses)
+
+    def restricted(self, nodes: Ints) -> "SpaceTime":
+        """The same on a part of the domain that shares no vertex with the rest. Collective.
+
+        Args:
+            nodes: this rank's vertices in it, ascending.
+        """
+        part = copy(self)
+        for name in ("volume", "cell_size"):
+            part.__dict__.pop(name, None)
+        inside = np.zeros(self.n_nodes, dtype=bool)
+        inside[nodes] = True
+        local = (np.cumsum(inside) - 1).astype(np.int32)
+        part.n_nodes, part.n_owned_nodes = len(nodes), int(inside[: self.n_owned_nodes].sum())
+        counts = self.comm.allgather(part.n_owned_nodes)
+        first, part.n_global = sum(counts[: self.comm.rank]), sum(counts)
+        numbers = (first + local).astype(float)  # right for the owned ones, their owners know the others
+        self._ghosts.update(numbers)
+        part.numbers = numbers[nodes].astype(np.int32)
+        part._owners = self._owners[nodes[part.n_owned_nodes :] - self.n_owned_nodes]
+        ghosts = part.numbers[part.n_owned_nodes :].astype(np.int64)
+        index_map = dolfinx.common.IndexMap(self.comm, part.n_owned_nodes, ghosts, part._owners, 0)
+        part._ghosts = GhostExchange(index_map)
+        cells, owned = inside[self.cell_nodes[:, 0]], inside[self.nodes[:, 0]]
+        part.cells, part.x = self.cells[owned], np.ascontiguousarray(self.x[nodes])
+        part.cell_nodes = np.ascontiguousarray(local[self.cell_nodes[cells]])
+        part.nodes = np.ascontiguousarray(local[self.nodes[owned]])
+        part.volumes, part.gradients = self.volumes[owned], np.ascontiguousarray(self.gradients[owned])
+        part.masses, part.own_masses = self.masses[nodes], self.own_masses[nodes]
+        return part
 
     # -- sums --------------------------------------------------------------------------------------------------------
 
@@ -125,8 +158,8 @@ class SpaceTime:
         space = self.space
         rule = space.quadrature(space.objective_degree)  # its points are the limiter's, so that no load is negative
         hats = basis.lagrange(self.dim, 1, rule.reference)
-        density = rho[: space.n_owned, :, label] @ rule.basis.T
-        values = np.einsum("cq,cq,qi->ci", rule.weights, density, hats, optimize=True)
+        density = rho[self.cells, :, label] @ rule.basis.T
+        values = np.einsum("cq,cq,qi->ci", rule.weights[self.cells], density, hats, optimize=True)
         loads = np.bincount(self.nodes.ravel(), values.ravel(), minlength=self.n_nodes).astype(float)
         self.accumulate(loads)
         return loads

@@ -7,6 +7,7 @@ from eulerian.parallel import sum_all
 import numpy as np
 import scipy.linalg
 
+from eulerian.ideal.domain_parts import DomainPart
 from eulerian.ideal.functionals import Functional, Linear
 from eulerian.ideal.running_cost import RunningAtVertices
 from eulerian.space.density import DensitySpace
@@ -15,18 +16,24 @@ _BOXES = 700  # of the lattice between whose boxes moves are tried
 _SLOWEST = 0.02  # of the domain's diameter per horizon
 
 
-def typical_speed(space: DensitySpace, rho: Floats, functional: Functional, kinetic: float, horizon: float) -> float:
-    """Root mean square speed of a good flow from ρ_0, to within a small factor. Collective.
+def typical_speed(
+    space: DensitySpace,
+    rho: Floats,
+    functional: Functional,
+    kinetic: float,
+    horizon: float,
+    part: DomainPart,
+) -> float:
+    """Root mean square speed of a good flow from ρ_0 in a part of the domain, to within a small factor. Collective.
 
     With a linear loss everything moves to the best box of a lattice; with a target the Gaussians of the same moments
     are transported (Gelbrich 1990, doi:10.1002/mana.19901470121).
     """
-    low, high = space.bounding_box
     if isinstance(functional, Linear):
-        squared = _best_moves(space, rho, functional, kinetic, horizon)
+        squared = _best_moves(space, rho, functional, kinetic, horizon, part)
     else:
-        squared = _gaussian_distance(space, rho, functional.target)
-    slowest = _SLOWEST * float(np.linalg.norm(high - low))
+        squared = _gaussian_distance(space, part.only(rho), part.only(functional.target))
+    slowest = _SLOWEST * float(np.linalg.norm(part.high - part.low))
     return max(float(np.sqrt(squared)), slowest) / horizon
 
 
@@ -46,13 +53,15 @@ def driven_speed(running: RunningAtVertices, loads: Floats, kinetic: float) -> f
     price = above[:, None] + 0.5 * running.congestion * loads / grid.masses[:, None]
     mass = sum(grid.total(load) for load in loads.T)
     energy = sum(grid.total(load) for load in (loads * price).T) / mass + running.entropy
-    low, high = grid.space.bounding_box
-    return min(float(np.sqrt(energy / kinetic)), float(np.linalg.norm(high - low)) / grid.horizon)
+    spans = [grid.max(x) + grid.max(-x) for x in grid.x.T]
+    return min(float(np.sqrt(energy / kinetic)), float(np.linalg.norm(spans)) / grid.horizon)
 
 
-def _best_moves(space: DensitySpace, rho: Floats, functional: Linear, kinetic: float, horizon: float) -> float:
+def _best_moves(
+    space: DensitySpace, rho: Floats, functional: Linear, kinetic: float, horizon: float, part: DomainPart
+) -> float:
     """Mean squared distance of the moves x → argmin ℓ(z) + λ|x − z|²/2T between the boxes of a lattice. Collective."""
-    points, masses = _boxes(space, rho)
+    points, masses = _boxes(space, rho, part)
     squares = np.sum((points[:, None] - points) ** 2, axis=2)
     loss = functional.loss(points)
     moved = 0.0
@@ -62,14 +71,13 @@ def _best_moves(space: DensitySpace, rho: Floats, functional: Linear, kinetic: f
     return moved / max(float(masses.sum()), np.finfo(float).tiny)
 
 
-def _boxes(space: DensitySpace, rho: Floats) -> tuple[Floats, Floats]:
+def _boxes(space: DensitySpace, rho: Floats, part: DomainPart) -> tuple[Floats, Floats]:
     """Centres (n, dim) of the cells in every box of a lattice, and their masses (n, K). Collective."""
-    low, high = space.bounding_box
-    per_axis = int(_BOXES ** (1.0 / space.dim))
-    centres, volumes = space.vertices.mean(axis=1), space.geometry.det[: space.n_owned, None]
+    per_axis, low, high, own = int(_BOXES ** (1.0 / space.dim)), part.low, part.high, part.grid.cells
+    centres, volumes = space.vertices[own].mean(axis=1), space.geometry.det[own, None]
     places = np.minimum(((centres - low) / (high - low) * per_axis).astype(int), per_axis - 1)
     boxes = np.ravel_multi_index(tuple(places.T), (per_axis,) * space.dim)
-    columns = np.concatenate([volumes, volumes * centres, space.cell_mass(rho)], axis=1)
+    columns = np.concatenate([volumes, volumes * centres, space.cell_mass(rho)[own]], axis=1)
     sums = np.zeros((per_axis**space.dim, columns.shape[1]))
     np.add.at(sums, boxes, columns)
     sums = sum_all(space.comm, sums)
@@ -79,11 +87,15 @@ def _boxes(space: DensitySpace, rho: Floats) -> tuple[Floats, Floats]:
 
 def _gaussian_distance(space: DensitySpace, rho: Floats, target: Floats) -> float:
     """W₂² between the Gaussians with the moments of ρ and ρ*, averaged over the labels' masses. Collective."""
-    weights = space.mass(rho)
+    weights = space.mass(rho) * (space.mass(target) > 0.0)
+    if not np.any(weights > 0.0):
+        return 0.0
     means, covariances = space.mean_and_covariance(rho)
     ends, end_covariances = space.mean_and_covariance(target)
     result = 0.0
     for label, weight in enumerate(weights):
+        if not weight > 0.0:
+            continue
         root = np.real(scipy.linalg.sqrtm(covariances[label]))
         middle = np.real(scipy.linalg.sqrtm(root @ end_covariances[label] @ root))
         spread = np.trace(covariances[label] + end_covariances[label] - 2.0 * middle)

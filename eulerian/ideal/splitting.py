@@ -17,6 +17,7 @@ from eulerian.ideal.space_time import SpaceTime
 RELAXATION = 1.8  # Eckstein & Bertsekas (1992), doi:10.1007/BF01581204
 _BALANCED = 1.5  # residuals within this factor of each other leave the penalty alone
 _LARGEST_CHANGE = 3.0
+_NO_TARGET = 1e-9
 
 type Parts = dict[str, float]
 
@@ -109,7 +110,9 @@ class Splitting:
         self.functional: VertexFunctional | None = None
         if isinstance(functional, Fixed):
             target = grid.load(functional.target, label)
-            self._target = target * (self.mass / grid.total(target))
+            total = grid.total(target)
+            # In a part of the domain without a target the little that is there stays where it is.
+            self._target = target * (self.mass / total) if total > _NO_TARGET * self.mass else source
         else:
             self.functional = functional.at_vertices(grid, label)
         self._state = State.zero(grid)

@@ -147,20 +147,24 @@ def draw_transport(axes: Axes, snapshots: Snapshots, paths: PathBundle, label: i
 
 
 def gap_curves(rows: dict[str, Floats]) -> Figure:
-    """Primal and dual value coming together, and the relative gap with the residual, over the iterations."""
+    """Primal and dual value coming together, and the residual, over the iterations.
+
+    A gap has only what is the cost of a flow; until then the primal value is an estimate, which may lie on either side.
+    """
     figure = Figure(figsize=(7.0, 2.8), layout="constrained")
     left: Axes
     right: Axes
     left, right = figure.subplots(1, 2)
-    iteration, primal, dual = rows["iteration"], rows["primal"], rows["dual"]
-    left.fill_between(iteration, dual, primal, color=_FIRST, alpha=0.15, lw=0.0)
-    left.plot(iteration, primal, color=_LAST, lw=1.4, label="primal: cost of a flow")
+    iteration, primal, dual, gap = (rows[name] for name in ("iteration", "primal", "dual", "relative_gap"))
+    flows = np.isfinite(gap)
+    if not flows.all():
+        left.plot(iteration, primal, ":", color=_LAST, lw=1.2, label="estimate: not yet a flow")
+    left.plot(iteration[flows], primal[flows], "o-", color=_LAST, ms=4, lw=1.4, label="primal: cost of a flow")
     left.plot(iteration, dual, color=_FIRST, lw=1.4, label="dual: lower bound")
     left.set(xlabel="iteration", ylabel="$J$", ylim=_interesting(primal, dual))
     left.legend()
-    right.plot(iteration, np.abs(rows["relative_gap"]), color="black", lw=1.2, label="relative gap")
     right.plot(iteration, rows["residual"], color=_RESIDUAL, lw=1.2, label="residual")
-    right.plot(iteration[-1:], np.abs(rows["relative_gap"][-1:]), "o", color="black", ms=4, label="certified")
+    right.plot(iteration[flows], np.abs(gap[flows]), "o-", color="black", ms=4, lw=1.2, label="relative gap, certified")
     right.set(xlabel="iteration", yscale="log")
     right.grid(which="major", color="0.9")
     right.legend()
@@ -172,9 +176,8 @@ def gap_curves(rows: dict[str, Floats]) -> Figure:
 
 def _interesting(primal: Floats, dual: Floats) -> tuple[float, float]:
     """Limits of J that leave out the first records, far off as they are."""
-    later = slice(len(primal) // 6, None)
-    low, high = float(np.nanmin(dual[later])), float(np.nanmax(primal[later]))
-    end = 0.5 * (primal[-1] + dual[-1])
-    low, high = min(low, end), max(high, end)
-    room = 0.1 * (high - low) or 1e-3 * abs(end) or 1.0
+    later = np.concatenate([primal[len(primal) // 6 :], dual[len(dual) // 6 :]])
+    later = later[np.isfinite(later)] if np.isfinite(later).any() else np.zeros(1)
+    low, high = float(later.min()), float(later.max())
+    room = 0.1 * (high - low) or 1e-3 * abs(high) or 1.0
     return low - room, high + room

@@ -100,10 +100,19 @@ def _training_line(record: Record) -> str:
 
 
 def _gap_line(record: GapRecord) -> str:
-    return (
-        f"primal = {record.primal:<12.7g} dual = {record.dual:<12.7g} gap = {100 * record.relative_gap:.3g} %"
-        f"   residual = {record.residual:.2e}   {record.seconds:.1f} s"
-    )
+    gap = f" gap = {100 * record.relative_gap:.3g} %" if record.feasible else ""
+    value = f"{record.primal:<12.7g} dual = {record.dual:<12.7g}"
+    return f"{_value(record)} = {value}{gap}   residual = {record.residual:.2e}   {record.seconds:.1f} s"
+
+
+def _gap_numbers(record: GapRecord) -> str:
+    gap = f"   gap = {100 * record.relative_gap:.3g} %" if record.feasible else ""
+    return f"{_value(record)} = {record.primal:.6g}   dual = {record.dual:.6g}{gap}"
+
+
+def _value(record: GapRecord) -> str:
+    """What the primal value is to be called: that of no flow is no bound, and has no gap."""
+    return "primal" if record.feasible else "estimate"
 
 
 _TRAINING = _Story[Record](
@@ -111,7 +120,7 @@ _TRAINING = _Story[Record](
 )
 _CONVEX = _Story[GapRecord](
     "convex problem",
-    lambda record: f"primal = {record.primal:.6g}   dual = {record.dual:.6g}   gap = {100 * record.relative_gap:.3g} %",
+    _gap_numbers,
     _gap_line,
     _round,
 )

@@ -73,10 +73,11 @@ def ideal_table(solution: "ConvexSolution", exact: "HopfLax | None") -> str:
     columns = {"convex": (solution.primal, unused | dict(solution.parts))}
     if exact is not None:
         columns["Hopf–Lax"] = (exact.value, unused | {"terminal": exact.terminal, "kinetic": exact.kinetic})
-    return (
-        f"{parts_table(columns)}\n{'lower bound':12}{solution.dual:16.8g}\n{'gap':12}{solution.gap:16.3g}"
-        f"   ({100 * solution.relative_gap:.3g} %)"
-    )
+    bound = f"{'lower bound':12}{solution.dual:16.8g}"
+    if not math.isfinite(solution.primal):
+        return f"{bound}\nno flow that satisfies the continuity equation was found"
+    gap = f"{'gap':12}{solution.gap:16.3g}   ({100 * solution.relative_gap:.3g} %)"
+    return f"{parts_table(columns)}\n{bound}\n{gap}"
 
 
 def levels_table(levels: Sequence["LevelReport"]) -> str:

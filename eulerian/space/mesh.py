@@ -22,7 +22,7 @@ from eulerian.config import Box, Domain
 from eulerian.errors import InputError
 from eulerian.space.mesh_file import read_simplices
 from eulerian.space.mesh_report import MeshReport, TagReport, convert, inspect
-from eulerian.space.simplices import Simplices, halve_edges
+from eulerian.space.simplices import Simplices, halve_edges, part_corners
 
 __all__ = ["ImportedMesh", "MeshReport", "TagReport", "convert", "create_mesh", "import_mesh", "inspect"]
 
@@ -40,8 +40,8 @@ class ImportedMesh:
 
     Attributes:
         mesh: with shared-facet ghosts.
-        cell_tags: tags of cells, or None.
-        facet_tags: tags of facets, or None.
+        cell_tags: tags of cells, or None; the first of those in several groups, DOLFINx holds one for each.
+        facet_tags: tags of facets, or None; likewise.
         tag_names: name -> (dimension, tag).
     """
 
@@ -87,11 +87,12 @@ def import_mesh(comm: MPI.Comm, path: str | Path, refine: int = 0, check: Check 
     held: list[Simplices] = []  # stays on rank 0: only its outline is sent to the others
 
     def read() -> tuple[int, bool, bool, dict[str, tuple[int, int]]]:
-        mesh, _ = read_simplices(path)
+        mesh, table = read_simplices(path)
         n_cells = len(mesh.cells) * 2.0 ** (mesh.dim * refine)
         _check_size(n_cells, str(path))
         if check is not None:
             check(mesh.dim, n_cells)
+        mesh = part_corners(mesh, table)
         for _ in range(refine):
             mesh = halve_edges(mesh)
         held.append(mesh)

@@ -68,8 +68,7 @@ def _check_cells(mesh: Simplices) -> None:
     if len(twice):
         raise InputError(
             f"{len(twice)} cells occur twice, the first are cells {order[twice[0]]} and {order[twice[0] + 1]}",
-            remedy="gmsh writes a cell twice into a file of format 2.2 when it belongs to two physical groups:"
-            " use format 4.1, or one group per cell.",
+            remedy="Remove one of them: a cell may be there once for each of its tags, but not twice with one tag.",
         )
 
 

@@ -2,12 +2,13 @@
 
 Readers of mesh formats believe what a file says: a few wrong bytes make them ask for a terabyte, loop for ever, leave
 Python by ``sys.exit``, or crash in the library of a binary format. Here they do all that to themselves. This file is
-run by its path and imports nothing of this package; ``mesh_file`` starts it and reads its answer.
+run by its path and imports nothing of this package; ``raw_mesh`` starts it and reads its answer.
 
 The answer on the standard output is a line of JSON, then the numbers of the arrays whose types and shapes it names.
 """
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import sys
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
+from xml.etree import ElementTree
 from xml.parsers import expat
 
 import numpy as np
@@ -27,7 +29,8 @@ GMSH = b"$MeshFormat"
 _SECONDS, _SLOWEST = 4.0, 1e5
 _ROOM, _EXPANSION = 2.0**29, 100.0
 
-_XML = {".vtu", ".vtp", ".xdmf", ".xmf", ".xml"}
+_COLLECTIONS = {".pvtu", ".pvd"}
+_XML = {".vtu", ".vtp", ".xdmf", ".xmf", ".xml"} | _COLLECTIONS
 _HDF = {".xdmf", ".xmf", ".med", ".h5m", ".cgns", ".hmf"}
 _CHUNK = 1 << 16
 
@@ -42,12 +45,16 @@ def main() -> None:
     try:
         _limit(path.stat().st_size)
         if path.suffix.lower() in _XML:
-            _limit(path.stat().st_size + sum(file.stat().st_size for file in _references(path)))
+            files = {path, *_references(path), *(_pieces(path) if path.suffix.lower() in _COLLECTIONS else [])}
+            _limit(sum(file.stat().st_size for file in files))
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header, arrays = _plain(_read(path))
     except MemoryError:
         header, arrays = {"error": "it asks for far more memory than a mesh of its size can need"}, []
+    except ModuleNotFoundError as error:
+        what = f"reading {path.suffix} files needs the package {error.name}, which is not installed"
+        header, arrays = {"error": what, "remedy": f"pip install {error.name}"}, []
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a broken file may make a reader raise anything
         text = said.getvalue() if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
         header, arrays = {"error": " ".join(text.split())[:300]}, []
@@ -85,25 +92,53 @@ def _read(path: Path) -> Any:
 
     with path.open("rb") as file:
         start = file.read(len(GMSH))
-    if start != GMSH:
-        return meshio.read(path)
-    _refuse_nodes_below_one()
-    # Fluent also uses .msh: without this, every message on a broken gmsh file would speak of Fluent.
-    return meshio.read(path, file_format="gmsh")
+    mends, suffix = _mends(), path.suffix.lower()
+    if start == GMSH:
+        mends.mend_gmsh()
+        # Fluent also uses .msh: without this, every message on a broken gmsh file would speak of Fluent.
+        return meshio.read(path, file_format="gmsh")
+    if suffix == ".vtu":
+        return mends.read_vtu(path)
+    if suffix in _COLLECTIONS:
+        return mends.read_pieces(_pieces(path))
+    return mends.read_xdmf(path) if suffix in (".xdmf", ".xmf") else meshio.read(path)
 
 
-def _refuse_nodes_below_one() -> None:
-    """Let meshio's reader of format 2.2 refuse a node 0, which it takes for the last one as Python counts."""
-    from meshio.gmsh import _gmsh22
+def _mends() -> Any:
+    """The file beside this one, found by its path."""
+    spec = importlib.util.spec_from_file_location("meshio_mends", Path(__file__).with_name("meshio_mends.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
-    ordered = _gmsh22._gmsh_to_meshio_order
 
-    def checked(kind: str, cells: Any) -> Any:
-        if np.min(cells, initial=0) < 0:
-            raise ValueError("cells refer to nodes that do not exist: nodes are numbered from 1")
-        return ordered(kind, cells)
+def _pieces(path: Path) -> list[Path]:
+    """The .vtu files of a .pvtu file, or of the first time of a .pvd file.
 
-    _gmsh22._gmsh_to_meshio_order = checked
+    Raises:
+        ValueError: it has none, or they are not beside it.
+    """
+    _references(path)  # refuses what expands without bound
+    root = ElementTree.parse(path).getroot()
+    if path.suffix.lower() == ".pvtu":
+        found = [_beside(path, piece.get("Source", "")) for piece in root.iter("Piece")]
+        if not found:
+            raise ValueError("it names no file")
+        for piece in found:
+            _references(piece)
+        return found
+    sets = list(root.iter("DataSet"))
+    if not sets:
+        raise ValueError("it names no file")
+    files = [_beside(path, each.get("file", "")) for each in sets if each.get("timestep") == sets[0].get("timestep")]
+    if any(file.suffix.lower() not in (".vtu", ".pvtu") for file in files):
+        raise ValueError("its files are not .vtu or .pvtu")
+    for file in files:
+        _references(file)
+    return [piece for file in files for piece in (_pieces(file) if file.suffix.lower() == ".pvtu" else [file])]
 
 
 def _references(path: Path) -> list[Path]:

@@ -1,16 +1,21 @@
 """What is in a mesh file, and its conversion to another format. Not collective: call it on one rank."""
 
+import io
 import os
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from eulerian.errors import InputError
-from eulerian.space.mesh_file import SIMPLEX, quietly, read_simplices
-from eulerian.space.simplices import KINDS, FacetTable, Simplices, qualities, signed_volumes, squared_edges
+from eulerian.errors import EulerianWarning, InputError
+from eulerian.space.mesh_file import SIMPLEX, read_simplices
+from eulerian.space.simplices import KINDS, Indices, Simplices, part_of_cell, qualities, signed_volumes, squared_edges
 
 _FORMATS: dict[str, dict[str, Any]] = {
     # meshio writes tags into gmsh files of format 2.2 only.
@@ -19,6 +24,12 @@ _FORMATS: dict[str, dict[str, Any]] = {
     ".vtk": {"file_format": "vtk"},
     ".xdmf": {"file_format": "xdmf", "data_format": "XML"},  # one file, not two
 }
+
+
+_ONLY_LINES = (
+    "  If the domain is a surface: gmsh saves only what is in a physical group. Give the surface one, or set "
+    "Mesh.SaveAll = 1."
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,8 @@ class MeshReport:
             f"  quality           {self.quality_min:.3f} at least, {self.quality_mean:.3f} on average (1 is best)",
             f"  boundary facets   {self.boundary_facets}",
         ]
+        if self.dimension == 1:
+            lines.append("  only lines        no triangles: an interval mesh, for problems in 1-D")
         if self.parts > 1:
             lines.append(f"  parts             {self.parts}, not connected: no mass moves from one to another")
         if self.coincident_nodes:
@@ -91,6 +104,8 @@ class MeshReport:
             kind = "cells" if tag.dim == self.dimension else "facets"
             name = f" {tag.name!r}" if tag.name else ""
             lines.append(f"  tag {tag.tag}{name}: {tag.count} {kind}, measure {tag.measure:.6g}")
+        if self.dimension == 1 and self.path.endswith(".msh"):
+            lines.append(_ONLY_LINES)
         return "\n".join(lines)
 
 
@@ -111,7 +126,7 @@ def inspect(path: str | Path) -> MeshReport:
         orphan_nodes=mesh.n_orphans,
         coincident_nodes=len(mesh.points) - len(np.unique(mesh.points, axis=0)),
         boundary_facets=int(table.boundary.sum()),
-        parts=_count_parts(table, len(mesh.cells)),
+        parts=part_of_cell(table, len(mesh.cells))[0],
         volume=float(np.abs(signed_volumes(mesh.points, mesh.cells)).sum()),
         h_min=float(diameters.min()),
         h_max=float(diameters.max()),
@@ -126,7 +141,8 @@ def inspect(path: str | Path) -> MeshReport:
 def convert(source: str | Path, target: str | Path, *, overwrite: bool = False) -> None:
     """Write a checked mesh in the format that the ending of ``target`` names, with its tags.
 
-    Names of tags survive in .msh files only. The file appears at once and complete, or not at all.
+    Names of tags survive in .msh files only, and so do several tags of one cell or facet; in another format it keeps
+    the first, with an ``EulerianWarning``. The file appears at once and complete, or not at all.
 
     Raises:
         InputError: the source cannot be read, or the target exists, cannot be written or has an unknown ending.
@@ -146,8 +162,11 @@ def convert(source: str | Path, target: str | Path, *, overwrite: bool = False) 
         with TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
             draft = Path(folder) / target.name
             options = _FORMATS.get(target.suffix.lower(), {})
-            raw = _to_meshio(mesh, facets=mesh.dim > 1 or target.suffix.lower() != ".xdmf")
-            quietly(lambda: raw.write(draft, **options), f"cannot write {target.name}", target)
+            ending = target.suffix.lower()
+            if ending != ".msh":
+                mesh = _with_one_tag_each(mesh, target)
+            raw = _to_meshio(mesh, facets=mesh.dim > 1 or ending != ".xdmf")
+            _quietly(lambda: raw.write(draft, **options), f"cannot write {target.name}", target)
             os.replace(draft, target)
     except OSError as error:
         raise InputError(
@@ -155,9 +174,24 @@ def convert(source: str | Path, target: str | Path, *, overwrite: bool = False) 
         ) from error
 
 
+def _with_one_tag_each(mesh: Simplices, target: Path) -> Simplices:
+    """The first tag of every cell and facet, with a warning where that loses some."""
+    lost = len(mesh.more_tags) + len(mesh.more_facet_tags)
+    if not lost:
+        return mesh
+    warnings.warn(
+        f"{target.name} holds one tag for each cell and facet: {lost} further tags of those in several groups are left "
+        "out; a .msh file would hold them",
+        EulerianWarning,
+        stacklevel=2,
+    )
+    return replace(mesh, more_tags=mesh.more_tags[:0], more_facet_tags=mesh.more_facet_tags[:0])
+
+
 def _to_meshio(mesh: Simplices, *, facets: bool) -> Any:
     """A ``meshio.Mesh`` with three coordinates; its facets only where they are tagged and ``facets`` is true.
 
+    Cells come once for every tag, as gmsh writes them into files of format 2.2.
     What meshio writes to XDMF about single points, the facets of intervals, it cannot read.
     """
     import meshio
@@ -165,38 +199,37 @@ def _to_meshio(mesh: Simplices, *, facets: bool) -> Any:
     points = np.zeros((len(mesh.points), 3))
     points[:, : mesh.dim] = mesh.points
     cell_tags = np.zeros(len(mesh.cells), dtype=np.int32) if mesh.cell_tags is None else mesh.cell_tags
-    cells, tags = [(SIMPLEX[mesh.dim], mesh.cells)], [cell_tags]
+    cells = [(SIMPLEX[mesh.dim], np.concatenate([mesh.cells, mesh.cells[mesh.more_tags[:, 0]]]))]
+    tags = [_with_more(cell_tags, mesh.more_tags)]
     if facets and len(mesh.facets):
-        cells.append((SIMPLEX[mesh.dim - 1], mesh.facets))
-        tags.append(mesh.facet_tags)
+        again = mesh.facets[mesh.more_facet_tags[:, 0]]
+        cells.append((SIMPLEX[mesh.dim - 1], np.concatenate([mesh.facets, again])))
+        tags.append(_with_more(mesh.facet_tags, mesh.more_facet_tags))
     names = {name: np.array([tag, dim]) for name, (dim, tag) in mesh.names.items()}
     data = {"gmsh:physical": tags, "gmsh:geometrical": tags}
     return meshio.Mesh(points, cells, cell_data=data, field_data=names)
 
 
-def _count_parts(table: FacetTable, n_cells: int) -> int:
-    """Number of sets of cells that are connected through facets."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    pairs = table.cells[~table.boundary]
-    graph = coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n_cells, n_cells))
-    return int(connected_components(graph, directed=False, return_labels=False))
+def _with_more(tags: NDArray[np.int32], pairs: Indices) -> NDArray[np.int32]:
+    """Tags, and behind them the further ones of ``pairs`` (m, 2) of number and tag."""
+    return np.concatenate([tags, pairs[:, 1].astype(np.int32)])
 
 
 def _tag_reports(mesh: Simplices) -> tuple[TagReport, ...]:
     """One report per tag, cells first."""
     names = {key: name for name, key in mesh.names.items()}
     cell_tags = np.zeros(len(mesh.cells), dtype=np.int32) if mesh.cell_tags is None else mesh.cell_tags
+    volumes = np.abs(signed_volumes(mesh.points, mesh.cells))
     reports = []
-    for dim, tags, measures in (
-        (mesh.dim, cell_tags, np.abs(signed_volumes(mesh.points, mesh.cells))),
-        (mesh.dim - 1, mesh.facet_tags, _facet_measures(mesh)),
+    for dim, first, more, measures in (
+        (mesh.dim, cell_tags, mesh.more_tags, volumes),
+        (mesh.dim - 1, mesh.facet_tags, mesh.more_facet_tags, _facet_measures(mesh)),
     ):
+        tags, sizes = _with_more(first, more), np.concatenate([measures, measures[more[:, 0]]])
         for tag in np.unique(tags[tags != 0]).tolist():
             which = tags == tag
             name = names.get((dim, tag), "")
-            reports.append(TagReport(name, dim, tag, int(which.sum()), float(measures[which].sum())))
+            reports.append(TagReport(name, dim, tag, int(which.sum()), float(sizes[which].sum())))
     return tuple(reports)
 
 
@@ -208,3 +241,17 @@ def _facet_measures(mesh: Simplices) -> Any:
     edges = corners[:, 1:] - corners[:, :1]
     gram = np.linalg.det(edges @ np.swapaxes(edges, 1, 2))
     return np.sqrt(np.maximum(gram, 0)) / (mesh.dim - 1)
+
+
+def _quietly[T](work: Callable[[], T], what: str, path: Path) -> T:
+    """Run a meshio call without its printing; its failures, even ``sys.exit``, become one InputError."""
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return work()
+    except (Exception, SystemExit) as error:
+        text = said.getvalue() if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+        reason = " ".join(text.split())[:300]
+        remedy = "Choose another name, or another format."
+        raise InputError(f"{what} ({reason})" if reason else what, key=str(path), remedy=remedy) from error

@@ -27,6 +27,8 @@ class Simplices:
         facet_tags: (n_facets,) tags of ``facets``.
         names: name -> (dimension, tag).
         n_orphans: how many nodes of the file belong to no cell.
+        more_tags: (m, 2) pairs (cell, tag) for cells with several tags, all but the one in ``cell_tags``.
+        more_facet_tags: (m, 2) likewise for ``facets``.
     """
 
     points: Floats
@@ -36,6 +38,8 @@ class Simplices:
     facet_tags: NDArray[np.int32]
     names: dict[str, tuple[int, int]] = field(default_factory=dict)
     n_orphans: int = 0
+    more_tags: Indices = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+    more_facet_tags: Indices = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
 
     @property
     def dim(self) -> int:
@@ -161,9 +165,17 @@ def halve_edges(mesh: Simplices) -> Simplices:
         points=points,
         cells=cells,
         cell_tags=None if mesh.cell_tags is None else np.repeat(mesh.cell_tags, 2**mesh.dim),
+        more_tags=_tags_of_children(mesh.more_tags, 2**mesh.dim),
         facets=facets,
         facet_tags=np.repeat(mesh.facet_tags, 2 ** (mesh.dim - 1)),
+        more_facet_tags=_tags_of_children(mesh.more_facet_tags, 2 ** (mesh.dim - 1)),
     )
+
+
+def _tags_of_children(pairs: Indices, n: int) -> Indices:
+    """Pairs (cell, tag) for the n children of every cell, or of every facet."""
+    cells = pairs[:, :1] * n + np.arange(n)
+    return np.column_stack([cells.ravel(), np.repeat(pairs[:, 1], n)])
 
 
 # Children in terms of a simplex's vertices followed by the middles of its edges in lexicographic order.
@@ -190,6 +202,33 @@ def _children(points: Floats, nodes: Indices, dim: int) -> Indices:
     around = np.stack([equator, np.roll(equator, -1, axis=1)], axis=2)
     inner = np.concatenate([np.broadcast_to(diagonal[:, None], around.shape), around], axis=2)
     return np.concatenate([nodes[:, _CORNERS], inner], axis=1).reshape(-1, 4)
+
+
+def part_of_cell(table: FacetTable, n_cells: int) -> tuple[int, Indices]:
+    """How many sets of cells are connected through facets, and the number of its set for each cell (n_cells,)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = table.cells[~table.boundary]
+    graph = coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n_cells, n_cells))
+    count, numbers = connected_components(graph, directed=False)
+    return int(count), np.asarray(numbers, dtype=np.int64)
+
+
+def part_corners(mesh: Simplices, table: FacetTable) -> Simplices:
+    """Give every part nodes of its own where parts touch in a node or an edge: no mass passes there."""
+    count, part = part_of_cell(table, len(mesh.cells))
+    if count == 1:
+        return mesh
+    n = len(mesh.points)
+    keys, inverse = np.unique(mesh.cells * count + part[:, None], return_inverse=True)
+    if len(keys) == n:
+        return mesh
+    cells = inverse.reshape(mesh.cells.shape)
+    # A facet with a tag gets the nodes of its first cell: a boundary facet has no other.
+    owner = table.cells[table.find(mesh.facets), 0]
+    facets = np.searchsorted(keys, mesh.facets * count + part[owner][:, None])
+    return replace(mesh, points=mesh.points[keys // count], cells=cells, facets=facets)
 
 
 def regular_volume(d: int) -> float:

@@ -46,6 +46,18 @@ def gap_rows(n: int = 30) -> dict[str, np.ndarray]:
     return rows
 
 
+def test_the_gap_is_drawn_where_there_is_a_flow_only() -> None:
+    rows = gap_rows()
+    rows["relative_gap"][:-2] = np.nan
+    left, right = gap_curves(rows).axes
+    lines = {line.get_label(): line for line in (*left.get_lines(), *right.get_lines())}
+    assert len(lines["estimate: not yet a flow"].get_xdata()) == 30
+    assert len(lines["primal: cost of a flow"].get_xdata()) == 2
+    assert len(lines["relative gap, certified"].get_xdata()) == 2
+    rows["primal"][:] = rows["relative_gap"][:] = np.nan  # it never had one
+    gap_curves(rows).canvas.draw()
+
+
 def write_gap(folder: Path) -> None:
     rows = gap_rows()
     lines = [",".join(GAP_COLUMNS), *(",".join(map(str, line)) for line in zip(*rows.values(), strict=True))]

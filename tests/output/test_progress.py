@@ -74,3 +74,11 @@ def test_tables_leave_out_what_is_not_there() -> None:
     shares = {"initial": None, "final": {"accuracy": 0.75, "correct": [0.5, 1.0]}}
     rows = classification_table({"classification": shares}).splitlines()
     assert [row.split()[-2:] for row in rows[1:]] == [["nan", "0.7500"], ["nan", "0.5000"], ["nan", "1.0000"]]
+
+
+@pytest.mark.parametrize("feasible", [True, False])
+def test_what_is_no_flow_yet_is_an_estimate_without_gap(capsys: pytest.CaptureFixture[str], feasible: bool) -> None:
+    with Progress(speaks=True).gaps(100) as watch:
+        watch(replace(GAP, iteration=20, feasible=feasible))
+    said = capsys.readouterr().out
+    assert ("primal = " in said, "gap = " in said, "estimate = " in said) == (feasible, feasible, not feasible)

@@ -1,0 +1,178 @@
+"""The convex problem on one part of the domain: all labels side by side."""
+
+import math
+
+from eulerian import parallel  # noqa: F401 - starts MPI before dolfinx
+from eulerian.arrays import Floats
+from eulerian.errors import ComputationError
+
+# isort: split
+import numpy as np
+
+from eulerian.ideal.advection import Advection
+from eulerian.ideal.continuity import MomentumProblem
+from eulerian.ideal.domain_parts import DomainPart
+from eulerian.ideal.functionals import Fixed, LinearAtVertices
+from eulerian.ideal.label_flow import IdleLabel, LabelFlow
+from eulerian.ideal.last_step import LastStep
+from eulerian.ideal.metric import Metric
+from eulerian.ideal.poisson import WholeMesh
+from eulerian.ideal.problem import IdealProblem
+from eulerian.ideal.speed import driven_speed, typical_speed
+from eulerian.ideal.splitting import Parts, Splitting
+
+_BALANCE_OFTEN = 100  # until this iteration the penalty may change at every check, later at every fifth
+_BALANCE_EVERY = 50
+_PENALTY = 3.0  # in units of mass/(volume λ ω²): where the residuals of a transport over many cells are balanced
+_LEAST_WEIGHT = 1e-2  # relative to the typical density
+_PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is certified again
+_NOTHING = 1e-12  # of a label's mass: with less of it a part stays as it is
+_BEYOND = 1e-6  # relative: a dual value that is so far above what a flow costs bounds nothing
+
+
+class PartFlow:
+    """All labels on one part; those that have converged wait for the others.
+
+    Args:
+        problem: on the whole domain.
+        part: of it.
+        masses: of the labels on the whole domain, (K,).
+        gap_tolerance: relative.
+        residual_tolerance: relative.
+
+    Attributes:
+        part: as given.
+        labels: one flow each.
+    """
+
+    def __init__(
+        self,
+        problem: IdealProblem,
+        part: DomainPart,
+        masses: Floats,
+        gap_tolerance: float,
+        residual_tolerance: float,
+    ) -> None:
+        """Collective."""
+        self._problem, self.part, self._grid = problem, part, part.grid
+        self._gap_tolerance, self._residual_tolerance = gap_tolerance, residual_tolerance
+        self._running = None if problem.running is None else problem.running.at_vertices(part.grid)
+        self._metric: Metric | None = None
+        self._momenta: MomentumProblem | None = None
+        self._cell_cost = 0.5 * problem.kinetic * part.grid.cell_size**2 / problem.horizon
+        sources = [part.grid.load(problem.rho, y) for y in range(problem.space.n_labels)]
+        moving = [part.grid.total(source) > _NOTHING * mass for source, mass in zip(sources, masses, strict=True)]
+        if any(moving):
+            self._start(sources)
+        self.labels: list[LabelFlow | IdleLabel] = [
+            self._label(y, source) if moves else IdleLabel(part.grid, problem.functional, source, y)
+            for y, (source, moves) in enumerate(zip(sources, moving, strict=True))
+        ]
+
+    def _start(self, sources: list[Floats]) -> None:
+        """What the labels share. Collective."""
+        grid, problem = self._grid, self._problem
+        omega = typical_speed(
+            problem.space, problem.rho, problem.functional, problem.kinetic, problem.horizon, self.part
+        )
+        if self._running is not None:
+            omega = math.hypot(omega, driven_speed(self._running, np.stack(sources, axis=1), problem.kinetic))
+        gamma = 0.0 if isinstance(problem.functional, Fixed) else 1.0 / problem.horizon
+        self._metric = Metric(grid, problem.kinetic, omega, gamma, np.ones(grid.n_nodes))
+        self._whole = WholeMesh(grid)
+        self._momenta = MomentumProblem(grid, self._whole, problem.kinetic)
+        self._advection = Advection(grid, self._whole, problem.kinetic)
+
+    def _label(self, label: int, source: Floats) -> LabelFlow:
+        """Collective."""
+        grid, problem, metric = self._grid, self._problem, self._metric
+        assert metric is not None
+        penalty = _PENALTY / (grid.volume * problem.kinetic * metric.omega**2) * grid.total(source)
+        splitting = Splitting(metric, problem.functional, source, label, penalty, self._running)
+        last_step = None
+        if isinstance(splitting.functional, LinearAtVertices):
+            last_step = LastStep(grid, self._whole, problem.kinetic, splitting.functional.loss)
+        return LabelFlow(splitting, last_step)
+
+    def destroy(self) -> None:
+        """Free PETSc's objects. Local."""
+        for each in (self._metric, self._momenta):
+            if each is not None:
+                each.destroy()
+
+    def step(self, iteration: int, *, checked: bool, last: bool) -> None:
+        """One iteration of the labels that have not converged. Collective.
+
+        Raises:
+            ComputationError: the dual value grows beyond what a flow costs.
+        """
+        for label in self.labels:
+            if isinstance(label, IdleLabel) or label.done:
+                continue
+            if checked:
+                self._check(label, iteration, last)
+            else:
+                label.splitting.step()
+
+    def _check(self, label: LabelFlow, iteration: int, last: bool) -> None:
+        """One step of a label; certify it if it seems to have converged, else balance its penalty."""
+        assert self._momenta is not None
+        label.check, label.flow = label.splitting.checked_step(), None
+        self._require_bound(label)
+        small = label.check.residual <= self._residual_tolerance and self._narrow(label)
+        if last or (small and iteration >= label.certify_from):
+            label.certify(self._momenta, self._advection, lambda: self._narrow(label))
+            label.done = small and self._narrow(label)
+            label.certify_from = int(_PATIENCE * iteration)
+        if not label.done and (iteration <= _BALANCE_OFTEN or iteration % _BALANCE_EVERY == 0):
+            label.splitting.balance(label.check)
+
+    def _require_bound(self, label: LabelFlow) -> None:
+        """Refuse a dual value above the cost of some flow: it grows without bound, or is no number."""
+        dual, most = label.check.dual, self._dearest(label)
+        if not dual <= most:
+            raise ComputationError(
+                f"the dual value grows beyond what any flow can cost: {dual:.4g} instead of at most {most:.4g}; "
+                "either no flow reaches the target, or the numbers of the problem are too far apart"
+            )
+
+    def _dearest(self, label: LabelFlow) -> float:
+        """More than the problem's value: what it costs to stay or, with a fixed target, to move along all vertices."""
+        if label.splitting.functional is not None:
+            costs = label.stay.values()
+            return sum(costs) + _BEYOND * (sum(map(abs, costs)) + label.splitting.mass * self._cell_cost)
+        if self._running is not None:
+            return math.inf
+        path = self._grid.n_global * float(np.linalg.norm(self.part.high - self.part.low))
+        return float(label.splitting.mass * 0.5 * self._problem.kinetic * path**2 / self._problem.horizon)
+
+    def adapt(self) -> None:
+        """Weigh the vertices by the densities that pass them: where there is little, the penalty must be small."""
+        old, grid = self._metric, self._grid
+        flows = [label for label in self.labels if isinstance(label, LabelFlow)]
+        if old is None or all(label.done for label in flows):
+            return
+        peaks = [label.splitting.peak_density() / label.splitting.mass for label in flows]
+        peak: Floats = np.max(peaks, axis=0)
+        typical = grid.integrate(peak**2) / grid.integrate(peak)
+        weights = np.clip(peak / typical, _LEAST_WEIGHT, None)
+        self._metric = Metric(grid, old.kinetic, old.omega, old.gamma, weights)
+        for label in flows:
+            label.splitting.change_metric(self._metric)
+        old.destroy()
+
+    def _narrow(self, label: LabelFlow) -> bool:
+        """Whether the gap of a label is small."""
+        floor = label.splitting.mass * self._cell_cost
+        return relative_gap(label.parts, label.check.dual, floor) <= self._gap_tolerance
+
+    @property
+    def floor(self) -> float:
+        """Of the size of the value: the cost of moving everything by one cell."""
+        return self._cell_cost * sum(label.mass for label in self.labels)
+
+
+def relative_gap(parts: Parts, dual: float, floor: float) -> float:
+    """|primal − dual| over the size of the value, see ``solve_convex``."""
+    size = sum(abs(part) for part in parts.values())
+    return abs(sum(parts.values()) - dual) / max(size, abs(dual), floor)
