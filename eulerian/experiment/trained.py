@@ -126,10 +126,10 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
             remedy = "The flow is that of the run; particles.method, .steps_per_layer and .tolerance may differ."
             raise InputError("only keys of particles can be set here", key="--set", value=override, remedy=remedy)
     on_root(comm, lambda: require_run(folder))
-    tables, command, rows, readout = on_root(comm, lambda: _read(folder))
+    tables, result, rows, readout = on_root(comm, lambda: read_run(folder))
     base = folder.absolute()
     config = on_root(comm, lambda: parse_config(tables, base, overrides, python=python))
-    if command == "ideal":
+    if result["command"] == "ideal":
         n_labels = count_labels(config.density.initial, comm)
         config = on_root(comm, lambda: parse_config(_idealised(tables, n_labels), base, overrides))
     problem = build(config, comm)
@@ -158,11 +158,17 @@ def require_run(folder: Path) -> None:
         raise InputError(what, key=str(folder), remedy="Let `eulerian train` run to its end.")
 
 
-def _read(folder: Path) -> tuple[Tables, str, Floats, Floats]:
-    """The configuration without the start of the run, its command, θ and the readout. Not collective."""
+def read_run(folder: Path) -> tuple[Tables, Tables, Floats, Floats]:
+    """The configuration without the start of the run, ``result.json``, θ (L, p) and the readout. Not collective.
+
+    Raises:
+        InputError: one of the files is damaged.
+    """
     try:
         tables = read_tables(folder / CONFIG)
-        command = json.loads((folder / RESULT).read_text(encoding="utf-8"))["command"]
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        if not isinstance(result["command"], str):
+            raise TypeError(f"the command is {result['command']!r}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"is no complete run folder ({type(error).__name__}: {error})"
         raise InputError(what, key=str(folder), remedy="Run the command again.") from error
@@ -171,7 +177,7 @@ def _read(folder: Path) -> tuple[Tables, str, Floats, Floats]:
     for key in ("file", "columns", "label_column"):
         tables.get("particles", {}).pop(key, None)
     theta, readout = read_theta(folder / THETA, str(folder / THETA))
-    return tables, command, theta, readout
+    return tables, result, theta, readout
 
 
 def _idealised(tables: Tables, n_labels: int) -> Tables:

@@ -109,12 +109,23 @@ def classification_table(document: Mapping[str, Any]) -> str:
 
 def laws_table(laws: "Verification") -> str:
     """What a verification measured."""
-    return (
-        f"Taylor rates      {', '.join(f'{rate:.4f}' for rate in laws.taylor_rates)}   (2 is right)\n"
-        f"dot product       {laws.dot_error:.2e}   (relative)\n"
-        f"mass              {laws.mass_error:.2e}   (relative)\n"
-        f"smallest density  {laws.min_density:.2e}"
-    )
+    lines = [
+        f"Taylor rates of J         {_rates(laws.taylor_rates)}   (2 where the gradient is right)",
+        f"dot product test          {laws.dot_error:.2e}   (relative error of the adjoint)",
+        f"mass                      {laws.mass_error:.2e}   (relative change)",
+        f"smallest density          {laws.min_density:.2e}   (0 up to rounding, or more)",
+    ]
+    if laws.nearby is not None:
+        lines += [
+            f"at a random θ near it, where |v| comes to {laws.nearby.speed:.3g}:",
+            f"  Taylor rates of J       {_rates(laws.nearby.taylor_rates)}",
+            f"  dot product test        {laws.nearby.dot_error:.2e}",
+        ]
+    return "\n".join(lines)
+
+
+def _rates(rates: Sequence[float]) -> str:
+    return ", ".join(f"{rate:.4f}" for rate in rates)
 
 
 def files_line(run: RunFolder) -> str:
