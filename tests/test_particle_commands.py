@@ -63,7 +63,7 @@ def test_solve(comm: MPI.Comm, tmp_path: Path, dim: int) -> None:
     document = experiment.run_solve_particles(configure(tmp_path, dim), comm)
     comm.barrier()
     assert result(tmp_path) == document
-    assert (document["command"], document["method"], document["status"]) == ("solve", "particles", "converged")
+    assert (document["command"], document["method"], document["status"]) == ("solve", "particles", "done")
     objective = document["objective"]
     assert objective["terminal"] == pytest.approx(np.log(2.0))
     assert objective["total"] == pytest.approx(sum(value for name, value in objective.items() if name != "total"))

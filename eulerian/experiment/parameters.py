@@ -48,7 +48,6 @@ class GivenTheta:
     Attributes:
         config: starts at that θ and with its readout, so that the new run's resolved configuration says so too.
         source: as the user named it; None for the θ that the configuration starts from.
-        file: that holds θ.
         run: the folder whose θ it is; None where the file is in none.
         told: about the run, one sentence.
         warnings: about the run.
@@ -58,7 +57,6 @@ class GivenTheta:
 
     config: Config
     source: Path | None = None
-    file: Path | None = None
     run: Path | None = None
     told: str = ""
     warnings: tuple[str, ...] = ()
@@ -89,12 +87,15 @@ class GivenTheta:
         folder = _folder(source)
         if folder is None:
             _, readout = read_theta(source, KEY)
-            return cls(_starting_at(config, source, source, readout, n_labels), source, source)
+            return cls(_starting_at(config, source, source, readout, n_labels), source)
         if folder.resolve() == config.output.directory.resolve():
             remedy = "Choose another folder with --output."
             raise InputError("is the folder of the new run, too", key=KEY, value=str(source), remedy=remedy)
-        require_run(folder)
-        tables, result, _, readout = read_run(folder)
+        try:
+            require_run(folder)
+            tables, result, _, readout = read_run(folder)
+        except InputError as error:
+            raise InputError(error.what, key=KEY, value=str(source), remedy=error.remedy) from None
         theirs = _idealised(tables, result) if result["command"] == "ideal" else tables.get("field", {})
         difference, warnings = _compared(config, tables, theirs, source)
         status = result.get("status")
@@ -102,9 +103,9 @@ class GivenTheta:
             warnings.append(f"θ is of a run that {_BADLY[status]}: {source}, {result.get('reason')}")
         value = (result.get("objective") or {}).get("total")
         told = f"θ of {source}, a run of `{result['command']}`" + ("" if value is None else f" (J = {value:.8g} there)")
-        file, mesh = folder / THETA, result.get("mesh") if theirs.get("kind") == "free" else None
-        started = _starting_at(config, source, file, readout, n_labels)
-        return cls(started, source, file, folder, told, tuple(warnings), difference, mesh or {})
+        mesh = result.get("mesh") if theirs.get("kind") == "free" else None
+        started = _starting_at(config, source, folder / THETA, readout, n_labels)
+        return cls(started, source, folder, told, tuple(warnings), difference, mesh or {})
 
     @property
     def name(self) -> str:
@@ -118,8 +119,9 @@ class GivenTheta:
 
     @property
     def document(self) -> Document:
-        """The key ``theta`` of ``result.json``: the run and the file; both are None for the configuration's start."""
-        names = {"run": self.run, "file": self.file}
+        """The key ``theta`` of ``result.json``: the run and the file that θ was read from, if it was."""
+        start = self.config.field.theta
+        names = {"run": self.run, "file": start if isinstance(start, Path) else None}
         return {"theta": {name: None if path is None else str(path) for name, path in names.items()}}
 
     def build[P](self, make: Callable[[Config, MPI.Comm], P], config: Config, comm: MPI.Comm) -> P:
@@ -135,7 +137,9 @@ class GivenTheta:
         except InputError as error:
             if self.source is None or error.key not in _READ_INTO:
                 raise
-            why = "Was the file replaced?" if self.difference is None else f"Indeed it {self.difference.what}."
+            why = "Was the file replaced?"
+            if self.difference is not None:
+                why = f"Indeed it {self.difference.what}. {self.difference.remedy}"
             remedy = why if self.run else "Compare with the configuration of the run that wrote it."
             raise InputError(error.what, key=KEY, value=str(self.source), remedy=remedy) from None
         if self.difference is not None:
@@ -160,6 +164,9 @@ def _folder(source: Path) -> Path | None:
         return source
     if not source.exists():
         raise InputError("there is no such run folder or file", key=KEY, value=str(source), remedy="Name a run folder.")
+    if source.suffix != ".npz":
+        what, remedy = "is neither a run folder nor an .npz file", "Name a run folder."
+        raise InputError(what, key=KEY, value=str(source), remedy=remedy)
     return source.parent if source.name == THETA and is_run(source.parent) else None
 
 

@@ -152,7 +152,7 @@ def require_run(folder: Path) -> None:
         InputError: it does not.
     """
     if not is_run(folder):
-        raise InputError("is no run folder", key=str(folder), remedy=f"It holds a {RESULT} and a {THETA}.")
+        raise InputError("is no run folder", key=str(folder), remedy=f"A run folder holds a {RESULT} and a {THETA}.")
     if not (folder / THETA).is_file():
         what = f"holds no {THETA}: the run is not complete"
         raise InputError(what, key=str(folder), remedy="Let `eulerian train` run to its end.")
