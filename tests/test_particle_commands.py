@@ -133,7 +133,7 @@ def test_command_line(tmp_path: Path, here: Here) -> None:
     (tmp_path / "two.toml").write_text(text)
     done = here("train", "two.toml", "--method", "particles", "--output", "run")
     assert "200 particles in 1-D drawn (random), 2 labels, rk4" in done.stdout
-    assert "95 % intervals of their means: total ±" in done.stdout
+    assert "95 % confidence intervals: total ±" in done.stdout
     assert "J on particles that were not trained on:" in done.stdout
     wrong = here("solve", "two.toml", "--method", "particles", "--set", "objective.entropy=1", code=1)
     assert "objective.entropy: particles cannot have this: particles know where they are, not how dense" in wrong.stderr

@@ -129,9 +129,10 @@ class _Compare:
 
 def _reference_sentence(found: Study) -> str:
     return (
-        f"Errors of J and ∇J are against {found.reference.name} (estimated error of ∇J: {found.reference.error:.1e}), "
-        f"those of densities against the density along characteristics. The finest mesh and the Sobol points differ by "
-        f"{found.disagreement:.1e} in ∇J (their estimated errors: {found.expected:.1e})."
+        f"Errors of J and ∇J are distances to what {found.reference.name} give (with an estimated error of ∇J of "
+        f"{found.reference.error:.1e}), those of densities to the exact density, which follows the paths of points. "
+        f"The finest mesh and the Sobol points differ by {found.disagreement:.1e} in ∇J; from their estimated errors "
+        f"{found.expected:.1e} is to be expected."
     )
 
 

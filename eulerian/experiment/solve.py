@@ -114,6 +114,6 @@ def _told(earlier: EarlierSolve | None) -> list[str]:
         return []
     left_out = [f"Left out: {why}" for why in earlier.damaged]
     if not earlier.headers:
-        return [*left_out, f"Nothing to go on from in {earlier.folder}: from the start"]
+        return [*left_out, f"{earlier.folder} holds nothing to go on from: this solve begins at t = 0"]
     last = earlier.headers[max(earlier.headers)]
     return [*left_out, f"Goes on at t = {last.time:.6g}, after time step {last.step}, from {earlier.folder}"]

@@ -34,7 +34,10 @@ from eulerian.arrays import Floats
 
 METHOD: Final = "particles"
 
-_NO_BOUND = "a lower bound for the density is none for a sample of it; `eulerian compare` holds both against another"
+_NO_BOUND = (
+    "the lower bound is one for the density and not for a sample of it; `eulerian compare --theta RUN` tells how far "
+    "apart particles and densities are"
+)
 
 
 def run_solve_particles(

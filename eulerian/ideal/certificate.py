@@ -173,16 +173,16 @@ def _statement(certificate: Certificate, bound: _Bound, cost: float, ideal: Idea
     share = "" if math.isnan(percent) else f" ({number} %)"
     if bound.size != abs(bound.value):
         share = f" ({number} % of the sizes of its parts)"
-    costs = "Terminal loss and kinetic energy"
+    costs = "Terminal loss and kinetic energy add up to"
     if ideal.running is not None:
-        costs = "Terminal loss, kinetic energy and running costs of the density"
+        costs = "Terminal loss, kinetic energy and running costs of the density add up to"
     side = "above" if certificate.gap >= 0.0 else "below"
     origin = {
         "hopf_lax": "Hopf–Lax",
         "convex": f"the dual of the convex problem, discretised on this mesh and {ideal.layers} time slabs",
     }[certificate.bound]
     sentence = (
-        f"{costs} are {cost:.6g}, {abs(certificate.gap):.3g}{share} {side} the lower bound "
+        f"{costs} {cost:.6g}, which is {abs(certificate.gap):.3g}{share} {side} the lower bound "
         f"{certificate.ideal:.6g} for any flow ({origin})"
     )
     return "; ".join([sentence, *caveats]) + "."

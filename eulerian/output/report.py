@@ -32,8 +32,9 @@ def headline(config: Config, problem: ControlProblem) -> str:
 
 def ideal_headline(_config: Config, problem: IdealProblem) -> str:
     """The sizes of an idealised problem in one line."""
+    velocity = "any velocity" if problem.space.n_labels == 1 else "any velocity for each label"
     return (
-        f"{_ground(problem.space)}; any velocity, {_count(problem.layers, 'time slab')}; "
+        f"{_ground(problem.space)}; {velocity}, {_count(problem.layers, 'time slab')}; "
         f"{_count(problem.space.comm.size, 'rank')}"
     )
 
@@ -98,11 +99,11 @@ def classification_table(document: Mapping[str, Any]) -> str:
     if not found:
         return ""
     columns = [found[name] or {"accuracy": math.nan, "correct": []} for name in ("initial", "final")]
-    rows = [("mass in the region of its own label", [column["accuracy"] for column in columns])]
+    rows = [("mass that is classified correctly", [column["accuracy"] for column in columns])]
     for label, values in enumerate(
         itertools.zip_longest(*(column["correct"] for column in columns), fillvalue=math.nan)
     ):
-        rows.append((f"  label {label}, relative", list(values)))
+        rows.append((f"  of label {label}, as a share of it", list(values)))
     lines = [f"{'':36}{'start':>10}{'end':>10}"]
     return "\n".join(lines + [f"{name:36}" + "".join(f"{value:10.4f}" for value in values) for name, values in rows])
 
