@@ -55,6 +55,6 @@ def _transport_sentence(found: Mapping[str, Any]) -> str:
         return str(found["wasserstein_note"])
     return (
         f"Wasserstein distance W₂ between ρ(T) of the mesh and {found['wasserstein_points']} particles: "
-        f"{_short(found['wasserstein2'])} (as many random draws from this ρ(T): {_short(found['wasserstein2_floor'])}). "
+        f"{_short(found['wasserstein2'])} (of as many random draws from it: {_short(found['wasserstein2_floor'])}). "
         f"Sliced W₂: {_short(found['sliced_wasserstein2'])}."
     )
