@@ -105,10 +105,10 @@ def prepared(tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_examples_of_the_help_run_and_move_something(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [here("--help").stdout, *(here(name, "--help").stdout for name in COMMANDS)]
     found = [line for text in texts for line in re.findall(r"(?m)^  (.*\beulerian .*)$", text.split("examples:")[1])]
-    assert len(found) > 20
-    for line in found:
-        words = re.split(r" {2,}", line)[0].split()  # behind two blanks comes what it does
-        words = words[words.index("eulerian") + 1 :]
+    lines = [re.split(r" {2,}", line)[0].partition("eulerian ")[2] for line in found]  # two blanks: what it does
+    assert len(lines) > 20
+    for line in dict.fromkeys(lines):
+        words = line.split()
         if words[0] == "doctor":  # looks at this machine: see test_doctor.py
             continue
         if words[0] not in ("plot", "doctor") and "--list" not in words and "--overwrite" not in words:

@@ -97,9 +97,8 @@ def certify(
     gap, caveats = cost - bound.value, _unattained(problem, ideal)
     relative = math.nan if caveats else _relative(gap, bound, sum(map(abs, parts)))
     if not caveats and math.isnan(relative):
-        caveats = [
-            "as a percentage of such a bound, which is small or negative beside the parts of J, it tells nothing"
-        ]
+        kind = "is not positive" if bound.value <= 0.0 else "lies so far below the parts of J"
+        caveats = [f"as a percentage of a bound that {kind} it would tell nothing"]
     caveats += _caveats(problem, gap)
     certificate = Certificate(bound.value, gap, relative, bound.origin, "")
     return replace(certificate, statement=_statement(certificate, bound, cost, ideal, caveats))

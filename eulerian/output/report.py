@@ -99,7 +99,7 @@ def classification_table(document: Mapping[str, Any]) -> str:
     if not found:
         return ""
     columns = [found[name] or {"accuracy": math.nan, "correct": []} for name in ("initial", "final")]
-    rows = [("mass that is classified correctly", [column["accuracy"] for column in columns])]
+    rows = [("mass that the loss assigns correctly", [column["accuracy"] for column in columns])]
     for label, values in enumerate(
         itertools.zip_longest(*(column["correct"] for column in columns), fillvalue=math.nan)
     ):
