@@ -163,11 +163,10 @@ def _refused() -> Story:
         "labels": "field.label_dependent=true",
     }
     story = {"trained": Step(("train", "a.toml"), status="max_iterations", unsaid=())}
-    for name, change in changes.items():
-        key = change.partition("=")[0]
-        for command in ("solve", "verify", "compare"):
-            arguments = (command, "a.toml", "--set", change, "--theta", "trained")
-            story[f"{command} with another {name}"] = Step(arguments, code=1, status=None, said=("--theta", key))
+    for (name, change), command in zip(changes.items(), ("solve", "verify", "compare", "solve"), strict=True):
+        arguments = (command, "a.toml", "--set", change, "--theta", "trained")
+        said = ("--theta", change.partition("=")[0])
+        story[f"{command} with another {name}"] = Step(arguments, code=1, status=None, said=said)
     story["nowhere"] = Step(("solve", "a.toml", "--theta", "nowhere"), code=1, status=None, said=("nowhere",))
     story["a text"] = Step(("verify", "a.toml", "--theta", "a.toml"), code=1, status=None, said=("--theta",))
     return story
