@@ -18,7 +18,7 @@ from eulerian.config.objective import CrossEntropyTerminal
 from eulerian.config.toml import dump_toml
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
-from eulerian.experiment.trained import Tables, read_run, require_run
+from eulerian.experiment.run_files import Tables, read_run, require_run
 from eulerian.fields.theta_file import read_theta
 from eulerian.output.files import THETA, is_run
 from eulerian.output.result import Document, mesh_sizes
