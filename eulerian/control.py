@@ -248,6 +248,14 @@ class ControlProblem(ReducedProblem):
         )
         return float(self.comm.allreduce(largest, MPI.MAX))
 
+    @property
+    def speed(self) -> float:
+        """Largest |v| over nodes, layers and labels at the last evaluation. Collective."""
+        self._require_last()
+        velocities = [v for layer in self._flow.velocities for v in layer]
+        largest = max(float(np.max(np.linalg.norm(v, axis=1), initial=0.0)) for v in velocities)
+        return float(self.comm.allreduce(largest, MPI.MAX))
+
     def running_cost(self) -> Floats:
         """Cost per time λ/2∫|v|²ρ + η/2∫|∇v|²ρ + ∫Vρ + ε/2|θ|², the mean over each layer (L,), at the last evaluation.
 

@@ -17,6 +17,9 @@ from numpy.typing import ArrayLike
 
 from eulerian.objective.parameters import ParameterCost
 
+# A way that is shorter than this, relative to the domain, is none.
+_ROUNDING = 1e-14
+
 PARTS = ("terminal", "kinetic", "jacobian", "parameters", "potential", "congestion", "entropy")
 
 
@@ -113,8 +116,22 @@ class ReducedProblem(ABC):
 
     @property
     @abstractmethod
+    def speed(self) -> float:
+        """Largest |v| over points, layers and labels at the last evaluation. Collective.
+
+        Raises:
+            RejectedEvaluation: there is none.
+        """
+
+    @property
+    @abstractmethod
     def extent(self) -> float:
         """Longest side of the domain's bounding box. Collective."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the last evaluation moves nothing: v = 0 up to rounding, which no slow flow is. Collective."""
+        return self.speed * self.horizon <= _ROUNDING * self.extent
 
     # -- θ -----------------------------------------------------------------------------------------------------------
 

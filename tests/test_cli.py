@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from jobs import Here, run_group
 
-from eulerian import cli
+from eulerian import cli, experiment
+from eulerian.experiment.study import StudyPlan
 
 MODEL = """
 [domain]
@@ -83,6 +85,42 @@ def test_help_names_every_command_and_gives_examples(here: Here) -> None:
     for name in COMMANDS:
         assert re.search(rf"^ +{name} ", text, re.MULTILINE)
         assert f"examples:\n  eulerian {name}" in here(name, "--help").stdout
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the examples of the help are about, small: a mesh, points, configurations and their runs."""
+    (tmp_path / "new.csv").write_text("pc1,pc2,class\n0.1,0.2,0\n-0.3,0.1,2\n")
+    for name in ("gaussian", "wine", "crowds"):
+        here("init", name)
+        path = tmp_path / f"{name}.toml"
+        text = re.sub(r"cells = \[\d+, \d+\]", "cells = [8, 8]", path.read_text())
+        path.write_text(re.sub(r"(?m)^(layers|max_iterations) = \d+", r"\1 = 2", text))
+        here("train", path.name, "--set", 'ideal.certificate="none"', "--set", "output.densities=0")
+    plan = partial(StudyPlan, halvings=(-1, 0), counts=(64,), replicates=2, reference_count=64, reference_replicates=2)
+    monkeypatch.setattr(experiment, "StudyPlan", plan)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prepared")
+def test_the_examples_of_the_help_run_and_move_something(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [here("--help").stdout, *(here(name, "--help").stdout for name in COMMANDS)]
+    found = [line for text in texts for line in re.findall(r"(?m)^  (.*\beulerian .*)$", text.split("examples:")[1])]
+    lines = [re.split(r" {2,}", line)[0].partition("eulerian ")[2] for line in found]  # two blanks: what it does
+    assert len(lines) > 20
+    for line in dict.fromkeys(lines):
+        words = line.split()
+        if words[0] == "doctor":  # looks at this machine: see test_doctor.py
+            continue
+        if words[0] not in ("plot", "doctor") and "--list" not in words and "--overwrite" not in words:
+            words.append("--overwrite")
+        if "--frames" in words:
+            words[words.index("--frames") + 1] = "3"
+        with monkeypatch.context() as patch:
+            if words[0] != "plot":
+                patch.setattr("eulerian.output.plots.draw_run", lambda *_args: [])
+            done = here(*words)
+        assert "nothing moves" not in done.stdout, line
 
 
 def test_version(tmp_path: Path) -> None:
@@ -387,7 +425,7 @@ def test_a_reader_that_leaves(tmp_path: Path) -> None:
 def test_compare(tmp_path: Path, model: Path, here: Here) -> None:
     small = ["--set", "particles.count=64", "--set", "output.densities=0"]
     here("solve", model.name, "--output", "run", "--quiet")
-    done = here("compare", model.name, *small, "--theta", "run/theta.npz", "--output", "both")
+    done = here("compare", model.name, *small, "--theta", "run", "--output", "both")
     assert "Gradients: cosine" in done.stdout
     document = json.loads((tmp_path / "both" / "result.json").read_text())
     assert document["command"] == "compare"

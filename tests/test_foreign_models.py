@@ -242,5 +242,5 @@ def test_a_model_in_float32_is_verified_in_float64(comm, models):
     config = {**problem_config(2, 1, LABELLINGS[0], 4), "field": models.section(text)}
     config["output"] = {"directory": str(models.folder / "run"), "densities": 0}
     document = run_verify(parse_config(config), comm)
-    assert document["status"] == "converged", document["reason"]
+    assert document["status"] == "done", document["reason"]
     assert min(document["verify"]["taylor_rates"]) > 1.9

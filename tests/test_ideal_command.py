@@ -359,7 +359,7 @@ def test_a_failing_certificate_is_told_and_nothing_else(
     assert document["no_certificate"] == "cannot be had"
     assert "certificate" not in document
     if comm.rank == 0:
-        assert "There is no certificate: cannot be had" in capsys.readouterr().out
+        assert "is not known: cannot be had" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])

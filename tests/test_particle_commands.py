@@ -63,7 +63,7 @@ def test_solve(comm: MPI.Comm, tmp_path: Path, dim: int) -> None:
     document = experiment.run_solve_particles(configure(tmp_path, dim), comm)
     comm.barrier()
     assert result(tmp_path) == document
-    assert (document["command"], document["method"], document["status"]) == ("solve", "particles", "converged")
+    assert (document["command"], document["method"], document["status"]) == ("solve", "particles", "done")
     objective = document["objective"]
     assert objective["terminal"] == pytest.approx(np.log(2.0))
     assert objective["total"] == pytest.approx(sum(value for name, value in objective.items() if name != "total"))
@@ -133,7 +133,7 @@ def test_command_line(tmp_path: Path, here: Here) -> None:
     (tmp_path / "two.toml").write_text(text)
     done = here("train", "two.toml", "--method", "particles", "--output", "run")
     assert "200 particles in 1-D drawn (random), 2 labels, rk4" in done.stdout
-    assert "95 % intervals of their means: total ±" in done.stdout
+    assert "95 % confidence intervals: total ±" in done.stdout
     assert "J on particles that were not trained on:" in done.stdout
     wrong = here("solve", "two.toml", "--method", "particles", "--set", "objective.entropy=1", code=1)
     assert "objective.entropy: particles cannot have this: particles know where they are, not how dense" in wrong.stderr

@@ -18,6 +18,26 @@ from numpy.typing import ArrayLike
 HALVINGS = 3
 DIRECTIONS = 5
 
+# Of the search for a θ that moves something: how far relative to the domain, and trials.
+WAY, MOST_HALVINGS = 0.1, 60
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """The laws of the gradient at a θ that moves something, near one that does not.
+
+    Attributes:
+        taylor_rates: as in ``Verification``.
+        taylor_remainders: likewise.
+        dot_error: likewise.
+        speed: largest |v| there.
+    """
+
+    taylor_rates: list[float]
+    taylor_remainders: list[float]
+    dot_error: float
+    speed: float
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -29,6 +49,7 @@ class Verification:
         dot_error: largest relative error of ⟨λ, Bρ⟩ = ⟨Bᵀλ, ρ⟩ over the layers.
         mass_error: largest relative change of a label's mass.
         min_density: smallest value at the limiter's points, over the ends of the layers.
+        nearby: the gradient where something moves; None if that is so at θ, or nowhere near it.
     """
 
     taylor_rates: list[float]
@@ -36,10 +57,14 @@ class Verification:
     dot_error: float
     mass_error: float
     min_density: float
+    nearby: Nearby | None = None
 
 
 def verify(problem: ControlProblem, theta: ArrayLike, rng: np.random.Generator) -> Verification:
     """Check the problem at θ. Collective.
+
+    Where nothing moves, the dot product is trivial and the gradient of a network vanishes but for its last layer: an
+    error in any other derivative would not be seen. So there the gradient is checked at a random θ near it, too.
 
     Args:
         problem: J.
@@ -52,7 +77,9 @@ def verify(problem: ControlProblem, theta: ArrayLike, rng: np.random.Generator) 
     theta = np.asarray(theta, dtype=np.float64)
     if not math.isfinite(problem.value(theta)):
         raise RejectedEvaluation(problem.rejection or "J cannot be evaluated at θ")
+    moving = _moving(problem, theta, np.random.default_rng(rng.integers(2**31))) if problem.at_rest else None
     remainders = taylor_remainders(problem, theta, rng)
+    nearby = None if moving is None else _nearby(problem, moving, rng)
     problem.value(theta)
     statistics = problem.statistics
     return Verification(
@@ -61,7 +88,29 @@ def verify(problem: ControlProblem, theta: ArrayLike, rng: np.random.Generator) 
         dot_error=dot_error(problem, rng),
         mass_error=statistics.mass_error,
         min_density=statistics.density_min,
+        nearby=nearby,
     )
+
+
+def _moving(problem: ControlProblem, theta: Floats, rng: np.random.Generator) -> Floats | None:
+    """A random θ near one that moves nothing, with ways of at most ``WAY`` of the domain, or None. Collective."""
+    change = rng.standard_normal(theta.shape)
+    for _ in range(MOST_HALVINGS):
+        speed = problem.velocity_change(theta, change)
+        if speed == 0.0:
+            return None
+        if speed * problem.horizon <= WAY * problem.extent and math.isfinite(problem.value(theta + change)):
+            return theta + change
+        change *= 0.5
+    return None
+
+
+def _nearby(problem: ControlProblem, theta: Floats, rng: np.random.Generator) -> Nearby:
+    """Collective."""
+    remainders = taylor_remainders(problem, theta, rng)
+    problem.value(theta)
+    median = [float(r) for r in np.median(remainders, axis=0)]
+    return Nearby(taylor_rates(remainders), median, dot_error(problem, rng), problem.speed)
 
 
 def taylor_remainders(

@@ -66,15 +66,29 @@ def build_parser() -> argparse.ArgumentParser:
         title="commands", dest="name", metavar="COMMAND", required=True, parser_class=_CommandParser
     )
     for name, text, example in (
-        ("solve", "transport the density once, at the initial θ", "eulerian solve rotation.toml --output runs/turn"),
+        (
+            "solve",
+            "transport the density once",
+            "eulerian solve gaussian.toml --theta runs/gaussian --output runs/once",
+        ),
         ("train", "minimise J over θ", "eulerian train gaussian.toml --set objective.kinetic=0.1 --overwrite"),
-        ("ideal", "minimise over all velocities: the best that any network could do", "eulerian ideal gaussian.toml"),
-        ("verify", "check gradient, mass and positivity of the problem at the initial θ", "eulerian verify my.toml"),
+        (
+            "ideal",
+            "minimise over all velocities: the best that any network could do",
+            "eulerian ideal gaussian.toml --output runs/best",
+        ),
+        (
+            "verify",
+            "check gradient, mass and positivity of the problem",
+            "eulerian verify gaussian.toml --theta runs/gaussian --output runs/laws",
+        ),
     ):
         command = _add_run(commands, name, compute, text, [example, f"mpirun -n 2 {example}"])
         if name == "train":
             help_ = "go on with the run that is in the folder, from its last checkpoint, on any number of ranks"
             command.add_argument("--resume", action="store_true", help=help_)
+        if name in ("solve", "verify"):
+            _add_theta(command)
         if name in ("solve", "train"):
             help_ = "densities on the mesh, or particles drawn from them (see [particles]); default: densities"
             command.add_argument("--method", choices=("densities", "particles"), default="densities", help=help_)
@@ -116,15 +130,19 @@ def _add_run(
     return command
 
 
+def _add_theta(command: argparse.ArgumentParser) -> None:
+    help_ = "a run folder (or a theta.npz) whose θ is taken; default: the initial θ of the configuration"
+    command.add_argument("--theta", metavar="RUN", type=Path, help=help_)
+
+
 def _add_compare(commands: _Commands) -> None:
     examples = [
-        "eulerian compare gaussian.toml --theta runs/gaussian/theta.npz --output runs/both",
-        "eulerian compare gaussian.toml --set particles.sampling=sobol --output runs/both",
-        "eulerian compare gaussian.toml --study --degrees 1 2 --output runs/study",
+        "eulerian compare gaussian.toml --theta runs/gaussian --output runs/both",
+        "eulerian compare gaussian.toml --theta runs/gaussian --set particles.sampling=sobol --output runs/sobol",
+        "eulerian compare gaussian.toml --theta runs/gaussian --study --degrees 1 2 --output runs/study",
     ]
     command = _add_run(commands, "compare", compare, "hold densities against particles at one θ", examples)
-    help_ = "the parameters of a run, instead of the initial ones"
-    command.add_argument("--theta", metavar="RUN/theta.npz", type=Path, help=help_)
+    _add_theta(command)
     help_ = "also a ladder of meshes and of numbers of particles: errors against cost"
     command.add_argument("--study", action="store_true", help=help_)
     help_ = "of the densities in the study; default: that of the configuration"

@@ -28,10 +28,11 @@ def compute(options: Options) -> int:
     on_particles = getattr(options, "method", None) == "particles"
     run = getattr(experiment, f"run_{options.name}{'_particles' if on_particles else ''}")
     progress = _progress(options, comm)
-    given = {name: getattr(options, name, None) for name in ("resume", "restart", "at")}
+    given = {name: getattr(options, name, None) for name in ("resume", "restart", "at", "theta")}
     more = {name: value for name, value in given.items() if value is not None and value is not False}
-    if on_particles and options.name == "solve" and more:
-        raise InputError("particles keep nothing on their way to go on from", key=f"--{next(iter(more))}")
+    going_on = [name for name in more if name != "theta"]
+    if on_particles and options.name == "solve" and going_on:
+        raise InputError("particles keep nothing on their way to go on from", key=f"--{going_on[0]}")
     document: Mapping[str, Any] = run(config, comm, overwrite=options.overwrite, progress=progress, **more)
     return _told(options, document, comm.rank)
 

@@ -8,12 +8,11 @@ from mpi4py import MPI
 
 from eulerian.analysis import wasserstein
 from eulerian.analysis.stopwatch import EvaluationCost
-from eulerian.arrays import Floats
 from eulerian.builder import build
 from eulerian.config import Config
 from eulerian.control import ControlProblem
-from eulerian.experiment.network import with_fields
-from eulerian.experiment.parameters import read_parameters
+from eulerian.experiment.network import warn_of_rest, with_fields
+from eulerian.experiment.parameters import GivenTheta
 from eulerian.experiment.rivals import Comparison, Transport, compare_methods, require_value
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.experiment.study import Study, StudyPlan, run_study
@@ -47,7 +46,7 @@ def run_compare(
     Args:
         config: from ``read_config``.
         comm: who shares the work, everybody by default.
-        theta: a ``theta.npz`` of a run; the configuration's start by default.
+        theta: a run folder or an ``.npz`` file, whose θ and readout are taken instead of the configuration's start.
         study: also climb a ladder of meshes and of numbers of particles.
         overwrite: replace a run that is in ``output.directory``.
         progress: where messages go; nowhere by default.
@@ -56,9 +55,9 @@ def run_compare(
         InputError: as for ``run_solve``; also for costs and fields that particles do not have.
         ComputationError: the computation failed; ``result.json`` says so too.
     """
-    work = _Compare(theta, study)
+    work = _Compare(GivenTheta.of(config, theta, comm), study)
     return Command("compare", work.build, headline, work.compare).run(
-        config, comm, overwrite=overwrite, progress=progress
+        work.given.config, comm, overwrite=overwrite, progress=progress
     )
 
 
@@ -67,43 +66,42 @@ class _Compare:
     """The command's parts, which share θ and the particles.
 
     Attributes:
-        file: of θ, or None.
+        given: where both are evaluated.
         plan: of a study, or None.
-        theta: for both problems.
         particles: the problem on particles.
     """
 
-    file: Path | None
+    given: GivenTheta
     plan: StudyPlan | None
-    theta: Floats = field(init=False)
     particles: ParticleProblem = field(init=False)
 
     def build(self, config: Config, comm: MPI.Comm) -> ControlProblem:
         """Both problems. Collective."""
         refuse_on_particles(config)
-        problem = build(config, comm)
-        self.theta = problem.initial_theta if self.file is None else read_parameters(self.file, problem)
+        problem = self.given.build(build, config, comm)
         whole = WholeDensity.gather(problem.density_space, problem.initial_density)
         self.particles = particles_on(config, problem, cloud_of(config.particles, whole, comm))
         return problem
 
     def compare(self, session: Session[ControlProblem]) -> Outcome:
         """Collective."""
-        problem, particles, theta = session.problem, self.particles, self.theta
+        problem, particles, theta = session.problem, self.particles, session.problem.initial_theta
+        session.progress.say(self.given.told)
         started = time.perf_counter()
         require_value(problem, theta, "on the mesh")
+        warn_of_rest(problem, session.config, "Both methods leave ρ₀ as it is, so there is little to compare")
         require_value(particles, theta, "on particles")
         found = compare_methods(problem, particles, theta, session.config.particles.seed)
         total, gradient = problem.value_and_gradient(theta)
-        document = {"compare": comparison_document(found, particles, session.config)}
+        document = {**self.given.document, "compare": comparison_document(found, particles, session.config)}
         session.progress.say(comparison_table({"objective": found.parts.mesh, **document}))
         if self.plan is not None:
             document["study"] = self.study(session, self.plan)
             require_value(problem, theta, "on the mesh")
         outcome = Outcome(
             "compare",
-            "converged",
-            "compared densities with particles",
+            "done",
+            f"compared densities with particles at {self.given.name}",
             total,
             problem.parts,
             gradient_norm=problem.gradient_norm(gradient),
@@ -115,7 +113,7 @@ class _Compare:
     def study(self, session: Session[ControlProblem], plan: StudyPlan) -> Document:
         """Climb the ladders, keep them in the folder, and say what was found. Collective."""
         session.progress.say("Study:")
-        found = run_study(session.config, session.problem, self.theta, plan, session.progress)
+        found = run_study(session.config, session.problem, session.problem.initial_theta, plan, session.progress)
         on_root(session.run.comm, lambda: write_study(session.run.path / STUDY, found.rungs))
         session.progress.say(study_table(found.rungs), _reference_sentence(found))
         return {
@@ -131,9 +129,10 @@ class _Compare:
 
 def _reference_sentence(found: Study) -> str:
     return (
-        f"Errors of J and ∇J are against {found.reference.name} (estimated error of ∇J: {found.reference.error:.1e}), "
-        f"those of densities against the density along characteristics. The finest mesh and the Sobol points differ by "
-        f"{found.disagreement:.1e} in ∇J (their estimated errors: {found.expected:.1e})."
+        f"Errors of J and ∇J are distances to what {found.reference.name} give (with an estimated error of ∇J of "
+        f"{found.reference.error:.1e}), those of densities to the exact density, which follows the paths of points. "
+        f"The finest mesh and the Sobol points differ by {found.disagreement:.1e} in ∇J; from their estimated errors "
+        f"{found.expected:.1e} is to be expected."
     )
 
 

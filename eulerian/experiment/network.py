@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from eulerian.arrays import Floats
 from eulerian.builder import Swarm
+from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError, RejectedEvaluation
 from eulerian.experiment.session import Session
 from eulerian.optimise import OptimiseResult
 from eulerian.output.fields import write_figures, write_paraview
 from eulerian.output.result import Document, Outcome
+from eulerian.parallel import warn
 from eulerian.reduced import ReducedProblem
 
 
@@ -24,21 +26,41 @@ def storage_statement(problem: ControlProblem, theta: Floats) -> str:
         return f"The adjoint's storage cannot be told: {rejection}"
 
 
-def finite_value(problem: ReducedProblem, theta: Floats) -> float:
-    """J(θ). **Collective**.
+def finite_value(problem: ReducedProblem, theta: Floats, where: str = "the initial θ") -> float:
+    """J(θ), with ``where`` in words. **Collective**.
 
     Raises:
         RejectedEvaluation: it cannot be evaluated.
     """
     value = problem.value(theta)
-    rejected_at_start(problem, value)
+    rejected_at_start(problem, value, where)
     return value
 
 
-def rejected_at_start(problem: ReducedProblem, value: float) -> None:
+def rejected_at_start(problem: ReducedProblem, value: float, where: str = "the initial θ") -> None:
     """Raise RejectedEvaluation if the first value of J is not finite."""
     if not math.isfinite(value):
-        raise RejectedEvaluation(f"J cannot be evaluated at the initial θ: {problem.rejection}")
+        raise RejectedEvaluation(f"J cannot be evaluated at {where}: {problem.rejection}")
+
+
+def warn_of_rest(problem: ReducedProblem, config: Config, result: str) -> None:
+    """Warn if the velocity of the last evaluation is 0 everywhere. **Collective**.
+
+    Args:
+        problem: evaluated.
+        config: of the run; knows what the user can do about it.
+        result: what this means for the command's result.
+    """
+    if not problem.at_rest:
+        return
+    remedy = "Name a trained run with --theta RUN"
+    if config.field.theta is not None:
+        remedy = "Name a run whose flow moves something with --theta RUN, or change field.theta"
+    elif config.field.kind == "python":
+        remedy += ", or let the field start from parameters that move something"
+    elif config.field.zero_init:
+        remedy += ", or set field.zero_init = false to start from a random velocity"
+    warn(problem.comm, f"nothing moves at this θ: the velocity is 0 everywhere. {result}. {remedy}.")
 
 
 @contextmanager

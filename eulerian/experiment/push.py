@@ -19,8 +19,9 @@ from eulerian.analysis.classification import (
 from eulerian.arrays import Floats
 from eulerian.config import SamplesTerm
 from eulerian.errors import ComputationError, InputError
+from eulerian.experiment.run_files import require_run
 from eulerian.experiment.session import SILENT
-from eulerian.experiment.trained import LABEL, Trained, load_trained, require_run
+from eulerian.experiment.trained import LABEL, Trained, load_trained
 from eulerian.fields.layered import LayeredField
 from eulerian.output.files import write_text
 from eulerian.output.point_tables import claim_table, push_summary, write_table

@@ -5,8 +5,9 @@ from pathlib import Path
 from mpi4py import MPI
 
 from eulerian.errors import InputError
+from eulerian.experiment.run_files import require_run
 from eulerian.experiment.session import SILENT
-from eulerian.experiment.trained import load_trained, require_run
+from eulerian.experiment.trained import load_trained
 from eulerian.machine import Need, require_memory
 from eulerian.memory import total_memory
 from eulerian.output.point_tables import claim_table, write_table

@@ -13,7 +13,8 @@ from eulerian.control import ControlProblem
 from eulerian.errors import InputError, collected_warnings
 from eulerian.experiment.earlier import EarlierSolve
 from eulerian.experiment.journey import Journey
-from eulerian.experiment.network import layers_and_readout, rejected_at_start, with_output
+from eulerian.experiment.network import layers_and_readout, rejected_at_start, warn_of_rest, with_output
+from eulerian.experiment.parameters import GivenTheta
 from eulerian.experiment.resume import complete_result
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.output.files import CHECKPOINT, DENSITIES
@@ -31,9 +32,10 @@ def run_solve(
     resume: bool = False,
     restart: Path | None = None,
     at: float | None = None,
+    theta: Path | None = None,
     progress: Progress = SILENT,
 ) -> Document:
-    """One forward solve at the initial θ; the contents of ``result.json``. **Collective**.
+    """One forward solve at the initial θ, or at that of a run; the contents of ``result.json``. **Collective**.
 
     Gone on with, on any number of ranks, it ends as if it had never stopped: on one process to the last bit.
 
@@ -45,6 +47,8 @@ def run_solve(
             result is returned, and nothing is done.
         restart: start from the densities that the solve in another run folder has kept.
         at: with ``restart``, from the last ones not after this time.
+        theta: a run folder or an ``.npz`` file, whose θ and readout are taken instead of the configuration's start. An
+            earlier solve that is gone on with must have had the same.
         progress: where messages go; nowhere by default.
 
     Raises:
@@ -52,23 +56,24 @@ def run_solve(
         ComputationError: the computation failed; ``result.json`` says so too.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
-    earlier = _earlier(config, comm, overwrite, resume, restart, at)
+    given = GivenTheta.of(config, theta, comm)
+    earlier = _earlier(given.config, comm, overwrite, resume, restart, at)
 
     def build_fitting(config: Config, comm: MPI.Comm) -> ControlProblem:
-        problem = build(config, comm)
+        problem = given.build(build, config, comm)
         if earlier is not None:
             earlier.fit(problem)
         return problem
 
-    complete = on_root(comm, lambda: complete_result(config, "solve")) if resume else None
+    complete = on_root(comm, lambda: complete_result(given.config, "solve")) if resume else None
     if complete is not None:
         with collected_warnings(lambda text: progress.say(f"Warning: {text}")):
-            build_fitting(config, comm)  # its files may hold other things by now
+            build_fitting(given.config, comm)  # its files may hold other things by now
         progress.say("The run is finished: the solve has come to its end. To do it again, use --overwrite.")
         return complete
-    command = Command("solve", build_fitting, headline, partial(_solve, earlier=earlier))
+    command = Command("solve", build_fitting, headline, partial(_solve, given=given, earlier=earlier))
     keep = (f"{CHECKPOINT}/{DENSITIES}",) if resume else ()
-    return command.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, keep=keep)
+    return command.run(given.config, comm, overwrite=overwrite, progress=progress, resume=resume, keep=keep)
 
 
 def _earlier(
@@ -85,24 +90,26 @@ def _earlier(
     return None if restart is None else EarlierSolve.to_restart(comm, config, restart, at)
 
 
-def _solve(session: Session[ControlProblem], earlier: EarlierSolve | None) -> Outcome:
+def _solve(session: Session[ControlProblem], given: GivenTheta, earlier: EarlierSolve | None) -> Outcome:
     problem, progress = session.problem, session.progress
+    progress.say(given.told)
     _tell_start(session, earlier)
     started = time.perf_counter()
     journey = Journey(session, earlier)
     theta = journey.theta
     total = problem.value_watched(theta, journey)
-    rejected_at_start(problem, total)
+    rejected_at_start(problem, total, given.name)
+    warn_of_rest(problem, session.config, "ρ(T) is ρ₀")
     seconds = time.perf_counter() - started
     outcome = Outcome(
         "solve",
-        "converged",
-        "solved forward at the initial θ",
+        "done",
+        f"solved forward at {given.name}",
         total,
         problem.parts,
-        extra=classification(problem, theta),
+        extra={**given.document, **classification(problem, theta)},
     )
-    progress.say(parts_table({"J at θ₀": (total, problem.parts)}), classification_table(outcome.extra))
+    progress.say(parts_table({given.title: (total, problem.parts)}), classification_table(outcome.extra))
 
     def write() -> None:
         session.run.write_theta(*layers_and_readout(problem, theta))
@@ -117,7 +124,7 @@ def _tell_start(session: Session[ControlProblem], earlier: EarlierSolve | None) 
         return
     session.progress.say(*(f"Left out: {why}" for why in earlier.damaged))
     if not earlier.headers:
-        warn(session.run.comm, f"Nothing to go on from in {earlier.folder}: from the start")
+        warn(session.run.comm, f"{earlier.folder} holds nothing to go on from: this solve begins at t = 0")
         return
     last = earlier.headers[max(earlier.headers)]
     session.progress.say(f"Goes on at t = {last.time:.6g}, after time step {last.step}, from {earlier.folder}")

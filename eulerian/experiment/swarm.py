@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from mpi4py import MPI
@@ -11,7 +13,8 @@ from eulerian.builder import Swarm, build_swarm
 from eulerian.config import Config
 from eulerian.errors import EulerianError
 from eulerian.experiment.follow import Start, followed
-from eulerian.experiment.network import finite_value, kept, layers_and_readout, training_outcome
+from eulerian.experiment.network import finite_value, kept, layers_and_readout, training_outcome, warn_of_rest
+from eulerian.experiment.parameters import GivenTheta
 from eulerian.experiment.resume import Finished, how_to_go_on, resumable, tell_start
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.multilevel import TrainingState
@@ -31,15 +34,24 @@ from eulerian.arrays import Floats
 
 METHOD: Final = "particles"
 
-_NO_BOUND = "a lower bound for the density is none for a sample of it; `eulerian compare` holds both against another"
+_NO_BOUND = (
+    "the lower bound is one for the density and not for a sample of it; `eulerian compare --theta RUN` tells how far "
+    "apart particles and densities are"
+)
 
 
 def run_solve_particles(
-    config: Config, comm: MPI.Comm | None = None, *, overwrite: bool = False, progress: Progress = SILENT
+    config: Config,
+    comm: MPI.Comm | None = None,
+    *,
+    theta: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
 ) -> Document:
-    """J on particles at the initial θ; arguments, result and errors as for ``run_solve``. **Collective**."""
-    command = Command("solve", build_swarm, swarm_headline, _solve)
-    return command.run(config, comm, overwrite=overwrite, progress=progress)
+    """J on particles at one θ; arguments, result and errors as for ``run_solve``. **Collective**."""
+    given = GivenTheta.of(config, theta, comm)
+    command = Command("solve", partial(given.build, build_swarm), swarm_headline, partial(_solve, given=given))
+    return command.run(given.config, comm, overwrite=overwrite, progress=progress)
 
 
 def run_train_particles(
@@ -75,15 +87,17 @@ def _build_to_train(config: Config, comm: MPI.Comm) -> Swarm:
     return build_swarm(config, comm)
 
 
-def _solve(session: Session[Swarm]) -> Outcome:
+def _solve(session: Session[Swarm], given: GivenTheta) -> Outcome:
     problem, theta = session.problem.problem, session.problem.problem.initial_theta
+    session.progress.say(given.told)
     started = time.perf_counter()
-    total = finite_value(problem, theta)
+    total = finite_value(problem, theta, given.name)
     seconds = time.perf_counter() - started
-    document = swarm_document(session.problem, session.config.particles)
-    session.progress.say(parts_table({"J at θ₀": (total, problem.parts)}), swarm_table(document))
-    reason = "particles moved at the initial θ"
-    outcome = Outcome("solve", "converged", reason, total, problem.parts, seconds_solve=seconds, extra=document)
+    warn_of_rest(problem, session.config, "The particles stay where they are")
+    document = {**given.document, **swarm_document(session.problem, session.config.particles)}
+    session.progress.say(parts_table({given.title: (total, problem.parts)}), swarm_table(document))
+    reason = f"particles moved at {given.name}"
+    outcome = Outcome("solve", "done", reason, total, problem.parts, seconds_solve=seconds, extra=document)
     return _with_files(session, theta, outcome)
 
 

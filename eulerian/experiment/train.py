@@ -127,5 +127,5 @@ def _certificate(session: Session[ControlProblem], document: Document) -> Docume
         progress.say(certificate.statement)
         seconds = {**document["seconds"], "certificate": time.perf_counter() - started}
         return {"certificate": asdict(certificate), "seconds": seconds}
-    progress.say(f"There is no certificate: {reason}")
+    progress.say(f"How far the best possible flow is from this one is not known: {reason}")
     return {"no_certificate": reason}

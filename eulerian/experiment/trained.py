@@ -1,22 +1,20 @@
 """The flow of a run folder, ready to be used again: on densities, and on points anywhere."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from mpi4py import MPI
 
 from eulerian.arrays import Floats
 from eulerian.builder import build
 from eulerian.config import Config, SamplesTerm, parse_config
-from eulerian.config.read import read_tables
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
+from eulerian.experiment.run_files import Tables, read_run, require_run
 from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
-from eulerian.fields.theta_file import read_theta
-from eulerian.output.files import CONFIG, RESULT, THETA, is_run
+from eulerian.output.files import THETA
 from eulerian.parallel import agreed, on_root
 from eulerian.particles.flow import Scheme
 from eulerian.space.initial import count_labels
@@ -25,8 +23,6 @@ from eulerian.space.samples import read_samples
 
 # isort: split
 import numpy as np
-
-type Tables = dict[str, Any]
 
 AXES = ("x", "y", "z")
 LABEL = "label"
@@ -126,10 +122,10 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
             remedy = "The flow is that of the run; particles.method, .steps_per_layer and .tolerance may differ."
             raise InputError("only keys of particles can be set here", key="--set", value=override, remedy=remedy)
     on_root(comm, lambda: require_run(folder))
-    tables, command, rows, readout = on_root(comm, lambda: _read(folder))
+    tables, result, rows, readout = on_root(comm, lambda: read_run(folder))
     base = folder.absolute()
     config = on_root(comm, lambda: parse_config(tables, base, overrides, python=python))
-    if command == "ideal":
+    if result["command"] == "ideal":
         n_labels = count_labels(config.density.initial, comm)
         config = on_root(comm, lambda: parse_config(_idealised(tables, n_labels), base, overrides))
     problem = build(config, comm)
@@ -143,35 +139,6 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
     classes = on_root(comm, lambda: _classes(config, problem.density_space.n_labels))
     layers, readout = problem.split(theta)
     return Trained(folder, config, problem, theta, layers, readout, classes)
-
-
-def require_run(folder: Path) -> None:
-    """Check that a folder holds a run with its parameters. Not collective.
-
-    Raises:
-        InputError: it does not.
-    """
-    if not is_run(folder):
-        raise InputError("is no run folder", key=str(folder), remedy=f"It holds a {RESULT} and a {THETA}.")
-    if not (folder / THETA).is_file():
-        what = f"holds no {THETA}: the run is not complete"
-        raise InputError(what, key=str(folder), remedy="Let `eulerian train` run to its end.")
-
-
-def _read(folder: Path) -> tuple[Tables, str, Floats, Floats]:
-    """The configuration without the start of the run, its command, θ and the readout. Not collective."""
-    try:
-        tables = read_tables(folder / CONFIG)
-        command = json.loads((folder / RESULT).read_text(encoding="utf-8"))["command"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        what = f"is no complete run folder ({type(error).__name__}: {error})"
-        raise InputError(what, key=str(folder), remedy="Run the command again.") from error
-    # Where the run started from does not matter any more, and those files may be gone.
-    tables.get("field", {}).pop("theta", None)
-    for key in ("file", "columns", "label_column"):
-        tables.get("particles", {}).pop(key, None)
-    theta, readout = read_theta(folder / THETA, str(folder / THETA))
-    return tables, command, theta, readout
 
 
 def _idealised(tables: Tables, n_labels: int) -> Tables:

@@ -3,6 +3,8 @@
 import math
 import time
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 
 from mpi4py import MPI
 
@@ -12,7 +14,8 @@ from eulerian.analysis.verify import Verification, verify
 from eulerian.builder import build
 from eulerian.config import Config
 from eulerian.control import ControlProblem
-from eulerian.experiment.network import finite_value, layers_and_readout
+from eulerian.experiment.network import finite_value, layers_and_readout, warn_of_rest
+from eulerian.experiment.parameters import GivenTheta
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.output.progress import Progress
 from eulerian.output.report import headline, laws_table
@@ -26,20 +29,32 @@ LEAST_DENSITY = -1e-11
 
 
 def run_verify(
-    config: Config, comm: MPI.Comm | None = None, *, overwrite: bool = False, progress: Progress = SILENT
+    config: Config,
+    comm: MPI.Comm | None = None,
+    *,
+    theta: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
 ) -> Document:
-    """Check gradient, mass and positivity at the initial θ; otherwise as ``run_solve``. **Collective**.
+    """Check gradient, mass and positivity at one θ; arguments, result and errors as for ``run_solve``. **Collective**.
 
-    A law that does not hold raises nothing: the status is ``failed`` and the reason names it.
+    Where nothing moves at that θ, the gradient is also checked at one near it. A law that does not hold raises nothing:
+    the status is ``failed`` and the reason names it.
     """
-    return Command("verify", build, headline, _verify).run(config, comm, overwrite=overwrite, progress=progress)
+    given = GivenTheta.of(config, theta, comm)
+    command = Command("verify", partial(given.build, build), headline, partial(_verify, given=given))
+    return command.run(given.config, comm, overwrite=overwrite, progress=progress)
 
 
-def _verify(session: Session[ControlProblem]) -> Outcome:
+def _verify(session: Session[ControlProblem], given: GivenTheta) -> Outcome:
     problem, theta = session.problem, session.problem.initial_theta
     started = time.perf_counter()
+    session.progress.say(given.told)
     _compute_in_double(session)
-    finite_value(problem, theta)
+    finite_value(problem, theta, given.name)
+    if problem.at_rest:
+        result = "There the gradient of a network vanishes but for its last layer, so it is checked at a θ near it too"
+        warn_of_rest(problem, session.config, result)
     laws = verify(problem, theta, np.random.default_rng(session.config.field.seed))
     seconds = time.perf_counter() - started
     total, gradient = problem.value_and_gradient(theta)
@@ -48,13 +63,13 @@ def _verify(session: Session[ControlProblem]) -> Outcome:
     session.progress.say(laws_table(laws))
     return Outcome(
         "verify",
-        "failed" if broken else "converged",
-        "; ".join(broken) or "gradient, adjoint, mass and positivity hold",
+        "failed" if broken else "done",
+        "; ".join(broken) or f"gradient, adjoint, mass and positivity hold at {given.name}",
         total,
         problem.parts,
         gradient_norm=problem.gradient_norm(gradient),
         seconds_solve=seconds,
-        extra={"verify": asdict(laws)},
+        extra={**given.document, "verify": asdict(laws)},
     )
 
 
@@ -71,13 +86,17 @@ def _compute_in_double(session: Session[ControlProblem]) -> None:
 def _broken_laws(laws: Verification) -> list[str]:
     """What does not hold, in words; NaN holds nothing."""
     found = []
-    rate = min(laws.taylor_rates, default=math.nan)
-    if not rate >= LEAST_TAYLOR_RATE:
-        found.append(
-            f"the Taylor rate {rate:.3g} is below {LEAST_TAYLOR_RATE}: the gradient is wrong, or J is not smooth"
-        )
-    if not laws.dot_error <= LARGEST_DOT_ERROR:
-        found.append(f"the adjoint misses the dot product by {laws.dot_error:.2e}")
+    for gradient, where in ((laws, ""), (laws.nearby, " at a θ near it that moves something")):
+        if gradient is None:
+            continue
+        rate = min(gradient.taylor_rates, default=math.nan)
+        if not rate >= LEAST_TAYLOR_RATE:
+            least = LEAST_TAYLOR_RATE
+            found.append(
+                f"the Taylor rate {rate:.3g}{where} is below {least}: the gradient is wrong, or J is not smooth"
+            )
+        if not gradient.dot_error <= LARGEST_DOT_ERROR:
+            found.append(f"the adjoint misses the dot product by {gradient.dot_error:.2e}{where}")
     if not laws.mass_error <= LARGEST_MASS_ERROR:
         found.append(f"the mass changes by {laws.mass_error:.2e}")
     if not laws.min_density >= LEAST_DENSITY:

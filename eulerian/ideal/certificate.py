@@ -5,6 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
+from mpi4py import MPI
+
+import numpy as np
+
 from eulerian.config import Ideal
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
@@ -13,8 +17,12 @@ from eulerian.ideal.hopf_lax import HopfLax, solve_hopf_lax
 from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem
 from eulerian.ideal.running_cost import RunningCost
 from eulerian.objective.terminal import KullbackLeiblerLoss, SquaredDistanceLoss
+from eulerian.parallel import agreed
 
 KEY = "ideal.certificate"
+
+# A bound that is smaller than this, relative to the parts of J, is no measure of a distance to it.
+_SMALL = 0.1
 
 
 @final
@@ -31,10 +39,14 @@ class Certificate:
     Congestion and entropy are those of all labels' density together, at least as high as those of the labels one by one
     (a convex function that is 0 at 0 is superadditive), which the bound is made of.
 
+    A distance is given in absolute terms only where no flow of the kind attains the bound (a field that does not see
+    labels although the costs do, costs of all labels' density together): of what the best one leaves over, nobody knows
+    how much it is. So it is where the bound is ≤ 0, without running costs, or far below the parts of J.
+
     Attributes:
         ideal: the lower bound.
         gap: the flow's terminal loss, kinetic energy and running costs, minus the bound.
-        relative_gap: gap over the size of the bound (see above); NaN where that is 0.
+        relative_gap: gap over the size of the bound (see above); NaN where it would tell nothing.
         bound: what it comes from.
         statement: all this in one sentence.
     """
@@ -80,11 +92,22 @@ def certify(
     space, rho = problem.density_space, problem.initial_density
     ideal = IdealProblem(space, rho, _functional(problem), kinetic, problem.horizon, layers, running)
     bound = _lower_bound(ideal, settings, callback)
-    cost = sum(problem.parts.get(name, 0.0) for name in PARTS)
-    gap = cost - bound.value
-    relative = gap / bound.size if bound.size else math.nan
+    parts = [problem.parts.get(name, 0.0) for name in PARTS]
+    cost = sum(parts)
+    gap, caveats = cost - bound.value, _unattained(problem, ideal)
+    relative = math.nan if caveats else _relative(gap, bound, sum(map(abs, parts)))
+    if not caveats and math.isnan(relative):
+        kind = "is not positive" if bound.value <= 0.0 else "lies so far below the parts of J"
+        caveats = [f"as a percentage of a bound that {kind} it would tell nothing"]
+    caveats += _caveats(problem, gap)
     certificate = Certificate(bound.value, gap, relative, bound.origin, "")
-    return replace(certificate, statement=_statement(certificate, bound, cost, ideal, _caveats(problem, ideal, gap)))
+    return replace(certificate, statement=_statement(certificate, bound, cost, ideal, caveats))
+
+
+def _relative(gap: float, bound: _Bound, size: float) -> float:
+    """A gap relative to its bound, or NaN where the bound is no measure beside J's parts, which sum up to ``size``."""
+    negative = bound.value <= 0.0 and bound.size == abs(bound.value)
+    return math.nan if negative or not bound.size > _SMALL * size else gap / bound.size
 
 
 def _functional(problem: ControlProblem) -> Functional:
@@ -149,33 +172,51 @@ def _statement(certificate: Certificate, bound: _Bound, cost: float, ideal: Idea
     share = "" if math.isnan(percent) else f" ({number} %)"
     if bound.size != abs(bound.value):
         share = f" ({number} % of the sizes of its parts)"
-    costs = "Terminal loss and kinetic energy"
+    costs = "Terminal loss and kinetic energy add up to"
     if ideal.running is not None:
-        costs = "Terminal loss, kinetic energy and running costs of the density"
+        costs = "Terminal loss, kinetic energy and running costs of the density add up to"
     side = "above" if certificate.gap >= 0.0 else "below"
     origin = {
         "hopf_lax": "Hopf–Lax",
         "convex": f"the dual of the convex problem, discretised on this mesh and {ideal.layers} time slabs",
     }[certificate.bound]
     sentence = (
-        f"{costs} are {cost:.6g}, {abs(certificate.gap):.3g}{share} {side} the lower bound "
+        f"{costs} {cost:.6g}, which is {abs(certificate.gap):.3g}{share} {side} the lower bound "
         f"{certificate.ideal:.6g} for any flow ({origin})"
     )
     return "; ".join([sentence, *caveats]) + "."
 
 
-def _caveats(problem: ControlProblem, ideal: IdealProblem, gap: float) -> list[str]:
+def _unattained(problem: ControlProblem, ideal: IdealProblem) -> list[str]:
+    """Why in general no flow of this kind attains the bound, if that is so. Collective."""
+    found = []
+    if len(problem.groups) < problem.density_space.n_labels and _labels_matter(ideal):
+        found.append(
+            "the bound lets the velocity depend on the label, which this field does not see: in general none of its "
+            "flows attains the bound, and how much of the distance could be saved is not known"
+        )
+    if ideal.couples_labels:
+        found.append(LABEL_BY_LABEL)
+    return found
+
+
+def _labels_matter(ideal: IdealProblem) -> bool:
+    """Whether the best velocities of two labels differ: not where both have the same loss. Collective."""
+    space, functional = ideal.space, ideal.functional
+    if not isinstance(functional, Linear):
+        return True
+    points = space.quadrature(space.objective_degree).points.reshape(-1, space.dim)
+    with agreed(space.comm), np.errstate(all="ignore"):
+        values = functional.loss(points)
+        apart = bool(np.any(np.abs(values - values[:, :1]) > 1e-12 * np.max(np.abs(values), initial=0.0)))
+    return bool(space.comm.allreduce(apart, MPI.LOR))
+
+
+def _caveats(problem: ControlProblem, gap: float) -> list[str]:
     """What else the reader of a certificate must know."""
     found = []
     if gap < 0.0:
         found.append("to be below it is an error of the discretisation")
-    if len(problem.groups) < problem.density_space.n_labels:
-        found.append(
-            "the bound lets the velocity depend on the label, which this field does not see, so in general it is not "
-            "attained"
-        )
-    if ideal.couples_labels:
-        found.append(LABEL_BY_LABEL)
     if problem.split(problem.theta)[1].size:
         found.append("it is the bound for the readout as trained")
     return found

@@ -18,7 +18,7 @@ def comparison_table(document: Mapping[str, Any]) -> str:
         if name == "total" or any(values):
             title = "J" if name == "total" else f"  {name}"
             lines.append(_line(title, *(f"{value:.8g}" for value in values), _short(found["interval"][name])))
-    lines.append(_line("L¹ to the density along characteristics", *map(_short, _density_errors(found))))
+    lines.append(_line("L¹ distance to the exact density", *map(_short, _density_errors(found))))
     for name, title in (("value", "J"), ("value_and_gradient", "J and ∇J")):
         lines.append(_line(f"CPU seconds of {title}", *(_short(found["cpu_seconds"][key][name]) for key in _METHODS)))
     lines += ["", _gradient_sentence(found), _transport_sentence(found)]
@@ -44,9 +44,9 @@ def _density_errors(found: Mapping[str, Any]) -> Sequence[float | None]:
 
 def _gradient_sentence(found: Mapping[str, Any]) -> str:
     return (
-        f"Gradients: cosine {found['gradient_cosine']:.8g}, relative error {_short(found['gradient_relative_error'])} "
-        f"(of that of the {found['gradient_reference']}; the particles' standard error is "
-        f"{_short(found['gradient_sampling_error'])})."
+        f"Gradients: cosine {found['gradient_cosine']:.8g}, distance {_short(found['gradient_relative_error'])} "
+        f"relative to that of the {found['gradient_reference']}; "
+        f"from that number of particles {_short(found['gradient_sampling_error'])} is to be expected."
     )
 
 
@@ -54,7 +54,7 @@ def _transport_sentence(found: Mapping[str, Any]) -> str:
     if found["wasserstein_note"]:
         return str(found["wasserstein_note"])
     return (
-        f"W₂ between ρ(T) and {found['wasserstein_points']} particles: {_short(found['wasserstein2'])} "
-        f"(random draws from ρ(T) itself: {_short(found['wasserstein2_floor'])}); "
-        f"sliced W₂: {_short(found['sliced_wasserstein2'])}."
+        f"Wasserstein distance W₂ between ρ(T) of the mesh and {found['wasserstein_points']} particles: "
+        f"{_short(found['wasserstein2'])} (of as many random draws from it: {_short(found['wasserstein2_floor'])}). "
+        f"Sliced W₂: {_short(found['sliced_wasserstein2'])}."
     )

@@ -76,7 +76,7 @@ def push_summary(document: Mapping[str, Any]) -> str:
     lines = [f"{count} points moved, {document['outside']} of them out of the domain"]
     if log_density is not None:
         without = document["without_density"]
-        rest = f", over the {count - without} where it is not zero" if without else ""
+        rest = f", over the {count - without} points where the density is not zero" if without else ""
         lines.append(f"mean log-density at the end {log_density:.6g}{rest}")
     if "accuracy" in document:
         lines += _accuracy(document["accuracy"], document["classes"])
@@ -92,7 +92,7 @@ def _accuracy(found: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
         shares = [found[method].get("correct", [None] * len(classes))[label] for method in methods]
         lines.append(f"{f'  class {name}':24}" + "".join(map(_share, shares)))
     if "reason" in found["densities"]:
-        lines.append(f"no densities: {found['densities']['reason']}")
+        lines.append(f"no accuracy of densities: {found['densities']['reason']}")
     return lines
 
 

@@ -34,8 +34,9 @@ class Progress:
 
     def say(self, *texts: str) -> None:
         """Messages, at once, each on lines of its own; empty ones are left out."""
-        if self.speaks:
-            _print("\n".join(text for text in texts if text))
+        said = [text for text in texts if text]
+        if self.speaks and said:
+            _print("\n".join(said))
 
     def iterations(self, maximum: int) -> AbstractContextManager[Callable[[Record], None]]:
         """A function to be told each iteration of an optimiser that makes at most ``maximum``."""

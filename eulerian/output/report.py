@@ -32,8 +32,9 @@ def headline(config: Config, problem: ControlProblem) -> str:
 
 def ideal_headline(_config: Config, problem: IdealProblem) -> str:
     """The sizes of an idealised problem in one line."""
+    velocity = "any velocity" if problem.space.n_labels == 1 else "any velocity for each label"
     return (
-        f"{_ground(problem.space)}; any velocity, {_count(problem.layers, 'time slab')}; "
+        f"{_ground(problem.space)}; {velocity}, {_count(problem.layers, 'time slab')}; "
         f"{_count(problem.space.comm.size, 'rank')}"
     )
 
@@ -99,23 +100,34 @@ def classification_table(document: Mapping[str, Any]) -> str:
     if not found:
         return ""
     columns = [found[name] or {"accuracy": math.nan, "correct": []} for name in ("initial", "final")]
-    rows = [("mass in the region of its own label", [column["accuracy"] for column in columns])]
+    rows = [("mass that the loss assigns correctly", [column["accuracy"] for column in columns])]
     for label, values in enumerate(
         itertools.zip_longest(*(column["correct"] for column in columns), fillvalue=math.nan)
     ):
-        rows.append((f"  label {label}, relative", list(values)))
+        rows.append((f"  of label {label}, as a share of it", list(values)))
     lines = [f"{'':36}{'start':>10}{'end':>10}"]
     return "\n".join(lines + [f"{name:36}" + "".join(f"{value:10.4f}" for value in values) for name, values in rows])
 
 
 def laws_table(laws: "Verification") -> str:
     """What a verification measured."""
-    return (
-        f"Taylor rates      {', '.join(f'{rate:.4f}' for rate in laws.taylor_rates)}   (2 is right)\n"
-        f"dot product       {laws.dot_error:.2e}   (relative)\n"
-        f"mass              {laws.mass_error:.2e}   (relative)\n"
-        f"smallest density  {laws.min_density:.2e}"
-    )
+    lines = [
+        f"Taylor rates of J         {_rates(laws.taylor_rates)}   (2 where the gradient is right)",
+        f"dot product test          {laws.dot_error:.2e}   (relative error of the adjoint)",
+        f"mass                      {laws.mass_error:.2e}   (relative change)",
+        f"smallest density          {laws.min_density:.2e}   (0 up to rounding, or more)",
+    ]
+    if laws.nearby is not None:
+        lines += [
+            f"at a random θ near it, where |v| comes to {laws.nearby.speed:.3g}:",
+            f"  Taylor rates of J       {_rates(laws.nearby.taylor_rates)}",
+            f"  dot product test        {laws.nearby.dot_error:.2e}",
+        ]
+    return "\n".join(lines)
+
+
+def _rates(rates: Sequence[float]) -> str:
+    return ", ".join(f"{rate:.4f}" for rate in rates)
 
 
 def files_line(run: RunFolder) -> str:

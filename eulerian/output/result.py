@@ -35,7 +35,8 @@ class Outcome:
 
     Attributes:
         command: ``solve``, ``train``, ``verify``, ...
-        status: ``converged``, ``max_iterations`` or ``failed``; ``solve`` and ``verify`` end as ``converged``.
+        status: ``converged`` or ``max_iterations`` of a minimisation, ``done`` of other commands, else ``failed`` or
+            ``interrupted``.
         reason: one sentence on that.
         total: J at the point reported; NaN where it could not be evaluated.
         parts: J by name at the same point.
@@ -85,14 +86,14 @@ def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | Swarm | 
         "warnings": [],
     }
     if isinstance(problem, IdealProblem):
-        document["mesh"] = _mesh(problem.space)
+        document["mesh"] = mesh_sizes(problem.space)
         document["time"].update(layers=problem.layers, horizon=problem.horizon)
     elif isinstance(problem, Swarm):
-        document["mesh"] = _mesh(problem.space)
+        document["mesh"] = mesh_sizes(problem.space)
         document["time"].update(layers=problem.problem.n_layers, horizon=problem.problem.horizon)
         _add_particles(document, problem)
     elif problem is not None:
-        document["mesh"] = _mesh(problem.density_space)
+        document["mesh"] = mesh_sizes(problem.density_space)
         document["time"].update(layers=problem.n_layers, horizon=problem.horizon)
         _add_statistics(document, problem)
     return document | dict(outcome.extra)
@@ -179,8 +180,8 @@ def ideal_statistics(problem: IdealProblem, solution: "ConvexSolution") -> Docum
     }
 
 
-def _mesh(space: DensitySpace) -> Document:
-    """Sizes over all ranks. Collective."""
+def mesh_sizes(space: DensitySpace) -> Document:
+    """The key ``mesh``: sizes over all ranks. **Collective**."""
     edges = [space.vertices[:, i] - space.vertices[:, j] for i, j in combinations(range(space.dim + 1), 2)]
     h = np.max([np.linalg.norm(edge, axis=1) for edge in edges], axis=0)
     cells = space.comm.allreduce(space.n_owned, MPI.SUM)

@@ -44,7 +44,7 @@ def swarm_table(document: Document) -> str:
     """Half widths of the confidence intervals, and how many particles left the domain."""
     found = document["particles"]
     widths = ", ".join(f"{name} ± {width:.2g}" for name, width in found["interval"].items())
-    lines = [f"{found['count']} particles, {100 * found['level']:.0f} % intervals of their means: {widths}"]
+    lines = [f"{found['count']} particles, {100 * found['level']:.0f} % confidence intervals: {widths}"]
     fresh = found.get("fresh")
     if fresh:
         lines.append(f"J on particles that were not trained on: {fresh['total']:.8g} ± {fresh['interval']:.2g}")

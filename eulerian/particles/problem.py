@@ -1,7 +1,7 @@
 """θ ↦ J(θ) and its exact gradient on particles."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from eulerian import parallel
@@ -260,16 +260,26 @@ class ParticleProblem(ReducedProblem):
         """Largest |v(x, θ + change) − v(x, θ)| over particles where layers start, layers and labels. Collective."""
         before, _ = self.split(theta)
         after, _ = self.split(np.ravel(theta) + np.ravel(change))
-        largest = 0.0
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
-            for index, (label, rows) in enumerate(self._groups):
-                for layer in range(self.n_layers):
-                    x = self.cloud.x[rows]
-                    if self._forwarded is not None:
-                        x = self._forwarded.passages[index].starts[layer][0]
-                    v, w = (self.field.value(layer, row[layer], x, label) for row in (before, after))
-                    largest = max(largest, float(np.max(np.linalg.norm(w - v, axis=1), initial=0.0)))
+            pairs = zip(self._velocities(before), self._velocities(after), strict=True)
+            largest = max((_largest(w - v) for v, w in pairs), default=0.0)
         return float(self.comm.allreduce(largest, MPI.MAX))
+
+    @property
+    def speed(self) -> float:
+        """Largest |v| over particles where layers start, layers and labels at the last evaluation. Collective."""
+        theta, _ = self.split(self._require_last().theta)
+        with parallel.agreed(self.comm), np.errstate(all="ignore"):
+            largest = max(map(_largest, self._velocities(theta)), default=0.0)
+        return float(self.comm.allreduce(largest, MPI.MAX))
+
+    def _velocities(self, theta: Floats) -> Iterator[Floats]:
+        """Velocities (n, dim) of θ (L, p) for every group and layer, where the last evaluation had the particles."""
+        for index, (label, rows) in enumerate(self._groups):
+            for layer in range(self.n_layers):
+                forwarded = self._forwarded
+                x = self.cloud.x[rows] if forwarded is None else forwarded.passages[index].starts[layer][0]
+                yield self.field.value(layer, theta[layer], x, label)
 
     # -- the flow at any θ -------------------------------------------------------------------------------------------
 
@@ -323,3 +333,8 @@ def _require_log_density(cloud: Cloud, comm: MPI.Comm) -> None:
             key="cloud.log_density",
             remedy="Particles must lie where the initial density is positive",
         )
+
+
+def _largest(v: Floats) -> float:
+    """Largest length of vectors (n, dim)."""
+    return float(np.max(np.linalg.norm(v, axis=1), initial=0.0))

@@ -99,11 +99,11 @@ class Plan:
         if self.on_disk:
             size += f", {_size(self.on_disk * self.budget.state)} on disk"
         if not self.recomputed:
-            return f"{self.steps} time steps; the adjoint keeps them all in {size}"
+            return f"{self.steps} time steps; for the gradient all of them are kept, in {size}"
         share = 100.0 * self.recomputed / self.steps
         return (
-            f"{self.steps} time steps; keeping them all would take {_size(self.all_bytes)}, the adjoint keeps "
-            f"{self.unit} at a time in {size} and computes {share:.0f} % of the steps again"
+            f"{self.steps} time steps; to keep them all for the gradient would take {_size(self.all_bytes)}, so "
+            f"{self.unit} at a time are kept, in {size}, and {share:.0f} % of the steps are computed again"
         )
 
     def actions(self) -> Iterator[Any]:

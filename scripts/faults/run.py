@@ -17,7 +17,17 @@ from pathlib import Path
 from harness import Fault, Verdict
 
 # Modules of this folder, each with ``faults(quick) -> Iterable[Fault]``.
-MODULES = ("bad_input", "meshes", "collective", "numerical", "signals", "kills", "restarts", "launchers")
+MODULES = (
+    "bad_input",
+    "meshes",
+    "collective",
+    "numerical",
+    "signals",
+    "kills",
+    "restarts",
+    "launchers",
+    "stories",
+)
 
 
 def main() -> int:

@@ -136,7 +136,7 @@ def test_mass_at_the_boundary_is_a_warning(comm: MPI.Comm, tmp_path: Path, capsy
     config = against(tmp_path, 1.0)
     document = experiment.run_solve(config, comm, progress=Progress.of(comm))
     (warning,) = document["warnings"]
-    assert document["status"] == "converged"
+    assert document["status"] == "done"
     assert "of the mass of label 0" in warning
     assert warning.startswith("at t = 1, ")
     assert "Take a larger domain" in warning
@@ -152,7 +152,7 @@ def test_mass_at_the_boundary_is_a_warning(comm: MPI.Comm, tmp_path: Path, capsy
     assert np.all(np.abs(contact.facets).max(axis=2) == 1.0)
     assert contact.facets[contact.masses[:, 0].argmax(), :, 0] == pytest.approx(1.0)
     comm.barrier()
-    again = experiment.run_solve(against(tmp_path, 0.0), comm, overwrite=True)
+    again = experiment.run_solve(against(tmp_path, 0.01), comm, overwrite=True)
     assert again["warnings"] == []
     comm.barrier()
     assert not (figures / "boundary.npz").exists()

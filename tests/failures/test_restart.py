@@ -103,7 +103,7 @@ def densities(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def numbers(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key not in ("seconds", "warnings")}
+    return {key: value for key, value in document.items() if key not in ("seconds", "warnings", "theta")}
 
 
 def require_same(folder: Path, other: Path) -> None:

@@ -82,8 +82,8 @@ def test_hopf_lax(comm: MPI.Comm) -> None:
     assert found.gap == pytest.approx(COST - VALUE, rel=1e-5)
     assert found.relative_gap == pytest.approx(COST / VALUE - 1.0, rel=1e-5)
     assert found.statement == (
-        "Terminal loss and kinetic energy are 3.25, 2.64 (429 %) above the lower bound 0.614865 for any flow "
-        "(Hopf–Lax)."
+        "Terminal loss and kinetic energy add up to 3.25, which is 2.64 (429 %) above the lower bound 0.614865 "
+        "for any flow (Hopf–Lax)."
     )
 
 
@@ -144,7 +144,7 @@ def test_targets_and_running_costs(comm: MPI.Comm, kind: str, costs: str) -> Non
     assert found.bound == "convex"
     assert found.gap == pytest.approx(cost - found.ideal, rel=1e-12)
     assert 0.0 < found.gap < (1.0 if kind == "quadratic" else 0.3)
-    assert ("running costs of the density are" in found.statement) is bool(costs)
+    assert ("running costs of the density add up to" in found.statement) is bool(costs)
     assert ("of the sizes of its parts" in found.statement) is bool(costs)
     if not costs:
         assert found.relative_gap == pytest.approx(found.gap / abs(found.ideal), rel=1e-12)
@@ -176,6 +176,8 @@ def test_labels_and_congestion(comm: MPI.Comm) -> None:
     found = certify(problem, 0.7, settings, running=RunningCost(congestion=0.2))
     assert LABEL_BY_LABEL in found.statement
     assert found.gap > 0.0
+    assert math.isnan(found.relative_gap)
+    assert "%" not in found.statement
     assert LABEL_BY_LABEL not in certify(problem, 0.7, settings, running=RunningCost(lambda x: x[:, 0])).statement
 
 
@@ -208,6 +210,26 @@ def test_labels(comm: MPI.Comm, sees_labels: bool) -> None:
     found = certify(problem, 0.7, Ideal())
     assert found.ideal == pytest.approx(VALUE, rel=1e-5)  # both labels have the way of the one above
     assert ("which this field does not see" in found.statement) is not sees_labels
+    assert ("%" in found.statement) is sees_labels
+    assert math.isnan(found.relative_gap) is not sees_labels
+
+
+def test_labels_with_one_loss_need_one_velocity(comm: MPI.Comm) -> None:
+    """Then a field that does not see labels can attain the bound."""
+    found = certify(evaluated(comm, QUADRATIC, LABELS), 0.7, Ideal())
+    assert "does not see" not in found.statement
+    assert found.relative_gap == pytest.approx(found.gap / found.ideal)
+
+
+@pytest.mark.parametrize("kind", ["kl", "l2"])
+def test_labels_with_targets(comm: MPI.Comm, kind: str) -> None:
+    target = f"[{LABELS.split('=', 1)[1].strip()[1:-1]}]".replace("-0.4", "0.1")
+    terminal = f'objective.terminal={{kind="{kind}", target={target}}}'
+    problem = evaluated(comm, QUADRATIC, LABELS, terminal, "density.degree=1")
+    found = certify(problem, 0.7, Ideal(gap_tolerance=1e-2, residual_tolerance=1e-3, layers=8))
+    assert "which this field does not see" in found.statement
+    assert "%" not in found.statement
+    assert math.isnan(found.relative_gap)
 
 
 def test_a_trained_readout(comm: MPI.Comm) -> None:
@@ -242,3 +264,14 @@ def test_a_bound_of_zero_has_no_percentage(comm: MPI.Comm, monkeypatch: pytest.M
     found = certify(evaluated(comm, QUADRATIC), 0.7, Ideal())
     assert math.isnan(found.relative_gap)
     assert "3.25 above the lower bound 0 for" in found.statement
+    assert "%" not in found.statement
+
+
+@pytest.mark.parametrize("value", [0.01, -2.0])
+def test_bounds_that_are_no_measure(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    """Far below the parts of J, or negative."""
+    monkeypatch.setattr(certificate, "solve_hopf_lax", lambda *_: type("Found", (), {"value": value}))
+    found = certify(evaluated(comm, QUADRATIC), 0.7, Ideal())
+    assert math.isnan(found.relative_gap)
+    assert "it would tell nothing" in found.statement
+    assert "%" not in found.statement

@@ -68,7 +68,7 @@ def strict(document: dict) -> dict:
 
 def test_full_document(comm: MPI.Comm) -> None:
     parts = {**dict.fromkeys(PARTS, 0.0), "terminal": 0.5, "kinetic": 0.25}
-    outcome = Outcome("verify", "converged", "done", 0.75, parts, extra={"verify": {"dot_error": np.float64(0.0)}})
+    outcome = Outcome("verify", "done", "all laws hold", 0.75, parts, extra={"verify": {"dot_error": np.float64(0.0)}})
     document = strict(describe(outcome, fake_problem(comm, parts), comm.size))
     assert keys(INTERFACE) - keys(document) == set()
     assert document["objective"] == {"total": 0.75, **parts}

@@ -124,7 +124,7 @@ def test_statement_names_sizes() -> None:
     assert "1000 time steps" in plan.statement
     assert "1000 MiB" in plan.statement
     assert Plan.cheapest(10, Budget(50 * 2.0**20, 0, 2**20, 2**18)).statement.endswith(
-        "keeps them all in 10 MiB of memory"
+        "all of them are kept, in 10 MiB of memory"
     )
 
 
