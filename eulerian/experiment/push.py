@@ -30,7 +30,7 @@ from eulerian.parallel import gather_rows, on_root
 from eulerian.particles.cloud import share
 from eulerian.particles.flow import carry_back, carry_density
 from eulerian.space.initial import estimated_density
-from eulerian.space.samples import Samples, read_samples
+from eulerian.space.samples import Samples, class_key, read_samples
 from eulerian.space.whole import WholeDensity
 
 # isort: split
@@ -159,11 +159,12 @@ def _read(run: Trained, file: Path, columns: Columns | None, label_column: str |
             what = "the field depends on the label, so it moves labelled points only"
             raise InputError(what, key="--label-column", value=classes, remedy=error.remedy) from None
         return read_samples(term.model_copy(update={"label_column": None}), "samples"), False
-    unknown = sorted(set(samples.classes) - set(run.classes))
+    known = {class_key(name): label for label, name in enumerate(run.classes)}
+    unknown = [name for name in samples.classes if class_key(name) not in known]
     if unknown:
         remedy = f"The classes of the run are: {', '.join(run.classes)}."
         raise InputError("a class that the run does not know", key="--label-column", value=unknown[0], remedy=remedy)
-    numbers = np.array([run.classes.index(name) for name in samples.classes], dtype=np.int32)
+    numbers = np.array([known[class_key(name)] for name in samples.classes], dtype=np.int32)
     return Samples(samples.points, numbers[samples.labels], run.classes), True
 
 
