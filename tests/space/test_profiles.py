@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image as Pillow
 from scipy.stats import gaussian_kde, multivariate_normal
 
 from eulerian.config import SamplesTerm
 from eulerian.errors import InputError
-from eulerian.space.profiles import Gaussian, Image, KernelEstimate, Uniform, read_darkness, scott_bandwidth
+from eulerian.space.profiles import Gaussian, Image, KernelEstimate, Uniform, scott_bandwidth
 from eulerian.space.samples import read_samples
 
 pytestmark = pytest.mark.one_process
@@ -89,40 +88,6 @@ def test_image_is_bilinear_between_pixel_centres() -> None:
     }
     np.testing.assert_allclose(profile.values(np.array(list(points))), list(points.values()), atol=1e-15)
     assert profile.scale == 1.0
-
-
-@pytest.mark.parametrize(
-    ("mode", "colours"),
-    [
-        ("L", (0, 255)),
-        ("RGB", ((0, 0, 0), (255, 255, 255))),
-        ("RGBA", ((0, 0, 0, 255), (0, 0, 0, 0))),
-        ("LA", ((0, 255), (0, 0))),
-        ("1", (0, 1)),
-        ("I;16", (0, 65535)),
-        ("F", (0.0, 3.0)),
-    ],
-)
-def test_dark_is_dense_in_every_mode(tmp_path: Path, mode: str, colours: tuple[Any, Any]) -> None:
-    picture = Pillow.new(mode, (2, 1), colours[1])
-    picture.putpixel((0, 0), colours[0])
-    path = tmp_path / ("a.tif" if mode == "F" else "a.png")
-    picture.save(path)
-    np.testing.assert_allclose(read_darkness(path, "key"), [[1.0, 0.0]])
-
-
-def test_grey_is_between(tmp_path: Path) -> None:
-    Pillow.fromarray(np.array([[0, 51, 255]], dtype=np.uint8)).save(tmp_path / "a.png")
-    np.testing.assert_allclose(read_darkness(tmp_path / "a.png", "key"), [[1.0, 0.8, 0.0]])
-
-
-def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("hello")
-    Pillow.new("L", (50, 50)).save(tmp_path / "whole.png")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
-    for name in ("nowhere.png", "text.png", "cut.png", "."):
-        with pytest.raises(InputError, match=r"density\.file: cannot read the picture"):
-            read_darkness(tmp_path / name, "density.file")
 
 
 # -- samples ----------------------------------------------------------------------------------------------------------
