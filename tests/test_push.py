@@ -71,17 +71,19 @@ def test_points_and_log_densities_are_exact_for_an_affine_flow(comm: MPI.Comm, t
     x[3] = [4.0, 0.0]  # there is no density
     document = run_push(run, write_csv(comm, tmp_path / "new.csv", ["x", "y"], x), comm)
     table = read_csv(comm, run / "pushed_new.csv")
-    assert list(table) == ["x", "y", "log_density"]
+    assert list(table) == ["x", "y", "outside", "log_density"]
     end = np.stack([numbers(table["x"]), numbers(table["y"])], axis=1)
     np.testing.assert_allclose(end, exact(x), atol=1e-6)
     with np.errstate(divide="ignore"):
         expected = np.log(start_density(comm, run).values(x)[:, 0]) - T * np.trace(A)
     np.testing.assert_allclose(numbers(table["log_density"]), expected, rtol=1e-9)
     assert table["log_density"][3] == "-inf"
-    outside = int(np.sum(np.abs(end).max(axis=1) > 1.0))
-    assert outside >= 1
+    assert table["outside"] == ["true" if i == 3 else "false" for i in range(40)]
+    left = int(np.sum(np.delete(np.abs(end).max(axis=1) > 1.0, 3)))
+    assert left >= 1
     positive = np.isfinite(expected)
-    assert (document["points"], document["outside"], document["without_density"]) == (40, outside, np.sum(~positive))
+    counts = [document[key] for key in ("points", "start_outside", "end_outside", "without_density")]
+    assert counts == [40, 1, left, np.sum(~positive) - 1]
     assert document["mean_log_density"] == pytest.approx(expected[positive].mean(), rel=1e-9)
     assert json.loads((run / "pushed_new.json").read_text()) == document
 
@@ -118,7 +120,7 @@ def test_probabilities_are_the_softmax_of_the_readout(comm: MPI.Comm, tmp_path: 
     file = write_csv(comm, tmp_path / "new.csv", ["x", "y", "label"], np.column_stack([x, labels]))
     document = run_push(run, file, comm)
     found = read_csv(comm, run / "pushed_new.csv")
-    assert list(found) == ["x", "y", "label", "log_density", "p_0", "p_1", "p_2", "predicted"]
+    assert list(found) == ["x", "y", "label", "outside", "log_density", "p_0", "p_1", "p_2", "predicted"]
     logits = exact(x) @ readout[:6].reshape(3, 2).T + readout[6:]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.stack([numbers(found[f"p_{y}"]) for y in range(3)], axis=1), expected, atol=1e-5)
@@ -156,7 +158,7 @@ def test_other_losses_give_the_posterior(comm: MPI.Comm, tmp_path: Path) -> None
     rho = start_density(comm, run).values(x)[1:]
     np.testing.assert_allclose(numbers(found["p_1"][1:]), rho[:, 1] / rho.sum(axis=1), rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(numbers(found["log_density"][1:]), np.log(rho.sum(axis=1)) - T * np.trace(A), rtol=1e-8)
-    right = np.mean(np.append(False, rho.argmax(axis=1) == labels[1:]))  # what has no class is not right
+    right = np.mean(rho.argmax(axis=1) == labels[1:])  # what starts outside is left out
     assert document["accuracy"]["points"]["accuracy"] == pytest.approx(right)
     assert "correct" in document["accuracy"]["densities"]
 
@@ -185,7 +187,7 @@ def test_the_training_samples_are_classified_as_the_run_says(comm: MPI.Comm, tmp
     assert found["accuracy"] == pytest.approx(expected["accuracy"], rel=1e-10)
     assert found["correct"] == pytest.approx(expected["correct"], rel=1e-10)
     table = read_csv(comm, tmp_path / "moved.csv")
-    assert list(table) == ["a", "b", "kind", "log_density", "p_blue", "p_green", "p_red", "predicted"]
+    assert list(table) == ["a", "b", "kind", "outside", "log_density", "p_blue", "p_green", "p_red", "predicted"]
     assert set(table["predicted"]) <= {"red", "blue", "green"}
 
 

@@ -200,6 +200,6 @@ def test_fields_without_derivatives_are_refused(comm: MPI.Comm) -> None:
     mesh = build(config, comm)
     mesh.layered.field = Plain()  # type: ignore[assignment]
     swarm = build_swarm(config, comm)
-    cloud = cloud_of(config.particles, swarm.initial, comm)
+    cloud = cloud_of(config, swarm.initial, comm)
     with pytest.raises(InputError, match="jacobian, jacobian_vjp, jacobian_vjp_x"):
         particles_on(config, mesh, cloud)

@@ -84,7 +84,7 @@ class _Compare:
         problem = build(config, comm)
         self.theta = problem.initial_theta if self.file is None else read_parameters(self.file, problem)
         whole = WholeDensity.gather(problem.density_space, problem.initial_density)
-        self.particles = particles_on(config, problem, cloud_of(config.particles, whole, comm))
+        self.particles = particles_on(config, problem, cloud_of(config, whole, comm))
         return problem
 
     def compare(self, session: Session[ControlProblem]) -> Outcome:

@@ -72,6 +72,24 @@ def count_labels(terms: Sequence[Term], comm: MPI.Comm, key: str = "density.init
     return on_root(comm, count)
 
 
+def class_names(terms: Sequence[Term], n_labels: int, comm: MPI.Comm, key: str = "density.initial") -> tuple[str, ...]:
+    """Names of the labels: the classes of the first samples that have all of them, else numbers. Collective.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+
+    def find() -> tuple[str, ...]:
+        for index, term in enumerate(terms):
+            if isinstance(term, SamplesTerm) and term.label_column is not None:
+                names = read_samples(term, f"{key}.{index}").classes
+                if len(names) == n_labels:
+                    return names
+        return tuple(map(str, range(n_labels)))
+
+    return on_root(comm, find)
+
+
 def initial_density(space: DensitySpace, terms: Sequence[Term], key: str = "density.initial") -> Floats:
     """The mixture of all terms as a density (n_cells, nd, K) ≥ 0 of total mass 1. Collective.
 

@@ -56,10 +56,10 @@ def all_kinds(folder: Path) -> list[Term]:
     return [
         GaussianTerm(mean=(-0.5, 0.3), std=0.4, weight=2.0),
         GaussianTerm(mean=(1.0, 0.3), covariance=((0.2, 0.1), (0.1, 0.1)), label=1),
-        UniformTerm(lower=(-1.13, -2.0), upper=(0.4, 0.91), label=2),
+        UniformTerm(lower=(-1.13, -0.6), upper=(0.4, 0.51), label=2),
         ExpressionTerm(value="heaviside(1 - x**2 - y**2)*exp(x)", weight=0.5),
         SamplesTerm(file=folder / "data.csv", columns=("x", "y"), label_column="class"),
-        SamplesTerm(file=folder / "data.csv", columns=("y", "x"), bandwidth=0.2, label=1),
+        SamplesTerm(file=folder / "data.csv", columns=("x", "y"), bandwidth=0.2, label=1),
         ImageTerm(file=folder / "shape.png", lower=(-2.0, -1.0), upper=(2.0, 1.0), label=2),
     ]
 
