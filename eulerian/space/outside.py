@@ -53,11 +53,12 @@ class Domain:
         inside = np.all((x >= low - margin) & (x <= high + margin), axis=1)
         if self._is_a_box:
             return np.asarray(inside)
-        own = np.zeros(len(x), dtype=bool)
+        own = np.zeros(len(x), dtype=np.uint8)
         with agreed(self.comm):
             if self._space.n_owned:
                 own[inside] = self._own_cells.find(x[inside])[0] >= 0
-        return np.asarray(self.comm.allreduce(own, MPI.LOR), dtype=bool)
+        self.comm.Allreduce(MPI.IN_PLACE, own, MPI.MAX)
+        return own.astype(bool)
 
     @cached_property
     def _is_a_box(self) -> bool:
