@@ -17,11 +17,13 @@ from eulerian.builder import build
 from eulerian.config import parse_config, read_config
 from eulerian.errors import InputError
 from eulerian.experiment import run_ideal, run_push
+from eulerian.output.progress import Progress
 from eulerian.output.result import classification, plain
 from eulerian.space.whole import WholeDensity
 
 pytestmark = pytest.mark.two_ranks
 
+MESHES = Path(__file__).parents[1] / "meshes"
 A = np.array([[0.3, -0.8], [0.5, -0.1]])
 B = np.array([0.1, -0.2])
 T = 0.5
@@ -205,6 +207,52 @@ def test_classes_keep_their_names_where_some_are_missing(comm: MPI.Comm, tmp_pat
     assert "Scott" in alone["accuracy"]["densities"]["reason"]
     plain_points = write_csv(comm, tmp_path / "bare.csv", ["b", "a"], [row[:2] for row in red])
     assert "accuracy" not in run_push(run, plain_points, comm)
+
+
+def test_points_that_start_outside_are_left_out(
+    comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Far away or in a hole: they are counted, marked and enter nothing; what ends outside is another count."""
+    table = config(2)
+    table["domain"] = {"file": str(MESHES / "square_with_hole.msh")}
+    table["density"]["initial"] = [
+        {"kind": "gaussian", "mean": [1.4 * side, 1.4], "std": 0.1, "label": y} for y, side in enumerate((1, -1))
+    ]
+    run = leave_run(comm, tmp_path / "run", table, [[0.0, 0.0, 0.0, 0.0, 0.5, 0.0]])  # to the right, by 0.25
+    rows = [[1.4, 1.4, 0], [1.8, 1.5, 0], [-1.4, 1.4, 1], [0.0, 0.0, 1], [0.05, 0.0, 1], [30.0, 0.0, 0]]
+    file = write_csv(comm, tmp_path / "new.csv", ["x", "y", "label"], rows)
+    document = run_push(run, file, comm, progress=Progress.of(comm))
+    said = capsys.readouterr().out
+    counts = [document[key] for key in ("points", "start_outside", "end_outside", "without_density")]
+    assert counts == [6, 3, 1, 0]
+    table = read_csv(comm, run / "pushed_new.csv")
+    assert table["outside"] == ["false"] * 3 + ["true"] * 3
+    assert document["mean_log_density"] == pytest.approx(np.mean(numbers(table["log_density"][:3])))
+    for method in ("points", "densities"):
+        assert document["accuracy"][method]["accuracy"] in (1.0, None)
+    assert document["accuracy"]["points"]["correct"] == [1.0, 1.0]
+    if comm.rank == 0:
+        assert "3 of 6 points start outside the domain, or in a hole of it" in said
+        assert "1 of those that start in the domain end outside it" in said
+    far = write_csv(comm, tmp_path / "far.csv", ["x", "y", "label"], rows[3:])
+    document = run_push(run, far, comm)
+    assert document["mean_log_density"] is None
+    assert [document["accuracy"][method]["accuracy"] for method in ("points", "densities")] == [None, None]
+
+
+def test_classes_keep_their_names_as_they_are_written(comm: MPI.Comm, tmp_path: Path) -> None:
+    names = {"red": "1000001", "blue": "1000002", "green": "7"}
+    rows = [[a, b, names[k]] for a, b, k in clusters(30, 0)]
+    write_csv(comm, tmp_path / "train.csv", ["a", "b", "kind"], rows)
+    run = leave_run(comm, tmp_path / "run", samples_config("train.csv"), [AFFINE])
+    again = [[a, b, "7.0" if name == "7" else name] for a, b, name in rows]
+    document = run_push(run, write_csv(comm, tmp_path / "new.csv", ["a", "b", "kind"], again), comm)
+    assert document["classes"] == ["7", "1000001", "1000002"]
+    assert read_csv(comm, run / "pushed_new.csv")["kind"] == [row[2] for row in rows]
+    codes = [[a, b, name.zfill(9)] for a, b, name in rows]
+    file = write_csv(comm, tmp_path / "codes.csv", ["a", "b", "kind"], codes)
+    with pytest.raises(InputError, match="a class that the run does not know; got '000000007'"):
+        run_push(run, file, comm)
 
 
 # -- other fields ----------------------------------------------------------------------------------------------------
