@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from eulerian.arrays import Floats, Ints
 from eulerian.errors import InputError
 from eulerian.space.density import DensitySpace
-from eulerian.space.profiles import KernelEstimate, Profile
+from eulerian.space.profiles import KernelEstimate, Profile, Uniform
 
 if TYPE_CHECKING:
     from eulerian.space.cell_finder import CellFinder
@@ -87,6 +87,8 @@ def check_mass(domain: Domain, profile: Profile, key: str) -> None:
     points = profile.points(_POINTS)
     share = 0.0 if len(points) == 0 else float(np.mean(~domain.contains(points)))
     remedy = f"{_REMEDY} term."
+    if isinstance(profile, Uniform):
+        remedy += ' A density that is the same everywhere is kind = "expression", value = "1".'
     if share > _REFUSED:
         raise InputError(f"{_percent(share)} of its mass lies outside the domain", key=key, remedy=remedy)
     if share > _TOLD:
