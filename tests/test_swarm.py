@@ -192,7 +192,6 @@ def test_the_target_of_the_relative_entropy_has_mass_one(comm: MPI.Comm) -> None
     assert np.isfinite(swarm.problem.value(swarm.problem.initial_theta))
 
 
-@pytest.mark.filterwarnings("ignore:.*outside the domain:eulerian.errors.EulerianWarning")
 def test_entropy_of_mesh_and_particles_agree(comm: MPI.Comm) -> None:
     """Relative to a Gaussian, at θ = 0 where nothing moves: the draws' own density is that of the mesh."""
     config = parse_config(

@@ -29,9 +29,6 @@ from eulerian.space.density import DensitySpace
 from eulerian.space.initial import initial_density
 from eulerian.space.mesh import create_mesh
 
-# Many densities are cut off by the domain: what is solved for does not care.
-pytestmark = pytest.mark.filterwarnings("ignore:.*outside the domain:eulerian.errors.EulerianWarning")
-
 # Accuracy has nothing to do with ranks: where many iterations are needed, every rank does them all for itself.
 ALONE = MPI.COMM_SELF
 MESHES = Path(__file__).parents[2] / "meshes"

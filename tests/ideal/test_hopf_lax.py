@@ -233,7 +233,6 @@ def test_a_kink_across_the_axes(comm: MPI.Comm, dim: int, steepness: float) -> N
 # -- at the boundary --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:.*outside the domain:eulerian.errors.EulerianWarning")
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_a_target_outside_of_a_box(comm: MPI.Comm, dim: int) -> None:
     space = box_space(comm, dim)

@@ -20,9 +20,6 @@ from eulerian.space.density import DensitySpace
 from eulerian.space.initial import count_labels, initial_density
 from eulerian.space.mesh import create_mesh, import_mesh
 
-# Of terms that are cut off on purpose.
-ELSEWHERE = pytest.mark.filterwarnings("ignore:.*outside the domain:eulerian.errors.EulerianWarning")
-
 MESHES = Path(__file__).parents[2] / "meshes"
 
 
@@ -159,7 +156,6 @@ def test_picture(comm: MPI.Comm, files: Path) -> None:
     np.testing.assert_allclose(covariance[0], np.diag([4.0, 1.0]) / 12, atol=3e-3)
 
 
-@ELSEWHERE
 def test_all_kinds_on_a_mesh_file(comm: MPI.Comm, files: Path) -> None:
     space = DensitySpace(import_mesh(comm, MESHES / "dumbbell.msh").mesh, 2, 3)
     rho = initial_density(space, all_kinds(files))
@@ -265,7 +261,6 @@ if comm.rank == 0:
 """
 
 
-@ELSEWHERE
 @pytest.mark.mpi
 def test_the_same_density_on_any_number_of_ranks(files: Path, comm: MPI.Comm, mpirun: Callable[..., Any]) -> None:
     serial = two_densities(comm, files)

@@ -201,7 +201,6 @@ def test_most_of_it_outside_is_refused(comm: MPI.Comm, tmp_path: Path) -> None:
         assert error.value.key == "density.initial.1"
 
 
-@pytest.mark.filterwarnings("ignore:.*outside the domain:eulerian.errors.EulerianWarning")
 def test_half_of_it_outside_is_not(comm: MPI.Comm, tmp_path: Path) -> None:
     file = write_samples(comm, tmp_path / "a.csv", {"a": (50, 50)})
     terms = [GaussianTerm(mean=(1.0, 0.0), std=0.2), samples_term(file), UniformTerm(lower=(0, 0), upper=(2, 1))]
