@@ -1,5 +1,6 @@
 """Data in CSV files: coordinates and classes. Not collective: call it on one rank."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,11 +96,13 @@ def _numbers(sheet: Sheet, columns: Sequence[int], key: str) -> Floats:
     if commas and all(_THOUSANDS.fullmatch(text) for text in commas):
         what = "may be written with decimal commas or with commas between thousands"
         raise InputError(what, key=key, value=commas[0], remedy="Write decimal points, and nothing between thousands.")
-    points = np.empty((len(texts), len(columns)))
-    for i, (row, values) in enumerate(zip(sheet.rows, texts, strict=True)):
-        for j, text in enumerate(values):
-            points[i, j] = _number(text, bool(commas), row.line, columns[j], key)
-    return points
+    decimal = bool(commas)
+    return np.array(
+        [
+            [_number(text, decimal, row.line, column, key) for text, column in zip(values, columns, strict=True)]
+            for row, values in zip(sheet.rows, texts, strict=True)
+        ]
+    )
 
 
 def _cell(row: Row, column: int, key: str) -> str:
@@ -111,7 +114,7 @@ def _cell(row: Row, column: int, key: str) -> str:
 
 def _number(text: str, commas: bool, line: int, column: int, key: str) -> float:
     """The number that a text stands for."""
-    if (_COMMA if commas else _POINT).fullmatch(text) and np.isfinite(value := float(text.replace(",", "."))):
+    if (_COMMA if commas else _POINT).fullmatch(text) and math.isfinite(value := float(text.replace(",", "."))):
         return value
     what, remedy = f"line {line}, column {column} is not a finite number", "Correct or remove the line."
     if commas and "." in text:
