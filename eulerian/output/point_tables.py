@@ -80,7 +80,8 @@ def push_summary(document: Mapping[str, Any]) -> str:
         lines.append(f"Warning: {outside} of {count} points {where}: {left_out} them out, `outside` marks them")
     if log_density is not None:
         without = document["without_density"]
-        rest = f", over the {count - outside - without} where it is not zero" if without or outside else ""
+        rest = f", over {count - outside - without} points" if without or outside else ""
+        rest += " where it is not zero" if without else ""
         lines.append(f"mean log-density at the end {log_density:.6g}{rest}")
     if "accuracy" in document:
         lines += _accuracy(document["accuracy"], document["classes"])

@@ -29,7 +29,7 @@ from eulerian.space.profiles import (
     Uniform,
     scott_bandwidth,
 )
-from eulerian.space.samples import Samples, read_samples
+from eulerian.space.samples import Samples, compare_classes, read_samples
 from eulerian.space.simplices import Simplices, halve_edges
 
 _DEGREE = 8  # exactness of the rule on each part of a cell
@@ -59,11 +59,14 @@ def count_labels(terms: Sequence[Term], comm: MPI.Comm, key: str = "density.init
 
     def count() -> int:
         labels: set[int] = set()
+        named: dict[str, tuple[str, ...]] = {}
         for index, term in enumerate(terms):
             if isinstance(term, SamplesTerm) and term.label_column is not None:
-                labels.update(range(len(read_samples(term, f"{key}.{index}").classes)))
+                named[f"{key}.{index}"] = classes = read_samples(term, f"{key}.{index}").classes
+                labels.update(range(len(classes)))
             else:
                 labels.add(term.label)
+        compare_classes(named)
         if labels != set(range(len(labels))):
             what, remedy = "labels must be 0..K-1 without gaps", "Number the labels from 0."
             raise InputError(what, key=key, value=sorted(labels), remedy=remedy)

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from eulerian.arrays import Floats, Ints
 from eulerian.config import SamplesTerm
-from eulerian.errors import InputError
+from eulerian.errors import EulerianWarning, InputError
 from eulerian.space.csv_rows import Row, Sheet, is_missing, read_sheet
 
 # Stricter than Python's float, which also takes 1_000, nan, inf, and digits of other scripts.
@@ -69,6 +70,22 @@ def class_key(name: str) -> str:
         return name
     sign, digits = whole.groups()
     return f"-{digits}" if sign == "-" and digits != "0" else digits
+
+
+def compare_classes(named: Mapping[str, tuple[str, ...]]) -> None:
+    """Warn where files of one mixture have other classes than the first of them: they are numbered file by file.
+
+    Args:
+        named: the classes of each file, by its key.
+    """
+    first, *others = named.items() or [("", ())]
+    for key, classes in others:
+        if set(map(class_key, classes)) != set(map(class_key, first[1])):
+            mine, its = (", ".join(names[:9]) for names in (classes, first[1]))
+            text = f"the classes of {key} ({mine}) are not those of {first[0]} ({its}); each file's are taken in order"
+            warnings.warn(
+                f"{text}. Put all samples into one file, if that is not meant.", EulerianWarning, stacklevel=2
+            )
 
 
 def _find(column: str | int, sheet: Sheet, key: str) -> int:

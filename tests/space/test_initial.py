@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from eulerian.arrays import Floats
 from eulerian.config import Box, Domain, ExpressionTerm, GaussianTerm, ImageTerm, SamplesTerm, Term, UniformTerm
-from eulerian.errors import InputError
+from eulerian.errors import EulerianWarning, InputError
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import count_labels, initial_density
 from eulerian.space.mesh import create_mesh, import_mesh
@@ -170,6 +170,10 @@ def test_count_labels(comm: MPI.Comm, files: Path) -> None:
     assert count_labels([samples], comm) == 3
     assert count_labels([samples, gaussian], comm) == 4
     assert count_labels(all_kinds(files), comm) == 3
+    on_root(comm, lambda: (files / "other.csv").write_text("x,y,class\n0,0,b\n1,1,c\n2,2,d\n"))
+    other = samples.model_copy(update={"file": files / "other.csv"})
+    with pytest.warns(EulerianWarning, match=r"initial\.1 \(b, c, d\) are not those of density.initial.0 \(a, b, c\)"):
+        count_labels([samples, other], MPI.COMM_SELF)
     with pytest.raises(InputError, match=r"density\.initial: labels must be 0\.\.K-1 without gaps; got '?\[3\]"):
         count_labels([gaussian], comm)
 
