@@ -174,7 +174,7 @@ OUTSIDE: Mapping[str, Case] = {
     ),
     "a Gaussian": Case('kind = "gaussian"\nmean = [4.5, 0.0]\nstd = 0.3', said="% of its mass lies outside"),
     "a part of a Gaussian": Case(
-        'kind = "gaussian"\nmean = [0.0, 3.0]\nstd = 1.0', said="% of the mass", mean=(0, 2.71)
+        'kind = "gaussian"\nmean = [0.0, 3.0]\nstd = 1.0', said="15.9 % of the mass", mean=(0, 2.71)
     ),
     "a part of a box": Case(
         'kind = "uniform"\nlower = [0.0, 0.0]\nupper = [5.0, 1.0]', said="20 % of the mass", mean=(2.0, 0.5)
