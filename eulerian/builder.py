@@ -131,7 +131,7 @@ def build_swarm(config: Config, comm: MPI.Comm | None = None) -> Swarm:
     refuse_on_particles(config)
     space, rho, _ = _initial(config, comm, particle_needs)
     whole = WholeDensity.gather(space, rho)
-    cloud = cloud_of(config.particles, whole, space.comm)
+    cloud = cloud_of(config, whole, space.comm)
     low, high = space.bounding_box
     with agreed(space.comm):
         field = build_field(config.field, space.dim, space.n_labels, low.tolist(), high.tolist())

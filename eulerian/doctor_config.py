@@ -10,11 +10,14 @@ from eulerian.doctor import TELL, Finding, last_line, run_python, writable_room
 from eulerian.errors import EulerianError
 from eulerian.machine import free_memory, size_text
 
-# Builds the problem, and evaluates the field at every node. Only sizes come back.
+# Builds the problem, its particles where they are a file's, and evaluates the field at every node. Only sizes and
+# warnings come back.
 _BUILD = f"""{TELL}
 import json
 from eulerian import parallel
-with told():
+from eulerian.errors import collected_warnings
+heard = []
+with told(), collected_warnings(heard.append):
     from eulerian.builder import build
     from eulerian.config import read_config
     from eulerian.output.checkpoint import largest_checkpoint
@@ -22,11 +25,18 @@ with told():
     problem = build(config)
     plan = problem.plan(problem.initial_theta)
     space = problem.density_space
-    print(json.dumps({{"cells": space.n_owned, "dim": space.dim, "degree": space.degree, "labels": space.n_labels,
-                      "velocities": len(problem.groups), "parameters": problem.n_params, "plan": plan.statement,
+    if config.particles.file is not None:
+        from eulerian.space.whole import WholeDensity
+        from eulerian.swarm import cloud_of
+        cloud_of(config, WholeDensity.gather(space, problem.initial_density), space.comm)
+    print(json.dumps({{"warnings": heard, "cells": space.n_owned, "dim": space.dim, "degree": space.degree,
+                      "labels": space.n_labels, "velocities": len(problem.groups),
+                      "parameters": problem.n_params, "plan": plan.statement,
                       "checkpoint": largest_checkpoint(problem.n_params, config.optimiser.max_iterations),
                       "memory": plan.memory_bytes, "disk": plan.on_disk * plan.budget.state}}))
 """
+
+_ADVICE = "A run goes on all the same; its result holds this warning"
 
 _FIGURES = 8 * 2**20  # bytes of figures, history and the like, at most
 
@@ -39,6 +49,7 @@ def examine_config(path: Path) -> list[Finding]:
         return [Finding("TROUBLE", "configuration", " ".join(str(error).split()), "Mend the key that is named")]
     built, needs = problem(path)
     findings = [Finding("ok", "configuration", str(path), "reads without errors"), built]
+    findings += [Finding("note", "warning", text, _ADVICE) for text in needs.get("warnings", ())]
     return [*findings, run_folder(config, needs), memory_budget(config, needs), *_adjoint_disk(config, needs)]
 
 

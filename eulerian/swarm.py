@@ -36,9 +36,10 @@ from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.rates import FormulaPotential
 from eulerian.space.density import DensitySpace
 from eulerian.space.draw import draw_points
-from eulerian.space.initial import Piece, count_labels, mass_in_domain, mixture
+from eulerian.space.initial import Piece, class_names, count_labels, mass_in_domain, mixture
+from eulerian.space.outside import check_samples
 from eulerian.space.profiles import Formula, Gaussian, KernelEstimate
-from eulerian.space.samples import read_samples
+from eulerian.space.samples import Samples, class_key, read_samples
 from eulerian.space.whole import WholeDensity
 
 KEY = "objective.terminal"
@@ -89,19 +90,21 @@ def _refusal(key: str, value: object, reason: str, remedy: str = "") -> InputErr
     return InputError(f"particles cannot have this: {reason}", key=key, value=value, remedy=remedy)
 
 
-def cloud_of(particles: Particles, whole: WholeDensity, comm: MPI.Comm) -> Cloud:
+def cloud_of(config: Config, whole: WholeDensity, comm: MPI.Comm) -> Cloud:
     """This rank's share of the particles that ``[particles]`` asks for. **Collective**.
 
     Args:
-        particles: how many, how drawn, or which file.
+        config: how many, how drawn, or which file; and what the labels of the initial density are called.
         whole: the initial density, which they are drawn from; the log-density at samples of a file is also its.
         comm: who shares them.
 
     Raises:
         InputError: the file cannot be read or does not fit; the same on all ranks.
     """
+    particles = config.particles
     if particles.file is not None:
-        return _cloud_of_file(particles, whole, comm)
+        names = class_names(config.density.initial, whole.n_labels, comm)
+        return _cloud_of_file(particles, whole, names, comm)
     require_memory(cloud_needs(particles, whole.dim), total_memory(comm))
     own = share(particles.count, comm)
     with agreed(comm):
@@ -118,24 +121,43 @@ def cloud_of(particles: Particles, whole: WholeDensity, comm: MPI.Comm) -> Cloud
     return Cloud(draw.x, draw.labels, draw.weights, draw.log_density, draw.replicate, independent)
 
 
-def _cloud_of_file(particles: Particles, whole: WholeDensity, comm: MPI.Comm) -> Cloud:
+def _cloud_of_file(particles: Particles, whole: WholeDensity, names: tuple[str, ...], comm: MPI.Comm) -> Cloud:
     """Samples of a file, all of one weight, dealt out to the replicates like cards. Collective."""
     assert particles.file is not None
     assert particles.columns is not None
     term = SamplesTerm(file=particles.file, columns=particles.columns, label_column=particles.label_column)
-    samples = on_root(comm, lambda: read_samples(term, "particles"))
+    samples = on_root(comm, lambda: _with_labels_of(names, read_samples(term, "particles"), particles.label_column))
     n = len(samples.points)
-    if len(samples.classes) != whole.n_labels:
-        what = f"the samples have {len(samples.classes)} labels, but in density.initial there are {whole.n_labels}"
-        value, remedy = particles.label_column, "Give the column of the same classes as there."
-        raise InputError(what, key="particles.label_column", value=value, remedy=remedy)
     own = share(n, comm)
     x, labels = np.ascontiguousarray(samples.points[own]), samples.labels[own]
     with agreed(comm), np.errstate(divide="ignore"):
+        inside = whole.contains(x)
         values = np.take_along_axis(whole.values(x), labels[:, None].astype(np.intp), axis=1)[:, 0]
         log_density = np.log(np.maximum(values, 0.0))
+    fate = "move all the same, from where the initial density is zero"
+    check_samples(comm, np.concatenate(comm.allgather(inside)), samples.labels, samples.classes, "particles.file", fate)
     replicate = np.arange(own.start, own.stop) % min(particles.replicates, n)
     return Cloud(x, labels, np.full(len(x), 1.0 / n), log_density, replicate)
+
+
+def _with_labels_of(names: tuple[str, ...], samples: Samples, label_column: str | int | None) -> Samples:
+    """Samples with the labels that their classes have in the initial density; not collective.
+
+    Where that knows its labels by number only, classes are taken in their order.
+    """
+    key, remedy = "particles.label_column", "Give the column of the same classes as there."
+    if len(samples.classes) != len(names):
+        what = f"the samples have {len(samples.classes)} labels, but in density.initial there are {len(names)}"
+        raise InputError(what, key=key, value=label_column, remedy=remedy)
+    known = {class_key(name): label for label, name in enumerate(names)}
+    unknown = [name for name in samples.classes if class_key(name) not in known]
+    if unknown and names == tuple(map(str, range(len(names)))):
+        return samples
+    if unknown:
+        what = f"a class that density.initial does not have: there are {', '.join(names)[:200]}"
+        raise InputError(what, key=key, value=unknown[0], remedy=remedy)
+    order = np.array([known[class_key(name)] for name in samples.classes], dtype=np.int32)
+    return Samples(samples.points, order[samples.labels], names)
 
 
 def particles_on(config: Config, problem: ControlProblem, cloud: Cloud) -> ParticleProblem:

@@ -228,3 +228,17 @@ def test_limits_of_control_groups(tmp_path: Path) -> None:
     for text, cores in (("max 100000", math.inf), ("250000 100000", 2.5), ("rubbish", math.inf), ("1 0", math.inf)):
         file.write_text(text)
         assert machine._quota(file) == cores
+
+
+def test_warnings_of_a_configuration_are_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "points.csv").write_text("x\n0.1\n0.2\n7\n")
+    density = {"initial": [{"kind": "gaussian", "mean": [1.6], "std": 0.5}]}
+    particles = {"file": "points.csv", "columns": ["x"]}
+    (tmp_path / "model.toml").write_text(toml.dump_toml(small(density=density, particles=particles)))
+    findings = doctor_config.examine_config(Path("model.toml"))
+    notes = [finding.found for finding in findings if finding.subject == "warning"]
+    assert len(notes) == 2
+    assert "21.2 % of the mass of density.initial.0 lies outside the domain" in notes[0]
+    assert "33.3 % of the samples of particles.file (1 of 3) lie outside the domain" in notes[1]
+    assert all(finding.verdict == "note" for finding in findings if finding.subject == "warning")

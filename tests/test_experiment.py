@@ -387,6 +387,19 @@ def test_no_densities_on_request(comm: MPI.Comm, tmp_path: Path) -> None:
     assert not names(tmp_path, "densities*")
 
 
+def test_mass_outside_the_domain_is_in_the_result(comm: MPI.Comm, tmp_path: Path) -> None:
+    """Of initial densities and of targets."""
+    term = '{kind = "gaussian", mean = [1.5], std = 0.5}'
+    target = f'objective.terminal={{kind = "l2", target = [{term}]}}'
+    found = experiment.run_solve(configure(tmp_path, f"density.initial=[{term}]", target), comm)["warnings"]
+    assert [text.split(" lies outside the domain")[0] for text in found if "outside" in text] == [
+        "15.8 % of the mass of density.initial.0",
+        "15.8 % of the mass of objective.terminal.target.0",
+    ]
+    comm.barrier()
+    assert result(tmp_path)["warnings"] == found
+
+
 def test_warnings_reach_the_terminal_and_the_result(
     comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

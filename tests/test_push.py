@@ -17,11 +17,13 @@ from eulerian.builder import build
 from eulerian.config import parse_config, read_config
 from eulerian.errors import InputError
 from eulerian.experiment import run_ideal, run_push
+from eulerian.output.progress import Progress
 from eulerian.output.result import classification, plain
 from eulerian.space.whole import WholeDensity
 
 pytestmark = pytest.mark.two_ranks
 
+MESHES = Path(__file__).parents[1] / "meshes"
 A = np.array([[0.3, -0.8], [0.5, -0.1]])
 B = np.array([0.1, -0.2])
 T = 0.5
@@ -71,17 +73,19 @@ def test_points_and_log_densities_are_exact_for_an_affine_flow(comm: MPI.Comm, t
     x[3] = [4.0, 0.0]  # there is no density
     document = run_push(run, write_csv(comm, tmp_path / "new.csv", ["x", "y"], x), comm)
     table = read_csv(comm, run / "pushed_new.csv")
-    assert list(table) == ["x", "y", "log_density"]
+    assert list(table) == ["x", "y", "outside", "log_density"]
     end = np.stack([numbers(table["x"]), numbers(table["y"])], axis=1)
     np.testing.assert_allclose(end, exact(x), atol=1e-6)
     with np.errstate(divide="ignore"):
         expected = np.log(start_density(comm, run).values(x)[:, 0]) - T * np.trace(A)
     np.testing.assert_allclose(numbers(table["log_density"]), expected, rtol=1e-9)
     assert table["log_density"][3] == "-inf"
-    outside = int(np.sum(np.abs(end).max(axis=1) > 1.0))
-    assert outside >= 1
+    assert table["outside"] == ["true" if i == 3 else "false" for i in range(40)]
+    left = int(np.sum(np.delete(np.abs(end).max(axis=1) > 1.0, 3)))
+    assert left >= 1
     positive = np.isfinite(expected)
-    assert (document["points"], document["outside"], document["without_density"]) == (40, outside, np.sum(~positive))
+    counts = [document[key] for key in ("points", "start_outside", "end_outside", "without_density")]
+    assert counts == [40, 1, left, np.sum(~positive) - 1]
     assert document["mean_log_density"] == pytest.approx(expected[positive].mean(), rel=1e-9)
     assert json.loads((run / "pushed_new.json").read_text()) == document
 
@@ -118,7 +122,7 @@ def test_probabilities_are_the_softmax_of_the_readout(comm: MPI.Comm, tmp_path: 
     file = write_csv(comm, tmp_path / "new.csv", ["x", "y", "label"], np.column_stack([x, labels]))
     document = run_push(run, file, comm)
     found = read_csv(comm, run / "pushed_new.csv")
-    assert list(found) == ["x", "y", "label", "log_density", "p_0", "p_1", "p_2", "predicted"]
+    assert list(found) == ["x", "y", "label", "outside", "log_density", "p_0", "p_1", "p_2", "predicted"]
     logits = exact(x) @ readout[:6].reshape(3, 2).T + readout[6:]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.stack([numbers(found[f"p_{y}"]) for y in range(3)], axis=1), expected, atol=1e-5)
@@ -156,7 +160,7 @@ def test_other_losses_give_the_posterior(comm: MPI.Comm, tmp_path: Path) -> None
     rho = start_density(comm, run).values(x)[1:]
     np.testing.assert_allclose(numbers(found["p_1"][1:]), rho[:, 1] / rho.sum(axis=1), rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(numbers(found["log_density"][1:]), np.log(rho.sum(axis=1)) - T * np.trace(A), rtol=1e-8)
-    right = np.mean(np.append(False, rho.argmax(axis=1) == labels[1:]))  # what has no class is not right
+    right = np.mean(rho.argmax(axis=1) == labels[1:])  # what starts outside is left out
     assert document["accuracy"]["points"]["accuracy"] == pytest.approx(right)
     assert "correct" in document["accuracy"]["densities"]
 
@@ -185,7 +189,7 @@ def test_the_training_samples_are_classified_as_the_run_says(comm: MPI.Comm, tmp
     assert found["accuracy"] == pytest.approx(expected["accuracy"], rel=1e-10)
     assert found["correct"] == pytest.approx(expected["correct"], rel=1e-10)
     table = read_csv(comm, tmp_path / "moved.csv")
-    assert list(table) == ["a", "b", "kind", "log_density", "p_blue", "p_green", "p_red", "predicted"]
+    assert list(table) == ["a", "b", "kind", "outside", "log_density", "p_blue", "p_green", "p_red", "predicted"]
     assert set(table["predicted"]) <= {"red", "blue", "green"}
 
 
@@ -203,6 +207,52 @@ def test_classes_keep_their_names_where_some_are_missing(comm: MPI.Comm, tmp_pat
     assert "Scott" in alone["accuracy"]["densities"]["reason"]
     plain_points = write_csv(comm, tmp_path / "bare.csv", ["b", "a"], [row[:2] for row in red])
     assert "accuracy" not in run_push(run, plain_points, comm)
+
+
+def test_points_that_start_outside_are_left_out(
+    comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Far away or in a hole: they are counted, marked and enter nothing; what ends outside is another count."""
+    table = config(2)
+    table["domain"] = {"file": str(MESHES / "square_with_hole.msh")}
+    table["density"]["initial"] = [
+        {"kind": "gaussian", "mean": [1.4 * side, 1.4], "std": 0.1, "label": y} for y, side in enumerate((1, -1))
+    ]
+    run = leave_run(comm, tmp_path / "run", table, [[0.0, 0.0, 0.0, 0.0, 0.5, 0.0]])  # to the right, by 0.25
+    rows = [[1.4, 1.4, 0], [1.8, 1.5, 0], [-1.4, 1.4, 1], [0.0, 0.0, 1], [0.05, 0.0, 1], [30.0, 0.0, 0]]
+    file = write_csv(comm, tmp_path / "new.csv", ["x", "y", "label"], rows)
+    document = run_push(run, file, comm, progress=Progress.of(comm))
+    said = capsys.readouterr().out
+    counts = [document[key] for key in ("points", "start_outside", "end_outside", "without_density")]
+    assert counts == [6, 3, 1, 0]
+    table = read_csv(comm, run / "pushed_new.csv")
+    assert table["outside"] == ["false"] * 3 + ["true"] * 3
+    assert document["mean_log_density"] == pytest.approx(np.mean(numbers(table["log_density"][:3])))
+    for method in ("points", "densities"):
+        assert document["accuracy"][method]["accuracy"] in (1.0, None)
+    assert document["accuracy"]["points"]["correct"] == [1.0, 1.0]
+    if comm.rank == 0:
+        assert "3 of 6 points start outside the domain, or in a hole of it" in said
+        assert "1 of those that start in the domain end outside it" in said
+    far = write_csv(comm, tmp_path / "far.csv", ["x", "y", "label"], rows[3:])
+    document = run_push(run, far, comm)
+    assert document["mean_log_density"] is None
+    assert [document["accuracy"][method]["accuracy"] for method in ("points", "densities")] == [None, None]
+
+
+def test_classes_keep_their_names_as_they_are_written(comm: MPI.Comm, tmp_path: Path) -> None:
+    names = {"red": "1000001", "blue": "1000002", "green": "7"}
+    rows = [[a, b, names[k]] for a, b, k in clusters(30, 0)]
+    write_csv(comm, tmp_path / "train.csv", ["a", "b", "kind"], rows)
+    run = leave_run(comm, tmp_path / "run", samples_config("train.csv"), [AFFINE])
+    again = [[a, b, "7.0" if name == "7" else name] for a, b, name in rows]
+    document = run_push(run, write_csv(comm, tmp_path / "new.csv", ["a", "b", "kind"], again), comm)
+    assert document["classes"] == ["7", "1000001", "1000002"]
+    assert read_csv(comm, run / "pushed_new.csv")["kind"] == [row[2] for row in rows]
+    codes = [[a, b, name.zfill(9)] for a, b, name in rows]
+    file = write_csv(comm, tmp_path / "codes.csv", ["a", "b", "kind"], codes)
+    with pytest.raises(InputError, match="a class that the run does not know; got '000000007'"):
+        run_push(run, file, comm)
 
 
 # -- other fields ----------------------------------------------------------------------------------------------------

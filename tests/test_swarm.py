@@ -1,5 +1,6 @@
 """From a configuration to particles: what is refused, clouds of draws and of files, targets of the relative entropy."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,43 @@ def test_files_that_do_not_fit_are_refused(comm: MPI.Comm, tmp_path: Path, chang
         build_particles(configure("two labels", particles=given), comm)
 
 
+def test_classes_of_a_file_are_those_of_the_initial_density(comm: MPI.Comm, tmp_path: Path) -> None:
+    """By their names, where these are known, whatever their order."""
+    rows = "x,y,c\n0.1,0.1,7\n0.2,0.3,8\n-0.1,0.2,7\n0.1,-0.2,8\n"
+    files = {"start.csv": rows, "same.csv": rows.replace(",7\n", ",7.0\n"), "other.csv": rows.replace(",8\n", ",9\n")}
+    for name, text in files.items():
+        on_root(comm, lambda name=name, text=text: (tmp_path / name).write_text(text))
+    tables = table("two labels")
+    columns = {"columns": ["x", "y"], "label_column": "c"}
+    tables["density"]["initial"] = [
+        {"kind": "samples", "file": str(tmp_path / "start.csv"), "bandwidth": 0.1, **columns}
+    ]
+    tables["particles"] = {"file": str(tmp_path / "same.csv"), **columns}
+    labels = build_swarm(parse_config(tables), comm).problem.cloud.labels
+    assert np.concatenate(comm.allgather(labels)).tolist() == [0, 1, 0, 1]
+    tables["particles"] |= {"file": str(tmp_path / "other.csv")}
+    with pytest.raises(InputError, match=r"particles\.label_column: a class that density.initial does not have.*'9'"):
+        build_swarm(parse_config(tables), comm)
+
+
+def test_particles_of_a_file_outside_the_domain(comm: MPI.Comm, tmp_path: Path) -> None:
+    def build_from(text: str) -> list[str]:
+        on_root(comm, lambda: (tmp_path / "x.csv").write_text(text))
+        section = {"file": str(tmp_path / "x.csv"), "columns": [0, 1], "replicates": 2}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            build_swarm(configure(particles=section), comm)
+        return comm.bcast([str(each.message) for each in caught], 0)
+
+    assert build_from("0.1,0.2\n0.3,0.4\n1.0,-1.0\n") == []
+    (text,) = build_from("0.1,0.2\n0.3,0.4\n0.5,1.1\n")
+    assert text.startswith(
+        "33.3 % of the samples of particles.file (1 of 3) lie outside the domain and move all the same"
+    )
+    with pytest.raises(InputError, match=r"particles\.file: 66\.7 % of the samples \(2 of 3\)"):
+        build_from("0.1,0.2\n3.3,0.4\n0.5,1.1\n")
+
+
 def test_the_target_of_the_relative_entropy_has_mass_one(comm: MPI.Comm) -> None:
     """A formula has the mass of its part in the domain [-1, 1]²; weights are those of all labels together."""
     terms = (
@@ -200,6 +238,6 @@ def test_fields_without_derivatives_are_refused(comm: MPI.Comm) -> None:
     mesh = build(config, comm)
     mesh.layered.field = Plain()  # type: ignore[assignment]
     swarm = build_swarm(config, comm)
-    cloud = cloud_of(config.particles, swarm.initial, comm)
+    cloud = cloud_of(config, swarm.initial, comm)
     with pytest.raises(InputError, match="jacobian, jacobian_vjp, jacobian_vjp_x"):
         particles_on(config, mesh, cloud)

@@ -11,7 +11,7 @@ import pytest
 
 from eulerian.config import check_dimension, parse_config, read_config
 from eulerian.config.model import Config
-from eulerian.errors import InputError
+from eulerian.errors import InputError, collected_warnings
 from eulerian.templates import available, copy_template, suggested_command
 
 pytestmark = pytest.mark.one_process
@@ -44,6 +44,22 @@ def test_most_keys_are_explained(name: str) -> None:
     keys = [line for line in lines if "=" in line and not line.startswith("#")]
     assert sum("#" in line for line in keys) >= 0.6 * len(keys)
     assert max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("name", available())
+def test_nothing_is_outside(name: str) -> None:
+    """No mass that matters is cut off, no class is lost, no picture is scaled otherwise than meant."""
+    from eulerian.builder import build, build_ideal
+
+    config = read_config(config_file(name))
+    told: list[str] = []
+    with collected_warnings(told.append):
+        (build_ideal if suggested_command(config_file(name)) == "ideal" else build)(config)
+    assert told == []
+
+
+def config_file(name: str) -> Path:
+    return ROOT / "eulerian" / "templates" / name / f"{name}.toml"
 
 
 def test_the_first_template_shows_every_section() -> None:

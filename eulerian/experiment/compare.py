@@ -80,7 +80,7 @@ class _Compare:
         refuse_on_particles(config)
         problem = self.given.build(build, config, comm)
         whole = WholeDensity.gather(problem.density_space, problem.initial_density)
-        self.particles = particles_on(config, problem, cloud_of(config.particles, whole, comm))
+        self.particles = particles_on(config, problem, cloud_of(config, whole, comm))
         return problem
 
     def compare(self, session: Session[ControlProblem]) -> Outcome:

@@ -31,7 +31,7 @@ from eulerian.parallel import gather_rows, on_root
 from eulerian.particles.cloud import share
 from eulerian.particles.flow import carry_back, carry_density
 from eulerian.space.initial import estimated_density
-from eulerian.space.samples import Samples, read_samples
+from eulerian.space.samples import Samples, class_key, read_samples
 from eulerian.space.whole import WholeDensity
 
 # isort: split
@@ -58,10 +58,12 @@ def run_push(
 ) -> Document:
     """Move the points of a CSV file through a run's flow; write where they end, and what they are. **Collective**.
 
-    The table has a row for each point, in the file's order: coordinates at time T, the label if it is known, the
-    logarithm of the total density Σ_y ρ_y(T) there (−inf where it is zero), with several labels their probabilities
-    and the most probable one (empty where all densities are zero). Beside it lies a JSON file with the summary that is
-    returned.
+    The table has a row for each point, in the file's order: coordinates at time T, the label if it is known, whether
+    the point started outside the domain (``true`` or ``false``), the logarithm of the total density Σ_y ρ_y(T) there
+    (−inf where it is zero), with several labels their probabilities and the most probable one (empty where all
+    densities are zero). Beside it lies a JSON file with the summary that is returned. Points that start outside, or in
+    a hole, are moved like the others, but nothing was trained there: the mean log-density and the accuracies leave
+    them out.
 
     Args:
         folder: of the run.
@@ -97,7 +99,7 @@ def run_push(
     if labelled and len(run.classes) > 1:
         document["accuracy"] = {
             "points": _told(_by_points(moved, samples, comm, len(run.classes))),
-            "densities": _by_densities(run, samples),
+            "densities": _by_densities(run, samples, moved, comm),
         }
     document = comm.bcast(plain(document), 0)
     names, cells = _table(run, samples, labelled, moved, comm)
@@ -119,13 +121,15 @@ class _Moved:
     Attributes:
         rows: of the file.
         x: (n, dim).
-        inside: (n,) whether they lie in the domain.
+        started_inside: (n,) whether they lay in the domain at time 0.
+        inside: (n,) whether they lie in it now.
         log_density: (n, K).
         probabilities: (n, K); NaN where they are unknown.
     """
 
     rows: slice
     x: Floats
+    started_inside: np.ndarray[tuple[int], np.dtype[np.bool_]]
     inside: np.ndarray[tuple[int], np.dtype[np.bool_]]
     log_density: Floats
     probabilities: Floats
@@ -160,11 +164,12 @@ def _read(run: Trained, file: Path, columns: Columns | None, label_column: str |
             what = "the field depends on the label, so it moves labelled points only"
             raise InputError(what, key="--label-column", value=classes, remedy=error.remedy) from None
         return read_samples(term.model_copy(update={"label_column": None}), "samples"), False
-    unknown = sorted(set(samples.classes) - set(run.classes))
+    known = {class_key(name): label for label, name in enumerate(run.classes)}
+    unknown = [name for name in samples.classes if class_key(name) not in known]
     if unknown:
         remedy = f"The classes of the run are: {', '.join(run.classes)}."
         raise InputError("a class that the run does not know", key="--label-column", value=unknown[0], remedy=remedy)
-    numbers = np.array([run.classes.index(name) for name in samples.classes], dtype=np.int32)
+    numbers = np.array([known[class_key(name)] for name in samples.classes], dtype=np.int32)
     return Samples(samples.points, numbers[samples.labels], run.classes), True
 
 
@@ -188,7 +193,7 @@ def _move(run: Trained, samples: Samples, comm: MPI.Comm) -> _Moved:
         probabilities = readout_probabilities(loss, end, run.readout)
     else:
         probabilities = posterior_probabilities(log_density)
-    return _Moved(rows, end, start.contains(end), log_density, probabilities)
+    return _Moved(rows, end, start.contains(x), start.contains(end), log_density, probabilities)
 
 
 def _by_label(
@@ -221,34 +226,51 @@ def _log(values: Floats) -> Floats:
 
 def _numbers(moved: _Moved, comm: MPI.Comm) -> Document:
     """Collective."""
-    log_total = moved.log_total
-    positive = np.isfinite(log_total)
-    local = np.array([len(log_total), np.sum(~moved.inside), np.sum(~positive), log_total[positive].sum()])
-    count, outside, without, total = comm.allreduce(local)
+    log_total, started = moved.log_total, moved.started_inside
+    positive = started & np.isfinite(log_total)
+    local = np.array(
+        [
+            len(started),
+            np.sum(~started),
+            np.sum(started & ~moved.inside),
+            np.sum(started & ~positive),
+            log_total[positive].sum(),
+        ]
+    )
+    count, outside, left, without, total = comm.allreduce(local)
+    known = count - outside - without
     return {
         "points": int(count),
-        "outside": int(outside),
+        "start_outside": int(outside),
+        "end_outside": int(left),
         "without_density": int(without),
-        "mean_log_density": total / (count - without) if count > without else math.nan,
+        "mean_log_density": total / known if known else math.nan,
     }
 
 
 def _told(found: Classification) -> Document:
-    return {"accuracy": found.accuracy, "correct": found.correct, "confusion": found.confusion}
+    accuracy = found.accuracy if found.total.sum() > 0 else None
+    return {"accuracy": accuracy, "correct": found.correct, "confusion": found.confusion}
 
 
 def _by_points(moved: _Moved, samples: Samples, comm: MPI.Comm, n_labels: int) -> Classification:
-    """How many points are most probably what they are. Collective."""
-    local = Classification.of_points(samples.labels[moved.rows], most_probable(moved.probabilities), n_labels)
+    """How many of the points that start in the domain are most probably what they are. Collective."""
+    mine = moved.started_inside
+    labels, found = samples.labels[moved.rows][mine], most_probable(moved.probabilities)[mine]
+    local = Classification.of_points(labels, found, n_labels)
     return Classification(comm.allreduce(local.confusion), comm.allreduce(local.total))
 
 
-def _by_densities(run: Trained, samples: Samples) -> Document:
-    """The same for the kernel estimate of the points, carried on the run's mesh; or why there is none. Collective."""
+def _by_densities(run: Trained, samples: Samples, moved: _Moved, comm: MPI.Comm) -> Document:
+    """The same for the kernel estimate of these points, carried on the run's mesh; or why there is none. Collective."""
     problem, term = run.problem, run.samples_term
     space = problem.density_space
+    inside = np.concatenate(comm.allgather(moved.started_inside))
+    if not np.any(inside):
+        return {"accuracy": None, "reason": "all points start outside the domain"}
+    known = Samples(samples.points[inside], samples.labels[inside], samples.classes)
     try:
-        rho = estimated_density(space, samples, term.bandwidth if term else "scott", "samples")
+        rho = estimated_density(space, known, term.bandwidth if term else "scott", "samples")
     except InputError as error:
         return {"accuracy": None, "reason": str(error)}
     rule, loss = space.quadrature(space.objective_degree), problem.terminal.loss
@@ -267,10 +289,11 @@ def _table(
 ) -> tuple[list[str], list[Floats | list[str]]]:
     """Names and columns of the table; the columns are empty but on rank 0. Collective."""
     several = len(run.classes) > 1
-    parts = [moved.x, moved.log_total[:, None], *([moved.probabilities] if several else [])]
+    parts = [moved.x, ~moved.started_inside[:, None], moved.log_total[:, None]]
+    parts += [moved.probabilities] if several else []
     numbers = gather_rows(comm, np.concatenate(parts, axis=1))
     dim = moved.x.shape[1]
-    names = [*run.axes, "log_density"]
+    names = [*run.axes, "outside", "log_density"]
     if several:
         names += [*(f"p_{name}" for name in run.classes), "predicted"]
     if labelled:
@@ -278,8 +301,9 @@ def _table(
     if numbers is None:
         return names, []
     columns: list[Floats | list[str]] = list(numbers.T)
+    columns[dim] = ["true" if outside else "false" for outside in numbers[:, dim]]
     if several:
-        predicted = most_probable(numbers[:, dim + 1 :])
+        predicted = most_probable(numbers[:, dim + 2 :])
         columns.append([run.classes[label] if label >= 0 else "" for label in predicted])
     if labelled:
         columns.insert(dim, [run.classes[label] for label in samples.labels])

@@ -180,7 +180,7 @@ class _Ground:
         settings = config.particles
         update = {"file": None, "steps_per_layer": 2 * settings.steps_per_layer, "tolerance": settings.tolerance / 100}
         careful = config.model_copy(update={"particles": settings.model_copy(update=update)})
-        few = cloud_of(_sized(careful, "sobol", 64 * space.n_labels, 0).particles, initial, problem.comm)
+        few = cloud_of(_sized(careful, "sobol", 64 * space.n_labels, 0), initial, problem.comm)
         pushed = pushed_density(initial, particles_on(careful, problem, few), theta)
         return cls(config, careful, problem, theta, initial, pushed, pushed.at(problem.density_space))
 
@@ -188,7 +188,7 @@ class _Ground:
         """Problems on independent sets of n particles, evaluated at θ. Collective."""
         for replicate in range(replicates):
             sized = _sized(config, sampling, n, 100 * n + replicate)
-            cloud = cloud_of(sized.particles, self.initial, self.problem.comm)
+            cloud = cloud_of(sized, self.initial, self.problem.comm)
             particles = particles_on(sized, self.problem, cloud)
             require_value(particles, self.theta, "on particles")
             yield particles

@@ -146,7 +146,7 @@ def _fresh(session: Session[Swarm], theta: Floats) -> Document | None:
     if config.particles.file is not None:
         return None
     others = config.particles.model_copy(update={"seed": config.particles.seed + 1})
-    cloud = cloud_of(others, swarm.initial, swarm.problem.comm)
+    cloud = cloud_of(config.model_copy(update={"particles": others}), swarm.initial, swarm.problem.comm)
     start = np.ascontiguousarray(swarm.problem.split(theta)[0][: swarm.problem.layer_shape[0]])
     problem = particle_problem(config, swarm.space, swarm.problem.field, start, cloud)
     return {"total": problem.value(theta), "interval": problem.interval("total", LEVEL), "seed": others.seed}

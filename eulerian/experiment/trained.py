@@ -1,5 +1,6 @@
 """The flow of a run folder, ready to be used again: on densities, and on points anywhere."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -10,16 +11,15 @@ from eulerian.arrays import Floats
 from eulerian.builder import build
 from eulerian.config import Config, SamplesTerm, parse_config
 from eulerian.control import ControlProblem
-from eulerian.errors import InputError
+from eulerian.errors import EulerianWarning, InputError
 from eulerian.experiment.run_files import Tables, read_run, require_run
 from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
 from eulerian.output.files import THETA
 from eulerian.parallel import agreed, on_root
 from eulerian.particles.flow import Scheme
-from eulerian.space.initial import count_labels
+from eulerian.space.initial import class_names, count_labels
 from eulerian.space.nodal_field import NodalField
-from eulerian.space.samples import read_samples
 
 # isort: split
 import numpy as np
@@ -128,7 +128,9 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
     if result["command"] == "ideal":
         n_labels = count_labels(config.density.initial, comm)
         config = on_root(comm, lambda: parse_config(_idealised(tables, n_labels), base, overrides))
-    problem = build(config, comm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EulerianWarning)  # the run has told them
+        problem = build(config, comm)
     with agreed(comm):
         rows = _fitting(rows, problem, folder)
         if readout.size != problem.n_params - rows.size:
@@ -136,7 +138,7 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
             what, remedy = f"the readout must have {expected}", "Was the file replaced?"
             raise InputError(what, key=str(folder / THETA), value=readout.size, remedy=remedy)
     theta = np.concatenate([rows.ravel(), readout])
-    classes = on_root(comm, lambda: _classes(config, problem.density_space.n_labels))
+    classes = class_names(config.density.initial, problem.density_space.n_labels, comm)
     layers, readout = problem.split(theta)
     return Trained(folder, config, problem, theta, layers, readout, classes)
 
@@ -166,13 +168,3 @@ def _fitting(rows: Floats, problem: ControlProblem, folder: Path) -> Floats:
             remedy="Was one of them replaced?",
         )
     return rows
-
-
-def _classes(config: Config, n_labels: int) -> tuple[str, ...]:
-    """Names of the labels: the classes of the samples that the run started from, else numbers. Not collective."""
-    for index, term in enumerate(config.density.initial):
-        if isinstance(term, SamplesTerm) and term.label_column is not None:
-            names = read_samples(term, f"density.initial.{index}").classes
-            if len(names) == n_labels:
-                return names
-    return tuple(map(str, range(n_labels)))

@@ -72,11 +72,16 @@ def _cell(value: Any) -> str:
 
 def push_summary(document: Mapping[str, Any]) -> str:
     """What ``push`` found."""
-    count, log_density = document["points"], document["mean_log_density"]
-    lines = [f"{count} points moved, {document['outside']} of them out of the domain"]
+    count, outside, log_density = document["points"], document["start_outside"], document["mean_log_density"]
+    lines = [f"{count} points moved; {document['end_outside']} of those that start in the domain end outside it"]
+    if outside:
+        left_out = "mean and accuracy leave" if "accuracy" in document else "the mean leaves"
+        where = "start outside the domain, or in a hole of it"
+        lines.append(f"Warning: {outside} of {count} points {where}: {left_out} them out, `outside` marks them")
     if log_density is not None:
         without = document["without_density"]
-        rest = f", over the {count - without} points where the density is not zero" if without else ""
+        rest = f", over the {count - outside - without} points" if without or outside else ""
+        rest += " where the density is not zero" if without else ""
         lines.append(f"mean log-density at the end {log_density:.6g}{rest}")
     if "accuracy" in document:
         lines += _accuracy(document["accuracy"], document["classes"])

@@ -18,6 +18,8 @@ from eulerian.errors import InputError
 from eulerian.expression import Expression
 from eulerian.space import basis
 from eulerian.space.density import DensitySpace
+from eulerian.space.outside import Domain, check_estimates, check_mass
+from eulerian.space.pictures import read_darkness
 from eulerian.space.profiles import (
     Formula,
     Gaussian,
@@ -25,10 +27,9 @@ from eulerian.space.profiles import (
     KernelEstimate,
     Profile,
     Uniform,
-    read_darkness,
     scott_bandwidth,
 )
-from eulerian.space.samples import Samples, read_samples
+from eulerian.space.samples import Samples, compare_classes, read_samples
 from eulerian.space.simplices import Simplices, halve_edges
 
 _DEGREE = 8  # exactness of the rule on each part of a cell
@@ -58,11 +59,14 @@ def count_labels(terms: Sequence[Term], comm: MPI.Comm, key: str = "density.init
 
     def count() -> int:
         labels: set[int] = set()
+        named: dict[str, tuple[str, ...]] = {}
         for index, term in enumerate(terms):
             if isinstance(term, SamplesTerm) and term.label_column is not None:
-                labels.update(range(len(read_samples(term, f"{key}.{index}").classes)))
+                named[f"{key}.{index}"] = classes = read_samples(term, f"{key}.{index}").classes
+                labels.update(range(len(classes)))
             else:
                 labels.add(term.label)
+        compare_classes(named)
         if labels != set(range(len(labels))):
             what, remedy = "labels must be 0..K-1 without gaps", "Number the labels from 0."
             raise InputError(what, key=key, value=sorted(labels), remedy=remedy)
@@ -71,12 +75,31 @@ def count_labels(terms: Sequence[Term], comm: MPI.Comm, key: str = "density.init
     return on_root(comm, count)
 
 
+def class_names(terms: Sequence[Term], n_labels: int, comm: MPI.Comm, key: str = "density.initial") -> tuple[str, ...]:
+    """Names of the labels: the classes of the first samples that have all of them, else numbers. Collective.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+
+    def find() -> tuple[str, ...]:
+        for index, term in enumerate(terms):
+            if isinstance(term, SamplesTerm) and term.label_column is not None:
+                names = read_samples(term, f"{key}.{index}").classes
+                if len(names) == n_labels:
+                    return names
+        return tuple(map(str, range(n_labels)))
+
+    return on_root(comm, find)
+
+
 def initial_density(space: DensitySpace, terms: Sequence[Term], key: str = "density.initial") -> Floats:
     """The mixture of all terms as a density (n_cells, nd, K) ≥ 0 of total mass 1. Collective.
 
     Each term is scaled to its weight by its own integral over the domain, projected in L², added to its label, limited
     to be non-negative at the limiter's points, and all are scaled to total mass 1. Cells are subdivided for the
-    quadrature where a term is finer than they are. Does not depend on the number of ranks beyond rounding.
+    quadrature where a term is finer than they are. Does not depend on the number of ranks beyond rounding. Mass outside
+    the domain is lost, and a warning says how much, unless it is a little of a tail.
 
     Args:
         space: of K labels.
@@ -84,9 +107,10 @@ def initial_density(space: DensitySpace, terms: Sequence[Term], key: str = "dens
         key: dotted key of ``terms``, for messages.
 
     Raises:
-        InputError: a term has no mass in the domain, negative or infinite values, or a file that cannot be read.
+        InputError: a term has most of its mass outside the domain, none in it, or negative or infinite values, or its
+            file cannot be read.
     """
-    return _assembled(space, mixture(space, terms, key))
+    return _assembled(space, mixture(space, terms, key, Domain(space)))
 
 
 def estimated_density(space: DensitySpace, samples: Samples, bandwidth: float | Literal["scott"], key: str) -> Floats:
@@ -146,23 +170,35 @@ def _modes_and_mass(space: DensitySpace, piece: Piece) -> tuple[Floats, float]:
     return modes, mass
 
 
-def mixture(space: DensitySpace, terms: Sequence[Term], key: str) -> Iterator[Piece]:
+def mixture(space: DensitySpace, terms: Sequence[Term], key: str, domain: Domain | None = None) -> Iterator[Piece]:
     """One piece per term, or per class of a file of samples. Collective.
 
+    Args:
+        space: of as many labels.
+        terms: as in ``density.initial``.
+        key: dotted key of ``terms``, for messages.
+        domain: whatever is outside of it is lost, which a warning says; None if nothing is.
+
     Raises:
-        InputError: a term does not fit the space, or its file cannot be read.
+        InputError: a term does not fit the space, its file cannot be read, or most of it lies outside the domain.
     """
     for index, term in enumerate(terms):
         name = f"{key}.{index}"
         if not isinstance(term, SamplesTerm):
-            yield Piece(_profile(term, space, name), _label(term.label, space, name), term.weight, name)
+            piece = Piece(_profile(term, space, name), _label(term.label, space, name), term.weight, name)
+            if domain is not None:
+                check_mass(domain, piece.profile, name)
+            yield piece
             continue
         _require_length(term.columns, space.dim, f"{name}.columns")
         samples = on_root(space.comm, lambda term=term, name=name: read_samples(term, name))  # type: ignore[misc]
-        for label in range(len(samples.classes)):
+        estimates = [_estimate(samples, label, term.bandwidth, name) for label in range(len(samples.classes))]
+        if domain is not None:
+            check_estimates(domain, estimates, samples.classes, name)
+        for label, estimate in enumerate(estimates):
             own = term.label if term.label_column is None else label
             share = term.weight * float(np.mean(samples.labels == label))
-            yield Piece(_estimate(samples, label, term.bandwidth, name), _label(own, space, name), share, name)
+            yield Piece(estimate, _label(own, space, name), share, name)
 
 
 def _profile(term: Term, space: DensitySpace, key: str) -> Profile:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from statistics import NormalDist
+from typing import Protocol
 
 import numpy as np
 
@@ -14,14 +14,6 @@ from eulerian.expression import Expression
 _TAIL = 12.0  # standard deviations beyond which a normal density is taken for zero: exp(-72)
 _KERNEL_TAIL = 9.0  # bandwidths beyond which a sample may be left out: exp(-40)
 _POINTS, _PAIRS = 512, 500_000  # points, and point-sample pairs, at a time: small enough for the cache
-
-
-if TYPE_CHECKING:
-    from PIL.ImageFile import ImageFile
-
-# Kinds that Pillow decodes by itself; others are handed to other programs, or are no pictures of points.
-_PICTURES = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "PPM", "WEBP")
-_MOST_PIXELS = 2**25  # 5800 × 5800, finer than any mesh that fits into memory
 
 
 class Profile(Protocol):
@@ -48,6 +40,12 @@ class Profile(Protocol):
 
     def values(self, x: Floats) -> Floats:
         """Values (n,) at points x (n, d)."""
+
+    def points(self, count: int) -> Floats:
+        """About ``count`` points (m, d) of equal mass that stand for the function; none where it is known nowhere else.
+
+        They are always the same, and shares of mass are theirs up to a few in ``count``.
+        """
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,10 @@ class Gaussian:
         log_norm = np.log(np.diag(root)).sum() + 0.5 * rest.shape[1] * np.log(2 * np.pi)
         return np.asarray(np.exp(-0.5 * (white**2).sum(axis=1) - log_norm))
 
+    def points(self, count: int) -> Floats:
+        """Points (count, d) of equal mass."""
+        return np.asarray(self.mean + _even_normal(count, len(self.mean)) @ self._root.T)
+
 
 @dataclass(frozen=True)
 class Uniform:
@@ -101,6 +103,10 @@ class Uniform:
         """Values (n,) at points x (n, d)."""
         inside = np.all((x >= self.lower) & (x <= self.upper), axis=1)
         return inside / np.prod(self.upper - self.lower)
+
+    def points(self, count: int) -> Floats:
+        """Points (count, d) of equal mass."""
+        return np.asarray(self.lower + _even(count, len(self.lower)) * (self.upper - self.lower))
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,10 @@ class Formula:
     def values(self, x: Floats) -> Floats:
         """Values (n,) at points x (n, d)."""
         return self.expression(dict(zip("xyz", x.T, strict=False)))
+
+    def points(self, count: int) -> Floats:  # noqa: ARG002 - the protocol's argument
+        """None: a formula may have no mass, or any, where it is not asked for."""
+        return np.empty((0, self.dim))
 
 
 @dataclass(frozen=True)
@@ -177,6 +187,12 @@ class KernelEstimate:
         norm = len(centres) * np.prod(self.bandwidth) * (2 * np.pi) ** (x.shape[1] / 2)
         return np.asarray(result / norm)
 
+    def points(self, count: int) -> Floats:
+        """Points (m, d) of equal mass: some about every sample, or one about every so manieth."""
+        chosen = self.samples[:: max(1, len(self.samples) // count)]
+        chosen = np.repeat(chosen, max(1, count // len(chosen)), axis=0)
+        return np.asarray(chosen + _even_normal(*chosen.shape) * self.bandwidth)
+
 
 @dataclass(frozen=True)
 class Image:
@@ -206,6 +222,17 @@ class Image:
         inside = np.all((unit >= 0) & (unit <= 1), axis=1)
         return np.where(inside, (1 - t) * upper + t * lower, 0.0)
 
+    def points(self, count: int) -> Floats:
+        """Points (count, 2) of equal mass, each in a pixel; none of a white picture."""
+        mass = np.cumsum(np.maximum(self.darkness, 0.0))
+        if not mass[-1] > 0:
+            return np.empty((0, 2))
+        pixels = np.searchsorted(mass, (np.arange(count) + 0.5) * (mass[-1] / count))
+        down, across = np.divmod(np.minimum(pixels, len(mass) - 1), self.darkness.shape[1])
+        rest = _even(count, 2)
+        unit = np.column_stack([across + rest[:, 0], self.darkness.shape[0] - down - rest[:, 1]])
+        return np.asarray(self.lower + unit / self.darkness.shape[::-1] * (self.upper - self.lower))
+
 
 def scott_bandwidth(samples: Floats, key: str) -> Floats:
     """Scott's rule, n^(-1/(d+4)) times the standard deviation along each axis: (d,).
@@ -223,46 +250,20 @@ def scott_bandwidth(samples: Floats, key: str) -> Floats:
     return np.asarray(deviation * n ** (-1 / (d + 4)))
 
 
-def read_darkness(path: Path, key: str) -> Floats:
-    """Read a picture as darkness from 0 (white or transparent) to 1 (black), (rows, columns). Not collective.
+def _even(count: int, d: int) -> Floats:
+    """Points (count, d) spread evenly over the unit cube, in an order in which any part of them is spread evenly too.
 
-    Raises:
-        InputError: the file is missing or not a picture.
+    Multiples of the powers of a generalised golden ratio, modulo 1: Roberts (2018), The unreasonable effectiveness of
+    quasirandom sequences.
     """
-    import warnings
-
-    from PIL import Image as Pillow
-
-    try:
-        with warnings.catch_warnings(), _opened(path, key) as picture:
-            warnings.simplefilter("ignore")
-            if picture.mode[0] in "IF":  # more than 8 bits of grey
-                grey = np.asarray(picture, dtype=np.float64)
-                return 1 - grey / max(grey.max(), 65535.0 if "16" in picture.mode else 0.0, 1e-300)
-            colour = picture.convert("RGBA")
-            paper = Pillow.new("RGBA", colour.size, "white")
-            return 1 - np.asarray(Pillow.alpha_composite(paper, colour).convert("L"), dtype=np.float64) / 255
-    except InputError:
-        raise
-    except Exception as error:  # a broken picture may make its decoder raise anything
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        remedy = f"Give a complete picture: {', '.join(_PICTURES)}."
-        raise InputError(f"cannot read the picture: {reason}", key=key, value=str(path), remedy=remedy) from error
+    ratio = 2.0
+    for _ in range(60):
+        ratio = (1 + ratio) ** (1 / (d + 1))
+    return np.asarray((0.5 + np.outer(np.arange(1, count + 1), ratio ** -np.arange(1.0, d + 1))) % 1)
 
 
-def _opened(path: Path, key: str) -> "ImageFile":
-    """A picture of which no more than the header has been read.
-
-    Raises:
-        InputError: its pixels are more than memory can hold, or than a picture of a density needs.
-    """
-    from PIL import Image as Pillow
-
-    with Pillow.open(path, formats=_PICTURES) as whole:
-        whole.verify()  # a decoder may be content with less than all
-    picture = Pillow.open(path, formats=_PICTURES)
-    rows, columns = picture.size[::-1]
-    if rows * columns > _MOST_PIXELS:
-        what, remedy = f"has {columns} × {rows} pixels, more than {_MOST_PIXELS:.2g}", "Make the picture smaller."
-        raise InputError(what, key=key, value=str(path), remedy=remedy)
-    return picture
+def _even_normal(count: int, d: int) -> Floats:
+    """The same for the standard normal density."""
+    quantile = NormalDist().inv_cdf  # SciPy's takes long to load
+    cube = np.clip(_even(count, d), 1e-12, 1 - 1e-12)
+    return np.array([quantile(value) for value in cube.ravel().tolist()]).reshape(count, d)

@@ -19,6 +19,7 @@ from harness import Fault, Verdict
 # Modules of this folder, each with ``faults(quick) -> Iterable[Fault]``.
 MODULES = (
     "bad_input",
+    "points",
     "meshes",
     "collective",
     "numerical",

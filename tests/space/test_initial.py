@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from eulerian.arrays import Floats
 from eulerian.config import Box, Domain, ExpressionTerm, GaussianTerm, ImageTerm, SamplesTerm, Term, UniformTerm
-from eulerian.errors import InputError
+from eulerian.errors import EulerianWarning, InputError
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import count_labels, initial_density
 from eulerian.space.mesh import create_mesh, import_mesh
@@ -53,10 +53,10 @@ def all_kinds(folder: Path) -> list[Term]:
     return [
         GaussianTerm(mean=(-0.5, 0.3), std=0.4, weight=2.0),
         GaussianTerm(mean=(1.0, 0.3), covariance=((0.2, 0.1), (0.1, 0.1)), label=1),
-        UniformTerm(lower=(-1.13, -2.0), upper=(0.4, 0.91), label=2),
+        UniformTerm(lower=(-1.13, -0.6), upper=(0.4, 0.51), label=2),
         ExpressionTerm(value="heaviside(1 - x**2 - y**2)*exp(x)", weight=0.5),
         SamplesTerm(file=folder / "data.csv", columns=("x", "y"), label_column="class"),
-        SamplesTerm(file=folder / "data.csv", columns=("y", "x"), bandwidth=0.2, label=1),
+        SamplesTerm(file=folder / "data.csv", columns=("x", "y"), bandwidth=0.2, label=1),
         ImageTerm(file=folder / "shape.png", lower=(-2.0, -1.0), upper=(2.0, 1.0), label=2),
     ]
 
@@ -170,6 +170,10 @@ def test_count_labels(comm: MPI.Comm, files: Path) -> None:
     assert count_labels([samples], comm) == 3
     assert count_labels([samples, gaussian], comm) == 4
     assert count_labels(all_kinds(files), comm) == 3
+    on_root(comm, lambda: (files / "other.csv").write_text("x,y,class\n0,0,b\n1,1,c\n2,2,d\n"))
+    other = samples.model_copy(update={"file": files / "other.csv"})
+    with pytest.warns(EulerianWarning, match=r"initial\.1 \(b, c, d\) are not those of density.initial.0 \(a, b, c\)"):
+        count_labels([samples, other], MPI.COMM_SELF)
     with pytest.raises(InputError, match=r"density\.initial: labels must be 0\.\.K-1 without gaps; got '?\[3\]"):
         count_labels([gaussian], comm)
 
@@ -177,9 +181,9 @@ def test_count_labels(comm: MPI.Comm, files: Path) -> None:
 @pytest.mark.parametrize(
     ("term", "key", "message"),
     [
-        (GaussianTerm(mean=(9.0, 0.0), std=0.3), "1", "no mass in the domain"),
-        (GaussianTerm(mean=(50.0, 0.0), std=0.3), "1", "no mass in the domain"),
-        (UniformTerm(lower=(4.0, 0.0), upper=(5.0, 1.0)), "1", "no mass in the domain"),
+        (GaussianTerm(mean=(9.0, 0.0), std=0.3), "1", "100 % of its mass lies outside the domain"),
+        (GaussianTerm(mean=(3.5, 0.0), std=1.0), "1", "69.[0-9] % of its mass lies outside the domain"),
+        (UniformTerm(lower=(4.0, 0.0), upper=(5.0, 1.0)), "1", "100 % of its mass lies outside the domain"),
         (ExpressionTerm(value="0*x"), "1", "no mass in the domain"),
         (ExpressionTerm(value="x"), "1", "not negative, but it is -"),
         (ExpressionTerm(value="log(x)"), "1", "must be finite"),
