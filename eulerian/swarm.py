@@ -25,6 +25,7 @@ from eulerian.config.checks import TARGET, VARIABLES
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
 from eulerian.expression import Expression
+from eulerian.fields.frame import plain
 from eulerian.fields.layered import LayeredField
 from eulerian.machine import require_memory
 from eulerian.memory import cloud_needs, total_memory
@@ -191,12 +192,12 @@ def particle_problem(
 
 
 def _require_derivatives(layered: LayeredField, methods: tuple[str, ...]) -> None:
-    missing = [method for method in methods if not callable(getattr(layered.field, method, None))]
+    missing = [method for method in methods if not layered.has(method)]
     if missing:
         raise InputError(
             f"particles need {', '.join(missing)}, which the field has not",
             key="field.object",
-            value=type(layered.field).__name__,
+            value=type(plain(layered.field)).__name__,
             remedy="See eulerian.fields.VectorField for what they take and return.",
         )
 

@@ -139,9 +139,9 @@ def _with_files(session: Session[Swarm], theta: Floats, outcome: Outcome) -> Out
     """The outcome, with θ and the figures written; failed if they could not be. **Collective**."""
     run, problem = session.run, session.problem.problem
     try:
-        layers, readout = layers_and_readout(problem, theta)
-        run.write_theta(layers, readout)
-        keep_paths(run, session.problem, layers)
+        parameters = layers_and_readout(problem, theta)
+        run.write_theta(*parameters)
+        keep_paths(run, session.problem, parameters[0])
 
         def draw() -> None:
             from eulerian.output.plots import draw_run  # matplotlib takes its time to load: on rank 0 only

@@ -13,6 +13,7 @@ from eulerian.config import Config, SamplesTerm, parse_config
 from eulerian.config.read import read_tables
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
+from eulerian.fields.frame import plain
 from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
 from eulerian.fields.theta_file import read_theta
@@ -99,11 +100,11 @@ class Trained:
         if isinstance(layered.field, Free):
             between = NodalField.gather(problem.velocity_space, layered.field)
             return LayeredField(between, layered.times, label_dependent=layered.label_dependent)
-        if with_density and not callable(getattr(layered.field, "jacobian", None)):
+        if with_density and not layered.has("jacobian"):
             raise InputError(
                 "the field has no method jacobian, without which no density follows its points",
                 key="field.object",
-                value=type(layered.field).__name__,
+                value=type(plain(layered.field)).__name__,
                 remedy="See eulerian.fields.VectorField.",
             )
         return layered
@@ -132,7 +133,7 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
     if command == "ideal":
         n_labels = count_labels(config.density.initial, comm)
         config = on_root(comm, lambda: parse_config(_idealised(tables, n_labels), base, overrides))
-    problem = build(config, comm)
+    problem = build(config, comm, theta_file=folder / THETA)
     with agreed(comm):
         rows = _fitting(rows, problem, folder)
         if readout.size != problem.n_params - rows.size:

@@ -40,7 +40,7 @@ def load_field(
         folder: searched first while the module is imported, and only then.
         dim: space dimension.
         n_labels: number of labels that the field must distinguish; 0 calls it without a label.
-        points: (2, dim) where the field is tried out; by default near the origin.
+        points: (2, dim) where the field is tried out, unless it is ``normalised``; by default near the origin.
         needs_jacobian: ``jacobian``, ``jacobian_vjp`` and ``jacobian_vjp_x`` must be there too.
 
     Raises:
@@ -53,6 +53,8 @@ def load_field(
     if isinstance(field, type | partial) or inspect.isroutine(field):
         field = _made(field, name, {"dim": dim, "n_labels": n_labels})
     tried_at = np.linspace(0.1, 0.4, 2 * dim).reshape(2, dim) if points is None else points
+    if getattr(field, "normalised", False):
+        tried_at = np.repeat([[-0.3], [0.2]], dim, axis=1)
     _check_protocol(field, name, dim, n_labels - 1 if n_labels else None, tried_at, needs_jacobian)
     return cast("VectorField", field)
 

@@ -160,7 +160,7 @@ class Descent:
 
     def stand(self, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
         """The next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm. Not collective."""
-        trail = Trail(self.problem.n_params, self.now.points)
+        trail = Trail(self.problem.n_params, self.now.points, self.problem.charts)
         if gradient is not None and self._keeps_curvature:
             trail.add(theta.ravel(), gradient)
         best = self.now.best
@@ -210,7 +210,8 @@ class Descent:
     @property
     def _learnt(self) -> Curvature | None:
         """What the last steps tell; None where nothing is kept."""
-        return Trail(self.problem.n_params, self.now.points).curvature if self.now.points else None
+        problem = self.problem
+        return Trail(problem.n_params, self.now.points, problem.charts).curvature if self.now.points else None
 
     def _first_leg(self) -> Leg:
         value, gradient = self.problem.value_and_gradient(self.now.theta)
