@@ -15,7 +15,7 @@ from eulerian.experiment.network import finite_value, kept, layers_and_readout, 
 from eulerian.experiment.resume import how_to_go_on, resumable, told
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.multilevel import TrainingState
-from eulerian.optimise import Descent, Method, OptimiseResult, Settings
+from eulerian.optimise import Descent, OptimiseResult, Settings
 from eulerian.output.checkpoint import Checkpoint
 from eulerian.output.progress import Progress
 from eulerian.output.report import parts_table, swarm_headline
@@ -91,9 +91,7 @@ def _train(session: Session[Swarm], found: Checkpoint | None) -> Outcome:
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
-    settings = Settings(
-        Method(optimiser.method, optimiser.petsc_options), optimiser.max_iterations, optimiser.gradient_tolerance
-    )
+    settings = Settings.of(session.config, optimiser.max_iterations, optimiser.gradient_tolerance)
     descent = Descent(problem, settings, state=None if found is None else found.state.descent)
 
     def state() -> tuple[TrainingState, Callable[[Floats], Floats]]:

@@ -10,13 +10,14 @@ from typing import Any, Self, final
 import numpy as np
 
 from eulerian.arrays import Floats
-from eulerian.fields.base import VectorField, check_box
+from eulerian.fields.base import VectorField, check_box, checked
 
-CENTRE, HALF_WIDTHS, VELOCITY, TIME = "box_centre", "box_half_widths", "velocity_unit", "time_unit"
 _SAME = 1e-9
 
-ARRAYS = (CENTRE, HALF_WIDTHS, VELOCITY, TIME)
+ARRAYS = ("box_centre", "length_unit", "velocity_unit", "time_unit")
 """Names of a frame's numbers where it is stored beside θ."""
+
+_SAME = 1e-9
 
 
 @final
@@ -30,26 +31,26 @@ class Frame:
 
     Attributes:
         centre: c (dim,), of the domain's bounding box.
-        half: h (dim,), its half widths.
-        velocity: the unit of velocities, the largest half width per horizon.
+        length: h (dim,), the units of length along the axes, in proportion to the box.
+        velocity: the unit of velocities, the largest h per horizon.
         time: the unit of time, the horizon.
     """
 
     centre: tuple[float, ...]
-    half: tuple[float, ...]
+    length: tuple[float, ...]
     velocity: float = 1.0
     time: float = 1.0
 
     @classmethod
-    def of_box(cls, lower: Sequence[float], upper: Sequence[float], horizon: float) -> Self:
-        """The frame of a domain.
+    def of_box(cls, lower: Sequence[float], upper: Sequence[float], horizon: float, reach: float = 1.0) -> Self:
+        """The frame in which a domain's box is from −reach to reach along every axis.
 
         Raises:
             InputError: the corners (dim,) are not finite, or lower is not below upper.
         """
         low, high = check_box(len(lower), lower, upper)
-        half = 0.5 * (high - low)
-        return cls(tuple((low + half).tolist()), tuple(half.tolist()), float(half.max()) / horizon, horizon)
+        centre, length = 0.5 * (low + high), (high - low) / (2.0 * reach)
+        return cls(tuple(centre.tolist()), tuple(length.tolist()), float(length.max()) / horizon, horizon)
 
     @classmethod
     def raw(cls, dim: int) -> Self:
@@ -57,26 +58,26 @@ class Frame:
         return cls((0.0,) * dim, (1.0,) * dim)
 
     def relative(self, x: Floats) -> Floats:
-        """Where in the box points x (n, dim) are: u (n, dim), from −1 to 1 inside."""
-        return np.asarray((x - np.array(self.centre)) / np.array(self.half))
+        """Coordinates u (n, dim) of points x (n, dim)."""
+        return np.asarray((checked("x", x, (None, len(self.length))) - np.array(self.centre)) / np.array(self.length))
 
     def agrees(self, other: Self) -> bool:
         """Whether both are the same up to rounding."""
-        if len(self.half) != len(other.half):
+        if len(self.length) != len(other.length):
             return False
-        shift = np.subtract(self.centre, other.centre) / (np.abs(self.centre) + self.half)
-        sizes = np.divide([*self.half, self.velocity, self.time], [*other.half, other.velocity, other.time])
+        shift = np.subtract(self.centre, other.centre) / (np.abs(self.centre) + self.length)
+        sizes = np.divide([*self.length, self.velocity, self.time], [*other.length, other.velocity, other.time])
         return bool(np.all(np.abs(np.concatenate([shift, sizes - 1.0])) < _SAME))
 
     def __str__(self) -> str:
         """In words."""
-        ends = [f"{c - h:.6g} to {c + h:.6g}" for c, h in zip(self.centre, self.half, strict=True)]
-        return f"the box {' × '.join(ends)} (velocity {self.velocity:.6g}, time {self.time:.6g})"
+        units = f"units {list(self.length)} of length, {self.velocity:.6g} of velocity and {self.time:.6g} of time"
+        return f"the centre {list(self.centre)} and the {units}"
 
     @property
     def arrays(self) -> dict[str, Floats]:
         """Its numbers by the names under which they are stored."""
-        numbers = (self.centre, self.half, self.velocity, self.time)
+        numbers = (self.centre, self.length, self.velocity, self.time)
         return {name: np.array(number) for name, number in zip(ARRAYS, numbers, strict=True)}
 
 
@@ -114,7 +115,7 @@ class InBox:
 
     def vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None, **time: float) -> Floats:
         """Gradient (p,) of Σ_n w_n · v(x_n, θ), w (n, dim)."""
-        u, w = self.frame.relative(x), self.frame.velocity * w
+        u, w = self.frame.relative(x), self.frame.velocity * np.asarray(w)
         return self.wrapped.vjp(theta, u, w, **self._inputs(label, time))
 
     def value_and_vjp(self, theta: Floats, x: Floats, label: int | None = None, **time: float) -> Any:
@@ -134,12 +135,12 @@ class InBox:
 
     def jacobian_vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None, **time: float) -> Floats:
         """Gradient (p,) of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
-        return self.wrapped.jacobian_vjp(theta, self.frame.relative(x), w * self._slope, **self._inputs(label, time))
+        return self.wrapped.jacobian_vjp(theta, self.frame.relative(x), self._by_u(x, w), **self._inputs(label, time))
 
     def jacobian_vjp_x(self, theta: Floats, x: Floats, w: Floats, label: int | None = None, **time: float) -> Floats:
         """Gradients (n, dim) of w_n : ∇v(x_n, θ) with respect to x_n, w (n, dim, dim)."""
-        u, w = self.frame.relative(x), w * self._slope
-        return np.asarray(self.wrapped.jacobian_vjp_x(theta, u, w, **self._inputs(label, time)) / self.frame.half)
+        u, w = self.frame.relative(x), self._by_u(x, w)
+        return np.asarray(self.wrapped.jacobian_vjp_x(theta, u, w, **self._inputs(label, time)) / self.frame.length)
 
     def pull_back(
         self, theta: Floats, x: Floats, w: Floats, label: int | None = None, **time: float
@@ -147,20 +148,24 @@ class InBox:
         """``vjp`` together with the gradients (n, dim) by the points."""
         method: Any = self.wrapped.pull_back  # type: ignore[attr-defined]
         found = method(theta, self.frame.relative(x), self.frame.velocity * w, **self._inputs(label, time))
-        return found[0], found[1] / np.array(self.frame.half)
+        return found[0], found[1] / np.array(self.frame.length)
 
     def jacobian_pull_back(
         self, theta: Floats, x: Floats, w: Floats, label: int | None = None, **time: float
     ) -> tuple[Floats, Floats]:
         """``jacobian_vjp`` and ``jacobian_vjp_x`` together."""
         method: Any = self.wrapped.jacobian_pull_back  # type: ignore[attr-defined]
-        found = method(theta, self.frame.relative(x), w * self._slope, **self._inputs(label, time))
-        return found[0], found[1] / np.array(self.frame.half)
+        found = method(theta, self.frame.relative(x), self._by_u(x, w), **self._inputs(label, time))
+        return found[0], found[1] / np.array(self.frame.length)
 
     @property
     def _slope(self) -> Floats:
         """Factors of ∂v_i/∂x_j over ∂f_i/∂u_j, by the last axis."""
-        return np.asarray(self.frame.velocity / np.array(self.frame.half))
+        return np.asarray(self.frame.velocity / np.array(self.frame.length))
+
+    def _by_u(self, x: Floats, w: Floats) -> Floats:
+        """Cotangents of ∂f_i/∂u_j of those of ∂v_i/∂x_j, both (n, dim, dim)."""
+        return checked("w", w, (len(x), len(self.frame.length), len(self.frame.length))) * self._slope
 
     def _inputs(self, label: int | None, time: dict[str, float]) -> dict[str, Any]:
         inputs: dict[str, Any] = {} if label is None else {"label": label}
@@ -200,23 +205,23 @@ class Chart:
     def relative(self, absolute: Floats) -> Floats:
         """(W', b') of (W, b), both (..., p)."""
         w, b = self._split(absolute)
-        return self._joined(absolute, w * self._half / self.unit, (b + w @ self._centre) / self.unit)
+        return self._joined(absolute, w * self._length / self.unit, (b + w @ self._centre) / self.unit)
 
     def absolute(self, relative: Floats) -> Floats:
         """(W, b) of (W', b'), both (..., p)."""
         w, b = self._split(relative)
-        w = w * (self.unit / self._half)
+        w = w * (self.unit / self._length)
         return self._joined(relative, w, b * self.unit - w @ self._centre)
 
     def gradient(self, absolute: Floats) -> Floats:
         """Derivatives by (W', b') of those by (W, b), both (..., p)."""
         w, b = self._split(absolute)
-        w = (w - b[..., None] * self._centre) * (self.unit / self._half)
+        w = (w - b[..., None] * self._centre) * (self.unit / self._length)
         return self._joined(absolute, w, b * self.unit)
 
     @property
-    def _half(self) -> Floats:
-        return np.array(self.frame.half[: self.inputs])
+    def _length(self) -> Floats:
+        return np.array(self.frame.length[: self.inputs])
 
     @property
     def _centre(self) -> Floats:

@@ -66,11 +66,11 @@ def frame_from(arrays: Mapping[str, NDArray[Any]]) -> Frame | None:
     there = [np.array(arrays[name], dtype=np.float64) for name in ARRAYS if name in arrays]
     if not there:
         return None
-    centre, half, velocity, time = there
+    centre, length, velocity, time = there
     numbers = np.concatenate([np.ravel(array) for array in there])
-    positive = np.concatenate([half.ravel(), velocity.ravel(), time.ravel()])
-    if centre.ndim != 1 or centre.shape != half.shape or velocity.size != 1 or time.size != 1:
+    positive = np.concatenate([length.ravel(), velocity.ravel(), time.ravel()])
+    if centre.ndim != 1 or centre.shape != length.shape or velocity.size != 1 or time.size != 1:
         raise ValueError("shapes do not fit")
     if not (np.all(np.isfinite(numbers)) and np.all(positive > 0.0)):
         raise ValueError("numbers are not finite, or not positive")
-    return Frame(tuple(centre.tolist()), tuple(half.tolist()), float(velocity.item()), float(time.item()))
+    return Frame(tuple(centre.tolist()), tuple(length.tolist()), float(velocity.item()), float(time.item()))
