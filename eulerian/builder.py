@@ -20,7 +20,7 @@ from eulerian.control import ControlProblem, RunningCosts
 from eulerian.errors import InputError
 from eulerian.fields.base import VectorField
 from eulerian.fields.build import KEY, build_field, earlier_frame, initial_theta
-from eulerian.fields.frame import InBox
+from eulerian.fields.frame import InBox, plain
 from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
 from eulerian.fields.theta_file import read_frame
@@ -224,7 +224,7 @@ def _field(
         field = build_field(config.field, space.dim, space.n_labels, low, high, nodes, frame=frame)
     if file is not None and stored is None and isinstance(field, InBox):
         warn(space.comm, f"{file} {_RAW_PARAMETERS}")
-    if isinstance(config.field, PythonField) and getattr(field, "normalised", None) is None:
+    if isinstance(config.field, PythonField) and getattr(plain(field), "normalised", None) is None:
         _warn_of_raw_coordinates(space, config.field)
     return field
 

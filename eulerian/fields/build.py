@@ -26,8 +26,8 @@ KEY = "field.theta"
 REACH = 4.0
 """The box of a perceptron is from −4 to 4 along every axis, where weights of size one make a few bends.
 
-Seen from −1 to 1, or with the velocity in units of half the box, networks trained worse on every problem that was
-tried, by up to 8 % of J above the optimum where they have to bend sharply.
+With a box from −1 to 1 the moons of the templates came down to KL = 0.13 in as many iterations as otherwise to 0.03,
+whatever the size of the first weights; with velocities in half boxes per horizon to 0.05.
 """
 
 

@@ -12,8 +12,6 @@ import numpy as np
 from eulerian.arrays import Floats
 from eulerian.fields.base import VectorField, check_box, checked
 
-_SAME = 1e-9
-
 ARRAYS = ("box_centre", "length_unit", "velocity_unit", "time_unit")
 """Names of a frame's numbers where it is stored beside θ."""
 

@@ -54,7 +54,7 @@ def load_field(
     refuse_model(field, name)
     if isinstance(field, type | partial) or inspect.isroutine(field):
         field = _made(field, name, {"dim": dim, "n_labels": n_labels})
-        refuse_model(field, name)
+        refuse_model(field, f"{name}()")
     tried_at = np.linspace(0.1, 0.4, 2 * dim).reshape(2, dim) if points is None else points
     if getattr(field, "normalised", False):
         tried_at = np.repeat([[-0.3], [0.2]], dim, axis=1)

@@ -235,4 +235,5 @@ def _solver(rates: _Watched, y: Floats, duration: float, first: float, tolerance
         def _estimate_error_norm(self, slopes: Floats, h: float, scale: Floats) -> float:
             return rates.norm(np.dot(slopes.T, self.E) * (h / scale))
 
-    return Solver(cast(Any, rates), 0.0, y, duration, rtol=tolerance, atol=tolerance, first_step=first)
+    relative, absolute = rates.tolerances(tolerance)
+    return Solver(cast(Any, rates), 0.0, y, duration, rtol=relative, atol=absolute, first_step=first)
