@@ -173,15 +173,22 @@ def particle_problem(
         potential = FormulaPotential(expression, names)
     second = objective.jacobian > 0.0 or isinstance(loss, KlLoss)
     _require_derivatives(layered, ("jacobian", *(("jacobian_vjp", "jacobian_vjp_x") if second else ())))
+    low, high = space.bounding_box
     return ParticleProblem(
         space.comm,
         cloud,
         layered,
         loss,
-        Scheme(config.field.horizon, particles.method, particles.steps_per_layer, particles.tolerance),
+        Scheme(
+            config.field.horizon,
+            particles.method,
+            particles.steps_per_layer,
+            particles.tolerance,
+            length=0.5 * float(np.max(high - low)),
+        ),
         theta,
         n_labels=space.n_labels,
-        box=np.stack(space.bounding_box),
+        box=np.stack([low, high]),
         kinetic=objective.kinetic,
         jacobian=objective.jacobian,
         potential=potential,

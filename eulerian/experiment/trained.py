@@ -78,13 +78,14 @@ class Trained:
 
     @property
     def scheme(self) -> Scheme:
-        """How points are moved: as ``[particles]`` of the configuration says."""
+        """How points are moved: as ``[particles]`` of the configuration says. Collective."""
         particles = self.config.particles
         return Scheme(
             self.config.field.horizon,
             particles.method,
             steps_per_layer=particles.steps_per_layer,
             tolerance=particles.tolerance,
+            length=0.5 * self.problem.extent,
         )
 
     def field_anywhere(self, *, with_density: bool = True) -> LayeredField:

@@ -17,7 +17,7 @@ from pathlib import Path
 from harness import Fault, Verdict
 
 # Modules of this folder, each with ``faults(quick) -> Iterable[Fault]``.
-MODULES = ("bad_input", "collective", "numerical", "signals", "kills", "restarts")
+MODULES = ("bad_input", "collective", "numerical", "signals", "kills", "restarts", "units")
 
 
 def main() -> int:
