@@ -33,6 +33,7 @@ def section(**keys) -> AnyField:
 
 
 FRAME = Frame((0.0, 1.5), (1.0, 1.5), 0.75, 2.0)
+WIDE = Frame((0.0, 1.5), (0.25, 0.375), 0.1875, 2.0)  # a perceptron's box is from -4 to 4
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ FRAME = Frame((0.0, 1.5), (1.0, 1.5), 0.75, 2.0)
         ),
         ({"kind": "linear", "features": "random", "seed": 4}, InBox(RandomFeatures(2, 16, seed=4), FRAME)),
         ({"kind": "linear", "features": "residual", "seed": 4, "width": 3}, InBox(Residual(2, 3, seed=4), FRAME)),
-        ({"kind": "mlp"}, InBox(Mlp(2, (32, 32)), FRAME)),
+        ({"kind": "mlp"}, InBox(Mlp(2, (32, 32)), WIDE)),
         (
             {
                 "kind": "mlp",
@@ -59,7 +60,7 @@ FRAME = Frame((0.0, 1.5), (1.0, 1.5), 0.75, 2.0)
                 "zero_init": False,
                 "label_dependent": True,
             },
-            InBox(Mlp(2, (7,), "softplus", n_labels=3, zero_init=False, output_scale=0.5), FRAME),
+            InBox(Mlp(2, (7,), "softplus", n_labels=3, zero_init=False, output_scale=0.5), WIDE),
         ),
         ({"kind": "python", "object": "eulerian.fields:Affine", "label_dependent": True}, Affine(2, n_labels=3)),
     ],
