@@ -16,7 +16,7 @@ from eulerian.errors import EulerianWarning, InputError
 from eulerian.experiment.parameters import read_parameters
 from eulerian.fields import Frame, InBox
 from eulerian.multilevel import train
-from eulerian.optimise import minimise
+from eulerian.optimise import Settings, minimise
 from eulerian.output.run_folder import RunFolder
 
 # Where the origin is, the unit of length, and the horizon.
@@ -172,3 +172,10 @@ def test_raw_coordinates_far_away_are_warned_of(
     found = [each for each in recwarn if "normalised" in str(each.message)]
     assert len(found) == int(told and comm.rank == 0)
     assert isinstance(problem.field, InBox) == (name == "seen")
+
+
+def test_a_failing_line_search_of_a_users_field_names_its_vjp() -> None:
+    """Derivatives of the package's own fields are tested: there it would mislead."""
+    own = config({"kind": "python", "object": "eulerian.fields:Affine"})
+    assert Settings.of(own, 1, 0.0).advice.endswith("check its vjp: `eulerian verify CONFIG`")
+    assert not Settings.of(config(FIELDS["mlp"]), 1, 0.0).advice
