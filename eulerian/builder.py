@@ -6,6 +6,7 @@ their modules are imported by the functions that need them.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from mpi4py import MPI
@@ -18,15 +19,17 @@ from eulerian.config.field import IDEAL, PythonField
 from eulerian.control import ControlProblem, RunningCosts
 from eulerian.errors import InputError
 from eulerian.fields.base import VectorField
-from eulerian.fields.build import build_field, initial_theta
+from eulerian.fields.build import KEY, build_field, earlier_frame, initial_theta
+from eulerian.fields.frame import InBox, plain
 from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
+from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
 from eulerian.machine import Need, require_memory
 from eulerian.memory import Ground, ideal_needs, mesh_needs, particle_needs, total_memory
 from eulerian.objective.running import VelocityCost, potential_vector
 from eulerian.objective.terminal import build_terminal
-from eulerian.parallel import agreed
+from eulerian.parallel import agreed, warn
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import count_labels, initial_density
 from eulerian.space.mesh import create_mesh
@@ -39,17 +42,34 @@ if TYPE_CHECKING:
     from eulerian.particles.problem import ParticleProblem
     from eulerian.space.whole import WholeDensity
 
+# Half the longest side of a domain, and how many of them its centre is from the origin, up to which a network may well
+# be given the coordinates: its first weights, of size one, neither saturate it nor leave it constant there.
+_LARGEST_BOX, _FARTHEST_BOX = 30.0, 10.0
+
+_RAW_PARAMETERS = (
+    "does not say which box its parameters are relative to: it is of an earlier version, or was made by hand. They are "
+    "taken as in earlier versions, whose networks saw the coordinates and gave the velocities as they are"
+)
+
 # Masses are sums of weights over their total, up to rounding.
 MASS_TOLERANCE = 1e-8
 
 
-def build(config: Config, comm: MPI.Comm | None = None, field: VectorField | None = None) -> ControlProblem:
+def build(
+    config: Config,
+    comm: MPI.Comm | None = None,
+    field: VectorField | None = None,
+    *,
+    theta_file: Path | None = None,
+) -> ControlProblem:
     """The problem that a configuration describes. Collective.
 
     Args:
         config: from ``read_config``.
         comm: who shares the work, everybody by default.
         field: to be used instead of the one that the configuration describes, built already.
+        theta_file: whose parameters the field is to be used with; it says what those of a network are relative to. By
+            default the file that the configuration names, if it does.
 
     Raises:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
@@ -59,7 +79,9 @@ def build(config: Config, comm: MPI.Comm | None = None, field: VectorField | Non
     terminal = build_terminal(config.objective.terminal, density_space)
     costs = _running_costs(config, velocity_space)
     # Last, for it may run code of the user's: all the rest has proved right.
-    field = _field(config, velocity_space) if field is None else field
+    if field is None:
+        nodes = velocity_space.all_nodes() if config.field.kind == "free" else None
+        field = _field(config, density_space, nodes, theta_file)
     theta = _theta(config, field, velocity_space, rho)
     objective, solver = config.objective, config.solver
     return ControlProblem(
@@ -132,9 +154,7 @@ def build_swarm(config: Config, comm: MPI.Comm | None = None) -> Swarm:
     space, rho, _ = _initial(config, comm, particle_needs)
     whole = WholeDensity.gather(space, rho)
     cloud = cloud_of(config, whole, space.comm)
-    low, high = space.bounding_box
-    with agreed(space.comm):
-        field = build_field(config.field, space.dim, space.n_labels, low.tolist(), high.tolist())
+    field = _field(config, space)
     theta = _given_theta(config, field, space)
     horizon, layers, labelled = config.field.horizon, config.field.layers, config.field.label_dependent
     layered = LayeredField.equal(field, horizon, layers, label_dependent=labelled)
@@ -191,13 +211,36 @@ def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:
     return IdealProblem(space, rho, functional, config.objective.kinetic, config.field.horizon, slabs, running)
 
 
-def _field(config: Config, velocity_space: VelocitySpace) -> VectorField:
-    """Collective."""
-    space = velocity_space.density_space
-    low, high = space.bounding_box
-    nodes = velocity_space.all_nodes() if config.field.kind == "free" else None
+def _field(
+    config: Config, space: DensitySpace, nodes: Floats | None = None, theta_file: Path | None = None
+) -> VectorField:
+    """The field, in the frame that its given parameters are relative to. Collective."""
+    low, high = (corner.tolist() for corner in space.bounding_box)
+    given = config.field.theta
+    file = given if theta_file is None and isinstance(given, Path) else theta_file
     with agreed(space.comm):
-        return build_field(config.field, space.dim, space.n_labels, low.tolist(), high.tolist(), nodes)
+        stored = None if file is None else read_frame(file, KEY)
+        frame = earlier_frame(config.field, low, high) if file is not None and stored is None else stored
+        field = build_field(config.field, space.dim, space.n_labels, low, high, nodes, frame=frame)
+    if file is not None and stored is None and isinstance(field, InBox):
+        warn(space.comm, f"{file} {_RAW_PARAMETERS}")
+    if isinstance(config.field, PythonField) and getattr(plain(field), "normalised", None) is None:
+        _warn_of_raw_coordinates(space, config.field)
+    return field
+
+
+def _warn_of_raw_coordinates(space: DensitySpace, config: PythonField) -> None:
+    """Warn where a field of the user's that may be a network is given numbers that networks are not made for."""
+    low, high = space.bounding_box
+    size, away = float(np.max(high - low)) / 2.0, float(np.max(np.abs(high + low))) / 2.0
+    if size > _LARGEST_BOX or size < 1.0 / _LARGEST_BOX or away > _FARTHEST_BOX * size:
+        warn(
+            space.comm,
+            f"field.object {config.object!r} is given the coordinates as they are, from {low.tolist()} to "
+            f"{high.tolist()}: a network hardly trains on numbers so far from the box from -1 to 1. With "
+            "normalised=True, where it is wrapped (or as its attribute), it sees where in the domain's box a point is "
+            "and answers in half boxes per horizon; normalised=False says that all is well",
+        )
 
 
 def _given_theta(config: Config, field: VectorField, space: DensitySpace) -> Floats:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eulerian.fields.base import VectorField
+from eulerian.fields.frame import Charts
 from eulerian.fields.layered import LayeredField
 from eulerian.objective.running import VelocityCost
 from eulerian.objective.terminal import Terminal, TerminalValue
@@ -161,7 +162,16 @@ class ControlProblem(ReducedProblem):
         """Collective."""
         space = velocity_space.density_space
         readout = terminal.initial_readout()
-        super().__init__(space.comm, grid.horizon, grid.layers, initial_theta, readout, parameter_weights, tied=tied)
+        super().__init__(
+            space.comm,
+            grid.horizon,
+            grid.layers,
+            initial_theta,
+            readout,
+            parameter_weights,
+            tied=tied,
+            charts=Charts.of(vector_field, space.bounding_box, readout.size),
+        )
         self.density_space: DensitySpace = space
         self.velocity_space, self.terminal, self.grid = velocity_space, terminal, grid
         self.layered = LayeredField.equal(vector_field, grid.horizon, grid.layers, label_dependent=label_dependent)

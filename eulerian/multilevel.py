@@ -17,7 +17,7 @@ from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError, EulerianWarning
 from eulerian.fields.base import VectorField
 from eulerian.fields.free import Free
-from eulerian.optimise import Curvature, Descent, DescentState, LevelReport, Method, OptimiseResult, Record, Settings
+from eulerian.optimise import Curvature, Descent, DescentState, LevelReport, OptimiseResult, Record, Settings
 from eulerian.optimise.transfer import Transfer
 
 # A coarse level need not go further down than the next mesh will find itself up again: over ten problems the gradient
@@ -245,12 +245,8 @@ class Training:
             if not self._records and math.isfinite(value):
                 self._first_norm = problem.gradient_norm(gradient) * math.sqrt(problem.layer_shape[1])
         tolerance = optimiser.gradient_tolerance
-        settings = Settings(
-            Method(optimiser.method, optimiser.petsc_options),
-            self._limit,
-            tolerance if problem is self.problem else max(tolerance, COARSE_TOLERANCE),
-            optimiser.metric,
-        )
+        tolerance = tolerance if problem is self.problem else max(tolerance, COARSE_TOLERANCE)
+        settings = Settings.of(self.config, self._limit, tolerance)
         # The gradient of a free field is spread over the nodes: its norm falls with the root of their number.
         first_norm = self._first_norm / math.sqrt(problem.layer_shape[1])
         self._descent = Descent(

@@ -15,6 +15,7 @@ from mpi4py import MPI
 import numpy as np
 from numpy.typing import ArrayLike
 
+from eulerian.fields.frame import Charts
 from eulerian.objective.parameters import ParameterCost
 
 # A way that is shorter than this, relative to the domain, is none.
@@ -63,6 +64,7 @@ class ReducedProblem(ABC):
         initial_readout: (r,).
         parameter_weights: (ε, ε₁), of the L² and H¹ costs of θ.
         tied: all layers share one row.
+        charts: from θ to numbers in units of the domain's box, in which descents work; by default θ itself.
 
     Attributes:
         layer_shape: (L, p), or (1, p) for tied layers.
@@ -70,6 +72,7 @@ class ReducedProblem(ABC):
         evaluations: of J so far, rejected ones included.
         rejected_evaluations: those where J could not be evaluated.
         rejection: why the last one was rejected, or None.
+        charts: as given.
     """
 
     def __init__(
@@ -82,7 +85,9 @@ class ReducedProblem(ABC):
         parameter_weights: tuple[float, float],
         *,
         tied: bool = False,
+        charts: Charts | None = None,
     ) -> None:
+        self.charts = Charts() if charts is None else charts
         self.comm, self.horizon, self.n_layers = comm, horizon, n_layers
         self.layer_shape = (1 if tied else n_layers, initial_theta.shape[1])
         self.n_params = math.prod(self.layer_shape) + initial_readout.size
@@ -159,8 +164,8 @@ class ReducedProblem(ABC):
         return np.broadcast_to(rows, (self.n_layers, rows.shape[1])), flat[size:]
 
     def gradient_norm(self, gradient: ArrayLike) -> float:
-        """Norm in L²(0, T) of the function of time that represents a gradient."""
-        return float(np.linalg.norm(np.ravel(gradient) / self.scaling))
+        """Norm in L²(0, T) of the function of time that represents a gradient, θ being in units of the box."""
+        return float(np.linalg.norm(self.charts.gradient(np.ravel(gradient)) / self.scaling))
 
     # -- J and ∇J ----------------------------------------------------------------------------------------------------
 

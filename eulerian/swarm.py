@@ -25,6 +25,7 @@ from eulerian.config.checks import TARGET, VARIABLES
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
 from eulerian.expression import Expression
+from eulerian.fields.frame import plain
 from eulerian.fields.layered import LayeredField
 from eulerian.machine import require_memory
 from eulerian.memory import cloud_needs, total_memory
@@ -194,15 +195,22 @@ def particle_problem(
         potential = FormulaPotential(expression, names)
     second = objective.jacobian > 0.0 or isinstance(loss, KlLoss)
     _require_derivatives(layered, ("jacobian", *(("jacobian_vjp", "jacobian_vjp_x") if second else ())))
+    low, high = space.bounding_box
     return ParticleProblem(
         space.comm,
         cloud,
         layered,
         loss,
-        Scheme(config.field.horizon, particles.method, particles.steps_per_layer, particles.tolerance),
+        Scheme(
+            config.field.horizon,
+            particles.method,
+            particles.steps_per_layer,
+            particles.tolerance,
+            length=0.5 * float(np.max(high - low)),
+        ),
         theta,
         n_labels=space.n_labels,
-        box=np.stack(space.bounding_box),
+        box=np.stack([low, high]),
         kinetic=objective.kinetic,
         jacobian=objective.jacobian,
         potential=potential,
@@ -213,12 +221,12 @@ def particle_problem(
 
 
 def _require_derivatives(layered: LayeredField, methods: tuple[str, ...]) -> None:
-    missing = [method for method in methods if not callable(getattr(layered.field, method, None))]
+    missing = [method for method in methods if not layered.has(method)]
     if missing:
         raise InputError(
             f"particles need {', '.join(missing)}, which the field has not",
             key="field.object",
-            value=type(layered.field).__name__,
+            value=type(plain(layered.field)).__name__,
             remedy="See eulerian.fields.VectorField for what they take and return.",
         )
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from mpi4py import MPI
 
-from eulerian.config import parse_config
+from eulerian.config import Config, parse_config
+from eulerian.fields.build import build_field
+from eulerian.fields.frame import Frame, frame_of
 from eulerian.output.run_folder import RunFolder
 from eulerian.parallel import on_root
 
@@ -20,12 +22,21 @@ def leave_run(
 ) -> Path:
     """A run folder with a configuration and parameters (L, p), or (1, p) for the same in every layer."""
     run = RunFolder.claim(comm, folder, overwrite=True)
-    run.start(parse_config(table, folder.parent).to_toml())
+    config = parse_config(table, folder.parent)
+    run.start(config.to_toml())
     rows = np.asarray(theta, dtype=float)
     rows = np.broadcast_to(rows, (table["field"]["layers"], rows.shape[1]))
-    run.write_theta(rows, None if readout is None else np.asarray(readout, dtype=float))
+    run.write_theta(rows, None if readout is None else np.asarray(readout, dtype=float), _frame(config))
     run.write_result({"command": command, "status": "converged"})
     return folder
+
+
+def _frame(config: Config) -> Frame | None:
+    """What parameters of a network in a box are relative to."""
+    box = config.domain.box
+    if box is None or config.field.kind not in ("mlp", "linear"):
+        return None
+    return frame_of(build_field(config.field, box.dim, config.n_labels or 1, box.lower, box.upper))
 
 
 def write_csv(comm: MPI.Comm, path: Path, names: list[str], rows: Any) -> Path:

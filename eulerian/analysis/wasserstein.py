@@ -41,6 +41,7 @@ def wasserstein2(x: Floats, y: Floats, x_weights: Floats, y_weights: Floats) -> 
     """
     ot = _pot()
     a, b = x_weights / x_weights.sum(), y_weights / y_weights.sum()
+    x, y = _near_the_origin(x, y)
     if x.shape[1] == 1:
         cost = ot.wasserstein_1d(x[:, 0], y[:, 0], a, b, p=2)
     else:
@@ -62,6 +63,7 @@ def sliced_wasserstein2(
     lines = rng.standard_normal((x.shape[1], directions))
     lines /= np.linalg.norm(lines, axis=0)
     a, b = x_weights / x_weights.sum(), y_weights / y_weights.sum()
+    x, y = _near_the_origin(x, y)
     return float(ot.sliced_wasserstein_distance(x, y, a, b, projections=lines))
 
 
@@ -118,6 +120,12 @@ def distance_by_label(
     known = np.isfinite(found)
     shares = masses[known] / masses[known].sum() if known.any() else np.full(1, np.nan)
     return LabelledDistance(found, float(np.sqrt(np.sum(shares * found[known] ** 2))) if known.any() else np.nan)
+
+
+def _near_the_origin(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Both point sets, moved together: POT's squared distances |x|² + |y|² − 2x·y lose all digits far from there."""
+    middle = 0.5 * (x.mean(axis=0) + y.mean(axis=0))
+    return x - middle, y - middle
 
 
 def _pot() -> Any:

@@ -61,7 +61,9 @@ class _Field(Section):
         tied: one row of θ serves all layers; with a time-dependent field that is the usual neural ODE.
         zero_init: start from v = 0.
         theta: initial parameters, (L, p) or (1, p), or an .npz file with the array ``theta``; for a free field also
-            "ideal", the solution of the convex problem.
+            "ideal", the solution of the convex problem. Rows of a network are relative to the domain's box and the
+            horizon, those in a file to what it names (without: to nothing, as in earlier versions); those of other
+            fields are in the user's units.
     """
 
     kind: str  # first, so that it also comes first where a configuration is written out

@@ -12,6 +12,7 @@ from eulerian.builder import Swarm
 from eulerian.control import ControlProblem
 from eulerian.experiment.network import layers_and_readout
 from eulerian.experiment.session import Session, interrupted_early
+from eulerian.fields.frame import Frame
 from eulerian.multilevel import TrainingState
 from eulerian.optimise import Record
 from eulerian.output.checkpoint import Checkpoint
@@ -104,12 +105,12 @@ class Follower:
         if iteration == self._written:
             return
         with interrupt.undisturbed():
-            layers, readout = self._layers_and_readout(carry(state.descent.now.theta))
+            parameters = self._layers_and_readout(carry(state.descent.now.theta))
             config = self.session.config.to_toml()
-            Checkpoint(config, self.method, self.start, layers, readout, state).write(run.path)
+            Checkpoint(config, self.method, self.start, *parameters, state).write(run.path)
             self._written, self._since = iteration, time.monotonic()
 
-    def _layers_and_readout(self, theta: Floats) -> tuple[Floats, Floats | None]:
+    def _layers_and_readout(self, theta: Floats) -> tuple[Floats, Floats | None, Frame | None]:
         problem = self.session.problem
         return layers_and_readout(problem.problem if isinstance(problem, Swarm) else problem, theta)
 

@@ -11,10 +11,12 @@ from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError, RejectedEvaluation
 from eulerian.experiment.session import Session
+from eulerian.fields.frame import Frame, frame_of
 from eulerian.optimise import OptimiseResult
 from eulerian.output.fields import write_figures, write_paraview
 from eulerian.output.result import Document, Outcome
 from eulerian.parallel import warn
+from eulerian.particles.problem import ParticleProblem
 from eulerian.reduced import ReducedProblem
 
 
@@ -115,7 +117,10 @@ def with_output(outcome: Outcome, write: Callable[[], None]) -> Outcome:
     return outcome
 
 
-def layers_and_readout(problem: ReducedProblem, theta: Floats) -> tuple[Floats, Floats | None]:
-    """θ as (L, p), and the readout where one is trained."""
+def layers_and_readout(
+    problem: ControlProblem | ParticleProblem, theta: Floats
+) -> tuple[Floats, Floats | None, Frame | None]:
+    """What a ``theta.npz`` holds: θ as (L, p), the readout where one is trained, and the frame of a network."""
     layers, readout = problem.split(theta)
-    return layers, readout if readout.size else None
+    layered = problem.layered if isinstance(problem, ControlProblem) else problem.field
+    return layers, readout if readout.size else None, frame_of(layered.field)

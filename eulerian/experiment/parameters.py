@@ -31,8 +31,8 @@ KEY = "--theta"
 # Keys of the configuration that θ is read into: what is wrong with them is wrong with the file.
 _READ_INTO = ("field.theta", "objective.terminal.weights", "objective.terminal.bias")
 
-# Features that are drawn at random, or placed in the domain's box: their θ means nothing with others.
-_DRAWN, _PLACED = ("random", "residual"), ("random", "residual", "rbf")
+# Features that are drawn at random: their θ means nothing with others.
+_DRAWN = ("random", "residual")
 
 _FREE = ("kind", "layers", "horizon", "label_dependent")
 _MESH_SIZES = ("dimension", "cells", "h_min", "h_max")
@@ -225,6 +225,4 @@ def _meaning(tables: Tables, field: Tables) -> Tables:
     domain = tables.get("domain", {})
     if domain.get("box") and field.get("kind") == "free":
         found["domain"] = {"box": domain["box"], "refine": domain.get("refine", 0)}
-    elif domain.get("box") and features in _PLACED:
-        found["domain"] = {"box": {name: domain["box"].get(name) for name in ("lower", "upper")}}
     return found

@@ -18,7 +18,7 @@ from eulerian.experiment.parameters import GivenTheta
 from eulerian.experiment.resume import Finished, how_to_go_on, resumable, tell_start
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.multilevel import TrainingState
-from eulerian.optimise import Descent, Method, OptimiseResult, Settings
+from eulerian.optimise import Descent, OptimiseResult, Settings
 from eulerian.output.checkpoint import Checkpoint
 from eulerian.output.fields import draw_here
 from eulerian.output.progress import Progress
@@ -108,9 +108,7 @@ def _train(session: Session[Swarm], found: Checkpoint | None) -> Outcome:
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
-    settings = Settings(
-        Method(optimiser.method, optimiser.petsc_options), optimiser.max_iterations, optimiser.gradient_tolerance
-    )
+    settings = Settings.of(session.config, optimiser.max_iterations, optimiser.gradient_tolerance)
     descent = Descent(problem, settings, state=None if found is None else found.state.descent)
 
     def state() -> tuple[TrainingState, Callable[[Floats], Floats]]:
@@ -156,9 +154,9 @@ def _with_files(session: Session[Swarm], theta: Floats, outcome: Outcome) -> Out
     """The outcome, with θ and the figures written; failed if they could not be. **Collective**."""
     run, problem = session.run, session.problem.problem
     try:
-        layers, readout = layers_and_readout(problem, theta)
-        run.write_theta(layers, readout)
-        keep_paths(run, session.problem, layers)
+        parameters = layers_and_readout(problem, theta)
+        run.write_theta(*parameters)
+        keep_paths(run, session.problem, parameters[0])
         draw_here(run)
     except EulerianError as error:
         return replace(outcome, status="failed", reason=f"{outcome.reason}; then the output failed: {error}")

@@ -13,6 +13,7 @@ from eulerian.config import Config, SamplesTerm, parse_config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianWarning, InputError
 from eulerian.experiment.run_files import Tables, read_run, require_run
+from eulerian.fields.frame import plain
 from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
 from eulerian.output.files import THETA
@@ -73,13 +74,14 @@ class Trained:
 
     @property
     def scheme(self) -> Scheme:
-        """How points are moved: as ``[particles]`` of the configuration says."""
+        """How points are moved: as ``[particles]`` of the configuration says. Collective."""
         particles = self.config.particles
         return Scheme(
             self.config.field.horizon,
             particles.method,
             steps_per_layer=particles.steps_per_layer,
             tolerance=particles.tolerance,
+            length=0.5 * self.problem.extent,
         )
 
     def field_anywhere(self, *, with_density: bool = True) -> LayeredField:
@@ -95,11 +97,11 @@ class Trained:
         if isinstance(layered.field, Free):
             between = NodalField.gather(problem.velocity_space, layered.field)
             return LayeredField(between, layered.times, label_dependent=layered.label_dependent)
-        if with_density and not callable(getattr(layered.field, "jacobian", None)):
+        if with_density and not layered.has("jacobian"):
             raise InputError(
                 "the field has no method jacobian, without which no density follows its points",
                 key="field.object",
-                value=type(layered.field).__name__,
+                value=type(plain(layered.field)).__name__,
                 remedy="See eulerian.fields.VectorField.",
             )
         return layered
@@ -130,7 +132,7 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
         config = on_root(comm, lambda: parse_config(_idealised(tables, n_labels), base, overrides))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EulerianWarning)  # the run has told them
-        problem = build(config, comm)
+        problem = build(config, comm, theta_file=folder / THETA)
     with agreed(comm):
         rows = _fitting(rows, problem, folder)
         if readout.size != problem.n_params - rows.size:

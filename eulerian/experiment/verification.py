@@ -17,6 +17,7 @@ from eulerian.control import ControlProblem
 from eulerian.experiment.network import finite_value, layers_and_readout, warn_of_rest
 from eulerian.experiment.parameters import GivenTheta
 from eulerian.experiment.session import SILENT, Command, Session
+from eulerian.fields.frame import InBox, frame_of, plain
 from eulerian.output.progress import Progress
 from eulerian.output.report import headline, laws_table
 from eulerian.output.result import Document, Outcome
@@ -76,10 +77,11 @@ def _verify(session: Session[ControlProblem], given: GivenTheta) -> Outcome:
 def _compute_in_double(session: Session[ControlProblem]) -> None:
     """The steps of the Taylor test drown in the rounding of a model in float32: verify it in float64."""
     layered = session.problem.layered
-    in_double = getattr(layered.field, "in_double", None)
-    exact = in_double() if callable(in_double) else layered.field
-    if exact is not layered.field:
-        layered.field = exact
+    field, frame = plain(layered.field), frame_of(layered.field)
+    in_double = getattr(field, "in_double", None)
+    exact = in_double() if callable(in_double) else field
+    if exact is not field:
+        layered.field = exact if frame is None else InBox(exact, frame)
         session.progress.say("the model computes in float32; what follows was found with it in float64")
 
 

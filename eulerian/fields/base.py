@@ -17,7 +17,10 @@ class VectorField(Protocol):
     velocities and cotangents w are (n, dim), n = 0 included; all float64 and dimensionless; no method changes its
     arguments. ``label`` is the class y whose points move: label-dependent fields need it, other fields may leave the
     argument out, because it is passed to label-dependent fields only. A field that depends on time says so by a true
-    attribute ``time_dependent``; then every method is given the time t in [0, T] as the keyword ``time`` too.
+    attribute ``time_dependent``; then every method is given the time t in [0, T] as the keyword ``time`` too. A field
+    with a true attribute ``normalised`` is put into the frame of the domain (see ``frame.InBox``): its points are
+    relative to the domain's box, its times to the horizon, and what it returns is in boxes per horizon. Others see the
+    user's coordinates; ``normalised = False`` says that this is as it should be.
 
     Laws, for every perturbation δ of θ and small ξ of x:
         ⟨w, v(x, θ + δ) − v(x, θ)⟩ = ⟨vjp(θ, x, w), δ⟩ + O(|δ|²), and the same for ``jacobian`` with ``jacobian_vjp``;

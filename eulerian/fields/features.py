@@ -1,4 +1,4 @@
-"""Fixed features laid out in the box of the domain, for fields that are linear in θ."""
+"""Fixed features laid out in the box [-1, 1]^dim, for fields that are linear in θ."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
@@ -8,43 +8,29 @@ import numpy as np
 
 from eulerian.arrays import Floats
 from eulerian.fields.activations import activation
-from eulerian.fields.base import check_box, check_sizes
+from eulerian.fields.base import check_sizes
 from eulerian.fields.linear import FeatureField
 
 
 @dataclass(frozen=True)
 class _BoxFeatures(FeatureField):
-    """Features laid out in a box: ``width`` of them, between the corners ``lower`` and ``upper`` of the domain."""
+    """``width`` features laid out in the box [-1, 1]^dim: ``InBox`` brings them to that of a domain."""
 
     width: int
-    lower: tuple[float, ...]
-    upper: tuple[float, ...]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(width=self.width)
-        low, high = check_box(self.dim, self.lower, self.upper)
-        object.__setattr__(self, "lower", tuple(low.tolist()))
-        object.__setattr__(self, "upper", tuple(high.tolist()))
 
     @property
     def n_features(self) -> int:
         """The width."""
         return self.width
 
-    @cached_property
-    def _scale(self) -> Floats:
-        """Factors (dim,) from x to box coordinates u in [-1, 1]^dim."""
-        return np.divide(2.0, np.subtract(self.upper, self.lower))
-
-    @cached_property
-    def _middle(self) -> Floats:
-        return np.multiply(0.5, np.add(self.upper, self.lower))
-
 
 @dataclass(frozen=True)
 class Rbf(_BoxFeatures):
-    """Gaussian radial basis functions φ_k = exp(-|u - c_k|²/(2h²)) in box coordinates u ∈ [-1, 1]^dim.
+    """Gaussian radial basis functions φ_k = exp(-|x - c_k|²/(2h²)).
 
     The centres are the points of the R_d sequence (Kronecker sequence of the generalised golden ratio), which fills the
     box evenly at every width; h is their mean distance 2/width^(1/dim).
@@ -52,7 +38,7 @@ class Rbf(_BoxFeatures):
 
     @cached_property
     def centres(self) -> Floats:
-        """Centres (width, dim) in box coordinates."""
+        """Centres (width, dim)."""
         golden = 2.0
         for _ in range(60):  # the positive root of g^(dim + 1) = g + 1, by a contraction
             golden = (1.0 + golden) ** (1.0 / (self.dim + 1))
@@ -65,7 +51,7 @@ class Rbf(_BoxFeatures):
 
     def features(self, x: Floats) -> Floats:
         """The bumps (n, width)."""
-        u = (x - self._middle) * self._scale / self._spread
+        u = x / self._spread
         centres = self.centres / self._spread
         phi = u @ centres.T
         phi -= 0.5 * np.einsum("nj,nj->n", u, u)[:, None]
@@ -73,21 +59,20 @@ class Rbf(_BoxFeatures):
         return np.exp(phi, out=phi)
 
     def gradients(self, x: Floats) -> Floats:
-        """φ_k (c_k - u)_j/h² · du_j/dx_j as an array (n, dim, width)."""
+        """φ_k (c_k - x)_j/h² as an array (n, dim, width)."""
         return self._offsets(x) * self.features(x)[:, None, :]
 
     def bends(self, x: Floats, c: Floats) -> Floats:
-        """From ∂²φ/∂x_j∂x_l = φ (a_j a_l - δ_jl (du_j/dx_j)²/h²), a = ∇ log φ."""
+        """From ∂²φ/∂x_j∂x_l = φ (a_j a_l - δ_jl/h²), a = ∇ log φ."""
         a, phi = self._offsets(x), self.features(x)
         along = np.einsum("njk,njk->nk", c, a)
         bends = np.einsum("nk,nlk->nl", along * phi, a)
-        bends -= np.einsum("nlk,nk->nl", c, phi) * (self._scale / self._spread) ** 2
+        bends -= np.einsum("nlk,nk->nl", c, phi) / self._spread**2
         return np.asarray(bends)
 
     def _offsets(self, x: Floats) -> Floats:
         """∇ log φ_k, (n, dim, width)."""
-        u = (x - self._middle) * self._scale
-        return np.asarray((self.centres.T - u[:, :, None]) * (self._scale / self._spread**2)[:, None])
+        return np.asarray((self.centres.T - x[:, :, None]) / self._spread**2)
 
 
 @dataclass(frozen=True)
@@ -98,16 +83,13 @@ class _RidgeFeatures(_BoxFeatures):
 
     @cached_property
     def inner(self) -> tuple[Floats, Floats]:
-        """Frozen a (width, dim) and c (width,), drawn in box coordinates and then scaled to x."""
+        """Frozen a (width, dim) and c (width,)."""
         # A stream of its own: θ drawn from the same seed must not repeat the inner weights.
-        rng = np.random.default_rng([self.seed, 1])
-        directions, offsets = self._draw(rng)
-        a = directions * self._scale
-        return a, offsets - a @ self._middle
+        return self._draw(np.random.default_rng([self.seed, 1]))
 
     @abstractmethod
     def _draw(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Weights (width, dim) and offsets (width,) for box coordinates."""
+        """Weights (width, dim) and offsets (width,)."""
 
     def _inner_value(self, x: Floats) -> Floats:
         a, c = self.inner
@@ -131,7 +113,7 @@ class _RidgeFeatures(_BoxFeatures):
 class RandomFeatures(_RidgeFeatures):
     """Random Fourier features φ_k = √(2/m) cos(a_k·x + c_k), a_k normal: they approximate the Gaussian kernel.
 
-    With the standard deviation taken here the kernel is exp(-2|u - u'|²) in box coordinates.
+    With the standard deviation taken here the kernel is exp(-2|x - x'|²).
 
     Source: Rahimi & Recht, Random Features for Large-Scale Kernel Machines, NeurIPS 2007.
     """
@@ -160,7 +142,7 @@ class RandomFeatures(_RidgeFeatures):
 class Residual(_RidgeFeatures):
     """v = W σ(A x + c) + b with frozen A, c and θ = (W row by row, b): a residual block whose outer weights learn.
 
-    Every ridge A_k·x + c_k = 0 crosses the box; its slope is about 2 in box coordinates.
+    Every ridge A_k·x + c_k = 0 crosses the box; its slope is about 2.
     """
 
     activation: str = "tanh"

@@ -29,11 +29,16 @@ class Inputs:
         style: "joined": the model takes one array, the point with the unit vector e_y of the label and the time behind
             it, dim + K + 1 numbers; "separate": it takes the point and the keywords ``label`` (a whole number) and
             ``time`` (a number), of which only those it has asked for are passed.
+        normalised: the model works in the frame of the domain (see ``fields.frame.InBox``): it is given points
+            relative to the domain's box, from −1 to 1, and times relative to the horizon, and what it returns is in
+            half boxes (of the longest side) per horizon. False gives it everything as it is; so does None, but then
+            there is a warning where the box is far from the one from −1 to 1.
     """
 
     n_labels: int = 0
     time_dependent: bool = False
     style: Literal["joined", "separate"] = "joined"
+    normalised: bool | None = None
 
     def __post_init__(self) -> None:
         if self.n_labels < 0:
@@ -88,6 +93,7 @@ class ForeignField(ABC):
     Attributes:
         inputs: as given.
         time_dependent: the model sees the time.
+        normalised: the model works in the frame of the domain.
 
     Raises:
         InputError: the model has no parameters.
@@ -98,7 +104,8 @@ class ForeignField(ABC):
             raise InputError("the model holds no parameters that could be trained", key=KEY)
         if not np.all(np.isfinite(start)):
             raise InputError("the model holds parameters that are not finite", key=KEY)
-        self._start, self.inputs, self.time_dependent = start, inputs, inputs.time_dependent
+        self._start, self.inputs = start, inputs
+        self.time_dependent, self.normalised = inputs.time_dependent, inputs.normalised
 
     def n_params(self, dim: int, /) -> int:  # noqa: ARG002
         """Number p of all trained numbers; whether the model fits the dimension shows when it is called."""

@@ -8,6 +8,7 @@ import numpy as np
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
 from eulerian.fields.base import check_dimension, check_sizes, checked, label_block
+from eulerian.fields.frame import Chart, Frame
 from eulerian.fields.nodes import NodeIndex, Numbers
 
 
@@ -23,11 +24,13 @@ class Free:
             merged, so that θ means the same on any number of ranks.
         n_labels: number K of labels that the field distinguishes; 0 for a label-independent field.
         zero_init: start from v = 0, else from independent normal numbers of standard deviation 0.1.
+        frame: of the domain: random starts are drawn, and descents are made, in its units; None for those of the user.
     """
 
     nodes: Floats
     n_labels: int = field(default=0, kw_only=True)
     zero_init: bool = field(default=True, kw_only=True)
+    frame: Frame | None = field(default=None, kw_only=True)
     _index: NodeIndex = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -50,9 +53,15 @@ class Free:
         return self.nodes.size * max(self.n_labels, 1)
 
     def init(self, rng: np.random.Generator, /) -> Floats:
-        """Zero or small random θ (p,)."""
+        """Zero or, in units of the frame, small random θ (p,)."""
         p = self.n_params(self.dim)
-        return np.zeros(p) if self.zero_init else 0.1 * rng.standard_normal(p)
+        theta = np.zeros(p) if self.zero_init else 0.1 * rng.standard_normal(p)
+        return theta if self.chart is None else self.chart.absolute(theta)
+
+    @property
+    def chart(self) -> Chart | None:
+        """From θ to numbers relative to the frame."""
+        return None if self.frame is None else Chart(self.frame, self.dim, 0, self.frame.velocity)
 
     def value(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
         """Velocities (n, dim) at the nodes x (n, dim).

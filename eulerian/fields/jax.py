@@ -180,6 +180,7 @@ def jax_field(
     batched: bool = False,
     dtype: str | None = None,
     initialise: Callable[[Any], Params] | None = None,
+    normalised: bool | None = None,
 ) -> JaxField:
     """A field from any JAX function ``apply(params, x)``.
 
@@ -195,11 +196,14 @@ def jax_field(
         batched: ``apply`` takes points (n, ·) instead of a single one (·,). Points must not influence one another.
         dtype: "float64" or "float32" to compute in; by default what the parameters are.
         initialise: makes parameters from a random key; by default θ starts from ``params``.
+        normalised: true where ``apply`` is to see points relative to the domain's box, from −1 to 1 on every axis, and
+            to return velocities in units of half the longest side per horizon (and the time is t/T): then it trains
+            alike in any units. By default it sees the user's coordinates; false says that they suit it.
 
     Raises:
         InputError: there is nothing to train, or leaves are no real floating-point arrays.
     """
-    given = Inputs(n_labels, time_dependent, inputs)
+    given = Inputs(n_labels, time_dependent, inputs, normalised)
     return JaxField(apply, params, given, batched=batched, dtype=dtype, initialise=initialise)
 
 
@@ -213,6 +217,7 @@ def equinox_field(
     batched: bool = False,
     dtype: str | None = None,
     initialise: Callable[[Any], Any] | None = None,
+    normalised: bool | None = None,
 ) -> JaxField:
     """A field from an Equinox module that maps one point (·,) to its velocity (dim,).
 
@@ -227,6 +232,7 @@ def equinox_field(
         batched: see ``jax_field``.
         dtype: see ``jax_field``.
         initialise: makes a module of the same structure from a random key.
+        normalised: see ``jax_field``.
 
     Raises:
         InputError: as for ``jax_field``; or Equinox is missing.
@@ -244,7 +250,7 @@ def equinox_field(
     return JaxField(
         apply,
         params,
-        Inputs(n_labels, time_dependent, inputs),
+        Inputs(n_labels, time_dependent, inputs, normalised),
         batched=batched,
         dtype=dtype,
         initialise=initialise and (lambda key: eqx.partition(initialise(key), trained)[0]),
@@ -262,6 +268,7 @@ def flax_field(
     batched: bool = True,
     dtype: str | None = None,
     initialise: Callable[[Any], Any] | None = None,
+    normalised: bool | None = None,
 ) -> JaxField:
     """A field from a Flax module: of ``flax.linen`` with its variables, or of ``flax.nnx``.
 
@@ -278,6 +285,7 @@ def flax_field(
         batched: Flax modules usually take points (n, ·); false calls them with one point at a time.
         dtype: see ``jax_field``; a ``dtype`` or ``param_dtype`` of the module's own layers has the last word.
         initialise: makes variables, or an nnx module, from a random key.
+        normalised: see ``jax_field``.
 
     Raises:
         InputError: as for ``jax_field``; the variables do not fit the kind of module; or Flax is missing.
@@ -300,7 +308,7 @@ def flax_field(
     return JaxField(
         apply,
         params,
-        Inputs(n_labels, time_dependent, inputs),
+        Inputs(n_labels, time_dependent, inputs, normalised),
         batched=batched,
         dtype=dtype,
         initialise=initialise and (lambda key: split(initialise(key))),

@@ -8,6 +8,7 @@ import numpy as np
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
 from eulerian.fields.base import VectorField
+from eulerian.fields.frame import plain
 
 
 class LayeredField:
@@ -69,6 +70,10 @@ class LayeredField:
         method: Any = self.field.jacobian_vjp_x
         return _returned("jacobian_vjp_x", method(row, x, w, **self._inputs(layer, label)), x.shape)
 
+    def has(self, method: str) -> bool:
+        """Whether the field has a method of this name."""
+        return callable(getattr(plain(self.field), method, None))
+
     @property
     def tells_theta_jacobian(self) -> bool:
         """Whether the field has the method ``theta_jacobian``."""
@@ -106,7 +111,7 @@ class LayeredField:
 
         A class that inherits it, but has another version of one of the others, does not mean it.
         """
-        ancestry = type(self.field).__mro__
+        ancestry = type(plain(self.field)).__mro__
 
         def depth(method: str) -> int:
             return next((i for i, ancestor in enumerate(ancestry) if method in vars(ancestor)), len(ancestry))

@@ -22,6 +22,7 @@ from eulerian.fields.base import (
     label_block,
     quiet,
 )
+from eulerian.fields.frame import Chart, Frame
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,28 @@ class FeatureField(ABC):
 
 
 @dataclass(frozen=True)
-class Translation(FeatureField):
+class _InUserUnits(FeatureField):
+    """A field whose θ means the same whatever the domain is.
+
+    Attributes:
+        frame: of the domain: random starts are drawn, and descents are made, in its units; None for those of the user.
+    """
+
+    frame: Frame | None = field(default=None, kw_only=True)
+
+    def init(self, rng: np.random.Generator, /) -> Floats:
+        """Zero or, in units of the frame, small random θ (p,)."""
+        theta = super().init(rng)
+        return theta if self.chart is None else self.chart.absolute(theta)
+
+    @property
+    def chart(self) -> Chart | None:
+        """From θ to numbers relative to the frame."""
+        return None if self.frame is None else Chart(self.frame, self.dim, self.n_features, self.frame.velocity)
+
+
+@dataclass(frozen=True)
+class Translation(_InUserUnits):
     """v = θ: the whole density moves as one."""
 
     @property
@@ -200,7 +222,7 @@ class Translation(FeatureField):
 
 
 @dataclass(frozen=True)
-class Affine(FeatureField):
+class Affine(_InUserUnits):
     """v = A x + b with θ = (A row by row, b)."""
 
     @property

@@ -15,6 +15,7 @@ import numpy as np
 from eulerian.arrays import Floats
 from eulerian.errors import InputError, explained
 from eulerian.fields.base import VectorField
+from eulerian.fields.models import WRAPPERS, refuse_model
 
 KEY = "field.object"
 NEEDED = ("n_params", "init", "value", "vjp")
@@ -40,7 +41,7 @@ def load_field(
         folder: searched first while the module is imported, and only then.
         dim: space dimension.
         n_labels: number of labels that the field must distinguish; 0 calls it without a label.
-        points: (2, dim) where the field is tried out; by default near the origin.
+        points: (2, dim) where the field is tried out, unless it is ``normalised``; by default near the origin.
         needs_jacobian: ``jacobian``, ``jacobian_vjp`` and ``jacobian_vjp_x`` must be there too.
 
     Raises:
@@ -50,9 +51,13 @@ def load_field(
     if not module_name or not attribute:
         raise InputError("is no import path", key=KEY, value=name, remedy='Write "package.module:name".')
     field = _attribute(_module(name, module_name, Path(folder).resolve()), name, attribute)
+    refuse_model(field, name)
     if isinstance(field, type | partial) or inspect.isroutine(field):
         field = _made(field, name, {"dim": dim, "n_labels": n_labels})
+        refuse_model(field, f"{name}()")
     tried_at = np.linspace(0.1, 0.4, 2 * dim).reshape(2, dim) if points is None else points
+    if getattr(field, "normalised", False):
+        tried_at = np.repeat([[-0.3], [0.2]], dim, axis=1)
     _check_protocol(field, name, dim, n_labels - 1 if n_labels else None, tried_at, needs_jacobian)
     return cast("VectorField", field)
 
@@ -133,7 +138,8 @@ def _made(factory: Callable[..., Any], name: str, offered: dict[str, int]) -> An
             "cannot be called without arguments or with the dimension alone",
             key=KEY,
             value=name,
-            remedy="Name an instance, or a function of no argument, of dim, or of dim and n_labels that makes it.",
+            remedy="Name an instance, or a class or function of no argument, of dim, or of dim and n_labels that makes "
+            f"it. {WRAPPERS}",
         ) from error
     try:
         return factory(*arguments, **keywords)
@@ -164,7 +170,7 @@ def _check_protocol(field: Any, name: str, dim: int, label: int | None, x: Float
             f"{type(field).__name__} is no VectorField: it has no {', '.join(missing)}",
             key=KEY,
             value=name,
-            remedy="See eulerian.fields.VectorField for what every method takes and returns.",
+            remedy=f"See eulerian.fields.VectorField for what every method takes and returns. {WRAPPERS}",
         )
     p = _called(name, "n_params", field.n_params, dim)
     if isinstance(p, bool) or not isinstance(p, int | np.integer) or p < 1:

@@ -167,6 +167,7 @@ def torch_field(
     batched: bool = True,
     dtype: str | None = None,
     initialise: Callable[[], Any] | None = None,
+    normalised: bool | None = None,
 ) -> TorchField:
     """A field from any ``torch.nn.Module``.
 
@@ -185,11 +186,14 @@ def torch_field(
         dtype: "float64" or "float32" to compute in; by default what the parameters are.
         initialise: makes a module with fresh parameters; by default θ starts from those of ``module``. What is drawn
             from PyTorch's global generator depends on the configuration's seed then.
+        normalised: true where the module is to see points relative to the domain's box, from −1 to 1 on every axis, and
+            to return velocities in units of half the longest side per horizon (and the time is t/T): then it trains
+            alike in any units. By default it sees the user's coordinates; false says that they suit it.
 
     Raises:
         InputError: it is no module, or it has nothing to train.
     """
-    given = Inputs(n_labels, time_dependent, inputs)
+    given = Inputs(n_labels, time_dependent, inputs, normalised)
     return TorchField(module, given, batched=batched, dtype=dtype, initialise=initialise)
 
 

@@ -7,6 +7,7 @@ from typing import final
 import numpy as np
 
 from eulerian.arrays import Floats
+from eulerian.fields.frame import Charts
 
 # Pairs that L-BFGS works with. PETSc's five are few where a network is trained: on twelve problems twenty reached in 60
 # iterations what five reached in 65 to 100, and fifty hardly more.
@@ -30,10 +31,15 @@ class Curvature:
     slopes: Floats
 
     @classmethod
-    def of(cls, steps: Floats, slopes: Floats) -> "Curvature":
-        """Those of the pairs (m, n_params) along which J is convex: BFGS can use no others."""
-        along = np.einsum("mi,mi->m", steps, slopes)
-        length = np.linalg.norm(steps, axis=1) * np.linalg.norm(slopes, axis=1)
+    def of(cls, steps: Floats, slopes: Floats, charts: Charts | None = None) -> "Curvature":
+        """Those of the pairs (m, n_params) along which J is convex: BFGS can use no others.
+
+        ``charts`` lead to numbers in which the pairs are not all but orthogonal only because of the user's units.
+        """
+        charts = Charts() if charts is None else charts
+        changes = [(charts.relative(s), charts.gradient(g)) for s, g in zip(steps, slopes, strict=True)]
+        along = np.array([change @ slope for change, slope in changes])
+        length = np.array([np.linalg.norm(change) * np.linalg.norm(slope) for change, slope in changes])
         convex = along > _LEAST_COSINE * length
         return cls(steps[convex], slopes[convex])
 
@@ -49,9 +55,13 @@ class Trail:
     Args:
         n_params: numbers in θ.
         points: θ and dJ/dθ of points to start with, oldest first.
+        charts: of θ, as for ``Curvature.of``.
     """
 
-    def __init__(self, n_params: int, points: Sequence[tuple[Floats, Floats]] = ()) -> None:
+    def __init__(
+        self, n_params: int, points: Sequence[tuple[Floats, Floats]] = (), charts: Charts | None = None
+    ) -> None:
+        self._charts = charts
         self._length = 1 + max(1, min(MEMORY, LARGEST // (16 * n_params)))
         self._points = list(points)
 
@@ -69,4 +79,4 @@ class Trail:
     def curvature(self) -> Curvature:
         """Of the steps between the points."""
         thetas, gradients = (np.array(each) for each in zip(*self._points, strict=True))
-        return Curvature.of(np.diff(thetas, axis=0), np.diff(gradients, axis=0))
+        return Curvature.of(np.diff(thetas, axis=0), np.diff(gradients, axis=0), self._charts)

@@ -4,10 +4,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Self, final
 
 from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
 from eulerian.arrays import Floats
+from eulerian.config import Config
 from eulerian.errors import ComputationError, EulerianError, InputError
 from eulerian.optimise.curvature import Curvature, Trail
 from eulerian.optimise.leg import Leg
@@ -28,6 +29,9 @@ STAGNATION = 1e-3
 # Iterations before the velocity metric is made anew for the first time; each time it then serves twice as long.
 _FIRST_METRIC = 5
 
+# What to look at where a line search fails: derivatives of this package's own fields are tested.
+_ADVICE = "the field is of your own: check its vjp: `eulerian verify CONFIG`"
+
 # J at the θ of a state may differ by rounding from what it was on other ranks or another processor, not by more.
 _SAME = 1e-6
 
@@ -42,12 +46,26 @@ class Settings:
         max_iterations: at most this many.
         gradient_tolerance: on the gradient norm relative to that at the start.
         metric: "velocity", or "parameters" for L²(0, T) whatever the method and the field.
+        advice: what to look at where a line search fails.
     """
 
     method: Method
     max_iterations: int = 100
     gradient_tolerance: float = 1e-6
     metric: str = "velocity"
+    advice: str = ""
+
+    @classmethod
+    def of(cls, config: Config, max_iterations: int, gradient_tolerance: float) -> Self:
+        """Those of a configuration, but for when the descent ends."""
+        optimiser = config.optimiser
+        return cls(
+            Method(optimiser.method, optimiser.petsc_options),
+            max_iterations,
+            gradient_tolerance,
+            optimiser.metric,
+            _ADVICE if config.field.kind == "python" else "",
+        )
 
 
 @final
@@ -164,7 +182,7 @@ class Descent:
 
     def stand(self, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
         """The next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm. Not collective."""
-        trail = Trail(self.problem.n_params, self.now.points)
+        trail = Trail(self.problem.n_params, self.now.points, self.problem.charts)
         if gradient is not None and self._keeps_curvature:
             trail.add(theta.ravel(), gradient)
         best = self.now.best
@@ -214,7 +232,8 @@ class Descent:
     @property
     def _learnt(self) -> Curvature | None:
         """What the last steps tell; None where nothing is kept."""
-        return Trail(self.problem.n_params, self.now.points).curvature if self.now.points else None
+        problem = self.problem
+        return Trail(problem.n_params, self.now.points, problem.charts).curvature if self.now.points else None
 
     def _first_leg(self) -> Leg:
         value, gradient = self.problem.value_and_gradient(self.now.theta)
@@ -266,7 +285,8 @@ class Descent:
             reason = f"no lower value is in reach, and the gradient norm fell to {fallen:.1e} of its first value"
             return "converged", reason
         if code == REASONS.DIVERGED_LS_FAILURE:
-            return "failed", f"the line search found no lower value: {self._obstacle(fallen)}; the best iterate is kept"
+            reason = f"the line search found no lower value: {self._obstacle(fallen)}; the best iterate is kept"
+            return "failed", "; ".join(filter(None, (reason, self._settings.advice)))
         return "failed", f"TAO ended with {names.get(code, code)}; the best iterate is kept"
 
     def _obstacle(self, fallen: float) -> str:

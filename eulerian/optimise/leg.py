@@ -78,7 +78,7 @@ class Leg:
         self.answers: list[Answer] = []
         self._descent, self._problem, self._told = descent, descent.problem, told
         self._last = first  # iteration at which the leg ends
-        self._metric = Metric(self._problem.scaling)
+        self._metric = Metric(self._problem.scaling, charts=self._problem.charts)
         self._origin = np.zeros(0)  # the variable at its start
         self._seen: tuple[Floats, Floats, float] | None = None  # θ of the last gradient, that, and its norm
         self.rejection: str | None = None
@@ -94,7 +94,8 @@ class Leg:
         problem, theta = self._problem, self.began.theta
         value, gradient = problem.value_and_gradient(theta)
         found = velocity_metric(problem) if method.name == LMVM and renewal is not None else None
-        metric, known = Metric(problem.scaling) if found is None else found, self.known
+        metric = Metric(problem.scaling, charts=problem.charts) if found is None else found
+        known = self.known
         if known is None:
             metric = in_sensible_unit(problem, metric, theta, value, gradient)
         else:

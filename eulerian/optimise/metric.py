@@ -1,11 +1,12 @@
 """How long a change of θ is: the inner product in which a descent goes downhill."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
 
 from eulerian.arrays import Floats
+from eulerian.fields.frame import Charts
 
 # Eigenvalues below this share of the damping stretch nothing, and their eigenvectors may not be orthogonal.
 _NEGLIGIBLE = 1e-4
@@ -36,31 +37,35 @@ class Stretch:
 @final
 @dataclass(frozen=True)
 class Metric:
-    """An inner product of parameters by a variable x = C⁻¹θ in which it is Euclidean; C is symmetric in every row.
+    """An inner product of parameters by a variable x = C⁻¹ϑ in which it is Euclidean; C is symmetric in every row.
+
+    ϑ is θ in units of the domain's box.
 
     Attributes:
-        scaling: (n_params,), x over θ before any stretching; the same along a row of θ.
+        scaling: (n_params,), x over ϑ before any stretching; the same along a row of θ.
         rows: for every row of θ what stretches it, or none.
+        charts: from θ to ϑ.
     """
 
     scaling: Floats
     rows: tuple[Stretch, ...] = ()
+    charts: Charts = field(default_factory=Charts)
 
     def variable(self, theta: Floats) -> Floats:
         """The variable x of θ, both (n_params,)."""
-        return self._rowwise(theta, undo=False) * self.scaling
+        return self._rowwise(self.charts.relative(theta), undo=False) * self.scaling
 
     def theta(self, x: Floats) -> Floats:
         """The θ of a variable x, both (n_params,)."""
-        return self._rowwise(x, undo=True) / self.scaling
+        return self.charts.absolute(self._rowwise(x, undo=True) / self.scaling)
 
     def gradient(self, gradient: Floats) -> Floats:
         """The derivative by x of the one by θ, both (n_params,)."""
-        return self._rowwise(gradient, undo=True) / self.scaling
+        return self._rowwise(self.charts.gradient(gradient), undo=True) / self.scaling
 
     def times(self, unit: float) -> "Metric":
         """The same inner product in another unit."""
-        return Metric(self.scaling * unit, self.rows)
+        return replace(self, scaling=self.scaling * unit)
 
     def norm(self, gradient: Floats) -> float:
         """Length of a gradient dJ/dθ."""

@@ -77,14 +77,17 @@ def velocity_metric(problem: ReducedProblem) -> Metric | None:
         return None
     stretches = {layer: stretch_of(rows, DAMPING * trace) for layer, rows in mine.items()}
     whole = {layer: stretch for part in comm.allgather(stretches) for layer, stretch in part.items()}
-    return Metric(problem.scaling, tuple[Stretch, ...](whole[layer] for layer in range(count)))
+    rows = tuple[Stretch, ...](whole[layer] for layer in range(count))
+    return Metric(problem.scaling, rows, problem.charts)
 
 
 def _rows(problem: ControlProblem, layer: int, row: Floats, probes: list[_Probes]) -> Floats:
-    """A (m, p) with |A δθ|² = ∫ |∂_θ v δθ|² dμ in a layer. Not collective."""
+    """A (m, p) with |A δϑ|² = ∫ |δv|² dμ in a layer, ϑ in units of the box. Not collective."""
     parts = []
     for group, probe in zip(problem.groups, probes, strict=True):
         jacobian = problem.layered.theta_jacobian(layer, row, probe.x, group[0])
+        if problem.charts.layers is not None:
+            jacobian = problem.charts.layers.gradient(jacobian)
         parts.append((jacobian * np.sqrt(probe.weights)[:, None, None]).reshape(-1, row.size))
     return np.concatenate(parts)
 

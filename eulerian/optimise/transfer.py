@@ -50,7 +50,7 @@ class Transfer:
         wanted = np.einsum("mi,mi->m", known.steps, known.slopes)
         found = np.einsum("mi,mi->m", steps, slopes)
         kept = found > 0.0
-        return Curvature.of(steps[kept], slopes[kept] * (wanted[kept] / found[kept])[:, None])
+        return Curvature.of(steps[kept], slopes[kept] * (wanted[kept] / found[kept])[:, None], self.target.charts)
 
     def _carried(self, flat: Floats) -> Floats:
         size = int(np.prod(self.source.layer_shape))

@@ -1,7 +1,7 @@
 """A training after an iteration in a file, from which it goes on. Not collective: for one rank.
 
-The file is an ``.npz`` without pickle. Beside the state of the descent it holds ``theta`` (and ``readout``) as the
-``theta.npz`` of a run does. The last two are kept: whatever happens while one is written, there is another.
+The file is an ``.npz`` without pickle. Beside the state of the descent it holds all that the ``theta.npz`` of
+a run does. The last two are kept: whatever happens while one is written, there is another.
 """
 
 import json
@@ -16,6 +16,8 @@ import numpy as np
 
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
+from eulerian.fields.frame import Frame
+from eulerian.fields.theta_file import READOUT, THETA, frame_from, theta_arrays
 from eulerian.multilevel import TrainingState
 from eulerian.optimise import Curvature, DescentState, LevelReport, Record
 from eulerian.optimise.curvature import MEMORY
@@ -23,7 +25,7 @@ from eulerian.optimise.leg import longest_leg
 from eulerian.optimise.state import Answer, Best, Points, Standing
 from eulerian.output.files import CHECKPOINT, LATEST, PREVIOUS, write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 type Arrays = dict[str, np.ndarray[Any, Any]]
 type Document = dict[str, Any]
@@ -40,6 +42,7 @@ class Checkpoint:
         start: J at the very start and its parts, as they are told at the end.
         theta: (L, p) where the training is.
         readout: (r,), or None where none is trained.
+        frame: that θ is relative to, or None.
         state: of the training.
     """
 
@@ -48,6 +51,7 @@ class Checkpoint:
     start: tuple[float, Mapping[str, float]]
     theta: Floats
     readout: Floats | None
+    frame: Frame | None
     state: TrainingState
 
     def write(self, run: Path) -> None:
@@ -130,9 +134,7 @@ def _arrays(checkpoint: Checkpoint) -> Arrays:
         "descent": {**_plain_fields(descent), "history": [asdict(record) for record in descent.history]},
         "answered": [answer.gradient is not None for answer in descent.answers],
     }
-    arrays: Arrays = {"theta": checkpoint.theta}
-    if checkpoint.readout is not None:
-        arrays["readout"] = checkpoint.readout
+    arrays: Arrays = dict(theta_arrays(checkpoint.theta, checkpoint.readout, checkpoint.frame))
     arrays["document"] = np.frombuffer(json.dumps(document).encode("utf-8"), dtype=np.uint8)
     arrays |= dict(_standing_arrays("began", descent.began)) | dict(_standing_arrays("now", descent.now))
     if descent.known is not None:
@@ -167,8 +169,9 @@ def _checkpoint(document: Document, arrays: Arrays) -> Checkpoint:
         document["config"],
         document["method"],
         (document["start"]["total"], document["start"]["parts"]),
-        arrays["theta"],
-        arrays.get("readout"),
+        arrays[THETA],
+        arrays.get(READOUT),
+        frame_from(arrays),
         TrainingState(**training),
     )
 

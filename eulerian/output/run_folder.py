@@ -14,6 +14,8 @@ from mpi4py import MPI
 
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
+from eulerian.fields.frame import Frame
+from eulerian.fields.theta_file import theta_arrays
 from eulerian.output.files import (
     ANIMATION,
     BOUNDARY,
@@ -146,13 +148,19 @@ class RunFolder:
             return document
         return {**document, "warnings": list(dict.fromkeys([*self.warnings, *document.get("warnings", [])]))}
 
-    def write_theta(self, layers: Floats, readout: Floats | None = None) -> None:
-        """Write ``theta.npz`` with ``theta`` (L, p) and, where it is trained, ``readout``. Collective."""
-        on_root(self.comm, lambda: self.write_theta_here(layers, readout))
+    def write_theta(self, layers: Floats, readout: Floats | None = None, frame: Frame | None = None) -> None:
+        """Write ``theta.npz``. Collective.
 
-    def write_theta_here(self, layers: Floats, readout: Floats | None = None) -> None:
+        Args:
+            layers: ``theta`` (L, p).
+            readout: ``readout`` (r,), where one is trained.
+            frame: what a network's parameters are relative to; None for those in the user's units.
+        """
+        on_root(self.comm, lambda: self.write_theta_here(layers, readout, frame))
+
+    def write_theta_here(self, layers: Floats, readout: Floats | None = None, frame: Frame | None = None) -> None:
         """``write_theta`` for one rank alone. Not collective."""
-        write_arrays(self.path / THETA, {"theta": layers} if readout is None else {"theta": layers, "readout": readout})
+        write_arrays(self.path / THETA, theta_arrays(layers, readout, frame))
 
     def append_history_here(self, row: Mapping[str, float]) -> None:
         """Add one line to ``history.csv``; what is not finite stays empty. For one rank; not collective."""

@@ -30,8 +30,9 @@ class Scheme:
         horizon: T; the layers have equal length.
         method: the classical Runge–Kutta method of order 4, or Dormand and Prince's pair under error control.
         steps_per_layer: of ``rk4``.
-        tolerance: of ``dopri5``, relative and absolute.
+        tolerance: of ``dopri5``, of positions in units of ``length``, of what is integrated relative and absolute.
         max_steps: of ``dopri5`` in one layer.
+        length: half the longest side of the domain.
     """
 
     horizon: float
@@ -39,6 +40,7 @@ class Scheme:
     steps_per_layer: int = 4
     tolerance: float = 1e-8
     max_steps: int = 10_000
+    length: float = 1.0
 
     @property
     def tableau(self) -> Tableau:
@@ -97,8 +99,17 @@ def legs(
         motion = Motion(rates, layer, theta[layer], label, -1.0 if back else 1.0)
         with np.errstate(all="ignore"):  # a far-off θ is told by a J that is not finite
             if steps is None and scheme.method == "dopri5":
-                tolerance, most = scheme.tolerance, scheme.max_steps
-                found = controlled(motion, y, duration, rates.dim, tolerance, first=longest, max_steps=most, comm=comm)
+                found = controlled(
+                    motion,
+                    y,
+                    duration,
+                    rates.dim,
+                    scheme.tolerance,
+                    first=longest,
+                    max_steps=scheme.max_steps,
+                    comm=comm,
+                    length=scheme.length,
+                )
                 leg = Leg(motion, *found)
             else:
                 count = scheme.steps_per_layer

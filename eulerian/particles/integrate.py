@@ -138,6 +138,7 @@ def controlled(
     first: float,
     max_steps: int,
     comm: MPI.Comm | None,
+    length: float = 1.0,
 ) -> tuple[Floats, list[Floats], Floats]:
     """Integrate over ``duration`` with Dormand and Prince's pair under SciPy's error control.
 
@@ -150,10 +151,11 @@ def controlled(
         y: (n, width) the start.
         duration: how long.
         dim: of space.
-        tolerance: relative and absolute.
+        tolerance: of positions in units of ``length``, wherever the origin is; of integrals relative and absolute.
         first: the step to try first.
         max_steps: where more are needed, J cannot be evaluated.
         comm: who shares the particles.
+        length: that matters, the size of the domain.
 
     Returns:
         the steps (k,), the positions (n, dim) at their k starts, and (x, q) at the end.
@@ -162,7 +164,7 @@ def controlled(
         RejectedEvaluation: too many steps, or no step is small enough.
         EulerianError: what the field raised on some rank, on all ranks.
     """
-    watched = _Watched(motion, y.shape, dim, comm)
+    watched = _Watched(motion, y.shape, dim, comm, length)
     if not watched.all_finite(y):  # SciPy refuses it, and one rank alone would
         raise RejectedEvaluation("positions or what particles gather are not finite")
     solver = _solver(watched, watched.packed(y), duration, min(first, duration), tolerance)
@@ -186,8 +188,10 @@ class _Watched:
     meets the others.
     """
 
-    def __init__(self, motion: Differentiable, shape: tuple[int, ...], dim: int, comm: MPI.Comm | None) -> None:
-        self.motion, self.shape, self.dim, self.comm = motion, shape, dim, comm
+    def __init__(
+        self, motion: Differentiable, shape: tuple[int, ...], dim: int, comm: MPI.Comm | None, length: float
+    ) -> None:
+        self.motion, self.shape, self.dim, self.comm, self.length = motion, shape, dim, comm, length
         self.failure: BaseException | None = None
 
     def __call__(self, _t: float, flat: Floats) -> Floats:
@@ -208,6 +212,13 @@ class _Watched:
         """(n, dim) of SciPy's vector."""
         size = math.prod(self.shape)
         return np.ascontiguousarray(flat[:size].reshape(self.shape)[:, : self.dim])
+
+    def tolerances(self, tolerance: float) -> tuple[Floats, Floats]:
+        """Relative and absolute ones of SciPy's vector; the least relative one that SciPy takes is that of rounding."""
+        relative, absolute = np.full((2, *self.shape), tolerance)
+        relative[:, : self.dim] = min(100.0 * float(np.finfo(float).eps), tolerance)
+        absolute[:, : self.dim] = tolerance * self.length
+        return self.packed(relative), self.packed(absolute)
 
     def all_finite(self, y: Floats) -> bool:
         """Whether all numbers of all ranks are finite. Collective."""
@@ -235,4 +246,5 @@ def _solver(rates: _Watched, y: Floats, duration: float, first: float, tolerance
         def _estimate_error_norm(self, slopes: Floats, h: float, scale: Floats) -> float:
             return rates.norm(np.dot(slopes.T, self.E) * (h / scale))
 
-    return Solver(cast(Any, rates), 0.0, y, duration, rtol=tolerance, atol=tolerance, first_step=first)
+    relative, absolute = cast(Any, rates.tolerances(tolerance))  # arrays will do, whatever its annotations say
+    return Solver(cast(Any, rates), 0.0, y, duration, rtol=relative, atol=absolute, first_step=first)

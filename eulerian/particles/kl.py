@@ -62,7 +62,8 @@ class LogKernels:
         """Values (n,) and gradients (n, dim) at points x (n, dim); memory stays bounded."""
         from scipy.spatial.distance import cdist
 
-        white, centres = x / self.bandwidth, self.samples / self.bandwidth
+        middle = self.samples.mean(axis=0)  # far from the origin bandwidths would be lost in rounding
+        white, centres = (x - middle) / self.bandwidth, (self.samples - middle) / self.bandwidth
         values, gradients = np.empty(len(x)), np.empty_like(x)
         size = max(_PAIRS // len(centres), 1)
         for start in range(0, len(x), size):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eulerian.errors import InputError, RejectedEvaluation
+from eulerian.fields.frame import Charts
 from eulerian.fields.layered import LayeredField
 from eulerian.objective.losses import PointLoss
 from eulerian.particles.cloud import Cloud
@@ -90,10 +91,14 @@ class ParticleProblem(ReducedProblem):
     ) -> None:
         """Collective."""
         layers, readout = len(field.times), loss.initial_readout()
-        super().__init__(comm, scheme.horizon, layers, initial_theta, readout, parameter_weights, tied=tied)
+        self.box = np.asarray(box, dtype=np.float64)
+        charts = Charts.of(field.field, (self.box[0], self.box[1]), readout.size)
+        super().__init__(
+            comm, scheme.horizon, layers, initial_theta, readout, parameter_weights, tied=tied, charts=charts
+        )
         cloud.check(comm, n_labels)
         self.cloud, self.field, self.loss, self.scheme = cloud, field, loss, scheme
-        self.n_labels, self.box = n_labels, np.asarray(box, dtype=np.float64)
+        self.n_labels = n_labels
         self.count = int(comm.allreduce(len(cloud.x)))
         self._relative = isinstance(loss, KlLoss)
         if self._relative:

@@ -31,11 +31,16 @@ class CellFinder:
         inverse = np.linalg.inv(vertices[:, 1:] - vertices[:, :1])
         rest = np.swapaxes(inverse, 1, 2)
         self._gradients: Floats = np.concatenate([-rest.sum(axis=1, keepdims=True), rest], axis=1)
+        # Far from the origin the coordinates themselves carry fewer digits.
+        lost = 4.0 * np.finfo(float).eps * np.abs(vertices).max(initial=0.0)
+        self._rounding = float(max(_ROUNDING, lost * np.linalg.norm(self._gradients, axis=2).max(initial=0.0)))
         centroids = vertices.mean(axis=1)
         radii = np.linalg.norm(vertices - centroids[:, None], axis=2).max(axis=1)
         size = np.floor(np.log2(radii)).astype(np.int64)
         members = sorted((np.flatnonzero(size == value) for value in np.unique(size)), key=len, reverse=True)
-        self._classes = [(cells, KDTree(centroids[cells]), radii[cells].max() * (1 + _ROUNDING)) for cells in members]
+        self._classes = [
+            (cells, KDTree(centroids[cells]), radii[cells].max() * (1 + self._rounding)) for cells in members
+        ]
         self._all = KDTree(centroids)
 
     def find(self, points: Floats, guess: Cells | None = None) -> tuple[Cells, Floats]:
@@ -47,7 +52,8 @@ class CellFinder:
 
         Returns:
             Cells (n,), -1 outside the mesh; barycentric coordinates (n, dim+1), zero outside. A point is inside up to
-            rounding: no coordinate is below -1e-10. Points that are not finite are outside.
+            rounding: no coordinate is below -1e-10, or what the rounding of the vertices makes of it. Points that are
+            not finite are outside.
         """
         found = np.full(len(points), -1, dtype=np.int64)
         weights = np.zeros((len(points), self._gradients.shape[1]))
@@ -57,7 +63,7 @@ class CellFinder:
             return found, weights
         if guess is not None:
             trial = self._barycentric(points, guess[:, None])[:, 0]
-            held = (guess >= 0) & (trial.min(axis=1) >= -_ROUNDING)
+            held = (guess >= 0) & (trial.min(axis=1) >= -self._rounding)
             found[held], weights[held] = guess[held], trial[held]
         for part in blocks(len(points), 8 * weights.shape[1]):
             for members in self._classes:
@@ -66,7 +72,7 @@ class CellFinder:
 
     def holds(self, points: Floats, cells: Cells) -> NDArray[np.bool_]:
         """Whether each of the cells (n,) holds its point (n, dim), up to rounding: (n,)."""
-        return np.asarray(self._barycentric(points, cells[:, None])[:, 0].min(axis=1) >= -_ROUNDING)
+        return np.asarray(self._barycentric(points, cells[:, None])[:, 0].min(axis=1) >= -self._rounding)
 
     def nearest(self, points: Floats, guess: Cells | None = None) -> tuple[Cells, Floats]:
         """Like ``find``, but a point outside is drawn into the cell of the nearest centroid."""
@@ -90,7 +96,7 @@ class CellFinder:
             depth = np.where(np.isfinite(distance), trial.min(axis=2), -np.inf)
             best = depth.argmax(axis=1)
             row = np.arange(len(missing))
-            inside = depth[row, best] >= -_ROUNDING
+            inside = depth[row, best] >= -self._rounding
             found[missing[inside]] = candidates[row, best][inside]
             weights[missing[inside]] = trial[row, best][inside]
             # Those go on of which even the furthest candidate was near enough to have a better one behind it.

@@ -27,9 +27,10 @@ class CellTree:
     """
 
     def __init__(self, centroids: Floats, masses: Floats) -> None:
-        # On a lattice, ties are ties in spite of rounding: the tree must not depend on the last bits.
+        # On a lattice, ties are ties in spite of rounding, also of coordinates far from the origin: the tree must not
+        # depend on the last bits.
         low, extent = centroids.min(axis=0), float(np.ptp(centroids, axis=0).max()) or 1.0
-        lattice = np.rint((centroids - low) / extent * 2**30).astype(np.int64)
+        lattice = np.rint((centroids - low) / extent * 2**20).astype(np.int64)
         self.depth = max(len(centroids) - 1, 0).bit_length()
         self._axes: list[NDArray[np.int64]] = []
         order, bounds = np.arange(len(centroids)), np.array([0, len(centroids)])

@@ -213,16 +213,22 @@ class DensitySpace:
         return parallel.sum_all(self.comm, np.einsum("cqm,cqk,cq->mk", values, densities, rule.weights, optimize=True))
 
     def mean_and_covariance(self, rho: Floats) -> tuple[Floats, Floats]:
-        """Mean (K, dim) and covariance (K, dim, dim) of each label's normalised density. Collective."""
+        """Mean (K, dim) and covariance (K, dim, dim) of each label's normalised density. Collective.
+
+        From centred sums: E[xx] − mean² would lose twice as many digits as coordinates far from the origin have lost.
+        """
         rule, dim = self.quadrature(self.degree + 2), self.dim
-        x = rule.points
-        powers = np.concatenate(
-            [np.ones_like(x[..., :1]), x, (x[..., :, None] * x[..., None, :]).reshape(*x.shape[:2], dim * dim)], axis=2
-        )
-        moments = self.integrate(powers, rule, rho).T
-        mean = moments[:, 1 : dim + 1] / moments[:, :1]
-        second = (moments[:, dim + 1 :] / moments[:, :1]).reshape(-1, dim, dim)
-        return mean, second - mean[:, :, None] * mean[:, None, :]
+        low, high = self.bounding_box
+        middle = 0.5 * (low + high)
+        x = rule.points - middle
+        moments = self.integrate(np.concatenate([np.ones_like(x[..., :1]), x], axis=2), rule, rho).T
+        mass, mean = moments[:, 0], moments[:, 1:] / moments[:, :1]
+        densities = np.einsum("qi,cik,cq->cqk", rule.basis, rho[: self.n_owned], rule.weights, optimize=True)
+        second = np.empty((self.n_labels, dim, dim))
+        for label in range(self.n_labels):  # one label at a time: rest is as large as all points
+            rest = (x - mean[label]).reshape(-1, dim)
+            second[label] = (rest * densities[..., label].reshape(-1, 1)).T @ rest
+        return middle + mean, parallel.sum_all(self.comm, second) / mass[:, None, None]
 
     def extrema(self, rho: Floats) -> tuple[float, float]:
         """Smallest and largest value at the limiter's points, over all labels. Collective."""

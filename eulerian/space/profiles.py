@@ -172,7 +172,8 @@ class KernelEstimate:
         """Values (n,) at points x (n, d); memory stays bounded, whatever the number of points and samples."""
         from scipy.spatial.distance import cdist
 
-        white, centres = x / self.bandwidth, self.samples / self.bandwidth
+        middle = self.samples.mean(axis=0)  # far from the origin bandwidths would be lost in rounding
+        white, centres = (x - middle) / self.bandwidth, (self.samples - middle) / self.bandwidth
         result = np.zeros(len(x))
         step = int(np.clip(_PAIRS // len(centres), 16, _POINTS))
         for start in range(0, len(x), step):

@@ -21,6 +21,7 @@ MODULES = (
     "bad_input",
     "points",
     "meshes",
+    "units",
     "collective",
     "numerical",
     "signals",

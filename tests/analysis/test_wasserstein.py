@@ -89,3 +89,11 @@ def test_pot_comes_alone() -> None:
         "assert 'ot' in sys.modules\nassert not {'jax', 'torch', 'tensorflow', 'cupy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", source], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("distance", [wasserstein2, sliced_wasserstein2])
+def test_distances_keep_their_digits_far_from_the_origin(distance) -> None:
+    x, weights = cloud(80, 2)
+    y, others = cloud(60, 2, seed=1)
+    near, far = (distance(x + offset, y + offset, weights, others) for offset in (0.0, 1e7))
+    assert far == pytest.approx(near, rel=1e-7)

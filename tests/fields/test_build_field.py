@@ -8,7 +8,9 @@ from eulerian.config.field import AnyField, FreeField, LinearField, MlpField, Py
 from eulerian.errors import InputError
 from eulerian.fields import (
     Affine,
+    Frame,
     Free,
+    InBox,
     Mlp,
     RandomFeatures,
     Rbf,
@@ -17,6 +19,7 @@ from eulerian.fields import (
     build_field,
     initial_theta,
 )
+from eulerian.fields.build import earlier_frame
 
 pytestmark = pytest.mark.one_process
 
@@ -29,15 +32,25 @@ def section(**keys) -> AnyField:
     return kinds[keys["kind"]](**keys)
 
 
+FRAME = Frame((0.0, 1.5), (1.0, 1.5), 0.75, 2.0)
+WIDE = Frame((0.0, 1.5), (0.25, 0.375), 0.1875, 2.0)  # a perceptron's box is from -4 to 4
+
+
 @pytest.mark.parametrize(
     ("keys", "field"),
     [
-        ({"kind": "linear", "features": "affine"}, Affine(2)),
-        ({"kind": "linear", "features": "translation", "zero_init": False}, Translation(2, zero_init=False)),
-        ({"kind": "linear", "features": "rbf", "width": 5, "label_dependent": True}, Rbf(2, 5, *BOX, n_labels=3)),
-        ({"kind": "linear", "features": "random", "seed": 4}, RandomFeatures(2, 16, *BOX, seed=4)),
-        ({"kind": "linear", "features": "residual", "seed": 4, "width": 3}, Residual(2, 3, *BOX, seed=4)),
-        ({"kind": "mlp"}, Mlp(2, (32, 32))),
+        ({"kind": "linear", "features": "affine"}, Affine(2, frame=FRAME)),
+        (
+            {"kind": "linear", "features": "translation", "zero_init": False},
+            Translation(2, zero_init=False, frame=FRAME),
+        ),
+        (
+            {"kind": "linear", "features": "rbf", "width": 5, "label_dependent": True},
+            InBox(Rbf(2, 5, n_labels=3), FRAME),
+        ),
+        ({"kind": "linear", "features": "random", "seed": 4}, InBox(RandomFeatures(2, 16, seed=4), FRAME)),
+        ({"kind": "linear", "features": "residual", "seed": 4, "width": 3}, InBox(Residual(2, 3, seed=4), FRAME)),
+        ({"kind": "mlp"}, InBox(Mlp(2, (32, 32)), WIDE)),
         (
             {
                 "kind": "mlp",
@@ -47,13 +60,34 @@ def section(**keys) -> AnyField:
                 "zero_init": False,
                 "label_dependent": True,
             },
-            Mlp(2, (7,), "softplus", n_labels=3, zero_init=False, output_scale=0.5),
+            InBox(Mlp(2, (7,), "softplus", n_labels=3, zero_init=False, output_scale=0.5), WIDE),
         ),
         ({"kind": "python", "object": "eulerian.fields:Affine", "label_dependent": True}, Affine(2, n_labels=3)),
     ],
 )
 def test_every_kind(keys, field):
-    assert build_field(section(**keys), 2, 3, np.array(LOWER), np.array(UPPER)) == field
+    assert build_field(section(**keys, horizon=2.0), 2, 3, np.array(LOWER), np.array(UPPER)) == field
+
+
+def test_networks_can_be_in_a_frame_of_their_own():
+    """Parameters in a file belong to it; those of other fields mean the same everywhere."""
+    other = Frame((5.0, 5.0), (1.0, 2.0), 3.0, 4.0)
+    for keys in ({"kind": "mlp"}, {"kind": "linear", "features": "rbf"}):
+        field = build_field(section(**keys), 2, 1, *BOX, frame=other)
+        assert isinstance(field, InBox)
+        assert field.frame == other
+    affine = section(kind="linear", features="affine")
+    assert build_field(affine, 2, 1, *BOX, frame=other) == build_field(affine, 2, 1, *BOX)
+    with pytest.raises(InputError, match="belong to a network of dimension 1"):
+        build_field(section(kind="mlp"), 2, 1, *BOX, frame=Frame.raw(1))
+
+
+def test_parameters_of_earlier_versions_mean_what_they_meant():
+    """A perceptron saw the coordinates; features were laid out in the box; velocities were the user's."""
+    assert earlier_frame(section(kind="mlp"), *BOX) == Frame.raw(2)
+    for features in ("rbf", "random", "residual"):
+        frame = earlier_frame(section(kind="linear", features=features, horizon=2.0), *BOX)
+        assert frame == Frame(FRAME.centre, FRAME.length, 1.0, 1.0)
 
 
 def test_free_takes_the_nodes_of_the_mesh():

@@ -6,7 +6,9 @@ import pytest
 from eulerian.errors import InputError
 from eulerian.fields import (
     Affine,
+    Frame,
     Free,
+    InBox,
     Mlp,
     RandomFeatures,
     Rbf,
@@ -22,13 +24,20 @@ pytestmark = pytest.mark.one_process
 
 NODES = np.random.default_rng(7).uniform(-1.0, 2.0, (7, 3))
 LOWER, UPPER = (-2.0, -1.0, 0.5), (1.0, 3.0, 2.5)
+
+
+def in_box(field: VectorField, dim: int) -> InBox:
+    return InBox(field, Frame.of_box(LOWER[:dim], UPPER[:dim], 0.4))
+
+
 MAKERS = {
     "translation": lambda d, k: Translation(d, n_labels=k),
     "affine": lambda d, k: Affine(d, n_labels=k),
-    "random": lambda d, k: RandomFeatures(d, 5, LOWER[:d], UPPER[:d], seed=3, n_labels=k),
-    "rbf": lambda d, k: Rbf(d, 6, LOWER[:d], UPPER[:d], n_labels=k),
-    "residual": lambda d, k: Residual(d, 5, LOWER[:d], UPPER[:d], seed=3, n_labels=k),
-    "residual relu": lambda d, k: Residual(d, 5, LOWER[:d], UPPER[:d], activation="relu", n_labels=k),
+    "random": lambda d, k: in_box(RandomFeatures(d, 5, seed=3, n_labels=k), d),
+    "rbf": lambda d, k: in_box(Rbf(d, 6, n_labels=k), d),
+    "residual": lambda d, k: in_box(Residual(d, 5, seed=3, n_labels=k), d),
+    "residual relu": lambda d, k: in_box(Residual(d, 5, activation="relu", n_labels=k), d),
+    "mlp in a box": lambda d, k: in_box(Mlp(d, (6, 4), "tanh", n_labels=k), d),
     "mlp tanh": lambda d, k: Mlp(d, (6, 4), "tanh", n_labels=k),
     "mlp softplus": lambda d, k: Mlp(d, (5,), "softplus", n_labels=k),
     "mlp relu": lambda d, k: Mlp(d, (6, 4, 5), "relu", n_labels=k),

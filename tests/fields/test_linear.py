@@ -2,11 +2,9 @@ import numpy as np
 import pytest
 
 from eulerian.errors import InputError
-from eulerian.fields import Affine, RandomFeatures, Rbf, Residual, Translation
+from eulerian.fields import Affine, Frame, RandomFeatures, Rbf, Residual, Translation
 
 pytestmark = pytest.mark.one_process
-
-BOX = ((-1.0, 0.0), (3.0, 1.0))
 
 
 def test_affine_layout_is_the_matrix_row_by_row_then_the_shift():
@@ -33,7 +31,7 @@ def test_one_block_of_parameters_per_label():
 @pytest.mark.parametrize("kind", [RandomFeatures, Rbf, Residual])
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_the_constants_are_among_the_fields_of_a_box(kind, dim):
-    field = kind(dim, 4, (0.0,) * dim, (1.0,) * dim)
+    field = kind(dim, 4)
     theta = np.zeros(field.n_params(dim))
     assert len(theta) == dim * 5
     theta[-dim:] = 7.0
@@ -41,25 +39,21 @@ def test_the_constants_are_among_the_fields_of_a_box(kind, dim):
 
 
 @pytest.mark.parametrize("kind", [RandomFeatures, Rbf, Residual])
-def test_features_follow_the_box(kind):
-    """A box moved and stretched moves and stretches the features, whatever its place and size."""
-    near, far = kind(2, 8, (-1.0, -1.0), (1.0, 1.0)), kind(2, 8, (1000.0, -4e-3), (1400.0, -2e-3))
+def test_features_fill_the_box(kind):
     u = np.random.default_rng(0).uniform(-1, 1, (20, 2))
-    x = np.array([1200.0, -3e-3]) + u * np.array([200.0, 1e-3])
-    np.testing.assert_allclose(near.features(u), far.features(x), atol=1e-10)
-    assert np.ptp(near.features(u), axis=0).min() > 1e-2  # none of them is idle
+    assert np.ptp(kind(2, 8).features(u), axis=0).min() > 1e-2  # none of them is idle
 
 
 @pytest.mark.parametrize("kind", [RandomFeatures, Residual])
 def test_frozen_weights_depend_on_the_seed_only(kind):
     x = np.array([[0.1, 0.2]])
-    first, same, other = (kind(2, 8, *BOX, seed=seed).features(x) for seed in (1, 1, 2))
+    first, same, other = (kind(2, 8, seed=seed).features(x) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, same)
     assert not np.allclose(first, other)
 
 
 def test_residual_is_the_formula():
-    field = Residual(2, 3, *BOX, seed=4)
+    field = Residual(2, 3, seed=4)
     a, c = field.inner
     theta = np.arange(8.0)
     weights, bias = theta[:6].reshape(2, 3), theta[6:]
@@ -69,7 +63,7 @@ def test_residual_is_the_formula():
 
 def test_rbf_centres_fill_the_box():
     for dim in (1, 2, 3):
-        centres = Rbf(dim, 200, (0.0,) * dim, (1.0,) * dim).centres
+        centres = Rbf(dim, 200).centres
         counts, _ = np.histogramdd(centres, bins=[2] * dim, range=[(-1, 1)] * dim)
         assert counts.min() >= 0.7 * 200 / 2**dim
 
@@ -79,16 +73,30 @@ def test_random_start_is_small():
     assert 0 < np.abs(theta).max() < 0.5
 
 
+@pytest.mark.parametrize("kind", [Affine, Translation])
+def test_a_random_start_is_as_small_in_any_units(kind):
+    """Relative to the largest half width per horizon; and the same motion of the box wherever it is."""
+    u, speeds = np.random.default_rng(1).uniform(-1.0, 1.0, (50, 2)), []
+    for centre, size, horizon in (((0.0, 0.0), 1.0, 1.0), ((5e5, 5.4e6), 4.0, 3600.0), ((0.0, 1e-6), 1e-6, 1e-3)):
+        frame = Frame(centre, (size, 0.5 * size), size / horizon, horizon)
+        field = kind(2, n_labels=2, zero_init=False, frame=frame)
+        theta = field.init(np.random.default_rng(0))
+        x = np.array(centre) + u * frame.length
+        speeds.append(field.value(theta, x, 1) * horizon / size)
+    assert 0.0 < np.abs(speeds[0]).max() < 0.6
+    np.testing.assert_allclose(speeds[1:], [speeds[0]] * 2, atol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Affine(0), "field.dim: must be at least 1; got 0"),
         (lambda: Affine(2, n_labels=-1), "field.n_labels: must be at least 0"),
-        (lambda: Rbf(2, 0, *BOX), "field.width: must be at least 1"),
-        (lambda: Rbf(1, 4, *BOX), r"lower: an array of shape \(1,\)"),
-        (lambda: Rbf(1, 4, (1.0,), (1.0,)), "lower < upper"),
-        (lambda: Rbf(1, 4, (0.0,), (np.inf,)), "finite corners"),
-        (lambda: Residual(1, 4, (0.0,), (1.0,), activation="step"), "one of tanh, softplus, relu; got 'step'"),
+        (lambda: Rbf(2, 0), "field.width: must be at least 1"),
+        (lambda: Frame.of_box((0.0, 1.0), (1.0,), 1.0), r"upper: an array of shape \(2,\)"),
+        (lambda: Frame.of_box((1.0,), (1.0,), 1.0), "lower < upper"),
+        (lambda: Frame.of_box((0.0,), (np.inf,), 1.0), "finite corners"),
+        (lambda: Residual(1, 4, activation="step"), "one of tanh, softplus, relu; got 'step'"),
     ],
 )
 def test_impossible_fields_are_refused(make, message):

@@ -192,3 +192,34 @@ def test_a_field_that_wants_the_time_is_tried_with_it(user_module):
     text += "\n    def vjp(self, theta, x, w, *, time):\n        return (1.0 + time) * super().vjp(theta, x, w)\n"
     folder = user_module(text, "users_other_field")
     assert load_field("users_other_field:Timed", folder, dim=2).time_dependent
+
+
+FOREIGN = {
+    "equinox": ("import equinox as eqx, jax", "eqx.nn.Linear(2, 2, key=jax.random.key(0))", "equinox_field(model)"),
+    "flax linen": ("from flax import linen", "linen.Dense(2)", "flax_field(model, model.init(key, x))"),
+    "flax nnx": ("from flax import nnx", "nnx.Linear(2, 2, rngs=nnx.Rngs(0))", "flax_field(model)"),
+    "torch": ("import torch", "torch.nn.Linear(2, 2)", "torch_field(model)"),
+}
+
+
+@pytest.mark.parametrize("library", FOREIGN)
+def test_a_bare_model_is_told_how_it_is_wrapped(tmp_path, library):
+    """An instance, its class, and a function that makes one."""
+    imports, made, wrapped = FOREIGN[library]
+    pytest.importorskip(library.split()[0])
+    name = f"bare_{library.replace(' ', '_')}"
+    source = f"{imports}\nmodel = {made}\nKind = type(model)\n\ndef make():\n    return model\n"
+    (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+    function = wrapped.partition("(")[0]
+    for attribute, call in (("model", wrapped), ("make", f"{function}(make()"), ("Kind", f"{function}(")):
+        with pytest.raises(InputError, match="module, not a field") as caught:
+            load_field(f"{name}:{attribute}", tmp_path, dim=2)
+        assert f"import {function}; field = {call}" in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["field = object()", "class field:\n    pass", "def field(a, b, c, d):\n    pass"])
+def test_what_is_no_field_at_all_is_told_of_the_wrappers(tmp_path, source):
+    name = f"nothing_{len(source)}"
+    (tmp_path / f"{name}.py").write_text(source + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"equinox_field, flax_field or jax_field .* torch_field"):
+        load_field(f"{name}:field", tmp_path, dim=2)

@@ -1,0 +1,282 @@
+"""Units of the domain: a network sees where in the domain's box it is, and answers in boxes per horizon.
+
+So J does not depend on where the origin of the coordinates is, nor on the units of length and time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.fields.base import VectorField, check_box, checked
+
+ARRAYS = ("box_centre", "length_unit", "velocity_unit", "time_unit")
+"""Names of a frame's numbers where it is stored beside θ."""
+
+_SAME = 1e-9
+
+
+@final
+@dataclass(frozen=True)
+class Frame:
+    """Coordinates u = (x − c)/h, a unit of velocity and one of time.
+
+    Every axis has its own h: a network resolves a corridor as finely across as along it, and axes may have units of
+    their own. The velocity has one unit for all axes, because its cost |v|² has: so equal changes of what a network
+    returns cost the same.
+
+    Attributes:
+        centre: c (dim,), of the domain's bounding box.
+        length: h (dim,), the units of length along the axes, in proportion to the box.
+        velocity: the unit of velocities, the largest h per horizon.
+        time: the unit of time, the horizon.
+    """
+
+    centre: tuple[float, ...]
+    length: tuple[float, ...]
+    velocity: float = 1.0
+    time: float = 1.0
+
+    @classmethod
+    def of_box(cls, lower: Sequence[float], upper: Sequence[float], horizon: float, reach: float = 1.0) -> Self:
+        """The frame in which a domain's box is from −reach to reach along every axis.
+
+        Raises:
+            InputError: the corners (dim,) are not finite, or lower is not below upper.
+        """
+        low, high = check_box(len(lower), lower, upper)
+        centre, length = 0.5 * (low + high), (high - low) / (2.0 * reach)
+        return cls(tuple(centre.tolist()), tuple(length.tolist()), float(length.max()) / horizon, horizon)
+
+    @classmethod
+    def raw(cls, dim: int) -> Self:
+        """The frame in which everything is as the user has it."""
+        return cls((0.0,) * dim, (1.0,) * dim)
+
+    def relative(self, x: Floats) -> Floats:
+        """Coordinates u (n, dim) of points x (n, dim)."""
+        return np.asarray((checked("x", x, (None, len(self.length))) - np.array(self.centre)) / np.array(self.length))
+
+    def agrees(self, other: Self) -> bool:
+        """Whether both are the same up to rounding."""
+        if len(self.length) != len(other.length):
+            return False
+        shift = np.subtract(self.centre, other.centre) / (np.abs(self.centre) + self.length)
+        sizes = np.divide([*self.length, self.velocity, self.time], [*other.length, other.velocity, other.time])
+        return bool(np.all(np.abs(np.concatenate([shift, sizes - 1.0])) < _SAME))
+
+    def __str__(self) -> str:
+        """In words."""
+        units = f"units {list(self.length)} of length, {self.velocity:.6g} of velocity and {self.time:.6g} of time"
+        return f"the centre {list(self.centre)} and the {units}"
+
+    @property
+    def arrays(self) -> dict[str, Floats]:
+        """Its numbers by the names under which they are stored."""
+        numbers = (self.centre, self.length, self.velocity, self.time)
+        return {name: np.array(number) for name, number in zip(ARRAYS, numbers, strict=True)}
+
+
+@final
+@dataclass(frozen=True)
+class InBox:
+    """A field f in the frame of a domain: v(x, θ) = V f((x − c)/h, θ), with all derivatives by the chain rule.
+
+    It has the methods that f has. A field that depends on time is given t/T.
+
+    Attributes:
+        wrapped: f.
+        frame: c, h, V and T.
+    """
+
+    wrapped: VectorField
+    frame: Frame
+
+    @property
+    def time_dependent(self) -> bool:
+        """Whether f is."""
+        return bool(getattr(self.wrapped, "time_dependent", False))
+
+    def n_params(self, dim: int, /) -> int:
+        """Those of f."""
+        return self.wrapped.n_params(dim)
+
+    def init(self, rng: np.random.Generator, /) -> Floats:
+        """Those of f."""
+        return self.wrapped.init(rng)
+
+    def value(self, theta: Floats, x: Floats, label: int | None = None, **time: float) -> Floats:
+        """Velocities (n, dim) at points x (n, dim)."""
+        return self.frame.velocity * self.wrapped.value(theta, self.frame.relative(x), **self._inputs(label, time))
+
+    def vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None, **time: float) -> Floats:
+        """Gradient (p,) of Σ_n w_n · v(x_n, θ), w (n, dim)."""
+        u, w = self.frame.relative(x), self.frame.velocity * np.asarray(w)
+        return self.wrapped.vjp(theta, u, w, **self._inputs(label, time))
+
+    def value_and_vjp(self, theta: Floats, x: Floats, label: int | None = None, **time: float) -> Any:
+        """``value``, and ``vjp`` as a function of w."""
+        method: Any = self.wrapped.value_and_vjp  # type: ignore[attr-defined]
+        v, vjp = method(theta, self.frame.relative(x), **self._inputs(label, time))
+        return self.frame.velocity * v, lambda w: vjp(self.frame.velocity * w)
+
+    def theta_jacobian(self, theta: Floats, x: Floats, label: int | None = None, **time: float) -> Floats:
+        """∂v_i/∂θ_k as entry [n, i, k] of an array (n, dim, p)."""
+        method: Any = self.wrapped.theta_jacobian  # type: ignore[attr-defined]
+        return np.asarray(self.frame.velocity * method(theta, self.frame.relative(x), **self._inputs(label, time)))
+
+    def jacobian(self, theta: Floats, x: Floats, label: int | None = None, **time: float) -> Floats:
+        """∂v_i/∂x_j as entry [n, i, j] of an array (n, dim, dim)."""
+        return self.wrapped.jacobian(theta, self.frame.relative(x), **self._inputs(label, time)) * self._slope
+
+    def jacobian_vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None, **time: float) -> Floats:
+        """Gradient (p,) of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
+        return self.wrapped.jacobian_vjp(theta, self.frame.relative(x), self._by_u(x, w), **self._inputs(label, time))
+
+    def jacobian_vjp_x(self, theta: Floats, x: Floats, w: Floats, label: int | None = None, **time: float) -> Floats:
+        """Gradients (n, dim) of w_n : ∇v(x_n, θ) with respect to x_n, w (n, dim, dim)."""
+        u, w = self.frame.relative(x), self._by_u(x, w)
+        return np.asarray(self.wrapped.jacobian_vjp_x(theta, u, w, **self._inputs(label, time)) / self.frame.length)
+
+    def pull_back(
+        self, theta: Floats, x: Floats, w: Floats, label: int | None = None, **time: float
+    ) -> tuple[Floats, Floats]:
+        """``vjp`` together with the gradients (n, dim) by the points."""
+        method: Any = self.wrapped.pull_back  # type: ignore[attr-defined]
+        found = method(theta, self.frame.relative(x), self.frame.velocity * w, **self._inputs(label, time))
+        return found[0], found[1] / np.array(self.frame.length)
+
+    def jacobian_pull_back(
+        self, theta: Floats, x: Floats, w: Floats, label: int | None = None, **time: float
+    ) -> tuple[Floats, Floats]:
+        """``jacobian_vjp`` and ``jacobian_vjp_x`` together."""
+        method: Any = self.wrapped.jacobian_pull_back  # type: ignore[attr-defined]
+        found = method(theta, self.frame.relative(x), self._by_u(x, w), **self._inputs(label, time))
+        return found[0], found[1] / np.array(self.frame.length)
+
+    @property
+    def _slope(self) -> Floats:
+        """Factors of ∂v_i/∂x_j over ∂f_i/∂u_j, by the last axis."""
+        return np.asarray(self.frame.velocity / np.array(self.frame.length))
+
+    def _by_u(self, x: Floats, w: Floats) -> Floats:
+        """Cotangents of ∂f_i/∂u_j of those of ∂v_i/∂x_j, both (n, dim, dim)."""
+        return checked("w", w, (len(x), len(self.frame.length), len(self.frame.length))) * self._slope
+
+    def _inputs(self, label: int | None, time: dict[str, float]) -> dict[str, Any]:
+        inputs: dict[str, Any] = {} if label is None else {"label": label}
+        return inputs | {name: moment / self.frame.time for name, moment in time.items()}
+
+
+def plain(field: VectorField) -> VectorField:
+    """The field without the frame that it may be in: what its methods and its class are asked of."""
+    return field.wrapped if isinstance(field, InBox) else field
+
+
+def frame_of(field: VectorField) -> Frame | None:
+    """The frame that a field's parameters are relative to; None where they are in the user's units."""
+    return field.frame if isinstance(field, InBox) else None
+
+
+@final
+@dataclass(frozen=True)
+class Chart:
+    """Parameters (W row by row, b) of x ↦ W x + b, relative to a frame: W' = W h/s and b' = (b + W c)/s.
+
+    They are other numbers for the same map, u ↦ s (W' u + b'). Descents work with these: by W and b the map changes in
+    very unequal ways where the box is far from the origin or its size far from one.
+
+    Attributes:
+        frame: c and h.
+        outputs: m, of W (m, inputs) and b (m,); arrays hold any number of such blocks, one after the other.
+        inputs: the dimension, or 0 where there is b only.
+        unit: s.
+    """
+
+    frame: Frame
+    outputs: int
+    inputs: int
+    unit: float
+
+    def relative(self, absolute: Floats) -> Floats:
+        """(W', b') of (W, b), both (..., p)."""
+        w, b = self._split(absolute)
+        return self._joined(absolute, w * self._length / self.unit, (b + w @ self._centre) / self.unit)
+
+    def absolute(self, relative: Floats) -> Floats:
+        """(W, b) of (W', b'), both (..., p)."""
+        w, b = self._split(relative)
+        w = w * (self.unit / self._length)
+        return self._joined(relative, w, b * self.unit - w @ self._centre)
+
+    def gradient(self, absolute: Floats) -> Floats:
+        """Derivatives by (W', b') of those by (W, b), both (..., p)."""
+        w, b = self._split(absolute)
+        w = (w - b[..., None] * self._centre) * (self.unit / self._length)
+        return self._joined(absolute, w, b * self.unit)
+
+    @property
+    def _length(self) -> Floats:
+        return np.array(self.frame.length[: self.inputs])
+
+    @property
+    def _centre(self) -> Floats:
+        return np.array(self.frame.centre[: self.inputs])
+
+    def _split(self, flat: Floats) -> tuple[Floats, Floats]:
+        """W (..., blocks, m, inputs) and b (..., blocks, m)."""
+        blocks = flat.reshape(*flat.shape[:-1], -1, self.outputs * (self.inputs + 1))
+        w = blocks[..., : self.outputs * self.inputs]
+        return w.reshape(*blocks.shape[:-1], self.outputs, self.inputs), blocks[..., self.outputs * self.inputs :]
+
+    def _joined(self, like: Floats, w: Floats, b: Floats) -> Floats:
+        rows = w.reshape(*b.shape[:-1], self.outputs * self.inputs)
+        return np.concatenate([rows, b], axis=-1).reshape(like.shape)
+
+
+@final
+@dataclass(frozen=True)
+class Charts:
+    """Those of a whole θ, layers and readout in one vector (n,); None for numbers that have no units.
+
+    Attributes:
+        layers: of all rows of the field.
+        readout: of the numbers behind them.
+        n_readout: how many these are.
+    """
+
+    layers: Chart | None = None
+    readout: Chart | None = None
+    n_readout: int = 0
+
+    @classmethod
+    def of(cls, field: VectorField, box: tuple[Floats, Floats], n_readout: int) -> Self:
+        """Those of a field and of a readout (W row by row, b) of points in a box, or of none."""
+        layers = getattr(field, "chart", None)
+        if not n_readout:
+            return cls(layers if isinstance(layers, Chart) else None)
+        low, high = box
+        frame = Frame.of_box(low.tolist(), high.tolist(), 1.0)
+        readout = Chart(frame, n_readout // (len(low) + 1), len(low), 1.0)
+        return cls(layers if isinstance(layers, Chart) else None, readout, n_readout)
+
+    def relative(self, theta: Floats) -> Floats:
+        """θ in units of the box."""
+        return self._both(theta, Chart.relative)
+
+    def absolute(self, theta: Floats) -> Floats:
+        """θ of the one in units of the box."""
+        return self._both(theta, Chart.absolute)
+
+    def gradient(self, gradient: Floats) -> Floats:
+        """The derivative by θ in units of the box of the one by θ."""
+        return self._both(gradient, Chart.gradient)
+
+    def _both(self, flat: Floats, change: Any) -> Floats:
+        if self.layers is None and self.readout is None:
+            return flat
+        first, rest = np.split(flat, [flat.size - self.n_readout])
+        first = first if self.layers is None else change(self.layers, first)
+        return np.concatenate([first, rest if self.readout is None else change(self.readout, rest)])
