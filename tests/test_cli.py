@@ -305,7 +305,7 @@ def test_push_and_sample_use_a_run(tmp_path: Path, model: Path, here: Here) -> N
     lines = (tmp_path / "run/sampled.csv").read_text().splitlines()
     assert lines[0] == "x,label,log_density"
     done = here("push", "run", "--samples", "run/sampled.csv", "--columns", "0", "--output", "out.csv")
-    assert done.stdout.startswith("12 points moved, ")
+    assert done.stdout.startswith("12 points moved; 0 of those")
     assert "out.csv" in done.stdout
     moved = (tmp_path / "out.csv").read_text().splitlines()
     assert float(moved[1].split(",")[0]) == pytest.approx(float(lines[1].split(",")[0]) + 0.3, abs=1e-12)

@@ -163,7 +163,7 @@ def test_too_many_steps_are_a_failure_with_a_reason(comm: MPI.Comm, tmp_path: Pa
 
 def test_wrong_input_leaves_no_folder(comm: MPI.Comm, tmp_path: Path) -> None:
     config = configure(tmp_path, "density.initial.0.mean=[9.0]")
-    with pytest.raises(InputError, match="no mass"):
+    with pytest.raises(InputError, match="100 % of its mass lies outside"):
         experiment.run_solve(config, comm)
     comm.barrier()
     assert not (tmp_path / "run").exists()
@@ -171,7 +171,7 @@ def test_wrong_input_leaves_no_folder(comm: MPI.Comm, tmp_path: Path) -> None:
 
 def test_wrong_input_leaves_the_last_run_alone(comm: MPI.Comm, tmp_path: Path) -> None:
     before = experiment.run_solve(configure(tmp_path), comm)
-    with pytest.raises(InputError, match="no mass"):
+    with pytest.raises(InputError, match="100 % of its mass lies outside"):
         experiment.run_solve(configure(tmp_path, "density.initial.0.mean=[9.0]"), comm, overwrite=True)
     with pytest.raises(InputError, match="already holds a run"):
         experiment.run_solve(configure(tmp_path), comm)

@@ -17,6 +17,7 @@ from eulerian.builder import build, build_particles
 from eulerian.config import parse_config
 from eulerian.errors import InputError
 from eulerian.experiment import run_verify
+from eulerian.fields.frame import plain
 from eulerian.reduced import ReducedProblem
 
 pytestmark = pytest.mark.two_ranks
@@ -135,7 +136,8 @@ def test_equal_weights_give_equal_objectives_and_gradients(comm, models, library
     built_in["label_dependent"] = by_label
     given = {"inputs": 4 if by_label else 2, "given": ", n_labels=2" if by_label else ""}
     foreign = models.section(PLAIN[library].format(**given), label_dependent=by_label)
-    own = build(config_with(built_in, labelling), comm)
+    config = config_with(built_in, labelling)
+    own = build(config, comm, plain(build(config, comm).field))  # not in the box's coordinates
     agree(own, build(config_with(foreign, labelling), comm), theta_with_layers(own, size=0.3))
 
 

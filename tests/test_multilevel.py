@@ -345,7 +345,7 @@ def test_a_finest_level_that_cannot_be_built_is_refused(comm: MPI.Comm, monkeypa
 
 def test_coarse_levels_that_cannot_be_evaluated_are_left_out(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Coarse layers are longer, and may need more steps than they may take."""
-    table = small(2, 4, solver={"max_steps_per_layer": 1000})
+    table = small(2, 4, solver={"max_steps_per_layer": 1000}, field={"output_scale": 6.0})
     config = parse_config({**table, "field": {**table["field"], "layers": 4}})
 
     def capped(config: Config, comm: MPI.Comm | None = None, field: VectorField | None = None) -> ControlProblem:

@@ -28,8 +28,8 @@ mean = {mean}
 std = 0.3
 [[density.initial]]
 kind = "gaussian"
-mean = {lower}
-std = 0.6
+mean = {mean}
+std = 0.4
 label = 1
 [field]
 kind = "mlp"

@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SETUP = re.compile(
-    r"((\./)?scripts/|(\./)?\.ci/|git |cd |(uv |python3? -m )?pip |uv sync|conda |mamba |sudo |apt-get |source )"
+    r"((\./)?scripts/|(\./)?\.ci/|git |cd |(uv |python3? -m )?pip |uv sync|conda |mamba |sudo |apt-get |source |\. )"
 )
 
 
@@ -74,6 +74,8 @@ def check_setup(command: str) -> None:
     words = shlex.split(command, comments=True)
     if words[0].removeprefix("./").startswith(("scripts/", ".ci/")):
         assert os.access(ROOT / words[0], os.X_OK), f"{words[0]} is no executable of the project"
+    elif words[0] in {".", "source"}:
+        assert words[1:] == [".venv/bin/activate"], command
     elif words[0] == "git":
         assert words[1] == "clone", command
     elif words[0] in {"conda", "mamba"} and {"create", "install"} & set(words):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from eulerian.arrays import Floats
 from eulerian.builder import Swarm
@@ -16,8 +17,10 @@ from eulerian.optimise import OptimiseResult
 from eulerian.output.fields import write_figures, write_paraview
 from eulerian.output.result import Document, Outcome
 from eulerian.parallel import warn
-from eulerian.particles.problem import ParticleProblem
 from eulerian.reduced import ReducedProblem
+
+if TYPE_CHECKING:
+    from eulerian.particles.problem import ParticleProblem  # with a good part of SciPy
 
 
 def storage_statement(problem: ControlProblem, theta: Floats) -> str:
@@ -118,7 +121,7 @@ def with_output(outcome: Outcome, write: Callable[[], None]) -> Outcome:
 
 
 def layers_and_readout(
-    problem: ControlProblem | ParticleProblem, theta: Floats
+    problem: "ControlProblem | ParticleProblem", theta: Floats
 ) -> tuple[Floats, Floats | None, Frame | None]:
     """What a ``theta.npz`` holds: θ as (L, p), the readout where one is trained, and the frame of a network."""
     layers, readout = problem.split(theta)

@@ -94,7 +94,8 @@ def _check_types(types: list[str], dim: int) -> None:
     """Refuse everything but one kind of simplex with straight edges."""
     remedy = "Use intervals, triangles or tetrahedra with straight edges (first order)."
     if dim == 0:
-        raise InputError("the mesh has no cells", remedy=remedy)
+        saved = "gmsh saves only what is in a physical group, where there is one: set Mesh.SaveAll = 1 to save all."
+        raise InputError("the file holds no cells but single points, or none at all", remedy=f"{remedy} {saved}")
     kinds = sorted(set(types))
     if kinds == [SIMPLEX[dim]]:
         return

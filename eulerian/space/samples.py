@@ -95,6 +95,9 @@ def _find(column: str | int, sheet: Sheet, key: str) -> int:
         if column not in names:
             what, remedy = "no such column", f"The columns are: {', '.join(names)[:500]}"
             raise InputError(what, key=key, value=column, remedy=remedy)
+        if names.count(column) > 1:
+            what, remedy = f"{names.count(column)} columns have this name", "Name it by its number, from 0."
+            raise InputError(what, key=key, value=column, remedy=remedy)
         return names.index(column)
     if column >= width:
         what, remedy = f"no such column: the file has {width}", f"Use a number from 0 to {width - 1}."

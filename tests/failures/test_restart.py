@@ -419,6 +419,7 @@ def cases() -> list[dict[str, Any]]:
     for name, refine, degree in (("l_shape", 1, 2), ("interval", 0, 1), ("ball", 0, 1)):
         table = problem_config({"interval": 1, "ball": 3}.get(name, 2), degree, LABELLINGS[1])
         table["domain"] = {"file": str(MESHES / f"{name}.msh"), "refine": refine}
+        table["density"]["initial"] = [{"kind": "expression", "value": "1", "label": y} for y in range(2)]
         files.append(table)
     boxes[1]["density"]["initial"] = THREE
     boxes[1]["objective"]["terminal"] = {"kind": "quadratic", "target": [0.4, 0.2]}

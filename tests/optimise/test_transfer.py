@@ -99,8 +99,10 @@ FREE_CASES = [(LABELLINGS[0], 1), (LABELLINGS[2], 1), (LABELLINGS[0], 2)]
 def free_problem(comm: MPI.Comm, dim: int, degree: int, labelling: str, cells: int, layers: int) -> ControlProblem:
     """A free field; its velocities are of the densities' degree, at least one."""
     table = problem_config(dim, degree, labelling, cells, objective={"jacobian": 0.0})
-    for term in table["density"]["initial"]:
-        term["std"] = 1.0  # a narrow one takes its time on large cells
+    for term in table["density"]["initial"]:  # a narrow one takes its time on large cells
+        squares = "+".join(f"({name} - {mean})**2" for name, mean in zip("xyz", term.pop("mean"), strict=False))
+        term.pop("std")
+        term |= {"kind": "expression", "value": f"exp(-({squares})/2)"}
     table["field"] = {**FREE, "layers": layers, "horizon": 0.3, "label_dependent": labelling == LABELLINGS[2]}
     return build(parse_config(table), comm)
 

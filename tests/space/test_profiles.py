@@ -184,6 +184,7 @@ UNREADABLE: dict[str, tuple[str, dict[str, Any], str]] = {
     "no such class": ("a,b\n1,2\n", {"label_column": "c"}, r"term\.label_column: no such column"),
     "a comment that is no line of names": ("# a b c\n1,2\n3,4\n", {}, "no such column"),
     "a comment of other names": ("# u,v\n1,2\n3,4\n", {}, "no such column"),
+    "a name twice": ("a,b,a\n1,2,3\n4,5,6\n", {}, r"term\.columns: 2 columns have this name; got 'a'"),
     "not a number": ("a,b\n1,2\n3,four\n", {}, "line 3, column 1 is not a finite number; got 'four'"),
     "missing": ("a,b\n1,2\n\n3,\n", {}, "missing in line 4, column 1"),
     "short": ("a,b\n1,2\n3\n", {}, r"line 3 has 1 field, but the line of names has 2 \(a value is missing\?\)"),
