@@ -215,6 +215,8 @@ class _Watched:
 
     def tolerances(self, tolerance: float) -> tuple[Floats, Floats]:
         """Relative and absolute ones of SciPy's vector; the least relative one that SciPy takes is that of rounding."""
+        if math.prod(self.shape) == 0:  # a rank without particles
+            return np.ones(1), np.ones(1)
         relative, absolute = np.full((2, *self.shape), tolerance)
         relative[:, : self.dim] = min(100.0 * float(np.finfo(float).eps), tolerance)
         absolute[:, : self.dim] = tolerance * self.length
