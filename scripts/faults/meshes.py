@@ -185,5 +185,6 @@ def _parts() -> Iterator[Given]:
         ):
             files = _written({"a.msh": apart, "a.toml": _config("a.msh", begin, end)})
             yield Given(row, name, files, command, 1, ("part 1", "part 2", "has mass"), ranks)
-    files = _written({"a.msh": touching, "a.toml": _config("a.msh", (0.5,), (0.5, 1.5))})
+    moved = _config("a.msh", (0.5,), (0.5, 1.5)).replace("[1.5, 0.5]", "[1.5, 1.5]")
+    files = _written({"a.msh": touching, "a.toml": moved})
     yield Given("parts of a domain", "parts that touch in a node", files, command, 1, ("not connected",))
