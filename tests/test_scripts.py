@@ -310,7 +310,8 @@ def test_the_demo_trains_on_wine_tests_and_names_its_figures(project: Sandbox, s
         done = project.run("scripts/demo")
         assert done.returncode == 0, done.stdout + done.stderr
         assert str(figures / "densities.png") in done.stdout.splitlines()
-        assert ". .venv/bin/activate" in done.stdout.split("densities.png")[-1]
+        environment = str(project.root).replace(" ", "\\ ")
+        assert f"    . {environment}/.venv/bin/activate" in done.stdout.splitlines()
         init, train, push = project.calls
         assert init == "eulerian init wine runs/demo/input --overwrite --quiet"
         assert re.fullmatch(
