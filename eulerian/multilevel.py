@@ -331,8 +331,7 @@ class _Level:
 
 def _build_coarse(config: Config, comm: MPI.Comm, field: VectorField | None) -> ControlProblem:
     """The problem of a level; what there is to warn of was said of the finest one. Collective."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EulerianWarning)
+    with warnings.catch_warnings(action="ignore", category=EulerianWarning):
         return build(config, comm, field)
 
 

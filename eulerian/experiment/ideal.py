@@ -15,6 +15,7 @@ from eulerian.ideal.certificate import try_hopf_lax
 from eulerian.ideal.domain_parts import domain_parts, require_masses
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.free_theta import nodal_theta
+from eulerian.ideal.functionals import Fixed
 from eulerian.ideal.hopf_lax import HopfLax
 from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
@@ -47,8 +48,8 @@ def _build(config: Config, comm: MPI.Comm) -> IdealProblem:
             value=problem.kinetic,
             remedy="Give a positive weight.",
         )
-    grid = SpaceTime(problem.space, problem.layers, problem.horizon)
-    require_masses(problem, domain_parts(grid))  # before anything is written
+    if isinstance(problem.functional, Fixed):  # before anything is written; of the others the solver only warns
+        require_masses(problem, domain_parts(SpaceTime(problem.space, problem.layers, problem.horizon)))
     return problem
 
 

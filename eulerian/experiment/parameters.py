@@ -18,7 +18,7 @@ from eulerian.config.objective import CrossEntropyTerminal
 from eulerian.config.toml import dump_toml
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError
-from eulerian.experiment.run_files import Tables, read_run, require_run
+from eulerian.experiment.run_files import Tables, ideal_field, read_run, require_run
 from eulerian.fields.theta_file import read_theta
 from eulerian.output.files import THETA, is_run
 from eulerian.output.result import Document, mesh_sizes
@@ -78,7 +78,7 @@ class GivenTheta:
         if source is None:
             return cls(config)
         comm = MPI.COMM_WORLD if comm is None else comm
-        n_labels = count_labels(config.density.initial, comm)
+        n_labels = count_labels(config.density.initial, comm) if _trains_readout(config) else 0
         return on_root(comm, lambda: cls._read(config, source, n_labels))
 
     @classmethod
@@ -96,7 +96,9 @@ class GivenTheta:
             tables, result, _, readout = read_run(folder)
         except InputError as error:
             raise InputError(error.what, key=KEY, value=str(source), remedy=error.remedy) from None
-        theirs = _idealised(tables, result) if result["command"] == "ideal" else tables.get("field", {})
+        theirs = tables.get("field", {})
+        if result["command"] == "ideal":
+            theirs = ideal_field(tables, len((result.get("mass") or {}).get("initial") or [1.0]))
         difference, warnings = _compared(config, tables, theirs, source)
         status = result.get("status")
         if status in _BADLY:
@@ -173,11 +175,10 @@ def _folder(source: Path) -> Path | None:
 def _starting_at(config: Config, source: Path, file: Path, readout: Floats, n_labels: int) -> Config:
     """The configuration with θ of a file and its readout (r,) as the start. Not collective."""
     started = config.model_copy(update={"field": config.field.model_copy(update={"theta": file.absolute()})})
-    terminal = config.objective.terminal
-    trains = isinstance(terminal, CrossEntropyTerminal) and terminal.trainable
+    trains = _trains_readout(config)
     if not trains and not readout.size:
         return started
-    columns = readout.size // n_labels - 1
+    columns = readout.size // n_labels - 1 if trains else 0
     if not trains or columns < 1 or readout.size % n_labels:
         wants = f"a readout for {n_labels} labels" if trains else "none"
         what = f"holds {readout.size} numbers of a readout, but objective.terminal trains {wants}"
@@ -187,8 +188,13 @@ def _starting_at(config: Config, source: Path, file: Path, readout: Floats, n_la
         raise InputError("holds a readout that is not finite", key=KEY, value=str(source), remedy="Train it anew.")
     rows, bias = np.split(readout, [n_labels * columns])
     weights = tuple(map(tuple, rows.reshape(n_labels, columns).tolist()))
-    terminal = terminal.model_copy(update={"weights": weights, "bias": tuple(bias.tolist())})
+    terminal = config.objective.terminal.model_copy(update={"weights": weights, "bias": tuple(bias.tolist())})
     return started.model_copy(update={"objective": config.objective.model_copy(update={"terminal": terminal})})
+
+
+def _trains_readout(config: Config) -> bool:
+    terminal = config.objective.terminal
+    return isinstance(terminal, CrossEntropyTerminal) and terminal.trainable
 
 
 def _compared(config: Config, tables: Tables, theirs: Tables, source: Path) -> tuple[InputError | None, list[str]]:
@@ -208,13 +214,6 @@ def _compared(config: Config, tables: Tables, theirs: Tables, source: Path) -> t
         what = f"is of a run with {key} = {before!r}, and here it is {after!r}"
         return InputError(what, key=KEY, value=str(source), remedy=remedy), found
     return None, found
-
-
-def _idealised(tables: Tables, result: Tables) -> Tables:
-    """The field whose θ ``ideal`` writes."""
-    kept = {name: value for name, value in tables.get("field", {}).items() if name in ("layers", "horizon")}
-    n_labels = len((result.get("mass") or {}).get("initial") or [1.0])
-    return {"kind": "free", **kept, "label_dependent": n_labels > 1}
 
 
 def _meaning(tables: Tables, field: Tables) -> Tables:

@@ -12,6 +12,7 @@ from eulerian.config import Config
 from eulerian.config.changes import changed_keys
 from eulerian.config.field import IDEAL
 from eulerian.config.levels import coarse_to_fine, iterations_of_a_level
+from eulerian.config.read import read_tables
 from eulerian.errors import InputError
 from eulerian.output.checkpoint import Checkpoint, read_checkpoint
 from eulerian.output.files import CHECKPOINT, CONFIG, HISTORY, LATEST, PREVIOUS, RESULT
@@ -138,8 +139,8 @@ def _result(folder: Path) -> Document:
 def _earlier_tables(folder: Path) -> dict[str, Any]:
     """The configuration that a run folder was last written for; empty where it cannot be read."""
     try:
-        return tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_tables(folder / CONFIG)
+    except InputError:
         return {}
 
 

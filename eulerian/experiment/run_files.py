@@ -26,6 +26,12 @@ def require_run(folder: Path) -> None:
         raise InputError(what, key=str(folder), remedy="Let `eulerian train` run to its end.")
 
 
+def ideal_field(tables: Tables, n_labels: int) -> Tables:
+    """The field whose θ ``ideal`` writes, of a run's configuration."""
+    kept = {key: value for key, value in tables.get("field", {}).items() if key in ("layers", "horizon")}
+    return {"kind": "free", **kept, "label_dependent": n_labels > 1}
+
+
 def read_run(folder: Path) -> tuple[Tables, Tables, Floats, Floats]:
     """The configuration without the start of the run, ``result.json``, θ (L, p) and the readout. Not collective.
 

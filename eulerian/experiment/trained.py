@@ -12,7 +12,7 @@ from eulerian.builder import build
 from eulerian.config import Config, SamplesTerm, parse_config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianWarning, InputError
-from eulerian.experiment.run_files import Tables, read_run, require_run
+from eulerian.experiment.run_files import Tables, ideal_field, read_run, require_run
 from eulerian.fields.frame import plain
 from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
@@ -130,8 +130,7 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
     if result["command"] == "ideal":
         n_labels = count_labels(config.density.initial, comm)
         config = on_root(comm, lambda: parse_config(_idealised(tables, n_labels), base, overrides))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EulerianWarning)  # the run has told them
+    with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # the run has told them
         problem = build(config, comm, theta_file=folder / THETA)
     with agreed(comm):
         rows = _fitting(rows, problem, folder)
@@ -147,15 +146,10 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
 
 def _idealised(tables: Tables, n_labels: int) -> Tables:
     """The configuration with the field that ``ideal`` writes, and a terminal functional that every problem can have."""
-    field = {key: value for key, value in tables.get("field", {}).items() if key in ("layers", "horizon")}
     objective = dict(tables["objective"])
     if objective["terminal"]["kind"] == "fixed":
         objective["terminal"] = {**objective["terminal"], "kind": "l2"}
-    return {
-        **tables,
-        "field": {**field, "kind": "free", "label_dependent": n_labels > 1},
-        "objective": objective,
-    }
+    return {**tables, "field": ideal_field(tables, n_labels), "objective": objective}
 
 
 def _fitting(rows: Floats, problem: ControlProblem, folder: Path) -> Floats:

@@ -53,9 +53,8 @@ def _verify(session: Session[ControlProblem], given: GivenTheta) -> Outcome:
     session.progress.say(given.told)
     _compute_in_double(session)
     finite_value(problem, theta, given.name)
-    if problem.at_rest:
-        result = "There the gradient of a network vanishes but for its last layer, so it is checked at a θ near it too"
-        warn_of_rest(problem, session.config, result)
+    result = "There the gradient of a network vanishes but for its last layer, so it is checked at a θ near it too"
+    warn_of_rest(problem, session.config, result)
     laws = verify(problem, theta, np.random.default_rng(session.config.field.seed))
     seconds = time.perf_counter() - started
     total, gradient = problem.value_and_gradient(theta)

@@ -10,6 +10,7 @@ from eulerian.arrays import Floats
 from eulerian.fields.activations import activation
 from eulerian.fields.base import check_sizes
 from eulerian.fields.linear import FeatureField
+from eulerian.quasirandom import even_points
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,13 @@ class _BoxFeatures(FeatureField):
 class Rbf(_BoxFeatures):
     """Gaussian radial basis functions φ_k = exp(-|x - c_k|²/(2h²)).
 
-    The centres are the points of the R_d sequence (Kronecker sequence of the generalised golden ratio), which fills the
-    box evenly at every width; h is their mean distance 2/width^(1/dim).
+    The centres fill the box evenly at every width; h is their mean distance 2/width^(1/dim).
     """
 
     @cached_property
     def centres(self) -> Floats:
         """Centres (width, dim)."""
-        golden = 2.0
-        for _ in range(60):  # the positive root of g^(dim + 1) = g + 1, by a contraction
-            golden = (1.0 + golden) ** (1.0 / (self.dim + 1))
-        steps = golden ** -np.arange(1.0, self.dim + 1)
-        return 2.0 * ((0.5 + np.outer(np.arange(1, self.width + 1), steps)) % 1.0) - 1.0
+        return 2.0 * even_points(self.width, self.dim) - 1.0
 
     @property
     def _spread(self) -> float:

@@ -15,8 +15,6 @@ from eulerian.fields.base import VectorField, check_box, checked
 ARRAYS = ("box_centre", "length_unit", "velocity_unit", "time_unit")
 """Names of a frame's numbers where it is stored beside θ."""
 
-_SAME = 1e-9
-
 
 @final
 @dataclass(frozen=True)
@@ -58,19 +56,6 @@ class Frame:
     def relative(self, x: Floats) -> Floats:
         """Coordinates u (n, dim) of points x (n, dim)."""
         return np.asarray((checked("x", x, (None, len(self.length))) - np.array(self.centre)) / np.array(self.length))
-
-    def agrees(self, other: Self) -> bool:
-        """Whether both are the same up to rounding."""
-        if len(self.length) != len(other.length):
-            return False
-        shift = np.subtract(self.centre, other.centre) / (np.abs(self.centre) + self.length)
-        sizes = np.divide([*self.length, self.velocity, self.time], [*other.length, other.velocity, other.time])
-        return bool(np.all(np.abs(np.concatenate([shift, sizes - 1.0])) < _SAME))
-
-    def __str__(self) -> str:
-        """In words."""
-        units = f"units {list(self.length)} of length, {self.velocity:.6g} of velocity and {self.time:.6g} of time"
-        return f"the centre {list(self.centre)} and the {units}"
 
     @property
     def arrays(self) -> dict[str, Floats]:

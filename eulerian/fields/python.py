@@ -15,9 +15,8 @@ import numpy as np
 from eulerian.arrays import Floats
 from eulerian.errors import InputError, explained
 from eulerian.fields.base import VectorField
-from eulerian.fields.models import WRAPPERS, refuse_model
+from eulerian.fields.models import KEY, WRAPPERS, refuse_model
 
-KEY = "field.object"
 NEEDED = ("n_params", "init", "value", "vjp")
 NEEDED_BY_JACOBIAN = ("jacobian", "jacobian_vjp", "jacobian_vjp_x")
 

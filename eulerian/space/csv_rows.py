@@ -5,11 +5,11 @@ Nothing here knows what a number is in the end: a separator, names and rows of t
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, Self, final
+from typing import Any, NamedTuple, Self, final
 
 from eulerian.errors import InputError
 from eulerian.machine import require_readable
@@ -180,13 +180,13 @@ def _prepared(line: str, delimiter: str) -> str:
     return line.replace("\t", _BLANK).strip() if delimiter == _BLANK else line
 
 
-def _reader(lines: Sequence[str], delimiter: str) -> Iterator[list[str]]:
+def _reader(lines: Iterable[str], delimiter: str) -> Any:
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
 
 
 def _cut(lines: Sequence[tuple[int, str]], delimiter: str, key: str) -> Iterator[Row]:
     """The fields of every line that has a value."""
-    reader = csv.reader((_prepared(line, delimiter) for _, line in lines), delimiter=delimiter, skipinitialspace=True)
+    reader = _reader((_prepared(line, delimiter) for _, line in lines), delimiter)
     for count, (cells, (number, line)) in enumerate(zip(reader, lines, strict=False), 1):
         if reader.line_num != count:
             what = f"a quoted text that begins in line {number} goes over several lines"

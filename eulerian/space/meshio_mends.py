@@ -206,7 +206,7 @@ def read_pieces(files: list[Path]) -> Any:
     if any(_POINT_IDS not in mesh.point_data for mesh in meshes):
         raise ValueError(f"its pieces have no {_POINT_IDS} and so do not say which points they share")
     ids = [np.ravel(mesh.point_data[_POINT_IDS]) for mesh in meshes]
-    numbers, first, place = np.unique(np.concatenate(ids), return_index=True, return_inverse=True)
+    _, first, place = np.unique(np.concatenate(ids), return_index=True, return_inverse=True)
     points = np.concatenate([mesh.points for mesh in meshes])[first]
     starts = np.cumsum([0] + [len(each) for each in ids])
     cells = []
@@ -215,7 +215,6 @@ def read_pieces(files: list[Path]) -> Any:
         for block, ghost in zip(mesh.cells, ghosts, strict=True):
             own = (np.ravel(ghost).astype(np.int64) & _DUPLICATE) == 0
             cells.append(meshio.CellBlock(block.type, place[block.data[own] + start]))
-    assert len(points) == len(numbers)
     return meshio.Mesh(points, cells)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
 from eulerian.expression import Expression
+from eulerian.quasirandom import even_points
 
 _TAIL = 12.0  # standard deviations beyond which a normal density is taken for zero: exp(-72)
 _KERNEL_TAIL = 9.0  # bandwidths beyond which a sample may be left out: exp(-40)
@@ -106,7 +107,7 @@ class Uniform:
 
     def points(self, count: int) -> Floats:
         """Points (count, d) of equal mass."""
-        return np.asarray(self.lower + _even(count, len(self.lower)) * (self.upper - self.lower))
+        return np.asarray(self.lower + even_points(count, len(self.lower)) * (self.upper - self.lower))
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ class Image:
             return np.empty((0, 2))
         pixels = np.searchsorted(mass, (np.arange(count) + 0.5) * (mass[-1] / count))
         down, across = np.divmod(np.minimum(pixels, len(mass) - 1), self.darkness.shape[1])
-        rest = _even(count, 2)
+        rest = even_points(count, 2)
         unit = np.column_stack([across + rest[:, 0], self.darkness.shape[0] - down - rest[:, 1]])
         return np.asarray(self.lower + unit / self.darkness.shape[::-1] * (self.upper - self.lower))
 
@@ -251,20 +252,8 @@ def scott_bandwidth(samples: Floats, key: str) -> Floats:
     return np.asarray(deviation * n ** (-1 / (d + 4)))
 
 
-def _even(count: int, d: int) -> Floats:
-    """Points (count, d) spread evenly over the unit cube, in an order in which any part of them is spread evenly too.
-
-    Multiples of the powers of a generalised golden ratio, modulo 1: Roberts (2018), The unreasonable effectiveness of
-    quasirandom sequences.
-    """
-    ratio = 2.0
-    for _ in range(60):
-        ratio = (1 + ratio) ** (1 / (d + 1))
-    return np.asarray((0.5 + np.outer(np.arange(1, count + 1), ratio ** -np.arange(1.0, d + 1))) % 1)
-
-
 def _even_normal(count: int, d: int) -> Floats:
-    """The same for the standard normal density."""
+    """Points (count, d) of equal mass of the standard normal density."""
     quantile = NormalDist().inv_cdf  # SciPy's takes long to load
-    cube = np.clip(_even(count, d), 1e-12, 1 - 1e-12)
+    cube = np.clip(even_points(count, d), 1e-12, 1 - 1e-12)
     return np.array([quantile(value) for value in cube.ravel().tolist()]).reshape(count, d)
