@@ -1,10 +1,12 @@
 /* Compiled loops of the transport scheme, specialised at compile time.
  *
  * DIM, DEGREE        space dimension, polynomial degree
+ * POWER              m: what moves is the m-th power of a density; 1 for densities themselves
  * GROUPS, WIDTH      densities (labels) that move together: GROUPS times WIDTH, a power of two up to eight
  * ND, NN             nodes of a cell for the density and for the velocity
  * FN, FV, NQ         nodes of a facet for the density and for the velocity, flux points of a facet
  * NV, NL, STAGES     numbers per cell and direction of the volume term, points of the limiter, Runge-Kutta stages
+ * ND_DIV, NS         POWER > 1: points that determine div v on a cell, numbers per cell of the source
  *
  * Upper-case tables are those of `element.py`. Densities are values at Lagrange nodes, eight side by side:
  * [batch][group][node][lane], where the lanes are CELLS cells of WIDTH labels each; the batches of owned cells come
@@ -16,11 +18,20 @@
  * and since what flows in here flows out across, its transpose in L2 is
  *     B* y = M^-1 (sum_q trace^T out_q (y(across) - y(own)) + volume^T y):
  * the reverse carries y, the representative in L2 of the derivative, and its derivative by out_q is one product.
+ *
+ * The power q of a density has the source -(m - 1) q div v, which stands behind the volume term's numbers. Where a wall
+ * stops the flow, it gains (m - 1) q (v.n)+: there out_q is negative, in_q zero, and `neighbours` lead to a batch that
+ * holds zeros in all that the reverse carries, so y(across) = 0 and both formulas above stay what they are.
  */
 #include <math.h>
 #include <stdint.h>
 
 #define NF (DIM + 1)
+#if POWER > 1
+#define NUMBERS (DIM * NV + NS) /* of the volume term and the source, per cell */
+#else
+#define NUMBERS (DIM * NV)
+#endif
 #define LANES 8
 #define CELLS (LANES / WIDTH)
 #define SUMS (WIDTH == LANES ? 1 : LANES) /* sums over labels are kept by lane, but for one cell they are added up */
@@ -51,11 +62,12 @@ typedef struct {
     const int32_t *neighbours;   /* [batch][NF][FN][cell] where the facet's nodes stand across, for the first group */
     const int32_t *cell_nodes;   /* [block][NN][8], blocks of eight cells */
     const double *inverse;       /* [block][DIM][DIM][8] d(reference)/d(physical) */
-    const double *normals;       /* [block][NF][DIM][8] outward area normal / |det J|, or zero without a neighbour */
+    const double *normals;       /* [block][NF][DIM][8] outward area normal / |det J|; zero at walls if POWER is 1 */
     const double *sizes;         /* [block][NF][8] its length */
+    const double *inside;        /* [block][NF][8] POWER > 1: 1 with a neighbour, 0 at walls */
     const double *det;           /* [block][8] |det J| */
     double *in, *out;            /* [batch][NF][NQ][cell], and room for one more batch */
-    double *volume;              /* [batch][DIM][NV][cell], and room for one more batch */
+    double *volume;              /* [batch][NUMBERS][cell]: [DIM][NV], [NS]; and room for one more batch */
     double delta;                /* smoothing of |v.n| */
     double empty;                /* cell means below this count as zero */
     double stability;            /* linear stability limit of the scheme: time step x outflow rate <= 1 / stability */
@@ -216,6 +228,11 @@ static inline void volume_term(const double *c, const wide *u, wide *sum)
 #pragma GCC unroll 16
             for (int i = 0; i < ND; ++i) sum[i] += SLOPES[m][j][i] * flow;
         }
+#if POWER > 1
+        const vec gain = spread(c + (DIM * NV + j) * CELLS) * s;
+#pragma GCC unroll 16
+        for (int i = 0; i < ND; ++i) sum[i] += VALUES[j][i] * gain;
+#endif
     }
 #endif
 }
@@ -244,9 +261,36 @@ static inline void volume_term_vjp(const double *c, const wide *y, wide *sum, co
             flow += spread(c + (m * NV + j) * CELLS) * slope;
             dc[m * NV + j] = slope * value;
         }
+#if POWER > 1
+        vec there = VALUES[j][0] * y[0];
+#pragma GCC unroll 16
+        for (int i = 1; i < ND; ++i) there += VALUES[j][i] * y[i];
+        flow += spread(c + (DIM * NV + j) * CELLS) * there;
+        dc[DIM * NV + j] = there * value;
+#endif
 #pragma GCC unroll 16
         for (int i = 0; i < ND; ++i) sum[i] += VALUES[j][i] * flow;
     }
+#endif
+}
+
+/* Up to degree 1 div v is constant in a cell, and the source goes past the mass matrix: c is -(m - 1) div v. */
+static inline void source_term(const double *c, const wide *u, wide *result)
+{
+#if POWER > 1 && DEGREE < 2
+    const vec rate = spread(c + DIM * NV * CELLS);
+    for (int i = 0; i < ND; ++i) result[i] += rate * u[i];
+#endif
+}
+
+/* scale times its derivative by c at u, per measure of the cell. */
+static inline void source_term_vjp(const wide *y, const wide *u, double scale, wide *dc)
+{
+#if POWER > 1 && DEGREE < 2
+    vec s = all(0.0);
+    for (int i = 0; i < ND; ++i)
+        for (int j = 0; j < ND; ++j) s += MASS[i][j] * (y[i] * u[j]);
+    dc[DIM * NV] = scale * s;
 #endif
 }
 
@@ -257,7 +301,7 @@ static inline void product(const scheme_t *t, int64_t b, const wide *u, const do
     const int32_t *at = t->neighbours + b * NF * FN * CELLS;
     vec sum[ND];
     for (int i = 0; i < ND; ++i) sum[i] = all(0.0);
-    volume_term(t->volume + b * DIM * NV * CELLS, u, sum);
+    volume_term(t->volume + b * NUMBERS * CELLS, u, sum);
 #pragma GCC unroll 4
     for (int f = 0; f < NF; ++f) {
         vec own[FN], other[FN], point[NQ], beyond[NQ];
@@ -276,6 +320,7 @@ static inline void product(const scheme_t *t, int64_t b, const wide *u, const do
         from_points(f, point, sum);
     }
     solve_mass(sum, result);
+    source_term(t->volume + b * NUMBERS * CELLS, u, result);
 }
 
 /* result = B* y for one batch; scale times the derivative of <y, B u> by out and volume is added to dout, dvolume. */
@@ -284,11 +329,14 @@ static inline void product_vjp(const scheme_t *t, int64_t b, const wide *y, cons
 {
     const double *out = t->out + b * NF * NQ * CELLS;
     const int32_t *at = t->neighbours + b * NF * FN * CELLS;
-    vec sum[ND], by_out[NF * NQ], by_volume[DIM * NV];
+    vec sum[ND], by_out[NF * NQ], by_volume[NUMBERS];
     for (int i = 0; i < ND; ++i) sum[i] = all(0.0);
-    if (DEGREE > 0) {
-        volume_term_vjp(t->volume + b * DIM * NV * CELLS, y, sum, u, scale, by_volume);
-        add_terms(dvolume + b * DIM * NV * SUMS, by_volume, DIM * NV);
+    if (DEGREE > 0 || POWER > 1) {
+        if (DEGREE == 0)
+            for (int i = 0; i < DIM * NV; ++i) by_volume[i] = all(0.0);
+        volume_term_vjp(t->volume + b * NUMBERS * CELLS, y, sum, u, scale, by_volume);
+        source_term_vjp(y, u, scale, by_volume);
+        add_terms(dvolume + b * NUMBERS * SUMS, by_volume, NUMBERS);
     }
 #pragma GCC unroll 4
     for (int f = 0; f < NF; ++f) {
@@ -308,6 +356,7 @@ static inline void product_vjp(const scheme_t *t, int64_t b, const wide *y, cons
     }
     add_terms(dout + b * NF * NQ * SUMS, by_out, NF * NQ);
     solve_mass(sum, result);
+    source_term(t->volume + b * NUMBERS * CELLS, y, result);
 }
 
 /* -- the limiter ------------------------------------------------------------------------------------------------- */
@@ -587,8 +636,8 @@ void apply_vjp(const scheme_t *t, const double *y, const double *u, double *resu
 
 /* -- the velocity ------------------------------------------------------------------------------------------------ */
 
-/* Here eight cells side by side are a block, whatever the batches are. Facets without a neighbour have normal zero, and
- * so has what fills up the last block. */
+/* Here eight cells side by side are a block, whatever the batches are. Facets without a neighbour have normal zero where
+ * nothing happens at walls, and so has what fills up the last block. */
 
 static inline vec root(vec a)
 {
@@ -653,6 +702,25 @@ static inline vec take(const scheme_t *t, const double *sums, int64_t block, int
 #endif
 }
 
+#if POWER > 1
+/* What of the velocity's inner and outer part leaves through a facet: all of it, or -(m - 1) times that at a wall. */
+static inline vec share_of_out(const scheme_t *t, int64_t block, int f)
+{
+    const vec inside = ((const wide *)t->inside)[block * NF + f];
+    return inside - (POWER - 1.0) * (1.0 - inside);
+}
+
+/* div v of a block's cells at the points that determine it; vhat: [DIM][NN] the velocity in reference directions. */
+static inline void divergence(const vec *vhat, vec *div)
+{
+    for (int p = 0; p < ND_DIV; ++p) {
+        div[p] = all(0.0);
+        for (int m = 0; m < DIM; ++m)
+            for (int a = 0; a < NN; ++a) div[p] += DIVERGENCE[p][m][a] * vhat[m * NN + a];
+    }
+}
+#endif
+
 /* Set in, out and volume for the velocity v [node][DIM]; returns the largest rate r of an owned cell: the scheme keeps
  * cell means positive and is stable for time steps <= 1 / r. Not a number if v is not. */
 double assemble(const scheme_t *t, const double *v)
@@ -661,10 +729,10 @@ double assemble(const scheme_t *t, const double *v)
     vec largest = all(0.0);
     for (int64_t block = 0; block * LANES < t->n_owned; ++block) {
         const wide *inverse = (const wide *)t->inverse + block * DIM * DIM;
-        vec nodal[NN * DIM], outflow = all(0.0), peak = all(0.0);
+        vec nodal[NN * DIM], vhats[DIM * NN], outflow = all(0.0), peak = all(0.0);
         at_nodes(t, block, v, nodal);
         for (int m = 0; m < DIM; ++m) {
-            vec vhat[NN];
+            vec *vhat = vhats + m * NN;
             for (int a = 0; a < NN; ++a) {
                 vhat[a] = inverse[m * DIM] * nodal[a * DIM];
                 for (int i = 1; i < DIM; ++i) vhat[a] += inverse[m * DIM + i] * nodal[a * DIM + i];
@@ -672,22 +740,44 @@ double assemble(const scheme_t *t, const double *v)
             for (int j = 0; j < NV; ++j) {
                 vec s = VOLUME[j][0] * vhat[0];
                 for (int a = 1; a < NN; ++a) s += VOLUME[j][a] * vhat[a];
-                put(t, t->volume, block, m * NV + j, DIM * NV, s);
+                put(t, t->volume, block, m * NV + j, NUMBERS, s);
             }
         }
+#if POWER > 1
+        vec div[ND_DIV], loss = all(0.0);
+        divergence(vhats, div);
+        for (int p = 0; p < ND_DIV; ++p) loss = choose(div[p] > loss, div[p], loss);
+        for (int j = 0; j < NS; ++j) {
+            vec s = SOURCE[j][0] * div[0];
+            for (int p = 1; p < ND_DIV; ++p) s += SOURCE[j][p] * div[p];
+            put(t, t->volume, block, DIM * NV + j, NUMBERS, (1.0 - POWER) * s);
+        }
+#endif
         for (int f = 0; f < NF; ++f) {
             vec s[NQ], magnitude[NQ];
             at_flux_points(t, block, f, nodal, s, magnitude);
             for (int q = 0; q < NQ; ++q) {
+#if POWER > 1
+                const vec inside = ((const wide *)t->inside)[block * NF + f];
+                const vec through = 0.5 * (magnitude[q] + s[q]), leaving = inside * through;
+                put(t, t->out, block, f * NQ + q, NF * NQ, WEIGHTS[q] * share_of_out(t, block, f) * through);
+                put(t, t->in, block, f * NQ + q, NF * NQ, WEIGHTS[q] * 0.5 * inside * (magnitude[q] - s[q]));
+#else
                 const vec leaving = 0.5 * (magnitude[q] + s[q]);
                 put(t, t->out, block, f * NQ + q, NF * NQ, WEIGHTS[q] * leaving);
                 put(t, t->in, block, f * NQ + q, NF * NQ, WEIGHTS[q] * 0.5 * (magnitude[q] - s[q]));
+#endif
                 outflow += WEIGHTS[q] * leaving;
                 peak = choose(leaving > peak, leaving, peak);
             }
         }
         const vec positive = DEGREE == 0 ? outflow : NF * (DEGREE == 1 ? 1.0 : (DIM + 2.0) / DIM) * peak;
+#if POWER > 1
+        const vec stable = t->stability * outflow;
+        const vec rate = factorial * choose(positive > stable, positive, stable) + (POWER - 1.0) * loss;
+#else
         const vec stable = t->stability * outflow, rate = factorial * choose(positive > stable, positive, stable);
+#endif
         largest = choose((rate <= largest) | (largest != largest), largest, rate); /* a NaN is kept */
     }
     double result = 0.0;
@@ -707,13 +797,29 @@ void contract(const scheme_t *t, const double *v, const double *dout, const doub
         for (int i = 0; i < NN * DIM; ++i) local[i] = all(0.0);
         for (int m = 0; m < DIM; ++m) {
             vec by_volume[NV];
-            for (int j = 0; j < NV; ++j) by_volume[j] = take(t, dvolume, block, m * NV + j, DIM * NV);
+            for (int j = 0; j < NV; ++j) by_volume[j] = take(t, dvolume, block, m * NV + j, NUMBERS);
             for (int a = 0; a < NN; ++a) {
                 vec s = VOLUME[0][a] * by_volume[0];
                 for (int j = 1; j < NV; ++j) s += VOLUME[j][a] * by_volume[j];
                 for (int i = 0; i < DIM; ++i) local[a * DIM + i] += s * inverse[m * DIM + i];
             }
         }
+#if POWER > 1
+        /* what goes past the mass matrix was taken per measure of the reference cell */
+        const double measure = DEGREE == 2 ? 1.0 : DIM == 3 ? 1.0 / 6.0 : DIM == 2 ? 0.5 : 1.0;
+        vec by_div[ND_DIV];
+        for (int p = 0; p < ND_DIV; ++p) by_div[p] = all(0.0);
+        for (int j = 0; j < NS; ++j) {
+            const vec by_source = (1.0 - POWER) * measure * take(t, dvolume, block, DIM * NV + j, NUMBERS);
+            for (int p = 0; p < ND_DIV; ++p) by_div[p] += SOURCE[j][p] * by_source;
+        }
+        for (int m = 0; m < DIM; ++m)
+            for (int a = 0; a < NN; ++a) {
+                vec s = DIVERGENCE[0][m][a] * by_div[0];
+                for (int p = 1; p < ND_DIV; ++p) s += DIVERGENCE[p][m][a] * by_div[p];
+                for (int i = 0; i < DIM; ++i) local[a * DIM + i] += s * inverse[m * DIM + i];
+            }
+#endif
         for (int f = 0; f < NF; ++f) {
             const wide *normal = (const wide *)t->normals + (block * NF + f) * DIM;
             vec s[NQ], magnitude[NQ], by_node[FV];
@@ -721,7 +827,12 @@ void contract(const scheme_t *t, const double *v, const double *dout, const doub
             for (int a = 0; a < FV; ++a) by_node[a] = all(0.0);
             for (int q = 0; q < NQ; ++q) {
                 const vec sign = choose(magnitude[q] > 0.0, s[q] / magnitude[q], all(0.0));
-                const vec ds = 0.5 * WEIGHTS[q] * (1.0 + sign) * take(t, dout, block, f * NQ + q, NF * NQ);
+#if POWER > 1
+                const vec by_flow = share_of_out(t, block, f) * take(t, dout, block, f * NQ + q, NF * NQ);
+#else
+                const vec by_flow = take(t, dout, block, f * NQ + q, NF * NQ);
+#endif
+                const vec ds = 0.5 * WEIGHTS[q] * (1.0 + sign) * by_flow;
                 for (int a = 0; a < FV; ++a) by_node[a] += VELOCITY_TRACE[q][a] * ds;
             }
             for (int a = 0; a < FV; ++a)

@@ -9,7 +9,9 @@ from eulerian.space.geometry import sides
 from eulerian.space.velocity import VelocitySpace
 
 
-def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta: float) -> Floats:
+def blocks(
+    space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta: float, power: int = 1
+) -> Floats:
     """B(v) = M⁻¹A(v) in Legendre modes, by rows of blocks.
 
     Args:
@@ -17,6 +19,7 @@ def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta:
         velocity_space: of v.
         v: (n_nodes, dim), with ghosts.
         delta: δ of the upwind flux, in units of velocity.
+        power: m, if what moves is the m-th power of a density.
 
     Returns:
         (n_owned, dim+2, nd, nd): the first block couples a cell with itself, block 1 + f with its neighbour across
@@ -27,22 +30,24 @@ def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta:
     nodal = v[velocity_space.cell_nodes]
     reference = np.einsum("cmj,caj->cam", geometry.inverse_jacobian[:n], nodal[:n])
     result[:, 0] = np.einsum("cam,amij->cij", reference, _volume(space, velocity_space))
+    result[:, 0] -= (power - 1.0) * np.einsum("cam,amij->cij", reference, _source(space, velocity_space))
 
     points = [basis.facet_points(dim, space.facet_degree, side) for side in sides(dim)]
     phi = np.array([basis.legendre(dim, space.degree, x) for x in points])
     shape = np.array([basis.lagrange(dim, velocity_space.degree, x) for x in points])
     weights, orientation = basis.facet_weights(dim, space.facet_degree), _orientation(geometry.vertex_order)
     for facet in range(dim + 1):
-        cells = np.flatnonzero(geometry.neighbours[:n, facet] >= 0)
-        across, there = geometry.neighbours[cells, facet], geometry.neighbour_facets[cells, facet]
-        mine = orientation[cells, facet]
-        normal = geometry.facet_normals[cells, facet]
-        s = np.einsum("cqa,caj,cj->cq", shape[mine], nodal[cells], normal, optimize=True)
+        mine, normal = orientation[:n, facet], geometry.facet_normals[:n, facet]
+        s = np.einsum("cqa,caj,cj->cq", shape[mine], nodal[:n], normal, optimize=True)
         magnitude = np.sqrt(s**2 + (delta * np.linalg.norm(normal, axis=1, keepdims=True)) ** 2)
-        own, other = phi[mine], phi[orientation[across, there]]
-        result[cells, 0] -= np.einsum("q,cq,cqi,cqj->cij", weights, 0.5 * (magnitude + s), own, own, optimize=True)
-        inflow = np.einsum("q,cq,cqi,cqj->cij", weights, 0.5 * (magnitude - s), own, other, optimize=True)
-        result[cells, 1 + facet] = inflow
+        cells = np.flatnonzero(geometry.neighbours[:n, facet] >= 0)
+        leaving = np.full(n, 1.0 - power)  # what a wall stops is a gain of powers
+        leaving[cells] = 1.0
+        flow = leaving[:, None] * 0.5 * (magnitude + s)
+        result[:, 0] -= np.einsum("q,cq,cqi,cqj->cij", weights, flow, phi[mine], phi[mine], optimize=True)
+        across, there = geometry.neighbours[cells, facet], geometry.neighbour_facets[cells, facet]
+        own, other, flow = phi[mine[cells]], phi[orientation[across, there]], 0.5 * (magnitude - s)[cells]
+        result[cells, 1 + facet] = np.einsum("q,cq,cqi,cqj->cij", weights, flow, own, other, optimize=True)
     return result
 
 
@@ -52,6 +57,14 @@ def _volume(space: DensitySpace, velocity_space: VelocitySpace) -> Floats:
     phi = basis.legendre_derivatives(space.dim, space.degree, rule.points)
     shape = basis.lagrange(space.dim, velocity_space.degree, rule.points)
     return np.asarray(np.einsum("q,qa,qj,mqi->amij", rule.weights, shape, phi[0], phi[1:], optimize=True))
+
+
+def _source(space: DensitySpace, velocity_space: VelocitySpace) -> Floats:
+    """Reference integrals of ∂_m N_a φ_j φ_i, as (nn, dim, nd, nd) with [a, m, i, j]."""
+    rule = basis.quadrature_rule(space.dim, velocity_space.degree + 2 * space.degree)
+    phi = basis.legendre(space.dim, space.degree, rule.points)
+    slopes = basis.lagrange_derivatives(space.dim, velocity_space.degree, rule.points)[1:]
+    return np.asarray(np.einsum("q,mqa,qj,qi->amij", rule.weights, slopes, phi, phi, optimize=True))
 
 
 def _orientation(vertex_order: Ints) -> Ints:
