@@ -80,7 +80,7 @@ def _wanted(layout: NodalLayout, across: Ints) -> _Rows:
     space = layout.space
     cells = space.mesh.topology.index_map(space.dim)
     first = int(np.prod(layout.owned_shape))
-    positions = np.unique(across[(across >= first) & (across < layout.end)])
+    positions = np.unique(across[across >= first])
     ghost_places = layout.places[space.n_owned :]
     at = np.full(int(np.prod(layout.shape)) - first, -1, dtype=np.int64)
     at[ghost_places.ravel() - first] = np.arange(ghost_places.size)

@@ -19,9 +19,10 @@
  *     B* y = M^-1 (sum_q trace^T out_q (y(across) - y(own)) + volume^T y):
  * the reverse carries y, the representative in L2 of the derivative, and its derivative by out_q is one product.
  *
- * The power q of a density has the source -(m - 1) q div v, which stands behind the volume term's numbers. Where a wall
- * stops the flow, it gains (m - 1) q (v.n)+: there out_q is negative, in_q zero, and `neighbours` lead to a batch that
- * holds zeros in all that the reverse carries, so y(across) = 0 and both formulas above stay what they are.
+ * The power q = rho^m of a density has the source -(m - 1) q div v, which stands behind the volume term's numbers. A
+ * wall that stops the flow is a negative divergence on the boundary: there q gains (m - 1) rho^m (v.n)+, taken from the
+ * density itself. (Taken from q it would feed on itself and grow like exp(v t / h) where the density grows like t / h.)
+ * So powers are marched beside the steps that their density has taken, and the reverse hands on what they owe to it.
  */
 #include <math.h>
 #include <stdint.h>
@@ -62,9 +63,8 @@ typedef struct {
     const int32_t *neighbours;   /* [batch][NF][FN][cell] where the facet's nodes stand across, for the first group */
     const int32_t *cell_nodes;   /* [block][NN][8], blocks of eight cells */
     const double *inverse;       /* [block][DIM][DIM][8] d(reference)/d(physical) */
-    const double *normals;       /* [block][NF][DIM][8] outward area normal / |det J|; zero at walls if POWER is 1 */
+    const double *normals;       /* [block][NF][DIM][8] outward area normal / |det J|, or zero without a neighbour */
     const double *sizes;         /* [block][NF][8] its length */
-    const double *inside;        /* [block][NF][8] POWER > 1: 1 with a neighbour, 0 at walls */
     const double *det;           /* [block][8] |det J| */
     double *in, *out;            /* [batch][NF][NQ][cell], and room for one more batch */
     double *volume;              /* [batch][NUMBERS][cell]: [DIM][NV], [NS]; and room for one more batch */
@@ -79,6 +79,16 @@ typedef struct {
     int (*start_all)(int, void *);
     int (*wait_all)(int, void *, void *);
     int64_t exchanges;           /* so far */
+    int64_t n_walls;             /* facets of owned cells without a neighbour */
+    const int32_t *wall_cells;   /* [wall] */
+    const int32_t *wall_facets;  /* [wall] */
+    const double *wall_normals;  /* [wall][DIM] as in `normals` */
+    const uint8_t *at_walls;     /* [batch] whether one of its cells has a wall */
+    double *forcing;             /* [batch][group][node][lane] work space, used where at_walls says so */
+    double *gain;                /* [wall][NQ] POWER > 1: what a unit of rho^m gives to its power */
+    int64_t source_width, source_groups, source_size; /* how the loops of the density hold it: WIDTH, GROUPS, size */
+    int64_t n_columns, n_sources; /* powers, and densities they are of */
+    const uint8_t *summed;       /* [column][source] whether a power is of a sum that has this density in it */
 } scheme_t;
 
 /* -- eight cells at once ----------------------------------------------------------------------------------------- */
@@ -492,13 +502,123 @@ void exchange(scheme_t *t, double *u)
     ++t->exchanges;
 }
 
+/* -- walls ------------------------------------------------------------------------------------------------------- */
+
+/* Where a column of a cell begins, in densities of GROUPS times WIDTH columns. */
+static inline int64_t place_of(int64_t cell, int64_t column, int64_t width, int64_t groups)
+{
+    const int64_t cells = LANES / width, batch = cell / cells;
+    return (batch * groups + column / width) * ND * LANES + cell % cells * width + column % width;
+}
+
+/* Add M^-1 of integrals against the functions of a facet's nodes to a column of its cell. */
+static inline void lift(int facet, const double *by_node, double *target)
+{
+    for (int i = 0; i < ND; ++i) {
+        double s = 0.0;
+        for (int n = 0; n < FN; ++n) s += MASS_INVERSE[i][FACET_NODES[facet][n]] * by_node[n];
+        target[i * LANES] += s;
+    }
+}
+
+static inline void clear_forcing(const scheme_t *t)
+{
+    for (int64_t b = 0; b < t->n_batches; ++b)
+        if (t->at_walls[b])
+            for (int64_t i = 0; i < GROUPS * ND * LANES; ++i) t->forcing[b * GROUPS * ND * LANES + i] = 0.0;
+}
+
+#if POWER > 1
+/* The sum of densities that a column is the power of, at the flux points of a wall. */
+static inline void summed_density(const scheme_t *t, int64_t wall, int64_t column, const double *density, double *points)
+{
+    double nodes[FN];
+    for (int n = 0; n < FN; ++n) nodes[n] = 0.0;
+    for (int64_t j = 0; j < t->n_sources; ++j) {
+        if (!t->summed[column * t->n_sources + j]) continue;
+        const double *u = density + place_of(t->wall_cells[wall], j, t->source_width, t->source_groups);
+        for (int n = 0; n < FN; ++n) nodes[n] += u[FACET_NODES[t->wall_facets[wall]][n] * LANES];
+    }
+    for (int q = 0; q < NQ; ++q) {
+        points[q] = 0.0;
+        for (int n = 0; n < FN; ++n) points[q] += TRACE[q][n] * nodes[n];
+    }
+}
+
+/* What walls add to the powers' rate of change, M^-1 trace^T (gain rho^m), to `forcing`. */
+static void force(const scheme_t *t, const double *density)
+{
+    clear_forcing(t);
+    for (int64_t wall = 0; wall < t->n_walls; ++wall)
+        for (int64_t k = 0; k < t->n_columns; ++k) {
+            double rho[NQ], by_node[FN];
+            summed_density(t, wall, k, density, rho);
+            for (int n = 0; n < FN; ++n) by_node[n] = 0.0;
+            for (int q = 0; q < NQ; ++q) {
+                double flux = t->gain[wall * NQ + q];
+                for (int p = 0; p < POWER; ++p) flux *= rho[q];
+                for (int n = 0; n < FN; ++n) by_node[n] += TRACE[q][n] * flux;
+            }
+            lift(t->wall_facets[wall], by_node, t->forcing + place_of(t->wall_cells[wall], k, WIDTH, GROUPS));
+        }
+}
+
+/* The reverse of `scale` times `force` for the powers' cotangent y: the derivative by the gain is added, that by the
+ * density, [wall][source][FN] behind trace^T, is set. */
+static void force_vjp(const scheme_t *t, const double *y, const double *density, double scale, double *handed,
+                      double *dgain)
+{
+    for (int64_t i = 0; i < t->n_walls * t->n_sources * FN; ++i) handed[i] = 0.0;
+    for (int64_t wall = 0; wall < t->n_walls; ++wall)
+        for (int64_t k = 0; k < t->n_columns; ++k) {
+            const double *own = y + place_of(t->wall_cells[wall], k, WIDTH, GROUPS);
+            double rho[NQ], by_node[FN];
+            summed_density(t, wall, k, density, rho);
+            for (int n = 0; n < FN; ++n) by_node[n] = 0.0;
+            for (int q = 0; q < NQ; ++q) {
+                double value = 0.0, power = scale;
+                for (int n = 0; n < FN; ++n) value += TRACE[q][n] * own[FACET_NODES[t->wall_facets[wall]][n] * LANES];
+                for (int p = 1; p < POWER; ++p) power *= rho[q];
+                dgain[wall * NQ + q] += power * rho[q] * value;
+                const double by_rho = POWER * power * t->gain[wall * NQ + q] * value;
+                for (int n = 0; n < FN; ++n) by_node[n] += TRACE[q][n] * by_rho;
+            }
+            for (int64_t j = 0; j < t->n_sources; ++j)
+                if (t->summed[k * t->n_sources + j])
+                    for (int n = 0; n < FN; ++n) handed[(wall * t->n_sources + j) * FN + n] += by_node[n];
+        }
+}
+#endif
+
+/* The representative in L2 of what powers handed on, to `forcing`. */
+static void receive(const scheme_t *t, const double *handed)
+{
+    clear_forcing(t);
+    for (int64_t wall = 0; wall < t->n_walls; ++wall)
+        for (int64_t j = 0; j < t->n_columns; ++j)
+            lift(t->wall_facets[wall], handed + (wall * t->n_columns + j) * FN,
+                 t->forcing + place_of(t->wall_cells[wall], j, WIDTH, GROUPS));
+}
+
+/* The density's state that stage i of step s starts from, in a record of the density's own loops. */
+static inline const double *source_state(const scheme_t *t, const double *start, char *const *records, int64_t s, int i)
+{
+    if (i == 0 && s == 0) return start;
+    return (const double *)records[i ? s : s - 1] + (i ? i - 1 : STAGES - 1) * t->source_size;
+}
+
 /* -- steps ------------------------------------------------------------------------------------------------------- */
 
 /* Stage i: next = limit(alpha u0 + (1 - alpha)(u + dt B u)); its share of the integral over time of all labels' u is
  * added to occupation, [batch][node][SUMS], unless that is null. */
 static void stage(const scheme_t *t, int i, const double *u, const double *u0, double dt, int limited, char *record,
-                  double *occupation)
+                  double *occupation, const double *density)
 {
+#if POWER > 1
+    force(t, density);
+#else
+    (void)density;
+#endif
     const double alpha = ALPHA[i], beta = 1.0 - alpha;
     const double now = CURRENT_WEIGHT[i] * dt, first = START_WEIGHT[i] * dt;
     double *next = state_of(t, record, i);
@@ -511,6 +631,10 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
             vec here[ND], change[ND];
             for (int n = 0; n < ND; ++n) here[n] = own[n];
             product(t, b, here, u + k * ND * LANES, change);
+#if POWER > 1
+            if (t->at_walls[b])
+                for (int n = 0; n < ND; ++n) change[n] += ((const wide *)t->forcing)[bk * ND + n];
+#endif
             if (occupation && (now != 0.0 || first != 0.0)) {
                 vec share[ND];
                 for (int n = 0; n < ND; ++n) share[n] = now * here[n] + first * start[n];
@@ -525,9 +649,10 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
         }
 }
 
-/* `count` steps from `start`; step s leaves its stages in records[s % n_records], at least two of them. Collective. */
+/* `count` steps from `start`; step s leaves its stages in records[s % n_records], at least two of them. Powers need the
+ * start and all records of the steps of their density. Collective. */
 void march(scheme_t *t, const double *start, char *const *records, int64_t n_records, int64_t count, double dt,
-           int limited, double *occupation)
+           int limited, double *occupation, const double *source_start, char *const *source_records)
 {
     const double *first = start;
     for (int64_t s = 0; s < count; ++s) {
@@ -535,7 +660,8 @@ void march(scheme_t *t, const double *start, char *const *records, int64_t n_rec
         const double *current = first;
         for (int i = 0; i < STAGES; ++i) {
             double *next = state_of(t, record, i);
-            stage(t, i, current, first, dt, limited, record, occupation);
+            stage(t, i, current, first, dt, limited, record, occupation,
+                  POWER > 1 ? source_state(t, source_start, source_records, s, i) : 0);
             exchange(t, next);
             current = next;
         }
@@ -545,10 +671,11 @@ void march(scheme_t *t, const double *start, char *const *records, int64_t n_rec
 
 /* Reverse of stage i behind its limiter. g[i + 1] is the cotangent of alpha u0 + (1 - alpha)(u + dt B u), ghosts up to
  * date; that of u goes to target. Stage 0 adds what the later stages owe to u0, so there target may be g[STAGES].
- * running: [batch][node][cell], the same for all labels. `before`, the record and stage that u came from, has its
- * limiter reversed in the target at once; null if that is left to the caller. */
+ * running: [batch][node][cell], the same for all labels. forced: whether `forcing` belongs to the cotangent of u.
+ * `before`, the record and stage that u came from, has its limiter reversed in the target at once; null if that is left
+ * to the caller. */
 static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *u, double dt, const double *running,
-                      double *target_, char *before, int before_stage, double *dout, double *dvolume)
+                      int forced, double *target_, char *before, int before_stage, double *dout, double *dvolume)
 {
     const double beta = 1.0 - ALPHA[i], weight = WEIGHT[i] * dt, *z = g[i + 1];
     const wide *factors = before ? factors_of(t, before, before_stage) : 0;
@@ -565,6 +692,8 @@ static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *
             for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
             if (running)
                 for (int n = 0; n < ND; ++n) change[n] += weight * spread(running + (b * ND + n) * CELLS);
+            if (forced && t->at_walls[b])
+                for (int n = 0; n < ND; ++n) change[n] += ((const wide *)t->forcing)[bk * ND + n];
             if (i == 0)
                 for (int j = 1; j < STAGES; ++j) {
                     const wide *later = (const wide *)g[j + 1] + bk * ND;
@@ -589,10 +718,14 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
  * cotangents: STAGES + 1 densities; the last holds the cotangent of the result and then that of `start`.
  * running: for every step and stage the derivative of the running cost per time by the density, the same for all
  * labels; the first n_running of them are given, and then it goes on as from the first.
- * To dout and dvolume the derivatives by out and volume are added. */
+ * To dout, dvolume and dgain the derivatives by out, volume and gain are added.
+ * handed: [step][stage][wall][source][FN], what powers owe to their density at every stage: written by the reverse of
+ * the powers, who need source_start and source_records as before; read by that of the density, or null. */
 void unwind(scheme_t *t, const double *start, char *const *records, int64_t count, double dt, int limited,
-            const double *const *running, int64_t n_running, double *const *cotangents, double *dout, double *dvolume)
+            const double *const *running, int64_t n_running, double *const *cotangents, double *dout, double *dvolume,
+            double *dgain, const double *source_start, char *const *source_records, double *handed)
 {
+    const int64_t n_handed = t->n_walls * FN * (POWER > 1 ? t->n_sources : t->n_columns);
     double *g[STAGES + 1];
     for (int i = 0; i <= STAGES; ++i) g[i] = cotangents[i];
     if (limited && count > 0) limit_vjp(t, records[count - 1], STAGES - 1, g[STAGES]);
@@ -601,9 +734,16 @@ void unwind(scheme_t *t, const double *start, char *const *records, int64_t coun
             const double *u = i ? state_of(t, records[s], i - 1) : s ? state_of(t, records[s - 1], STAGES - 1) : start;
             char *before = i ? records[s] : s ? records[s - 1] : 0;
             exchange(t, g[i + 1]);
+#if POWER > 1
+            force_vjp(t, g[i + 1], source_state(t, source_start, source_records, s, i), (1.0 - ALPHA[i]) * dt,
+                      handed + (s * STAGES + i) * n_handed, dgain);
+#else
+            if (handed) receive(t, handed + (s * STAGES + i) * n_handed);
+#endif
             /* a single stage looks across at what it would overwrite */
-            stage_vjp(t, i, g, u, dt, running[(s * STAGES + i) % n_running], i == 0 && STAGES > 1 ? g[STAGES] : g[i], limited ? before : 0,
-                      i ? i - 1 : STAGES - 1, dout, dvolume);
+            stage_vjp(t, i, g, u, dt, running[(s * STAGES + i) % n_running], POWER == 1 && handed,
+                      i == 0 && STAGES > 1 ? g[STAGES] : g[i], limited ? before : 0, i ? i - 1 : STAGES - 1, dout,
+                      dvolume);
         }
         if (STAGES == 1) {
             double *result = g[0];
@@ -636,8 +776,8 @@ void apply_vjp(const scheme_t *t, const double *y, const double *u, double *resu
 
 /* -- the velocity ------------------------------------------------------------------------------------------------ */
 
-/* Here eight cells side by side are a block, whatever the batches are. Facets without a neighbour have normal zero where
- * nothing happens at walls, and so has what fills up the last block. */
+/* Here eight cells side by side are a block, whatever the batches are. Facets without a neighbour have normal zero, and
+ * so has what fills up the last block. */
 
 static inline vec root(vec a)
 {
@@ -703,13 +843,6 @@ static inline vec take(const scheme_t *t, const double *sums, int64_t block, int
 }
 
 #if POWER > 1
-/* What of the velocity's inner and outer part leaves through a facet: all of it, or -(m - 1) times that at a wall. */
-static inline vec share_of_out(const scheme_t *t, int64_t block, int f)
-{
-    const vec inside = ((const wide *)t->inside)[block * NF + f];
-    return inside - (POWER - 1.0) * (1.0 - inside);
-}
-
 /* div v of a block's cells at the points that determine it; vhat: [DIM][NN] the velocity in reference directions. */
 static inline void divergence(const vec *vhat, vec *div)
 {
@@ -717,6 +850,56 @@ static inline void divergence(const vec *vhat, vec *div)
         div[p] = all(0.0);
         for (int m = 0; m < DIM; ++m)
             for (int a = 0; a < NN; ++a) div[p] += DIVERGENCE[p][m][a] * vhat[m * NN + a];
+    }
+}
+#endif
+
+#if POWER > 1
+/* Normal velocity at the flux points of a wall, and its smoothed absolute value; nodes: of the velocity, of the facet. */
+static inline void at_wall_points(const scheme_t *t, int64_t wall, const double *v, int32_t *nodes, double *s,
+                                  double *magnitude)
+{
+    const int64_t cell = t->wall_cells[wall];
+    const double *normal = t->wall_normals + wall * DIM;
+    double vn[FV], size = 0.0;
+    for (int m = 0; m < DIM; ++m) size += normal[m] * normal[m];
+    for (int a = 0; a < FV; ++a) {
+        const int node = VELOCITY_FACET_NODES[t->wall_facets[wall]][a];
+        nodes[a] = t->cell_nodes[(cell / LANES * NN + node) * LANES + cell % LANES];
+        vn[a] = 0.0;
+        for (int m = 0; m < DIM; ++m) vn[a] += normal[m] * v[(int64_t)DIM * nodes[a] + m];
+    }
+    for (int q = 0; q < NQ; ++q) {
+        s[q] = 0.0;
+        for (int a = 0; a < FV; ++a) s[q] += VELOCITY_TRACE[q][a] * vn[a];
+        magnitude[q] = sqrt(s[q] * s[q] + t->delta * t->delta * size);
+    }
+}
+
+static void assemble_walls(const scheme_t *t, const double *v)
+{
+    for (int64_t wall = 0; wall < t->n_walls; ++wall) {
+        double s[NQ], magnitude[NQ];
+        int32_t nodes[FV];
+        at_wall_points(t, wall, v, nodes, s, magnitude);
+        for (int q = 0; q < NQ; ++q) t->gain[wall * NQ + q] = (POWER - 1.0) * 0.5 * WEIGHTS[q] * (magnitude[q] + s[q]);
+    }
+}
+
+static void contract_walls(const scheme_t *t, const double *v, const double *dgain, double *gv)
+{
+    for (int64_t wall = 0; wall < t->n_walls; ++wall) {
+        double s[NQ], magnitude[NQ];
+        int32_t nodes[FV];
+        at_wall_points(t, wall, v, nodes, s, magnitude);
+        for (int q = 0; q < NQ; ++q) {
+            const double sign = magnitude[q] > 0.0 ? s[q] / magnitude[q] : 0.0;
+            const double ds = (POWER - 1.0) * 0.5 * WEIGHTS[q] * (1.0 + sign) * dgain[wall * NQ + q] *
+                              t->det[t->wall_cells[wall]];
+            for (int a = 0; a < FV; ++a)
+                for (int m = 0; m < DIM; ++m)
+                    gv[(int64_t)DIM * nodes[a] + m] += VELOCITY_TRACE[q][a] * ds * t->wall_normals[wall * DIM + m];
+        }
     }
 }
 #endif
@@ -757,16 +940,9 @@ double assemble(const scheme_t *t, const double *v)
             vec s[NQ], magnitude[NQ];
             at_flux_points(t, block, f, nodal, s, magnitude);
             for (int q = 0; q < NQ; ++q) {
-#if POWER > 1
-                const vec inside = ((const wide *)t->inside)[block * NF + f];
-                const vec through = 0.5 * (magnitude[q] + s[q]), leaving = inside * through;
-                put(t, t->out, block, f * NQ + q, NF * NQ, WEIGHTS[q] * share_of_out(t, block, f) * through);
-                put(t, t->in, block, f * NQ + q, NF * NQ, WEIGHTS[q] * 0.5 * inside * (magnitude[q] - s[q]));
-#else
                 const vec leaving = 0.5 * (magnitude[q] + s[q]);
                 put(t, t->out, block, f * NQ + q, NF * NQ, WEIGHTS[q] * leaving);
                 put(t, t->in, block, f * NQ + q, NF * NQ, WEIGHTS[q] * 0.5 * (magnitude[q] - s[q]));
-#endif
                 outflow += WEIGHTS[q] * leaving;
                 peak = choose(leaving > peak, leaving, peak);
             }
@@ -780,15 +956,24 @@ double assemble(const scheme_t *t, const double *v)
 #endif
         largest = choose((rate <= largest) | (largest != largest), largest, rate); /* a NaN is kept */
     }
+#if POWER > 1
+    assemble_walls(t, v);
+#endif
     double result = 0.0;
     for (int w = 0; w < LANES; ++w)
         if (!(largest[w] <= result) && result == result) result = largest[w];
     return result;
 }
 
-/* The derivative by v [node][DIM] that belongs to derivatives by out and volume, added to gv. */
-void contract(const scheme_t *t, const double *v, const double *dout, const double *dvolume, double *gv)
+/* The derivative by v [node][DIM] that belongs to derivatives by out, volume and gain, added to gv. */
+void contract(const scheme_t *t, const double *v, const double *dout, const double *dvolume, const double *dgain,
+              double *gv)
 {
+#if POWER > 1
+    contract_walls(t, v, dgain, gv);
+#else
+    (void)dgain;
+#endif
     for (int64_t block = 0; block * LANES < t->n_owned; ++block) {
         const wide *inverse = (const wide *)t->inverse + block * DIM * DIM;
         const vec det = ((const wide *)t->det)[block];
@@ -827,12 +1012,7 @@ void contract(const scheme_t *t, const double *v, const double *dout, const doub
             for (int a = 0; a < FV; ++a) by_node[a] = all(0.0);
             for (int q = 0; q < NQ; ++q) {
                 const vec sign = choose(magnitude[q] > 0.0, s[q] / magnitude[q], all(0.0));
-#if POWER > 1
-                const vec by_flow = share_of_out(t, block, f) * take(t, dout, block, f * NQ + q, NF * NQ);
-#else
-                const vec by_flow = take(t, dout, block, f * NQ + q, NF * NQ);
-#endif
-                const vec ds = 0.5 * WEIGHTS[q] * (1.0 + sign) * by_flow;
+                const vec ds = 0.5 * WEIGHTS[q] * (1.0 + sign) * take(t, dout, block, f * NQ + q, NF * NQ);
                 for (int a = 0; a < FV; ++a) by_node[a] += VELOCITY_TRACE[q][a] * ds;
             }
             for (int a = 0; a < FV; ++a)

@@ -49,8 +49,6 @@ class NodalLayout:
     Args:
         space: of the densities.
         columns: how many densities move together.
-        beyond: whether one more batch stands for what lies beyond the domain's boundary; what is packed there is the
-            ``fill``, and nothing writes to it.
 
     Attributes:
         element: the reference cell.
@@ -61,21 +59,19 @@ class NodalLayout:
         n_batches: of owned cells.
         shape: of a density, with ghosts.
         owned_shape: without.
-        end: the first position behind the cells.
         places: (n_cells, nd) position of each node of a cell in a flat density, of its first group.
     """
 
-    def __init__(self, space: DensitySpace, columns: int, *, beyond: bool = False) -> None:
-        self.space, self.columns, self.beyond = space, columns, beyond
+    def __init__(self, space: DensitySpace, columns: int) -> None:
+        self.space, self.columns = space, columns
         self.element = NodalElement.of(space)
         self.width = min(LANES, 1 << (columns - 1).bit_length())
         self.groups, self.cells = -(-columns // self.width), LANES // self.width
         self.sums = 1 if self.cells == 1 else LANES
         self.n_batches = -(-space.n_owned // self.cells)
         ghosts = -(-(space.n_cells - space.n_owned) // self.cells)
-        self.shape = (self.n_batches + ghosts + beyond, self.groups, space.nd, LANES)
+        self.shape = (self.n_batches + ghosts, self.groups, space.nd, LANES)
         self.owned_shape = (self.n_batches, *self.shape[1:])
-        self.end = (self.n_batches + ghosts) * math.prod(self.shape[1:])
         if np.prod(self.shape, dtype=np.int64) >= _LARGEST:
             raise MemoryError("more than 2³¹ numbers of one density on one rank: use more ranks")
         order = space.geometry.vertex_order
@@ -185,7 +181,7 @@ class NodalLayout:
     def across(self) -> Ints:
         """Where the nodes of each facet stand in the neighbour, (n_batches, dim+1, nodes, cells), of the first group.
 
-        At the boundary they are the own ones, or those of the batch that stands for what lies beyond.
+        At the boundary they are the own ones.
         """
         space, geometry = self.space, self.space.geometry
         n, order = space.n_owned, geometry.vertex_order
@@ -197,8 +193,7 @@ class NodalLayout:
         inside = cells >= 0
         there = np.where(inside, cells, 0)
         nodes = facet_nodes[number[there, facets]]
-        outside = np.full_like(own, self.end) if self.beyond else own
-        found = np.where(inside[..., None], self.places[there[..., None], nodes], outside)
+        found = np.where(inside[..., None], self.places[there[..., None], nodes], own)
         result = np.zeros((self.n_batches * self.cells, *found.shape[1:]), dtype=np.int32)
         result[:n] = found
         batched = result.reshape(self.n_batches, self.cells, *found.shape[1:])

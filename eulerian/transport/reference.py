@@ -9,9 +9,7 @@ from eulerian.space.geometry import sides
 from eulerian.space.velocity import VelocitySpace
 
 
-def blocks(
-    space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta: float, power: int = 1
-) -> Floats:
+def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta: float, power: int = 1) -> Floats:
     """B(v) = M⁻¹A(v) in Legendre modes, by rows of blocks.
 
     Args:
@@ -19,7 +17,7 @@ def blocks(
         velocity_space: of v.
         v: (n_nodes, dim), with ghosts.
         delta: δ of the upwind flux, in units of velocity.
-        power: m, if what moves is the m-th power of a density.
+        power: m, if what moves is the m-th power of a density; what it gains at walls is left out.
 
     Returns:
         (n_owned, dim+2, nd, nd): the first block couples a cell with itself, block 1 + f with its neighbour across
@@ -37,17 +35,16 @@ def blocks(
     shape = np.array([basis.lagrange(dim, velocity_space.degree, x) for x in points])
     weights, orientation = basis.facet_weights(dim, space.facet_degree), _orientation(geometry.vertex_order)
     for facet in range(dim + 1):
-        mine, normal = orientation[:n, facet], geometry.facet_normals[:n, facet]
-        s = np.einsum("cqa,caj,cj->cq", shape[mine], nodal[:n], normal, optimize=True)
-        magnitude = np.sqrt(s**2 + (delta * np.linalg.norm(normal, axis=1, keepdims=True)) ** 2)
         cells = np.flatnonzero(geometry.neighbours[:n, facet] >= 0)
-        leaving = np.full(n, 1.0 - power)  # what a wall stops is a gain of powers
-        leaving[cells] = 1.0
-        flow = leaving[:, None] * 0.5 * (magnitude + s)
-        result[:, 0] -= np.einsum("q,cq,cqi,cqj->cij", weights, flow, phi[mine], phi[mine], optimize=True)
         across, there = geometry.neighbours[cells, facet], geometry.neighbour_facets[cells, facet]
-        own, other, flow = phi[mine[cells]], phi[orientation[across, there]], 0.5 * (magnitude - s)[cells]
-        result[cells, 1 + facet] = np.einsum("q,cq,cqi,cqj->cij", weights, flow, own, other, optimize=True)
+        mine = orientation[cells, facet]
+        normal = geometry.facet_normals[cells, facet]
+        s = np.einsum("cqa,caj,cj->cq", shape[mine], nodal[cells], normal, optimize=True)
+        magnitude = np.sqrt(s**2 + (delta * np.linalg.norm(normal, axis=1, keepdims=True)) ** 2)
+        own, other = phi[mine], phi[orientation[across, there]]
+        result[cells, 0] -= np.einsum("q,cq,cqi,cqj->cij", weights, 0.5 * (magnitude + s), own, own, optimize=True)
+        inflow = np.einsum("q,cq,cqi,cqj->cij", weights, 0.5 * (magnitude - s), own, other, optimize=True)
+        result[cells, 1 + facet] = inflow
     return result
 
 

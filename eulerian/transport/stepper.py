@@ -13,6 +13,9 @@ from eulerian.transport.layout import LANES, aligned
 from eulerian.transport.operator import Accumulated, TransportOperator
 from eulerian.transport.ssp import SCHEMES
 
+# Where steps of densities started from, and the records of all of them: what powers take from their densities.
+type Source = tuple[Floats, Sequence["StepRecord"]]
+
 
 @final
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Stepper:
 
     Densities are batches of the operator's layout. The law: for the map u ↦ (result, Δt Σ wᵢ ⟨runningᵢ, Σ_y u_yⁱ⟩ over
     all steps), ``unwind`` is the exact transpose of the derivative of ``march`` wherever the limiter is differentiable.
+
+    Powers are marched after the same steps of their densities, and unwound before them: what they gain at walls is the
+    densities' doing, and the derivative by that is handed on.
     """
 
     def __init__(self, operator: TransportOperator, *, limited: bool = True) -> None:
@@ -86,6 +92,7 @@ class Stepper:
         count: int,
         records: Sequence[StepRecord] | None = None,
         occupation: Floats | None = None,
+        source: Source | None = None,
     ) -> Floats:
         """Advance a density by ``count`` steps of ``dt``. Collective.
 
@@ -95,6 +102,7 @@ class Stepper:
             count: at least one.
             records: ``count`` of them to be filled for ``unwind``, or none to keep.
             occupation: to which Σ_y ∫ρ_y dt over the steps is added (``NodalLayout.zero_totals``).
+            source: the densities' start and ``count`` records, for powers.
 
         Returns:
             The new density; a view into the last record, or into memory that the next call overwrites.
@@ -102,7 +110,7 @@ class Stepper:
         used = self._scratch if records is None else records
         self.operator.kernels.march(
             self.operator.scheme, pointer(start), _blocks(used), len(used), count, dt, self.limited,
-            ffi.NULL if occupation is None else pointer(occupation),
+            ffi.NULL if occupation is None else pointer(occupation), *self._from(source, count),
         )  # fmt: skip
         return np.asarray(used[(count - 1) % len(used)].states[-1])
 
@@ -114,6 +122,8 @@ class Stepper:
         records: Sequence[StepRecord],
         running: Sequence[Floats],
         accumulated: Accumulated,
+        source: Source | None = None,
+        handed: Floats | None = None,
     ) -> None:
         """Reverse of ``march`` with the records that it filled. Collective.
 
@@ -126,12 +136,31 @@ class Stepper:
             running: the derivative of the running cost per time by any column's density (``NodalLayout.pack_shared``),
                 one for all steps and stages, or one for each.
             accumulated: to which the derivatives by the operator's coefficients are added.
+            source: the densities' start and records, for powers.
+            handed: what powers owe to their densities at every stage (``new_handed`` of the powers' stepper), written
+                by the reverse of the powers and read by that of the densities.
         """
         work = [*self._cotangents[:-1], cotangent]
         self.operator.kernels.unwind(
             self.operator.scheme, pointer(start), _blocks(records), len(records), dt, self.limited, _pointers(running),
-            len(running), _pointers(work), *map(pointer, accumulated),
+            len(running), _pointers(work), *map(pointer, accumulated), *self._from(source, len(records)),
+            ffi.NULL if handed is None else pointer(handed),
         )  # fmt: skip
+
+    def new_handed(self, count: int) -> Floats:
+        """Room for what powers hand on in the reverse of ``count`` steps."""
+        assert self.operator.power is not None, "densities hand nothing on"
+        nodes = self.layout.element.facet_nodes(self.layout.element.nodes).shape[1]
+        sources = self.operator.power.density.columns
+        return np.empty((count, self.scheme.stages, self.operator.n_walls, sources, nodes))
+
+    def _from(self, source: Source | None, count: int) -> tuple[Any, Any]:
+        """A source as the compiled loops take it."""
+        assert (source is None) == (self.operator.power is None), "powers, and nothing else, have a source"
+        if source is None:
+            return ffi.NULL, ffi.NULL
+        assert len(source[1]) == count, "one record for every step"
+        return pointer(source[0]), _blocks(source[1])
 
 
 def _blocks(records: Sequence[StepRecord]) -> Any:
