@@ -15,6 +15,7 @@ from eulerian.arrays import Floats, Ints
 
 # isort: split
 import numpy as np
+from numpy.typing import NDArray
 
 from eulerian.space import basis
 from eulerian.space.density import Quadrature
@@ -34,7 +35,7 @@ class _Wall:
         basis: (nq, nd) the density's.
     """
 
-    cells: Ints
+    cells: NDArray[np.intp]
     nodes: Ints
     normals: Floats
     measures: Floats
@@ -43,7 +44,7 @@ class _Wall:
 
     def normal_velocity(self, v: Floats) -> Floats:
         """v·n, (m, nq)."""
-        return np.einsum("qa,fai,fi->fq", self.shape, v[self.nodes], self.normals, optimize=True)
+        return np.asarray(np.einsum("qa,fai,fi->fq", self.shape, v[self.nodes], self.normals, optimize=True))
 
 
 @final

@@ -198,9 +198,7 @@ class Trajectory:
         self.moments = more[0] if more else []
         return self.start(self.grid.layers)
 
-    def reverse(
-        self, cotangents: Groups, running: list[Groups], tilted: list[Groups] | None = None
-    ) -> list[Groups]:
+    def reverse(self, cotangents: Groups, running: list[Groups], tilted: list[Groups] | None = None) -> list[Groups]:
         """Pull the derivative by ρ(T) back to the velocities. Collective. Once after each ``forward``.
 
         Args:
@@ -423,9 +421,7 @@ class Trajectory:
                     stepper.operator.contract(sums) for stepper, sums in zip(self.steppers, self._sums, strict=True)
                 ]
 
-    def _unwind_piece(
-        self, layer: int, begin: int, start: Groups, records: list[Records], back: "_Reverse"
-    ) -> None:
+    def _unwind_piece(self, layer: int, begin: int, start: Groups, records: list[Records], back: "_Reverse") -> None:
         dt, chunk = self._dt(layer), len(records) if self._charge is None else self._chunk
         running = self._shared(back.running[layer])
         tilted = [None] * len(running) if back.tilted is None else self._shared(back.tilted[layer])

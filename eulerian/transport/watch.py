@@ -24,7 +24,7 @@ class Position:
         step: time steps done.
         densities: by group, in batches with ghosts.
         occupation: by group, the integrals over time since the start of the layer that the last step belongs to, of
-            the density and, where costs ask for it, of (T − t) times that: (orders, ...) of ``NodalLayout.zero_totals``.
+            the density and, where costs ask for it, of (T − t) times that, as ``NodalLayout.zero_totals`` with orders.
         charged: this rank's share of congestion and entropy so far, (2,).
     """
 
