@@ -14,6 +14,7 @@ import numpy as np
 from eulerian.objective.floored import entropy, entropy_slope
 from eulerian.objective.losses import PointLoss, build_loss
 from eulerian.space.density import DensitySpace, Quadrature
+from eulerian.space.exact_density import ExactDensity
 from eulerian.space.initial import count_labels, initial_density
 
 KEY = "objective.terminal"
@@ -166,6 +167,38 @@ class KullbackLeiblerLoss(_ToTarget):
         return TerminalValue(float(parallel.sum_all(self._space.comm, local)[0]), vector, readout)
 
 
+class KullbackLeiblerBalance(_ToTarget):
+    """KL(ρ_T | ρ*) without the change of ∫ρ log ρ along the way: Σ_y (∫ρ₀ log ρ₀ − ∫ρ_T log ρ*), linear in ρ_T.
+
+    Together with that change (``EntropyBalance``) it is the divergence of the densities that the exact flow of the same
+    velocities leads to. A label whose ρ* vanishes somewhere in the domain has the space's floor δ for it there:
+    log (ρ* + δ).
+
+    Args:
+        space: the space of ρ.
+        target: ρ* on the mesh (n_cells, nd, K).
+        exact: ρ*.
+        initial_entropy: Σ_y ∫ρ₀ log ρ₀.
+    """
+
+    def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity, initial_entropy: float) -> None:
+        """Collective."""
+        super().__init__(space, target)
+        self._initial, rule = initial_entropy, space.quadrature(space.objective_degree)
+        with parallel.agreed(space.comm), np.errstate(divide="ignore"):
+            values = exact.log_values(rule.points.reshape(-1, space.dim)).reshape(*rule.weights.shape, -1)
+        vanishing = np.isneginf(values).any(axis=(0, 1)).astype(float)
+        vanishes = parallel.sum_all(space.comm, vanishing) > 0.0
+        values[..., vanishes] = np.logaddexp(values[..., vanishes], np.log(space.floor))
+        self._vector = -np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, values, optimize=True)
+
+    def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
+        """Value and derivatives at ρ (n_cells, nd, K). Collective."""
+        local = np.array([np.vdot(self._vector, rho[: self._space.n_owned])])
+        value = self._initial + float(parallel.sum_all(self._space.comm, local)[0])
+        return TerminalValue(value, self._vector, readout)
+
+
 class SquaredDistanceLoss(_ToTarget):
     """½‖ρ_T − ρ*‖² in L², summed over the labels: the basis is orthonormal up to the cells' size."""
 
@@ -183,17 +216,31 @@ def target_density(terminal: config.TargetTerminal, space: DensitySpace) -> Floa
     Raises:
         InputError: it has other labels than the density, or no mass; the same on all ranks.
     """
-    config.check_target_labels(count_labels(terminal.target, space.comm, f"{KEY}.target"), space.n_labels)
+    _check_labels(terminal, space)
     return initial_density(space, terminal.target, f"{KEY}.target")
 
 
-def build_terminal(terminal: config.Terminal, space: DensitySpace) -> Terminal:
+def _check_labels(terminal: config.TargetTerminal, space: DensitySpace) -> None:
+    """Collective."""
+    config.check_target_labels(count_labels(terminal.target, space.comm, f"{KEY}.target"), space.n_labels)
+
+
+def build_terminal(terminal: config.Terminal, space: DensitySpace, initial_entropy: float | None = None) -> Terminal:
     """The terminal functional that the configuration describes. Collective.
+
+    Args:
+        terminal: what it is.
+        space: the space of ρ.
+        initial_entropy: Σ_y ∫ρ₀ log ρ₀, where kl leaves what becomes of it to its balance along the flow; else None.
 
     Raises:
         InputError: it does not fit the number of labels or the domain, or is a constraint; the same on all ranks.
     """
     match terminal:
+        case config.KlTerminal() if initial_entropy is not None:
+            _check_labels(terminal, space)
+            target, exact = ExactDensity.with_projection(space, terminal.target, f"{KEY}.target")
+            return KullbackLeiblerBalance(space, target, exact, initial_entropy)
         case config.KlTerminal():
             return KullbackLeiblerLoss(space, target_density(terminal, space))
         case config.L2Terminal():

@@ -11,6 +11,7 @@ from eulerian.parallel import agreed, on_root, sum_all
 
 # isort: split
 import numpy as np
+from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
 from eulerian.config import ExpressionTerm, GaussianTerm, ImageTerm, SamplesTerm, Term, UniformTerm
@@ -110,7 +111,22 @@ def initial_density(space: DensitySpace, terms: Sequence[Term], key: str = "dens
         InputError: a term has most of its mass outside the domain, none in it, or negative or infinite values, or its
             file cannot be read.
     """
+    return density_and_factors(space, terms, key)[0]
+
+
+def density_and_factors(
+    space: DensitySpace, terms: Sequence[Term], key: str = "density.initial"
+) -> tuple[Floats, tuple[tuple[Piece, float], ...]]:
+    """``initial_density``, and every piece with its factor: the density itself is Σ factor · profile. Collective."""
     return _assembled(space, mixture(space, terms, key, Domain(space)))
+
+
+def piece_factors(
+    space: DensitySpace, terms: Sequence[Term], key: str = "density.initial"
+) -> tuple[tuple[Piece, float], ...]:
+    """The factors of ``density_and_factors`` without a density on the mesh, and without its warnings. Collective."""
+    pieces = list(mixture(space, terms, key))
+    return _with_factors(pieces, [mass_in_domain(space, piece) for piece in pieces])
 
 
 def estimated_density(space: DensitySpace, samples: Samples, bandwidth: float | Literal["scott"], key: str) -> Floats:
@@ -130,19 +146,29 @@ def estimated_density(space: DensitySpace, samples: Samples, bandwidth: float | 
         Piece(_estimate(samples, int(label), bandwidth, key), int(label), count / len(samples.labels), key)
         for label, count in zip(present, counts, strict=True)
     )
-    return _assembled(space, pieces)
+    return _assembled(space, pieces)[0]
 
 
-def _assembled(space: DensitySpace, pieces: Iterable[Piece]) -> Floats:
-    """The sum of all pieces as a density of total mass 1. Collective."""
+def _assembled(space: DensitySpace, pieces: Iterable[Piece]) -> tuple[Floats, tuple[tuple[Piece, float], ...]]:
+    """The sum of all pieces as a density of total mass 1, and the pieces with their factors. Collective."""
     rho = space.zeros()
+    known: list[Piece] = []
+    masses: list[float] = []
     for piece in pieces:
         modes, mass = _modes_and_mass(space, piece)
+        known.append(piece)
+        masses.append(mass)
         rho[: space.n_owned, :, piece.label] += piece.share / mass * modes
     space.limit(rho)
     space.update_ghosts(rho)  # last: where a cell stands among a rank's cells may change how its products are rounded
     rho /= space.mass(rho).sum()
-    return rho
+    return rho, _with_factors(known, masses)
+
+
+def _with_factors(pieces: Sequence[Piece], masses: Sequence[float]) -> tuple[tuple[Piece, float], ...]:
+    """Pieces, whose profiles have these masses in the domain, with the factors that give their shares of mass 1."""
+    total = sum(piece.share for piece in pieces)
+    return tuple((piece, piece.share / (mass * total)) for piece, mass in zip(pieces, masses, strict=True))
 
 
 def mass_in_domain(space: DensitySpace, piece: Piece) -> float:
@@ -251,7 +277,7 @@ def _project(space: DensitySpace, piece: Piece) -> Floats:
     profile, vertices = piece.profile, space.vertices
     near = np.all((vertices.max(axis=1) >= profile.lower) & (vertices.min(axis=1) <= profile.upper), axis=1)
     cells = np.flatnonzero(near)
-    points, weights = _rule(space.dim, _level(space, profile, cells))
+    points, weights = subdivided_rule(space.dim, subdivisions(space, profile, cells))
     weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
     modes = np.zeros((space.n_owned, space.nd))
     step = max(1, _BLOCK // len(points))
@@ -278,7 +304,7 @@ def _require_density(values: Floats, x: Floats, key: str) -> None:
         )
 
 
-def _level(space: DensitySpace, profile: Profile, cells: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
+def subdivisions(space: DensitySpace, profile: Profile, cells: NDArray[np.intp]) -> int:
     """How often to halve the cells for the quadrature of a profile, the same on all ranks. Collective."""
     vertices = space.vertices
     edges = vertices[cells][:, :, None] - vertices[cells][:, None]
@@ -288,13 +314,13 @@ def _level(space: DensitySpace, profile: Profile, cells: np.ndarray[tuple[int], 
     level = _JUMP_LEVEL
     if profile.scale > 0:
         level = int(np.clip(np.ceil(np.log2(max(diameter / profile.scale, 1.0))), 0, _MAX_LEVEL))
-    size = n_cells * len(_rule(space.dim, 0)[1])
+    size = n_cells * len(subdivided_rule(space.dim, 0)[1])
     while level > 0 and size * 2.0 ** (space.dim * level) > _MAX_POINTS:
         level -= 1
     return level
 
 
-def _rule(dim: int, level: int) -> tuple[Floats, Floats]:
+def subdivided_rule(dim: int, level: int) -> tuple[Floats, Floats]:
     """Points (n, dim) and weights (n,) on the reference cell, cut into 2^(dim level) parts."""
     rule = basis.quadrature_rule(dim, _DEGREE)
     none = np.empty(0, dtype=np.int32)

@@ -610,9 +610,9 @@ static inline const double *source_state(const scheme_t *t, const double *start,
 /* -- steps ------------------------------------------------------------------------------------------------------- */
 
 /* Stage i: next = limit(alpha u0 + (1 - alpha)(u + dt B u)); its share of the integral over time of all labels' u is
- * added to occupation, [batch][node][SUMS], unless that is null. */
+ * added to occupation, [batch][node][SUMS], unless that is null, and `left` times that to moment, likewise. */
 static void stage(const scheme_t *t, int i, const double *u, const double *u0, double dt, int limited, char *record,
-                  double *occupation, const double *density)
+                  double *occupation, double *moment, double left, const double *density)
 {
 #if POWER > 1
     force(t, density);
@@ -639,6 +639,10 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
                 vec share[ND];
                 for (int n = 0; n < ND; ++n) share[n] = now * here[n] + first * start[n];
                 add_terms(occupation + b * ND * SUMS, share, ND);
+                if (moment) {
+                    for (int n = 0; n < ND; ++n) share[n] *= left;
+                    add_terms(moment + b * ND * SUMS, share, ND);
+                }
             }
             for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
             if (alpha != 0.0)
@@ -649,10 +653,19 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
         }
 }
 
-/* `count` steps from `start`; step s leaves its stages in records[s % n_records], at least two of them. Powers need the
- * start and all records of the steps of their density. Collective. */
+/* The time that is left in the middle of a step, given what is left at the start of its layer: by the number of steps
+ * since then, so that its bits do not depend on how the steps are split over calls. */
+static inline double time_left(double at_start, int64_t steps, double dt)
+{
+    return at_start - ((double)steps + 0.5) * dt;
+}
+
+/* `count` steps from `start`; step s leaves its stages in records[s % n_records], at least two of them. `done` steps of
+ * the layer went before, at whose start `left` was left of the time. Powers need the start and all records of the steps
+ * of their density. Collective. */
 void march(scheme_t *t, const double *start, char *const *records, int64_t n_records, int64_t count, double dt,
-           int limited, double *occupation, const double *source_start, char *const *source_records)
+           int limited, double *occupation, double *moment, double left, int64_t done, const double *source_start,
+           char *const *source_records)
 {
     const double *first = start;
     for (int64_t s = 0; s < count; ++s) {
@@ -660,7 +673,7 @@ void march(scheme_t *t, const double *start, char *const *records, int64_t n_rec
         const double *current = first;
         for (int i = 0; i < STAGES; ++i) {
             double *next = state_of(t, record, i);
-            stage(t, i, current, first, dt, limited, record, occupation,
+            stage(t, i, current, first, dt, limited, record, occupation, moment, time_left(left, done + s, dt),
                   POWER > 1 ? source_state(t, source_start, source_records, s, i) : 0);
             exchange(t, next);
             current = next;
@@ -671,11 +684,12 @@ void march(scheme_t *t, const double *start, char *const *records, int64_t n_rec
 
 /* Reverse of stage i behind its limiter. g[i + 1] is the cotangent of alpha u0 + (1 - alpha)(u + dt B u), ghosts up to
  * date; that of u goes to target. Stage 0 adds what the later stages owe to u0, so there target may be g[STAGES].
- * running: [batch][node][cell], the same for all labels. forced: whether `forcing` belongs to the cotangent of u.
- * `before`, the record and stage that u came from, has its limiter reversed in the target at once; null if that is left
- * to the caller. */
+ * running: [batch][node][cell], the same for all labels; tilt, likewise or null, counts `left` times. forced: whether
+ * `forcing` belongs to the cotangent of u. `before`, the record and stage that u came from, has its limiter reversed in
+ * the target at once; null if that is left to the caller. */
 static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *u, double dt, const double *running,
-                      int forced, double *target_, char *before, int before_stage, double *dout, double *dvolume)
+                      const double *tilt, double left, int forced, double *target_, char *before, int before_stage,
+                      double *dout, double *dvolume)
 {
     const double beta = 1.0 - ALPHA[i], weight = WEIGHT[i] * dt, *z = g[i + 1];
     const wide *factors = before ? factors_of(t, before, before_stage) : 0;
@@ -692,6 +706,8 @@ static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *
             for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
             if (running)
                 for (int n = 0; n < ND; ++n) change[n] += weight * spread(running + (b * ND + n) * CELLS);
+            if (tilt)
+                for (int n = 0; n < ND; ++n) change[n] += weight * left * spread(tilt + (b * ND + n) * CELLS);
             if (forced && t->at_walls[b])
                 for (int n = 0; n < ND; ++n) change[n] += ((const wide *)t->forcing)[bk * ND + n];
             if (i == 0)
@@ -717,13 +733,15 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
  *
  * cotangents: STAGES + 1 densities; the last holds the cotangent of the result and then that of `start`.
  * running: for every step and stage the derivative of the running cost per time by the density, the same for all
- * labels; the first n_running of them are given, and then it goes on as from the first.
+ * labels; the first n_running of them are given, and then it goes on as from the first. tilt: likewise, for a cost per
+ * time that is that many times the time left; null if there is none. `left` and `done` as for march.
  * To dout, dvolume and dgain the derivatives by out, volume and gain are added.
  * handed: [step][stage][wall][source][FN], what powers owe to their density at every stage: written by the reverse of
  * the powers, who need source_start and source_records as before; read by that of the density, or null. */
 void unwind(scheme_t *t, const double *start, char *const *records, int64_t count, double dt, int limited,
-            const double *const *running, int64_t n_running, double *const *cotangents, double *dout, double *dvolume,
-            double *dgain, const double *source_start, char *const *source_records, double *handed)
+            const double *const *running, int64_t n_running, const double *tilt, double left, int64_t done,
+            double *const *cotangents, double *dout, double *dvolume, double *dgain, const double *source_start,
+            char *const *source_records, double *handed)
 {
     const int64_t n_handed = t->n_walls * FN * (POWER > 1 ? t->n_sources : t->n_columns);
     double *g[STAGES + 1];
@@ -741,7 +759,8 @@ void unwind(scheme_t *t, const double *start, char *const *records, int64_t coun
             if (handed) receive(t, handed + (s * STAGES + i) * n_handed);
 #endif
             /* a single stage looks across at what it would overwrite */
-            stage_vjp(t, i, g, u, dt, running[(s * STAGES + i) % n_running], POWER == 1 && handed,
+            stage_vjp(t, i, g, u, dt, running[(s * STAGES + i) % n_running], tilt, time_left(left, done + s, dt),
+                      POWER == 1 && handed,
                       i == 0 && STAGES > 1 ? g[STAGES] : g[i], limited ? before : 0, i ? i - 1 : STAGES - 1, dout,
                       dvolume);
         }

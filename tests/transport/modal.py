@@ -39,12 +39,12 @@ def steps(stepper: Stepper, rho: Floats, dt: float, count: int = 1) -> Steps:
     """Recorded steps from ρ (n_cells, nd, columns). Collective."""
     layout = stepper.layout
     records = [stepper.new_record() for _ in range(count)]
-    occupation = layout.zero_totals()
+    occupation = layout.zero_totals(1)
     packed = layout.pack(rho, fill=1.0)
     before = packed.copy()
     end = stepper.march(packed, dt, count, records, occupation)
     np.testing.assert_array_equal(packed, before)
-    return Steps(rho, modes(layout, end), layout.unpack_totals(occupation), records)
+    return Steps(rho, modes(layout, end), layout.unpack_totals(occupation[0]), records)
 
 
 def pull_back(

@@ -97,7 +97,7 @@ def test_euler_steps_at_the_rate_keep_means_positive(comm: MPI.Comm, dim: int, d
     assert lowest[20.0] < -1e-2
 
 
-# -- beside their densities ----------------------------------------------------------------------------------------------
+# -- beside their densities --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
