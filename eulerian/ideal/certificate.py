@@ -16,7 +16,12 @@ from eulerian.ideal.functionals import Functional, KullbackLeibler, Linear, Squa
 from eulerian.ideal.hopf_lax import HopfLax, solve_hopf_lax
 from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem
 from eulerian.ideal.running_cost import RunningCost
-from eulerian.objective.terminal import KullbackLeiblerBalance, KullbackLeiblerLoss, SquaredDistanceLoss
+from eulerian.objective.terminal import (
+    KullbackLeiblerBalance,
+    KullbackLeiblerLoss,
+    SquaredDistanceByPowers,
+    SquaredDistanceLoss,
+)
 from eulerian.parallel import agreed
 
 KEY = "ideal.certificate"
@@ -123,7 +128,7 @@ def _functional(problem: ControlProblem) -> Functional:
     match terminal:
         case KullbackLeiblerLoss() | KullbackLeiblerBalance():
             return KullbackLeibler(terminal.target)
-        case SquaredDistanceLoss():
+        case SquaredDistanceLoss() | SquaredDistanceByPowers():
             return SquaredDistance(terminal.target)
     raise InputError("no bound is known for this terminal functional", key=KEY, value=type(terminal).__name__)
 
