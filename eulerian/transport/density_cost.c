@@ -93,14 +93,28 @@ static double sum_over_lanes(vec a)
     return ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
 }
 
-/* Integral of u^2 over the reference cell, from the nodes. */
-static inline vec square_of(const vec *u)
+/* Integral of u v over the reference cell, from the nodes. */
+static inline vec product_of(const vec *u, const vec *v)
 {
     vec s = all(0.0);
     for (int a = 0; a < ND; ++a) {
         vec r = GRAM[a][0] * u[0];
         for (int b = 1; b < ND; ++b) r += GRAM[a][b] * u[b];
-        s += u[a] * r;
+        s += v[a] * r;
+    }
+    return s;
+}
+
+/* Integral of the square of the sum of all parts without their own squares: twice each part times those before it. */
+static inline vec products_of(const cost_t *t, const double *const *parts, int64_t n_parts, int64_t block)
+{
+    vec before[ND], s = all(0.0);
+    total_of(t, parts, 1, block, before);
+    for (int64_t p = 1; p < n_parts; ++p) {
+        vec own[ND];
+        total_of(t, parts + p, 1, block, own);
+        s += 2.0 * product_of(own, before);
+        for (int n = 0; n < ND; ++n) before[n] += own[n];
     }
     return s;
 }
@@ -116,12 +130,7 @@ void charge(const cost_t *t, const double *const *states, int64_t n_parts, int64
             vec u[ND];
             total_of(t, states + i * n_parts, n_parts, block, u);
             if (t->congestion > 0.0) {
-                vec s = square_of(u);
-                for (int64_t p = 0; t->products && p < n_parts; ++p) {
-                    vec own[ND];
-                    total_of(t, states + i * n_parts + p, 1, block, own);
-                    s -= square_of(own);
-                }
+                const vec s = t->products ? products_of(t, states + i * n_parts, n_parts, block) : product_of(u, u);
                 square += det * choose(det > 0.0, s, all(0.0)); /* lanes without a cell may hold anything */
             }
             if (t->entropy > 0.0) {

@@ -65,7 +65,7 @@ class TimeGrid:
 
 
 # Numbers in densities that are charged together by costs that are not linear in them: they should stay in the cache.
-_CHARGED_TOGETHER = 1 << 17
+_CHARGED_TOGETHER = 1 << 19
 
 type Groups = list[Floats]
 type Records = list[StepRecord]
@@ -247,10 +247,15 @@ class Trajectory:
         """Densities (n_cells, nd, columns) at the start of a layer, or at the end for ``layers``. Collective."""
         return [self._unpacked(*pair) for pair in zip(self.steppers, self._starts[layer], strict=False)]
 
+    @property
+    def power_steppers(self) -> tuple[Stepper, ...]:
+        """One step of every power and its reverse."""
+        return self._all[len(self.steppers) :]
+
     def powers_at(self, layer: int) -> Groups:
         """Powers, as ``start``. Collective."""
-        n = len(self.steppers)
-        return [self._unpacked(*pair) for pair in zip(self._all[n:], self._starts[layer][n:], strict=True)]
+        starts = self._starts[layer][len(self.steppers) :]
+        return [self._unpacked(*pair) for pair in zip(self.power_steppers, starts, strict=True)]
 
     def at_times(self, times: Floats) -> Iterator[Groups]:
         """Densities at ascending times, linear between time steps (which keeps mass and sign). Collective.
