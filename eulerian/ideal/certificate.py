@@ -16,12 +16,7 @@ from eulerian.ideal.functionals import Functional, KullbackLeibler, Linear, Squa
 from eulerian.ideal.hopf_lax import HopfLax, solve_hopf_lax
 from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem
 from eulerian.ideal.running_cost import RunningCost
-from eulerian.objective.terminal import (
-    KullbackLeiblerBalance,
-    KullbackLeiblerLoss,
-    SquaredDistanceByPowers,
-    SquaredDistanceLoss,
-)
+from eulerian.objective.terminal import KullbackLeiblerBalance, KullbackLeiblerLoss, SquaredDistanceLoss
 from eulerian.parallel import agreed
 
 KEY = "ideal.certificate"
@@ -128,7 +123,7 @@ def _functional(problem: ControlProblem) -> Functional:
     match terminal:
         case KullbackLeiblerLoss() | KullbackLeiblerBalance():
             return KullbackLeibler(terminal.target)
-        case SquaredDistanceLoss() | SquaredDistanceByPowers():
+        case SquaredDistanceLoss():
             return SquaredDistance(terminal.target)
     raise InputError("no bound is known for this terminal functional", key=KEY, value=type(terminal).__name__)
 
