@@ -27,11 +27,13 @@ from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
 from eulerian.machine import Need, require_memory
 from eulerian.memory import Ground, ideal_needs, mesh_needs, particle_needs, total_memory
+from eulerian.objective.continuous import continuous_data
 from eulerian.objective.running import VelocityCost, potential_vector
 from eulerian.objective.terminal import build_terminal
 from eulerian.parallel import agreed, warn
 from eulerian.space.density import DensitySpace
-from eulerian.space.initial import count_labels, initial_density
+from eulerian.space.exact_density import ExactDensity
+from eulerian.space.initial import count_labels
 from eulerian.space.mesh import create_mesh
 from eulerian.space.velocity import VelocitySpace
 from eulerian.transport.density_cost import DensityCost
@@ -74,9 +76,10 @@ def build(
     Raises:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
     """
-    density_space, rho, memory = _initial(config, comm, mesh_needs)
+    density_space, rho, exact, memory = _initial(config, comm, mesh_needs)
     velocity_space = VelocitySpace(density_space)
     terminal = build_terminal(config.objective.terminal, density_space)
+    continuous = continuous_data(config.objective, density_space, exact)
     costs = _running_costs(config, velocity_space)
     # Last, for it may run code of the user's: all the rest has proved right.
     if field is None:
@@ -99,6 +102,7 @@ def build(
         memory=min(solver.memory_bytes, memory),
         disk=(solver.disk_bytes, solver.disk_directory),
         smoothing=flux_smoothing(density_space, config.field.horizon, solver.flux_smoothing),
+        continuous=continuous,
     )
 
 
@@ -112,7 +116,7 @@ def build_ideal(config: Config, comm: MPI.Comm | None = None) -> IdealProblem:
     Raises:
         InputError: as for ``build``; also for a readout that is to be trained.
     """
-    space, rho, _ = _initial(config, comm, ideal_needs)
+    space, rho, *_ = _initial(config, comm, ideal_needs)
     return _ideal(config, space, rho)
 
 
@@ -151,7 +155,7 @@ def build_swarm(config: Config, comm: MPI.Comm | None = None) -> Swarm:
     from eulerian.swarm import cloud_of, particle_problem, refuse_on_particles
 
     refuse_on_particles(config)
-    space, rho, _ = _initial(config, comm, particle_needs)
+    space, rho, *_ = _initial(config, comm, particle_needs)
     whole = WholeDensity.gather(space, rho)
     cloud = cloud_of(config, whole, space.comm)
     field = _field(config, space)
@@ -174,8 +178,8 @@ def _running_costs(config: Config, velocity_space: VelocitySpace) -> RunningCost
 
 def _initial(
     config: Config, comm: MPI.Comm | None, needs: Callable[[Config, Ground], Iterable[Need]]
-) -> tuple[DensitySpace, Floats, float]:
-    """The space of the densities, ρ₀ (n_cells, nd, K), and the memory that ``needs`` leave over, in bytes. Collective.
+) -> tuple[DensitySpace, Floats, ExactDensity, float]:
+    """The space of the densities, ρ₀ (n_cells, nd, K), what it projects, and the bytes left over. Collective.
 
     Raises:
         InputError: there is not so much memory, among others; told before a mesh is made.
@@ -193,7 +197,8 @@ def _initial(
     mesh = create_mesh(comm, config.domain, check)
     check_labels(config, n_labels)
     space = DensitySpace(mesh, config.density.degree, n_labels)
-    return space, initial_density(space, config.density.initial), comm.bcast(left, 0)
+    rho, exact = ExactDensity.with_projection(space, config.density.initial)
+    return space, rho, exact, comm.bcast(left, 0)
 
 
 def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:
