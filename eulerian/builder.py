@@ -248,6 +248,16 @@ def _warn_of_raw_coordinates(space: DensitySpace, config: PythonField) -> None:
         )
 
 
+def training_start(config: Config, problem: ControlProblem) -> Floats:
+    """Where a training from nothing starts, for the methods of a problem that may start elsewhere. Collective."""
+    fresh = config.model_copy(update={"field": config.field.model_copy(update={"theta": None})})
+    rows = _given_theta(fresh, problem.field, problem.density_space)
+    readout = np.zeros(0)
+    if problem.split(problem.initial_theta)[1].size:
+        readout = build_terminal(config.objective.terminal, problem.density_space).initial_readout()
+    return np.concatenate([rows.ravel(), readout])
+
+
 def _given_theta(config: Config, field: VectorField, space: DensitySpace) -> Floats:
     """Parameters that were given or drawn, the same on all ranks. Collective.
 
