@@ -179,7 +179,7 @@ def test_labels_that_part_keep_the_mesh_s_entropy(comm: MPI.Comm) -> None:
 
 @pytest.mark.two_ranks
 def test_the_best_flow_between_normal_densities(comm: MPI.Comm) -> None:
-    """The minimum over (m, s) of KL + λ/(2T)((m − m₀)² + (s − s₀)²), T = 1.5, is 0.66771808228; layers cost a little."""
+    """The minimum over (m, s) of KL + λ/(2T)((m − m₀)² + (s − s₀)²), T = 1.5, is 0.66771808228."""
     field = {"kind": "linear", "features": "affine", "layers": 16, "horizon": 1.5}
     problem = build(parse_config(line([NORMAL], 80, 2, objective={"terminal": TARGET}, field=field)), comm)
     value = minimise(problem, max_iterations=60).value
