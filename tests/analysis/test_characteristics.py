@@ -139,7 +139,12 @@ def crossing() -> dict[str, Any]:
             "layers": 4,
             "theta": [[1.0, -1.0]],
         },
-        "objective": {"congestion": 1.0, "entropy": 1.0, "terminal": {"kind": "quadratic", "target": [0.0]}},
+        "objective": {
+            "congestion": 1.0,
+            "entropy": 1.0,
+            "entropy_form": "density",
+            "terminal": {"kind": "quadratic", "target": [0.0]},
+        },
     }
 
 
