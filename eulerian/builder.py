@@ -27,6 +27,7 @@ from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
 from eulerian.machine import Need, require_memory
 from eulerian.memory import Ground, ideal_needs, mesh_needs, particle_needs, total_memory
+from eulerian.objective.continuous import continuous_data
 from eulerian.objective.entropy_balance import EntropyBalance
 from eulerian.objective.running import VelocityCost, potential_vector
 from eulerian.objective.squares import SquareCosts
@@ -88,6 +89,7 @@ def build(
     by_label, entropy = _initial_entropies(config, density_space, exact)
     squares = _square_costs(config, density_space, exact)
     terminal = build_terminal(config.objective.terminal, density_space, by_label, powers=squares is not None)
+    continuous = continuous_data(config.objective, density_space, exact, getattr(terminal, "exact", None))
     costs = _running_costs(config, velocity_space, EntropyBalance(velocity_space, smoothing), by_label, entropy)
     costs = replace(costs, squares=squares)
     # Last, for it may run code of the user's: all the rest has proved right.
@@ -111,6 +113,7 @@ def build(
         memory=min(solver.memory_bytes, memory),
         disk=(solver.disk_bytes, solver.disk_directory),
         smoothing=smoothing,
+        continuous=continuous,
     )
 
 
@@ -227,9 +230,7 @@ def _running_costs(
 def _initial(
     config: Config, comm: MPI.Comm | None, needs: Callable[[Config, Ground], Iterable[Need]]
 ) -> tuple[DensitySpace, Floats, ExactDensity, float]:
-    """The space of the densities, ρ₀ (n_cells, nd, K), what it stands for, and the memory that ``needs`` leave over.
-
-    The memory is in bytes. Collective.
+    """The space of the densities, ρ₀ (n_cells, nd, K), what it projects, and the bytes left over. Collective.
 
     Raises:
         InputError: there is not so much memory, among others; told before a mesh is made.
@@ -296,6 +297,16 @@ def _warn_of_raw_coordinates(space: DensitySpace, config: PythonField) -> None:
             "normalised=True, where it is wrapped (or as its attribute), it sees where in the domain's box a point is "
             "and answers in half boxes per horizon; normalised=False says that all is well",
         )
+
+
+def training_start(config: Config, problem: ControlProblem) -> Floats:
+    """Where a training from nothing starts, for the methods of a problem that may start elsewhere. Collective."""
+    fresh = config.model_copy(update={"field": config.field.model_copy(update={"theta": None})})
+    rows = _given_theta(fresh, problem.field, problem.density_space)
+    readout = np.zeros(0)
+    if problem.split(problem.initial_theta)[1].size:
+        readout = build_terminal(config.objective.terminal, problem.density_space).initial_readout()
+    return np.concatenate([rows.ravel(), readout])
 
 
 def _given_theta(config: Config, field: VectorField, space: DensitySpace) -> Floats:

@@ -15,7 +15,7 @@ from eulerian.objective.floored import entropy, entropy_slope
 from eulerian.objective.losses import PointLoss, build_loss
 from eulerian.space.density import DensitySpace, Quadrature
 from eulerian.space.exact_density import ExactDensity
-from eulerian.space.initial import count_labels, initial_density
+from eulerian.space.initial import count_labels
 
 KEY = "objective.terminal"
 
@@ -124,13 +124,14 @@ class _ToTarget:
 
     Args:
         space: the space of ρ.
-        target: ρ* (n_cells, nd, K).
+        target: ρ* on the mesh (n_cells, nd, K).
+        exact: ρ* itself, where that is known.
     """
 
     loss = None
 
-    def __init__(self, space: DensitySpace, target: Floats) -> None:
-        self._space, self.target = space, target
+    def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity | None = None) -> None:
+        self._space, self.target, self.exact = space, target, exact
 
     def initial_readout(self) -> Floats:
         """Nothing to train."""
@@ -145,9 +146,9 @@ class KullbackLeiblerLoss(_ToTarget):
     above the one without floor).
     """
 
-    def __init__(self, space: DensitySpace, target: Floats) -> None:
+    def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity | None = None) -> None:
         """Collective."""
-        super().__init__(space, target)
+        super().__init__(space, target, exact)
         self._rule, self._floor = space.quadrature(space.objective_degree), space.floor
         self._at_points = self._positive(target)
 
@@ -183,14 +184,18 @@ class KullbackLeiblerBalance(_ToTarget):
 
     def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity, initial_entropy: float) -> None:
         """Collective."""
-        super().__init__(space, target)
-        self._initial, rule = initial_entropy, space.quadrature(space.objective_degree)
-        with parallel.agreed(space.comm), np.errstate(divide="ignore"):
-            values = exact.log_values(rule.points.reshape(-1, space.dim)).reshape(*rule.weights.shape, -1)
-        vanishing = np.isneginf(values).any(axis=(0, 1)).astype(float)
-        vanishes = parallel.sum_all(space.comm, vanishing) > 0.0
-        values[..., vanishes] = np.logaddexp(values[..., vanishes], np.log(space.floor))
-        self._vector = -np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, values, optimize=True)
+        super().__init__(space, target, exact)
+        self._exact, self._initial, rule = exact, initial_entropy, space.quadrature(space.objective_degree)
+        with parallel.agreed(space.comm):
+            values = exact.log_values(rule.points.reshape(-1, space.dim))
+        vanishing = parallel.sum_all(space.comm, np.isneginf(values).any(axis=0).astype(float)) > 0.0
+        self._log_floor = np.where(vanishing, np.log(space.floor), -np.inf)
+        logarithm = np.logaddexp(values, self._log_floor).reshape(*rule.weights.shape, -1)
+        self._vector = -np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, logarithm, optimize=True)
+
+    def log_target(self, x: Floats) -> Floats:
+        """What counts as log ρ* at points (n, dim), (n, K)."""
+        return np.asarray(np.logaddexp(self._exact.log_values(x), self._log_floor))
 
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
         """Value and derivatives at ρ (n_cells, nd, K). Collective."""
@@ -226,7 +231,7 @@ class SquaredDistanceByPowers(SquaredDistanceLoss):
 
     def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity) -> None:
         """Collective."""
-        super().__init__(space, target)
+        super().__init__(space, target, exact)
         both = exact.projection(space, lambda rho: np.concatenate([rho, rho**2], axis=2))
         det = space.geometry.det[: space.n_owned]
         squares = np.array([np.sum(det @ both[:, 0, space.n_labels :]) / space.phi0])
@@ -246,13 +251,13 @@ def target_density(terminal: config.TargetTerminal, space: DensitySpace) -> Floa
     Raises:
         InputError: it has other labels than the density, or no mass; the same on all ranks.
     """
-    _check_labels(terminal, space)
-    return initial_density(space, terminal.target, f"{KEY}.target")
+    return _target_and_exact(terminal, space)[0]
 
 
-def _check_labels(terminal: config.TargetTerminal, space: DensitySpace) -> None:
-    """Collective."""
+def _target_and_exact(terminal: config.TargetTerminal, space: DensitySpace) -> tuple[Floats, ExactDensity]:
+    """ρ* on the mesh, and as a function. Collective."""
     config.check_target_labels(count_labels(terminal.target, space.comm, f"{KEY}.target"), space.n_labels)
+    return ExactDensity.with_projection(space, terminal.target, f"{KEY}.target")
 
 
 def build_terminal(
@@ -271,18 +276,13 @@ def build_terminal(
     """
     match terminal:
         case config.KlTerminal() if initial_entropy is not None:
-            _check_labels(terminal, space)
-            target, exact = ExactDensity.with_projection(space, terminal.target, f"{KEY}.target")
-            return KullbackLeiblerBalance(space, target, exact, initial_entropy)
+            return KullbackLeiblerBalance(space, *_target_and_exact(terminal, space), initial_entropy)
         case config.KlTerminal():
-            return KullbackLeiblerLoss(space, target_density(terminal, space))
+            return KullbackLeiblerLoss(space, *_target_and_exact(terminal, space))
         case config.L2Terminal() if powers:
-            _check_labels(terminal, space)
-            return SquaredDistanceByPowers(
-                space, *ExactDensity.with_projection(space, terminal.target, f"{KEY}.target")
-            )
+            return SquaredDistanceByPowers(space, *_target_and_exact(terminal, space))
         case config.L2Terminal():
-            return SquaredDistanceLoss(space, target_density(terminal, space))
+            return SquaredDistanceLoss(space, *_target_and_exact(terminal, space))
         case config.FixedTerminal():
             raise InputError(
                 "a network cannot be held to a final density exactly",

@@ -57,6 +57,14 @@ class ExactDensity:
         rho, pieces = density_and_factors(space, terms, key)
         return rho, cls(pieces, space.n_labels)
 
+    @property
+    def mass(self) -> Floats:
+        """∫ρ_y over the domain, (K,): the labels' shares."""
+        shares = np.zeros(self.n_labels)
+        for piece, _ in self.pieces:
+            shares[piece.label] += piece.share
+        return np.asarray(shares / shares.sum())
+
     def values(self, x: Floats) -> Floats:
         """ρ_y(x), (n, K), at points x (n, d), per unit of volume. Points that follow one another should be near."""
         result = np.zeros((len(x), self.n_labels))
@@ -111,7 +119,3 @@ class ExactDensity:
                 sums += np.einsum("c,q,cqk->k", space.geometry.det[start : start + len(x)], weights, product)
         total = sum_all(space.comm, sums)
         return total[:-1], float(total[-1])
-
-    def scale(self) -> float:
-        """Length below which all profiles are smooth; 0 where one may jump."""
-        return min((piece.profile.scale for piece, _ in self.pieces), default=0.0)
