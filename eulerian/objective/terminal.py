@@ -219,9 +219,9 @@ class SquaredDistanceByPowers(SquaredDistanceLoss):
     """½‖ρ_T − ρ*‖² without ½∫ρ_T²: Σ_y (½∫ρ*² − ∫ρ_T ρ*), linear in ρ_T.
 
     The squares of the densities that the exact flow of the same velocities leads to are known by squares that move
-    beside them (``SquareCosts``). Where ρ_T is close to ρ*, the sum is a small difference of large numbers, whose errors
-    no longer cancel as they do in the mesh's own ½‖ρ_h − ρ*‖²: on a mesh that does not resolve ρ* it is too large, but
-    nothing is gained by a density that the mesh smears.
+    beside them (``SquareCosts``). Where ρ_T is close to ρ*, the sum is a small difference of large numbers, whose
+    errors no longer cancel as they do in the mesh's own ½‖ρ_h − ρ*‖²: on a mesh that does not resolve ρ* it is too
+    large, but nothing is gained by a density that the mesh smears.
 
     Args:
         space: the space of ρ.
