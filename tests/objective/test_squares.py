@@ -80,7 +80,7 @@ def test_distance_of_a_density_that_is_pressed(comm: MPI.Comm, labelling: str) -
         problem = pressed(comm, form, objective=objective, **own)
         theta = problem.initial_theta
         if own:
-            nodes = problem.velocity_space.all_nodes()
+            nodes = np.sort(problem.velocity_space.all_nodes(), axis=0)
             theta = np.tile((-RATE * nodes).ravel(), (4, 2))
         problem.value(theta)
         errors[form] = problem.parts["terminal"] / exact - 1.0
