@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
+from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError, InputError, collected_warnings, explained
 from eulerian.experiment.session import SILENT, Session
-from eulerian.experiment.trained import load_trained
 from eulerian.output.files import RESULT
 from eulerian.output.progress import Progress
 from eulerian.output.result import Document, plain
@@ -29,8 +29,17 @@ def verification(session: Session[ControlProblem], document: Document) -> Docume
     return verified(session.problem, session.progress)
 
 
-def verified(problem: ControlProblem, progress: Progress) -> Document:
-    """``verification`` of a problem that has been evaluated, or tried to be. **Collective**."""
+def verified(
+    problem: ControlProblem, progress: Progress, density: float = DENSITY, objective: float = OBJECTIVE
+) -> Document:
+    """``verification`` of a problem that has been evaluated, or tried to be. **Collective**.
+
+    Args:
+        problem: J.
+        progress: where the sentence goes.
+        density: L¹ error of ρ(T), relative to the mass of each label, that counts as resolved.
+        objective: error of J, relative to its parts, that does.
+    """
     if not problem.parts:
         return {}
     from eulerian.analysis.characteristics import verify
@@ -44,31 +53,29 @@ def verified(problem: ControlProblem, progress: Progress) -> Document:
             raise
         reason = explained(error)
     else:
-        resolved = found.resolved()
+        resolved = found.resolved(density, objective)
         progress.say(found.statement)
         if resolved is False:
-            warn(problem.comm, unresolved(found))
+            warn(problem.comm, unresolved(found, density, objective))
         return {"verified": found.document, "resolved": resolved}
     warn(problem.comm, f"J and ρ(T) could not be verified: {reason}")
     return {"verified": None, "resolved": None}
 
 
-def unresolved(found: "Verification") -> str:
-    """The warning that a mesh does not resolve a flow, with its figures and the remedies."""
-    from eulerian.analysis.characteristics import DENSITY, NATS, OBJECTIVE
-
+def unresolved(found: "Verification", density: float = DENSITY, objective: float = OBJECTIVE) -> str:
+    """The warning that a mesh does not resolve a flow, with its figures, the tolerances and the remedies."""
     parts = []
     if found.density_l1 is not None:
         by_label = ", ".join(f"{100 * error:.2g} %" for error in found.density_l1)
         label = " by label" if len(found.density_l1) > 1 else ""
-        parts.append(f"the L¹ error of ρ(T) is {by_label} of the mass{label} ({100 * DENSITY:g} % would do)")
+        parts.append(f"the L¹ error of ρ(T) is {by_label} of the mass{label} ({100 * density:g} % would do)")
     if math.isfinite(found.error):
         known = found.objective["total"]
         if found.logarithmic:
             parts.append(f"J of the mesh is off by {found.mesh['total'] - known:+.2g} nats ({NATS:g} would do)")
         else:
             apart = f"{100 * found.relative_error:+.2g} %"
-            parts.append(f"J of the mesh is off by {apart} ({100 * OBJECTIVE:g} % would do)")
+            parts.append(f"J of the mesh is off by {apart} ({100 * objective:g} % would do)")
     remedy = "Refine the mesh, take density.degree = 2, or let [adapt] choose the mesh"
     return f"the mesh does not resolve this flow: {', and '.join(parts)}. {remedy}"
 
@@ -90,6 +97,8 @@ def run_verify_run(
         InputError: it is no run folder, or no complete one.
         RejectedEvaluation: J cannot be evaluated there.
     """
+    from eulerian.experiment.trained import load_trained  # with a good part of SciPy
+
     comm = MPI.COMM_WORLD if comm is None else comm
     trained = load_trained(folder, comm, python=python)
     document: Document = on_root(comm, lambda: _read_result(folder))
