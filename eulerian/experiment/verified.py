@@ -29,17 +29,8 @@ def verification(session: Session[ControlProblem], document: Document) -> Docume
     return verified(session.problem, session.progress)
 
 
-def verified(
-    problem: ControlProblem, progress: Progress, density: float = DENSITY, objective: float = OBJECTIVE
-) -> Document:
-    """``verification`` of a problem that has been evaluated, or tried to be. **Collective**.
-
-    Args:
-        problem: J.
-        progress: where the sentence goes.
-        density: L¹ error of ρ(T), relative to the mass of each label, that counts as resolved.
-        objective: error of J, relative to its parts, that does.
-    """
+def verified(problem: ControlProblem, progress: Progress) -> Document:
+    """``verification`` of a problem that has been evaluated, or tried to be. **Collective**."""
     if not problem.parts:
         return {}
     from eulerian.analysis.characteristics import verify
@@ -53,29 +44,29 @@ def verified(
             raise
         reason = explained(error)
     else:
-        resolved = found.resolved(density, objective)
+        resolved = found.resolved()
         progress.say(found.statement)
         if resolved is False:
-            warn(problem.comm, unresolved(found, density, objective))
+            warn(problem.comm, unresolved(found))
         return {"verified": found.document, "resolved": resolved}
     warn(problem.comm, f"J and ρ(T) could not be verified: {reason}")
     return {"verified": None, "resolved": None}
 
 
-def unresolved(found: "Verification", density: float = DENSITY, objective: float = OBJECTIVE) -> str:
-    """The warning that a mesh does not resolve a flow, with its figures, the tolerances and the remedies."""
+def unresolved(found: "Verification") -> str:
+    """The warning that a mesh does not resolve a flow, with its figures and the remedies."""
     parts = []
     if found.density_l1 is not None:
         by_label = ", ".join(f"{100 * error:.2g} %" for error in found.density_l1)
         label = " by label" if len(found.density_l1) > 1 else ""
-        parts.append(f"the L¹ error of ρ(T) is {by_label} of the mass{label} ({100 * density:g} % would do)")
+        parts.append(f"the L¹ error of ρ(T) is {by_label} of the mass{label} ({100 * DENSITY:g} % would do)")
     if math.isfinite(found.error):
         known = found.objective["total"]
         if found.logarithmic:
             parts.append(f"J of the mesh is off by {found.mesh['total'] - known:+.2g} nats ({NATS:g} would do)")
         else:
             apart = f"{100 * found.relative_error:+.2g} %"
-            parts.append(f"J of the mesh is off by {apart} ({100 * objective:g} % would do)")
+            parts.append(f"J of the mesh is off by {apart} ({100 * OBJECTIVE:g} % would do)")
     remedy = "Refine the mesh, take density.degree = 2, or let [adapt] choose the mesh"
     return f"the mesh does not resolve this flow: {', and '.join(parts)}. {remedy}"
 
