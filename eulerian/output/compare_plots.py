@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from eulerian.arrays import Floats
-from eulerian.output.density_plots import DENSITY_COLOURS, padded, sorted_line, visible_window
+from eulerian.output.density_lines import sorted_line
+from eulerian.output.density_scale import DENSITY_COLOURS
+from eulerian.output.map_window import padded, visible_window
 from eulerian.output.method_pair import MethodPair
 from eulerian.output.snapshots import Snapshots
 from eulerian.output.triangle_grid import Box, TriangleGrid

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
 from eulerian.arrays import Floats
-from eulerian.output.stage import label_colours
+from eulerian.output.label_colours import label_colours
 from eulerian.output.wall_contact import LIMIT, WallContact
 
 _DECADES = 3.0  # of masses that colours tell apart

@@ -1,0 +1,66 @@
+"""Densities along characteristics on a lattice of points: what figures show where the mesh does not resolve them."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eulerian.array_file import read_arrays
+from eulerian.arrays import Floats
+from eulerian.output.files import write_arrays
+from eulerian.output.triangle_grid import Box
+
+
+@final
+@dataclass(frozen=True)
+class ExactMaps:
+    """ρ(t, x) = ρ₀(x₀) exp(−∫div v dt) at points x that the network's flow has carried from x₀.
+
+    Attributes:
+        times: (n,) those of the snapshots that figures show.
+        lower: (dim,) of the part of the domain that is shown.
+        upper: (dim,).
+        density: (n, n_x, K), or (n, n_x, n_y, K) in two dimensions, at the centres of equal pixels; NaN where it is not
+            known, because the way back leaves the domain, and outside the domain.
+    """
+
+    times: Floats
+    lower: Floats
+    upper: Floats
+    density: Floats
+
+    @property
+    def window(self) -> Box:
+        """What is shown, in two dimensions."""
+        return Box(self.lower, self.upper)
+
+    @property
+    def lattice(self) -> Floats:
+        """Points (n_x, dim), or (n_x, n_y, 2)."""
+        return pixel_centres(self.lower, self.upper, self.density.shape[1:-1])
+
+    def remark(self, inside: NDArray[np.bool_]) -> str:
+        """Where the densities come from, and what is grey; ``inside`` (n_x, n_y) tells which pixels the domain has."""
+        unknown = bool(np.isnan(self.density[:, inside]).any())
+        return "by characteristics" + (" (dark grey: not known, the way back leaves the domain)" if unknown else "")
+
+    def save(self, path: Path) -> None:
+        """Write all arrays to an ``.npz`` file."""
+        write_arrays(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            InputError: it is missing or not such a file.
+        """
+        return cls(**read_arrays(path, [field.name for field in fields(cls)], "exact densities"))
+
+
+def pixel_centres(lower: Floats, upper: Floats, counts: tuple[int, ...]) -> Floats:
+    """Centres of equal pixels, (n_x, 1) or (n_x, n_y, 2)."""
+    axes = [low + (np.arange(n) + 0.5) * (high - low) / n for low, high, n in zip(lower, upper, counts, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
