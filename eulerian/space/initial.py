@@ -110,7 +110,22 @@ def initial_density(space: DensitySpace, terms: Sequence[Term], key: str = "dens
         InputError: a term has most of its mass outside the domain, none in it, or negative or infinite values, or its
             file cannot be read.
     """
+    return density_and_factors(space, terms, key)[0]
+
+
+def density_and_factors(
+    space: DensitySpace, terms: Sequence[Term], key: str = "density.initial"
+) -> tuple[Floats, tuple[tuple[Piece, float], ...]]:
+    """``initial_density``, and every piece with its factor: the density itself is Σ factor · profile. Collective."""
     return _assembled(space, mixture(space, terms, key, Domain(space)))
+
+
+def piece_factors(
+    space: DensitySpace, terms: Sequence[Term], key: str = "density.initial"
+) -> tuple[tuple[Piece, float], ...]:
+    """The factors of ``density_and_factors`` without a density on the mesh, and without its warnings. Collective."""
+    pieces = list(mixture(space, terms, key))
+    return _with_factors(pieces, [mass_in_domain(space, piece) for piece in pieces])
 
 
 def estimated_density(space: DensitySpace, samples: Samples, bandwidth: float | Literal["scott"], key: str) -> Floats:
@@ -130,19 +145,29 @@ def estimated_density(space: DensitySpace, samples: Samples, bandwidth: float | 
         Piece(_estimate(samples, int(label), bandwidth, key), int(label), count / len(samples.labels), key)
         for label, count in zip(present, counts, strict=True)
     )
-    return _assembled(space, pieces)
+    return _assembled(space, pieces)[0]
 
 
-def _assembled(space: DensitySpace, pieces: Iterable[Piece]) -> Floats:
-    """The sum of all pieces as a density of total mass 1. Collective."""
+def _assembled(space: DensitySpace, pieces: Iterable[Piece]) -> tuple[Floats, tuple[tuple[Piece, float], ...]]:
+    """The sum of all pieces as a density of total mass 1, and the pieces with their factors. Collective."""
     rho = space.zeros()
+    known: list[Piece] = []
+    masses: list[float] = []
     for piece in pieces:
         modes, mass = _modes_and_mass(space, piece)
+        known.append(piece)
+        masses.append(mass)
         rho[: space.n_owned, :, piece.label] += piece.share / mass * modes
     space.limit(rho)
     space.update_ghosts(rho)  # last: where a cell stands among a rank's cells may change how its products are rounded
     rho /= space.mass(rho).sum()
-    return rho
+    return rho, _with_factors(known, masses)
+
+
+def _with_factors(pieces: Sequence[Piece], masses: Sequence[float]) -> tuple[tuple[Piece, float], ...]:
+    """Pieces, whose profiles have these masses in the domain, with the factors that give their shares of mass 1."""
+    total = sum(piece.share for piece in pieces)
+    return tuple((piece, piece.share / (mass * total)) for piece, mass in zip(pieces, masses, strict=True))
 
 
 def mass_in_domain(space: DensitySpace, piece: Piece) -> float:

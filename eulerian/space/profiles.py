@@ -14,6 +14,7 @@ from eulerian.quasirandom import even_points
 
 _TAIL = 12.0  # standard deviations beyond which a normal density is taken for zero: exp(-72)
 _KERNEL_TAIL = 9.0  # bandwidths beyond which a sample may be left out: exp(-40)
+_CERTAIN = 10.0  # a sum of kernels above exp(-10) does not miss those that are left out
 _POINTS, _PAIRS = 512, 500_000  # points, and point-sample pairs, at a time: small enough for the cache
 
 
@@ -41,6 +42,9 @@ class Profile(Protocol):
 
     def values(self, x: Floats) -> Floats:
         """Values (n,) at points x (n, d)."""
+
+    def log_values(self, x: Floats) -> Floats:
+        """Logarithms (n,) of the function at points x (n, d), far tails included; −∞ where it is zero."""
 
     def points(self, count: int) -> Floats:
         """About ``count`` points (m, d) of equal mass that stand for the function; none where it is known nowhere else.
@@ -78,13 +82,17 @@ class Gaussian:
 
     def values(self, x: Floats) -> Floats:
         """Values (n,) at points x (n, d)."""
+        return np.asarray(np.exp(self.log_values(x)))
+
+    def log_values(self, x: Floats) -> Floats:
+        """Logarithms (n,) at points x (n, d)."""
         # Solved by hand, point by point: a matrix solver's rounding depends on how many points it is given.
         root, rest = self._root, x - self.mean
         white = np.empty_like(rest)
         for i in range(rest.shape[1]):
             white[:, i] = (rest[:, i] - white[:, :i] @ root[i, :i]) / root[i, i]
         log_norm = np.log(np.diag(root)).sum() + 0.5 * rest.shape[1] * np.log(2 * np.pi)
-        return np.asarray(np.exp(-0.5 * (white**2).sum(axis=1) - log_norm))
+        return np.asarray(-0.5 * (white**2).sum(axis=1) - log_norm)
 
     def points(self, count: int) -> Floats:
         """Points (count, d) of equal mass."""
@@ -104,6 +112,10 @@ class Uniform:
         """Values (n,) at points x (n, d)."""
         inside = np.all((x >= self.lower) & (x <= self.upper), axis=1)
         return inside / np.prod(self.upper - self.lower)
+
+    def log_values(self, x: Floats) -> Floats:
+        """Logarithms (n,) at points x (n, d)."""
+        return _logarithm(self.values(x))
 
     def points(self, count: int) -> Floats:
         """Points (count, d) of equal mass."""
@@ -132,6 +144,10 @@ class Formula:
     def values(self, x: Floats) -> Floats:
         """Values (n,) at points x (n, d)."""
         return self.expression(dict(zip("xyz", x.T, strict=False)))
+
+    def log_values(self, x: Floats) -> Floats:
+        """Logarithms (n,) at points x (n, d)."""
+        return _logarithm(np.broadcast_to(self.values(x), len(x)))
 
     def points(self, count: int) -> Floats:  # noqa: ARG002 - the protocol's argument
         """None: a formula may have no mass, or any, where it is not asked for."""
@@ -173,8 +189,7 @@ class KernelEstimate:
         """Values (n,) at points x (n, d); memory stays bounded, whatever the number of points and samples."""
         from scipy.spatial.distance import cdist
 
-        middle = self.samples.mean(axis=0)  # far from the origin bandwidths would be lost in rounding
-        white, centres = (x - middle) / self.bandwidth, (self.samples - middle) / self.bandwidth
+        white, centres = self._in_bandwidths(x)
         result = np.zeros(len(x))
         step = int(np.clip(_PAIRS // len(centres), 16, _POINTS))
         for start in range(0, len(x), step):
@@ -186,8 +201,35 @@ class KernelEstimate:
             kernels *= -0.5
             np.exp(kernels, out=kernels)
             result[start : start + step] = kernels.sum(axis=1)
-        norm = len(centres) * np.prod(self.bandwidth) * (2 * np.pi) ** (x.shape[1] / 2)
-        return np.asarray(result / norm)
+        return np.asarray(result / self._norm)
+
+    def log_values(self, x: Floats) -> Floats:
+        """Logarithms (n,) at points x (n, d): where all samples are far, none of them is left out."""
+        from scipy.spatial.distance import cdist
+
+        values = self.values(x)
+        result = _logarithm(values)
+        # Left-out samples count for exp(-40) each: nothing beside what is known to a part of exp(-10) of a kernel.
+        far = np.flatnonzero(values * self._norm < np.exp(-_CERTAIN))
+        white, centres = self._in_bandwidths(x[far])
+        step = max(_PAIRS // len(centres), 1)
+        for start in range(0, len(far), step):
+            exponents = -0.5 * cdist(white[start : start + step], centres, "sqeuclidean")
+            peak = exponents.max(axis=1)
+            total = np.exp(exponents - peak[:, None]).sum(axis=1)
+            result[far[start : start + step]] = peak + np.log(total) - np.log(self._norm)
+        return result
+
+    @property
+    def _norm(self) -> float:
+        """By which the sum of the kernels exp(-r²/2) is divided."""
+        n, d = self.samples.shape
+        return float(n * np.prod(self.bandwidth) * (2 * np.pi) ** (d / 2))
+
+    def _in_bandwidths(self, x: Floats) -> tuple[Floats, Floats]:
+        """Points (n, d) and samples (m, d) in units of the bandwidth, from the samples' mean."""
+        middle = self.samples.mean(axis=0)  # far from the origin bandwidths would be lost in rounding
+        return (x - middle) / self.bandwidth, (self.samples - middle) / self.bandwidth
 
     def points(self, count: int) -> Floats:
         """Points (m, d) of equal mass: some about every sample, or one about every so manieth."""
@@ -224,6 +266,10 @@ class Image:
         inside = np.all((unit >= 0) & (unit <= 1), axis=1)
         return np.where(inside, (1 - t) * upper + t * lower, 0.0)
 
+    def log_values(self, x: Floats) -> Floats:
+        """Logarithms (n,) at points x (n, 2)."""
+        return _logarithm(self.values(x))
+
     def points(self, count: int) -> Floats:
         """Points (count, 2) of equal mass, each in a pixel; none of a white picture."""
         mass = np.cumsum(np.maximum(self.darkness, 0.0))
@@ -250,6 +296,12 @@ def scott_bandwidth(samples: Floats, key: str) -> Floats:
         what = f"Scott's rule needs samples that differ along every axis, but a class of {n} has no spread"
         raise InputError(what, key=key, value="scott", remedy="Give the bandwidth as a number.")
     return np.asarray(deviation * n ** (-1 / (d + 4)))
+
+
+def _logarithm(values: Floats) -> Floats:
+    """Log of values (n,), −∞ where they are not positive."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.maximum(values, 0.0)))
 
 
 def _even_normal(count: int, d: int) -> Floats:

@@ -1,0 +1,73 @@
+"""The density that terms of a configuration describe, as a function of x: what a mesh holds is its projection."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self, final
+
+import numpy as np
+
+from eulerian.arrays import Floats
+from eulerian.config import Term
+from eulerian.space.density import DensitySpace
+from eulerian.space.initial import Piece, density_and_factors, piece_factors
+
+
+@final
+@dataclass(frozen=True)
+class ExactDensity:
+    """Densities ρ_y(x) = Σ factor · profile(x) over the pieces of label y, of total mass 1 in the domain.
+
+    It is normalised as ``initial_density`` normalises the mesh's: every piece to its share of the mass *inside the
+    domain*. Outside the domain the profiles go on, but there is no mass there. The same numbers on all ranks.
+
+    Attributes:
+        pieces: profiles with label and key, each with its factor.
+        n_labels: K.
+    """
+
+    pieces: tuple[tuple[Piece, float], ...]
+    n_labels: int
+
+    @classmethod
+    def of_terms(cls, space: DensitySpace, terms: Sequence[Term], key: str = "density.initial") -> Self:
+        """The density of terms in the domain that a space covers. **Collective**.
+
+        Args:
+            space: of K labels; its cells are the domain over which masses are taken.
+            terms: as in ``density.initial``.
+            key: dotted key of ``terms``, for messages.
+
+        Raises:
+            InputError: as for ``initial_density``, but nothing is said about mass outside the domain.
+        """
+        return cls(piece_factors(space, terms, key), space.n_labels)
+
+    @classmethod
+    def with_projection(
+        cls, space: DensitySpace, terms: Sequence[Term], key: str = "density.initial"
+    ) -> tuple[Floats, Self]:
+        """The mesh's density (n_cells, nd, K), as ``initial_density`` gives it, and the one it stands for.
+
+        **Collective**. Raises what ``initial_density`` raises.
+        """
+        rho, pieces = density_and_factors(space, terms, key)
+        return rho, cls(pieces, space.n_labels)
+
+    def values(self, x: Floats) -> Floats:
+        """ρ_y(x), (n, K), at points x (n, d), per unit of volume. Points that follow one another should be near."""
+        result = np.zeros((len(x), self.n_labels))
+        for piece, factor in self.pieces:
+            result[:, piece.label] += factor * piece.profile.values(x)
+        return result
+
+    def log_values(self, x: Floats) -> Floats:
+        """Log ρ_y(x), (n, K), far tails included and without a floor; −∞ where the density is zero."""
+        result = np.full((len(x), self.n_labels), -np.inf)
+        for piece, factor in self.pieces:
+            column = result[:, piece.label]
+            np.logaddexp(column, np.log(factor) + piece.profile.log_values(x), out=column)
+        return result
+
+    def scale(self) -> float:
+        """Length below which all profiles are smooth; 0 where one may jump."""
+        return min((piece.profile.scale for piece, _ in self.pieces), default=0.0)
