@@ -37,7 +37,7 @@ def density_curves(snapshots: Snapshots, targets: Targets | None = None, exact: 
         for i, t in enumerate(snapshots.times):
             colour = _TIME_COLOURS(0.93 * norm(t))
             field = velocity[i, :, min(k, n_fields - 1)]
-            place, values = (x, density[i]) if exact is None else (exact.lattice[:, 0], exact.density[i])
+            place, values = (x, density[i]) if exact is None else (exact.lattice[:, 0], exact.shown[i])
             upper.plot(place, values[:, k], color=colour, lw=1.3, label=f"$t = {t:.4g}$")
             lower.plot(x, field, color=colour, lw=0.6, alpha=0.5)
             lower.plot(x, np.where(inside[i, :, k], field, np.nan), color=colour, lw=1.6)

@@ -82,10 +82,11 @@ class _Pictures:
     ) -> None:
         self.lattice = window.lattice(pixels) if exact is None else exact.lattice
         self._located = grid.locate(self.lattice)
-        self._snapshots, self._exact, self._window = snapshots, exact, window
+        self._snapshots, self._window = snapshots, window
         self._outline = list(grid.outline())
-        self.scale = DensityScale.of(snapshots.density if exact is None else exact.density)
-        self.remark = "" if exact is None else exact.remark(self._located.cells >= 0)
+        self._exact = None if exact is None else exact.shown
+        self.scale = DensityScale.of(snapshots.density if self._exact is None else self._exact)
+        self.remark = "" if exact is None else exact.remark
 
     @property
     def colours(self) -> ScalarMappable:
@@ -96,7 +97,7 @@ class _Pictures:
     def values(self, time: int, label: int) -> Floats:
         """Densities (n_x, n_y); NaN outside the domain, and where they are not known."""
         if self._exact is not None:
-            return np.where(self._located.cells >= 0, self._exact.density[time, :, :, label], np.nan)
+            return np.where(self._located.cells >= 0, self._exact[time, :, :, label], np.nan)
         return self._located.interpolate(self._snapshots.density[time, :, :, label])
 
     def draw(self, panel: Axes, time: int, label: int) -> None:
