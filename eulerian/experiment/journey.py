@@ -104,7 +104,8 @@ class Journey:
             raise self._failure
         tell_wall_contact(self._session.run, self._problem, self._session.progress)
         if self._session.run.figures:
-            keep_aims(self._session.run, self._problem, self._gathering.nodes, self.theta)
+            terms = self._session.config.density.initial
+            keep_aims(self._session.run, self._problem, self._gathering.nodes, self.theta, terms)
         draw_gathered(self._session.run, self._gathering)
 
     def _keep(self, position: Position) -> None:

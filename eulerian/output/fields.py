@@ -1,13 +1,15 @@
 """Densities and velocities of a run, for ParaView and for the figures."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from eulerian.arrays import Floats
+from eulerian.config import Term
 from eulerian.control import ControlProblem
-from eulerian.errors import FigureError, explained
+from eulerian.errors import ComputationError, EulerianError, FigureError, explained
 from eulerian.objective.losses import PointLoss
-from eulerian.output.files import BOUNDARY, FIGURES, SIGHTS, SNAPSHOTS, TARGETS
+from eulerian.output.class_regions import ClassRegions
+from eulerian.output.files import BOUNDARY, CLASSES, FIGURES, SIGHTS, SNAPSHOTS, TARGETS
 from eulerian.output.paraview import ParaviewWriter
 from eulerian.output.progress import Progress
 from eulerian.output.run_folder import RunFolder
@@ -32,7 +34,9 @@ def write_paraview(run: RunFolder, problem: ControlProblem, theta: Floats, count
         writer.write(*sample)
 
 
-def write_figures(run: RunFolder, problem: ControlProblem, theta: Floats, progress: Progress) -> None:
+def write_figures(
+    run: RunFolder, problem: ControlProblem, theta: Floats, terms: Sequence[Term], progress: Progress
+) -> None:
     """Every figure, and the data that they can be drawn from again; mass at the boundary is told. **Collective**.
 
     Raises:
@@ -42,18 +46,38 @@ def write_figures(run: RunFolder, problem: ControlProblem, theta: Floats, progre
     if not run.figures:
         return
     nodes = CellNodes(problem.density_space, problem.velocity_space)
-    keep_aims(run, problem, nodes, theta)
+    keep_aims(run, problem, nodes, theta, terms)
     draw_figures(run, nodes, problem.snapshots(theta, FIGURE_TIMES))
 
 
-def keep_aims(run: RunFolder, problem: ControlProblem, nodes: CellNodes, theta: Floats) -> None:
-    """Keep what figures show of the targets of a flow. **Collective**.
+def keep_aims(run: RunFolder, problem: ControlProblem, nodes: CellNodes, theta: Floats, terms: Sequence[Term]) -> None:
+    """Keep what figures show of the targets of a flow, and of the classes that it tells apart. **Collective**.
+
+    Args:
+        run: the folder.
+        problem: evaluated at ``theta``.
+        nodes: of its cells.
+        theta: with the readout, where one is trained.
+        terms: of ρ₀.
 
     Raises:
         ComputationError: a file could not be written.
     """
     terminal, readout = problem.terminal, problem.split(theta)[1]
     keep_targets(run, nodes, terminal.loss, getattr(terminal, "target", None), readout)
+    try:
+        classes = ClassRegions.measure(problem, theta, terms) if problem.parts else None
+    except EulerianError as error:
+        if isinstance(error, ComputationError):
+            raise
+        warn(run.comm, f"There is no figure of the classes: {error}")
+        return
+
+    def save() -> None:
+        if classes is not None:
+            classes.save(run.path / FIGURES / CLASSES)
+
+    on_root(run.comm, save)
 
 
 def keep_targets(

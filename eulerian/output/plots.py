@@ -19,12 +19,15 @@ from matplotlib.transforms import Bbox
 
 from eulerian.arrays import Floats
 from eulerian.errors import FigureError, InputError
+from eulerian.output.class_plots import class_figure
+from eulerian.output.class_regions import ClassRegions, LabelledPoints
 from eulerian.output.compare_plots import pair_curves, pair_maps, part_errors
 from eulerian.output.density_lines import density_curves
 from eulerian.output.density_maps import density_maps
 from eulerian.output.exact_maps import ExactMaps
 from eulerian.output.files import (
     BOUNDARY,
+    CLASSES,
     EXACT,
     FIGURES,
     GAP,
@@ -34,6 +37,7 @@ from eulerian.output.files import (
     LATER_COLUMNS,
     METHOD_PAIR,
     PARTICLES,
+    PUSHED_POINTS,
     RESULT,
     SIGHTS,
     SNAPSHOTS,
@@ -114,6 +118,8 @@ def _figures(folder: Path, kind: Kind) -> Iterator[tuple[str, _Draw]]:
         yield "parts", lambda: part_errors(pair())
     if (data / BOUNDARY).is_file():
         yield "boundary", lambda: contact_figure(WallContact.load(data / BOUNDARY))
+    if (data / CLASSES).is_file():
+        yield "classification", lambda: _classification(data)
     if (folder / STUDY).is_file():
         yield "study", lambda: frontier(read_study(folder / STUDY))
     yield "history", lambda: _history(folder)
@@ -126,6 +132,12 @@ def _densities(snapshots: Snapshots, data: Path, kind: Kind, exact: ExactMaps | 
     if _on_line(few):
         return density_curves(few, targets, exact)
     return density_maps(few, None if kind == "png" else _PAGE, targets, exact)
+
+
+def _classification(data: Path) -> Figure:
+    snapshots = Snapshots.load(data / SNAPSHOTS) if (data / SNAPSHOTS).is_file() else None
+    pushed = LabelledPoints.load(data / PUSHED_POINTS) if (data / PUSHED_POINTS).is_file() else None
+    return class_figure(ClassRegions.load(data / CLASSES), snapshots, pushed)
 
 
 def _targets(data: Path) -> Targets | None:
