@@ -72,7 +72,7 @@ def trajectory_lines(snapshots: Snapshots, paths: PathBundle) -> Figure:
         below.set_xlabel("$x$")
     axes[1, 0].set_ylabel("time $t$")
     bar = figure.colorbar(image, ax=axes[1, -1], fraction=0.05, aspect=24, pad=0.02)
-    bar.set_label(r"density $\rho$")
+    bar.set_label(r"density $\rho$, mass per length")
     bar.outline.set_linewidth(0.4)
     return figure
 
@@ -99,11 +99,17 @@ def trajectory_map(snapshots: Snapshots, paths: PathBundle) -> Figure:
         panel.set_xlabel("$x$")
     axes[0, 0].set_ylabel("$y$")
     handles = [
-        Patch(color=colour, alpha=0.7, lw=0, label=rf"$\rho(t = {t:.4g})$")
-        for colour, t in ((_FIRST, snapshots.times[0]), (_LAST, snapshots.times[-1]))
+        Patch(color=colour, alpha=0.7, lw=0, label=_scale_title(snapshots, row))
+        for colour, row in ((_FIRST, 0), (_LAST, -1))
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2, handlelength=1.0, handleheight=1.0)
     return figure
+
+
+def _scale_title(snapshots: Snapshots, row: int) -> str:
+    """Which density a colour is, and how high it is where the colour is full, label by label."""
+    peaks = ", ".join(f"{peak:.3g}" for peak in snapshots.density[row].max(axis=(0, 1)))
+    return rf"$\rho(t = {snapshots.times[row]:.4g})$, full colour: {peaks} per area"
 
 
 def draw_transport(axes: Axes, snapshots: Snapshots, paths: PathBundle, label: int = 0, *, whole: bool = False) -> None:
