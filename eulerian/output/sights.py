@@ -11,9 +11,11 @@ from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
 from eulerian.output.exact_maps import pixel_centres
 from eulerian.output.files import write_arrays
-from eulerian.output.lines_of_sight import SIGHTS, LinesOfSight
+from eulerian.output.lines_of_sight import LinesOfSight
 from eulerian.output.sampling import CellNodes
 from eulerian.parallel import gather_rows
+
+_PIXELS = 64  # along the longest side of the box: to find the cells of all points takes its time
 
 
 @final
@@ -92,7 +94,7 @@ class SightGathering:
     def _look(self, points: Floats) -> None:
         """Place the lines of sight; the same number of pixels per length on all axes."""
         lower, upper = points.min(axis=(0, 1)), points.max(axis=(0, 1))
-        counts = np.maximum(1, np.rint(SIGHTS * (upper - lower) / (upper - lower).max())).astype(int)
+        counts = np.maximum(1, np.rint(_PIXELS * (upper - lower) / (upper - lower).max())).astype(int)
         pixels = [pixel_centres(lower[[0, j]], upper[[0, j]], (int(counts[0]), int(counts[j]))) for j in (1, 2)]
         self._box = lower, upper
         self._lines = LinesOfSight(points, pixels[0], 2), LinesOfSight(points, pixels[1], 1)

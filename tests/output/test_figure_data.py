@@ -207,13 +207,13 @@ def test_lines_of_sight_on_any_number_of_ranks(comm: MPI.Comm, degree: int) -> N
     if sights is None:
         assert comm.rank > 0
         return
-    assert sights.above.shape == sights.side.shape == (3, 112, 112, 2)
-    x = -1.0 + 2.0 * (np.arange(112) + 0.5) / 112
+    assert sights.above.shape == sights.side.shape == (3, 64, 64, 2)
+    x = -1.0 + 2.0 * (np.arange(64) + 0.5) / 64
     for i, t in enumerate(TIMES):
         for k in range(2):
             expected = 2.0 * (2.0 + k + t * x)
             for found in (sights.above, sights.side):
-                np.testing.assert_allclose(found[i, :, :, k], np.broadcast_to(expected[:, None], (112, 112)), rtol=1e-5)
+                np.testing.assert_allclose(found[i, :, :, k], np.broadcast_to(expected[:, None], (64, 64)), rtol=1e-5)
     figure = sight_maps(sights)
     figure.canvas.draw()
     assert sum(bool(axes.images) for axes in figure.axes) == 6
