@@ -192,12 +192,12 @@ def plot(options: Options) -> int:
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
-    more = {"python": options.python, "progress": _progress(options, comm)}
+    more = {**given, "python": options.python, "progress": _progress(options, comm)}
     if options.exact:
-        experiment.keep_exact_densities(options.folder, comm, **more)
+        experiment.keep_exact_densities(options.folder, comm, python=options.python)
     animation: list[Path] = []
     if options.animate:
-        animation = _drawn(lambda: [experiment.run_animate(options.folder, comm, **given, **more)], failures)
+        animation = _drawn(lambda: [experiment.run_animate(options.folder, comm, **more)], failures)
     figures = _drawn(lambda: on_root(comm, lambda: _draw(options)), failures)
     return _tell_figures(options, [*figures, *animation], failures, comm.rank)
 

@@ -8,11 +8,9 @@ from mpi4py import MPI
 
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
-from eulerian.experiment.session import SILENT
 from eulerian.experiment.trained import Trained, load_trained
 from eulerian.output.exact_maps import ExactMaps, pixel_centres
 from eulerian.output.files import EXACT, FIGURES, SNAPSHOTS
-from eulerian.output.progress import Progress
 from eulerian.output.snapshots import FIGURE_TIMES, Snapshots
 from eulerian.parallel import gather_rows, on_root
 from eulerian.particles.characteristics import CharacteristicDensity, Region
@@ -39,9 +37,7 @@ class _Frame:
     counts: tuple[int, ...]
 
 
-def keep_exact_densities(
-    folder: Path, comm: MPI.Comm | None = None, *, python: bool = True, progress: Progress = SILENT
-) -> Path:
+def keep_exact_densities(folder: Path, comm: MPI.Comm | None = None, *, python: bool = True) -> Path:
     """Evaluate a run's densities along characteristics where its figures show them, and keep them. **Collective**.
 
     ``eulerian plot`` draws them from then on, beside those of the mesh.
@@ -50,7 +46,6 @@ def keep_exact_densities(
         folder: of a run of ``train``, ``solve``, ``verify`` or ``ideal`` that has figures.
         comm: who shares the work, everybody by default.
         python: the run's field may be Python code of the user's.
-        progress: where messages go.
 
     Returns:
         The file that holds them.
@@ -78,7 +73,6 @@ def keep_exact_densities(
         ExactMaps(frame.times, frame.lower, frame.upper, shaped).save(path)
 
     on_root(comm, save)
-    progress.say("Densities by characteristics: figures/densities_exact")
     return path
 
 
