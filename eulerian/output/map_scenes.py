@@ -61,7 +61,7 @@ def map_scene(film: Film) -> Scene:
         aspect="auto",
     )
     if inks.peak > 0.0:
-        name = r"density $\rho$" if film.dim == 2 else r"$\int\rho\,\mathrm{d}z$"
+        name = r"density $\rho$, mass per area" if film.dim == 2 else r"$\int\rho\,\mathrm{d}z$"
         _draw_key(placed(figure, (LEFT + size[0] + 0.15, BELOW, _KEY * count, size[1])), inks, name)
     colours = label_colours(count) if count > 1 else [_ALONE]
     outline = list(TriangleGrid.build(film.points).outline()) if film.dim == 2 else []

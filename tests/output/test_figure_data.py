@@ -21,8 +21,10 @@ from eulerian.output.map_window import WALL
 from eulerian.output.sight_plots import sight_maps
 from eulerian.output.sights import SightGathering
 from eulerian.output.snapshots import Snapshots
+from eulerian.output.swarm_plots import within
 from eulerian.output.target_marks import TargetMarks, between_regions
 from eulerian.output.targets import Targets
+from eulerian.output.triangle_grid import Box
 
 TIMES = [0.0, 0.5, 1.0]
 
@@ -234,3 +236,18 @@ def test_holes_are_grey_in_maps() -> None:
     assert np.ma.getmaskarray(values)[-10:, -10:].all()  # nothing there hides the grey of the panel
     assert not np.ma.getmaskarray(values)[:190, :190].any()
     assert np.allclose(panel.get_facecolor()[:3], to_rgb(WALL))
+
+
+@pytest.mark.one_process
+def test_particles_know_holes_by_the_outline() -> None:
+    """A square with a square hole, its edges in any order and direction."""
+
+    def square(half: float) -> np.ndarray:
+        corners = half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        return np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)
+
+    outline = np.concatenate([square(1.0), square(0.4)[::-1, ::-1]])
+    outline = outline[np.random.default_rng(0).permutation(8)]
+    lattice = Box(np.full(2, -1.5), np.full(2, 1.5)).lattice(60)
+    far = np.abs(lattice).max(axis=2)
+    assert np.array_equal(within(outline, lattice), (far < 1.0) & (far > 0.4))
