@@ -9,8 +9,9 @@ from mpi4py import MPI
 from eulerian.arrays import Floats
 from eulerian.errors import InputError
 from eulerian.experiment.trained import Trained, load_trained
-from eulerian.output.exact_maps import ExactMaps, pixel_centres
+from eulerian.output.exact_maps import ExactMaps
 from eulerian.output.files import EXACT, FIGURES, SNAPSHOTS
+from eulerian.output.pixels import pixel_centres
 from eulerian.output.snapshots import FIGURE_TIMES, Snapshots
 from eulerian.parallel import gather_rows, on_root
 from eulerian.particles.characteristics import CharacteristicDensity, Region

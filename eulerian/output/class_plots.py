@@ -17,8 +17,9 @@ from eulerian.output.class_regions import ClassRegions, LabelledPoints
 from eulerian.output.density_scale import DENSITY_COLOURS
 from eulerian.output.label_colours import label_colours, label_title
 from eulerian.output.map_window import MARGIN, WALL, shown, visible_window
+from eulerian.output.pixels import Box
 from eulerian.output.snapshots import Snapshots
-from eulerian.output.triangle_grid import Box, TriangleGrid
+from eulerian.output.triangle_grid import TriangleGrid
 
 _PALE = 0.3  # strength of the colours of regions
 _SHOWN = 1500  # points of a kind that are drawn

@@ -10,13 +10,12 @@ from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
 from eulerian.config import SamplesTerm, Term
 from eulerian.control import ControlProblem
-from eulerian.output.exact_maps import pixel_centres
 from eulerian.output.files import write_arrays
+from eulerian.output.pixels import pixel_centres
 from eulerian.parallel import gather_rows, on_root
 from eulerian.particles.cloud import share
 from eulerian.particles.flow import Scheme, carry
 from eulerian.space.initial import class_names
-from eulerian.space.nodal_field import anywhere
 from eulerian.space.samples import read_samples
 
 # isort: split
@@ -142,6 +141,8 @@ def assign(problem: ControlProblem, theta: Floats, x: Floats, labels: Labels) ->
 
     **Collective**. Points that are carried to infinity have class -1.
     """
+    from eulerian.space.nodal_field import anywhere  # stands on SciPy, which takes its time to load
+
     comm, (layers, readout) = problem.comm, problem.split(theta)
     field = anywhere(problem.layered, problem.velocity_space)
     mine = share(len(x), comm)

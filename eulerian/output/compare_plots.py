@@ -14,8 +14,9 @@ from eulerian.output.density_lines import sorted_line
 from eulerian.output.density_scale import DENSITY_COLOURS
 from eulerian.output.map_window import WALL, shown, visible_window
 from eulerian.output.method_pair import MethodPair
+from eulerian.output.pixels import Box
 from eulerian.output.snapshots import Snapshots
-from eulerian.output.triangle_grid import Box, TriangleGrid
+from eulerian.output.triangle_grid import TriangleGrid
 
 # Of Okabe and Ito's palette.
 MESH, PARTICLES = "#0072B2", "#D55E00"

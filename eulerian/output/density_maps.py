@@ -1,6 +1,6 @@
 """2-D: densities and velocity at a few times, as maps with arrows."""
 
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,10 +15,11 @@ from eulerian.output.density_scale import DENSITY_COLOURS, DensityScale
 from eulerian.output.exact_maps import ExactMaps
 from eulerian.output.map_panels import MapPanels, write_in_corner
 from eulerian.output.map_window import UNKNOWN, WALL, shown, visible_window
+from eulerian.output.pixels import Box
 from eulerian.output.snapshots import Snapshots
 from eulerian.output.target_marks import TargetMarks
 from eulerian.output.targets import Targets
-from eulerian.output.triangle_grid import Box, TriangleGrid
+from eulerian.output.triangle_grid import TriangleGrid
 from eulerian.output.velocity_arrows import VelocityArrows
 
 _WIDE = 1.5  # times as wide as high
@@ -66,6 +67,7 @@ def density_maps(
     return panels.figure
 
 
+@final
 class _Pictures:
     """Densities as pictures, with the domain around them.
 

@@ -9,7 +9,7 @@ import numpy as np
 from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
 from eulerian.output.files import write_arrays
-from eulerian.output.triangle_grid import Box
+from eulerian.output.pixels import Box, pixel_centres
 
 _MISSING = 0.02  # of a mass, which cannot be told from what is lost between the pixels
 
@@ -82,9 +82,3 @@ class ExactMaps:
             InputError: it is missing or not such a file.
         """
         return cls(**read_arrays(path, [field.name for field in fields(cls)], "exact densities"))
-
-
-def pixel_centres(lower: Floats, upper: Floats, counts: tuple[int, ...]) -> Floats:
-    """Centres of equal pixels, (n_x, 1) or (n_x, n_y, 2)."""
-    axes = [low + (np.arange(n) + 0.5) * (high - low) / n for low, high, n in zip(lower, upper, counts, strict=True)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)

@@ -8,7 +8,8 @@ import numpy as np
 from eulerian.arrays import Floats, Ints
 from eulerian.output.lines_of_sight import SIGHTS, LinesOfSight
 from eulerian.output.map_window import occupied
-from eulerian.output.triangle_grid import Box, TriangleGrid
+from eulerian.output.pixels import Box
+from eulerian.output.triangle_grid import TriangleGrid
 
 
 @final

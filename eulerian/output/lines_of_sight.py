@@ -6,7 +6,6 @@ import numpy as np
 
 from eulerian.arrays import Floats
 from eulerian.output.sampling import EDGES
-from eulerian.space.cell_finder import CellFinder
 
 SIGHTS = 112  # lines along the longer side of a picture
 _DEPTH = 32  # points along a line
@@ -26,6 +25,8 @@ class LinesOfSight:
     """
 
     def __init__(self, points: Floats, pixels: Floats, axis: int = 2) -> None:
+        from eulerian.space.cell_finder import CellFinder  # stands on SciPy, which takes its time to load
+
         corners = points[:, :4]
         low, high = float(corners[..., axis].min()), float(corners[..., axis].max())
         self._step = (high - low) / _DEPTH

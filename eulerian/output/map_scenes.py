@@ -18,6 +18,7 @@ from eulerian.output.density_scale import DENSITY_COLOURS
 from eulerian.output.film import Film
 from eulerian.output.label_colours import label_colours, mixed
 from eulerian.output.map_window import WALL, shown
+from eulerian.output.pixels import Box
 from eulerian.output.stage import (
     ABOVE,
     BELOW,
@@ -31,7 +32,7 @@ from eulerian.output.stage import (
     spread,
     time_text,
 )
-from eulerian.output.triangle_grid import Box, TriangleGrid
+from eulerian.output.triangle_grid import TriangleGrid
 
 _ALONE = "#D55E00"  # particles on the map of a single density, which has DENSITY_COLOURS
 _GAMMA = 0.5  # of densities' colours, as in the maps of a run: what is thin stays visible

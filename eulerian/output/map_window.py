@@ -3,8 +3,9 @@
 import numpy as np
 
 from eulerian.arrays import Floats
+from eulerian.output.pixels import Box
 from eulerian.output.snapshots import Snapshots
-from eulerian.output.triangle_grid import Box, TriangleGrid
+from eulerian.output.triangle_grid import TriangleGrid
 
 FAINT = 1e-3  # where ρ stays below this fraction of its maximum nothing can be seen: maps leave it out
 MARGIN = 0.06  # around what maps show, relative to its longer side

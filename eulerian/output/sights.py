@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
-from eulerian.output.exact_maps import pixel_centres
 from eulerian.output.files import write_arrays
 from eulerian.output.lines_of_sight import LinesOfSight
+from eulerian.output.pixels import pixel_centres
 from eulerian.output.sampling import CellNodes
 from eulerian.parallel import gather_rows
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from eulerian.arrays import Floats
 from eulerian.output.label_colours import label_colours
 from eulerian.output.map_window import WALL
+from eulerian.output.pixels import Box
 from eulerian.output.swarm_paths import SwarmPaths
-from eulerian.output.triangle_grid import Box
 
 _TIMES = 5
 _TRAILS = 40  # paths that are shown with a cloud

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import final
 
 from matplotlib.axes import Axes
 
@@ -18,6 +19,7 @@ _LOSSES = (0.01, 0.05, 0.2)  # contours of a loss, relative to its range
 DASHES = (0, (4, 2))
 
 
+@final
 class TargetMarks:
     """Draws targets on panels of maps at time T.
 

@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from eulerian.arrays import Floats
+from eulerian.output.pixels import Box
 from eulerian.output.snapshots import Snapshots
-from eulerian.output.triangle_grid import Box, TriangleGrid
+from eulerian.output.triangle_grid import TriangleGrid
 
 _EMPTY = 1e-2  # where ρ is below this fraction of its maximum there is no arrow: nothing there feels it
 _ARROWS = 10  # along the side of a square map; maps of other shapes have as many

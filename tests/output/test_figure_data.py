@@ -18,13 +18,13 @@ from eulerian.output.files import HISTORY_COLUMNS
 from eulerian.output.history_plots import Yardsticks, history_curves
 from eulerian.output.label_colours import label_colours, mixed, oklab, srgb
 from eulerian.output.map_window import WALL
+from eulerian.output.pixels import Box
 from eulerian.output.sight_plots import sight_maps
 from eulerian.output.sights import SightGathering
 from eulerian.output.snapshots import Snapshots
 from eulerian.output.swarm_plots import within
 from eulerian.output.target_marks import TargetMarks, between_regions
 from eulerian.output.targets import Targets
-from eulerian.output.triangle_grid import Box
 
 TIMES = [0.0, 0.5, 1.0]
 
