@@ -8,8 +8,11 @@ import numpy as np
 
 from eulerian.arrays import Floats
 from eulerian.config import Term
+from eulerian.parallel import agreed, sum_all
 from eulerian.space.density import DensitySpace
-from eulerian.space.initial import Piece, density_and_factors, piece_factors
+from eulerian.space.initial import Piece, density_and_factors, piece_factors, subdivided_rule, subdivisions
+
+_BLOCK = 2**18  # evaluations at a time
 
 
 @final
@@ -53,6 +56,14 @@ class ExactDensity:
         rho, pieces = density_and_factors(space, terms, key)
         return rho, cls(pieces, space.n_labels)
 
+    @property
+    def mass(self) -> Floats:
+        """∫ρ_y over the domain, (K,): the labels' shares."""
+        shares = np.zeros(self.n_labels)
+        for piece, _ in self.pieces:
+            shares[piece.label] += piece.share
+        return np.asarray(shares / shares.sum())
+
     def values(self, x: Floats) -> Floats:
         """ρ_y(x), (n, K), at points x (n, d), per unit of volume. Points that follow one another should be near."""
         result = np.zeros((len(x), self.n_labels))
@@ -68,6 +79,19 @@ class ExactDensity:
             np.logaddexp(column, np.log(factor) + piece.profile.log_values(x), out=column)
         return result
 
-    def scale(self) -> float:
-        """Length below which all profiles are smooth; 0 where one may jump."""
-        return min((piece.profile.scale for piece, _ in self.pieces), default=0.0)
+    def entropies(self, space: DensitySpace) -> tuple[Floats, float]:
+        """∫ρ_y log ρ_y over the domain, (K,), and that of all labels' density together. **Collective**."""
+        vertices, cells = space.vertices, np.arange(space.n_owned)
+        level = max(subdivisions(space, piece.profile, cells) for piece, _ in self.pieces)
+        points, weights = subdivided_rule(space.dim, level)
+        sums, step = np.zeros(self.n_labels + 1), max(1, _BLOCK // len(points))
+        with agreed(space.comm):
+            for start in range(0, space.n_owned, step):
+                corners = vertices[start : start + step]
+                x = corners[:, :1] + points @ (corners[:, 1:] - corners[:, :1])
+                rho = self.values(x.reshape(-1, space.dim)).reshape(*x.shape[:2], -1)
+                both = np.concatenate([rho, rho.sum(axis=2, keepdims=True)], axis=2)
+                product = both * np.log(both, out=np.zeros_like(both), where=both > 0.0)
+                sums += np.einsum("c,q,cqk->k", space.geometry.det[start : start + len(x)], weights, product)
+        total = sum_all(space.comm, sums)
+        return total[:-1], float(total[-1])

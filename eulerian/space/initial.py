@@ -11,6 +11,7 @@ from eulerian.parallel import agreed, on_root, sum_all
 
 # isort: split
 import numpy as np
+from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
 from eulerian.config import ExpressionTerm, GaussianTerm, ImageTerm, SamplesTerm, Term, UniformTerm
@@ -276,7 +277,7 @@ def _project(space: DensitySpace, piece: Piece) -> Floats:
     profile, vertices = piece.profile, space.vertices
     near = np.all((vertices.max(axis=1) >= profile.lower) & (vertices.min(axis=1) <= profile.upper), axis=1)
     cells = np.flatnonzero(near)
-    points, weights = _rule(space.dim, _level(space, profile, cells))
+    points, weights = subdivided_rule(space.dim, subdivisions(space, profile, cells))
     weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
     modes = np.zeros((space.n_owned, space.nd))
     step = max(1, _BLOCK // len(points))
@@ -303,7 +304,7 @@ def _require_density(values: Floats, x: Floats, key: str) -> None:
         )
 
 
-def _level(space: DensitySpace, profile: Profile, cells: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
+def subdivisions(space: DensitySpace, profile: Profile, cells: NDArray[np.intp]) -> int:
     """How often to halve the cells for the quadrature of a profile, the same on all ranks. Collective."""
     vertices = space.vertices
     edges = vertices[cells][:, :, None] - vertices[cells][:, None]
@@ -313,13 +314,13 @@ def _level(space: DensitySpace, profile: Profile, cells: np.ndarray[tuple[int], 
     level = _JUMP_LEVEL
     if profile.scale > 0:
         level = int(np.clip(np.ceil(np.log2(max(diameter / profile.scale, 1.0))), 0, _MAX_LEVEL))
-    size = n_cells * len(_rule(space.dim, 0)[1])
+    size = n_cells * len(subdivided_rule(space.dim, 0)[1])
     while level > 0 and size * 2.0 ** (space.dim * level) > _MAX_POINTS:
         level -= 1
     return level
 
 
-def _rule(dim: int, level: int) -> tuple[Floats, Floats]:
+def subdivided_rule(dim: int, level: int) -> tuple[Floats, Floats]:
     """Points (n, dim) and weights (n,) on the reference cell, cut into 2^(dim level) parts."""
     rule = basis.quadrature_rule(dim, _DEGREE)
     none = np.empty(0, dtype=np.int32)

@@ -1,0 +1,211 @@
+"""Verification by characteristics: the true J of a flow part by part, and how far the mesh's density is from the true.
+
+The quadrature points of the exact ρ₀ are pushed through the network's own flow with the density along their paths.
+Every part of J is a sum over them, and for equal masses so is the distance of the mesh's density ρ_h to the true one,
+‖ρ_h(T) − ρ(T)‖_{L¹} = 2 Σ_i w_i (1 − ρ_h(T, X_i)/ρ(T, X_i))⁺: no mesh at T is needed, and no filament is missed.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from eulerian import parallel
+from eulerian.analysis.characteristic_costs import (
+    AT_WALLS,
+    FEW_TOUCHED,
+    TOUCHED,
+    UNCERTAIN,
+    CharacteristicCosts,
+    PointSums,
+)
+from eulerian.analysis.label_meetings import LabelPath
+from eulerian.analysis.point_transport import Carried
+from eulerian.arrays import Floats
+from eulerian.control import ControlProblem
+from eulerian.errors import RejectedEvaluation
+from eulerian.objective.terminal import KullbackLeiblerBalance, KullbackLeiblerLoss
+from eulerian.reduced import PARTS
+from eulerian.space.density_rule import DensityRule, density_rules
+from eulerian.space.point_values import PointValues
+
+# isort: split
+import numpy as np
+from numpy.typing import ArrayLike
+
+STEPS = 4
+"""Runge–Kutta steps in every layer."""
+
+DENSITY, OBJECTIVE, NATS = 0.05, 0.01, 0.005
+"""Up to which errors a run counts as resolved: of ρ(T) in L¹, of J relative to its parts, of J with a logarithm."""
+
+
+@final
+@dataclass(frozen=True)
+class Verification:
+    """What a flow is worth by itself, whatever a mesh says. Dimensionless; NaN for what is not known.
+
+    Attributes:
+        objective: J by part, "total" among them.
+        mesh: J of the mesh, "total" among its parts.
+        own_error: of the total, from a coarser rule with half as many steps: on the safe side; relative to |J|.
+        density_l1: (K,) ‖ρ_h(T) − ρ(T)‖_{L¹} over the mass of each label, at most 2; None if not known.
+        touched_mass: share of the mass that a wall has ever held up.
+        seconds: what all this took.
+        logarithmic: J has an entropy of ρ(T): its errors are told in nats, not relative to J.
+        reason: why something is not known, in words; empty where all is.
+    """
+
+    objective: Mapping[str, float]
+    mesh: Mapping[str, float]
+    own_error: float
+    density_l1: Floats | None
+    touched_mass: float
+    seconds: float
+    logarithmic: bool = False
+    reason: str = ""
+
+    @property
+    def relative_error(self) -> float:
+        """J_h/J − 1."""
+        total = self.objective["total"]
+        return self.mesh["total"] / total - 1.0 if total else math.nan
+
+    @property
+    def error(self) -> float:
+        """|J_h − J|, in nats where J has an entropy of ρ(T), else relative to the sum of the parts' absolute values."""
+        size = math.fsum(abs(value) for name, value in self.objective.items() if name != "total")
+        apart = abs(self.mesh["total"] - self.objective["total"])
+        return apart if self.logarithmic else apart / size if size else apart
+
+    def resolved(self, density: float = DENSITY, objective: float = OBJECTIVE, nats: float = NATS) -> bool | None:
+        """Whether errors are within tolerances; None where the density's is not known and J's is no reason to deny it.
+
+        Args:
+            density: of ρ(T) in L¹, relative to the mass, for every label.
+            objective: of J relative to its parts.
+            nats: of J where it has an entropy of ρ(T), absolute.
+        """
+        if self.error > (nats if self.logarithmic else objective):
+            return False
+        if self.density_l1 is None:
+            return None
+        return bool(np.all(self.density_l1 <= density))
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The key ``verified`` of ``result.json``."""
+        return {
+            "objective": dict(self.objective),
+            "relative_error": self.relative_error,
+            "own_error": self.own_error,
+            "density_l1": self.density_l1,
+            "touched_mass": self.touched_mass,
+            "seconds": self.seconds,
+            "reason": self.reason or None,
+        }
+
+    @property
+    def statement(self) -> str:
+        """J of the network beside that of the mesh, and how far ρ(T) is resolved, in a sentence or two."""
+        total, mesh = self.objective["total"], self.mesh["total"]
+        found = []
+        if math.isfinite(total):
+            apart = f"{mesh - total:+.2g} nats" if self.logarithmic else f"{100 * self.relative_error:+.2g} %"
+            error = self.own_error * abs(total)
+            found.append(f"J = {total:.6g} ± {error:.0e} for the network itself; the mesh said {mesh:.6g} ({apart}).")
+        if self.density_l1 is not None:
+            worst = int(np.argmax(self.density_l1))
+            whose = "" if len(self.density_l1) == 1 else f" of label {worst}" if self.density_l1[worst] > 0.0 else ""
+            found.append(f"ρ(T){whose} is resolved to {100 * self.density_l1[worst]:.2g} % in L¹.")
+        if self.touched_mass > FEW_TOUCHED and not self.reason:
+            found.append(f"{100 * self.touched_mass:.2g} % of the mass has touched a wall.")
+        if self.reason:
+            found.append(f"{self.reason[0].upper()}{self.reason[1:]}.")
+        return " ".join(found)
+
+
+def verify(problem: ControlProblem, theta: ArrayLike, *, steps: int = STEPS) -> Verification:
+    """Verify J and ρ(T) at θ by the characteristics of the field itself. **Collective**.
+
+    Parts that the field or the walls leave without a value are NaN, and ``reason`` says why: without the method
+    ``jacobian`` a field has no density along its paths, and mass that sticks to a wall has none either.
+
+    Args:
+        problem: J on a mesh; afterwards its last evaluation is that at θ.
+        theta: where.
+        steps: Runge–Kutta steps in every layer, a multiple of 4.
+
+    Raises:
+        RejectedEvaluation: J cannot be evaluated at θ.
+        ComputationError: the field fails where the mesh did not ask it.
+    """
+    started = time.perf_counter()
+    if not math.isfinite(problem.value(theta)):
+        raise RejectedEvaluation(problem.rejection or "J cannot be evaluated at θ")
+    flow = CharacteristicCosts.of(problem, theta)
+    values = PointValues(problem.density_space)
+    fine, coarse = PointSums(), PointSums()
+    distance = np.zeros(problem.density_space.n_labels)
+    paths: list[LabelPath] = []
+    for labels in problem.groups:
+        rules = density_rules(problem.density_space, flow.data.initial, labels)
+        for sums, rule, count in zip((fine, coarse), rules, (steps, steps // 2), strict=True):
+            with parallel.agreed(problem.comm, "the field"):
+                carried = flow.carried(rule, labels, count, keep_nodes=sums is coarse and flow.labels_meet)
+                sums.add(flow.local_parts(rule, labels, carried))
+            if sums is fine and carried.log_change is not None:
+                found = values.values(problem.final_density, carried.x)[:, labels]
+                distance[labels] = _missed(rule, carried, found)
+            if carried.nodes[1:]:
+                paths.append(LabelPath(labels[0], rule, carried.nodes))
+    for name, value, doubt in flow.of_meetings(paths, problem.comm):
+        fine.add({name: value, UNCERTAIN: doubt})
+        coarse.add({name: value})
+    distance = parallel.sum_all(problem.comm, distance) / flow.data.initial.mass
+    totals, cruder = (sums.total(problem.comm) for sums in (fine, coarse))
+    return _verification(problem, flow, totals, cruder, distance, time.perf_counter() - started)
+
+
+def _missed(rule: DensityRule, carried: Carried, found: Floats) -> Floats:
+    """2 Σ w (1 − ρ_h/ρ)⁺ (k,) over this rank's points, with ρ_h (n, k) there; what sticks to a wall is missed."""
+    assert carried.log_change is not None
+    with np.errstate(all="ignore"):
+        density = rule.density * np.exp(carried.log_change)[:, None]
+        share = np.maximum(1.0 - np.maximum(found, 0.0) / density, 0.0)
+    share = np.where(np.isfinite(share), share, 1.0)
+    return np.asarray(2.0 * np.sum(rule.weights * share, axis=0))
+
+
+def _verification(
+    problem: ControlProblem,
+    flow: CharacteristicCosts,
+    fine: dict[str, float],
+    coarse: dict[str, float],
+    distance: Floats,
+    seconds: float,
+) -> Verification:
+    """What the sums over all points tell."""
+    mesh, touched = problem.parts, fine[TOUCHED]
+    unknown, reasons = flow.unknown(touched)
+    for sums in (fine, coarse):
+        sums["parameters"] = mesh["parameters"]
+        if touched > FEW_TOUCHED:
+            for name in PARTS:
+                sums[name] = sums.get(name, 0.0) - sums.get(AT_WALLS + name, 0.0)
+        sums["terminal"] += flow.target_square
+    parts = {name: math.nan if name in unknown else fine.get(name, 0.0) for name in PARTS}
+    total = math.fsum(parts.values())
+    doubt = fine[UNCERTAIN] if math.isfinite(total) else math.nan
+    error = abs(total - math.fsum(coarse.get(name, 0.0) for name in PARTS)) + doubt
+    return Verification(
+        {"total": total, **parts},
+        {"total": math.fsum(mesh.values()), **mesh},
+        error / abs(total) if total else math.nan,
+        distance if flow.rates.log_density else None,
+        touched,
+        seconds,
+        isinstance(flow.terminal, KullbackLeiblerLoss | KullbackLeiblerBalance),
+        "; ".join(reasons),
+    )
