@@ -1,6 +1,6 @@
 """The density that terms of a configuration describe, as a function of x: what a mesh holds is its projection."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self, final
 
@@ -9,6 +9,7 @@ import numpy as np
 from eulerian.arrays import Floats
 from eulerian.config import Term
 from eulerian.parallel import agreed, sum_all
+from eulerian.space import basis
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import Piece, density_and_factors, piece_factors, subdivided_rule, subdivisions
 
@@ -79,11 +80,34 @@ class ExactDensity:
             np.logaddexp(column, np.log(factor) + piece.profile.log_values(x), out=column)
         return result
 
+    def projection(self, space: DensitySpace, function: Callable[[Floats], Floats]) -> Floats:
+        """Coefficients (n_owned, nd, m) of the L² projection of a function of the densities. **Collective**.
+
+        Args:
+            space: where to.
+            function: from densities (cells, points, K) to numbers (cells, points, m).
+        """
+        points, weights = self._rule(space)
+        weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
+        parts, step = [], max(1, _BLOCK // len(points))
+        with agreed(space.comm):
+            for start in range(0, max(space.n_owned, 1), step):
+                corners = space.vertices[start : start + step]
+                x = corners[:, :1] + points @ (corners[:, 1:] - corners[:, :1])
+                rho = self.values(x.reshape(-1, space.dim)).reshape(*x.shape[:2], -1)
+                parts.append(np.einsum("cqk,qi->cik", function(rho), weighted))
+        return np.concatenate(parts)
+
+    def _rule(self, space: DensitySpace) -> tuple[Floats, Floats]:
+        """Points (n, d) and weights (n,) on the reference cell that are fine enough for all pieces. **Collective**."""
+        cells = np.arange(space.n_owned)
+        level = max(subdivisions(space, piece.profile, cells) for piece, _ in self.pieces)
+        return subdivided_rule(space.dim, level)
+
     def entropies(self, space: DensitySpace) -> tuple[Floats, float]:
         """∫ρ_y log ρ_y over the domain, (K,), and that of all labels' density together. **Collective**."""
-        vertices, cells = space.vertices, np.arange(space.n_owned)
-        level = max(subdivisions(space, piece.profile, cells) for piece, _ in self.pieces)
-        points, weights = subdivided_rule(space.dim, level)
+        vertices = space.vertices
+        points, weights = self._rule(space)
         sums, step = np.zeros(self.n_labels + 1), max(1, _BLOCK // len(points))
         with agreed(space.comm):
             for start in range(0, space.n_owned, step):
