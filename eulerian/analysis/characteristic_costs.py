@@ -16,7 +16,8 @@ from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.losses import COORDINATES
 from eulerian.objective.terminal import KullbackLeiblerBalance, KullbackLeiblerLoss, SquaredDistanceLoss
 from eulerian.particles.rates import FormulaPotential, Rates
-from eulerian.space.density_rule import DensityRule, density_rules
+from eulerian.space.density import DensitySpace
+from eulerian.space.density_rule import TOLERANCE, DensityRule, density_rules
 from eulerian.space.nodal_field import NodalField
 from eulerian.space.walls import Walls, walls_of
 from eulerian.space.whole import WholeDensity
@@ -28,6 +29,9 @@ from numpy.typing import ArrayLike
 # Shares of the mass that has touched a wall, where it has no density: above the first one functionals of the density's
 # values are those of the rest of the mass, above the second one they have no value at all.
 FEW_TOUCHED, MOST_TOUCHED = 1e-3, 0.05
+
+# A squared distance is what is left of much larger integrals: the rules for it are held to this (see ``density_rules``).
+_FINER = 1e-3
 
 # What is summed up beside J's parts: mass that has touched walls, what its points add to functionals of the density's
 # values in absolute terms, and, in front of a part's name, what they add to that part.
@@ -124,7 +128,7 @@ class CharacteristicCosts:
         square = 0.0
         if isinstance(problem.terminal, SquaredDistanceLoss):
             assert data.target is not None
-            rule, _ = density_rules(space, data.target, range(space.n_labels))
+            rule, _ = density_rules(space, data.target, range(space.n_labels), _FINER)
             local = np.array([0.5 * np.vdot(rule.weights, rule.density)])
             square = float(parallel.sum_all(space.comm, local)[0])
         return cls(
@@ -139,6 +143,11 @@ class CharacteristicCosts:
             layered.label_dependent,
             cost.jacobian,
         )
+
+    def rules(self, space: DensitySpace, labels: Sequence[int]) -> tuple[DensityRule, DensityRule]:
+        """For integrals against ρ₀ of some labels, and a coarser one. Collective."""
+        tolerance = _FINER if isinstance(self.terminal, SquaredDistanceLoss) else TOLERANCE
+        return density_rules(space, self.data.initial, labels, tolerance)
 
     @property
     def labels_meet(self) -> bool:

@@ -28,7 +28,7 @@ from eulerian.control import ControlProblem
 from eulerian.errors import RejectedEvaluation
 from eulerian.objective.terminal import KullbackLeiblerBalance, KullbackLeiblerLoss
 from eulerian.reduced import PARTS
-from eulerian.space.density_rule import DensityRule, density_rules
+from eulerian.space.density_rule import DensityRule
 from eulerian.space.point_values import PointValues
 
 # isort: split
@@ -148,7 +148,7 @@ def verify(problem: ControlProblem, theta: ArrayLike, *, steps: int = STEPS) -> 
     distance = np.zeros(problem.density_space.n_labels)
     paths: list[LabelPath] = []
     for labels in problem.groups:
-        rules = density_rules(problem.density_space, flow.data.initial, labels)
+        rules = flow.rules(problem.density_space, labels)
         for sums, rule, count in zip((fine, coarse), rules, (steps, steps // 2), strict=True):
             with parallel.agreed(problem.comm, "the field"):
                 carried = flow.carried(rule, labels, count, keep_nodes=sums is coarse and flow.labels_meet)

@@ -19,7 +19,7 @@ FINE, COARSE = 4, 2
 
 # Cells are cut where the two rules differ by more than this share of the mean mass of a cell: where ρ jumps, or is
 # finer than the mesh. A smooth density that the mesh resolves is cut nowhere.
-_TOLERANCE = 1e-2
+TOLERANCE = 1e-2
 _MAX_LEVEL = 5
 _MAX_PARTS = 4_000_000  # over all ranks: with more of them cells are cut no further
 _BLOCK = 2**14  # cells at a time
@@ -105,7 +105,9 @@ class _Points:
         return DensityRule(np.ascontiguousarray(self.x), weights, self.density)
 
 
-def density_rules(space: DensitySpace, density: PointDensity, labels: Sequence[int]) -> tuple[DensityRule, DensityRule]:
+def density_rules(
+    space: DensitySpace, density: PointDensity, labels: Sequence[int], tolerance: float = TOLERANCE
+) -> tuple[DensityRule, DensityRule]:
     """A rule for integrals against the densities of some labels, and a coarser one for its error. **Collective**.
 
     The points are those of a rule of degree 4 (2) on the cells of the space, or on parts of them where the density is
@@ -115,18 +117,19 @@ def density_rules(space: DensitySpace, density: PointDensity, labels: Sequence[i
         space: whose cells cover the domain.
         density: of all labels.
         labels: those that share the points.
+        tolerance: by how much of a cell's mean mass the two rules may differ on a part that is not cut.
 
     Raises:
         EulerianError: the density cannot be evaluated; the same on all ranks.
     """
     mass, columns = density.mass, list(labels)
-    tolerance = _TOLERANCE / space.mesh.topology.index_map(space.dim).size_global
+    per_cell = tolerance / space.mesh.topology.index_map(space.dim).size_global
     corners, points = space.vertices, (_Points.none(space.dim, len(columns)), _Points.none(space.dim, len(columns)))
     parts = 0
     for level in range(_MAX_LEVEL + 1):
         last = level == _MAX_LEVEL or parts * 2**space.dim > _MAX_PARTS
         with agreed(space.comm):
-            *found, rough = _resolved(density, columns, corners, tolerance, last=last)
+            *found, rough = _resolved(density, columns, corners, per_cell, last=last)
         points = points[0].joined(found[0]), points[1].joined(found[1])
         parts = space.comm.allreduce(len(rough)) * 2**space.dim
         if parts == 0:
