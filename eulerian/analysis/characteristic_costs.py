@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike
 # values are those of the rest of the mass, above the second one they have no value at all.
 FEW_TOUCHED, MOST_TOUCHED = 1e-3, 0.05
 
-# A squared distance is what is left of much larger integrals: the rules for it are held to this (see ``density_rules``).
+# A squared distance is what is left of much larger integrals: its rules have this tolerance (see ``density_rules``).
 _FINER = 1e-3
 
 # What is summed up beside J's parts: mass that has touched walls, what its points add to functionals of the density's
