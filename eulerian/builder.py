@@ -33,6 +33,7 @@ from eulerian.parallel import agreed, warn
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import count_labels, initial_density
 from eulerian.space.mesh import create_mesh
+from eulerian.space.simplices import Simplices
 from eulerian.space.velocity import VelocitySpace
 from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import flux_smoothing
@@ -61,6 +62,7 @@ def build(
     field: VectorField | None = None,
     *,
     theta_file: Path | None = None,
+    mesh: Simplices | None = None,
 ) -> ControlProblem:
     """The problem that a configuration describes. Collective.
 
@@ -70,11 +72,12 @@ def build(
         field: to be used instead of the one that the configuration describes, built already.
         theta_file: whose parameters the field is to be used with; it says what those of a network are relative to. By
             default the file that the configuration names, if it does.
+        mesh: of the same domain, known to all ranks, to be used instead of the one that the configuration describes.
 
     Raises:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
     """
-    density_space, rho, memory = _initial(config, comm, mesh_needs)
+    density_space, rho, memory = _initial(config, comm, mesh_needs, mesh)
     velocity_space = VelocitySpace(density_space)
     terminal = build_terminal(config.objective.terminal, density_space)
     costs = _running_costs(config, velocity_space)
@@ -173,7 +176,10 @@ def _running_costs(config: Config, velocity_space: VelocitySpace) -> RunningCost
 
 
 def _initial(
-    config: Config, comm: MPI.Comm | None, needs: Callable[[Config, Ground], Iterable[Need]]
+    config: Config,
+    comm: MPI.Comm | None,
+    needs: Callable[[Config, Ground], Iterable[Need]],
+    simplices: Simplices | None = None,
 ) -> tuple[DensitySpace, Floats, float]:
     """The space of the densities, ρ₀ (n_cells, nd, K), and the memory that ``needs`` leave over, in bytes. Collective.
 
@@ -190,7 +196,7 @@ def _initial(
         check_dimension(config, dim)
         left = require_memory(needs(config, Ground(dim, n_cells, n_labels, comm.size)), memory)
 
-    mesh = create_mesh(comm, config.domain, check)
+    mesh = create_mesh(comm, config.domain, check, simplices)
     check_labels(config, n_labels)
     space = DensitySpace(mesh, config.density.degree, n_labels)
     return space, initial_density(space, config.density.initial), comm.bcast(left, 0)

@@ -30,7 +30,7 @@ from eulerian.space.profiles import (
     scott_bandwidth,
 )
 from eulerian.space.samples import Samples, compare_classes, read_samples
-from eulerian.space.simplices import Simplices, halve_edges
+from eulerian.space.simplices import Indices, Simplices, halve_edges
 
 _DEGREE = 8  # exactness of the rule on each part of a cell
 _JUMP_LEVEL = 2  # a cell is halved so often where a profile may jump
@@ -275,19 +275,15 @@ def _project(space: DensitySpace, piece: Piece) -> Floats:
     """Modal coefficients (n_owned, nd) of a profile's L² projection. Collective."""
     profile, vertices = piece.profile, space.vertices
     near = np.all((vertices.max(axis=1) >= profile.lower) & (vertices.min(axis=1) <= profile.upper), axis=1)
-    cells = np.flatnonzero(near)
-    points, weights = _rule(space.dim, _level(space, profile, cells))
-    weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
     modes = np.zeros((space.n_owned, space.nd))
-    step = max(1, _BLOCK // len(points))
+    rules = list(subdivided_rules(space, profile.scale, np.flatnonzero(near)))
     with agreed(space.comm):
-        for start in range(0, len(cells), step):
-            block = cells[start : start + step]
-            corners = vertices[block]
-            x = corners[:, :1] + points @ (corners[:, 1:] - corners[:, :1])
+        for cells, points, weights in rules:
+            weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
+            x = physical_points(vertices[cells], points)
             values = profile.values(x.reshape(-1, space.dim))
             _require_density(values, x.reshape(-1, space.dim), piece.key)
-            modes[block] = values.reshape(len(block), -1) @ weighted
+            modes[cells] = values.reshape(len(cells), -1) @ weighted
     return modes
 
 
@@ -303,20 +299,46 @@ def _require_density(values: Floats, x: Floats, key: str) -> None:
         )
 
 
-def _level(space: DensitySpace, profile: Profile, cells: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
-    """How often to halve the cells for the quadrature of a profile, the same on all ranks. Collective."""
+def subdivided_rules(space: DensitySpace, scale: float, cells: Indices) -> Iterator[tuple[Indices, Floats, Floats]]:
+    """A rule for what is smooth below a length, on cells that are halved until they are as small. Collective.
+
+    Args:
+        space: whose owned cells they are.
+        scale: that length, or 0 for what may jump.
+        cells: (n,) owned ones.
+
+    Returns:
+        A few cells at a time, their points (q, dim) on the reference cell and weights (q,).
+    """
+    levels = _levels(space, scale, cells)
+    for level in np.unique(levels).tolist():
+        points, weights = _rule(space.dim, level)
+        chosen, step = cells[levels == level], max(1, _BLOCK // len(points))
+        for start in range(0, len(chosen), step):
+            yield chosen[start : start + step], points, weights
+
+
+def physical_points(vertices: Floats, points: Floats) -> Floats:
+    """Points (q, dim) of the reference cell in cells of given vertices (n, dim+1, dim): (n, q, dim)."""
+    return np.asarray(vertices[:, :1] + points @ (vertices[:, 1:] - vertices[:, :1]))
+
+
+def _levels(space: DensitySpace, scale: float, cells: Indices) -> Indices:
+    """How often to halve each of the cells, (n,). Collective."""
     vertices = space.vertices
     edges = vertices[cells][:, :, None] - vertices[cells][:, None]
-    diameter = float(np.sqrt((edges**2).sum(axis=-1).max(initial=0.0)))
-    diameter = space.comm.allreduce(diameter, MPI.MAX)
-    n_cells = space.comm.allreduce(len(cells))
-    level = _JUMP_LEVEL
-    if profile.scale > 0:
-        level = int(np.clip(np.ceil(np.log2(max(diameter / profile.scale, 1.0))), 0, _MAX_LEVEL))
-    size = n_cells * len(_rule(space.dim, 0)[1])
-    while level > 0 and size * 2.0 ** (space.dim * level) > _MAX_POINTS:
-        level -= 1
-    return level
+    diameters = np.sqrt((edges**2).sum(axis=-1).max(axis=(1, 2), initial=0.0))
+    levels = np.full(len(cells), _JUMP_LEVEL)
+    if scale > 0:  # a cell that is just so large must not be halved once more for a last bit
+        halvings = np.ceil(np.log2(np.maximum(diameters / scale, 1.0)) - 1e-9)
+        levels = np.clip(halvings, 0, _MAX_LEVEL).astype(np.int64)
+    size = len(_rule(space.dim, 0)[1])
+    while True:
+        points = space.comm.allreduce(float(np.sum(size * 2.0 ** (space.dim * levels))))
+        deepest = space.comm.allreduce(int(levels.max(initial=0)), MPI.MAX)
+        if points <= _MAX_POINTS or deepest == 0:
+            return levels
+        levels = np.minimum(levels, deepest - 1)
 
 
 def _rule(dim: int, level: int) -> tuple[Floats, Floats]:
