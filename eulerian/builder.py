@@ -175,13 +175,19 @@ def _running_costs(config: Config, velocity_space: VelocitySpace) -> RunningCost
     )
 
 
-def _initial(
+def build_space(
     config: Config,
-    comm: MPI.Comm | None,
-    needs: Callable[[Config, Ground], Iterable[Need]],
-    simplices: Simplices | None = None,
-) -> tuple[DensitySpace, Floats, float]:
-    """The space of the densities, ρ₀ (n_cells, nd, K), and the memory that ``needs`` leave over, in bytes. Collective.
+    comm: MPI.Comm | None = None,
+    mesh: Simplices | None = None,
+    needs: Callable[[Config, Ground], Iterable[Need]] = mesh_needs,
+) -> tuple[DensitySpace, float]:
+    """The space of the densities, and the memory that ``needs`` leave over, in bytes. Collective.
+
+    Args:
+        config: from ``read_config``.
+        comm: who shares the work, everybody by default.
+        mesh: as for ``build``.
+        needs: what memory is needed for.
 
     Raises:
         InputError: there is not so much memory, among others; told before a mesh is made.
@@ -196,10 +202,20 @@ def _initial(
         check_dimension(config, dim)
         left = require_memory(needs(config, Ground(dim, n_cells, n_labels, comm.size)), memory)
 
-    mesh = create_mesh(comm, config.domain, check, simplices)
+    distributed = create_mesh(comm, config.domain, check, mesh)
     check_labels(config, n_labels)
-    space = DensitySpace(mesh, config.density.degree, n_labels)
-    return space, initial_density(space, config.density.initial), comm.bcast(left, 0)
+    return DensitySpace(distributed, config.density.degree, n_labels, mesh), comm.bcast(left, 0)
+
+
+def _initial(
+    config: Config,
+    comm: MPI.Comm | None,
+    needs: Callable[[Config, Ground], Iterable[Need]],
+    mesh: Simplices | None = None,
+) -> tuple[DensitySpace, Floats, float]:
+    """``build_space``, with ρ₀ (n_cells, nd, K) between its two results. Collective."""
+    space, left = build_space(config, comm, mesh, needs)
+    return space, initial_density(space, config.density.initial), left
 
 
 def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:

@@ -68,16 +68,16 @@ def doerfler_marking(indicator: Floats, share: float) -> NDArray[np.bool_]:
     return np.asarray(indicator >= (1.0 - _TIE) * indicator[order[last]])
 
 
-def refined(mesh: Simplices, space: DensitySpace, indicator: Floats, share: float) -> Simplices:
-    """The mesh with the cells cut that have a share of the sum of an indicator. Collective.
+def refined(space: DensitySpace, indicator: Floats, share: float) -> Simplices:
+    """The mesh of a space, with the cells cut that have a share of the sum of an indicator. Collective.
 
     Args:
-        mesh: known to all ranks.
-        space: on this mesh.
+        space: on a mesh of simplices that all ranks know.
         indicator: (n_owned,) of this rank's cells, not negative.
         share: of the sum, in (0, 1].
     """
-    whole = NaturalOrder(space).gather(indicator)
+    mesh, whole = space.simplices, NaturalOrder(space).gather(indicator)
+    assert mesh is not None
 
     def work() -> Simplices:
         assert whole is not None
