@@ -55,14 +55,14 @@ class RefinementReport:
     Attributes:
         cells: that it has.
         total: J on it.
-        density_l1: (K,) L¹ error of ρ(T), relative to each label's mass.
-        relative_error: of J.
+        density_l1: (K,) L¹ error of ρ(T), relative to each label's mass; None if it is not known.
+        error: of J, as ``Verification`` tells it.
     """
 
     cells: int
     total: float
-    density_l1: Floats
-    relative_error: float
+    density_l1: Floats | None
+    error: float
 
 
 @final
@@ -127,7 +127,7 @@ def adapt(config: Config, problem: ControlProblem, theta: Floats, tell: Tell = l
             why = f"the next mesh, of {len(mesh.cells)} cells, cannot be used: {error}"
             break
         current, here, verification = found
-        reports.append(_report(current, here, verification))
+        reports.append(_report(current, verification))
         tell(_statement(reports[-1]))
         if not misses(limits, verification):
             return AdaptedProblem(current, here, verification, None, tuple(reports))
@@ -143,14 +143,17 @@ def adapt(config: Config, problem: ControlProblem, theta: Floats, tell: Tell = l
 
 
 def misses(limits: Adapt, verification: Verification) -> str:
-    """Which tolerance does not hold, with numbers; empty where both do. What is not known holds."""
+    """Which tolerance does not hold, with numbers; empty where both do. What is not known holds.
+
+    The error of J is told as a verification tells it: relative to its parts, in nats where it has an entropy of ρ(T).
+    """
     found = []
-    worst = float(np.max(np.asarray(verification.density_l1), initial=0.0))
-    if worst > limits.density:
-        found.append(f"ρ(T) is resolved to {100 * worst:.2g} % in L¹ (adapt.density = {limits.density:g})")
-    error = abs(verification.relative_error)
-    if error > limits.objective:
-        found.append(f"J is resolved to {error:.2g} of itself (adapt.objective = {limits.objective:g})")
+    l1 = verification.density_l1
+    if l1 is not None and float(np.max(l1)) > limits.density:
+        found.append(f"ρ(T) is resolved to {100 * np.max(l1):.2g} % in L¹ (adapt.density = {limits.density:g})")
+    if verification.error > limits.objective:
+        of_what = "nats" if verification.logarithmic else "of itself"
+        found.append(f"J is resolved to {verification.error:.2g} {of_what} (adapt.objective = {limits.objective:g})")
     return " and ".join(found)
 
 
@@ -223,11 +226,12 @@ def _mixtures(config: Config) -> list[tuple[str, Terms]]:
     return found
 
 
-def _report(problem: ControlProblem, theta: Floats, verification: Verification) -> RefinementReport:
-    l1 = np.asarray(verification.density_l1)
-    return RefinementReport(cell_count(problem), problem.value(theta), l1, verification.relative_error)
+def _report(problem: ControlProblem, verification: Verification) -> RefinementReport:
+    return RefinementReport(
+        cell_count(problem), verification.mesh["total"], verification.density_l1, verification.error
+    )
 
 
 def _statement(report: RefinementReport) -> str:
-    l1 = ", ".join(f"{100 * each:.2g} %" for each in report.density_l1)
-    return f"{report.cells} cells: J = {report.total:.8g} ({100 * report.relative_error:+.2g} %), ρ(T) to {l1} in L¹"
+    l1 = "" if report.density_l1 is None else f", that of ρ(T) in L¹ {100 * np.max(report.density_l1):.2g} %"
+    return f"{report.cells} cells: J = {report.total:.8g}, its error {report.error:.2g}{l1}"

@@ -27,11 +27,13 @@ from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
 from eulerian.machine import Need, require_memory
 from eulerian.memory import Ground, ideal_needs, mesh_needs, particle_needs, total_memory
+from eulerian.objective.continuous import continuous_data
 from eulerian.objective.running import VelocityCost, potential_vector
 from eulerian.objective.terminal import build_terminal
 from eulerian.parallel import agreed, warn
 from eulerian.space.density import DensitySpace
-from eulerian.space.initial import count_labels, initial_density
+from eulerian.space.exact_density import ExactDensity
+from eulerian.space.initial import count_labels
 from eulerian.space.mesh import create_mesh
 from eulerian.space.simplices import Simplices
 from eulerian.space.velocity import VelocitySpace
@@ -77,9 +79,10 @@ def build(
     Raises:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
     """
-    density_space, rho, memory = _initial(config, comm, mesh_needs, mesh)
+    density_space, rho, exact, memory = _initial(config, comm, mesh_needs, mesh)
     velocity_space = VelocitySpace(density_space)
     terminal = build_terminal(config.objective.terminal, density_space)
+    continuous = continuous_data(config.objective, density_space, exact)
     costs = _running_costs(config, velocity_space)
     # Last, for it may run code of the user's: all the rest has proved right.
     if field is None:
@@ -102,6 +105,7 @@ def build(
         memory=min(solver.memory_bytes, memory),
         disk=(solver.disk_bytes, solver.disk_directory),
         smoothing=flux_smoothing(density_space, config.field.horizon, solver.flux_smoothing),
+        continuous=continuous,
     )
 
 
@@ -115,7 +119,7 @@ def build_ideal(config: Config, comm: MPI.Comm | None = None) -> IdealProblem:
     Raises:
         InputError: as for ``build``; also for a readout that is to be trained.
     """
-    space, rho, _ = _initial(config, comm, ideal_needs)
+    space, rho, *_ = _initial(config, comm, ideal_needs)
     return _ideal(config, space, rho)
 
 
@@ -154,7 +158,7 @@ def build_swarm(config: Config, comm: MPI.Comm | None = None) -> Swarm:
     from eulerian.swarm import cloud_of, particle_problem, refuse_on_particles
 
     refuse_on_particles(config)
-    space, rho, _ = _initial(config, comm, particle_needs)
+    space, rho, *_ = _initial(config, comm, particle_needs)
     whole = WholeDensity.gather(space, rho)
     cloud = cloud_of(config, whole, space.comm)
     field = _field(config, space)
@@ -212,10 +216,10 @@ def _initial(
     comm: MPI.Comm | None,
     needs: Callable[[Config, Ground], Iterable[Need]],
     mesh: Simplices | None = None,
-) -> tuple[DensitySpace, Floats, float]:
-    """``build_space``, with ρ₀ (n_cells, nd, K) between its two results. Collective."""
+) -> tuple[DensitySpace, Floats, ExactDensity, float]:
+    """The space of the densities, ρ₀ (n_cells, nd, K), what it projects, and the bytes left over. Collective."""
     space, left = build_space(config, comm, mesh, needs)
-    return space, initial_density(space, config.density.initial), left
+    return space, *ExactDensity.with_projection(space, config.density.initial), left
 
 
 def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from eulerian.fields.base import VectorField
 from eulerian.fields.frame import Charts
 from eulerian.fields.layered import LayeredField
+from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.running import VelocityCost
 from eulerian.objective.terminal import Terminal, TerminalValue
 from eulerian.reduced import ReducedProblem
@@ -131,6 +132,7 @@ class ControlProblem(ReducedProblem):
         memory: budget in bytes for the adjoint, over all ranks.
         disk: budget in bytes on disk, and the folder for it (None: the system's for temporary files).
         smoothing: δ of the upwind flux, in units of velocity.
+        continuous: what ρ₀, targets and costs are before they are discretised; None if nobody knows.
 
     Attributes:
         layered: the field as the layers use it.
@@ -158,6 +160,7 @@ class ControlProblem(ReducedProblem):
         memory: float = 2.0**32,
         disk: tuple[float, Path | None] = (0.0, None),
         smoothing: float = 0.0,
+        continuous: ContinuousData | None = None,
     ) -> None:
         """Collective."""
         space = velocity_space.density_space
@@ -175,7 +178,7 @@ class ControlProblem(ReducedProblem):
         self.density_space: DensitySpace = space
         self.velocity_space, self.terminal, self.grid = velocity_space, terminal, grid
         self.layered = LayeredField.equal(vector_field, grid.horizon, grid.layers, label_dependent=label_dependent)
-        self.costs, self.smoothing = costs, smoothing
+        self.costs, self.smoothing, self.continuous = costs, smoothing, continuous
         labels = list(range(space.n_labels))
         self.groups = [[label] for label in labels] if label_dependent else [labels]
         self._rho, self._flow = rho, _Flow()

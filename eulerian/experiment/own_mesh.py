@@ -46,7 +46,7 @@ def adaptation_document(found: AdaptedProblem) -> Document:
         {
             "cells": each.cells,
             "objective": each.total,
-            "relative_error": each.relative_error,
+            "error": each.error,
             "density_l1": each.density_l1,
         }
         for each in found.reports

@@ -53,6 +53,14 @@ class ExactDensity:
         rho, pieces = density_and_factors(space, terms, key)
         return rho, cls(pieces, space.n_labels)
 
+    @property
+    def mass(self) -> Floats:
+        """∫ρ_y over the domain, (K,): the labels' shares."""
+        shares = np.zeros(self.n_labels)
+        for piece, _ in self.pieces:
+            shares[piece.label] += piece.share
+        return np.asarray(shares / shares.sum())
+
     def values(self, x: Floats) -> Floats:
         """ρ_y(x), (n, K), at points x (n, d), per unit of volume. Points that follow one another should be near."""
         result = np.zeros((len(x), self.n_labels))
@@ -67,7 +75,3 @@ class ExactDensity:
             column = result[:, piece.label]
             np.logaddexp(column, np.log(factor) + piece.profile.log_values(x), out=column)
         return result
-
-    def scale(self) -> float:
-        """Length below which all profiles are smooth; 0 where one may jump."""
-        return min((piece.profile.scale for piece, _ in self.pieces), default=0.0)

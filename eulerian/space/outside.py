@@ -51,7 +51,7 @@ class Domain:
         low, high = self._space.bounding_box
         margin = _ROUNDING * (high - low)
         inside = np.all((x >= low - margin) & (x <= high + margin), axis=1)
-        if self._is_a_box:
+        if self.is_a_box:
             return np.asarray(inside)
         own = np.zeros(len(x), dtype=np.uint8)
         with agreed(self.comm):
@@ -61,7 +61,7 @@ class Domain:
         return own.astype(bool)
 
     @cached_property
-    def _is_a_box(self) -> bool:
+    def is_a_box(self) -> bool:
         """Whether the cells fill their bounding box. Collective."""
         space = self._space
         low, high = space.bounding_box

@@ -1,0 +1,93 @@
+"""Points that a flow carries through a domain with walls, with the density and the costs along their paths."""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eulerian.arrays import Floats
+from eulerian.particles.integrate import RK4, step
+from eulerian.particles.rates import LOG_DENSITY, Motion, Rates
+from eulerian.space.walls import Walls
+
+
+@final
+@dataclass(frozen=True)
+class Carried:
+    """Where points have come to at T, and what they have gathered on the way.
+
+    Attributes:
+        x: (n, dim) at T, inside the domain.
+        costs: (n,) time integrals by name, as ``Rates`` has them.
+        log_change: (n,) −∫₀ᵀ div v dt: log ρ(T, X) = log ρ₀(x) + log_change; None without a Jacobian.
+        log_integral: (n,) ∫₀ᵀ of what log_change is at t, or None.
+        ratio_integral: (n,) ∫₀ᵀ ρ(t, X)/ρ₀(x) dt, or None.
+        touched: (n,) who has ever been held up by a wall.
+    """
+
+    x: Floats
+    costs: dict[str, Floats]
+    log_change: Floats | None
+    log_integral: Floats | None
+    ratio_integral: Floats | None
+    touched: NDArray[np.bool_]
+
+
+def carry_points(
+    rates: Rates, theta: Floats, x: Floats, label: int | None, horizon: float, steps: int, walls: Walls
+) -> Carried:
+    """Carry points by the classical Runge–Kutta method, and back to the closest point of the domain after each step.
+
+    The limit of the scheme on the mesh, whose boundary lets nothing through, is this projected flow. Nothing is
+    collective.
+
+    Args:
+        rates: the velocity and what is integrated along the paths.
+        theta: (L, p).
+        x: (n, dim) at t = 0, in the domain.
+        label: of the points; None where the field does not ask.
+        horizon: T.
+        steps: in every layer, an even number: integrals of the density are by Simpson's rule on pairs of steps.
+        walls: of the domain.
+    """
+    dim, h = rates.dim, horizon / (len(theta) * steps)
+    y = np.concatenate([x, np.zeros((len(x), len(rates.names)))], axis=1)
+    kept, touched = walls.keep(x), np.zeros(len(x), dtype=bool)
+    integrals = _Simpson(len(x), h) if rates.log_density else None
+    with np.errstate(all="ignore"):  # a far-off θ is told by numbers that are not finite
+        for layer, row in enumerate(theta):
+            motion = Motion(rates, layer, row, label)
+            for _ in range(steps):
+                y = step(RK4, motion, y, h, dim)
+                y[:, :dim], held = kept.projected(np.ascontiguousarray(y[:, :dim]))
+                touched |= held
+                if integrals is not None:
+                    integrals.add(y[:, -1])
+    columns = dict(zip(rates.names, y.T[dim:], strict=True))
+    change = columns.pop(LOG_DENSITY, None)
+    if integrals is None:
+        return Carried(y[:, :dim].copy(), columns, change, None, None, touched)
+    return Carried(y[:, :dim].copy(), columns, change, integrals.logarithm, integrals.ratio, touched)
+
+
+@final
+class _Simpson:
+    """∫L dt and ∫exp(L) dt from the values of L = −∫div v at the ends of the steps, of which L(0) = 0 is the first."""
+
+    def __init__(self, n: int, h: float) -> None:
+        self.h, self.count = h, 0
+        self.last = np.zeros((2, n)) + np.array([[0.0], [1.0]])
+        self.middle = self.last
+        self.logarithm, self.ratio = np.zeros(n), np.zeros(n)
+
+    def add(self, change: Floats) -> None:
+        """One more step has ended."""
+        values = np.stack([change, np.exp(change)])
+        self.count += 1
+        if self.count % 2:
+            self.middle = values
+            return
+        logarithm, ratio = (self.h / 3.0) * (self.last + 4.0 * self.middle + values)
+        self.logarithm, self.ratio = self.logarithm + logarithm, self.ratio + ratio
+        self.last = values
