@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Self, final
 
 from eulerian import parallel
 from eulerian.analysis.point_transport import Carried, carry_points
@@ -144,25 +144,68 @@ def verify(problem: ControlProblem, theta: ArrayLike, *, steps: int = STEPS) -> 
         RejectedEvaluation: J cannot be evaluated at θ.
         ComputationError: the field fails where the mesh did not ask it.
     """
-    started = time.perf_counter()
-    if not math.isfinite(problem.value(theta)):
-        raise RejectedEvaluation(problem.rejection or "J cannot be evaluated at θ")
-    flow = _Flow.of(problem, theta)
-    values = PointValues(problem.density_space)
-    fine, coarse = _Sums(), _Sums()
-    distance = np.zeros(problem.density_space.n_labels)
-    for labels in problem.groups:
-        rules = density_rules(problem.density_space, flow.data.initial, labels)
-        for sums, rule, count in zip((fine, coarse), rules, (steps, steps // 2), strict=True):
-            with parallel.agreed(problem.comm, "the field"):
-                carried = flow.carried(rule, labels, count)
-                sums.add(flow.local_parts(rule, labels, carried))
-            if sums is fine and carried.log_change is not None:
+    return Characteristics.of(problem, theta, steps=steps).verify(problem, theta)
+
+
+@final
+@dataclass(frozen=True)
+class Characteristics:
+    """Points that the flow of one θ has carried, and J of that flow: what any mesh can be held against.
+
+    Attributes:
+        flow: of θ.
+        carried: by group of labels: these, the rule whose points they are, and where they have come to.
+        fine: sums over the points by part of J.
+        coarse: the same of the coarser rule.
+        seconds: what they took.
+    """
+
+    flow: "_Flow"
+    carried: tuple[tuple[list[int], DensityRule, Carried], ...]
+    fine: Mapping[str, float]
+    coarse: Mapping[str, float]
+    seconds: float
+
+    @classmethod
+    def of(cls, problem: ControlProblem, theta: ArrayLike, *, steps: int = STEPS) -> Self:
+        """Carry the points of the exact ρ₀, placed by the problem's mesh; as for ``verify``. **Collective**."""
+        started = time.perf_counter()
+        flow = _Flow.of(problem, theta)
+        fine, coarse = _Sums(), _Sums()
+        found = []
+        for labels in problem.groups:
+            rules = density_rules(problem.density_space, flow.data.initial, labels)
+            for sums, rule, count in zip((fine, coarse), rules, (steps, steps // 2), strict=True):
+                with parallel.agreed(problem.comm, "the field"):
+                    carried = flow.carried(rule, labels, count)
+                    sums.add(flow.local_parts(rule, labels, carried))
+                if sums is fine:
+                    found.append((labels, rule, carried))
+        totals = [sums.total(problem.comm) for sums in (fine, coarse)]
+        return cls(flow, tuple(found), *totals, time.perf_counter() - started)
+
+    def verify(self, problem: ControlProblem, theta: ArrayLike) -> Verification:
+        """Hold a problem on some mesh against them. **Collective**.
+
+        Args:
+            problem: of the same flow; afterwards its last evaluation is that at θ.
+            theta: of the flow, in the problem's shape.
+
+        Raises:
+            RejectedEvaluation: J cannot be evaluated at θ there.
+        """
+        started = time.perf_counter()
+        if not math.isfinite(problem.value(theta)):
+            raise RejectedEvaluation(problem.rejection or "J cannot be evaluated at θ")
+        values = PointValues(problem.density_space)
+        distance = np.zeros(problem.density_space.n_labels)
+        for labels, rule, carried in self.carried:
+            if carried.log_change is not None:
                 found = values.values(problem.final_density, carried.x)[:, labels]
                 distance[labels] = _missed(rule, carried, found)
-    distance = parallel.sum_all(problem.comm, distance) / flow.data.initial.mass
-    totals, cruder = (sums.total(problem.comm) for sums in (fine, coarse))
-    return flow.verification(problem, totals, cruder, distance, time.perf_counter() - started)
+        distance = parallel.sum_all(problem.comm, distance) / self.flow.data.initial.mass
+        seconds = self.seconds + time.perf_counter() - started
+        return self.flow.verification(problem, dict(self.fine), dict(self.coarse), distance, seconds)
 
 
 def _missed(rule: DensityRule, carried: Carried, found: Floats) -> Floats:

@@ -27,7 +27,7 @@ _NO_FACETS = np.empty(0, dtype=np.int32)
 
 
 def bisect(mesh: Simplices, marked: NDArray[np.bool_]) -> tuple[Simplices, Indices]:
-    """Cut all edges of the marked cells in halves, and whatever else must be cut so that no node hangs.
+    """Cut the marked cells in halves at their longest edges, and whatever else must be cut so that no node hangs.
 
     Args:
         mesh: without tags on facets.
@@ -40,8 +40,9 @@ def bisect(mesh: Simplices, marked: NDArray[np.bool_]) -> tuple[Simplices, Indic
     edges, of_cell = edge_table(mesh.cells)
     rank = _by_length(mesh.points, edges)
     cut = np.zeros(len(edges), dtype=bool)
-    cut[of_cell[marked]] = True
-    _close(cut, of_cell, rank)
+    longest = _longest(of_cell, rank)
+    cut[longest[marked]] = True
+    _close(cut, of_cell, longest)
     n = len(mesh.points)
     points = np.concatenate([mesh.points, mesh.points[edges[cut]].mean(axis=1)])
     middle = np.where(cut, n + np.cumsum(cut) - 1, -1)
@@ -75,9 +76,13 @@ def _by_length(points: Floats, edges: Indices) -> Indices:
     return rank
 
 
-def _close(cut: NDArray[np.bool_], of_cell: Indices, rank: Indices) -> None:
+def _longest(of_cell: Indices, rank: Indices) -> Indices:
+    """The longest edge of each cell, (m,)."""
+    return np.asarray(np.take_along_axis(of_cell, np.argmin(rank[of_cell], axis=1)[:, None], axis=1)[:, 0])
+
+
+def _close(cut: NDArray[np.bool_], of_cell: Indices, longest: Indices) -> None:
     """Cut the longest edge of every cell of which an edge is cut, in place, until there is no other."""
-    longest = np.take_along_axis(of_cell, np.argmin(rank[of_cell], axis=1)[:, None], axis=1)[:, 0]
     while True:
         lacking = cut[of_cell].any(axis=1) & ~cut[longest]
         if not lacking.any():
