@@ -181,8 +181,8 @@ class Characteristics:
                     sums.add(flow.local_parts(rule, labels, carried))
                 if sums is fine:
                     found.append((labels, rule, carried))
-        totals = [sums.total(problem.comm) for sums in (fine, coarse)]
-        return cls(flow, tuple(found), *totals, time.perf_counter() - started)
+        totals = fine.total(problem.comm), coarse.total(problem.comm)
+        return cls(flow, tuple(found), totals[0], totals[1], time.perf_counter() - started)
 
     def verify(self, problem: ControlProblem, theta: ArrayLike) -> Verification:
         """Hold a problem on some mesh against them. **Collective**.

@@ -89,6 +89,8 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument("--resume", action="store_true", help=help_)
         if name in ("solve", "verify"):
             _add_theta(command)
+        if name == "verify":
+            _add_verified_run(command)
         if name in ("solve", "train"):
             help_ = "densities on the mesh, or particles drawn from them (see [particles]); default: densities"
             command.add_argument("--method", choices=("densities", "particles"), default="densities", help=help_)
@@ -181,6 +183,13 @@ def _add_sample(commands: _Commands) -> None:
     help_ = "default: sampled.csv in the run folder"
     command.add_argument("--output", metavar="OUT.csv", type=Path, help=help_)
     command.add_argument("--overwrite", action="store_true", help="replace OUT.csv")
+
+
+def _add_verified_run(command: argparse.ArgumentParser) -> None:
+    """``--run RUN`` instead of a configuration."""
+    help_ = "instead of CONFIG.toml: verify J and ρ(T) of this run by characteristics, and write them into its result"
+    command.add_argument("--run", metavar="RUN", type=Path, help=help_)
+    next(action for action in command._actions if action.dest == "config").nargs = "?"
 
 
 def _add_mesh(commands: _Commands) -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 def compute(options: Options) -> int:
     """solve, train, ideal or verify. Collective."""
+    if options.name == "verify" and (options.run is None) == (options.config is None):
+        raise InputError("needs either a configuration or --run RUN", key="verify", remedy="Give one of the two.")
+    if options.name == "verify" and options.run is not None:
+        return _verify_run(options)
     from eulerian import experiment
 
     # isort: split
@@ -35,6 +39,22 @@ def compute(options: Options) -> int:
         raise InputError("particles keep nothing on their way to go on from", key=f"--{going_on[0]}")
     document: Mapping[str, Any] = run(config, comm, overwrite=options.overwrite, progress=progress, **more)
     return _told(options, document, comm.rank)
+
+
+def _verify_run(options: Options) -> int:
+    """Collective."""
+    from eulerian import experiment
+
+    # isort: split
+    from mpi4py import MPI
+
+    for name in ("theta", "output", "set", "overwrite"):
+        if getattr(options, name):
+            remedy = "The run's own flow is verified, in its own folder."
+            raise InputError("does not go with --run", key=f"--{name}", remedy=remedy)
+    comm = MPI.COMM_WORLD
+    experiment.run_verify_run(options.run, comm, python=options.python, progress=_progress(options, comm))
+    return 0
 
 
 def compare(options: Options) -> int:

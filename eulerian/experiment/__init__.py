@@ -30,6 +30,7 @@ __all__ = [
     "run_train",
     "run_train_particles",
     "run_verify",
+    "run_verify_run",
 ]
 
 # Where a name is not in the module of its command.
@@ -38,6 +39,7 @@ _MODULES = {
     "run_solve_particles": "swarm",
     "run_train_particles": "swarm",
     "run_verify": "verification",
+    "run_verify_run": "verified",
 }
 
 

@@ -16,6 +16,7 @@ from eulerian.experiment.parameters import GivenTheta
 from eulerian.experiment.rivals import Comparison, Transport, compare_methods, require_value
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.experiment.study import Study, StudyPlan, run_study
+from eulerian.experiment.verified import verification
 from eulerian.output.comparison import comparison_table
 from eulerian.output.comparison_fields import keep_comparison
 from eulerian.output.files import STUDY
@@ -56,7 +57,7 @@ def run_compare(
         ComputationError: the computation failed; ``result.json`` says so too.
     """
     work = _Compare(GivenTheta.of(config, theta, comm), study)
-    return Command("compare", work.build, headline, work.compare).run(
+    return Command("compare", work.build, headline, work.compare, verification).run(
         work.given.config, comm, overwrite=overwrite, progress=progress
     )
 

@@ -134,7 +134,7 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
             with interrupt.last_words(lambda name: f"interrupted by {name}; the run itself is complete"):
                 more = comm.bcast(plain(self.afterwards(session, document)), 0)
         if more:
-            document |= more
+            document = comm.bcast(plain(run.with_warnings(document | more)), 0)
             try:
                 run.write_result(document)
             except ComputationError as error:  # the result without it is there and stays

@@ -20,6 +20,7 @@ from eulerian.experiment.own_mesh import adaptation_document, build_on_own_mesh,
 from eulerian.experiment.parameters import GivenTheta
 from eulerian.experiment.resume import complete_result
 from eulerian.experiment.session import SILENT, Command, Session
+from eulerian.experiment.verified import verification
 from eulerian.output.files import CHECKPOINT, DENSITIES, MESH
 from eulerian.output.progress import Progress
 from eulerian.output.report import classification_table, headline, parts_table
@@ -75,7 +76,8 @@ def run_solve(
             build_fitting(given.config, comm)  # its files may hold other things by now
         progress.say("The run is finished: the solve has come to its end. To do it again, use --overwrite.")
         return complete
-    command = Command("solve", build_fitting, headline, partial(_solve, given=given, earlier=earlier))
+    work = partial(_solve, given=given, earlier=earlier)
+    command = Command("solve", build_fitting, headline, work, verification)
     keep = (f"{CHECKPOINT}/{DENSITIES}", MESH) if resume else ()
     return command.run(given.config, comm, overwrite=overwrite, progress=progress, resume=resume, keep=keep)
 

@@ -1,5 +1,6 @@
 """`eulerian train`: minimise J, then say how far any flow could be better."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from eulerian.experiment.network import finite_value, kept, storage_statement, t
 from eulerian.experiment.own_mesh import build_on_own_mesh, keep_mesh, warn_of_shortfall
 from eulerian.experiment.resume import Finished, how_to_go_on, resumable, tell_start, without_start
 from eulerian.experiment.session import SILENT, Command, Session
+from eulerian.experiment.verified import verification
 from eulerian.multilevel import Training, TrainingState
 from eulerian.optimise import OptimiseResult
 from eulerian.output.checkpoint import Checkpoint
@@ -63,7 +65,7 @@ def run_train(
         tell_start(found, comm, progress, resume=resume)
         return _train(session, found)
 
-    command = Command("train", build_again, headline, work, _certificate)
+    command = Command("train", build_again, headline, work, _verification_and_certificate)
     go_on = how_to_go_on(found)
     return command.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, **go_on)
 
@@ -112,6 +114,12 @@ def _levels(result: OptimiseResult) -> Document:
     return {"levels": [asdict(report) for report in result.levels]} if len(result.levels) > 1 else {}
 
 
+def _verification_and_certificate(session: Session[ControlProblem], document: Document) -> Document:
+    """What the flow is worth by itself, and how far that is from the best. **Collective**."""
+    found = verification(session, document)
+    return {**found, **_certificate(session, document | found)}
+
+
 def _certificate(session: Session[ControlProblem], document: Document) -> Document:
     """The distance of the flow to the best one, or why there is none; never an error of its own. **Collective**."""
     config, problem, progress = session.config, session.problem, session.progress
@@ -124,7 +132,9 @@ def _certificate(session: Session[ControlProblem], document: Document) -> Docume
     try:
         with progress.gaps(config.ideal.max_iterations) as watch:
             running = RunningCost.build(config.objective, problem.density_space.dim)
-            certificate = certify(problem, config.objective.kinetic, config.ideal, watch, running)
+            parts = (document["verified"] or {}).get("objective")
+            known = None if parts is None else {name: math.nan if x is None else x for name, x in parts.items()}
+            certificate = certify(problem, config.objective.kinetic, config.ideal, watch, running, known)
     except EulerianError as error:
         reason = str(error)
     except Exception as error:

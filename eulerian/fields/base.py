@@ -35,7 +35,8 @@ class VectorField(Protocol):
     the function w ↦ vjp(theta, x, w), which may keep what the forward pass has found: θ and x are not to be changed
     before its last call. On particles, ``pull_back(theta, x, w, label)`` gives ``vjp`` and the gradients (n, dim) by
     the points, Σ_i w_ni ∂v_i/∂x, together; ``jacobian_pull_back`` gives ``jacobian_vjp`` and ``jacobian_vjp_x``
-    together.
+    together. ``value_and_diagonal(theta, x, label)`` gives ``value`` and the derivatives (n, dim) ∂v_i/∂x_i
+    together, whose sum is the divergence.
     """
 
     def n_params(self, dim: int, /) -> int:

@@ -116,6 +116,14 @@ class InBox:
         """∂v_i/∂x_j as entry [n, i, j] of an array (n, dim, dim)."""
         return self.wrapped.jacobian(theta, self.frame.relative(x), **self._inputs(label, time)) * self._slope
 
+    def value_and_diagonal(
+        self, theta: Floats, x: Floats, label: int | None = None, **time: float
+    ) -> tuple[Floats, Floats]:
+        """``value``, and ∂v_i/∂x_i (n, dim)."""
+        method: Any = self.wrapped.value_and_diagonal  # type: ignore[attr-defined]
+        v, diagonal = method(theta, self.frame.relative(x), **self._inputs(label, time))
+        return self.frame.velocity * v, diagonal * self._slope
+
     def jacobian_vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None, **time: float) -> Floats:
         """Gradient (p,) of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
         return self.wrapped.jacobian_vjp(theta, self.frame.relative(x), self._by_u(x, w), **self._inputs(label, time))

@@ -60,6 +60,17 @@ class LayeredField:
         jacobian = self.field.jacobian(row, x, **self._inputs(layer, label))
         return _returned("jacobian", jacobian, (*x.shape, x.shape[1]))
 
+    def value_and_divergence(
+        self, layer: int, row: Floats, x: Floats, label: int | None = None
+    ) -> tuple[Floats, Floats]:
+        """Velocities (n, dim) and their divergence (n,) at points x (n, dim)."""
+        method = self._joint("value_and_diagonal", ("value", "jacobian"))
+        if method is not None:
+            v, diagonal = method(row, x, **self._inputs(layer, label))
+            name = "value_and_diagonal"
+            return _returned(name, v, x.shape), np.einsum("ni->n", _returned(name, diagonal, x.shape))
+        return self.value(layer, row, x, label), np.einsum("nii->n", self.jacobian(layer, row, x, label))
+
     def jacobian_vjp(self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradient (p,) with respect to θ of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
         gradient = self.field.jacobian_vjp(row, x, w, **self._inputs(layer, label))

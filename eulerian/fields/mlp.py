@@ -177,6 +177,26 @@ class Mlp:
         return jacobian
 
     @quiet
+    def value_and_diagonal(self, theta: Floats, x: Floats, label: int | None = None) -> tuple[Floats, Floats]:
+        """``value`` together with ∂v_i/∂x_i (n, dim), whose sum is the divergence; of one hidden layer almost free."""
+        x = checked("x", x, (None, self.dim))
+        layers = self._layers(theta, label)
+        last, bias = layers[-1]
+        v, diagonal = np.empty((len(x), self.dim)), np.empty((len(x), self.dim))
+        shallow = len(layers) == 2
+        pairs = (last * layers[0][0].T).T if shallow else last.T
+        for rows in blocks(len(x), self._widest if shallow else (self.dim + 2) * self._widest):
+            if shallow:
+                signal = _advance(self._sigma, x[rows], *layers[0])
+                np.matmul(self._sigma.slope(signal), pairs, out=diagonal[rows])
+            else:
+                signals, _, raw = _tangents(self._sigma, layers, x[rows])
+                signal, diagonal[rows] = signals[-1], np.einsum("ini->ni", raw[-1])
+            np.matmul(signal, last.T, out=v[rows])
+        v += bias
+        return v, diagonal
+
+    @quiet
     def jacobian_vjp(self, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradient (p,) of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
         return self.jacobian_pull_back(theta, x, w, label)[0]

@@ -1,7 +1,7 @@
 """How far a trained flow is from the best possible one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
@@ -74,6 +74,7 @@ def certify(
     settings: Ideal,
     callback: Callable[[GapRecord], None] | None = None,
     running: RunningCost | None = None,
+    verified: Mapping[str, float] | None = None,
 ) -> Certificate:
     """Hold the flow of the last evaluation against the best possible one. **Collective**.
 
@@ -83,6 +84,8 @@ def certify(
         settings: the section ``[ideal]``; its ``certificate`` says which bound.
         callback: told about the convex solver's progress, where it is used.
         running: the problem's running costs of the density.
+        verified: the parts of J of the flow itself, by characteristics, which are then held against the bound; without
+            them, or where one is not known, it is those of the mesh.
 
     Raises:
         InputError: there is no bound of the kind asked for.
@@ -92,16 +95,19 @@ def certify(
     space, rho = problem.density_space, problem.initial_density
     ideal = IdealProblem(space, rho, _functional(problem), kinetic, problem.horizon, layers, running)
     bound = _lower_bound(ideal, settings, callback)
-    parts = [problem.parts.get(name, 0.0) for name in PARTS]
+    own = None if verified is None else [verified.get(name, 0.0) for name in PARTS]
+    exact = own is not None and all(map(math.isfinite, own))
+    parts = own if exact and own is not None else [problem.parts.get(name, 0.0) for name in PARTS]
     cost = sum(parts)
     gap, caveats = cost - bound.value, _unattained(problem, ideal)
     relative = math.nan if caveats else _relative(gap, bound, sum(map(abs, parts)))
     if not caveats and math.isnan(relative):
         kind = "is not positive" if bound.value <= 0.0 else "lies so far below the parts of J"
         caveats = [f"as a percentage of a bound that {kind} it would tell nothing"]
-    caveats += _caveats(problem, gap)
+    caveats += _caveats(problem, gap, exact=exact)
     certificate = Certificate(bound.value, gap, relative, bound.origin, "")
-    return replace(certificate, statement=_statement(certificate, bound, cost, ideal, caveats))
+    whose = " of the flow itself" if exact else ""
+    return replace(certificate, statement=_statement(certificate, bound, cost, ideal, caveats, whose))
 
 
 def _relative(gap: float, bound: _Bound, size: float) -> float:
@@ -165,16 +171,18 @@ def _lower_bound(problem: IdealProblem, settings: Ideal, callback: Callable[[Gap
     return _Bound(solution.dual, "convex", size)
 
 
-def _statement(certificate: Certificate, bound: _Bound, cost: float, ideal: IdealProblem, caveats: list[str]) -> str:
-    """The certificate in one sentence."""
+def _statement(
+    certificate: Certificate, bound: _Bound, cost: float, ideal: IdealProblem, caveats: list[str], whose: str
+) -> str:
+    """The certificate in one sentence; ``whose`` costs they are, if not the mesh's."""
     percent = 100 * abs(certificate.relative_gap)
     number = f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}"
     share = "" if math.isnan(percent) else f" ({number} %)"
     if bound.size != abs(bound.value):
         share = f" ({number} % of the sizes of its parts)"
-    costs = "Terminal loss and kinetic energy add up to"
+    costs = f"Terminal loss and kinetic energy{whose} add up to"
     if ideal.running is not None:
-        costs = "Terminal loss, kinetic energy and running costs of the density add up to"
+        costs = f"Terminal loss, kinetic energy and running costs of the density{whose} add up to"
     side = "above" if certificate.gap >= 0.0 else "below"
     origin = {
         "hopf_lax": "Hopf–Lax",
@@ -212,11 +220,13 @@ def _labels_matter(ideal: IdealProblem) -> bool:
     return bool(space.comm.allreduce(apart, MPI.LOR))
 
 
-def _caveats(problem: ControlProblem, gap: float) -> list[str]:
+def _caveats(problem: ControlProblem, gap: float, *, exact: bool) -> list[str]:
     """What else the reader of a certificate must know."""
     found = []
+    if not exact:
+        found.append("the costs are the mesh's, because those of the flow itself are not known")
     if gap < 0.0:
-        found.append("to be below it is an error of the discretisation")
+        found.append("to be below it is an error of the discretisation" + (" of ρ₀" if exact else ""))
     if problem.split(problem.theta)[1].size:
         found.append("it is the bound for the readout as trained")
     return found

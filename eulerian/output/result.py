@@ -86,6 +86,8 @@ def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | Swarm | 
         "seconds": {"setup": outcome.seconds_setup, "solve": outcome.seconds_solve, "forward": None, "gradient": None},
         "versions": versions(),
         "warnings": [],
+        "verified": None,
+        "resolved": None,
     }
     if isinstance(problem, IdealProblem):
         document["mesh"] = mesh_sizes(problem.space)

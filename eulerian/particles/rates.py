@@ -117,9 +117,15 @@ class Motion:
 
     def value(self, x: Floats) -> Floats:
         """d/dt (x, q) at points (n, dim), (n, width)."""
-        rates, v = self.rates, self.velocity(x)
+        rates = self.rates
+        divergence = gradient = np.empty(0)
+        if rates.log_density and not rates.jacobian > 0.0:
+            v, divergence = (self.sign * each for each in self._value_and_divergence(x))
+        else:
+            v = self.velocity(x)
+            gradient = self._jacobian(x) if rates.uses_jacobian else gradient
+            divergence = np.einsum("nii->n", gradient) if rates.log_density else divergence
         columns = [v]
-        gradient = self._jacobian(x) if rates.uses_jacobian else np.empty(0)
         if rates.kinetic > 0.0:
             columns.append(0.5 * rates.kinetic * np.einsum("ni,ni->n", v, v)[:, None])
         if rates.jacobian > 0.0:
@@ -127,7 +133,7 @@ class Motion:
         if rates.potential is not None:
             columns.append(rates.potential.value(x)[:, None])
         if rates.log_density:
-            columns.append(-np.einsum("nii->n", gradient)[:, None])
+            columns.append(-divergence[:, None])
         return np.concatenate(columns, axis=1)
 
     def vjp(self, x: Floats, v: Floats, w: Floats) -> tuple[Floats, Floats]:
@@ -151,6 +157,9 @@ class Motion:
             more = rates.field.jacobian_pull_back(self.layer, self.theta, x, by_jacobian, self.label)
             by_theta, by_point = by_theta + more[0], by_point + more[1]
         return by_point, by_theta
+
+    def _value_and_divergence(self, x: Floats) -> tuple[Floats, Floats]:
+        return self.rates.field.value_and_divergence(self.layer, self.theta, x, self.label)
 
     def _jacobian(self, x: Floats) -> Floats:
         return self.sign * np.asarray(self.rates.field.jacobian(self.layer, self.theta, x, self.label))

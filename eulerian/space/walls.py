@@ -1,6 +1,6 @@
 """The walls of the domain for points that move: whoever has left it comes back to the closest point of it."""
 
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 from eulerian import parallel
 
@@ -15,6 +15,7 @@ from eulerian.space.outside import Domain
 type Flags = NDArray[np.bool_]
 
 _ROUNDING = 1e-12  # of the domain's size: nearer to a wall than that is at it
+_FIRST_TRIES = 6  # nearest facets that are looked at; more where one behind them might be nearer
 _TIE = 1e-9  # relative: facets that are equally far share the closest point, a vertex or an edge
 
 
@@ -90,23 +91,34 @@ class FacetWalls:
 
     def closest(self, x: Floats) -> tuple[Floats, Flags]:
         """The closest points (n, dim) of the boundary, and which of the points x (n, dim) lie outside (n,)."""
-        if not len(x):
-            return x.copy(), np.zeros(0, dtype=bool)
-        reach = (self.tree.query(x)[0] + self.radius) * (1.0 + _TIE)
-        lists: Any = self.tree.query_ball_point(x, reach, return_sorted=True)
-        counts = np.array([len(near) for near in lists])
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        row, facet = np.repeat(np.arange(len(x)), counts), np.concatenate(lists).astype(np.intp)
-        candidates = closest_on_simplices(x[row], self.facets[facet])
-        distance = np.linalg.norm(candidates - x[row], axis=1)
-        least = np.minimum.reduceat(distance, starts)
-        best = np.flatnonzero(distance <= least[row])
-        points = candidates[best[np.unique(row[best], return_index=True)[1]]]
-        tied = np.flatnonzero(np.linalg.norm(candidates - points[row], axis=1) <= _TIE * self.size)
-        angles = _angles(self.facets[facet[tied]], points[row[tied]], _TIE * self.size)
-        direction = np.zeros_like(x)
-        np.add.at(direction, row[tied], angles[:, None] * self.normals[facet[tied]])
-        return points, np.einsum("nd,nd->n", x - points, direction) > 0.0
+        points, outside = np.empty_like(x), np.zeros(len(x), dtype=bool)
+        left, count = np.arange(len(x)), _FIRST_TRIES
+        while len(left):
+            count = min(count, len(self.facets))
+            reach, near = self.tree.query(x[left], k=np.arange(1, count + 1))
+            found, side, distance = self._closest_of(x[left], near)
+            # A facet that is nearer, or as near, has a centroid no further than this.
+            certain = (distance + self.radius) * (1.0 + _TIE) < reach[:, -1]
+            certain |= count == len(self.facets)
+            points[left[certain]], outside[left[certain]] = found[certain], side[certain]
+            left, count = left[~certain], 4 * count
+        return points, outside
+
+    def _closest_of(self, x: Floats, near: NDArray[np.intp]) -> tuple[Floats, Flags, Floats]:
+        """The same among some facets (n, k) of each point, and the distances (n,)."""
+        n, k = near.shape
+        facets = near.ravel()
+        flat = closest_on_simplices(np.repeat(x, k, axis=0), self.facets[facets])
+        candidates = flat.reshape(n, k, -1)
+        distance = np.linalg.norm(candidates - x[:, None], axis=2)
+        best = distance.argmin(axis=1)
+        points, least = candidates[np.arange(n), best], distance[np.arange(n), best]
+        tied = np.linalg.norm(candidates - points[:, None], axis=2) <= _TIE * self.size
+        angles = np.where(tied, 1.0, 0.0)
+        if x.shape[1] > 2:
+            angles *= _angles(self.facets[facets], flat, _TIE * self.size).reshape(n, k)
+        direction = np.einsum("nk,nkd->nd", angles, self.normals[near])
+        return points, np.einsum("nd,nd->n", x - points, direction) > 0.0, least
 
 
 @final
@@ -119,9 +131,13 @@ class _FarFromWalls:
 
     def projected(self, x: Floats) -> tuple[Floats, Flags]:
         """See ``Kept``."""
-        self.room = self.room - np.linalg.norm(x - self.last, axis=1)
+        way = np.linalg.norm(x - self.last, axis=1)
+        self.room = self.room - way
         touched = np.zeros(len(x), dtype=bool)
         near = np.flatnonzero(~(self.room > 0.0))
+        # Cheaply first: where a point was, it was inside.
+        self.room[near] = self.walls.distance_bound(self.last[near]) - way[near]
+        near = near[~(self.room[near] > 0.0)]
         if len(near):
             points, outside = self.walls.closest(x[near])
             away = np.linalg.norm(points - x[near], axis=1)
@@ -138,6 +154,10 @@ def closest_on_simplices(x: Floats, simplices: Floats) -> Floats:
     if simplices.shape[1] == 1:
         return np.asarray(simplices[:, 0])
     origin, edges = simplices[:, 0], simplices[:, 1:] - simplices[:, :1]
+    if simplices.shape[1] == 2:
+        edge = edges[:, 0]
+        along = np.einsum("md,md->m", edge, x - origin) / np.einsum("md,md->m", edge, edge)
+        return np.asarray(origin + np.clip(along, 0.0, 1.0)[:, None] * edge)
     gram = np.einsum("mid,mjd->mij", edges, edges)
     at = np.linalg.solve(gram, np.einsum("mid,md->mi", edges, x - origin)[..., None])[..., 0]
     inside = (at.min(axis=1) >= 0.0) & (at.sum(axis=1) <= 1.0)
@@ -152,10 +172,8 @@ def closest_on_simplices(x: Floats, simplices: Floats) -> Floats:
 
 
 def _angles(facets: Floats, points: Floats, near: float) -> Floats:
-    """The angle (m,) that each facet (m, dim, dim) has about a point of it; all alike for dim < 3."""
+    """The angle (m,) that each triangle (m, 3, 3) has about a point of it."""
     angles = np.full(len(facets), np.pi)  # on an edge; where a point is inside its facet, there is no other one
-    if facets.shape[1] < 3:
-        return angles
     for corner in range(3):
         at = np.linalg.norm(facets[:, corner] - points, axis=1) <= near
         a, b = (facets[at, (corner + i) % 3] - facets[at, corner] for i in (1, 2))
