@@ -19,7 +19,7 @@ from eulerian.parallel import sum_all
 # isort: split
 import numpy as np
 
-from eulerian.analysis.characteristics import Verification, verify
+from eulerian.analysis.characteristics import Characteristics, Verification
 from eulerian.analysis.jump_indicator import jump_indicator
 from eulerian.arrays import Floats
 from eulerian.builder import build, build_space
@@ -42,9 +42,18 @@ type Tell = Callable[[str], None]
 # Of the sum of all indicators, marked at a time (Dörfler's bulk parameter).
 _BULK = 0.6
 
+# Errors above this many tolerances: marked cells are cut as often as there are dimensions, else once.
+_FAR = 2.0
+
+# The points by which a run is verified at its end are others.
+_MARGIN = 0.95
+
 # Of the tolerance, what the projections of ρ₀ and of the target may take; and of max_cells.
-_SHARE_OF_DATA = 0.2
+_SHARE_OF_DATA = 0.4
 _CELLS_OF_DATA = 0.25
+
+NATS = 5.0
+"""What J with an entropy of ρ(T) may be off by, in nats, for each unit of ``adapt.objective``."""
 
 
 @final
@@ -96,7 +105,13 @@ def start_problem(
     return build(config, comm, field, theta_file=theta_file, mesh=_data_mesh(config, comm))
 
 
-def adapt(config: Config, problem: ControlProblem, theta: Floats, tell: Tell = lambda _text: None) -> AdaptedProblem:
+def adapt(
+    config: Config,
+    problem: ControlProblem,
+    theta: Floats,
+    tell: Tell = lambda _text: None,
+    paths: Characteristics | None = None,
+) -> AdaptedProblem:
     """Refine from the coarse mesh up until the flow of θ is resolved, or one of the limits is met. Collective.
 
     The same mesh on any number of ranks.
@@ -106,13 +121,14 @@ def adapt(config: Config, problem: ControlProblem, theta: Floats, tell: Tell = l
         problem: of that configuration on some mesh, for which θ is.
         theta: where.
         tell: is told every mesh.
+        paths: of the flow of θ, where they are known.
 
     Raises:
         RejectedEvaluation: J cannot be evaluated on the first mesh.
     """
     limits = _limits(config)
-    reports: list[RefinementReport] = []
     mesh: Simplices | None = _data_mesh(config, problem.comm)
+    reports: list[RefinementReport] = []
     found: tuple[ControlProblem, Floats, Verification] | None = None
     why = f"adapt.rounds = {limits.rounds} refinements were made"
     for number in range(limits.rounds + 1):
@@ -120,26 +136,28 @@ def adapt(config: Config, problem: ControlProblem, theta: Floats, tell: Tell = l
             why = f"the next mesh has more than adapt.max_cells = {limits.max_cells} cells"
             break
         try:
-            found = _on_mesh(config, problem, theta, mesh)
+            current, here = _on_mesh(config, problem, theta, mesh)
+            # The velocity of a free field is another one on another mesh, and so are its paths.
+            if paths is None or isinstance(current.field, Free):
+                paths = Characteristics.of(current, here)
+            found = current, here, paths.verify(current, here)
         except (InputError, RejectedEvaluation) as error:
             if found is None:
                 raise
             why = f"the next mesh, of {len(mesh.cells)} cells, cannot be used: {error}"
             break
-        current, here, verification = found
-        reports.append(_report(current, verification))
+        reports.append(_report(current, found[2]))
         tell(_statement(reports[-1]))
-        if not misses(limits, verification):
-            return AdaptedProblem(current, here, verification, None, tuple(reports))
+        far = excess(limits, found[2])
+        if far <= 1.0:
+            return AdaptedProblem(*found, None, tuple(reports))
         if number < limits.rounds:
-            finer = refined(current.density_space, jump_indicator(current), _BULK)
+            times = current.density_space.dim if far > _FAR else 1
+            finer = refined(current.density_space, jump_indicator(current), _BULK, times)
             mesh = finer if len(finer.cells) <= limits.max_cells else None
     assert found is not None
-    current, here, verification = found
-    if not current.parts:  # the last one that could be evaluated was left
-        current.value(here)
-    shortfall = f"{misses(limits, verification)}: {why}"
-    return AdaptedProblem(current, here, verification, shortfall, tuple(reports))
+    shortfall = f"{misses(limits, found[2]) or 'the tolerances hold, but only just'}: {why}"
+    return AdaptedProblem(*found, shortfall, tuple(reports))
 
 
 def misses(limits: Adapt, verification: Verification) -> str:
@@ -147,13 +165,14 @@ def misses(limits: Adapt, verification: Verification) -> str:
 
     The error of J is told as a verification tells it: relative to its parts, in nats where it has an entropy of ρ(T).
     """
+    density, objective = _excesses(limits, verification)
     found = []
-    l1 = verification.density_l1
-    if l1 is not None and float(np.max(l1)) > limits.density:
-        found.append(f"ρ(T) is resolved to {100 * np.max(l1):.2g} % in L¹ (adapt.density = {limits.density:g})")
-    if verification.error > limits.objective:
-        of_what = "nats" if verification.logarithmic else "of itself"
-        found.append(f"J is resolved to {verification.error:.2g} {of_what} (adapt.objective = {limits.objective:g})")
+    if density > 1.0:
+        worst = 100 * density * limits.density
+        found.append(f"ρ(T) is resolved to {worst:.2g} % in L¹ (adapt.density = {limits.density:g})")
+    if objective > 1.0:
+        error = f"{verification.error:.2g} nats" if verification.logarithmic else f"{100 * verification.error:.2g} %"
+        found.append(f"J is resolved to {error} (adapt.objective = {limits.objective:g})")
     return " and ".join(found)
 
 
@@ -165,10 +184,21 @@ def _limits(config: Config) -> Adapt:
     return config.adapt
 
 
-def _on_mesh(
-    config: Config, problem: ControlProblem, theta: Floats, mesh: Simplices
-) -> tuple[ControlProblem, Floats, Verification]:
-    """The problem on a mesh, θ for it, and what the flow itself says of it. Collective.
+def _excesses(limits: Adapt, verification: Verification) -> tuple[float, float]:
+    """The errors of ρ(T) and of J in units of their tolerances; 0 for what is not known."""
+    l1 = verification.density_l1
+    density = 0.0 if l1 is None else float(np.max(l1)) / limits.density
+    objective = verification.error / (limits.objective * (NATS if verification.logarithmic else 1.0))
+    return density, objective if math.isfinite(objective) else 0.0
+
+
+def excess(limits: Adapt, verification: Verification) -> float:
+    """The larger of both errors in units of its tolerance, with a margin for the points of another verification."""
+    return max(_excesses(limits, verification)) / _MARGIN
+
+
+def _on_mesh(config: Config, problem: ControlProblem, theta: Floats, mesh: Simplices) -> tuple[ControlProblem, Floats]:
+    """The problem on a mesh, evaluated at θ, and θ for it. Collective.
 
     Raises:
         InputError: there is no room for it.
@@ -178,7 +208,7 @@ def _on_mesh(
     here = Transfer(problem, finer).theta(theta)
     if not math.isfinite(finer.value(here)):
         raise RejectedEvaluation(f"J cannot be evaluated there: {finer.rejection}")
-    return finer, here, verify(finer, here)
+    return finer, here
 
 
 def rebuilt(config: Config, problem: ControlProblem, mesh: Simplices) -> ControlProblem:
@@ -200,12 +230,13 @@ def _data_mesh(config: Config, comm: MPI.Comm) -> Simplices:
     limits, mixtures = _limits(config), list(_mixtures(config))
     mesh = coarse_mesh(comm, config.domain)
     with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # `build` tells them
-        for _ in range(limits.rounds):
+        for _ in range(2 * limits.rounds):
             space, _ = build_space(config, comm, mesh)
             errors = np.stack([_data_errors(space, terms, key) for key, terms in mixtures])
-            if np.max(sum_all(comm, errors.sum(axis=1))) <= _SHARE_OF_DATA * limits.density:
+            excess = float(np.max(sum_all(comm, errors.sum(axis=1)))) / (_SHARE_OF_DATA * limits.density)
+            if excess <= 1.0:
                 break
-            finer = refined(space, errors.sum(axis=(0, 2)), _BULK)
+            finer = refined(space, errors.sum(axis=(0, 2)), _BULK, space.dim if excess > _FAR else 1)
             if len(finer.cells) > _CELLS_OF_DATA * limits.max_cells:
                 break
             mesh = finer

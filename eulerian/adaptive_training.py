@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import final
 
-from eulerian.adaptive import AdaptedProblem, adapt, misses, rebuilt
-from eulerian.analysis.characteristics import verify
+from eulerian.adaptive import AdaptedProblem, adapt, excess, misses, rebuilt
+from eulerian.analysis.characteristics import Characteristics
 from eulerian.arrays import Floats
 from eulerian.config import Config
 from eulerian.control import ControlProblem
@@ -60,6 +60,7 @@ class AdaptiveTraining:
         self._descent: Descent | None = None
         self._number, self._since, self._evaluations = 1, 0.0, 0  # of the leg: which, and what was before
         self._stopped = False
+        self._paths: Characteristics | None = None  # of the θ that was verified last
         self.shortfall: str | None = None
 
     @property
@@ -147,7 +148,7 @@ class AdaptiveTraining:
 
     def _adapted(self, leg: Level) -> Level:
         """The leg that starts where another one has ended, on a mesh that is made for it. Collective."""
-        found = adapt(self.config, leg.problem, leg.theta, self._tell)
+        found = adapt(self.config, leg.problem, leg.theta, self._tell, self._paths)
         _carry_on_counting(leg.problem, found)
         self.shortfall = found.shortfall
         return leg.carried(found.problem, self._back(found.problem))
@@ -155,12 +156,13 @@ class AdaptiveTraining:
     def _back(self, problem: ControlProblem) -> Transfer | None:
         return Transfer(problem, self._first) if isinstance(problem.field, Free) else None
 
-    def _unresolved(self) -> str:
-        """Which tolerance the mesh misses at the best θ of this leg; empty where it misses none. Collective."""
-        problem = self.problem
-        problem.value(self._leg.theta)
-        self.shortfall = misses(self._limits, verify(problem, self._leg.theta)) or None
-        return self.shortfall or ""
+    def _unresolved(self) -> bool:
+        """Whether the mesh misses a tolerance at the best θ of this leg. Collective."""
+        problem, theta = self.problem, self._leg.theta
+        self._paths = Characteristics.of(problem, theta)
+        verification = self._paths.verify(problem, theta)
+        self.shortfall = misses(self._limits, verification) or None
+        return excess(self._limits, verification) > 1.0
 
     def _descend(self, state: DescentState | None, callback: Callable[[Record], object] | None) -> OptimiseResult:
         """Minimise on one mesh, from its start or from a state. Collective."""

@@ -37,7 +37,7 @@ def keep_mesh(run: RunFolder, problem: ControlProblem) -> None:
 def warn_of_shortfall(comm: MPI.Comm, shortfall: str | None) -> None:
     """Warn of what an adapted mesh does not resolve. Not collective."""
     if shortfall is not None:
-        warn(comm, f"the mesh does not resolve the flow: {shortfall}")
+        warn(comm, f"[adapt] came to an end before its tolerances held. {shortfall}")
 
 
 def adaptation_document(found: AdaptedProblem) -> Document:

@@ -68,19 +68,24 @@ def doerfler_marking(indicator: Floats, share: float) -> NDArray[np.bool_]:
     return np.asarray(indicator >= (1.0 - _TIE) * indicator[order[last]])
 
 
-def refined(space: DensitySpace, indicator: Floats, share: float) -> Simplices:
+def refined(space: DensitySpace, indicator: Floats, share: float, times: int = 1) -> Simplices:
     """The mesh of a space, with the cells cut that have a share of the sum of an indicator. Collective.
 
     Args:
         space: on a mesh of simplices that all ranks know.
         indicator: (n_owned,) of this rank's cells, not negative.
         share: of the sum, in (0, 1].
+        times: how often they are cut in halves; as often as there are dimensions, and all their edges are halved.
     """
     mesh, whole = space.simplices, NaturalOrder(space).gather(indicator)
     assert mesh is not None
 
     def work() -> Simplices:
         assert whole is not None
-        return bisect(mesh, doerfler_marking(whole, share))[0]
+        finer, marked = mesh, doerfler_marking(whole, share)
+        for _ in range(times):
+            finer, parents = bisect(finer, marked)
+            marked = marked[parents]
+        return finer
 
     return on_root(space.comm, work)
