@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, final
 
 from eulerian import parallel
+from eulerian.analysis.label_meetings import LabelPath, meetings
 from eulerian.analysis.point_transport import Carried, carry_points
 from eulerian.arrays import Floats
 from eulerian.control import ControlProblem
@@ -36,9 +37,9 @@ from numpy.typing import ArrayLike
 STEPS = 4
 """Runge–Kutta steps in every layer."""
 
-# Share of the mass that has touched a wall, above which functionals of the density's values are given up: what sticks
-# to a wall has no density.
-MOST_TOUCHED = 1e-3
+# Shares of the mass that has touched a wall, where it has no density: above the first one functionals of the density's
+# values are those of the rest of the mass, above the second one they have no value at all.
+FEW_TOUCHED, MOST_TOUCHED = 1e-3, 0.05
 
 DENSITY, OBJECTIVE, NATS = 0.05, 0.01, 0.005
 """Up to which errors a run counts as resolved: of ρ(T) in L¹, of J relative to its parts, of J with a logarithm."""
@@ -122,10 +123,10 @@ class Verification:
             worst = int(np.argmax(self.density_l1))
             whose = "" if len(self.density_l1) == 1 else f" of label {worst}" if self.density_l1[worst] > 0.0 else ""
             found.append(f"ρ(T){whose} is resolved to {100 * self.density_l1[worst]:.2g} % in L¹.")
-        if self.touched_mass > MOST_TOUCHED:
+        if self.touched_mass > FEW_TOUCHED and not self.reason:
             found.append(f"{100 * self.touched_mass:.2g} % of the mass has touched a wall.")
         if self.reason:
-            found.append(f"Not known: {self.reason}.")
+            found.append(f"{self.reason[0].upper()}{self.reason[1:]}.")
         return " ".join(found)
 
 
@@ -173,14 +174,20 @@ class Characteristics:
         flow = _Flow.of(problem, theta)
         fine, coarse = _Sums(), _Sums()
         found = []
+        paths: list[LabelPath] = []
         for labels in problem.groups:
             rules = density_rules(problem.density_space, flow.data.initial, labels)
             for sums, rule, count in zip((fine, coarse), rules, (steps, steps // 2), strict=True):
                 with parallel.agreed(problem.comm, "the field"):
-                    carried = flow.carried(rule, labels, count)
+                    carried = flow.carried(rule, labels, count, keep_nodes=sums is coarse and flow.labels_meet)
                     sums.add(flow.local_parts(rule, labels, carried))
                 if sums is fine:
                     found.append((labels, rule, carried))
+                if carried.nodes[1:]:
+                    paths.append(LabelPath(labels[0], rule, carried.nodes))
+        for name, value, doubt in flow.of_meetings(paths, problem.comm):
+            fine.add({name: value, _UNCERTAIN: doubt})
+            coarse.add({name: value})
         totals = fine.total(problem.comm), coarse.total(problem.comm)
         return cls(flow, tuple(found), totals[0], totals[1], time.perf_counter() - started)
 
@@ -255,7 +262,7 @@ class _OnMesh:
             return np.asarray(np.log(self.values(x)))
 
 
-_TOUCHED, _UNCERTAIN = "touched", "uncertain"
+_TOUCHED, _UNCERTAIN, _AT_WALLS = "touched", "uncertain", "at walls: "
 
 
 @final
@@ -326,10 +333,41 @@ class _Flow:
             cost.jacobian,
         )
 
-    def carried(self, rule: DensityRule, labels: Sequence[int], steps: int) -> Carried:
+    @property
+    def labels_meet(self) -> bool:
+        """Whether costs of the total density need that of labels that have moved by themselves."""
+        several = self.label_dependent and len(self.data.initial.mass) > 1
+        return several and self.rates.log_density and bool(self.costs_of_density)
+
+    @property
+    def costs_of_density(self) -> tuple[str, ...]:
+        """Names of the running costs of the total density."""
+        return tuple(name for name in ("congestion", "entropy") if getattr(self.data, name) > 0.0)
+
+    def carried(self, rule: DensityRule, labels: Sequence[int], steps: int, *, keep_nodes: bool = False) -> Carried:
         """The points of a rule at T."""
         label = labels[0] if self.label_dependent else None
-        return carry_points(self.rates, self.theta, rule.x, label, self.horizon, steps, self.walls)
+        return carry_points(
+            self.rates, self.theta, rule.x, label, self.horizon, steps, self.walls, keep_nodes=keep_nodes
+        )
+
+    def of_meetings(self, paths: Sequence[LabelPath], comm: Any) -> list[tuple[str, float, float]]:
+        """Costs of the total density that labels add to one another: name, this rank's share, and doubt. Collective.
+
+        Both points of a pair of labels see ∫∫ρ_aρ_b: what they disagree about is the error.
+        """
+        if not paths:
+            return []
+        met = meetings(self.rates, self.theta, self.horizon, self.walls, self.data.initial, paths, comm)
+        weights = {"congestion": 0.5 * self.data.congestion, "entropy": self.data.entropy}
+        seen = np.array([each.density for each in met])
+        doubt = 0.0
+        if len(met) == 2:
+            both = parallel.sum_all(comm, seen)
+            doubt = float(abs(both[0] - both[1])) * weights["congestion"] / comm.size
+        logarithm = math.fsum(each.logarithm for each in met)
+        values = {"congestion": weights["congestion"] * float(seen.sum()), "entropy": weights["entropy"] * logarithm}
+        return [(name, values[name], doubt if name == "congestion" else 0.0) for name in self.costs_of_density]
 
     def local_parts(self, rule: DensityRule, labels: Sequence[int], carried: Carried) -> dict[str, float]:
         """This rank's share of J's parts for some labels, of the mass that has touched walls, and what is in doubt.
@@ -346,6 +384,7 @@ class _Flow:
             return parts
         for name, by_point in self._of_density(rule, labels, carried).items():
             parts[name] = float(by_point.sum())
+            parts[_AT_WALLS + name] = float(by_point[carried.touched].sum())
             parts[_UNCERTAIN] += float(np.abs(by_point[carried.touched]).sum())
         return parts
 
@@ -389,6 +428,9 @@ class _Flow:
         unknown, reasons = self._unknown(fine[_TOUCHED])
         for sums in (fine, coarse):
             sums["parameters"] = mesh["parameters"]
+            if fine[_TOUCHED] > FEW_TOUCHED:
+                for name in PARTS:
+                    sums[name] = sums.get(name, 0.0) - sums.get(_AT_WALLS + name, 0.0)
             sums["terminal"] += self.target_square
         parts = {name: math.nan if name in unknown else fine.get(name, 0.0) for name in PARTS}
         total = math.fsum(parts.values())
@@ -408,23 +450,22 @@ class _Flow:
     def _unknown(self, touched: float) -> tuple[set[str], list[str]]:
         """Parts that have no value, and why."""
         of_density = {"terminal"} if self.terminal.loss is None else set()
-        of_density |= {name for name in ("congestion", "entropy") if getattr(self.data, name) > 0.0}
+        of_density |= set(self.costs_of_density)
         unknown: set[str] = set()
         reasons: list[str] = []
         if not self.rates.log_density:
             unknown |= of_density | ({"jacobian"} if self.jacobian > 0.0 else set())
             lost = ", ".join(["ρ(T)", *sorted(unknown)])
-            reasons.append(f"{lost}, because the field has no method jacobian, without which no density follows points")
-        elif touched > MOST_TOUCHED and of_density:
-            unknown |= of_density
-            lost = ", ".join(sorted(of_density))
-            reasons.append(
-                f"{lost}, because {100 * touched:.2g} % of the mass sticks to walls, where it has no density"
-            )
-        others = {"congestion", "entropy"} & of_density
-        if self.label_dependent and len(self.data.initial.mass) > 1 and others:
-            unknown |= others
-            reasons.append(f"{', '.join(sorted(others))}, because labels that move by themselves meet anywhere")
+            why = "the field has no method jacobian, without which no density follows its points"
+            reasons.append(f"what is not known: {lost}, because {why}")
+        elif touched > FEW_TOUCHED and of_density:
+            names, share = ", ".join(sorted(of_density)), f"{100 * touched:.2g} % of the mass"
+            why = "what a wall holds up has no density"
+            if touched > MOST_TOUCHED:
+                unknown |= of_density
+                reasons.append(f"what is not known: {names}, because {share} has touched a wall, and {why}")
+            else:
+                reasons.append(f"without the {share} that has touched a wall: {names}, because {why}")
         return unknown, reasons
 
 

@@ -14,6 +14,15 @@ from eulerian.space.walls import Walls
 
 @final
 @dataclass(frozen=True)
+class Node:
+    """Points at a time on their way: x (n, dim), and −∫ div v dt up to there, (n,)."""
+
+    x: Floats
+    log_change: Floats
+
+
+@final
+@dataclass(frozen=True)
 class Carried:
     """Where points have come to at T, and what they have gathered on the way.
 
@@ -24,6 +33,7 @@ class Carried:
         log_integral: (n,) ∫₀ᵀ of what log_change is at t, or None.
         ratio_integral: (n,) ∫₀ᵀ ρ(t, X)/ρ₀(x) dt, or None.
         touched: (n,) who has ever been held up by a wall.
+        nodes: the points at the ends of all half layers, if they were asked for.
     """
 
     x: Floats
@@ -32,10 +42,19 @@ class Carried:
     log_integral: Floats | None
     ratio_integral: Floats | None
     touched: NDArray[np.bool_]
+    nodes: tuple[Node, ...] = ()
 
 
 def carry_points(
-    rates: Rates, theta: Floats, x: Floats, label: int | None, horizon: float, steps: int, walls: Walls
+    rates: Rates,
+    theta: Floats,
+    x: Floats,
+    label: int | None,
+    horizon: float,
+    steps: int,
+    walls: Walls,
+    *,
+    keep_nodes: bool = False,
 ) -> Carried:
     """Carry points by the classical Runge–Kutta method, and back to the closest point of the domain after each step.
 
@@ -50,25 +69,29 @@ def carry_points(
         horizon: T.
         steps: in every layer, an even number: integrals of the density are by Simpson's rule on pairs of steps.
         walls: of the domain.
+        keep_nodes: keep the points at the ends of all half layers.
     """
     dim, h = rates.dim, horizon / (len(theta) * steps)
     y = np.concatenate([x, np.zeros((len(x), len(rates.names)))], axis=1)
     kept, touched = walls.keep(x), np.zeros(len(x), dtype=bool)
     integrals = _Simpson(len(x), h) if rates.log_density else None
+    nodes = [Node(x, np.zeros(len(x)))]
     with np.errstate(all="ignore"):  # a far-off θ is told by numbers that are not finite
         for layer, row in enumerate(theta):
             motion = Motion(rates, layer, row, label)
-            for _ in range(steps):
+            for count in range(1, steps + 1):
                 y = step(RK4, motion, y, h, dim)
                 y[:, :dim], held = kept.projected(np.ascontiguousarray(y[:, :dim]))
                 touched |= held
                 if integrals is not None:
                     integrals.add(y[:, -1])
+                if keep_nodes and count % (steps // 2) == 0:
+                    nodes.append(Node(y[:, :dim].copy(), y[:, -1].copy()))
     columns = dict(zip(rates.names, y.T[dim:], strict=True))
     change = columns.pop(LOG_DENSITY, None)
     if integrals is None:
         return Carried(y[:, :dim].copy(), columns, change, None, None, touched)
-    return Carried(y[:, :dim].copy(), columns, change, integrals.logarithm, integrals.ratio, touched)
+    return Carried(y[:, :dim].copy(), columns, change, integrals.logarithm, integrals.ratio, touched, tuple(nodes))
 
 
 @final

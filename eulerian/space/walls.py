@@ -34,6 +34,10 @@ class Kept(Protocol):
         """The closest points (n, dim) of the domain to where the points have moved, and who had left it (n,)."""
         ...
 
+    def joined(self, x: Floats) -> "Kept":
+        """These points, and behind them more (m, dim) that lie in the domain."""
+        ...
+
 
 def walls_of(space: DensitySpace) -> Walls:
     """The walls of the domain that the cells of a space cover. **Collective**."""
@@ -52,6 +56,10 @@ class BoxWalls:
 
     def keep(self, x: Floats) -> "BoxWalls":  # noqa: ARG002 - the protocol's argument
         """There is nothing to know of the points."""
+        return self
+
+    def joined(self, x: Floats) -> "BoxWalls":  # noqa: ARG002 - the protocol's argument
+        """See ``Kept``."""
         return self
 
     def projected(self, x: Floats) -> tuple[Floats, Flags]:
@@ -128,6 +136,13 @@ class _FarFromWalls:
     def __init__(self, walls: FacetWalls, x: Floats) -> None:
         self.walls, self.last = walls, x
         self.room = walls.distance_bound(x)
+
+    def joined(self, x: Floats) -> "_FarFromWalls":
+        """See ``Kept``."""
+        more = _FarFromWalls(self.walls, x)
+        more.room = np.concatenate([self.room, more.room])
+        more.last = np.concatenate([self.last, x])
+        return more
 
     def projected(self, x: Floats) -> tuple[Floats, Flags]:
         """See ``Kept``."""
