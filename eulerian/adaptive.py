@@ -28,9 +28,7 @@ from eulerian.config.density import Terms
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianWarning, InputError, RejectedEvaluation
 from eulerian.fields.base import VectorField
-from eulerian.fields.free import Free
 from eulerian.multilevel import cell_count
-from eulerian.optimise.transfer import Transfer
 from eulerian.space.density import DensitySpace
 from eulerian.space.exact_density import ExactDensity
 from eulerian.space.projection_error import projection_errors
@@ -81,14 +79,12 @@ class AdaptedProblem:
 
     Attributes:
         problem: on that mesh.
-        theta: the same as was given, in the shape of this problem's.
         verification: of the flow at θ.
         shortfall: what is not resolved and why it was left at that, in words; None where the tolerances hold.
         reports: of all meshes, the coarsest first.
     """
 
     problem: ControlProblem
-    theta: Floats
     verification: Verification
     shortfall: str | None
     reports: tuple[RefinementReport, ...]
@@ -107,18 +103,18 @@ def start_problem(
 
 def adapt(
     config: Config,
-    problem: ControlProblem,
+    start: ControlProblem,
     theta: Floats,
     tell: Tell = lambda _text: None,
     paths: Characteristics | None = None,
 ) -> AdaptedProblem:
-    """Refine from the coarse mesh up until the flow of θ is resolved, or one of the limits is met. Collective.
+    """Refine the mesh of the start until the flow of θ is resolved, or one of the limits is met. Collective.
 
     The same mesh on any number of ranks.
 
     Args:
         config: with ``[adapt]``.
-        problem: of that configuration on some mesh, for which θ is.
+        start: its ``start_problem``.
         theta: where.
         tell: is told every mesh.
         paths: of the flow of θ, where they are known.
@@ -126,38 +122,34 @@ def adapt(
     Raises:
         RejectedEvaluation: J cannot be evaluated on the first mesh.
     """
-    limits = _limits(config)
-    mesh: Simplices | None = _data_mesh(config, problem.comm)
+    limits, mesh = _limits(config), start.density_space.simplices
+    assert mesh is not None
     reports: list[RefinementReport] = []
-    found: tuple[ControlProblem, Floats, Verification] | None = None
+    found: tuple[ControlProblem, Verification] | None = None
     why = f"adapt.rounds = {limits.rounds} refinements were made"
     for number in range(limits.rounds + 1):
-        if mesh is None:
-            why = f"the next mesh has more than adapt.max_cells = {limits.max_cells} cells"
-            break
         try:
-            current, here = _on_mesh(config, problem, theta, mesh)
-            # The velocity of a free field is another one on another mesh, and so are its paths.
-            if paths is None or isinstance(current.field, Free):
-                paths = Characteristics.of(current, here)
-            found = current, here, paths.verify(current, here)
+            current = _evaluated(config, start, theta, mesh)
+            paths = Characteristics.of(current, theta) if paths is None else paths
+            found = current, paths.verify(current, theta)
         except (InputError, RejectedEvaluation) as error:
             if found is None:
                 raise
             why = f"the next mesh, of {len(mesh.cells)} cells, cannot be used: {error}"
             break
-        reports.append(_report(current, found[2]))
+        reports.append(_report(*found))
         tell(_statement(reports[-1]))
-        far = excess(limits, found[2])
-        if far <= 1.0:
-            return AdaptedProblem(*found, None, tuple(reports))
-        if number < limits.rounds:
-            times = current.density_space.dim if far > _FAR else 1
-            finer = refined(current.density_space, jump_indicator(current), _BULK, times)
-            mesh = finer if len(finer.cells) <= limits.max_cells else None
+        far = excess(limits, found[1])
+        if far <= 1.0 or number == limits.rounds:
+            break
+        times = current.density_space.dim if far > _FAR else 1
+        mesh = refined(current.density_space, jump_indicator(current), _BULK, times)
+        if len(mesh.cells) > limits.max_cells:
+            why = f"the next mesh has {len(mesh.cells)} cells (adapt.max_cells = {limits.max_cells})"
+            break
     assert found is not None
-    shortfall = f"{misses(limits, found[2]) or 'the tolerances hold, but only just'}: {why}"
-    return AdaptedProblem(*found, shortfall, tuple(reports))
+    missed = misses(limits, found[1])
+    return AdaptedProblem(*found, f"{missed}: {why}" if missed else None, tuple(reports))
 
 
 def misses(limits: Adapt, verification: Verification) -> str:
@@ -197,32 +189,23 @@ def excess(limits: Adapt, verification: Verification) -> float:
     return max(_excesses(limits, verification)) / _MARGIN
 
 
-def _on_mesh(config: Config, problem: ControlProblem, theta: Floats, mesh: Simplices) -> tuple[ControlProblem, Floats]:
-    """The problem on a mesh, evaluated at θ, and θ for it. Collective.
+def _evaluated(config: Config, start: ControlProblem, theta: Floats, mesh: Simplices) -> ControlProblem:
+    """The problem on a mesh, evaluated at θ. Collective.
 
     Raises:
         InputError: there is no room for it.
         RejectedEvaluation: J cannot be evaluated there.
     """
-    finer = rebuilt(config, problem, mesh)
-    here = Transfer(problem, finer).theta(theta)
-    if not math.isfinite(finer.value(here)):
-        raise RejectedEvaluation(f"J cannot be evaluated there: {finer.rejection}")
-    return finer, here
+    problem = rebuilt(config, start, mesh)
+    if not math.isfinite(problem.value(theta)):
+        raise RejectedEvaluation(f"J cannot be evaluated there: {problem.rejection}")
+    return problem
 
 
 def rebuilt(config: Config, problem: ControlProblem, mesh: Simplices) -> ControlProblem:
     """A problem of the configuration on another mesh; what there is to warn of has been said. Collective."""
-    field = None if isinstance(problem.field, Free) else problem.field
     with warnings.catch_warnings(action="ignore", category=EulerianWarning):
-        return build(_without_start(config, problem), problem.comm, field, mesh=mesh)
-
-
-def _without_start(config: Config, problem: ControlProblem) -> Config:
-    """The velocities that a free field starts from are for the nodes of its first mesh."""
-    if not isinstance(problem.field, Free):
-        return config
-    return config.model_copy(update={"field": config.field.model_copy(update={"theta": None})})
+        return build(config, problem.comm, problem.field, mesh=mesh)
 
 
 def _data_mesh(config: Config, comm: MPI.Comm) -> Simplices:

@@ -15,10 +15,8 @@ from eulerian.analysis.characteristics import Characteristics
 from eulerian.arrays import Floats
 from eulerian.config import Config
 from eulerian.control import ControlProblem
-from eulerian.fields.free import Free
 from eulerian.multilevel import Level, TrainingState, carry_counts, cell_count, numbered
 from eulerian.optimise import Descent, DescentState, LevelReport, OptimiseResult, Record, Settings
-from eulerian.optimise.transfer import Transfer
 
 # Iterations of the first leg; each later one may take twice as many as the one before.
 FIRST_LEG = 10
@@ -70,15 +68,14 @@ class AdaptiveTraining:
 
     @property
     def carry(self) -> Callable[[Floats], Floats]:
-        """Carries θ of the present leg to the shape of the first problem's. Not collective."""
-        to_first = self._leg.to_finest
-        return (lambda theta: theta) if to_first is None else to_first.theta
+        """Carries θ from mesh to mesh: it means the same on all of them. Not collective."""
+        return lambda theta: theta
 
     @property
     def theta(self) -> Floats:
-        """Where the descent is, in the shape of the first problem's θ; from inside of callbacks on."""
+        """Where the descent is; from inside of callbacks on."""
         assert self._descent is not None
-        return self.carry(self._descent.now.theta)
+        return self._descent.now.theta
 
     @property
     def state(self) -> TrainingState:
@@ -144,17 +141,14 @@ class AdaptiveTraining:
         self._first_norm, self._number = state.first_norm, state.level
         assert state.mesh is not None
         problem = rebuilt(self.config, self._first, state.mesh)
-        self._leg = Level(problem, problem.initial_theta, to_finest=self._back(problem))
+        self._leg = Level(problem, problem.initial_theta)
 
     def _adapted(self, leg: Level) -> Level:
         """The leg that starts where another one has ended, on a mesh that is made for it. Collective."""
-        found = adapt(self.config, leg.problem, leg.theta, self._tell, self._paths)
+        found = adapt(self.config, self._first, leg.theta, self._tell, self._paths)
         _carry_on_counting(leg.problem, found)
         self.shortfall = found.shortfall
-        return leg.carried(found.problem, self._back(found.problem))
-
-    def _back(self, problem: ControlProblem) -> Transfer | None:
-        return Transfer(problem, self._first) if isinstance(problem.field, Free) else None
+        return Level(found.problem, leg.theta, leg.curvature)
 
     def _unresolved(self) -> bool:
         """Whether the mesh misses a tolerance at the best θ of this leg. Collective."""
@@ -171,13 +165,10 @@ class AdaptiveTraining:
         if state is None and not self._records:
             value, gradient = leg.problem.value_and_gradient(leg.theta)
             if math.isfinite(value):
-                self._first_norm = leg.problem.gradient_norm(gradient) * math.sqrt(leg.problem.layer_shape[1])
+                self._first_norm = leg.problem.gradient_norm(gradient)
         settings = Settings.of(self.config, limit, optimiser.gradient_tolerance)
-        # The gradient of a free field is spread over the nodes: its norm falls with the root of their number.
-        first_norm = self._first_norm / math.sqrt(leg.problem.layer_shape[1])
-        self._descent = Descent(
-            leg.problem, settings, leg.theta, curvature=leg.curvature, first_norm=first_norm, state=state
-        )
+        curvature, norm = leg.curvature, self._first_norm
+        self._descent = Descent(leg.problem, settings, leg.theta, curvature=curvature, first_norm=norm, state=state)
 
         def follow(record: Record) -> bool:
             record = numbered(record, self._number, self._records, self._since)

@@ -178,11 +178,14 @@ class Config(Section):
     output: Output = Field(default_factory=Output, description="a table [output]")
 
     @model_validator(mode="after")
-    def _check_levels(self) -> Self:
+    def _check_meshes(self) -> Self:
         levels, refine = self.optimiser.levels, self.domain.refine
         if self.adapt is not None and levels > 1:
             what = "[adapt] makes meshes of its own, from a coarse one up, and has no use for levels"
             raise problem(what, key="optimiser.levels", value=levels, remedy="Set it to 1, or leave [adapt] out.")
+        if self.adapt is not None and isinstance(self.field, FreeField):
+            what = "its parameters are velocities at the nodes of one mesh, and [adapt] makes others"
+            raise problem(what, key="field.kind", value="free", remedy="Take another field, or leave [adapt] out.")
         if self.domain.file is not None and refine < levels - 1:
             raise problem(
                 f"needs meshes that are coarser than the one of domain.file with domain.refine = {refine}",

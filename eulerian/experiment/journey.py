@@ -36,7 +36,6 @@ class Journey:
     Args:
         session: with the run folder.
         earlier: what may be gone on from; it fits.
-        theta: where to solve, the problem's initial θ by default; an earlier solve has its own.
 
     Attributes:
         theta: where to solve.
@@ -44,16 +43,13 @@ class Journey:
         seconds: see ``Watch``.
     """
 
-    def __init__(
-        self, session: Session[ControlProblem], earlier: EarlierSolve | None = None, theta: Floats | None = None
-    ) -> None:
+    def __init__(self, session: Session[ControlProblem], earlier: EarlierSolve | None = None) -> None:
         problem, output = session.problem, session.config.output
         self._session, self._problem, self._earlier = session, problem, earlier
         self.steps = None if earlier is None else earlier.steps
         self.seconds = 0.0
         known = None if earlier is None else earlier.theta
-        start = problem.initial_theta if theta is None else theta
-        self.theta: Floats = start if known is None else known.reshape(start.shape)
+        self.theta: Floats = problem.initial_theta if known is None else known.reshape(problem.initial_theta.shape)
         nodes = CellNodes(problem.density_space, problem.velocity_space)
         self._paraview, self._gathering = ParaviewWriter(session.run.path, nodes), Gathering(nodes)
         self._flat = problem.density_space.dim < 3

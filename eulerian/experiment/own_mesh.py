@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from eulerian.adaptive import AdaptedProblem, start_problem
+from eulerian.adaptive import AdaptedProblem, adapt, start_problem
 from eulerian.builder import build
 from eulerian.config import Config
 from eulerian.control import ControlProblem
@@ -26,6 +26,16 @@ def build_on_own_mesh(config: Config, comm: MPI.Comm, run: Path | None = None) -
         return build(config, comm)
     mesh = None if run is None else on_root(comm, lambda: read_mesh(run))
     return start_problem(config, comm) if mesh is None else build(config, comm, mesh=mesh)
+
+
+def build_on_adapted_mesh(config: Config, comm: MPI.Comm) -> ControlProblem:
+    """The problem on the mesh that its initial θ wants; arguments and errors as for ``build``. **Collective**."""
+    if config.adapt is None:
+        return build(config, comm)
+    problem = start_problem(config, comm)
+    found = adapt(config, problem, problem.initial_theta)
+    warn_of_shortfall(comm, found.shortfall)
+    return found.problem
 
 
 def keep_mesh(run: RunFolder, problem: ControlProblem) -> None:

@@ -4,12 +4,10 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mpi4py import MPI
 
 from eulerian.adaptive import adapt
-from eulerian.arrays import Floats
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError, collected_warnings
@@ -101,9 +99,9 @@ def _solve(session: Session[ControlProblem], given: GivenTheta, earlier: Earlier
     progress.say(given.told)
     _tell_start(session, earlier)
     started = time.perf_counter()
-    session, theta, extra = _on_adapted_mesh(session, earlier)
+    session, extra = _on_adapted_mesh(session, earlier)
     problem = session.problem
-    journey = Journey(session, earlier, theta)
+    journey = Journey(session, earlier)
     theta = journey.theta
     total = problem.value_watched(theta, journey)
     rejected_at_start(problem, total, given.name)
@@ -129,19 +127,19 @@ def _solve(session: Session[ControlProblem], given: GivenTheta, earlier: Earlier
 
 def _on_adapted_mesh(
     session: Session[ControlProblem], earlier: EarlierSolve | None
-) -> tuple[Session[ControlProblem], Floats, Document]:
-    """The session on the mesh that its θ wants, that θ, and what to tell of it. Collective.
+) -> tuple[Session[ControlProblem], Document]:
+    """The session on the mesh that its θ wants, and what to tell of it. Collective.
 
     A solve that is gone on with has its mesh already.
     """
     problem, config = session.problem, session.config
-    theta, extra = problem.initial_theta, dict[str, Any]()
+    extra: Document = {}
     if config.adapt is not None and (earlier is None or not earlier.headers):
-        found = adapt(config, problem, theta, session.progress.say)
-        session, theta, extra = replace(session, problem=found.problem), found.theta, adaptation_document(found)
+        found = adapt(config, problem, problem.initial_theta, session.progress.say)
+        session, extra = replace(session, problem=found.problem), adaptation_document(found)
         warn_of_shortfall(session.run.comm, found.shortfall)
     keep_mesh(session.run, session.problem)
-    return session, theta, extra
+    return session, extra
 
 
 def _tell_start(session: Session[ControlProblem], earlier: EarlierSolve | None) -> None:
