@@ -39,7 +39,7 @@ def read_mesh(run: Path) -> Simplices | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             mesh = mesh_from({name: file[name] for name in file.files})
             if mesh is None or mesh.cells.shape[1] != mesh.dim + 1 or mesh.cells.max() >= len(mesh.points):
                 raise ValueError("it holds no mesh")
