@@ -14,9 +14,9 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.arrays import Floats
-from eulerian.config import Config, check_dimension, check_labels
+from eulerian.config import Config, KlTerminal, check_dimension, check_labels
 from eulerian.config.field import IDEAL, PythonField
-from eulerian.control import ControlProblem, RunningCosts
+from eulerian.control import ControlProblem, EntropyCosts, RunningCosts
 from eulerian.errors import InputError
 from eulerian.fields.base import VectorField
 from eulerian.fields.build import KEY, build_field, earlier_frame, initial_theta
@@ -28,6 +28,7 @@ from eulerian.ideal.problem import IdealProblem
 from eulerian.machine import Need, require_memory
 from eulerian.memory import Ground, ideal_needs, mesh_needs, particle_needs, total_memory
 from eulerian.objective.continuous import continuous_data
+from eulerian.objective.entropy_balance import EntropyBalance
 from eulerian.objective.running import VelocityCost, potential_vector
 from eulerian.objective.terminal import build_terminal
 from eulerian.parallel import agreed, warn
@@ -52,6 +53,11 @@ _LARGEST_BOX, _FARTHEST_BOX = 30.0, 10.0
 _RAW_PARAMETERS = (
     "does not say which box its parameters are relative to: it is of an earlier version, or was made by hand. They are "
     "taken as in earlier versions, whose networks saw the coordinates and gave the velocities as they are"
+)
+
+_NO_BALANCE = (
+    "objective.entropy is taken from the mesh's density, which numerical diffusion lowers: the entropy of all labels "
+    "together has a balance along the flow only where they share one velocity (label_dependent = false)"
 )
 
 # Masses are sums of weights over their total, up to rounding.
@@ -81,9 +87,11 @@ def build(
     """
     density_space, rho, exact, memory = _initial(config, comm, mesh_needs, mesh)
     velocity_space = VelocitySpace(density_space)
-    terminal = build_terminal(config.objective.terminal, density_space)
-    continuous = continuous_data(config.objective, density_space, exact)
-    costs = _running_costs(config, velocity_space)
+    smoothing = flux_smoothing(density_space, config.field.horizon, config.solver.flux_smoothing)
+    by_label, entropy = _initial_entropies(config, density_space, exact)
+    terminal = build_terminal(config.objective.terminal, density_space, by_label)
+    continuous = continuous_data(config.objective, density_space, exact, getattr(terminal, "exact", None))
+    costs = _running_costs(config, velocity_space, EntropyBalance(velocity_space, smoothing), by_label, entropy)
     # Last, for it may run code of the user's: all the rest has proved right.
     if field is None:
         nodes = velocity_space.all_nodes() if config.field.kind == "free" else None
@@ -104,7 +112,7 @@ def build(
         limited=solver.limiter,
         memory=min(solver.memory_bytes, memory),
         disk=(solver.disk_bytes, solver.disk_directory),
-        smoothing=flux_smoothing(density_space, config.field.horizon, solver.flux_smoothing),
+        smoothing=smoothing,
         continuous=continuous,
     )
 
@@ -168,14 +176,44 @@ def build_swarm(config: Config, comm: MPI.Comm | None = None) -> Swarm:
     return Swarm(particle_problem(config, space, layered, theta, cloud), space, whole)
 
 
-def _running_costs(config: Config, velocity_space: VelocitySpace) -> RunningCosts:
-    """Collective."""
+def _initial_entropies(config: Config, space: DensitySpace, exact: ExactDensity) -> tuple[float | None, float | None]:
+    """∫ρ₀ log ρ₀, summed over the labels and of all together, each where a cost takes it by its balance. Collective."""
+    objective = config.objective
+    if objective.entropy_form == "density":
+        return None, None
+    relative, running = isinstance(objective.terminal, KlTerminal), objective.entropy > 0.0
+    if running and config.field.label_dependent and space.n_labels > 1:
+        running = False
+        warn(space.comm, _NO_BALANCE)
+    if not (relative or running):
+        return None, None
+    by_label, together = exact.entropies(space)
+    return float(by_label.sum()) if relative else None, together if running else None
+
+
+def _running_costs(
+    config: Config,
+    velocity_space: VelocitySpace,
+    balance: EntropyBalance,
+    by_label: float | None,
+    entropy: float | None,
+) -> RunningCosts:
+    """Collective. The last two are those of ``_initial_entropies``."""
     space, objective = velocity_space.density_space, config.objective
-    nonlinear = objective.congestion > 0.0 or objective.entropy > 0.0
+    of_mesh = objective.entropy if entropy is None else 0.0
+    charged = EntropyCosts(
+        balance,
+        0.0 if by_label is None else 1.0,
+        0.0 if entropy is None else objective.entropy,
+        0.0 if entropy is None else entropy,
+    )
     return RunningCosts(
         VelocityCost(velocity_space, objective.kinetic, objective.jacobian),
         None if objective.potential is None else potential_vector(space, objective.potential),
-        DensityCost(objective.congestion, objective.entropy, space.floor) if nonlinear else None,
+        DensityCost(objective.congestion, of_mesh, space.floor)
+        if objective.congestion > 0.0 or of_mesh > 0.0
+        else None,
+        None if by_label is None and entropy is None else charged,
     )
 
 
@@ -267,6 +305,16 @@ def _warn_of_raw_coordinates(space: DensitySpace, config: PythonField) -> None:
             "normalised=True, where it is wrapped (or as its attribute), it sees where in the domain's box a point is "
             "and answers in half boxes per horizon; normalised=False says that all is well",
         )
+
+
+def training_start(config: Config, problem: ControlProblem) -> Floats:
+    """Where a training from nothing starts, for the methods of a problem that may start elsewhere. Collective."""
+    fresh = config.model_copy(update={"field": config.field.model_copy(update={"theta": None})})
+    rows = _given_theta(fresh, problem.field, problem.density_space)
+    readout = np.zeros(0)
+    if problem.split(problem.initial_theta)[1].size:
+        readout = build_terminal(config.objective.terminal, problem.density_space).initial_readout()
+    return np.concatenate([rows.ravel(), readout])
 
 
 def _given_theta(config: Config, field: VectorField, space: DensitySpace) -> Floats:

@@ -19,6 +19,7 @@ from eulerian.fields.base import VectorField
 from eulerian.fields.frame import Charts
 from eulerian.fields.layered import LayeredField
 from eulerian.objective.continuous import ContinuousData
+from eulerian.objective.entropy_balance import EntropyBalance
 from eulerian.objective.running import VelocityCost
 from eulerian.objective.terminal import Terminal, TerminalValue
 from eulerian.reduced import ReducedProblem
@@ -76,6 +77,23 @@ class Statistics:
 
 
 @dataclass(frozen=True)
+class EntropyCosts:
+    """Costs of ∫ρ log ρ by its balance, which follow from what it is at the start and from what the flow does to it.
+
+    Attributes:
+        balance: d/dt ∫ρ log ρ.
+        terminal: the weight of ∫ρ log ρ at T, which the terminal cost leaves to the balance: 1 for kl, or 0.
+        running: σ, the weight of ∫∫ρ log ρ dt; 0 unless all labels have one velocity.
+        initial: ∫ρ₀ log ρ₀ of all labels together, where σ > 0.
+    """
+
+    balance: EntropyBalance
+    terminal: float = 0.0
+    running: float = 0.0
+    initial: float = 0.0
+
+
+@dataclass(frozen=True)
 class RunningCosts:
     """Costs per time of a flow.
 
@@ -83,11 +101,13 @@ class RunningCosts:
         velocity: kinetic and Jacobian cost.
         potential: (n_owned, nd) derivative of ∫Vρ by the coefficients of ρ, or None.
         nonlinear: congestion and entropy, or None.
+        entropy: the costs that the balance of ∫ρ log ρ tells, or None.
     """
 
     velocity: VelocityCost
     potential: Floats | None = None
     nonlinear: DensityCost | None = None
+    entropy: EntropyCosts | None = None
 
     def linear(self, v: Floats) -> dict[str, Floats]:
         """By part, the vector (n_owned, nd) whose product with ρ's coefficients is the cost per time."""
@@ -95,6 +115,27 @@ class RunningCosts:
         if self.potential is not None:
             vectors["potential"] = self.potential
         return vectors
+
+    @property
+    def counts_time_left(self) -> bool:
+        """Whether there is a cost per time that is (T − t) times something."""
+        return self.entropy is not None and self.entropy.running > 0.0
+
+    def velocity_gradient(self, v: Floats, occupation: Floats, moment: Floats | None) -> Floats:
+        """This rank's contribution (n_nodes, dim) to the derivative by v of the costs.
+
+        Args:
+            v: (n_nodes, dim).
+            occupation: ∫ρ dt, (n_owned, nd).
+            moment: ∫(T − t)ρ dt, where it counts.
+        """
+        gradient, entropy = self.velocity.velocity_gradient(v, occupation), self.entropy
+        if entropy is None:
+            return gradient
+        weighted = entropy.terminal * occupation
+        if moment is not None:
+            weighted = weighted + entropy.running * moment
+        return gradient + entropy.balance.velocity_gradient(v, weighted)
 
 
 @dataclass
@@ -105,12 +146,14 @@ class _Flow:
         velocities: at the nodes.
         vjps: w ↦ gradient (p,) of Σ w · velocity by the layer's θ.
         costs: by part, what the velocity costs (see ``RunningCosts.linear``).
+        rates: d/dt ∫ρ log ρ (see ``EntropyBalance.rate``), where that is charged.
         terminal: where the flow ends.
     """
 
     velocities: list[Groups] = field(default_factory=list)
     vjps: list[list[Callable[[Floats], Floats]]] = field(default_factory=list)
     costs: list[list[dict[str, Floats]]] = field(default_factory=list)
+    rates: list[Groups] = field(default_factory=list)
     terminal: TerminalValue | None = None
 
 
@@ -187,7 +230,10 @@ class ControlProblem(ReducedProblem):
         operators = [TransportOperator(space, velocity_space, len(group), smoothing) for group in self.groups]
         steppers = [Stepper(operator, limited=limited) for operator in operators]
         room, folder = disk
-        self.trajectory = Trajectory(steppers, grid, memory, costs.nonlinear, disk=room, disk_directory=folder)
+        moments = costs.counts_time_left
+        self.trajectory = Trajectory(
+            steppers, grid, memory, costs.nonlinear, moments=moments, disk=room, disk_directory=folder
+        )
 
     # -- J in other ways, and what the last evaluation left -----------------------------------------------------------
 
@@ -413,9 +459,30 @@ class ControlProblem(ReducedProblem):
         local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
         if self.costs.nonlinear is not None:
             local |= dict(zip(("congestion", "entropy"), self.trajectory.charged.tolist(), strict=True))
-        total = parallel.sum_all(self.comm, np.array(list(local.values())))
+        changes = self._entropy_changes()
+        total = parallel.sum_all(self.comm, np.array([*local.values(), *changes.values()]))
+        parts = dict(zip(local, total.tolist(), strict=False))
+        for name, change in zip(changes, total[len(local) :].tolist(), strict=True):
+            parts[name] = parts.get(name, 0.0) + change
+        entropy = self.costs.entropy
+        if entropy is not None and entropy.running > 0.0:
+            parts["entropy"] += entropy.running * self.horizon * entropy.initial
         self._flow.terminal = self.terminal.evaluate(self.final_density, readout)
-        return {**dict(zip(local, total.tolist(), strict=True)), "terminal": self._flow.terminal.value}
+        parts["terminal"] = self._flow.terminal.value + parts.get("terminal", 0.0)
+        return parts
+
+    def _entropy_changes(self) -> dict[str, float]:
+        """This rank's share of what the flow does to the costs of ∫ρ log ρ, by part of J."""
+        entropy, flow, trajectory = self.costs.entropy, self._flow, self.trajectory
+        if entropy is None:
+            return {}
+        flow.rates = [[entropy.balance.rate(v) for v in groups] for groups in flow.velocities]
+        changes = {}
+        if entropy.terminal > 0.0:
+            changes["terminal"] = entropy.terminal * _inner(flow.rates, trajectory.occupations)
+        if entropy.running > 0.0:
+            changes["entropy"] = entropy.running * _inner(flow.rates, trajectory.moments)
+        return changes
 
     def _reverse(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:  # noqa: ARG002 - the base's argument
         space, flow, terminal = self.density_space, self._flow, self._flow.terminal
@@ -423,11 +490,17 @@ class ControlProblem(ReducedProblem):
         cotangent = space.zeros()
         cotangent[: space.n_owned] = terminal.density
         running = [[self._running(costs) for costs in layer] for layer in flow.costs]
-        by_velocity = self.trajectory.reverse(self._parted(cotangent), running)
+        tilted, entropy, moments = None, self.costs.entropy, self.trajectory.moments
+        if entropy is not None:
+            for sums, rates in zip(running, flow.rates, strict=True):
+                sums[:] = [s + entropy.terminal * rate for s, rate in zip(sums, rates, strict=True)]
+            if entropy.running > 0.0:
+                tilted = [[entropy.running * rate for rate in rates] for rates in flow.rates]
+        by_velocity = self.trajectory.reverse(self._parted(cotangent), running, tilted)
         for layer, occupations in enumerate(self.trajectory.occupations):
             for g, occupation in enumerate(occupations):
-                cost = self.costs.velocity.velocity_gradient(flow.velocities[layer][g], occupation)
-                by_velocity[layer][g] += cost
+                moment = moments[layer][g] if moments else None
+                by_velocity[layer][g] += self.costs.velocity_gradient(flow.velocities[layer][g], occupation, moment)
         if self._steady:
             by_velocity = [[np.sum(layers, axis=0) for layers in zip(*by_velocity, strict=True)]]
         gradient = np.zeros((self.n_layers, self.layer_shape[1]))
@@ -449,6 +522,12 @@ class ControlProblem(ReducedProblem):
     def _joined(self, groups: Groups) -> Floats:
         """Groups as labels (…, K)."""
         return np.concatenate(groups, axis=2)
+
+
+def _inner(rates: list[Groups], integrals: list[Groups]) -> float:
+    """Σ of the products of vectors by layer and group."""
+    pairs = (pair for layer in zip(rates, integrals, strict=True) for pair in zip(*layer, strict=True))
+    return float(sum(np.vdot(rate, integral) for rate, integral in pairs))
 
 
 def _check_velocity(velocity: Floats, x: Floats, where: str) -> None:

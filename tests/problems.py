@@ -114,6 +114,8 @@ def problem_config(
             "potential": "0.4*x**2 + 0.1",
             "congestion": 0.1,
             "entropy": 0.05,
+            # Labels that part have no balance of their common entropy, which a warning says.
+            "entropy_form": "density" if labelling == LABELLINGS[2] else "balance",
             "terminal": {
                 "kind": "quadratic",
                 "targets": [[(1 - 2 * y) * 0.4] + [0.2] * (dim - 1) for y in range(n_labels)],

@@ -16,10 +16,12 @@ class GradientMatch:
     Attributes:
         cosine: of the angle between them; NaN where one vanishes.
         relative_error: norm of their difference over the norm of the reference; NaN where that vanishes.
+        distance: norm of their difference.
     """
 
     cosine: float
     relative_error: float
+    distance: float
 
     @classmethod
     def of(cls, gradient: Floats, reference: Floats, scaling: Floats) -> "GradientMatch":
@@ -28,4 +30,10 @@ class GradientMatch:
         length, other = float(np.linalg.norm(g)), float(np.linalg.norm(h))
         with np.errstate(invalid="ignore", divide="ignore"):
             cosine = np.float64(g @ h) / (length * other)
-            return cls(float(cosine), float(np.float64(np.linalg.norm(g - h)) / other))
+            distance = np.linalg.norm(g - h)
+            return cls(float(cosine), float(np.float64(distance) / other), float(distance))
+
+
+def gradient_length(gradient: Floats, scaling: Floats) -> float:
+    """The norm in L²(0, T) of derivatives by θ, as in ``GradientMatch``."""
+    return float(np.linalg.norm(np.ravel(gradient) / scaling))

@@ -129,6 +129,8 @@ class Objective(Section):
         potential: V in ∫∫Vρ, a formula.
         congestion: γ in γ/2 ∫∫ρ², ρ = Σ_y ρ_y the density of all labels together.
         entropy: σ in σ ∫∫ρ log ρ, of all labels together.
+        entropy_form: how networks are charged for ∫ρ log ρ, in kl and entropy: by its balance along the flow, or by the
+            mesh's density, which numerical diffusion lowers.
         terminal: the loss at the final time.
     """
 
@@ -139,6 +141,9 @@ class Objective(Section):
     potential: Formula | None = Field(default=None, description='a formula in quotes, like "x**2/2"')
     congestion: NonNegative = Field(default=0.0, description="the weight γ of ρ²/2, a number >= 0")
     entropy: NonNegative = Field(default=0.0, description="the weight σ of ρ log ρ, a number >= 0")
+    entropy_form: Literal["balance", "density"] = Field(
+        default="balance", description='how ∫ρ log ρ is taken, in kl and entropy: "balance" or "density"'
+    )
     terminal: Annotated[
         QuadraticTerminal
         | ExpressionTerminal

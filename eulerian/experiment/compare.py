@@ -8,6 +8,7 @@ from mpi4py import MPI
 
 from eulerian.analysis import wasserstein
 from eulerian.analysis.stopwatch import EvaluationCost
+from eulerian.builder import training_start
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.experiment.network import warn_of_rest, with_fields
@@ -16,7 +17,7 @@ from eulerian.experiment.parameters import GivenTheta
 from eulerian.experiment.rivals import Comparison, Transport, compare_methods, require_value
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.experiment.study import Study, StudyPlan, run_study
-from eulerian.experiment.verified import verification
+from eulerian.experiment.verified import verified
 from eulerian.output.comparison import comparison_table
 from eulerian.output.comparison_fields import keep_comparison
 from eulerian.output.files import STUDY
@@ -56,8 +57,8 @@ def run_compare(
         InputError: as for ``run_solve``; also for costs and fields that particles do not have.
         ComputationError: the computation failed; ``result.json`` says so too.
     """
-    work = _Compare(GivenTheta.of(config, theta, comm), study)
-    return Command("compare", work.build, headline, work.compare, verification).run(
+    work = _Compare(config, GivenTheta.of(config, theta, comm), study)
+    return Command("compare", work.build, headline, work.compare).run(
         work.given.config, comm, overwrite=overwrite, progress=progress
     )
 
@@ -67,11 +68,13 @@ class _Compare:
     """The command's parts, which share θ and the particles.
 
     Attributes:
+        config: as it was given, with the start of its own.
         given: where both are evaluated.
         plan: of a study, or None.
         particles: the problem on particles.
     """
 
+    config: Config
     given: GivenTheta
     plan: StudyPlan | None
     particles: ParticleProblem = field(init=False)
@@ -92,9 +95,12 @@ class _Compare:
         require_value(problem, theta, "on the mesh")
         warn_of_rest(problem, session.config, "Both methods leave ρ₀ as it is, so there is little to compare")
         require_value(particles, theta, "on particles")
-        found = compare_methods(problem, particles, theta, session.config.particles.seed)
+        known = verified(problem, session.progress)
+        errors = (known["verified"] or {}).get("density_l1")
+        start = training_start(self.config, problem)
+        found = compare_methods(problem, particles, theta, session.config.particles.seed, start, errors)
         total, gradient = problem.value_and_gradient(theta)
-        document = {**self.given.document, "compare": comparison_document(found, particles, session.config)}
+        document = {**self.given.document, **known, "compare": comparison_document(found, particles, session.config)}
         session.progress.say(comparison_table({"objective": found.parts.mesh, **document}))
         if self.plan is not None:
             document["study"] = self.study(session, self.plan)
@@ -149,6 +155,7 @@ def comparison_document(found: Comparison, particles: ParticleProblem, config: C
         "interval": found.parts.interval,
         "gradient_cosine": gradients.match.cosine,
         "gradient_relative_error": gradients.match.relative_error,
+        "gradient_initial_error": gradients.initial_error,
         "gradient_reference": gradients.reference,
         "gradient_sampling_error": gradients.sampling_error,
         **_transport_document(found.transport),

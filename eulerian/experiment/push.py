@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -16,9 +17,9 @@ from eulerian.analysis.classification import (
     posterior_probabilities,
     readout_probabilities,
 )
-from eulerian.arrays import Floats
-from eulerian.config import SamplesTerm
-from eulerian.errors import ComputationError, InputError
+from eulerian.arrays import Floats, Ints
+from eulerian.config import KlTerminal, SamplesTerm
+from eulerian.errors import ComputationError, EulerianWarning, InputError
 from eulerian.experiment.run_files import require_run
 from eulerian.experiment.session import SILENT
 from eulerian.experiment.trained import LABEL, Trained, load_trained
@@ -27,9 +28,10 @@ from eulerian.output.files import write_text
 from eulerian.output.point_tables import claim_table, push_summary, write_table
 from eulerian.output.progress import Progress
 from eulerian.output.result import Document, plain
-from eulerian.parallel import gather_rows, on_root
+from eulerian.parallel import agreed, gather_rows, on_root
 from eulerian.particles.cloud import share
 from eulerian.particles.flow import carry_back, carry_density
+from eulerian.space.exact_density import ExactDensity
 from eulerian.space.initial import estimated_density
 from eulerian.space.samples import Samples, class_key, read_samples
 from eulerian.space.whole import WholeDensity
@@ -60,10 +62,12 @@ def run_push(
 
     The table has a row for each point, in the file's order: coordinates at time T, the label if it is known, whether
     the point started outside the domain (``true`` or ``false``), the logarithm of the total density Σ_y ρ_y(T) there
-    (−inf where it is zero), with several labels their probabilities and the most probable one (empty where all
-    densities are zero). Beside it lies a JSON file with the summary that is returned. Points that start outside, or in
-    a hole, are moved like the others, but nothing was trained there: the mean log-density and the accuracies leave
-    them out.
+    (−inf where it is zero), for runs with a target of kl the log-likelihood log ρ*(x(T)) + ∫div v dt: the target's
+    density pulled back through the flow to where the point started (log_prob of a normalising flow; where labels are
+    known, of the point and its label together). With several labels there are their probabilities and the most probable
+    one (empty where all densities are zero). Beside it lies a JSON file with the summary that is returned. Points that
+    start outside, or in a hole, are moved like the others, but nothing was trained there: the means and the accuracies
+    leave them out.
 
     Args:
         folder: of the run.
@@ -87,7 +91,7 @@ def run_push(
     on_root(comm, lambda: claim_table(table, overwrite, summary=True, source=file))
     run = load_trained(folder, comm, overrides, python=python)
     samples, labelled = on_root(comm, lambda: _read(run, file, columns, label_column))
-    moved = _move(run, samples, comm)
+    moved = _move(run, samples, labelled, comm)
     document: Document = {
         "command": "push",
         "run": str(folder),
@@ -125,6 +129,7 @@ class _Moved:
         inside: (n,) whether they lie in it now.
         log_density: (n, K).
         probabilities: (n, K); NaN where they are unknown.
+        log_likelihood: (n,) of the target pulled back, or None without one.
     """
 
     rows: slice
@@ -133,6 +138,7 @@ class _Moved:
     inside: np.ndarray[tuple[int], np.dtype[np.bool_]]
     log_density: Floats
     probabilities: Floats
+    log_likelihood: Floats | None
 
     @property
     def log_total(self) -> Floats:
@@ -176,7 +182,7 @@ def _read(run: Trained, file: Path, columns: Columns | None, label_column: str |
 # -- moving ----------------------------------------------------------------------------------------------------------
 
 
-def _move(run: Trained, samples: Samples, comm: MPI.Comm) -> _Moved:
+def _move(run: Trained, samples: Samples, labelled: bool, comm: MPI.Comm) -> _Moved:
     """This rank's share of the points, moved. Collective."""
     problem, field = run.problem, run.field_anywhere()
     start = WholeDensity.gather(problem.density_space, problem.initial_density).non_negative()
@@ -193,7 +199,29 @@ def _move(run: Trained, samples: Samples, comm: MPI.Comm) -> _Moved:
         probabilities = readout_probabilities(loss, end, run.readout)
     else:
         probabilities = posterior_probabilities(log_density)
-    return _Moved(rows, end, start.contains(x), start.contains(end), log_density, probabilities)
+    likelihood = _log_likelihood(run, end, change, labels if labelled else None, comm)
+    return _Moved(rows, end, start.contains(x), start.contains(end), log_density, probabilities, likelihood)
+
+
+def _log_likelihood(run: Trained, end: Floats, change: Floats, labels: Ints | None, comm: MPI.Comm) -> Floats | None:
+    """Log ρ* at points' ends (n, dim) minus the change of log ρ on their way there, (n,). Collective.
+
+    Args:
+        run: with its target.
+        end: (n, dim).
+        change: −∫div v dt, (n,).
+        labels: (n,) whose density counts; None for that of all labels together.
+        comm: who shares the points.
+    """
+    terminal = run.config.objective.terminal
+    if not isinstance(terminal, KlTerminal):
+        return None
+    with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # the run has told them
+        target = ExactDensity.of_terms(run.problem.density_space, terminal.target, "objective.terminal.target")
+    with agreed(comm):
+        logs = target.log_values(end)
+    logs = np.logaddexp.reduce(logs, axis=1) if labels is None else logs[np.arange(len(end)), labels]
+    return np.asarray(logs - change)
 
 
 def _by_label(
@@ -239,12 +267,18 @@ def _numbers(moved: _Moved, comm: MPI.Comm) -> Document:
     )
     count, outside, left, without, total = comm.allreduce(local)
     known = count - outside - without
+    likelihood = {}
+    if moved.log_likelihood is not None:
+        total_likelihood = comm.allreduce(float(moved.log_likelihood[started].sum()))
+        inside = count - outside
+        likelihood["mean_log_likelihood"] = total_likelihood / inside if inside else math.nan
     return {
         "points": int(count),
         "start_outside": int(outside),
         "end_outside": int(left),
         "without_density": int(without),
         "mean_log_density": total / known if known else math.nan,
+        **likelihood,
     }
 
 
@@ -290,10 +324,14 @@ def _table(
     """Names and columns of the table; the columns are empty but on rank 0. Collective."""
     several = len(run.classes) > 1
     parts = [moved.x, ~moved.started_inside[:, None], moved.log_total[:, None]]
+    names = [*run.axes, "outside", "log_density"]
+    if moved.log_likelihood is not None:
+        parts.append(moved.log_likelihood[:, None])
+        names.append("log_likelihood")
+    first = sum(part.shape[1] for part in parts)
     parts += [moved.probabilities] if several else []
     numbers = gather_rows(comm, np.concatenate(parts, axis=1))
     dim = moved.x.shape[1]
-    names = [*run.axes, "outside", "log_density"]
     if several:
         names += [*(f"p_{name}" for name in run.classes), "predicted"]
     if labelled:
@@ -303,7 +341,7 @@ def _table(
     columns: list[Floats | list[str]] = list(numbers.T)
     columns[dim] = ["true" if outside else "false" for outside in numbers[:, dim]]
     if several:
-        predicted = most_probable(numbers[:, dim + 2 :])
+        predicted = most_probable(numbers[:, first:])
         columns.append([run.classes[label] if label >= 0 else "" for label in predicted])
     if labelled:
         columns.insert(dim, [run.classes[label] for label in samples.labels])

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from eulerian import parallel
 from eulerian.analysis import wasserstein
-from eulerian.analysis.gradient_match import GradientMatch
+from eulerian.analysis.gradient_match import GradientMatch, gradient_length
 from eulerian.analysis.kernel_estimate import KernelEstimate
 from eulerian.analysis.pushed_density import PushedDensity, density_values, distance_rule, l1_distance
 from eulerian.analysis.stopwatch import EvaluationCost, evaluation_cost
@@ -59,11 +59,19 @@ class Gradients:
         match: relative to ``reference``.
         reference: "mesh" or "particles", whichever has more samples: degrees of freedom of the density, or particles.
         sampling_error: relative standard error of the particles' gradient; NaN if unknown.
+        initial: norm of the mesh's gradient where training starts. At a trained θ both gradients are small, and an
+            error relative to one of them, or an angle, tells little.
     """
 
     match: GradientMatch
     reference: str
     sampling_error: float
+    initial: float
+
+    @property
+    def initial_error(self) -> float:
+        """Their distance relative to the initial gradient; NaN where that vanishes."""
+        return self.match.distance / self.initial if self.initial > 0.0 else math.nan
 
 
 @final
@@ -90,7 +98,8 @@ class DensityErrors:
     """L¹ distances over the domain to the density along characteristics, per label (K,).
 
     Attributes:
-        mesh: of ρ(T) on the mesh.
+        mesh: of ρ(T) on the mesh, by the forward identity where the flow has been verified (see
+            ``analysis.characteristics``), else at the points of a rule on the mesh, which may miss filaments.
         kernel: of a kernel estimate from the particles; NaN for labels of too few points.
         reference: (n_owned, nq, K) the density along characteristics at the points of ``distance_rule``.
     """
@@ -120,15 +129,16 @@ def compare_parts(mesh: ControlProblem, particles: ParticleProblem) -> Parts:
     )
 
 
-def compare_gradients(mesh: ControlProblem, particles: ParticleProblem, theta: Floats) -> Gradients:
-    """∇J of both at θ. Collective."""
+def compare_gradients(mesh: ControlProblem, particles: ParticleProblem, theta: Floats, start: Floats) -> Gradients:
+    """∇J of both at θ, and of the mesh at the ``start`` of a training. Collective."""
+    initial = gradient_length(mesh.value_and_gradient(start)[1], mesh.scaling)
     found = {"mesh": mesh.value_and_gradient(theta)[1], "particles": particles.value_and_gradient(theta)[1]}
     space = mesh.density_space
     unknowns = space.mesh.topology.index_map(space.dim).size_global * space.nd * space.n_labels
     reference, other = ("mesh", "particles") if unknowns >= particles.count else ("particles", "mesh")
     error = particles.gradient_norm(particles.gradient_interval()) / particles.gradient_norm(found["particles"])
     match = GradientMatch.of(found[other], found[reference], mesh.scaling)
-    return Gradients(match, reference, error)
+    return Gradients(match, reference, error, initial)
 
 
 def pushed_density(initial: WholeDensity, particles: ParticleProblem, theta: Floats) -> PushedDensity:
@@ -141,12 +151,22 @@ def pushed_density(initial: WholeDensity, particles: ParticleProblem, theta: Flo
     )
 
 
-def compare_densities(mesh: ControlProblem, pushed: PushedDensity, points: LabelledPoints) -> DensityErrors:
-    """Distances of ρ(T) and of a kernel estimate from all particles at T to the pushed density. Collective."""
+def compare_densities(
+    mesh: ControlProblem, pushed: PushedDensity, points: LabelledPoints, verified: Floats | None
+) -> DensityErrors:
+    """Distances of ρ(T) and of a kernel estimate from all particles at T to the pushed density. Collective.
+
+    Args:
+        mesh: evaluated.
+        pushed: the density along characteristics.
+        points: all particles at T.
+        verified: (K,) the distances of ρ(T) relative to the labels' masses, where they are known already.
+    """
     space = mesh.density_space
     reference = pushed.at(space)
+    on_mesh = None if verified is None else verified * space.mass(mesh.initial_density)
     return DensityErrors(
-        l1_distance(space, density_values(space, mesh.final_density), reference),
+        l1_distance(space, density_values(space, mesh.final_density), reference) if on_mesh is None else on_mesh,
         kernel_error(space, points, reference),
         reference,
     )
@@ -227,7 +247,14 @@ class Comparison:
     pushed: PushedDensity
 
 
-def compare_methods(mesh: ControlProblem, particles: ParticleProblem, theta: Floats, seed: int) -> Comparison:
+def compare_methods(
+    mesh: ControlProblem,
+    particles: ParticleProblem,
+    theta: Floats,
+    seed: int,
+    start: Floats,
+    verified: Floats | None = None,
+) -> Comparison:
     """Everything about both methods at θ, where both can be evaluated and have been once. Collective.
 
     Args:
@@ -235,15 +262,18 @@ def compare_methods(mesh: ControlProblem, particles: ParticleProblem, theta: Flo
         particles: the one on particles that were drawn from its initial density.
         theta: for both.
         seed: of the draws from ρ(T).
+        start: θ where a training starts, whose gradient is the measure of others.
+        verified: (K,) L¹ errors of ρ(T), relative to the labels' masses, where they are known.
     """
     costs = {"mesh": evaluation_cost(mesh, theta), "particles": evaluation_cost(particles, theta)}
     points = all_points(particles)
     initial = WholeDensity.gather(mesh.density_space, mesh.initial_density).non_negative()
     pushed = pushed_density(initial, particles, theta)
+    gradients = compare_gradients(mesh, particles, theta, start)
     return Comparison(
         compare_parts(mesh, particles),
-        compare_gradients(mesh, particles, theta),
-        compare_densities(mesh, pushed, points),
+        gradients,
+        compare_densities(mesh, pushed, points, verified),
         compare_transport(mesh, points, seed),
         costs,
         particles.moments(),

@@ -132,8 +132,8 @@ def _certificate(session: Session[ControlProblem], document: Document) -> Docume
     try:
         with progress.gaps(config.ideal.max_iterations) as watch:
             running = RunningCost.build(config.objective, problem.density_space.dim)
-            parts = (document["verified"] or {}).get("objective")
-            known = None if parts is None else {name: math.nan if x is None else x for name, x in parts.items()}
+            parts = (document["verified"] or {}).get("objective", {})
+            known = {name: math.nan if value is None else value for name, value in parts.items()}
             certificate = certify(problem, config.objective.kinetic, config.ideal, watch, running, known)
     except EulerianError as error:
         reason = str(error)

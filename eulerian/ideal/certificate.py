@@ -16,7 +16,7 @@ from eulerian.ideal.functionals import Functional, KullbackLeibler, Linear, Squa
 from eulerian.ideal.hopf_lax import HopfLax, solve_hopf_lax
 from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem
 from eulerian.ideal.running_cost import RunningCost
-from eulerian.objective.terminal import KullbackLeiblerLoss, SquaredDistanceLoss
+from eulerian.objective.terminal import KullbackLeiblerBalance, KullbackLeiblerLoss, SquaredDistanceLoss
 from eulerian.parallel import agreed
 
 KEY = "ideal.certificate"
@@ -84,8 +84,8 @@ def certify(
         settings: the section ``[ideal]``; its ``certificate`` says which bound.
         callback: told about the convex solver's progress, where it is used.
         running: the problem's running costs of the density.
-        verified: the parts of J of the flow itself, by characteristics, which are then held against the bound; without
-            them, or where one is not known, it is those of the mesh.
+        verified: the parts of J of the flow itself, by characteristics, which are then held against the bound. Where
+            one is missing or not finite those of the mesh are, and the statement says so.
 
     Raises:
         InputError: there is no bound of the kind asked for.
@@ -95,9 +95,9 @@ def certify(
     space, rho = problem.density_space, problem.initial_density
     ideal = IdealProblem(space, rho, _functional(problem), kinetic, problem.horizon, layers, running)
     bound = _lower_bound(ideal, settings, callback)
-    own = None if verified is None else [verified.get(name, 0.0) for name in PARTS]
-    exact = own is not None and all(map(math.isfinite, own))
-    parts = own if exact and own is not None else [problem.parts.get(name, 0.0) for name in PARTS]
+    own = [(verified or {}).get(name, math.nan) for name in PARTS]
+    exact = all(map(math.isfinite, own))
+    parts = own if exact else [problem.parts.get(name, 0.0) for name in PARTS]
     cost = sum(parts)
     gap, caveats = cost - bound.value, _unattained(problem, ideal)
     relative = math.nan if caveats else _relative(gap, bound, sum(map(abs, parts)))
@@ -105,6 +105,8 @@ def certify(
         kind = "is not positive" if bound.value <= 0.0 else "lies so far below the parts of J"
         caveats = [f"as a percentage of a bound that {kind} it would tell nothing"]
     caveats += _caveats(problem, gap, exact=exact)
+    if verified is not None and not exact:
+        caveats.append("the costs are those of the mesh, because the flow's own are not known")
     certificate = Certificate(bound.value, gap, relative, bound.origin, "")
     whose = " of the flow itself" if exact else ""
     return replace(certificate, statement=_statement(certificate, bound, cost, ideal, caveats, whose))
@@ -127,7 +129,7 @@ def _functional(problem: ControlProblem) -> Functional:
     if loss is not None:
         return Linear(lambda x: loss.value(x, readout))
     match terminal:
-        case KullbackLeiblerLoss():
+        case KullbackLeiblerLoss() | KullbackLeiblerBalance():
             return KullbackLeibler(terminal.target)
         case SquaredDistanceLoss():
             return SquaredDistance(terminal.target)
@@ -223,8 +225,6 @@ def _labels_matter(ideal: IdealProblem) -> bool:
 def _caveats(problem: ControlProblem, gap: float, *, exact: bool) -> list[str]:
     """What else the reader of a certificate must know."""
     found = []
-    if not exact:
-        found.append("the costs are the mesh's, because those of the flow itself are not known")
     if gap < 0.0:
         found.append("to be below it is an error of the discretisation" + (" of ρ₀" if exact else ""))
     if problem.split(problem.theta)[1].size:

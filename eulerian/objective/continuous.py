@@ -7,7 +7,6 @@ from eulerian import config
 from eulerian.arrays import Floats
 from eulerian.expression import Expression
 from eulerian.objective.losses import COORDINATES
-from eulerian.objective.terminal import KEY
 from eulerian.space.density import DensitySpace
 from eulerian.space.exact_density import ExactDensity
 
@@ -49,17 +48,18 @@ class ContinuousData:
     entropy: float = 0.0
 
 
-def continuous_data(objective: config.Objective, space: DensitySpace, initial: ExactDensity) -> ContinuousData:
-    """The data of a configuration. **Collective**.
+def continuous_data(
+    objective: config.Objective, space: DensitySpace, initial: ExactDensity, target: ExactDensity | None
+) -> ContinuousData:
+    """The data of a configuration.
 
     Args:
         objective: the section, which has been found to fit.
         space: whose cells cover the domain.
         initial: ρ₀.
+        target: ρ* of the terminal functional, where it has one.
     """
-    terminal, target, potential = objective.terminal, None, None
-    if isinstance(terminal, config.TargetTerminal):
-        target = ExactDensity.of_terms(space, terminal.target, f"{KEY}.target")
+    potential = None
     if objective.potential is not None:
         potential = Expression.parse(objective.potential, COORDINATES[: space.dim], "objective.potential")
     return ContinuousData(initial, target, potential, objective.congestion, objective.entropy)

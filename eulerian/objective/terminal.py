@@ -14,7 +14,8 @@ import numpy as np
 from eulerian.objective.floored import entropy, entropy_slope
 from eulerian.objective.losses import PointLoss, build_loss
 from eulerian.space.density import DensitySpace, Quadrature
-from eulerian.space.initial import count_labels, initial_density
+from eulerian.space.exact_density import ExactDensity
+from eulerian.space.initial import count_labels
 
 KEY = "objective.terminal"
 
@@ -123,13 +124,14 @@ class _ToTarget:
 
     Args:
         space: the space of ρ.
-        target: ρ* (n_cells, nd, K).
+        target: ρ* on the mesh (n_cells, nd, K).
+        exact: ρ* itself, where that is known.
     """
 
     loss = None
 
-    def __init__(self, space: DensitySpace, target: Floats) -> None:
-        self._space, self.target = space, target
+    def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity | None = None) -> None:
+        self._space, self.target, self.exact = space, target, exact
 
     def initial_readout(self) -> Floats:
         """Nothing to train."""
@@ -144,9 +146,9 @@ class KullbackLeiblerLoss(_ToTarget):
     above the one without floor).
     """
 
-    def __init__(self, space: DensitySpace, target: Floats) -> None:
+    def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity | None = None) -> None:
         """Collective."""
-        super().__init__(space, target)
+        super().__init__(space, target, exact)
         self._rule, self._floor = space.quadrature(space.objective_degree), space.floor
         self._at_points = self._positive(target)
 
@@ -166,6 +168,42 @@ class KullbackLeiblerLoss(_ToTarget):
         return TerminalValue(float(parallel.sum_all(self._space.comm, local)[0]), vector, readout)
 
 
+class KullbackLeiblerBalance(_ToTarget):
+    """KL(ρ_T | ρ*) without the change of ∫ρ log ρ along the way: Σ_y (∫ρ₀ log ρ₀ − ∫ρ_T log ρ*), linear in ρ_T.
+
+    Together with that change (``EntropyBalance``) it is the divergence of the densities that the exact flow of the same
+    velocities leads to. A label whose ρ* vanishes somewhere in the domain has the space's floor δ for it there:
+    log (ρ* + δ).
+
+    Args:
+        space: the space of ρ.
+        target: ρ* on the mesh (n_cells, nd, K).
+        exact: ρ*.
+        initial_entropy: Σ_y ∫ρ₀ log ρ₀.
+    """
+
+    def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity, initial_entropy: float) -> None:
+        """Collective."""
+        super().__init__(space, target, exact)
+        self._exact, self._initial, rule = exact, initial_entropy, space.quadrature(space.objective_degree)
+        with parallel.agreed(space.comm):
+            values = exact.log_values(rule.points.reshape(-1, space.dim))
+        vanishing = parallel.sum_all(space.comm, np.isneginf(values).any(axis=0).astype(float)) > 0.0
+        self._log_floor = np.where(vanishing, np.log(space.floor), -np.inf)
+        logarithm = np.logaddexp(values, self._log_floor).reshape(*rule.weights.shape, -1)
+        self._vector = -np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, logarithm, optimize=True)
+
+    def log_target(self, x: Floats) -> Floats:
+        """What counts as log ρ* at points (n, dim), (n, K)."""
+        return np.asarray(np.logaddexp(self._exact.log_values(x), self._log_floor))
+
+    def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
+        """Value and derivatives at ρ (n_cells, nd, K). Collective."""
+        local = np.array([np.vdot(self._vector, rho[: self._space.n_owned])])
+        value = self._initial + float(parallel.sum_all(self._space.comm, local)[0])
+        return TerminalValue(value, self._vector, readout)
+
+
 class SquaredDistanceLoss(_ToTarget):
     """½‖ρ_T − ρ*‖² in L², summed over the labels: the basis is orthonormal up to the cells' size."""
 
@@ -183,21 +221,33 @@ def target_density(terminal: config.TargetTerminal, space: DensitySpace) -> Floa
     Raises:
         InputError: it has other labels than the density, or no mass; the same on all ranks.
     """
+    return _target_and_exact(terminal, space)[0]
+
+
+def _target_and_exact(terminal: config.TargetTerminal, space: DensitySpace) -> tuple[Floats, ExactDensity]:
+    """ρ* on the mesh, and as a function. Collective."""
     config.check_target_labels(count_labels(terminal.target, space.comm, f"{KEY}.target"), space.n_labels)
-    return initial_density(space, terminal.target, f"{KEY}.target")
+    return ExactDensity.with_projection(space, terminal.target, f"{KEY}.target")
 
 
-def build_terminal(terminal: config.Terminal, space: DensitySpace) -> Terminal:
+def build_terminal(terminal: config.Terminal, space: DensitySpace, initial_entropy: float | None = None) -> Terminal:
     """The terminal functional that the configuration describes. Collective.
+
+    Args:
+        terminal: what it is.
+        space: the space of ρ.
+        initial_entropy: Σ_y ∫ρ₀ log ρ₀, where kl leaves what becomes of it to its balance along the flow; else None.
 
     Raises:
         InputError: it does not fit the number of labels or the domain, or is a constraint; the same on all ranks.
     """
     match terminal:
+        case config.KlTerminal() if initial_entropy is not None:
+            return KullbackLeiblerBalance(space, *_target_and_exact(terminal, space), initial_entropy)
         case config.KlTerminal():
-            return KullbackLeiblerLoss(space, target_density(terminal, space))
+            return KullbackLeiblerLoss(space, *_target_and_exact(terminal, space))
         case config.L2Terminal():
-            return SquaredDistanceLoss(space, target_density(terminal, space))
+            return SquaredDistanceLoss(space, *_target_and_exact(terminal, space))
         case config.FixedTerminal():
             raise InputError(
                 "a network cannot be held to a final density exactly",

@@ -2,9 +2,10 @@
 
 Any HDF5 reader opens them. ``density`` (cells, nodes, labels) holds values at the Lagrange nodes of every cell: cells
 in the order of the mesh's input, nodes in Basix' order with a cell's vertices counted as in ``vertices`` (cells, dim+1,
-dim), which the file of step 0 has. ``occupation`` (cells, nodes, groups of labels, shares) is the sum over labels of
-the integral of the density over time since the start of the layer, ``charged`` what congestion and entropy have cost so
-far. The rest is told by the attributes, the text ``config`` and, at step 0, ``theta``.
+dim), which the file of step 0 has. ``occupation`` (cells, nodes, groups of labels, orders, shares) is the sum over
+labels of the integral over time since the start of the layer, of the density and, where costs ask for it, of (T − t)
+times that; ``charged`` is what congestion and entropy have cost so far. The rest is told by the attributes, the text
+``config`` and, at step 0, ``theta``.
 """
 
 import io
@@ -21,7 +22,7 @@ from eulerian.errors import InputError
 from eulerian.output.files import DENSITIES, write_atomically
 from eulerian.space.natural import digest
 
-FORMAT, VERSION = "eulerian density", 1
+FORMAT, VERSION = "eulerian density", 2
 
 type Arrays = Mapping[str, NDArray[Any]]
 

@@ -30,6 +30,7 @@ class DensityStore:
         self.folder = folder
         self._space, self._groups = problem.density_space, problem.groups
         self._layouts = [stepper.layout for stepper in problem.trajectory.steppers]
+        self._orders = problem.trajectory.orders
         self._order = NaturalOrder(self._space)
 
     @property
@@ -45,7 +46,10 @@ class DensityStore:
         """
         order, layouts = self._order, self._layouts
         nodes = [layout.unpack_nodes(rho) for layout, rho in zip(layouts, position.densities, strict=True)]
-        shares = [layout.split_totals(sums) for layout, sums in zip(layouts, position.occupation, strict=True)]
+        shares = [
+            np.stack([layout.split_totals(sums) for sums in orders], axis=2)
+            for layout, orders in zip(layouts, position.occupation, strict=True)
+        ]
         density, occupation = order.gather(np.concatenate(nodes, axis=2)), order.gather(np.stack(shares, axis=2))
         charged, vertices = sum_all(order.comm, position.charged), order.vertices() if header.step == 0 else None
         arrays = {"density": density, "occupation": occupation, "charged": charged, "vertices": vertices}
@@ -68,7 +72,10 @@ class DensityStore:
         return Position(
             header.step,
             [layout.pack_nodes(values[..., group], fill=1.0) for layout, group in self._grouped],
-            [layout.join_totals(occupation[:, :, g]) for g, layout in enumerate(layouts)],
+            [
+                np.stack([layout.join_totals(occupation[:, :, g, order]) for order in range(occupation.shape[3])])
+                for g, layout in enumerate(layouts)
+            ],
             charged,
         )
 
@@ -103,7 +110,7 @@ class DensityStore:
         cells, nd, layouts = self._order.n_cells, self._space.nd, self._layouts
         shapes = {
             "density": (cells, nd, self._space.n_labels),
-            "occupation": (cells, nd, len(layouts), layouts[0].shares),
+            "occupation": (cells, nd, len(layouts), self._orders, layouts[0].shares),
             "charged": (2,),
         }
         for name, shape in shapes.items():

@@ -83,6 +83,9 @@ def push_summary(document: Mapping[str, Any]) -> str:
         rest = f", over the {count - outside - without} points" if without or outside else ""
         rest += " where the density is not zero" if without else ""
         lines.append(f"mean log-density at the end {log_density:.6g}{rest}")
+    if document.get("mean_log_likelihood") is not None:
+        what = "mean log-likelihood of the target pulled back through the flow"
+        lines.append(f"{what} {document['mean_log_likelihood']:.6g}")
     if "accuracy" in document:
         lines += _accuracy(document["accuracy"], document["classes"])
     return "\n".join([*lines, f"written to {document['output']}"])

@@ -8,8 +8,9 @@ import numpy as np
 
 from eulerian.arrays import Floats
 from eulerian.config import Term
+from eulerian.parallel import agreed, sum_all
 from eulerian.space.density import DensitySpace
-from eulerian.space.initial import Piece, density_and_factors, piece_factors
+from eulerian.space.initial import Piece, density_and_factors, physical_points, piece_factors, subdivided_rules
 
 
 @final
@@ -75,3 +76,17 @@ class ExactDensity:
             column = result[:, piece.label]
             np.logaddexp(column, np.log(factor) + piece.profile.log_values(x), out=column)
         return result
+
+    def entropies(self, space: DensitySpace) -> tuple[Floats, float]:
+        """∫ρ_y log ρ_y over the domain, (K,), and that of all labels' density together. **Collective**."""
+        scales, sums = [piece.profile.scale for piece, _ in self.pieces], np.zeros(self.n_labels + 1)
+        rules = list(subdivided_rules(space, scales, np.arange(space.n_owned)))
+        with agreed(space.comm):
+            for cells, points, weights in rules:
+                x = physical_points(space.vertices[cells], points)
+                rho = self.values(x.reshape(-1, space.dim)).reshape(*x.shape[:2], -1)
+                both = np.concatenate([rho, rho.sum(axis=2, keepdims=True)], axis=2)
+                product = both * np.log(both, out=np.zeros_like(both), where=both > 0.0)
+                sums += np.einsum("c,q,cqk->k", space.geometry.det[cells], weights, product)
+        total = sum_all(space.comm, sums)
+        return total[:-1], float(total[-1])

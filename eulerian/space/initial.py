@@ -276,7 +276,7 @@ def _project(space: DensitySpace, piece: Piece) -> Floats:
     profile, vertices = piece.profile, space.vertices
     near = np.all((vertices.max(axis=1) >= profile.lower) & (vertices.min(axis=1) <= profile.upper), axis=1)
     modes = np.zeros((space.n_owned, space.nd))
-    rules = list(subdivided_rules(space, profile.scale, np.flatnonzero(near)))
+    rules = list(subdivided_rules(space, [profile.scale], np.flatnonzero(near)))
     with agreed(space.comm):
         for cells, points, weights in rules:
             weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
@@ -299,18 +299,20 @@ def _require_density(values: Floats, x: Floats, key: str) -> None:
         )
 
 
-def subdivided_rules(space: DensitySpace, scale: float, cells: Indices) -> Iterator[tuple[Indices, Floats, Floats]]:
-    """A rule for what is smooth below a length, on cells that are halved until they are as small. Collective.
+def subdivided_rules(
+    space: DensitySpace, scales: Sequence[float], cells: Indices
+) -> Iterator[tuple[Indices, Floats, Floats]]:
+    """A rule for what is smooth below some lengths, on cells that are halved until they are as small. Collective.
 
     Args:
         space: whose owned cells they are.
-        scale: that length, or 0 for what may jump.
+        scales: those lengths, 0 for what may jump.
         cells: (n,) owned ones.
 
     Returns:
         A few cells at a time, their points (q, dim) on the reference cell and weights (q,).
     """
-    levels = _levels(space, scale, cells)
+    levels = _levels(space, scales, cells)
     for level in np.unique(levels).tolist():
         points, weights = _rule(space.dim, level)
         chosen, step = cells[levels == level], max(1, _BLOCK // len(points))
@@ -323,15 +325,18 @@ def physical_points(vertices: Floats, points: Floats) -> Floats:
     return np.asarray(vertices[:, :1] + points @ (vertices[:, 1:] - vertices[:, :1]))
 
 
-def _levels(space: DensitySpace, scale: float, cells: Indices) -> Indices:
+def _levels(space: DensitySpace, scales: Sequence[float], cells: Indices) -> Indices:
     """How often to halve each of the cells, (n,). Collective."""
     vertices = space.vertices
     edges = vertices[cells][:, :, None] - vertices[cells][:, None]
     diameters = np.sqrt((edges**2).sum(axis=-1).max(axis=(1, 2), initial=0.0))
-    levels = np.full(len(cells), _JUMP_LEVEL)
-    if scale > 0:  # a cell that is just so large must not be halved once more for a last bit
-        halvings = np.ceil(np.log2(np.maximum(diameters / scale, 1.0)) - 1e-9)
-        levels = np.clip(halvings, 0, _MAX_LEVEL).astype(np.int64)
+    levels = np.zeros(len(cells), dtype=np.int64)
+    for scale in scales:
+        if scale > 0:  # a cell that is just so large must not be halved once more for a last bit
+            halvings = np.ceil(np.log2(np.maximum(diameters / scale, 1.0)) - 1e-9)
+            levels = np.maximum(levels, np.clip(halvings, 0, _MAX_LEVEL).astype(np.int64))
+        else:
+            levels = np.maximum(levels, _JUMP_LEVEL)
     size = len(_rule(space.dim, 0)[1])
     while True:
         points = space.comm.allreduce(float(np.sum(size * 2.0 ** (space.dim * levels))))

@@ -23,8 +23,8 @@ def projection_errors(space: DensitySpace, rho: Floats, exact: ExactDensity) -> 
         exact: ρ, of as many labels.
     """
     found = np.zeros((space.n_owned, space.n_labels))
-    finest = min(piece.profile.scale for piece, _ in exact.pieces)
-    rules = list(subdivided_rules(space, finest, np.arange(space.n_owned)))
+    scales = [piece.profile.scale for piece, _ in exact.pieces]
+    rules = list(subdivided_rules(space, scales, np.arange(space.n_owned)))
     with parallel.agreed(space.comm):
         for cells, points, weights in rules:
             x = physical_points(space.vertices[cells], points)

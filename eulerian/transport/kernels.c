@@ -446,9 +446,9 @@ void exchange(scheme_t *t, double *u)
 /* -- steps ------------------------------------------------------------------------------------------------------- */
 
 /* Stage i: next = limit(alpha u0 + (1 - alpha)(u + dt B u)); its share of the integral over time of all labels' u is
- * added to occupation, [batch][node][SUMS], unless that is null. */
+ * added to occupation, [batch][node][SUMS], unless that is null, and `left` times that to moment, likewise. */
 static void stage(const scheme_t *t, int i, const double *u, const double *u0, double dt, int limited, char *record,
-                  double *occupation)
+                  double *occupation, double *moment, double left)
 {
     const double alpha = ALPHA[i], beta = 1.0 - alpha;
     const double now = CURRENT_WEIGHT[i] * dt, first = START_WEIGHT[i] * dt;
@@ -466,6 +466,10 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
                 vec share[ND];
                 for (int n = 0; n < ND; ++n) share[n] = now * here[n] + first * start[n];
                 add_terms(occupation + b * ND * SUMS, share, ND);
+                if (moment) {
+                    for (int n = 0; n < ND; ++n) share[n] *= left;
+                    add_terms(moment + b * ND * SUMS, share, ND);
+                }
             }
             for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
             if (alpha != 0.0)
@@ -476,9 +480,17 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
         }
 }
 
-/* `count` steps from `start`; step s leaves its stages in records[s % n_records], at least two of them. Collective. */
+/* The time that is left in the middle of a step, given what is left at the start of its layer: by the number of steps
+ * since then, so that its bits do not depend on how the steps are split over calls. */
+static inline double time_left(double at_start, int64_t steps, double dt)
+{
+    return at_start - ((double)steps + 0.5) * dt;
+}
+
+/* `count` steps from `start`; step s leaves its stages in records[s % n_records], at least two of them. `done` steps of
+ * the layer went before, at whose start `left` was left of the time. Collective. */
 void march(scheme_t *t, const double *start, char *const *records, int64_t n_records, int64_t count, double dt,
-           int limited, double *occupation)
+           int limited, double *occupation, double *moment, double left, int64_t done)
 {
     const double *first = start;
     for (int64_t s = 0; s < count; ++s) {
@@ -486,7 +498,7 @@ void march(scheme_t *t, const double *start, char *const *records, int64_t n_rec
         const double *current = first;
         for (int i = 0; i < STAGES; ++i) {
             double *next = state_of(t, record, i);
-            stage(t, i, current, first, dt, limited, record, occupation);
+            stage(t, i, current, first, dt, limited, record, occupation, moment, time_left(left, done + s, dt));
             exchange(t, next);
             current = next;
         }
@@ -496,10 +508,10 @@ void march(scheme_t *t, const double *start, char *const *records, int64_t n_rec
 
 /* Reverse of stage i behind its limiter. g[i + 1] is the cotangent of alpha u0 + (1 - alpha)(u + dt B u), ghosts up to
  * date; that of u goes to target. Stage 0 adds what the later stages owe to u0, so there target may be g[STAGES].
- * running: [batch][node][cell], the same for all labels. `before`, the record and stage that u came from, has its
+ * running: [batch][node][cell], the same for all labels; tilt, likewise or null, counts `left` times. `before`, the record and stage that u came from, has its
  * limiter reversed in the target at once; null if that is left to the caller. */
 static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *u, double dt, const double *running,
-                      double *target_, char *before, int before_stage, double *dout, double *dvolume)
+                      const double *tilt, double left, double *target_, char *before, int before_stage, double *dout, double *dvolume)
 {
     const double beta = 1.0 - ALPHA[i], weight = WEIGHT[i] * dt, *z = g[i + 1];
     const wide *factors = before ? factors_of(t, before, before_stage) : 0;
@@ -516,6 +528,8 @@ static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *
             for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
             if (running)
                 for (int n = 0; n < ND; ++n) change[n] += weight * spread(running + (b * ND + n) * CELLS);
+            if (tilt)
+                for (int n = 0; n < ND; ++n) change[n] += weight * left * spread(tilt + (b * ND + n) * CELLS);
             if (i == 0)
                 for (int j = 1; j < STAGES; ++j) {
                     const wide *later = (const wide *)g[j + 1] + bk * ND;
@@ -539,10 +553,12 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
  *
  * cotangents: STAGES + 1 densities; the last holds the cotangent of the result and then that of `start`.
  * running: for every step and stage the derivative of the running cost per time by the density, the same for all
- * labels; the first n_running of them are given, and then it goes on as from the first.
+ * labels; the first n_running of them are given, and then it goes on as from the first. tilt: likewise, for a cost per
+ * time that is that many times the time left; null if there is none. `left` and `done` as for march.
  * To dout and dvolume the derivatives by out and volume are added. */
 void unwind(scheme_t *t, const double *start, char *const *records, int64_t count, double dt, int limited,
-            const double *const *running, int64_t n_running, double *const *cotangents, double *dout, double *dvolume)
+            const double *const *running, int64_t n_running, const double *tilt, double left, int64_t done,
+            double *const *cotangents, double *dout, double *dvolume)
 {
     double *g[STAGES + 1];
     for (int i = 0; i <= STAGES; ++i) g[i] = cotangents[i];
@@ -553,8 +569,9 @@ void unwind(scheme_t *t, const double *start, char *const *records, int64_t coun
             char *before = i ? records[s] : s ? records[s - 1] : 0;
             exchange(t, g[i + 1]);
             /* a single stage looks across at what it would overwrite */
-            stage_vjp(t, i, g, u, dt, running[(s * STAGES + i) % n_running], i == 0 && STAGES > 1 ? g[STAGES] : g[i], limited ? before : 0,
-                      i ? i - 1 : STAGES - 1, dout, dvolume);
+            stage_vjp(t, i, g, u, dt, running[(s * STAGES + i) % n_running], tilt, time_left(left, done + s, dt),
+                      i == 0 && STAGES > 1 ? g[STAGES] : g[i], limited ? before : 0, i ? i - 1 : STAGES - 1, dout,
+                      dvolume);
         }
         if (STAGES == 1) {
             double *result = g[0];

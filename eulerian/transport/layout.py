@@ -140,9 +140,13 @@ class NodalLayout:
         packed[...] = by_cell.reshape(*before, -1, self.cells, nd).swapaxes(-1, -2)
         return packed
 
-    def zero_totals(self) -> Floats:
-        """Zero sums over columns, for ``unpack_totals``; kept by lane, or whole where a batch is one cell."""
-        return aligned((self.n_batches, self.space.nd, self.sums))
+    def zero_totals(self, orders: int | None = None) -> Floats:
+        """Zero sums over columns, for ``unpack_totals``; kept by lane, or whole where a batch is one cell.
+
+        With ``orders`` that many of them, (orders, ...).
+        """
+        shape = (self.n_batches, self.space.nd, self.sums)
+        return aligned(shape if orders is None else (orders, *shape))
 
     def unpack_totals(self, sums: Floats) -> Floats:
         """Modal coefficients (n_owned, nd) of the sum over columns."""

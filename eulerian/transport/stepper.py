@@ -37,11 +37,26 @@ class StepRecord:
 
 
 @final
+@dataclass(frozen=True)
+class TimeLeft:
+    """The time that is left until T, as the steps of a layer know it.
+
+    Attributes:
+        at_start: of the layer.
+        done: steps since then.
+    """
+
+    at_start: float = 0.0
+    done: int = 0
+
+
+@final
 class Stepper:
     """Steps of the limited scheme for the velocity that its operator holds.
 
-    Densities are batches of the operator's layout. The law: for the map u ↦ (result, Δt Σ wᵢ ⟨runningᵢ, Σ_y u_yⁱ⟩ over
-    all steps), ``unwind`` is the exact transpose of the derivative of ``march`` wherever the limiter is differentiable.
+    Densities are batches of the operator's layout. The law: for the map u ↦ (result, Δt Σ wᵢ ⟨runningᵢ + left·tilt,
+    Σ_y u_yⁱ⟩ over all steps), ``unwind`` is the exact transpose of the derivative of ``march`` wherever the limiter is
+    differentiable. The time ``left`` until T is that in the middle of a step.
     """
 
     def __init__(self, operator: TransportOperator, *, limited: bool = True) -> None:
@@ -86,6 +101,7 @@ class Stepper:
         count: int,
         records: Sequence[StepRecord] | None = None,
         occupation: Floats | None = None,
+        left: TimeLeft | None = None,
     ) -> Floats:
         """Advance a density by ``count`` steps of ``dt``. Collective.
 
@@ -94,15 +110,20 @@ class Stepper:
             dt: time step.
             count: at least one.
             records: ``count`` of them to be filled for ``unwind``, or none to keep.
-            occupation: to which Σ_y ∫ρ_y dt over the steps is added (``NodalLayout.zero_totals``).
+            occupation: (orders, ...) of ``NodalLayout.zero_totals``: to the first is added Σ_y ∫ρ_y dt over the steps,
+                and to the second, if there is one, Σ_y ∫(T − t)ρ_y dt.
+            left: when the steps begin, where there is a second order.
 
         Returns:
             The new density; a view into the last record, or into memory that the next call overwrites.
         """
-        used = self._scratch if records is None else records
+        used, left = self._scratch if records is None else records, left or TimeLeft()
+        orders = [ffi.NULL, ffi.NULL]
+        if occupation is not None:
+            orders[: len(occupation)] = map(pointer, occupation)
         self.operator.kernels.march(
-            self.operator.scheme, pointer(start), _blocks(used), len(used), count, dt, self.limited,
-            ffi.NULL if occupation is None else pointer(occupation),
+            self.operator.scheme, pointer(start), _blocks(used), len(used), count, dt, self.limited, *orders,
+            left.at_start, left.done,
         )  # fmt: skip
         return np.asarray(used[(count - 1) % len(used)].states[-1])
 
@@ -114,6 +135,8 @@ class Stepper:
         records: Sequence[StepRecord],
         running: Sequence[Floats],
         accumulated: Accumulated,
+        tilt: Floats | None = None,
+        left: TimeLeft | None = None,
     ) -> None:
         """Reverse of ``march`` with the records that it filled. Collective.
 
@@ -126,11 +149,15 @@ class Stepper:
             running: the derivative of the running cost per time by any column's density (``NodalLayout.pack_shared``),
                 one for all steps and stages, or one for each.
             accumulated: to which the derivatives by the operator's coefficients are added.
+            tilt: the derivative of what costs (T − t) times that per time, like one of ``running``.
+            left: as for ``march``.
         """
+        left = left or TimeLeft()
         work = [*self._cotangents[:-1], cotangent]
         self.operator.kernels.unwind(
             self.operator.scheme, pointer(start), _blocks(records), len(records), dt, self.limited, _pointers(running),
-            len(running), _pointers(work), *map(pointer, accumulated),
+            len(running), ffi.NULL if tilt is None else pointer(tilt), left.at_start, left.done, _pointers(work),
+            *map(pointer, accumulated),
         )  # fmt: skip
 
 

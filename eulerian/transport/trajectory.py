@@ -20,7 +20,7 @@ import numpy as np
 from eulerian.transport.checkpoints import Budget, DiskStore, Plan
 from eulerian.transport.density_cost import DensityCharge, DensityCost
 from eulerian.transport.operator import Accumulated
-from eulerian.transport.stepper import Stepper, StepRecord
+from eulerian.transport.stepper import Stepper, StepRecord, TimeLeft
 from eulerian.transport.watch import Mark, Position, Watch, copied
 
 # Fewer records than this would make the reverse sweep recompute without end.
@@ -86,6 +86,7 @@ class Trajectory:
         grid: horizon, layers, CFL number and step cap.
         memory: bytes for the reverse on all ranks together.
         density_cost: running costs that are not linear in the densities.
+        moments: whether costs count the time that is left until T.
         disk: bytes on disk for densities that do not fit in memory, on all ranks together.
         disk_directory: where they are put.
 
@@ -93,6 +94,7 @@ class Trajectory:
         velocities: by layer and group, as given.
         steps: time steps of each layer.
         occupations: by layer and group, ∫ρ dt (n_owned, nd) of all its columns together.
+        moments: likewise ∫(T − t)ρ dt; empty unless they were asked for.
         charged: this rank's share of congestion and entropy over all time, (2,).
         plan: of the last forward sweep.
         recomputed: steps that its reverse has computed again.
@@ -105,6 +107,7 @@ class Trajectory:
         memory: float,
         density_cost: DensityCost | None = None,
         *,
+        moments: bool = False,
         disk: float = 0.0,
         disk_directory: Path | None = None,
     ) -> None:
@@ -135,6 +138,8 @@ class Trajectory:
         self.velocities: list[Groups] = []
         self.steps: tuple[int, ...] = ()
         self.occupations: list[Groups] = []
+        self.moments: list[Groups] = []
+        self.orders = 2 if moments else 1
         self.charged: Floats = np.zeros(2)
 
     def prepare(self, velocities: list[Groups], steps: tuple[int, ...] | None = None) -> Plan:
@@ -181,7 +186,7 @@ class Trajectory:
         layers = range(self.grid.layers)
         self._starts = [[s.layout.pack(r, fill=1.0) for s, r in zip(self.steppers, rho, strict=True)]]
         copied(self._starts[0], self._position)
-        occupations = [[s.layout.zero_totals() for s in self.steppers] for _ in layers]
+        occupations = [[s.layout.zero_totals(self.orders) for s in self.steppers] for _ in layers]
         self.charged = np.zeros(2)
         self._kept, self.recomputed = {}, 0
         if watch is None:
@@ -189,12 +194,11 @@ class Trajectory:
             self._play("EndForward", occupations)
         else:
             self._accompany(watch, occupations)
-        self.occupations = [
-            [s.layout.unpack_totals(o) for s, o in zip(self.steppers, groups, strict=True)] for groups in occupations
-        ]
+        self.occupations, *more = (self._totals(occupations, order) for order in range(self.orders))
+        self.moments = more[0] if more else []
         return self.start(self.grid.layers)
 
-    def reverse(self, cotangents: Groups, running: list[Groups]) -> list[Groups]:
+    def reverse(self, cotangents: Groups, running: list[Groups], tilted: list[Groups] | None = None) -> list[Groups]:
         """Pull the derivative by ρ(T) back to the velocities. Collective. Once after each ``forward``.
 
         Args:
@@ -202,13 +206,14 @@ class Trajectory:
                 cells.
             running: by layer and group, (n_owned, nd) derivative of the linear running costs per time by ρ, the same
                 for all columns.
+            tilted: likewise of costs that are (T − t) times this per time; None if there are none.
 
         Returns:
             By layer and group, this rank's contribution (n_nodes, dim) to the derivative by the velocity, through the
             density.
         """
         packed = [s.layout.pack_derivative(c) for s, c in zip(self.steppers, cotangents, strict=True)]
-        back = _Reverse(packed, running, [[] for _ in range(self.grid.layers)])
+        back = _Reverse(packed, running, tilted, [[] for _ in range(self.grid.layers)])
         self._play("EndReverse", back=back)
         self._pending = None
         for stepper, cotangent, result in zip(self.steppers, cotangents, packed, strict=True):
@@ -352,21 +357,24 @@ class Trajectory:
             self.assemble(layer)
             records = self._records[first - begin : last - begin] if record else None
             occupation = None if occupations is None else occupations[layer]
-            state = self._march(self._dt(layer), last - first, records, occupation)
+            state = self._march(layer, first, last - first, records, occupation)
             copied(state, self._position)
             if occupations is not None and last == self._ends[layer]:
                 self._starts.append([group.copy() for group in state])
 
-    def _march(self, dt: float, count: int, records: list[Records] | None, occupation: Groups | None) -> Groups:
-        """``count`` steps within a layer, with what their stages cost."""
+    def _march(
+        self, layer: int, begin: int, count: int, records: list[Records] | None, occupation: Groups | None
+    ) -> Groups:
+        """``count`` steps within a layer from step ``begin`` on, with what their stages cost."""
+        dt, left = self._dt(layer), self._time_left(layer, begin)
         if self._charge is None or occupation is None:
-            return self._steps(self._position, dt, count, records, occupation)
+            return self._steps(self._position, dt, count, records, occupation, left)
         state, chunk = self._position, self._chunk
         weights = np.asarray(self.steppers[0].scheme.weights) * dt
         for first in range(0, count, chunk):
             n = min(chunk, count - first)
             used = self._spare(n) if records is None else records[first : first + n]
-            after = self._steps(state, dt, n, used, occupation)
+            after = self._steps(state, dt, n, used, occupation, self._time_left(layer, begin + first))
             for each in self._charge.values(self._moments(state, used)).reshape(n, self._stages, -1):
                 self.charged += weights @ each  # step by step: the bits do not depend on where the sweep stops
             state = [group.copy() for group in after] if records is None else after
@@ -385,6 +393,7 @@ class Trajectory:
         count: int,
         records: list[Records] | None = None,
         occupation: Groups | None = None,
+        left: TimeLeft | None = None,
     ) -> Groups:
         return [
             stepper.march(
@@ -393,6 +402,7 @@ class Trajectory:
                 count,
                 None if records is None else [groups[g] for groups in records],
                 None if occupation is None else occupation[g],
+                left,
             )
             for g, stepper in enumerate(self.steppers)
         ]
@@ -405,17 +415,16 @@ class Trajectory:
                 self._sums = [stepper.operator.accumulator() for stepper in self.steppers]
             records = self._records[first - begin : last - begin]
             start = self._unit_start if first == begin else [r.states[-1] for r in self._records[first - begin - 1]]
-            self._unwind_piece(layer, start, records, back)
+            self._unwind_piece(layer, first, start, records, back)
             if first == self._ends[layer] - self.steps[layer]:
                 back.gradients[layer] = [
                     stepper.operator.contract(sums) for stepper, sums in zip(self.steppers, self._sums, strict=True)
                 ]
 
-    def _unwind_piece(self, layer: int, start: Groups, records: list[Records], back: "_Reverse") -> None:
+    def _unwind_piece(self, layer: int, begin: int, start: Groups, records: list[Records], back: "_Reverse") -> None:
         dt, chunk = self._dt(layer), len(records) if self._charge is None else self._chunk
-        running = [
-            stepper.layout.pack_shared(each) for stepper, each in zip(self.steppers, back.running[layer], strict=True)
-        ]
+        running = self._shared(back.running[layer])
+        tilted = [None] * len(running) if back.tilted is None else self._shared(back.tilted[layer])
         for first in reversed(range(0, len(records), chunk)):
             part = records[first : first + chunk]
             before = [record.states[-1] for record in records[first - 1]] if first else start
@@ -424,7 +433,19 @@ class Trajectory:
                 if self._charge is not None:
                     costs = self._charge.slopes(self._moments(before, part), running[g])
                 mine = [groups[g] for groups in part]
-                stepper.unwind(back.cotangents[g], before[g], dt, mine, costs, self._sums[g])
+                left = self._time_left(layer, begin + first)
+                stepper.unwind(back.cotangents[g], before[g], dt, mine, costs, self._sums[g], tilted[g], left)
+
+    def _shared(self, derivatives: Groups) -> Groups:
+        """Derivatives (n_owned, nd) that all columns of a group have, in batches."""
+        return [s.layout.pack_shared(each) for s, each in zip(self.steppers, derivatives, strict=True)]
+
+    def _totals(self, occupations: list[Groups], order: int) -> list[Groups]:
+        """One order of the integrals over time, by layer and group, (n_owned, nd)."""
+        return [
+            [s.layout.unpack_totals(o[order]) for s, o in zip(self.steppers, groups, strict=True)]
+            for groups in occupations
+        ]
 
     def _moments(self, before: Groups, records: list[Records]) -> list[Groups]:
         """The densities of all groups at every stage of the steps that start from ``before``."""
@@ -453,6 +474,11 @@ class Trajectory:
     def _dt(self, layer: int) -> float:
         return self.grid.layer_time / self.steps[layer]
 
+    def _time_left(self, layer: int, step: int) -> TimeLeft:
+        """What is left of the time before a step of a layer."""
+        done = step - self._ends[layer] + self.steps[layer]
+        return TimeLeft(self.grid.layer_time * (self.grid.layers - layer), done)
+
     @property
     def _ends(self) -> list[int]:
         """The number of steps up to the end of each layer."""
@@ -480,9 +506,11 @@ class _Reverse:
     Attributes:
         cotangents: by group, in batches.
         running: by layer and group, in modes.
+        tilted: likewise, what counts (T − t) times; or none.
         gradients: by layer and group, as they come.
     """
 
     cotangents: Groups
     running: list[Groups]
+    tilted: list[Groups] | None
     gradients: list[Groups]

@@ -23,8 +23,8 @@ class Position:
     Attributes:
         step: time steps done.
         densities: by group, in batches with ghosts.
-        occupation: by group, the integral over time since the start of the layer that the last step belongs to, as
-            ``NodalLayout.zero_totals``.
+        occupation: by group, the integrals over time since the start of the layer that the last step belongs to, of
+            the density and, where costs ask for it, of (T − t) times that, as ``NodalLayout.zero_totals`` with orders.
         charged: this rank's share of congestion and entropy so far, (2,).
     """
 

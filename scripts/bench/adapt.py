@@ -4,8 +4,8 @@
 
 Every template's flow is one that was trained for this. Its points are carried once by the flow itself, and each mesh
 is held against them (``eulerian.analysis.characteristics``). Uniform meshes are those of the template, with h, h/2 and
-h/4. The adapted ones come from the coarse mesh up, one refinement after another; between them cells are interpolated over
-the error (both are powers, so by logarithms).
+h/4. The adapted ones come from the coarse mesh up, one refinement after another; between them cells are interpolated
+over the error (both are powers, so by logarithms).
 """
 
 import tempfile

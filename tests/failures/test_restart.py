@@ -435,7 +435,8 @@ def on_any_ranks(comm: MPI.Comm, folder: Path, reads: list[str], writes: str) ->
         rng = np.random.default_rng(number)
         total = space.mesh.topology.index_map(space.dim).size_global
         density = rng.standard_normal((total, space.nd, space.n_labels))[cells]
-        sums = rng.standard_normal((total, space.nd, len(layouts), layouts[0].shares))[cells[: space.n_owned]]
+        orders = problem.trajectory.orders
+        sums = rng.standard_normal((total, space.nd, len(layouts), orders, layouts[0].shares))[cells[: space.n_owned]]
         store = density_store.DensityStore(folder / f"case{number}", problem)
         header = Header(0, 0.0, (1,), 1.0, total, space.degree, space.n_labels, store.mesh, "", "")
         for name in reads:
@@ -445,13 +446,17 @@ def on_any_ranks(comm: MPI.Comm, folder: Path, reads: list[str], writes: str) ->
             found = there.read(known)
             for g, (layout, group) in enumerate(zip(layouts, problem.groups, strict=True)):
                 assert np.array_equal(found.densities[g], layout.pack_nodes(density[:, :, group], fill=1.0))
-                assert np.array_equal(layout.split_totals(found.occupation[g]), sums[:, :, g])
+                for order in range(orders):
+                    assert np.array_equal(layout.split_totals(found.occupation[g][order]), sums[:, :, g, order])
             assert comm.allreduce(found.charged[1]) == 7.0
         store.folder = folder / f"case{number}-{writes}"
         position = Position(
             0,
             [layout.pack_nodes(density[:, :, group]) for layout, group in zip(layouts, problem.groups, strict=True)],
-            [layout.join_totals(sums[:, :, g]) for g, layout in enumerate(layouts)],
+            [
+                np.stack([layout.join_totals(sums[:, :, g, order]) for order in range(orders)])
+                for g, layout in enumerate(layouts)
+            ],
             np.array([0.0, 7.0 if comm.rank == comm.size - 1 else 0.0]),
         )
         if comm.rank == 0:

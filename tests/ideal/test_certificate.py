@@ -275,3 +275,13 @@ def test_bounds_that_are_no_measure(comm: MPI.Comm, monkeypatch: pytest.MonkeyPa
     assert math.isnan(found.relative_gap)
     assert "it would tell nothing" in found.statement
     assert "%" not in found.statement
+
+
+def test_the_flow_itself_is_held_against_the_bound(comm: MPI.Comm) -> None:
+    verified = dict.fromkeys(PARTS, 0.0) | {"terminal": 2.0, "kinetic": 0.25}
+    found = certify(evaluated(comm, QUADRATIC), 0.7, Ideal(), verified=verified)
+    assert found.gap == pytest.approx(2.25 - VALUE, rel=1e-5)
+    assert "of the flow itself add up to 2.25" in found.statement
+    unknown = certify(evaluated(comm, QUADRATIC), 0.7, Ideal(), verified=verified | {"kinetic": math.nan})
+    assert unknown.gap == pytest.approx(COST - VALUE, rel=1e-5)
+    assert "the costs are those of the mesh" in unknown.statement

@@ -125,7 +125,12 @@ def test_congestion_is_of_all_labels_together(comm: MPI.Comm) -> None:
             cells=8,
             density={"initial": terms},
             field={"zero_init": True},
-            objective={"terminal": {"kind": "quadratic", "target": [0.0, 0.0]}, "congestion": 0.5, "entropy": 0.2},
+            objective={
+                "terminal": {"kind": "quadratic", "target": [0.0, 0.0]},
+                "congestion": 0.5,
+                "entropy": 0.2,
+                "entropy_form": "density",
+            },
         )
         problem.value(problem.initial_theta)
         parts.append((problem.parts["congestion"], problem.parts["entropy"]))

@@ -8,7 +8,7 @@ import numpy as np
 from eulerian.arrays import Floats
 from eulerian.transport.kernels import ffi, pointer
 from eulerian.transport.layout import NodalLayout
-from eulerian.transport.stepper import Stepper, StepRecord
+from eulerian.transport.stepper import Stepper, StepRecord, TimeLeft
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,14 @@ class Steps:
         start: (n_cells, nd, columns), as given.
         end: (n_cells, nd, columns), with ghosts.
         occupation: (n_owned, nd), of all columns together.
+        moment: likewise, weighted with the time that is left.
         records: one per step.
     """
 
     start: Floats
     end: Floats
     occupation: Floats
+    moment: Floats
     records: list[StepRecord]
 
 
@@ -35,20 +37,26 @@ def modes(layout: NodalLayout, batches: Floats) -> Floats:
     return rho
 
 
-def steps(stepper: Stepper, rho: Floats, dt: float, count: int = 1) -> Steps:
-    """Recorded steps from ρ (n_cells, nd, columns). Collective."""
+def steps(stepper: Stepper, rho: Floats, dt: float, count: int = 1, left: TimeLeft | None = None) -> Steps:
+    """Recorded steps from ρ (n_cells, nd, columns); ``left`` for the moment. Collective."""
     layout = stepper.layout
     records = [stepper.new_record() for _ in range(count)]
-    occupation = layout.zero_totals()
+    occupation = layout.zero_totals(2)
     packed = layout.pack(rho, fill=1.0)
     before = packed.copy()
-    end = stepper.march(packed, dt, count, records, occupation)
+    end = stepper.march(packed, dt, count, records, occupation, left)
     np.testing.assert_array_equal(packed, before)
-    return Steps(rho, modes(layout, end), layout.unpack_totals(occupation), records)
+    return Steps(rho, modes(layout, end), *map(layout.unpack_totals, occupation), records)
 
 
 def pull_back(
-    stepper: Stepper, taken: Steps, cotangent: Floats, dt: float, running: Sequence[Floats]
+    stepper: Stepper,
+    taken: Steps,
+    cotangent: Floats,
+    dt: float,
+    running: Sequence[Floats],
+    tilt: Floats | None = None,
+    left: TimeLeft | None = None,
 ) -> tuple[Floats, Floats]:
     """The derivatives by the start (n_owned, nd, columns) and by the velocity (n_nodes, dim). Collective.
 
@@ -58,13 +66,15 @@ def pull_back(
         cotangent: derivative (n_owned, nd, columns) by the end.
         dt: time step.
         running: derivative (n_owned, nd) of the running cost per time by any column, by stage.
+        tilt: likewise of a cost per time that counts as often as time is left.
+        left: as for ``steps``.
     """
     layout, sums = stepper.layout, stepper.operator.accumulator()
     packed = layout.pack_derivative(cotangent)
     start = layout.pack(taken.start, fill=1.0)
-    stepper.unwind(
-        packed, start, dt, taken.records, [layout.pack_shared(r) for r in running] * len(taken.records), sums
-    )
+    rates = [layout.pack_shared(r) for r in running] * len(taken.records)
+    tilted = None if tilt is None else layout.pack_shared(tilt)
+    stepper.unwind(packed, start, dt, taken.records, rates, sums, tilted, left)
     return layout.unpack_derivative(packed)[: layout.space.n_owned], stepper.operator.contract(sums)
 
 

@@ -17,7 +17,7 @@ from eulerian.space.density import DensitySpace
 from eulerian.space.velocity import VelocitySpace
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.ssp import SCHEMES, SSPScheme
-from eulerian.transport.stepper import Stepper, StepRecord
+from eulerian.transport.stepper import Stepper, StepRecord, TimeLeft
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
 COLUMNS = 2
@@ -93,28 +93,30 @@ def test_keeps_mass_and_sign(comm: MPI.Comm, dim: int, degree: int) -> None:
 @pytest.mark.parametrize(("limited", "columns"), [(True, 1), (True, 2), (False, 2), (True, 9)])
 @pytest.mark.parametrize(("dim", "degree"), CASES)
 def test_reverse(comm: MPI.Comm, dim: int, degree: int, limited: bool, columns: int) -> None:
-    """F = ⟨g, steps of u⟩ + ⟨r, ∫ρ dt⟩: its derivative by u and by v against differences."""
+    """F = ⟨g, steps of u⟩ + ⟨r, ∫ρ dt⟩ + ⟨s, ∫(T − t)ρ dt⟩: its derivative by u and by v against differences."""
     stepper = make_stepper(comm, dim, degree, columns, limited=limited)
     operator, space = stepper.operator, stepper.operator.density_space
     x = operator.velocity_space.x
     v, w = wave(x), wave(x, seed=9)
     u, change, g = (random_rows(space, columns, seed) for seed in (1, 2, 3))
-    running = random_rows(space, 1, 4)[: space.n_owned, :, 0]
+    running, tilt = (random_rows(space, 1, seed)[: space.n_owned, :, 0] for seed in (4, 5))
     u[:, 0] = np.abs(u[:, 0]) + 2.0
     dt = 0.5 / operator.assemble(v)
+    left = TimeLeft(7.0 * dt, 2)
 
     def points(records: list[StepRecord]) -> np.ndarray:
         return np.array([decided(stepper, record) for record in records]) if limited else np.zeros(1)
 
     def cost(h_state: float, h_velocity: float) -> tuple[float, np.ndarray]:
         operator.assemble(v + h_velocity * w)
-        taken = steps(stepper, u + h_state * change, dt, STEPS)
-        return dot(stepper, g, taken.end) + dot(stepper, running, taken.occupation), points(taken.records)
+        taken = steps(stepper, u + h_state * change, dt, STEPS, left)
+        costs = dot(stepper, running, taken.occupation) + dot(stepper, tilt, taken.moment)
+        return dot(stepper, g, taken.end) + costs, points(taken.records)
 
     operator.assemble(v)
-    taken = steps(stepper, u, dt, STEPS)
+    taken = steps(stepper, u, dt, STEPS, left)
     rates = [running] * stepper.scheme.stages
-    cotangent, gradient = pull_back(stepper, taken, g[: space.n_owned], dt, rates)
+    cotangent, gradient = pull_back(stepper, taken, g[: space.n_owned], dt, rates, tilt, left)
     by_velocity = float(parallel.sum_all(comm, np.array([np.vdot(gradient, w)]))[0])
     here = points(taken.records)
     if limited and degree and columns > 1:
@@ -139,12 +141,15 @@ def test_steps_in_one_call_are_steps_one_by_one(comm: MPI.Comm, degree: int) -> 
     start = stepper.layout.pack(random_density(stepper.operator.density_space, COLUMNS, 1), fill=1.0)
     records = [stepper.new_record() for _ in range(5)]
 
-    together = stepper.march(start, 1.0 / rate, 5).copy()
+    totals, one_by_one = stepper.layout.zero_totals(2), stepper.layout.zero_totals(2)
+    together = stepper.march(start, 1.0 / rate, 5, None, totals, TimeLeft(7.0 / rate, 1)).copy()
     recorded = stepper.march(start, 1.0 / rate, 5, records).copy()
     state = start
-    for record in records:
-        state = stepper.march(state, 1.0 / rate, 1).copy()
+    for done, record in enumerate(records, start=1):
+        state = stepper.march(state, 1.0 / rate, 1, None, one_by_one, TimeLeft(7.0 / rate, done)).copy()
         np.testing.assert_array_equal(state, record.states[-1])
 
     np.testing.assert_array_equal(together, state)
     np.testing.assert_array_equal(recorded, state)
+    np.testing.assert_array_equal(totals, one_by_one)
+    assert np.max(np.abs(totals[1])) > 0.0

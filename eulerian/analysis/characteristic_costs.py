@@ -1,0 +1,258 @@
+"""The parts of J along characteristics: sums over points that the flow itself has carried."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from eulerian import parallel
+from eulerian.analysis.label_meetings import LabelPath, meetings
+from eulerian.analysis.point_transport import Carried, carry_points
+from eulerian.arrays import Floats
+from eulerian.control import ControlProblem
+from eulerian.fields.free import Free
+from eulerian.fields.layered import LayeredField
+from eulerian.objective.continuous import ContinuousData
+from eulerian.objective.losses import COORDINATES
+from eulerian.objective.terminal import KullbackLeiblerBalance, KullbackLeiblerLoss, SquaredDistanceLoss
+from eulerian.particles.rates import FormulaPotential, Rates
+from eulerian.space.density_rule import DensityRule, density_rules
+from eulerian.space.nodal_field import NodalField
+from eulerian.space.walls import Walls, walls_of
+from eulerian.space.whole import WholeDensity
+
+# isort: split
+import numpy as np
+from numpy.typing import ArrayLike
+
+# Shares of the mass that has touched a wall, where it has no density: above the first one functionals of the density's
+# values are those of the rest of the mass, above the second one they have no value at all.
+FEW_TOUCHED, MOST_TOUCHED = 1e-3, 0.05
+
+# What is summed up beside J's parts: mass that has touched walls, what its points add to functionals of the density's
+# values in absolute terms, and, in front of a part's name, what they add to that part.
+TOUCHED, UNCERTAIN, AT_WALLS = "touched", "uncertain", "at walls: "
+
+
+@final
+@dataclass
+class PointSums:
+    """Sums over points of this rank, by name; the names are the same on all ranks."""
+
+    values: dict[str, float] = field(default_factory=dict)
+
+    def add(self, more: Mapping[str, float]) -> None:
+        """Add to some of the sums."""
+        for name, value in more.items():
+            self.values[name] = self.values.get(name, 0.0) + value
+
+    def total(self, comm: Any) -> dict[str, float]:
+        """Over all ranks. Collective."""
+        return dict(
+            zip(self.values, parallel.sum_all(comm, np.array(list(self.values.values()))).tolist(), strict=True)
+        )
+
+
+@final
+@dataclass(frozen=True)
+class _OnMesh:
+    """A density of a mesh as a function, where nobody knows what it is a projection of."""
+
+    whole: WholeDensity
+
+    @property
+    def mass(self) -> Floats:
+        return self.whole.mass
+
+    def values(self, x: Floats) -> Floats:
+        return np.maximum(self.whole.values(x), 0.0)
+
+    def log_values(self, x: Floats) -> Floats:
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.values(x)))
+
+
+@final
+@dataclass(frozen=True)
+class CharacteristicCosts:
+    """The flow of a problem at θ, and what J is made of along it.
+
+    Attributes:
+        data: the continuous problem's.
+        rates: what is integrated along the paths.
+        theta: (L, p).
+        readout: (r,).
+        horizon: T.
+        walls: of the domain.
+        terminal: the functional.
+        floor: δ in log(ρ* + δ), where the relative entropy is that of the mesh's density.
+        target_square: ½∫ρ*², for the squared distance.
+    """
+
+    data: ContinuousData
+    rates: Rates
+    theta: Floats
+    readout: Floats
+    horizon: float
+    walls: Walls
+    terminal: Any
+    floor: float
+    target_square: float
+    label_dependent: bool
+    jacobian: float
+
+    @classmethod
+    def of(cls, problem: ControlProblem, theta: ArrayLike) -> "CharacteristicCosts":
+        """Collective."""
+        space, layered, cost = problem.density_space, problem.layered, problem.costs.velocity
+        if isinstance(layered.field, Free):
+            between = NodalField.gather(problem.velocity_space, layered.field)
+            layered = LayeredField(between, layered.times, label_dependent=layered.label_dependent)
+        data = problem.continuous or _data_of_mesh(problem)
+        has_jacobian = layered.has("jacobian")
+        potential = None
+        if data.potential is not None:
+            potential = FormulaPotential(data.potential, COORDINATES[: space.dim])
+        rates = Rates(
+            layered,
+            space.dim,
+            cost.kinetic,
+            cost.jacobian if has_jacobian else 0.0,
+            potential,
+            log_density=has_jacobian,
+        )
+        square = 0.0
+        if isinstance(problem.terminal, SquaredDistanceLoss):
+            assert data.target is not None
+            rule, _ = density_rules(space, data.target, range(space.n_labels))
+            local = np.array([0.5 * np.vdot(rule.weights, rule.density)])
+            square = float(parallel.sum_all(space.comm, local)[0])
+        return cls(
+            data,
+            rates,
+            *problem.split(theta),
+            problem.horizon,
+            walls_of(space),
+            problem.terminal,
+            space.floor,
+            square,
+            layered.label_dependent,
+            cost.jacobian,
+        )
+
+    @property
+    def labels_meet(self) -> bool:
+        """Whether costs of the total density need that of labels that have moved by themselves."""
+        several = self.label_dependent and len(self.data.initial.mass) > 1
+        return several and self.rates.log_density and bool(self.costs_of_density)
+
+    @property
+    def costs_of_density(self) -> tuple[str, ...]:
+        """Names of the running costs of the total density."""
+        return tuple(name for name in ("congestion", "entropy") if getattr(self.data, name) > 0.0)
+
+    def carried(self, rule: DensityRule, labels: Sequence[int], steps: int, *, keep_nodes: bool = False) -> Carried:
+        """The points of a rule at T."""
+        label = labels[0] if self.label_dependent else None
+        return carry_points(
+            self.rates, self.theta, rule.x, label, self.horizon, steps, self.walls, keep_nodes=keep_nodes
+        )
+
+    def of_meetings(self, paths: Sequence[LabelPath], comm: Any) -> list[tuple[str, float, float]]:
+        """Costs of the total density that labels add to one another: name, this rank's share, and doubt. Collective.
+
+        Both points of a pair of labels see ∫∫ρ_aρ_b: what they disagree about is the error.
+        """
+        if not paths:
+            return []
+        met = meetings(self.rates, self.theta, self.horizon, self.walls, self.data.initial, paths, comm)
+        weights = {"congestion": 0.5 * self.data.congestion, "entropy": self.data.entropy}
+        seen = np.array([each.density for each in met])
+        doubt = 0.0
+        if len(met) == 2:
+            both = parallel.sum_all(comm, seen)
+            doubt = float(abs(both[0] - both[1])) * weights["congestion"] / comm.size
+        logarithm = math.fsum(each.logarithm for each in met)
+        values = {"congestion": weights["congestion"] * float(seen.sum()), "entropy": weights["entropy"] * logarithm}
+        return [(name, values[name], doubt if name == "congestion" else 0.0) for name in self.costs_of_density]
+
+    def local_parts(self, rule: DensityRule, labels: Sequence[int], carried: Carried) -> dict[str, float]:
+        """This rank's share of J's parts for some labels, of the mass that has touched walls, and what is in doubt.
+
+        What points at walls add to functionals of the density's values may be anything.
+        """
+        mass = rule.weights.sum(axis=1)
+        parts = {"terminal": 0.0, **{name: float(mass @ cost) for name, cost in carried.costs.items()}}
+        parts[TOUCHED], parts[UNCERTAIN] = float(mass @ carried.touched), 0.0
+        if self.terminal.loss is not None:
+            losses = self.terminal.loss.value(carried.x, self.readout)[:, labels]
+            parts["terminal"] = float(np.vdot(rule.weights, losses))
+        if carried.log_change is None:
+            return parts
+        for name, by_point in self._of_density(rule, labels, carried).items():
+            parts[name] = float(by_point.sum())
+            parts[AT_WALLS + name] = float(by_point[carried.touched].sum())
+            parts[UNCERTAIN] += float(np.abs(by_point[carried.touched]).sum())
+        return parts
+
+    def _of_density(self, rule: DensityRule, labels: Sequence[int], carried: Carried) -> dict[str, Floats]:
+        """Parts that depend on the density's values, point by point (n,)."""
+        assert carried.log_change is not None
+        assert carried.log_integral is not None
+        assert carried.ratio_integral is not None
+        found: dict[str, Floats] = {}
+        with np.errstate(all="ignore"):
+            log_density = np.log(rule.density) + carried.log_change[:, None]
+            if isinstance(self.terminal, KullbackLeiblerLoss | KullbackLeiblerBalance):
+                found["terminal"] = _weighted(rule, log_density - self._log_target(carried.x)[:, labels])
+            elif isinstance(self.terminal, SquaredDistanceLoss):
+                assert self.data.target is not None
+                target = self.data.target.values(carried.x)[:, labels]
+                found["terminal"] = _weighted(rule, 0.5 * np.exp(log_density) - target)
+            total, mass = rule.density.sum(axis=1), rule.weights.sum(axis=1)
+            if self.data.congestion > 0.0:
+                found["congestion"] = 0.5 * self.data.congestion * mass * total * carried.ratio_integral
+            if self.data.entropy > 0.0:
+                mean = self.horizon * np.log(total) + carried.log_integral
+                found["entropy"] = self.data.entropy * np.where(mass > 0.0, mass * mean, 0.0)
+        return found
+
+    def _log_target(self, x: Floats) -> Floats:
+        """What counts as log ρ*, (n, K)."""
+        if isinstance(self.terminal, KullbackLeiblerBalance):
+            return self.terminal.log_target(x)
+        assert self.data.target is not None
+        return np.logaddexp(self.data.target.log_values(x), math.log(self.floor))
+
+    def unknown(self, touched: float) -> tuple[set[str], list[str]]:
+        """Parts that have no value, and why."""
+        of_density = {"terminal"} if self.terminal.loss is None else set()
+        of_density |= set(self.costs_of_density)
+        unknown: set[str] = set()
+        reasons: list[str] = []
+        if not self.rates.log_density:
+            unknown |= of_density | ({"jacobian"} if self.jacobian > 0.0 else set())
+            lost = ", ".join(["ρ(T)", *sorted(unknown)])
+            why = "the field has no method jacobian, without which no density follows its points"
+            reasons.append(f"what is not known: {lost}, because {why}")
+        elif touched > FEW_TOUCHED and of_density:
+            names, share = ", ".join(sorted(of_density)), f"{100 * touched:.2g} % of the mass"
+            why = "what a wall holds up has no density"
+            if touched > MOST_TOUCHED:
+                unknown |= of_density
+                reasons.append(f"what is not known: {names}, because {share} has touched a wall, and {why}")
+            else:
+                reasons.append(f"without the {share} that has touched a wall: {names}, because {why}")
+        return unknown, reasons
+
+
+def _weighted(rule: DensityRule, values: Floats) -> Floats:
+    """Σ_k w·values (n,); points without weight count for nothing, whatever is there."""
+    return np.asarray(np.where(rule.weights > 0.0, rule.weights * values, 0.0).sum(axis=1))
+
+
+def _data_of_mesh(problem: ControlProblem) -> ContinuousData:
+    """Collective."""
+    space, target = problem.density_space, getattr(problem.terminal, "target", None)
+    initial = _OnMesh(WholeDensity.gather(space, problem.initial_density))
+    return ContinuousData(initial, None if target is None else _OnMesh(WholeDensity.gather(space, target)))
