@@ -10,7 +10,8 @@ from eulerian.arrays import Floats
 from eulerian.config import Term
 from eulerian.parallel import agreed, sum_all
 from eulerian.space.density import DensitySpace
-from eulerian.space.initial import Piece, density_and_factors, physical_points, piece_factors, subdivided_rules
+from eulerian.space.initial import Piece, density_and_factors, piece_factors
+from eulerian.space.subdivided_rule import physical_points, subdivided_rules
 
 
 @final

@@ -9,7 +9,7 @@ import numpy as np
 from eulerian.space import basis
 from eulerian.space.density import DensitySpace
 from eulerian.space.exact_density import ExactDensity
-from eulerian.space.initial import physical_points, subdivided_rules
+from eulerian.space.subdivided_rule import physical_points, subdivided_rules
 
 
 def projection_errors(space: DensitySpace, rho: Floats, exact: ExactDensity) -> Floats:
