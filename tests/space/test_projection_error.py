@@ -37,6 +37,14 @@ def test_it_falls_at_the_order_of_the_projection(comm: MPI.Comm, degree: int) ->
     assert (fine <= {0: 0.2, 1: 0.02, 2: 0.002}[degree]).all()
 
 
+def test_it_is_relative_to_the_mass_of_the_label(comm: MPI.Comm) -> None:
+    alike: list[Term] = [
+        GaussianTerm(mean=(0.1, -0.2), std=0.3, label=label, weight=1.0 + 8.0 * label) for label in (0, 1)
+    ]
+    small, large = total(comm, 12, 1, alike, 2)
+    assert small == pytest.approx(large, rel=1e-12)
+
+
 def test_a_jump_through_cells_costs_what_brute_force_says(comm: MPI.Comm) -> None:
     """Of a strip, whose edges go through the middles of columns of cells, degree 0 keeps the mean on each triangle."""
     terms: list[Term] = [UniformTerm(lower=(-0.5, -2.0), upper=(0.5, 2.0))]  # ρ = 1/4
