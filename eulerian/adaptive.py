@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from mpi4py import MPI
 
@@ -19,7 +19,6 @@ from eulerian.parallel import sum_all
 # isort: split
 import numpy as np
 
-from eulerian.analysis.characteristics import Characteristics, Verification
 from eulerian.analysis.jump_indicator import jump_indicator
 from eulerian.arrays import Floats
 from eulerian.builder import build, build_space
@@ -34,6 +33,9 @@ from eulerian.space.exact_density import ExactDensity
 from eulerian.space.projection_error import projection_errors
 from eulerian.space.refinement import coarse_mesh, refined
 from eulerian.space.simplices import Simplices
+
+if TYPE_CHECKING:
+    from eulerian.analysis.characteristics import Characteristics, Verification  # with a good part of SciPy
 
 type Tell = Callable[[str], None]
 
@@ -85,7 +87,7 @@ class AdaptedProblem:
     """
 
     problem: ControlProblem
-    verification: Verification
+    verification: "Verification"
     shortfall: str | None
     reports: tuple[RefinementReport, ...]
 
@@ -106,7 +108,7 @@ def adapt(
     start: ControlProblem,
     theta: Floats,
     tell: Tell = lambda _text: None,
-    paths: Characteristics | None = None,
+    paths: "Characteristics | None" = None,
 ) -> AdaptedProblem:
     """Refine the mesh of the start until the flow of θ is resolved, or one of the limits is met. Collective.
 
@@ -122,6 +124,8 @@ def adapt(
     Raises:
         RejectedEvaluation: J cannot be evaluated on the first mesh.
     """
+    from eulerian.analysis.characteristics import Characteristics
+
     limits, mesh = _limits(config), start.density_space.simplices
     assert mesh is not None
     reports: list[RefinementReport] = []
@@ -152,7 +156,7 @@ def adapt(
     return AdaptedProblem(*found, f"{missed}: {why}" if missed else None, tuple(reports))
 
 
-def misses(limits: Adapt, verification: Verification) -> str:
+def misses(limits: Adapt, verification: "Verification") -> str:
     """Which tolerance does not hold, with numbers; empty where both do. What is not known holds.
 
     The error of J is told as a verification tells it: relative to its parts, in nats where it has an entropy of ρ(T).
@@ -176,7 +180,7 @@ def _limits(config: Config) -> Adapt:
     return config.adapt
 
 
-def _excesses(limits: Adapt, verification: Verification) -> tuple[float, float]:
+def _excesses(limits: Adapt, verification: "Verification") -> tuple[float, float]:
     """The errors of ρ(T) and of J in units of their tolerances; 0 for what is not known."""
     l1 = verification.density_l1
     density = 0.0 if l1 is None else float(np.max(l1)) / limits.density
@@ -184,7 +188,7 @@ def _excesses(limits: Adapt, verification: Verification) -> tuple[float, float]:
     return density, objective if math.isfinite(objective) else 0.0
 
 
-def excess(limits: Adapt, verification: Verification) -> float:
+def excess(limits: Adapt, verification: "Verification") -> float:
     """The larger of both errors in units of its tolerance, with a margin for the points of another verification."""
     return max(_excesses(limits, verification)) / _MARGIN
 
@@ -240,7 +244,7 @@ def _mixtures(config: Config) -> list[tuple[str, Terms]]:
     return found
 
 
-def _report(problem: ControlProblem, verification: Verification) -> RefinementReport:
+def _report(problem: ControlProblem, verification: "Verification") -> RefinementReport:
     return RefinementReport(
         cell_count(problem), verification.mesh["total"], verification.density_l1, verification.error
     )

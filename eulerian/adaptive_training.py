@@ -8,15 +8,17 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from eulerian.adaptive import AdaptedProblem, adapt, excess, misses, rebuilt
-from eulerian.analysis.characteristics import Characteristics
 from eulerian.arrays import Floats
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.multilevel import Level, TrainingState, carry_counts, cell_count, numbered
 from eulerian.optimise import Descent, DescentState, LevelReport, OptimiseResult, Record, Settings
+
+if TYPE_CHECKING:
+    from eulerian.analysis.characteristics import Characteristics  # with a good part of SciPy
 
 # Iterations of the first leg; each later one may take twice as many as the one before.
 FIRST_LEG = 10
@@ -152,6 +154,8 @@ class AdaptiveTraining:
 
     def _unresolved(self) -> bool:
         """Whether the mesh misses a tolerance at the best θ of this leg. Collective."""
+        from eulerian.analysis.characteristics import Characteristics
+
         problem, theta = self.problem, self._leg.theta
         self._paths = Characteristics.of(problem, theta)
         verification = self._paths.verify(problem, theta)

@@ -5,7 +5,7 @@ their modules are imported by the functions that need them.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -14,7 +14,7 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.arrays import Floats
-from eulerian.config import Config, KlTerminal, check_dimension, check_labels
+from eulerian.config import Config, KlTerminal, L2Terminal, check_dimension, check_labels
 from eulerian.config.field import IDEAL, PythonField
 from eulerian.control import ControlProblem, EntropyCosts, RunningCosts
 from eulerian.errors import InputError
@@ -30,6 +30,7 @@ from eulerian.memory import Ground, ideal_needs, mesh_needs, particle_needs, tot
 from eulerian.objective.continuous import continuous_data
 from eulerian.objective.entropy_balance import EntropyBalance
 from eulerian.objective.running import VelocityCost, potential_vector
+from eulerian.objective.squares import SquareCosts
 from eulerian.objective.terminal import build_terminal
 from eulerian.parallel import agreed, warn
 from eulerian.space.density import DensitySpace
@@ -89,9 +90,11 @@ def build(
     velocity_space = VelocitySpace(density_space)
     smoothing = flux_smoothing(density_space, config.field.horizon, config.solver.flux_smoothing)
     by_label, entropy = _initial_entropies(config, density_space, exact)
-    terminal = build_terminal(config.objective.terminal, density_space, by_label)
+    squares = _square_costs(config, density_space, exact)
+    terminal = build_terminal(config.objective.terminal, density_space, by_label, powers=squares is not None)
     continuous = continuous_data(config.objective, density_space, exact, getattr(terminal, "exact", None))
     costs = _running_costs(config, velocity_space, EntropyBalance(velocity_space, smoothing), by_label, entropy)
+    costs = replace(costs, squares=squares)
     # Last, for it may run code of the user's: all the rest has proved right.
     if field is None:
         nodes = velocity_space.all_nodes() if config.field.kind == "free" else None
@@ -191,6 +194,15 @@ def _initial_entropies(config: Config, space: DensitySpace, exact: ExactDensity)
     return float(by_label.sum()) if relative else None, together if running else None
 
 
+def _square_costs(config: Config, space: DensitySpace, exact: ExactDensity) -> SquareCosts | None:
+    """The costs of ∫ρ² by squares that move beside the densities. Collective."""
+    objective = config.objective
+    distance = isinstance(objective.terminal, L2Terminal)
+    if objective.power_form == "density" or not (distance or objective.congestion > 0.0):
+        return None
+    return SquareCosts.of(space, exact, objective.congestion, terminal=distance)
+
+
 def _running_costs(
     config: Config,
     velocity_space: VelocitySpace,
@@ -201,6 +213,9 @@ def _running_costs(
     """Collective. The last two are those of ``_initial_entropies``."""
     space, objective = velocity_space.density_space, config.objective
     of_mesh = objective.entropy if entropy is None else 0.0
+    by_squares = objective.power_form == "companion"
+    products = by_squares and config.field.label_dependent and space.n_labels > 1
+    congestion = objective.congestion if products or not by_squares else 0.0
     charged = EntropyCosts(
         balance,
         0.0 if by_label is None else 1.0,
@@ -210,9 +225,7 @@ def _running_costs(
     return RunningCosts(
         VelocityCost(velocity_space, objective.kinetic, objective.jacobian),
         None if objective.potential is None else potential_vector(space, objective.potential),
-        DensityCost(objective.congestion, of_mesh, space.floor)
-        if objective.congestion > 0.0 or of_mesh > 0.0
-        else None,
+        DensityCost(congestion, of_mesh, space.floor, products) if congestion > 0.0 or of_mesh > 0.0 else None,
         None if by_label is None and entropy is None else charged,
     )
 

@@ -21,6 +21,7 @@ from eulerian.fields.layered import LayeredField
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.entropy_balance import EntropyBalance
 from eulerian.objective.running import VelocityCost
+from eulerian.objective.squares import SquareCosts, integral
 from eulerian.objective.terminal import Terminal, TerminalValue
 from eulerian.reduced import ReducedProblem
 from eulerian.space.density import DensitySpace
@@ -102,12 +103,14 @@ class RunningCosts:
         potential: (n_owned, nd) derivative of ∫Vρ by the coefficients of ρ, or None.
         nonlinear: congestion and entropy, or None.
         entropy: the costs that the balance of ∫ρ log ρ tells, or None.
+        squares: the costs of ∫ρ² by squares that move beside the densities, or None.
     """
 
     velocity: VelocityCost
     potential: Floats | None = None
     nonlinear: DensityCost | None = None
     entropy: EntropyCosts | None = None
+    squares: SquareCosts | None = None
 
     def linear(self, v: Floats) -> dict[str, Floats]:
         """By part, the vector (n_owned, nd) whose product with ρ's coefficients is the cost per time."""
@@ -229,10 +232,24 @@ class ControlProblem(ReducedProblem):
         self._bare = False  # whether the last forward solve left nothing for a reverse
         operators = [TransportOperator(space, velocity_space, len(group), smoothing) for group in self.groups]
         steppers = [Stepper(operator, limited=limited) for operator in operators]
+        self._squares = [] if costs.squares is None else costs.squares.columns(self.groups)
+        powers = [(columns.group, columns.power(operators[columns.group].layout)) for columns in self._squares]
         room, folder = disk
-        moments = costs.counts_time_left
         self.trajectory = Trajectory(
-            steppers, grid, memory, costs.nonlinear, moments=moments, disk=room, disk_directory=folder
+            steppers,
+            grid,
+            memory,
+            costs.nonlinear,
+            powers=[
+                (
+                    group,
+                    Stepper(TransportOperator(space, velocity_space, p.columns, smoothing, power=p), limited=limited),
+                )
+                for group, p in powers
+            ],
+            moments=costs.counts_time_left,
+            disk=room,
+            disk_directory=folder,
         )
 
     # -- J in other ways, and what the last evaluation left -----------------------------------------------------------
@@ -402,7 +419,8 @@ class ControlProblem(ReducedProblem):
         self._last = None
         layers, _ = self.split(theta)
         self._flow = self._flow_of(layers)
-        self.trajectory.forward(self._parted(rho), self._flow.velocities, None)
+        squares = [columns.initial for columns in self._squares]  # of ρ₀: nobody asks for these here
+        self.trajectory.forward(self._parted(rho), self._flow.velocities, None, powers=squares)
         return self.final_density
 
     # -- inner workings ----------------------------------------------------------------------------------------------
@@ -421,7 +439,8 @@ class ControlProblem(ReducedProblem):
         self._bare = watch is not None
         if watch is not None:
             steps = watch.steps
-        self.trajectory.forward(self._parted(self._rho), self._flow.velocities, steps, watch)
+        squares = [columns.initial for columns in self._squares]
+        self.trajectory.forward(self._parted(self._rho), self._flow.velocities, steps, watch, squares)
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
             return self._sum_up(readout)
 
@@ -459,10 +478,10 @@ class ControlProblem(ReducedProblem):
         local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
         if self.costs.nonlinear is not None:
             local |= dict(zip(("congestion", "entropy"), self.trajectory.charged.tolist(), strict=True))
-        changes = self._entropy_changes()
-        total = parallel.sum_all(self.comm, np.array([*local.values(), *changes.values()]))
+        changes = [*self._entropy_changes().items(), *self._square_costs().items()]
+        total = parallel.sum_all(self.comm, np.array([*local.values(), *(change for _, change in changes)]))
         parts = dict(zip(local, total.tolist(), strict=False))
-        for name, change in zip(changes, total[len(local) :].tolist(), strict=True):
+        for (name, _), change in zip(changes, total[len(local) :].tolist(), strict=True):
             parts[name] = parts.get(name, 0.0) + change
         entropy = self.costs.entropy
         if entropy is not None and entropy.running > 0.0:
@@ -484,6 +503,21 @@ class ControlProblem(ReducedProblem):
             changes["entropy"] = entropy.running * _inner(flow.rates, trajectory.moments)
         return changes
 
+    def _square_costs(self) -> dict[str, float]:
+        """This rank's share of the costs of ∫ρ² by squares, by part of J. Collective."""
+        space, trajectory, costs = self.density_space, self.trajectory, dict[str, float]()
+        if not self._squares:
+            return costs
+        for g, (columns, final) in enumerate(zip(self._squares, trajectory.powers_at(self.n_layers), strict=True)):
+            if columns.congestion > 0.0:
+                occupation = sum(groups[g] for groups in trajectory.power_occupations)
+                charged = float(np.vdot(columns.running(space), occupation))
+                costs["congestion"] = costs.get("congestion", 0.0) + charged
+            if columns.terminal > 0.0:
+                left = 0.5 * columns.terminal * float(np.vdot(integral(space), final[: space.n_owned].sum(axis=2)))
+                costs["terminal"] = costs.get("terminal", 0.0) + left
+        return costs
+
     def _reverse(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:  # noqa: ARG002 - the base's argument
         space, flow, terminal = self.density_space, self._flow, self._flow.terminal
         assert terminal is not None
@@ -496,7 +530,8 @@ class ControlProblem(ReducedProblem):
                 sums[:] = [s + entropy.terminal * rate for s, rate in zip(sums, rates, strict=True)]
             if entropy.running > 0.0:
                 tilted = [[entropy.running * rate for rate in rates] for rates in flow.rates]
-        by_velocity = self.trajectory.reverse(self._parted(cotangent), running, tilted)
+        squares = [s.cotangent(space) for s in self._squares], [s.running(space) for s in self._squares]
+        by_velocity = self.trajectory.reverse(self._parted(cotangent), running, tilted, squares)
         for layer, occupations in enumerate(self.trajectory.occupations):
             for g, occupation in enumerate(occupations):
                 moment = moments[layer][g] if moments else None

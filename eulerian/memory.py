@@ -11,7 +11,7 @@ from typing import Any, final
 
 from mpi4py import MPI
 
-from eulerian.config import Config, FreeField, LinearField, MlpField, Particles
+from eulerian.config import Config, FreeField, L2Terminal, LinearField, MlpField, Particles
 from eulerian.fields.build import build_field
 from eulerian.machine import Need, node_memory, process_limit
 
@@ -57,7 +57,8 @@ def mesh_needs(config: Config, ground: Ground) -> Iterator[Need]:
     """Of densities on a mesh, carried by a network."""
     yield mesh_need(config, ground)
     layers, state = config.field.layers, _state(config, ground)
-    yield _densities(config, ground, state * (2 * layers + _DENSITIES), f"densities of {layers} layers")
+    columns = 1.0 + _squares(config, ground) / ground.labels
+    yield _densities(config, ground, columns * state * (2 * layers + _DENSITIES), f"densities of {layers} layers")
     if config.output.densities:
         yield Need(
             config.output.densities * state,
@@ -129,6 +130,17 @@ def _state(config: Config, ground: Ground) -> float:
     """Bytes of one density of all labels."""
     dim, degree = ground.dim, config.density.degree
     return float(_NUMBER * math.comb(dim + degree, dim) * ground.labels) * ground.cells
+
+
+def _squares(config: Config, ground: Ground) -> int:
+    """How many squares of densities move beside them."""
+    objective = config.objective
+    if objective.power_form == "density":
+        return 0
+    each, together = isinstance(objective.terminal, L2Terminal), objective.congestion > 0.0
+    if ground.labels == 1 or config.field.label_dependent:
+        return ground.labels if each or together else 0
+    return ground.labels * each + together
 
 
 def _nodes(config: Config, ground: Ground) -> float:

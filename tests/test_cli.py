@@ -342,6 +342,22 @@ def test_plot_for_a_paper(tmp_path: Path, model: Path, here: Here) -> None:
     assert "'gif'" in here("plot", "run", "--format", "gif", code=1).stderr
 
 
+def test_plot_by_characteristics(tmp_path: Path, model: Path, here: Here) -> None:
+    here("solve", model.name, "--output", "run")
+    model.unlink()  # nothing but the run folder is needed
+    names = here("plot", "run", "--exact", "--format", "svg").stdout.split()
+    assert names[:2] == ["run/figures/densities.svg", "run/figures/densities_exact.svg"]
+    assert "by characteristics" in (tmp_path / "run" / "figures" / "densities_exact.svg").read_text()
+    assert here("plot", "run", "--format", "svg").stdout.split() == names  # they are kept
+
+
+def test_a_run_may_go_without_figures(tmp_path: Path, model: Path, here: Here) -> None:
+    here("solve", model.name, "--output", "run", "--set", "output.figures=false")
+    assert not (tmp_path / "run" / "figures").exists()
+    assert (tmp_path / "run" / "result.json").is_file()
+    assert "no figures" in here("plot", "run", "--exact", code=1).stderr
+
+
 def test_plot_animates(tmp_path: Path, model: Path, here: Here) -> None:
     here("solve", model.name, "--output", "run")
     model.unlink()  # nothing but the run folder is needed

@@ -128,7 +128,7 @@ def test_smaller_steps_change_little(comm: MPI.Comm) -> None:
 
 def test_labels_without_a_field_of_their_own_share_it(comm: MPI.Comm) -> None:
     """A label-dependent field whose label weights vanish moves all labels as one field does."""
-    form = {"objective": {"entropy_form": "density"}}
+    form = {"objective": {"entropy_form": "density", "power_form": "density"}}  # others treat them differently
     shared, own = small(comm, LABELLINGS[1], **form), small(comm, LABELLINGS[2], **form)
     hidden, dim, n_labels = 5, 2, 2
     theta = theta_with_layers(shared)

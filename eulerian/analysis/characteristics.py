@@ -22,6 +22,7 @@ from eulerian.analysis.characteristic_costs import (
 )
 from eulerian.analysis.label_meetings import LabelPath
 from eulerian.analysis.point_transport import Carried
+from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
 from eulerian.arrays import Floats
 from eulerian.control import ControlProblem
 from eulerian.errors import RejectedEvaluation
@@ -36,9 +37,6 @@ from numpy.typing import ArrayLike
 
 STEPS = 4
 """Runge–Kutta steps in every layer."""
-
-DENSITY, OBJECTIVE, NATS = 0.05, 0.01, 0.005
-"""Up to which errors a run counts as resolved: of ρ(T) in L¹, of J relative to its parts, of J with a logarithm."""
 
 
 @final

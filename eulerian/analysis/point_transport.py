@@ -1,7 +1,8 @@
 """Points that a flow carries through a domain with walls, with the density and the costs along their paths."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from eulerian.arrays import Floats
 from eulerian.particles.integrate import RK4, step
 from eulerian.particles.rates import LOG_DENSITY, Motion, Rates
 from eulerian.space.walls import Walls
+
+_BLOCK = 2**16  # points at a time
 
 
 @final
@@ -71,6 +74,9 @@ def carry_points(
         walls: of the domain.
         keep_nodes: keep the points at the ends of all half layers.
     """
+    if len(x) > _BLOCK and not keep_nodes:
+        blocks = [x[start : start + _BLOCK] for start in range(0, len(x), _BLOCK)]
+        return _joined([carry_points(rates, theta, block, label, horizon, steps, walls) for block in blocks])
     dim, h = rates.dim, horizon / (len(theta) * steps)
     y = np.concatenate([x, np.zeros((len(x), len(rates.names)))], axis=1)
     kept, touched = walls.keep(x), np.zeros(len(x), dtype=bool)
@@ -92,6 +98,18 @@ def carry_points(
     if integrals is None:
         return Carried(y[:, :dim].copy(), columns, change, None, None, touched)
     return Carried(y[:, :dim].copy(), columns, change, integrals.logarithm, integrals.ratio, touched, tuple(nodes))
+
+
+def _joined(parts: Sequence[Carried]) -> Carried:
+    """Blocks of points, one behind another."""
+
+    def rows(name: str) -> Any:
+        columns = [getattr(part, name) for part in parts]
+        return None if columns[0] is None else np.concatenate(columns)
+
+    costs = {name: np.concatenate([part.costs[name] for part in parts]) for name in parts[0].costs}
+    names = ("log_change", "log_integral", "ratio_integral", "touched")
+    return Carried(rows("x"), costs, *map(rows, names))
 
 
 @final

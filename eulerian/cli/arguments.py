@@ -57,6 +57,17 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Together(argparse.Action):
+    """An option that makes a command work for all ranks."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=False, **more)
+
+    def __call__(self, _: object, namespace: argparse.Namespace, *__: object) -> None:
+        setattr(namespace, self.dest, True)
+        namespace.serial = False
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser; what it returns has the command to run and whether it is ``serial``."""
     parser = _Parser("eulerian", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=_Format)
@@ -205,6 +216,7 @@ def _add_plot(commands: _Commands) -> None:
         "eulerian plot runs/gaussian",
         "eulerian plot runs/gaussian --format pdf",
         "eulerian plot runs/crowds --animate --frames 120 --fps 30",
+        "eulerian plot runs/moons --exact",
         "mpirun -n 2 eulerian plot runs/crowds --animate",
     ]
     command = _add(commands, "plot", plot, "draw the figures of a run again, or an animation of it", examples)
@@ -212,8 +224,9 @@ def _add_plot(commands: _Commands) -> None:
     help_ = "of the figures; pdf and svg are for papers; default: png"
     command.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help=help_)
     help_ = "also figures/animation.gif: densities, and particles that the same flow carries; solves forward again"
-    # A forward solve is work for all ranks.
-    command.add_argument("--animate", dest="serial", action="store_false", help=help_)
+    command.add_argument("--animate", action=_Together, help=help_)
+    help_ = "also figures/densities_exact: densities along the flow's characteristics, which no mesh has smeared"
+    command.add_argument("--exact", action=_Together, help=help_)
     command.add_argument("--frames", metavar="N", type=int, help="of the animation; default: 60")
     help_ = "in the animation; 0 for none; default: 300, on a line 60"
     command.add_argument("--particles", metavar="N", type=int, help=help_)

@@ -194,11 +194,11 @@ def mesh(options: Options) -> int:
 
 
 def plot(options: Options) -> int:
-    """Collective with ``--animate``."""
+    """Collective with ``--animate`` or ``--exact``."""
     from eulerian.output.files import is_run
 
     given = {name: value for name in ("frames", "particles", "fps") if (value := getattr(options, name)) is not None}
-    if options.serial and given:
+    if not options.animate and given:
         raise InputError("belongs to an animation", key=f"--{next(iter(given))}", remedy="Add --animate.")
     if not is_run(options.folder):
         raise InputError("is no run folder", key=str(options.folder), remedy="It holds a result.json")
@@ -213,7 +213,11 @@ def plot(options: Options) -> int:
 
     comm = MPI.COMM_WORLD
     more = {**given, "python": options.python, "progress": _progress(options, comm)}
-    animation = _drawn(lambda: [experiment.run_animate(options.folder, comm, **more)], failures)
+    if options.exact:
+        experiment.keep_exact_densities(options.folder, comm, python=options.python)
+    animation: list[Path] = []
+    if options.animate:
+        animation = _drawn(lambda: [experiment.run_animate(options.folder, comm, **more)], failures)
     figures = _drawn(lambda: on_root(comm, lambda: _draw(options)), failures)
     return _tell_figures(options, [*figures, *animation], failures, comm.rank)
 

@@ -138,6 +138,7 @@ class Output(Section):
     Attributes:
         directory: the run folder, relative to the working directory.
         densities: snapshots in time for ParaView, 0 for none.
+        figures: whether figures are drawn, and what they are drawn from is kept.
         checkpoint_every: iterations of a training between checkpoints, or the time between them, like ``60 s``; 0 for
             none. Unless it is 0 a forward solve keeps its densities at the end of every layer and at every snapshot.
     """
@@ -146,6 +147,7 @@ class Output(Section):
     densities: Annotated[Whole, Field(le=100_000)] = Field(
         default=11, description="the number of snapshots of the densities, a whole number >= 0"
     )
+    figures: Flag = Field(default=True, description="whether figures are drawn: true or false")
     checkpoint_every: Interval = Field(
         default=10, description='iterations between checkpoints, a whole number >= 0, or a time in quotes like "60 s"'
     )

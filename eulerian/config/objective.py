@@ -131,6 +131,8 @@ class Objective(Section):
         entropy: σ in σ ∫∫ρ log ρ, of all labels together.
         entropy_form: how networks are charged for ∫ρ log ρ, in kl and entropy: by its balance along the flow, or by the
             mesh's density, which numerical diffusion lowers.
+        power_form: how networks are charged for ∫ρ², in congestion and l2: by squares that move beside the densities,
+            or by the mesh's density, whose square numerical diffusion lowers.
         terminal: the loss at the final time.
     """
 
@@ -143,6 +145,9 @@ class Objective(Section):
     entropy: NonNegative = Field(default=0.0, description="the weight σ of ρ log ρ, a number >= 0")
     entropy_form: Literal["balance", "density"] = Field(
         default="balance", description='how ∫ρ log ρ is taken, in kl and entropy: "balance" or "density"'
+    )
+    power_form: Literal["companion", "density"] = Field(
+        default="companion", description='how ∫ρ² is taken, in congestion and l2: "companion" or "density"'
     )
     terminal: Annotated[
         QuadraticTerminal

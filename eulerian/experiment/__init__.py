@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eulerian.experiment.animate import run_animate
     from eulerian.experiment.compare import run_compare
+    from eulerian.experiment.exact_figures import keep_exact_densities
     from eulerian.experiment.ideal import run_ideal
     from eulerian.experiment.push import run_push
     from eulerian.experiment.sample import run_sample
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "StudyPlan",
+    "keep_exact_densities",
     "run_animate",
     "run_compare",
     "run_ideal",
@@ -36,6 +38,7 @@ __all__ = [
 # Where a name is not in the module of its command.
 _MODULES = {
     "StudyPlan": "study",
+    "keep_exact_densities": "exact_figures",
     "run_solve_particles": "swarm",
     "run_train_particles": "swarm",
     "run_verify": "verification",

@@ -214,7 +214,7 @@ def _require_start(problem: ControlProblem, start: Position) -> None:
     """Raise InputError unless initial densities are those of the problem. Collective."""
     layouts, rho = [stepper.layout for stepper in problem.trajectory.steppers], problem.initial_density
     n, off, largest = problem.density_space.n_owned, 0.0, 0.0
-    for layout, group, found in zip(layouts, problem.groups, start.densities, strict=True):
+    for layout, group, found in zip(layouts, problem.groups, start.densities, strict=False):
         ours = layout.unpack_nodes(layout.pack(np.ascontiguousarray(rho[:n, :, group])))
         off = max(off, float(np.max(np.abs(ours - layout.unpack_nodes(found)), initial=0.0)))
         largest = max(largest, float(np.max(np.abs(ours), initial=0.0)))

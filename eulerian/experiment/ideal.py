@@ -19,7 +19,7 @@ from eulerian.ideal.functionals import Fixed
 from eulerian.ideal.hopf_lax import HopfLax
 from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.output.ideal_fields import write_ideal_figures, write_ideal_paraview
+from eulerian.output.ideal_fields import keep_ideal_targets, write_ideal_figures, write_ideal_paraview
 from eulerian.output.progress import Progress
 from eulerian.output.report import ideal_headline, ideal_table
 from eulerian.output.result import Document, Outcome, ideal_statistics
@@ -102,7 +102,8 @@ def _with_fields(
     try:
         run.write_theta(_theta(session, solution))
         write_ideal_paraview(run, solution.flow, output.densities)
-        write_ideal_figures(run, solution.flow, exact, session.progress)
+        keep_ideal_targets(run, session.problem, session.config.objective.terminal)
+        write_ideal_figures(run, solution.flow, exact)
     except EulerianError as error:
         return replace(outcome, status="failed", reason=f"{outcome.reason}; then the output failed: {error}")
     return outcome

@@ -11,10 +11,11 @@ from eulerian.experiment.earlier import EarlierSolve
 from eulerian.experiment.session import Session
 from eulerian.output.density_file import Header
 from eulerian.output.density_store import DensityStore
-from eulerian.output.fields import FIGURE_TIMES, draw_gathered, tell_wall_contact
+from eulerian.output.fields import draw_gathered, gathering_of, keep_aims, tell_wall_contact
 from eulerian.output.files import CHECKPOINT
 from eulerian.output.paraview import ParaviewWriter
-from eulerian.output.sampling import CellNodes, Gathering
+from eulerian.output.sampling import CellNodes
+from eulerian.output.snapshots import FIGURE_TIMES
 from eulerian.space.natural import digest
 from eulerian.transport.trajectory import Trajectory
 from eulerian.transport.watch import Position
@@ -51,10 +52,9 @@ class Journey:
         known = None if earlier is None else earlier.theta
         self.theta: Floats = problem.initial_theta if known is None else known.reshape(problem.initial_theta.shape)
         nodes = CellNodes(problem.density_space, problem.velocity_space)
-        self._paraview, self._gathering = ParaviewWriter(session.run.path, nodes), Gathering(nodes)
-        self._flat = problem.density_space.dim < 3
+        self._paraview, self._gathering = ParaviewWriter(session.run.path, nodes), gathering_of(nodes)
         self._shown = frozenset(np.linspace(0.0, problem.horizon, output.densities).tolist())
-        self._drawn = frozenset(np.linspace(0.0, problem.horizon, FIGURE_TIMES).tolist() if self._flat else ())
+        self._drawn = frozenset(np.linspace(0.0, problem.horizon, FIGURE_TIMES).tolist() if output.figures else ())
         self._store = DensityStore(session.run.path / CHECKPOINT, problem) if output.checkpoint_every else None
         self._due: dict[int, list[float]] = {}
         self._kept: set[int] = set()
@@ -103,8 +103,10 @@ class Journey:
         if self._failure is not None:
             raise self._failure
         tell_wall_contact(self._session.run, self._problem, self._session.progress)
-        snapshots = self._gathering.snapshots() if self._flat else None
-        draw_gathered(self._session.run, snapshots, self._session.progress, flat=self._flat)
+        if self._session.run.figures:
+            terms = self._session.config.density.initial
+            keep_aims(self._session.run, self._problem, self._gathering.nodes, self.theta, terms)
+        draw_gathered(self._session.run, self._gathering)
 
     def _keep(self, position: Position) -> None:
         if self._store is None or position.step in self._kept:

@@ -106,7 +106,7 @@ def with_fields(session: Session[ControlProblem], theta: Floats, outcome: Outcom
     def write() -> None:
         session.run.write_theta(*layers_and_readout(session.problem, theta))
         write_paraview(session.run, session.problem, theta, session.config.output.densities)
-        write_figures(session.run, session.problem, theta, session.progress)
+        write_figures(session.run, session.problem, theta, session.config.density.initial, session.progress)
 
     return with_output(outcome, write)
 

@@ -24,10 +24,13 @@ from eulerian.experiment.run_files import require_run
 from eulerian.experiment.session import SILENT
 from eulerian.experiment.trained import LABEL, Trained, load_trained
 from eulerian.fields.layered import LayeredField
-from eulerian.output.files import write_text
+from eulerian.output.class_regions import LabelledPoints
+from eulerian.output.fields import draw_here
+from eulerian.output.files import CLASSES, FIGURES, PUSHED_POINTS, write_text
 from eulerian.output.point_tables import claim_table, push_summary, write_table
 from eulerian.output.progress import Progress
 from eulerian.output.result import Document, plain
+from eulerian.output.run_folder import RunFolder
 from eulerian.parallel import agreed, gather_rows, on_root
 from eulerian.particles.cloud import share
 from eulerian.particles.flow import carry_back, carry_density
@@ -114,6 +117,8 @@ def run_push(
 
     on_root(comm, write)
     progress.say(push_summary(document))
+    if labelled and on_root(comm, (folder / FIGURES / CLASSES).is_file):
+        _show_classes(run, samples, moved, comm)
     return document
 
 
@@ -247,6 +252,23 @@ def _by_label(
 def _log(values: Floats) -> Floats:
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(np.maximum(values, 0.0)))
+
+
+def _show_classes(run: Trained, samples: Samples, moved: _Moved, comm: MPI.Comm) -> None:
+    """Keep the points that start in the domain for the figure of the classes, and draw it again. Collective."""
+    loss = run.problem.terminal.loss
+    if loss is None:
+        return
+    assigned = gather_rows(comm, np.argmin(loss.value(moved.x, run.readout), axis=1).astype(np.int16))
+    inside = gather_rows(comm, moved.started_inside)
+
+    def save() -> None:
+        if assigned is not None and inside is not None:
+            points = LabelledPoints(samples.points[inside], samples.labels[inside], assigned[inside])
+            points.save(run.folder / FIGURES / PUSHED_POINTS)
+
+    on_root(comm, save)
+    draw_here(RunFolder(comm, run.folder, figures=run.config.output.figures), only=("classification",))
 
 
 # -- summing up ------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import ComputationError, EulerianError, collected_warnings, explained
 from eulerian.ideal.problem import IdealProblem
+from eulerian.output.fields import draw_yardsticks
 from eulerian.output.progress import Progress
 from eulerian.output.report import files_line
 from eulerian.output.result import Document, Outcome, describe, plain
@@ -84,7 +85,8 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
             history: that the run goes on from.
         """
         comm = MPI.COMM_WORLD if comm is None else comm
-        run = RunFolder.claim(comm, config.output.directory, overwrite or resume)
+        figures = config.output.figures
+        run = RunFolder.claim(comm, config.output.directory, overwrite or resume, figures=figures)
 
         def warned(text: str) -> None:
             run.warnings.append(text)
@@ -139,6 +141,7 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
                 run.write_result(document)
             except ComputationError as error:  # the result without it is there and stays
                 progress.say(f"{error}: {', '.join(more)} is not in it")
+        draw_yardsticks(run, document)
         meeting.Free()
         return document
 

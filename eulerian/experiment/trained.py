@@ -14,14 +14,13 @@ from eulerian.control import ControlProblem
 from eulerian.errors import EulerianWarning, InputError
 from eulerian.experiment.run_files import Tables, ideal_field, read_run, require_run
 from eulerian.fields.frame import plain
-from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
 from eulerian.output.files import THETA
 from eulerian.output.run_mesh import read_mesh
 from eulerian.parallel import agreed, on_root
 from eulerian.particles.flow import Scheme
 from eulerian.space.initial import class_names, count_labels
-from eulerian.space.nodal_field import NodalField
+from eulerian.space.nodal_field import anywhere
 
 # isort: split
 import numpy as np
@@ -94,10 +93,7 @@ class Trained:
         Raises:
             InputError: the field has no Jacobian, but one is wanted.
         """
-        problem, layered = self.problem, self.problem.layered
-        if isinstance(layered.field, Free):
-            between = NodalField.gather(problem.velocity_space, layered.field)
-            return LayeredField(between, layered.times, label_dependent=layered.label_dependent)
+        layered = anywhere(self.problem.layered, self.problem.velocity_space)
         if with_density and not layered.has("jacobian"):
             raise InputError(
                 "the field has no method jacobian, without which no density follows its points",

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
+from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
 from eulerian.config import Adapt
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError, InputError, collected_warnings, explained
 from eulerian.experiment.session import SILENT, Session
-from eulerian.experiment.trained import load_trained
 from eulerian.output.files import RESULT
 from eulerian.output.progress import Progress
 from eulerian.output.result import Document, plain
@@ -64,8 +64,6 @@ def verified(problem: ControlProblem, progress: Progress, adapt: Adapt | None = 
 
 def unresolved(found: "Verification") -> str:
     """The warning that a mesh does not resolve a flow, with its figures and the remedies."""
-    from eulerian.analysis.characteristics import DENSITY, NATS, OBJECTIVE
-
     parts = []
     if found.density_l1 is not None:
         by_label = ", ".join(f"{100 * error:.2g} %" for error in found.density_l1)
@@ -99,6 +97,8 @@ def run_verify_run(
         InputError: it is no run folder, or no complete one.
         RejectedEvaluation: J cannot be evaluated there.
     """
+    from eulerian.experiment.trained import load_trained  # with a good part of SciPy
+
     comm = MPI.COMM_WORLD if comm is None else comm
     trained = load_trained(folder, comm, python=python)
     document: Document = on_root(comm, lambda: _read_result(folder))

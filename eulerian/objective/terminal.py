@@ -215,6 +215,36 @@ class SquaredDistanceLoss(_ToTarget):
         return TerminalValue(float(parallel.sum_all(self._space.comm, local)[0]), vector, readout)
 
 
+class SquaredDistanceByPowers(SquaredDistanceLoss):
+    """½‖ρ_T − ρ*‖² without ½∫ρ_T²: Σ_y (½∫ρ*² − ∫ρ_T ρ*), linear in ρ_T.
+
+    The squares of the densities that the exact flow of the same velocities leads to are known by squares that move
+    beside them (``SquareCosts``). Where ρ_T is close to ρ*, the sum is a small difference of large numbers, whose
+    errors no longer cancel as they do in the mesh's own ½‖ρ_h − ρ*‖²: on a mesh that does not resolve ρ* it is too
+    large, but nothing is gained by a density that the mesh smears.
+
+    Args:
+        space: the space of ρ.
+        target: ρ* on the mesh (n_cells, nd, K).
+        exact: ρ*.
+    """
+
+    def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity) -> None:
+        """Collective."""
+        super().__init__(space, target, exact)
+        both = exact.projection(space, lambda rho: np.concatenate([rho, rho**2], axis=2))
+        det = space.geometry.det[: space.n_owned]
+        squares = np.array([np.sum(det @ both[:, 0, space.n_labels :]) / space.phi0])
+        self._constant = 0.5 * float(parallel.sum_all(space.comm, squares)[0])
+        self._vector = -det[:, None, None] * both[..., : space.n_labels]
+
+    def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
+        """Value and derivatives at ρ (n_cells, nd, K). Collective."""
+        local = np.array([np.vdot(self._vector, rho[: self._space.n_owned])])
+        value = self._constant + float(parallel.sum_all(self._space.comm, local)[0])
+        return TerminalValue(value, self._vector, readout)
+
+
 def target_density(terminal: config.TargetTerminal, space: DensitySpace) -> Floats:
     """ρ* (n_cells, nd, K) of mass 1. Collective.
 
@@ -230,13 +260,16 @@ def _target_and_exact(terminal: config.TargetTerminal, space: DensitySpace) -> t
     return ExactDensity.with_projection(space, terminal.target, f"{KEY}.target")
 
 
-def build_terminal(terminal: config.Terminal, space: DensitySpace, initial_entropy: float | None = None) -> Terminal:
+def build_terminal(
+    terminal: config.Terminal, space: DensitySpace, initial_entropy: float | None = None, *, powers: bool = False
+) -> Terminal:
     """The terminal functional that the configuration describes. Collective.
 
     Args:
         terminal: what it is.
         space: the space of ρ.
         initial_entropy: Σ_y ∫ρ₀ log ρ₀, where kl leaves what becomes of it to its balance along the flow; else None.
+        powers: whether l2 leaves ½∫ρ_T² to squares that move beside the densities.
 
     Raises:
         InputError: it does not fit the number of labels or the domain, or is a constraint; the same on all ranks.
@@ -246,6 +279,8 @@ def build_terminal(terminal: config.Terminal, space: DensitySpace, initial_entro
             return KullbackLeiblerBalance(space, *_target_and_exact(terminal, space), initial_entropy)
         case config.KlTerminal():
             return KullbackLeiblerLoss(space, *_target_and_exact(terminal, space))
+        case config.L2Terminal() if powers:
+            return SquaredDistanceByPowers(space, *_target_and_exact(terminal, space))
         case config.L2Terminal():
             return SquaredDistanceLoss(space, *_target_and_exact(terminal, space))
         case config.FixedTerminal():

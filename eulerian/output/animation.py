@@ -12,9 +12,11 @@ from PIL import Image
 
 from eulerian.output.film import Film
 from eulerian.output.gif import Palette, durations, write_gif
+from eulerian.output.label_colours import label_colours
 from eulerian.output.line_scenes import line_scene
-from eulerian.output.map_scenes import WALL, map_scene
-from eulerian.output.stage import Stage, label_colours, spread
+from eulerian.output.map_scenes import map_scene
+from eulerian.output.map_window import WALL
+from eulerian.output.stage import Stage, spread
 
 _SAMPLED = 8  # frames that the palette is made from
 _FIRST, _LAST = 400, 1200  # ms that the first and the last frame are seen longer

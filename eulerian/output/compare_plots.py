@@ -10,15 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from eulerian.arrays import Floats
-from eulerian.output.density_plots import DENSITY_COLOURS, padded, sorted_line, visible_window
+from eulerian.output.density_lines import sorted_line
+from eulerian.output.density_scale import DENSITY_COLOURS
+from eulerian.output.map_window import WALL, shown, visible_window
 from eulerian.output.method_pair import MethodPair
+from eulerian.output.pixels import Box
 from eulerian.output.snapshots import Snapshots
-from eulerian.output.triangle_grid import Box, TriangleGrid
+from eulerian.output.triangle_grid import TriangleGrid
 
 # Of Okabe and Ito's palette.
 MESH, PARTICLES = "#0072B2", "#D55E00"
 _PIXELS = 500  # along the longer side of a map
-_DOTS = 2000  # particles of a label that are shown
+_DOTS = 500  # particles of a label that are shown
 _BINS = 50
 
 
@@ -42,13 +45,14 @@ def pair_maps(pair: MethodPair) -> Figure:
         values, colours, norm = styles[i]
         shades = pixels.interpolate(values[:, :, k]).T
         images.append(axes[k, i].imshow(shades, extent=_extent(window), origin="lower", cmap=colours, norm=norm))
+        axes[k, i].set_facecolor(WALL)
         axes[k, i].add_collection(LineCollection(outline, colors="0.35", linewidths=0.7))
-        axes[k, i].set(xlim=padded(window, 0), ylim=padded(window, 1))
+        axes[k, i].set(xlim=shown(window, grid.box, 0), ylim=shown(window, grid.box, 1))
         _name_panel(axes[k, i], k, i, n_labels)
     for k in range(n_labels):
         dots = _some(pair.x[pair.labels == k])
-        axes[k, 0].scatter(*dots.T, s=2.0, color=PARTICLES, alpha=0.6, linewidths=0.0, zorder=3)
-    for i, name in enumerate((r"density $\rho(T)$", "difference")):
+        axes[k, 0].scatter(*dots.T, s=2.0, color=PARTICLES, alpha=0.5, linewidths=0.0, zorder=3)
+    for i, name in enumerate((r"density $\rho(T)$, mass per area", "difference, mass per area")):
         bar = figure.colorbar(images[i], ax=axes[:, i], fraction=0.05, aspect=20 * n_labels, pad=0.02)
         bar.set_label(name)
         bar.outline.set_linewidth(0.4)
@@ -78,7 +82,7 @@ def pair_curves(pair: MethodPair) -> Figure:
         lower.set_xlabel("$x$")
         upper.set_title(f"label {k}" if n_labels > 1 else "")
         upper.set(xlim=(left, right), ylim=(0.0, None))
-    axes[0, 0].set_ylabel(r"density $\rho(T)$")
+    axes[0, 0].set_ylabel(r"density $\rho(T)$, mass per length")
     axes[1, 0].set_ylabel("mesh minus\ncharacteristics")
     axes[0, -1].legend()
     return figure

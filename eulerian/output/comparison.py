@@ -45,8 +45,9 @@ def _density_errors(found: Mapping[str, Any]) -> Sequence[float | None]:
 def _gradient_sentence(found: Mapping[str, Any]) -> str:
     return (
         f"Gradients: the two differ by {_short(found.get('gradient_initial_error'))} of the gradient at the start of a "
-        f"training; that is {_short(found['gradient_relative_error'])} of the one of the {found['gradient_reference']} "
-        f"here, where {_short(found['gradient_sampling_error'])} is to be expected from so many particles."
+        f"training. Relative to that of the {found['gradient_reference']} here it is "
+        f"{_short(found['gradient_relative_error'])}, where {_short(found['gradient_sampling_error'])} is to be "
+        "expected from so many particles."
     )
 
 

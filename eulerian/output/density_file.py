@@ -4,8 +4,9 @@ Any HDF5 reader opens them. ``density`` (cells, nodes, labels) holds values at t
 in the order of the mesh's input, nodes in Basix' order with a cell's vertices counted as in ``vertices`` (cells, dim+1,
 dim), which the file of step 0 has. ``occupation`` (cells, nodes, groups of labels, orders, shares) is the sum over
 labels of the integral over time since the start of the layer, of the density and, where costs ask for it, of (T − t)
-times that; ``charged`` is what congestion and entropy have cost so far. The rest is told by the attributes, the text
-``config`` and, at step 0, ``theta``.
+times that; ``charged`` is what congestion and entropy have cost so far. Where squares move beside the densities there
+are ``powers`` (cells, nodes, columns) and ``power_occupation`` (cells, nodes, orders, shares of all). The rest is told
+by the attributes, the text ``config`` and, at step 0, ``theta``.
 """
 
 import io

@@ -1,20 +1,24 @@
 """Densities and velocities of a run, for ParaView and for the figures."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from eulerian.arrays import Floats
+from eulerian.config import Term
 from eulerian.control import ControlProblem
-from eulerian.errors import FigureError, explained
-from eulerian.output.files import BOUNDARY, FIGURES, SNAPSHOTS
+from eulerian.errors import ComputationError, EulerianError, FigureError, explained
+from eulerian.objective.losses import PointLoss
+from eulerian.output.class_regions import ClassRegions
+from eulerian.output.files import BOUNDARY, CLASSES, FIGURES, SIGHTS, SNAPSHOTS, TARGETS
 from eulerian.output.paraview import ParaviewWriter
 from eulerian.output.progress import Progress
 from eulerian.output.run_folder import RunFolder
-from eulerian.output.sampling import CellNodes
-from eulerian.output.snapshots import Snapshots
+from eulerian.output.sampling import CellNodes, Gathering
+from eulerian.output.sights import SightGathering, Sights
+from eulerian.output.snapshots import FIGURE_TIMES
+from eulerian.output.targets import Targets
 from eulerian.output.wall_contact import wall_contact
 from eulerian.parallel import on_root, warn
-
-FIGURE_TIMES = 5
 
 
 def write_paraview(run: RunFolder, problem: ControlProblem, theta: Floats, count: int) -> None:
@@ -30,15 +34,67 @@ def write_paraview(run: RunFolder, problem: ControlProblem, theta: Floats, count
         writer.write(*sample)
 
 
-def write_figures(run: RunFolder, problem: ControlProblem, theta: Floats, progress: Progress) -> None:
+def write_figures(
+    run: RunFolder, problem: ControlProblem, theta: Floats, terms: Sequence[Term], progress: Progress
+) -> None:
     """Every figure, and the data that they can be drawn from again; mass at the boundary is told. **Collective**.
 
     Raises:
         ComputationError: a file could not be written.
     """
     tell_wall_contact(run, problem, progress)
+    if not run.figures:
+        return
     nodes = CellNodes(problem.density_space, problem.velocity_space)
-    draw_figures(run, nodes, problem.snapshots(theta, FIGURE_TIMES), progress)
+    keep_aims(run, problem, nodes, theta, terms)
+    draw_figures(run, nodes, problem.snapshots(theta, FIGURE_TIMES))
+
+
+def keep_aims(run: RunFolder, problem: ControlProblem, nodes: CellNodes, theta: Floats, terms: Sequence[Term]) -> None:
+    """Keep what figures show of the targets of a flow, and of the classes that it tells apart. **Collective**.
+
+    Args:
+        run: the folder.
+        problem: evaluated at ``theta``.
+        nodes: of its cells.
+        theta: with the readout, where one is trained.
+        terms: of ρ₀.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+    terminal, readout = problem.terminal, problem.split(theta)[1]
+    keep_targets(run, nodes, terminal.loss, getattr(terminal, "target", None), readout)
+    try:
+        classes = ClassRegions.measure(problem, theta, terms) if problem.parts else None
+    except EulerianError as error:
+        if isinstance(error, ComputationError):
+            raise
+        warn(run.comm, f"There is no figure of the classes: {error}")
+        return
+
+    def save() -> None:
+        if classes is not None:
+            classes.save(run.path / FIGURES / CLASSES)
+
+    on_root(run.comm, save)
+
+
+def keep_targets(
+    run: RunFolder, nodes: CellNodes, loss: PointLoss | None, density: Floats | None, readout: Floats
+) -> None:
+    """Keep the targets of a loss, or a target density (n_cells, nd, K), if there are any. **Collective**.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+    targets = Targets.gather(nodes, loss, density, readout)
+
+    def save() -> None:
+        if targets is not None and not targets.empty:
+            targets.save(run.path / FIGURES / TARGETS)
+
+    on_root(run.comm, save)
 
 
 def tell_wall_contact(run: RunFolder, problem: ControlProblem, progress: Progress) -> None:
@@ -50,44 +106,67 @@ def tell_wall_contact(run: RunFolder, problem: ControlProblem, progress: Progres
     contact = wall_contact(problem)
     if contact is not None:
         progress.say(f"Warning: {contact.statement}")
-        on_root(run.comm, lambda: contact.save(run.path / FIGURES / BOUNDARY))
+        if run.figures:
+            on_root(run.comm, lambda: contact.save(run.path / FIGURES / BOUNDARY))
 
 
-def draw_figures(
-    run: RunFolder, nodes: CellNodes, samples: Iterable[tuple[float, Floats, Floats]], progress: Progress
-) -> None:
+def draw_figures(run: RunFolder, nodes: CellNodes, samples: Iterable[tuple[float, Floats, Floats]]) -> None:
     """Keep samples (t, ρ, v) in the folder and draw every figure that it now holds the data of. **Collective**.
 
     Raises:
         ComputationError: a file could not be written.
     """
-    flat = nodes.density_space.dim < 3
-    draw_gathered(run, nodes.gather(samples) if flat else None, progress, flat=flat)
+    gathering = gathering_of(nodes)
+    for sample in samples if run.figures else ():
+        gathering.add(*sample)
+    draw_gathered(run, gathering)
 
 
-def draw_gathered(run: RunFolder, snapshots: Snapshots | None, progress: Progress, *, flat: bool) -> None:
-    """Keep snapshots, which are on rank 0, and draw; none of the densities unless they are ``flat``. **Collective**.
+def gathering_of(nodes: CellNodes) -> Gathering | SightGathering:
+    """What collects the samples (t, ρ, v) that figures are drawn from. Not collective."""
+    return Gathering(nodes) if nodes.density_space.dim < 3 else SightGathering(nodes)
+
+
+def draw_gathered(run: RunFolder, gathering: Gathering | SightGathering) -> None:
+    """Keep samples and draw every figure that the folder now holds the data of. **Collective**.
 
     Raises:
         ComputationError: a file could not be written.
     """
-    if not flat:
-        progress.say("No picture of the densities in three dimensions: open densities.pvd in ParaView.")
+    if not run.figures:
+        return
+    found = gathering.gathered()
 
     def keep() -> None:
-        if snapshots is not None:
-            snapshots.save(run.path / FIGURES / SNAPSHOTS)
+        if found is not None:
+            found.save(run.path / FIGURES / (SIGHTS if isinstance(found, Sights) else SNAPSHOTS))
 
     on_root(run.comm, keep)
     draw_here(run)
 
 
-def draw_here(run: RunFolder) -> None:
-    """Draw every figure that a run folder holds the data of; one that fails is a warning. **Collective**.
+def draw_yardsticks(run: RunFolder, document: Mapping[str, Any]) -> None:
+    """Draw the history again with what a complete run's J is held against, if there is anything. **Collective**.
 
     Raises:
         ComputationError: a file could not be written.
     """
+    if document.get("certificate") or document.get("verified"):
+        draw_here(run, only=("history",))
+
+
+def draw_here(run: RunFolder, only: Collection[str] = ()) -> None:
+    """Draw every figure that a run folder holds the data of; one that fails is a warning. **Collective**.
+
+    Args:
+        run: of which figures are wanted; else nothing is drawn.
+        only: names of figures, or all of them.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+    if not run.figures:
+        return
 
     def draw() -> list[str]:
         try:
@@ -95,7 +174,7 @@ def draw_here(run: RunFolder) -> None:
         except Exception as error:  # noqa: BLE001 - a library that does not load is no reason to lose a run
             return [f"No figure could be drawn: {explained(error)}"]
         try:
-            draw_run(run.path)
+            draw_run(run.path, only=only)
         except FigureError as error:
             return error.failures
         return []

@@ -19,7 +19,8 @@ LATEST, PREVIOUS = "latest.npz", "previous.npz"  # checkpoints
 METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 PARTICLES = "particles.npz"
 DENSITIES = "density_*.h5"
-BOUNDARY = "boundary.npz"
+BOUNDARY, TARGETS, EXACT = "boundary.npz", "targets.npz", "exact.npz"
+CLASSES, PUSHED_POINTS, SIGHTS = "classes.npz", "pushed_points.npz", "sights.npz"
 ANIMATION = "animation.gif"
 
 LATER_PARTS = ("potential", "congestion", "entropy")

@@ -6,13 +6,10 @@ from typing import final
 import numpy as np
 
 from eulerian.arrays import Floats, Ints
-from eulerian.output.density_plots import occupied
-from eulerian.output.sampling import EDGES
-from eulerian.output.triangle_grid import Box, TriangleGrid
-from eulerian.space.cell_finder import CellFinder
-
-_DEPTH = 32  # points along a line of sight
-_SIGHTS = 112  # lines of sight along the longer side of a map
+from eulerian.output.lines_of_sight import SIGHTS, LinesOfSight
+from eulerian.output.map_window import occupied
+from eulerian.output.pixels import Box
+from eulerian.output.triangle_grid import TriangleGrid
 
 
 @final
@@ -51,11 +48,11 @@ class Film:
         corners = self.points[:, : self.dim + 1, :2]
         return occupied(self.density, corners, self.plane.reshape(-1, 2))
 
-    def sampler(self, window: Box, pixels: int) -> "PlaneSampler | SightSampler":
+    def sampler(self, window: Box, pixels: int) -> "PlaneSampler | SightFrames":
         """What evaluates frames on a window: densities on a lattice of pixels, or in 3-D their integrals over z."""
         if self.dim == 2:
             return PlaneSampler(self, window.lattice(pixels))
-        return SightSampler(self, window.lattice(min(pixels, _SIGHTS)))
+        return SightFrames(self, window.lattice(min(pixels, SIGHTS)))
 
 
 @final
@@ -78,39 +75,17 @@ class PlaneSampler:
 
 
 @final
-class SightSampler:
-    """Integrals of a film's densities along z, by the midpoint rule.
+class SightFrames:
+    """Integrals of a film's densities along z.
 
     Attributes:
         inside: (n_x, n_y) which lines of sight meet the domain.
     """
 
     def __init__(self, film: Film, pixels: Floats) -> None:
-        corners = film.points[:, :4]
-        low, high = float(corners[..., 2].min()), float(corners[..., 2].max())
-        self._step = (high - low) / _DEPTH
-        z = low + (np.arange(_DEPTH) + 0.5) * self._step
-        shape = (*pixels.shape[:2], _DEPTH)
-        lines = np.concatenate(
-            [np.broadcast_to(pixels[:, :, None], (*shape, 2)), np.broadcast_to(z[:, None], (*shape, 1))], axis=-1
-        )
-        cells, weights = CellFinder(corners).find(lines.reshape(-1, 3))
-        self.inside = np.any(cells.reshape(shape) >= 0, axis=2)
-        self._met = np.flatnonzero(cells >= 0)
-        self._cells, self._weights = cells[self._met], _nodal(weights[self._met], film.points.shape[1])
-        self._film, self._shape = film, shape
+        self._film, self._sights = film, LinesOfSight(film.points, pixels)
+        self.inside = self._sights.inside
 
     def frame(self, index: int) -> Floats:
         """Integrals (n_x, n_y, K)."""
-        density = self._film.density[index]
-        values = np.zeros((self._shape[0] * self._shape[1] * _DEPTH, density.shape[2]))
-        values[self._met] = np.einsum("pm,pmk->pk", self._weights, density[self._cells])
-        return np.asarray(values.reshape(*self._shape, -1).sum(axis=2) * self._step)
-
-
-def _nodal(weights: Floats, nodes: int) -> Floats:
-    """Values of the nodes' shape functions, from barycentric coordinates (p, 4)."""
-    if nodes == 4:
-        return weights
-    middles = [4.0 * weights[:, i] * weights[:, j] for i, j in EDGES[3]]
-    return np.concatenate([weights * (2.0 * weights - 1.0), np.stack(middles, axis=1)], axis=1)
+        return self._sights.integrals(self._film.density[index])

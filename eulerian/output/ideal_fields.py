@@ -5,15 +5,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from eulerian.arrays import Floats
+from eulerian.config import TargetTerminal, Terminal
 from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.hopf_lax import HopfLax
 from eulerian.ideal.paths import flow_paths, straight_paths
-from eulerian.output.fields import FIGURE_TIMES, draw_figures
+from eulerian.ideal.problem import IdealProblem
+from eulerian.objective.losses import build_loss
+from eulerian.output.fields import draw_figures, keep_targets
 from eulerian.output.files import FIGURES, TRAJECTORIES, write_arrays
 from eulerian.output.paraview import ParaviewWriter
-from eulerian.output.progress import Progress
 from eulerian.output.run_folder import RunFolder
 from eulerian.output.sampling import CellNodes
+from eulerian.output.snapshots import FIGURE_TIMES
 from eulerian.parallel import on_root
 from eulerian.space.velocity import VelocitySpace
 
@@ -34,17 +37,34 @@ def write_ideal_paraview(run: RunFolder, flow: ConvexFlow, count: int) -> None:
         writer.write(t, rho, v, flow.potential_at(t))
 
 
-def write_ideal_figures(run: RunFolder, flow: ConvexFlow, exact: HopfLax | None, progress: Progress) -> None:
+def keep_ideal_targets(run: RunFolder, problem: IdealProblem, terminal: Terminal) -> None:
+    """Keep the targets of an idealised problem for the figures. **Collective**.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+    if not run.figures:
+        return
+    space = problem.space
+    density = getattr(problem.functional, "target", None)
+    loss = None if isinstance(terminal, TargetTerminal) else build_loss(terminal, space.dim, space.n_labels)
+    readout = np.zeros(0) if loss is None else loss.initial_readout()
+    keep_targets(run, CellNodes(space, VelocitySpace(space)), loss, density, readout)
+
+
+def write_ideal_figures(run: RunFolder, flow: ConvexFlow, exact: HopfLax | None) -> None:
     """Every figure, and the data that they can be drawn from again. **Collective**.
 
     Raises:
         ComputationError: a file could not be written.
     """
+    if not run.figures:
+        return
     paths = flow_paths(flow) if exact is None else straight_paths(exact, flow)
     on_root(run.comm, lambda: write_arrays(run.path / FIGURES / TRAJECTORIES, paths._asdict()))
     nodes = _nodes(flow)
     count = _TIMES_ON_A_LINE if flow.grid.dim == 1 else FIGURE_TIMES
-    draw_figures(run, nodes, _samples(flow, nodes, count), progress)
+    draw_figures(run, nodes, _samples(flow, nodes, count))
 
 
 def _nodes(flow: ConvexFlow) -> CellNodes:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
@@ -15,14 +15,16 @@ from matplotlib.ticker import MaxNLocator
 from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
 from eulerian.ideal.path_bundle import PathBundle
-from eulerian.output.density_plots import DENSITY_COLOURS, FAINT, MARGIN, on_line, padded, sorted_line, visible_window
+from eulerian.output.density_lines import on_line, sorted_line
+from eulerian.output.density_scale import DENSITY_COLOURS
+from eulerian.output.label_colours import mixed
+from eulerian.output.map_window import FAINT, MARGIN, WALL, padded, visible_window
 from eulerian.output.snapshots import Snapshots
 from eulerian.output.triangle_grid import TriangleGrid
 
 # Of Okabe and Ito's palette.
 _FIRST, _LAST, _RESIDUAL = "#0072B2", "#D55E00", "#009E73"
 _PASSING = LinearSegmentedColormap.from_list("passing", [_FIRST, "#3a3a3a", _LAST])
-_WALL = "0.9"
 _PIXELS = 600  # along the longer side of a map, and along a line
 _GAMMA = 0.6  # of densities' colours: tails stay visible
 
@@ -70,7 +72,7 @@ def trajectory_lines(snapshots: Snapshots, paths: PathBundle) -> Figure:
         below.set_xlabel("$x$")
     axes[1, 0].set_ylabel("time $t$")
     bar = figure.colorbar(image, ax=axes[1, -1], fraction=0.05, aspect=24, pad=0.02)
-    bar.set_label(r"density $\rho$")
+    bar.set_label(r"density $\rho$, mass per length")
     bar.outline.set_linewidth(0.4)
     return figure
 
@@ -97,11 +99,17 @@ def trajectory_map(snapshots: Snapshots, paths: PathBundle) -> Figure:
         panel.set_xlabel("$x$")
     axes[0, 0].set_ylabel("$y$")
     handles = [
-        Patch(color=colour, alpha=0.7, lw=0, label=rf"$\rho(t = {t:.4g})$")
-        for colour, t in ((_FIRST, snapshots.times[0]), (_LAST, snapshots.times[-1]))
+        Patch(color=colour, alpha=0.7, lw=0, label=_scale_title(snapshots, row))
+        for colour, row in ((_FIRST, 0), (_LAST, -1))
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2, handlelength=1.0, handleheight=1.0)
     return figure
+
+
+def _scale_title(snapshots: Snapshots, row: int) -> str:
+    """Which density a colour is, and how high it is where the colour is full, label by label."""
+    peaks = ", ".join(f"{peak:.3g}" for peak in snapshots.density[row].max(axis=(0, 1)))
+    return rf"$\rho(t = {snapshots.times[row]:.4g})$, full colour: {peaks} per area"
 
 
 def draw_transport(axes: Axes, snapshots: Snapshots, paths: PathBundle, label: int = 0, *, whole: bool = False) -> None:
@@ -113,13 +121,10 @@ def draw_transport(axes: Axes, snapshots: Snapshots, paths: PathBundle, label: i
     window = grid.box if whole else visible_window(snapshots, grid)
     located = grid.locate(window.lattice(_PIXELS))
     inside = located.cells >= 0
-    ink = np.ones((*inside.shape, 3))
-    for row, colour in ((0, _FIRST), (-1, _LAST)):
-        density = snapshots.density[row, :, :, label]
-        share = located.interpolate(density) / (density.max() or 1.0)
-        depth = np.clip(np.where(inside, share, 0.0), 0.0, 1.0) ** _GAMMA
-        ink *= 1.0 - depth[..., None] * (1.0 - np.array(to_rgb(colour)))
-    axes.set_facecolor(_WALL)
+    ends = [snapshots.density[row, :, :, label] for row in (0, -1)]
+    shares = [np.where(inside, located.interpolate(values) / (values.max() or 1.0), 0.0) for values in ends]
+    ink = mixed(np.stack(shares, axis=-1), (_FIRST, _LAST), _GAMMA)
+    axes.set_facecolor(WALL)
     ground = PolyCollection(list(grid.corners), facecolors="white", edgecolors="white", linewidths=0.3)
     ground.set_rasterized(True)  # in a vector figure thousands of triangles would show their seams
     axes.add_collection(ground)

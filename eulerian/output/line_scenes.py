@@ -12,9 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
 from eulerian.arrays import Floats
-from eulerian.output.density_plots import FAINT, MARGIN, on_line, sorted_line
+from eulerian.output.density_lines import on_line, sorted_line
 from eulerian.output.film import Film
-from eulerian.output.stage import ABOVE, BELOW, DPI, LEFT, RIGHT, Scene, clock, label_colours, legend, placed, time_text
+from eulerian.output.label_colours import label_colours
+from eulerian.output.map_window import FAINT, MARGIN
+from eulerian.output.stage import ABOVE, BELOW, DPI, LEFT, RIGHT, Scene, clock, legend, placed, time_text
 
 _WIDTH, _GAP = 6.6, 0.15  # inches
 _HEIGHTS = {"curves": 2.6, "paths": 2.2}  # inches

@@ -5,7 +5,7 @@ which takes longer than the drawing; but the sizes of panels are given, and arou
 """
 
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, Literal, Self, final
 
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -35,8 +35,8 @@ class MapPanels:
     bar: Axes
 
     @classmethod
-    def of(cls, rows: int, columns: int, size: tuple[float, float]) -> Self:
-        """Panels of this width and height in inches."""
+    def of(cls, rows: int, columns: int, size: tuple[float, float], share: Literal["all", "row"] = "all") -> Self:
+        """Panels of this width and height in inches; ``share`` tells which of them have the same y axis."""
         wide = columns * size[0] + (columns - 1) * _GAP
         high = rows * size[1] + (rows - 1) * _GAP
         width, height = _LEFT + wide + _margin_right(), _BOTTOM + high + _TOP
@@ -45,7 +45,7 @@ class MapPanels:
             rows,
             columns,
             sharex=True,
-            sharey=True,
+            sharey=share,
             squeeze=False,
             gridspec_kw={
                 "left": _LEFT / width,
@@ -75,6 +75,13 @@ class MapPanels:
         """A small remark in the lower right corner."""
         right = 1.0 - _margin_right() / float(self.figure.get_figwidth())
         self.figure.text(right, 0.0, text, fontsize=8, color="0.3", ha="right", va="bottom")
+
+
+def write_in_corner(panel: Axes, text: str) -> None:
+    """A small remark in a panel, legible on whatever lies below it."""
+    if text:
+        paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0.0, "pad": 1.0}
+        panel.text(0.03, 0.03, text, transform=panel.transAxes, fontsize="x-small", color="0.25", bbox=paper, zorder=5)
 
 
 def _margin_right() -> float:

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
@@ -15,8 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
-from eulerian.output.density_plots import DENSITY_COLOURS, padded
+from eulerian.output.density_scale import DENSITY_COLOURS
 from eulerian.output.film import Film
+from eulerian.output.label_colours import label_colours, mixed
+from eulerian.output.map_window import WALL, shown
+from eulerian.output.pixels import Box
 from eulerian.output.stage import (
     ABOVE,
     BELOW,
@@ -25,15 +27,12 @@ from eulerian.output.stage import (
     RIGHT,
     Scene,
     clock,
-    label_colours,
     legend,
     placed,
     spread,
     time_text,
 )
-from eulerian.output.triangle_grid import Box, TriangleGrid
-
-WALL = "#e6e6e6"
+from eulerian.output.triangle_grid import TriangleGrid
 
 _ALONE = "#D55E00"  # particles on the map of a single density, which has DENSITY_COLOURS
 _GAMMA = 0.5  # of densities' colours, as in the maps of a run: what is thin stays visible
@@ -45,7 +44,7 @@ _KEY = 0.16  # inches: width of a label's column in the key of the colours
 
 
 def map_scene(film: Film) -> Scene:
-    """One map; several labels are inks of different colours, which darken each other where they meet."""
+    """One map; several labels have a colour each, and a mixture of these where they meet."""
     window, count = film.window(), len(film.names)
     size = window.size / float(np.sqrt(window.size.prod())) * _SIDE
     size *= min(1.0, _LONGEST / float(size.max()))
@@ -63,7 +62,7 @@ def map_scene(film: Film) -> Scene:
         aspect="auto",
     )
     if inks.peak > 0.0:
-        name = r"density $\rho$" if film.dim == 2 else r"$\int\rho\,\mathrm{d}z$"
+        name = r"density $\rho$, mass per area" if film.dim == 2 else r"$\int\rho\,\mathrm{d}z$"
         _draw_key(placed(figure, (LEFT + size[0] + 0.15, BELOW, _KEY * count, size[1])), inks, name)
     colours = label_colours(count) if count > 1 else [_ALONE]
     outline = list(TriangleGrid.build(film.points).outline()) if film.dim == 2 else []
@@ -103,13 +102,10 @@ class _Inks:
 
     def mix(self, density: Floats) -> Floats:
         """RGB (..., 3)."""
-        depth = np.clip(density / (self.peak or 1.0), 0.0, 1.0) ** _GAMMA
+        share = density / (self.peak or 1.0)
         if self.count == 1:
-            return np.asarray(DENSITY_COLOURS(depth[..., 0])[..., :3])
-        ink = np.ones((*depth.shape[:-1], 3))
-        for k, colour in enumerate(label_colours(self.count)):
-            ink *= 1.0 - depth[..., k, None] * (1.0 - np.array(to_rgb(colour)))
-        return ink
+            return np.asarray(DENSITY_COLOURS(np.clip(share[..., 0], 0.0, 1.0) ** _GAMMA)[..., :3])
+        return mixed(share, label_colours(self.count), _GAMMA)
 
     def picture(self, density: Floats, inside: NDArray[np.bool_]) -> Floats:
         """RGBA in the order of ``imshow`` of a density (n_x, n_y, K); nothing outside the domain."""
@@ -128,14 +124,11 @@ def _frame_map(panel: Axes, window: Box, film: Film) -> None:
     panel.set_facecolor(WALL if film.dim == 2 else "white")
     panel.spines[:].set(visible=True, linewidth=0.5, color="0.8")
     panel.tick_params(length=2, labelsize=8)
-    low, high = film.points[..., :2].min(axis=(0, 1)), film.points[..., :2].max(axis=(0, 1))
+    domain = Box(film.points[..., :2].min(axis=(0, 1)), film.points[..., :2].max(axis=(0, 1)))
     for axis, side in ((panel.xaxis, 0), (panel.yaxis, 1)):
         share = window.size[side] / window.size.max()
         axis.set_major_locator(MaxNLocator(max(2, round(6 * share)), steps=[1, 2, 5, 10]))
-        near, far = padded(window, side)
-        near = near if window.lower[side] <= low[side] else float(window.lower[side])
-        far = far if window.upper[side] >= high[side] else float(window.upper[side])
-        (panel.set_ylim if side else panel.set_xlim)(near, far)
+        (panel.set_ylim if side else panel.set_xlim)(*shown(window, domain, side))
     panel.set_autoscale_on(False)
     panel.set_xlabel("$x$", labelpad=1)
     panel.set_ylabel("$y$", labelpad=1)

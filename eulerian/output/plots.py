@@ -2,27 +2,33 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from eulerian.output.drawing import Kind, drawing, why  # brings Matplotlib up
 
 # isort: split
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from eulerian.arrays import Floats
 from eulerian.errors import FigureError, InputError
+from eulerian.output.class_plots import class_figure
+from eulerian.output.class_regions import ClassRegions, LabelledPoints
 from eulerian.output.compare_plots import pair_curves, pair_maps, part_errors
-from eulerian.output.density_plots import density_curves, density_maps
+from eulerian.output.density_lines import density_curves
+from eulerian.output.density_maps import density_maps
+from eulerian.output.exact_maps import ExactMaps
 from eulerian.output.files import (
     BOUNDARY,
+    CLASSES,
+    EXACT,
     FIGURES,
     GAP,
     GAP_COLUMNS,
@@ -31,43 +37,37 @@ from eulerian.output.files import (
     LATER_COLUMNS,
     METHOD_PAIR,
     PARTICLES,
+    PUSHED_POINTS,
+    RESULT,
+    SIGHTS,
     SNAPSHOTS,
     STUDY,
+    TARGETS,
     TRAJECTORIES,
     write_atomically,
 )
+from eulerian.output.history_plots import Yardsticks, history_curves
 from eulerian.output.ideal_plots import gap_curves, load_paths, trajectory_lines, trajectory_map
 from eulerian.output.method_pair import MethodPair
-from eulerian.output.snapshots import Snapshots
+from eulerian.output.sight_plots import sight_maps
+from eulerian.output.sights import Sights
+from eulerian.output.snapshots import FIGURE_TIMES, Snapshots
 from eulerian.output.study import read_study
 from eulerian.output.study_plots import frontier
 from eulerian.output.swarm_paths import SwarmPaths
 from eulerian.output.swarm_plots import swarm_figure
+from eulerian.output.targets import Targets
 from eulerian.output.wall_contact import WallContact
 from eulerian.output.wall_plots import contact_figure
 
-_DENSITY_TIMES = 5  # shown of those that are kept
 _PAGE = 6.2  # inches, of figures for a paper
 
-# Okabe and Ito's palette, told apart by colour-blind readers.
-_PART_COLOURS = {
-    "total": "#000000",
-    "terminal": "#0072B2",
-    "kinetic": "#D55E00",
-    "jacobian": "#009E73",
-    "parameters": "#CC79A7",
-    "potential": "#E69F00",
-    "congestion": "#56B4E9",
-    "entropy": "#7F7F7F",
-}
-_DASHED = ("potential", "congestion", "entropy")  # costs of the density itself
 
-
-def draw_run(folder: Path, kind: Kind = "png") -> list[Path]:
+def draw_run(folder: Path, kind: Kind = "png", only: Collection[str] = ()) -> list[Path]:
     """Draw every figure that a run folder holds the data of; the files written. Not collective: for one rank.
 
     A ``pdf`` or ``svg`` is for a paper: at most as wide as a page of text, 8 pt letters, fonts embedded, and densities
-    as pictures inside of axes that are lines and letters.
+    as pictures inside of axes that are lines and letters. ``only`` figures of these names are drawn, if there are any.
 
     Raises:
         FigureError: some could not be drawn, perhaps because their data are damaged; all others are there.
@@ -78,6 +78,8 @@ def draw_run(folder: Path, kind: Kind = "png") -> list[Path]:
     code = InputError.exit_code
     with drawing(kind):
         for name, figure in _figures(folder, kind):
+            if only and name not in only:
+                continue
             path = folder / FIGURES / f"{name}.{kind}"
             try:
                 picture = _picture(figure, kind)
@@ -101,9 +103,13 @@ def _figures(folder: Path, kind: Kind) -> Iterator[tuple[str, _Draw]]:
     data = folder / FIGURES
     if (data / SNAPSHOTS).is_file():
         snapshots = cache(lambda: Snapshots.load(data / SNAPSHOTS))
-        yield "densities", lambda: _densities(snapshots(), kind)
+        yield "densities", lambda: _densities(snapshots(), data, kind)
+        if (data / EXACT).is_file():
+            yield "densities_exact", lambda: _densities(snapshots(), data, kind, ExactMaps.load(data / EXACT))
         if (data / TRAJECTORIES).is_file():
             yield "trajectories", lambda: _trajectories(snapshots(), data / TRAJECTORIES)
+    if (data / SIGHTS).is_file():
+        yield "densities", lambda: sight_maps(Sights.load(data / SIGHTS), _targets(data))
     if (data / PARTICLES).is_file():
         yield "particles", lambda: swarm_figure(SwarmPaths.load(data / PARTICLES))
     if (data / METHOD_PAIR).is_file():
@@ -112,15 +118,30 @@ def _figures(folder: Path, kind: Kind) -> Iterator[tuple[str, _Draw]]:
         yield "parts", lambda: part_errors(pair())
     if (data / BOUNDARY).is_file():
         yield "boundary", lambda: contact_figure(WallContact.load(data / BOUNDARY))
+    if (data / CLASSES).is_file():
+        yield "classification", lambda: _classification(data)
     if (folder / STUDY).is_file():
         yield "study", lambda: frontier(read_study(folder / STUDY))
-    yield "history", lambda: _history(folder / HISTORY)
+    yield "history", lambda: _history(folder)
     yield "gap", lambda: _gap(folder / GAP)
 
 
-def _densities(snapshots: Snapshots, kind: Kind) -> Figure:
-    few = snapshots.thinned(_DENSITY_TIMES)
-    return density_curves(few) if _on_line(few) else density_maps(few, None if kind == "png" else _PAGE)
+def _densities(snapshots: Snapshots, data: Path, kind: Kind, exact: ExactMaps | None = None) -> Figure:
+    few = snapshots.thinned(FIGURE_TIMES)
+    targets = _targets(data)
+    if _on_line(few):
+        return density_curves(few, targets, exact)
+    return density_maps(few, None if kind == "png" else _PAGE, targets, exact)
+
+
+def _classification(data: Path) -> Figure:
+    snapshots = Snapshots.load(data / SNAPSHOTS) if (data / SNAPSHOTS).is_file() else None
+    pushed = LabelledPoints.load(data / PUSHED_POINTS) if (data / PUSHED_POINTS).is_file() else None
+    return class_figure(ClassRegions.load(data / CLASSES), snapshots, pushed)
+
+
+def _targets(data: Path) -> Targets | None:
+    return Targets.load(data / TARGETS) if (data / TARGETS).is_file() else None
 
 
 def _trajectories(snapshots: Snapshots, path: Path) -> Figure:
@@ -138,39 +159,23 @@ def _pair(pair: MethodPair) -> Figure | None:
     return None if draw is None else draw(pair)
 
 
-def _history(path: Path) -> Figure | None:
-    rows = _read_columns(path, HISTORY_COLUMNS, "history", absent=LATER_COLUMNS)
-    return history_curves(rows) if len(rows["total"]) > 0 else None
+def _history(folder: Path) -> Figure | None:
+    rows = _read_columns(folder / HISTORY, HISTORY_COLUMNS, "history", absent=LATER_COLUMNS)
+    return history_curves(rows, Yardsticks.of(_result(folder))) if len(rows["total"]) > 0 else None
+
+
+def _result(folder: Path) -> Mapping[str, Any]:
+    """The run's result; nothing where there is none yet, or none that can be read."""
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return result if isinstance(result, dict) else {}
 
 
 def _gap(path: Path) -> Figure | None:
     rows = _read_columns(path, GAP_COLUMNS, "gap")
     return gap_curves(rows) if len(rows["primal"]) > 0 else None
-
-
-def history_curves(rows: dict[str, Floats]) -> Figure:
-    """J with its parts, and the gradient norm, over the iterations."""
-    figure = Figure(figsize=(7.0, 2.8), layout="constrained")
-    left: Axes
-    right: Axes
-    left, right = figure.subplots(1, 2)
-    for name, colour in _PART_COLOURS.items():
-        if np.any(rows[name] != 0.0):
-            label = "$J$" if name == "total" else name
-            width, dashes = 2.0 if name == "total" else 1.2, "--" if name in _DASHED else "-"
-            left.plot(rows["iteration"], rows[name], color=colour, lw=width, ls=dashes, label=label)
-    left.set(xlabel="iteration", ylabel="objective")
-    left.legend(ncols=1 if len(left.lines) < 5 else 2)
-    right.plot(rows["iteration"], rows["gradient_norm"], color="black", lw=1.2)
-    right.set(xlabel="iteration", ylabel=r"$\|\nabla J\|_{L^2(0,T)}$", yscale="log")
-    right.grid(which="major", color="0.9")
-    changes = rows["iteration"][1:][np.diff(rows["level"]) > 0.0]
-    for axes in (left, right):
-        for change in changes:  # to a finer mesh
-            axes.axvline(change, color="0.6", lw=0.8, ls=":", zorder=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.margins(x=0.01)
-    return figure
 
 
 def _read_columns(path: Path, columns: Sequence[str], key: str, absent: Sequence[str] = ()) -> dict[str, Floats]:

@@ -20,8 +20,10 @@ from eulerian.output.files import (
     ANIMATION,
     BOUNDARY,
     CHECKPOINT,
+    CLASSES,
     CONFIG,
     DENSITIES,
+    EXACT,
     FIGURES,
     GAP,
     GAP_COLUMNS,
@@ -32,9 +34,12 @@ from eulerian.output.files import (
     METHOD_PAIR,
     PARTICLES,
     PREVIOUS,
+    PUSHED_POINTS,
     RESULT,
+    SIGHTS,
     SNAPSHOTS,
     STUDY,
+    TARGETS,
     THETA,
     TRAJECTORIES,
     append_text,
@@ -68,7 +73,7 @@ _PRODUCTS = (
     f"{FIGURES}/{TRAJECTORIES}",
     f"{FIGURES}/{PARTICLES}",
     f"{FIGURES}/{METHOD_PAIR}",
-    f"{FIGURES}/{BOUNDARY}",
+    *(f"{FIGURES}/{name}" for name in (BOUNDARY, TARGETS, EXACT, CLASSES, PUSHED_POINTS, SIGHTS)),
     STUDY,
     ".*.part",
     f"{FIGURES}/.*.part",
@@ -94,27 +99,32 @@ class RunFolder:
         comm: the run's communicator.
         path: the folder.
         warnings: that the run has given so far; every result that is written here has them. On rank 0.
+        figures: whether they are wanted.
     """
 
     comm: MPI.Comm
     path: Path
     warnings: list[str] = field(default_factory=list)
+    figures: bool = True
 
     @classmethod
-    def claim(cls, comm: MPI.Comm, directory: str | Path, overwrite: bool = False) -> "RunFolder":
+    def claim(
+        cls, comm: MPI.Comm, directory: str | Path, overwrite: bool = False, *, figures: bool = True
+    ) -> "RunFolder":
         """Check that a run may be written to ``directory``; nothing is changed. Collective.
 
         Args:
             comm: of the run.
             directory: the folder.
             overwrite: it may hold a run already, which is replaced or gone on with.
+            figures: whether they are wanted.
 
         Raises:
             InputError: it holds a run (without ``overwrite``) or things that are no run, or cannot be written.
         """
         path = Path(directory)
         on_root(comm, lambda: _check_free(path, overwrite))
-        return cls(comm, path)
+        return cls(comm, path, figures=figures)
 
     def start(self, config_text: str, keep: Sequence[str] = (), history: Sequence[Mapping[str, float]] = ()) -> None:
         """Create the folder, delete a previous run's files and write the resolved configuration. Collective.

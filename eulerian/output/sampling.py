@@ -68,7 +68,7 @@ class CellNodes:
         gathering = Gathering(self)
         for sample in samples:
             gathering.add(*sample)
-        return gathering.snapshots()
+        return gathering.gathered()
 
 
 @final
@@ -89,7 +89,7 @@ class Gathering:
         density, velocity = (each.astype(np.float32) for each in (nodes.density(rho), nodes.velocity(v)))
         self._rows.append((t, gather_rows(comm, density), gather_rows(comm, velocity)))
 
-    def snapshots(self) -> Snapshots | None:
+    def gathered(self) -> Snapshots | None:
         """All samples; None on the other ranks."""
         points = gather_rows(self.nodes.density_space.comm, self.nodes.points())
         if points is None:

@@ -14,6 +14,8 @@ from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
 from eulerian.output.files import write_arrays
 
+FIGURE_TIMES = 5  # that figures show
+
 
 @final
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast, final
 
-import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -15,6 +14,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from eulerian.output.film import Film
+from eulerian.output.label_colours import label_title
 
 DPI = 100
 LEFT, RIGHT, BELOW, ABOVE = 0.6, 0.3, 0.5, 0.35  # inches: around what is drawn
@@ -65,14 +65,6 @@ def spread(count: int, wanted: int) -> list[int]:
     return [int(i) for i in np.unique(np.rint(np.linspace(0, count - 1, wanted)))]
 
 
-def label_colours(count: int) -> list[str]:
-    """Colours of the labels."""
-    if count <= len(_LABELS):
-        return list(_LABELS[:count])
-    shades = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, count))
-    return [matplotlib.colors.to_hex(shade) for shade in shades]
-
-
 def placed(figure: Figure, inches: tuple[float, float, float, float]) -> Axes:
     """Axes at left, below, width, height in inches."""
     width, height = figure.get_size_inches()
@@ -98,7 +90,7 @@ def legend(figure: Figure, film: Film, colours: list[str]) -> None:
         return
     width, height = figure.get_size_inches()
     handles = [
-        Line2D([], [], ls="", marker="o", ms=5, color=colour, label=_label_name(name))
+        Line2D([], [], ls="", marker="o", ms=5, color=colour, label=label_title(name))
         for name, colour in zip(film.names, colours, strict=True)
     ]
     figure.legend(
@@ -110,7 +102,3 @@ def legend(figure: Figure, film: Film, colours: list[str]) -> None:
         columnspacing=1.0,
         borderpad=0.1,
     )
-
-
-def _label_name(name: str) -> str:
-    return f"label {name}" if name.isdecimal() else name.replace("$", r"\$")

@@ -7,11 +7,16 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
+from eulerian.output.label_colours import label_colours
+from eulerian.output.map_window import WALL
+from eulerian.output.pixels import Box
 from eulerian.output.swarm_paths import SwarmPaths
 
 _TIMES = 5
@@ -21,8 +26,7 @@ _BINS = 60
 _MARGIN = 0.05  # around all particles, relative to the longer side
 _AXES = "xyz"
 _TIME_COLOURS = matplotlib.colormaps["viridis"]
-# Okabe and Ito's palette, told apart by colour-blind readers.
-_LABEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_PIXELS = 300  # of the ground, along the longer side of a map
 
 
 def swarm_figure(paths: SwarmPaths) -> Figure:
@@ -32,7 +36,7 @@ def swarm_figure(paths: SwarmPaths) -> Figure:
 
 def swarm_curves(paths: SwarmPaths) -> Figure:
     """1-D: one column per label with histograms at a few times, and below them paths over time."""
-    labels = np.unique(paths.labels)
+    labels, colours = np.unique(paths.labels), _colours(paths)
     shown = _shown(paths.times)
     x = paths.positions[:, :, 0]
     bins = np.histogram_bin_edges(x[shown], _BINS)
@@ -46,7 +50,7 @@ def swarm_curves(paths: SwarmPaths) -> Figure:
             colour = _TIME_COLOURS(0.93 * paths.times[i] / paths.times[-1])
             upper.stairs(heights / np.diff(bins), bins, color=colour, lw=1.3, label=f"$t = {paths.times[i]:.4g}$")
         lines = np.flatnonzero(own)[:_LINES]
-        lower.plot(x[:, lines], paths.times, color=_colour(int(label)), lw=0.5, alpha=0.5)
+        lower.plot(x[:, lines], paths.times, color=colours[label], lw=0.5, alpha=0.5)
         upper.set_title(f"label {label}" if len(labels) > 1 else "")
         lower.set_xlabel("$x$")
         lower.margins(y=0.0)
@@ -82,18 +86,19 @@ def swarm_maps(paths: SwarmPaths) -> Figure:
             if row == 0:
                 panel.set_title(f"$t = {paths.times[i]:.4g}$")
         axes[row, 0].set_ylabel(f"${_AXES[pair[1]]}$")
-    labels = np.unique(paths.labels).tolist()
+    labels, colours = np.unique(paths.labels).tolist(), _colours(paths)
     if len(labels) > 1:
-        marks = [Line2D([], [], ls="", marker="o", ms=4, color=_colour(k), label=f"label {k}") for k in labels]
+        marks = [Line2D([], [], ls="", marker="o", ms=4, color=colours[k], label=f"label {k}") for k in labels]
         figure.legend(handles=marks, loc="outside upper right", ncols=len(labels))
     return figure
 
 
 def _draw_cloud(panel: Axes, paths: SwarmPaths, i: int, pair: tuple[int, int]) -> None:
     """The particles at time i, with the paths of some until then."""
-    colours = np.array([_colour(int(label)) for label in paths.labels], dtype=object)
+    colours = np.array(_colours(paths), dtype=object)[paths.labels]
     x = paths.positions[:, :, pair]
     if len(paths.outline) and pair == (0, 1):
+        _draw_ground(panel, paths)
         panel.add_collection(LineCollection(list(paths.outline), colors="0.35", linewidths=0.7))
     else:
         corners = paths.box[:, pair]
@@ -118,5 +123,30 @@ def _window(paths: SwarmPaths) -> tuple[Floats, Floats]:
     return lower - margin, upper + margin
 
 
-def _colour(label: int) -> str:
-    return _LABEL_COLOURS[label % len(_LABEL_COLOURS)]
+def _colours(paths: SwarmPaths) -> list[str]:
+    return label_colours(int(paths.labels.max(initial=0)) + 1)
+
+
+def _draw_ground(panel: Axes, paths: SwarmPaths) -> None:
+    """The domain white, and grey what is not part of it, as far as the panel shows."""
+    lower, upper = _window(paths)
+    pixels = Box(lower, upper).lattice(_PIXELS)
+    grey = np.zeros((*pixels.shape[:2], 4))
+    grey[~within(paths.outline, pixels)] = to_rgba(WALL)
+    frame = (lower[0], upper[0], lower[1], upper[1])
+    panel.imshow(grey.swapaxes(0, 1), extent=frame, origin="lower", interpolation="nearest", zorder=0)
+
+
+def within(outline: Floats, lattice: Floats) -> NDArray[np.bool_]:
+    """Which points of a lattice (n_x, n_y, 2) lie inside of closed lines, given by their edges (m, 2, 2).
+
+    A ray to the left meets the lines an odd number of times; all points of a row have the same height.
+    """
+    x, heights = lattice[:, 0, 0], lattice[0, :, 1]
+    (x0, y0), (x1, y1) = outline[:, 0].T, outline[:, 1].T
+    inside = np.zeros(lattice.shape[:2], dtype=bool)
+    for column, y in enumerate(heights):
+        met = (y0 > y) != (y1 > y)
+        crossings = np.sort(x0[met] + (y - y0[met]) / (y1[met] - y0[met]) * (x1[met] - x0[met]))
+        inside[:, column] = np.searchsorted(crossings, x) % 2 == 1
+    return inside

@@ -12,35 +12,9 @@ from matplotlib.tri import Triangulation, TriFinder
 from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
+from eulerian.output.pixels import Box
 
 type Indices = NDArray[np.int64]
-
-
-@final
-@dataclass(frozen=True)
-class Box:
-    """A rectangle, ``lower`` (2,) and ``upper`` (2,)."""
-
-    lower: Floats
-    upper: Floats
-
-    @property
-    def size(self) -> Floats:
-        """Edge lengths (2,)."""
-        return self.upper - self.lower
-
-    def grown(self, length: float, limits: "Box") -> "Box":
-        """Moved outwards by ``length`` on every side, within ``limits``."""
-        return Box(np.maximum(self.lower - length, limits.lower), np.minimum(self.upper + length, limits.upper))
-
-    def lattice(self, n: int) -> Floats:
-        """Centres of square pixels, n along the longer side: (n_x, n_y, 2)."""
-        counts = np.maximum(1, np.round(n * self.size / self.size.max())).astype(int)
-        axes = [
-            low + (np.arange(m) + 0.5) * length / m
-            for low, length, m in zip(self.lower, self.size, counts, strict=True)
-        ]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
 
 
 @final

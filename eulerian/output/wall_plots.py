@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
 from eulerian.arrays import Floats
-from eulerian.output.stage import label_colours
+from eulerian.output.label_colours import label_colours
 from eulerian.output.wall_contact import LIMIT, WallContact
 
 _DECADES = 3.0  # of masses that colours tell apart
@@ -51,7 +51,7 @@ def _over_time(axes: Axes, contact: WallContact) -> None:
         )
     axes.axhline(_PERCENT * LIMIT, color="0.5", lw=0.8, ls="--", label=f"a warning above {_PERCENT * LIMIT:g} %")
     axes.set(xlabel="$t$", ylabel="% of the mass along the boundary", yscale="log")
-    axes.legend()
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)  # lines may be anywhere below it
 
 
 def _ends(axes: Axes, x: Floats, masses: Floats) -> None:

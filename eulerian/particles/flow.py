@@ -119,6 +119,31 @@ def legs(
         yield leg
 
 
+def legs_back_from(
+    t: float,
+    rates: Rates,
+    theta: Floats,
+    x: Floats,
+    label: int | None,
+    scheme: Scheme,
+    *,
+    comm: MPI.Comm | None = None,
+) -> Iterator[Leg]:
+    """The way back to 0 of points that are at ``x`` at a time t, with equal steps. Collective with ``comm``.
+
+    Arguments as for ``legs``; of the layer that t lies in, only the part before t is gone through, with steps that are
+    as long as the others or shorter. At t = 0 there is no way.
+    """
+    duration, count = scheme.horizon / len(theta), scheme.steps_per_layer
+    layers = int(np.ceil(t / duration - 1e-9))
+    steps = [np.full(count, duration / count)] * layers
+    rest = t - (layers - 1) * duration
+    if layers and rest < (1.0 - 1e-9) * duration:
+        few = max(1, int(np.ceil(count * rest / duration)))
+        steps[0] = np.full(few, rest / few)  # the first leg is that of the last layer
+    return legs(rates, theta[:layers], x, label, scheme, comm=comm, steps=steps, back=True) if layers else iter(())
+
+
 def _given_steps(motion: Motion, tableau: Tableau, y: Floats, steps: Floats, dim: int, comm: MPI.Comm | None) -> Leg:
     """One layer with steps that are known. Collective, if there is a communicator."""
     starts: list[Floats] = []

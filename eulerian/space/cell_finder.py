@@ -1,13 +1,15 @@
 """Which cell of a simplicial mesh holds a point; the mesh may be graded, and have holes and walls."""
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from eulerian.arrays import Floats
 from eulerian.fields.base import blocks
+
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
 
 type Cells = NDArray[np.int64]
 
@@ -27,6 +29,8 @@ class CellFinder:
     """
 
     def __init__(self, vertices: Floats) -> None:
+        from scipy.spatial import KDTree  # takes its time to load, and not every run asks for the cells of points
+
         self._origins: Floats = vertices[:, 0]
         inverse = np.linalg.inv(vertices[:, 1:] - vertices[:, :1])
         rest = np.swapaxes(inverse, 1, 2)
@@ -85,7 +89,7 @@ class CellFinder:
             weights[outside] = inside / inside.sum(axis=1, keepdims=True)
         return found, weights
 
-    def _search(self, x: Floats, found: Cells, weights: Floats, cells: Cells, tree: KDTree, radius: float) -> None:
+    def _search(self, x: Floats, found: Cells, weights: Floats, cells: Cells, tree: "KDTree", radius: float) -> None:
         """Look for the points x that are not found yet among some cells; fill in ``found`` and ``weights``."""
         missing, count = np.flatnonzero(found < 0), _FIRST_TRIES
         while len(missing):

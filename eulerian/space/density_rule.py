@@ -21,7 +21,8 @@ FINE, COARSE = 4, 2
 # finer than the mesh. A smooth density that the mesh resolves is cut nowhere.
 _TOLERANCE = 1e-2
 _MAX_LEVEL = 5
-_MAX_PARTS = 2_000_000  # over all ranks
+_MAX_PARTS = 4_000_000  # over all ranks: with more of them cells are cut no further
+_BLOCK = 2**14  # cells at a time
 _LEAST = 1e-12  # of the whole mass: points of less are left out
 
 
@@ -68,9 +69,40 @@ class _Sampled:
         """Of each part and label, (n, k)."""
         return np.asarray(np.einsum("nq,nqk->nk", self.weights, self.density))
 
-    def chosen(self, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> "_Sampled":
-        """Some of the parts."""
-        return _Sampled(self.x[rows], self.weights[rows], self.density[rows])
+    def points(self, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> "_Points":
+        """The points of some of the parts, as far as they carry mass."""
+        x, density = self.x[rows].reshape(-1, self.x.shape[2]), self.density[rows].reshape(-1, self.density.shape[2])
+        weights = density * self.weights[rows].reshape(-1, 1)
+        kept = weights.max(axis=1, initial=0.0) > _LEAST
+        return _Points(x[kept], weights[kept], density[kept])
+
+
+@final
+@dataclass(frozen=True)
+class _Points:
+    """Points (n, dim) that carry mass, with weights and densities (n, k)."""
+
+    x: Floats
+    weights: Floats
+    density: Floats
+
+    @classmethod
+    def none(cls, dim: int, k: int) -> "_Points":
+        """No points."""
+        return cls(np.empty((0, dim)), np.empty((0, k)), np.empty((0, k)))
+
+    def joined(self, *others: "_Points") -> "_Points":
+        """These and more."""
+        every = (self, *others)
+        return _Points(
+            *(np.concatenate([getattr(each, name) for each in every]) for name in ("x", "weights", "density"))
+        )
+
+    def scaled(self, space: DensitySpace, mass: Floats) -> DensityRule:
+        """The points as a rule that gives the masses (k,). Collective."""
+        total = sum_all(space.comm, self.weights.sum(axis=0))
+        weights = self.weights * (mass / np.where(total > 0.0, total, 1.0))
+        return DensityRule(np.ascontiguousarray(self.x), weights, self.density)
 
 
 def density_rules(space: DensitySpace, density: PointDensity, labels: Sequence[int]) -> tuple[DensityRule, DensityRule]:
@@ -88,21 +120,35 @@ def density_rules(space: DensitySpace, density: PointDensity, labels: Sequence[i
         EulerianError: the density cannot be evaluated; the same on all ranks.
     """
     mass, columns = density.mass, list(labels)
-    cells = space.mesh.topology.index_map(space.dim).size_global
-    corners, found = space.vertices, []
+    tolerance = _TOLERANCE / space.mesh.topology.index_map(space.dim).size_global
+    corners, points = space.vertices, (_Points.none(space.dim, len(columns)), _Points.none(space.dim, len(columns)))
+    parts = 0
     for level in range(_MAX_LEVEL + 1):
+        last = level == _MAX_LEVEL or parts * 2**space.dim > _MAX_PARTS
         with agreed(space.comm):
-            fine, coarse = (_sampled(density, columns, corners, degree) for degree in (FINE, COARSE))
-        apart = np.abs(fine.integrals - coarse.integrals).max(axis=1, initial=0.0)
-        rough = apart > _TOLERANCE / cells
-        parts = space.comm.allreduce(int(np.count_nonzero(rough))) * 2**space.dim
-        if level == _MAX_LEVEL or not 0 < parts <= _MAX_PARTS:
-            found.append((fine, coarse))
+            *found, rough = _resolved(density, columns, corners, tolerance, last=last)
+        points = points[0].joined(found[0]), points[1].joined(found[1])
+        parts = space.comm.allreduce(len(rough)) * 2**space.dim
+        if parts == 0:
             break
-        found.append((fine.chosen(~rough), coarse.chosen(~rough)))
-        corners = _halved(corners[rough])
-    rules = [_joined(space, pieces, mass[columns]) for pieces in zip(*found, strict=True)]
-    return rules[0], rules[1]
+        corners = _halved(rough)
+    return points[0].scaled(space, mass[columns]), points[1].scaled(space, mass[columns])
+
+
+def _resolved(
+    density: PointDensity, columns: list[int], corners: Floats, tolerance: float, *, last: bool
+) -> tuple["_Points", "_Points", Floats]:
+    """Points of both rules on those simplices (n, dim+1, dim) that resolve the density, and the others."""
+    fine, coarse, rough = [], [], [corners[:0]]
+    for start in range(0, max(len(corners), 1), _BLOCK):
+        block = corners[start : start + _BLOCK]
+        pair = [_sampled(density, columns, block, degree) for degree in (FINE, COARSE)]
+        apart = np.abs(pair[0].integrals - pair[1].integrals).max(axis=1, initial=0.0)
+        kept = np.ones(len(block), dtype=bool) if last else apart <= tolerance
+        fine.append(pair[0].points(kept))
+        coarse.append(pair[1].points(kept))
+        rough.append(block[~kept])
+    return fine[0].joined(*fine[1:]), coarse[0].joined(*coarse[1:]), np.concatenate(rough)
 
 
 def _sampled(density: PointDensity, columns: list[int], corners: Floats, degree: int) -> _Sampled:
@@ -123,14 +169,3 @@ def _halved(corners: Floats) -> Floats:
     cells = np.arange(n * vertices).reshape(n, vertices)
     halves = halve_edges(Simplices(corners.reshape(-1, dim), cells, None, facets, tags))
     return np.asarray(halves.points[halves.cells])
-
-
-def _joined(space: DensitySpace, pieces: Sequence[_Sampled], mass: Floats) -> DensityRule:
-    """All points that carry mass, scaled to the masses (k,). Collective."""
-    x = np.concatenate([piece.x.reshape(-1, space.dim) for piece in pieces])
-    density = np.concatenate([piece.density.reshape(-1, len(mass)) for piece in pieces])
-    weights = density * np.concatenate([piece.weights.ravel() for piece in pieces])[:, None]
-    kept = weights.max(axis=1, initial=0.0) > _LEAST
-    x, density, weights = x[kept], density[kept], weights[kept]
-    total = sum_all(space.comm, weights.sum(axis=0))
-    return DensityRule(np.ascontiguousarray(x), weights * (mass / np.where(total > 0.0, total, 1.0)), density)

@@ -1,6 +1,6 @@
 """The density that terms of a configuration describe, as a function of x: what a mesh holds is its projection."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self, final
 
@@ -9,8 +9,10 @@ import numpy as np
 from eulerian.arrays import Floats
 from eulerian.config import Term
 from eulerian.parallel import agreed, sum_all
+from eulerian.space import basis
 from eulerian.space.density import DensitySpace
 from eulerian.space.initial import Piece, density_and_factors, piece_factors
+from eulerian.space.simplices import Indices
 from eulerian.space.subdivided_rule import physical_points, subdivided_rules
 
 
@@ -78,14 +80,38 @@ class ExactDensity:
             np.logaddexp(column, np.log(factor) + piece.profile.log_values(x), out=column)
         return result
 
-    def entropies(self, space: DensitySpace) -> tuple[Floats, float]:
-        """∫ρ_y log ρ_y over the domain, (K,), and that of all labels' density together. **Collective**."""
-        scales, sums = [piece.profile.scale for piece, _ in self.pieces], np.zeros(self.n_labels + 1)
-        rules = list(subdivided_rules(space, scales, np.arange(space.n_owned)))
+    def projection(self, space: DensitySpace, function: Callable[[Floats], Floats]) -> Floats:
+        """Coefficients (n_owned, nd, m) of the L² projection of a function of the densities. **Collective**.
+
+        Args:
+            space: where to.
+            function: from densities (cells, points, K) to numbers (cells, points, m).
+        """
+        count = function(np.zeros((0, 1, self.n_labels))).shape[2]
+        found, rules = np.zeros((space.n_owned, space.nd, count)), self._rules(space)
         with agreed(space.comm):
             for cells, points, weights in rules:
-                x = physical_points(space.vertices[cells], points)
-                rho = self.values(x.reshape(-1, space.dim)).reshape(*x.shape[:2], -1)
+                weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
+                rho = self._values_in(space.vertices[cells], points)
+                found[cells] = np.einsum("cqk,qi->cik", function(rho), weighted)
+        return found
+
+    def _rules(self, space: DensitySpace) -> list[tuple[Indices, Floats, Floats]]:
+        """Rules that are fine enough for all pieces, some cells at a time: see ``subdivided_rules``. **Collective**."""
+        scales = [piece.profile.scale for piece, _ in self.pieces]
+        return list(subdivided_rules(space, scales, np.arange(space.n_owned)))
+
+    def _values_in(self, vertices: Floats, points: Floats) -> Floats:
+        """ρ_y (n, q, K) at reference points (q, d) in cells of given vertices (n, d+1, d)."""
+        x = physical_points(vertices, points)
+        return self.values(x.reshape(-1, x.shape[2])).reshape(*x.shape[:2], -1)
+
+    def entropies(self, space: DensitySpace) -> tuple[Floats, float]:
+        """∫ρ_y log ρ_y over the domain, (K,), and that of all labels' density together. **Collective**."""
+        sums, rules = np.zeros(self.n_labels + 1), self._rules(space)
+        with agreed(space.comm):
+            for cells, points, weights in rules:
+                rho = self._values_in(space.vertices[cells], points)
                 both = np.concatenate([rho, rho.sum(axis=2, keepdims=True)], axis=2)
                 product = both * np.log(both, out=np.zeros_like(both), where=both > 0.0)
                 sums += np.einsum("c,q,cqk->k", space.geometry.det[cells], weights, product)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from eulerian.arrays import Floats
 from eulerian.fields.base import checked, label_block
 from eulerian.fields.free import Free
+from eulerian.fields.layered import LayeredField
 from eulerian.space import basis
 from eulerian.space.cell_finder import CellFinder, Cells
 from eulerian.space.velocity import VelocitySpace
@@ -134,3 +135,11 @@ def _second(dim: int, i: int, j: int) -> int:
     orders[i] += 1
     orders[j] += 1
     return int(basix.index(*orders))
+
+
+def anywhere(layered: LayeredField, velocity_space: VelocitySpace) -> LayeredField:
+    """A field that can be asked at any point: itself, or for a free field functions of its mesh. **Collective**."""
+    if not isinstance(layered.field, Free):
+        return layered
+    between = NodalField.gather(velocity_space, layered.field)
+    return LayeredField(between, layered.times, label_dependent=layered.label_dependent)

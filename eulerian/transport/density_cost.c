@@ -1,5 +1,6 @@
 /* Costs of the total density, gamma/2 int rho^2 + sigma int e(rho) with e(rho) = (rho + d) log(rho + d) - d log d for
- * rho >= 0 and its tangent at 0 below, and the representatives in L2 of their derivatives.
+ * rho >= 0 and its tangent at 0 below, and the representatives in L2 of their derivatives. With `products` the squares
+ * of the densities that the total is the sum of are left out of rho^2; then every density has one column.
  *
  * Densities are those of `kernels.c`, from which DIM, GROUPS, WIDTH, ND and the order of numbers are taken over:
  * GROUPS times WIDTH lanes of which COLUMNS hold a density. Here eight cells side by side are a block, whatever the
@@ -26,6 +27,7 @@ typedef struct {
     double congestion;  /* gamma */
     double entropy;     /* sigma */
     double floor;       /* d, positive */
+    int64_t products;   /* whether the parts' own squares are left out of the congestion */
 } cost_t;
 
 static inline vec all(double a)
@@ -91,6 +93,32 @@ static double sum_over_lanes(vec a)
     return ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
 }
 
+/* Integral of u v over the reference cell, from the nodes. */
+static inline vec product_of(const vec *u, const vec *v)
+{
+    vec s = all(0.0);
+    for (int a = 0; a < ND; ++a) {
+        vec r = GRAM[a][0] * u[0];
+        for (int b = 1; b < ND; ++b) r += GRAM[a][b] * u[b];
+        s += v[a] * r;
+    }
+    return s;
+}
+
+/* Integral of the square of the sum of all parts without their own squares: twice each part times those before it. */
+static inline vec products_of(const cost_t *t, const double *const *parts, int64_t n_parts, int64_t block)
+{
+    vec before[ND], s = all(0.0);
+    total_of(t, parts, 1, block, before);
+    for (int64_t p = 1; p < n_parts; ++p) {
+        vec own[ND];
+        total_of(t, parts + p, 1, block, own);
+        s += 2.0 * product_of(own, before);
+        for (int n = 0; n < ND; ++n) before[n] += own[n];
+    }
+    return s;
+}
+
 /* Both costs per time at `count` moments, [moment][2]; states[moment * n_parts + part] are densities, whose sum counts. */
 void charge(const cost_t *t, const double *const *states, int64_t n_parts, int64_t count, double *values)
 {
@@ -102,12 +130,7 @@ void charge(const cost_t *t, const double *const *states, int64_t n_parts, int64
             vec u[ND];
             total_of(t, states + i * n_parts, n_parts, block, u);
             if (t->congestion > 0.0) {
-                vec s = all(0.0);
-                for (int a = 0; a < ND; ++a) {
-                    vec r = GRAM[a][0] * u[0];
-                    for (int b = 1; b < ND; ++b) r += GRAM[a][b] * u[b];
-                    s += u[a] * r;
-                }
+                const vec s = t->products ? products_of(t, states + i * n_parts, n_parts, block) : product_of(u, u);
                 square += det * choose(det > 0.0, s, all(0.0)); /* lanes without a cell may hold anything */
             }
             if (t->entropy > 0.0) {
@@ -126,15 +149,21 @@ void charge(const cost_t *t, const double *const *states, int64_t n_parts, int64
     }
 }
 
-/* results[moment], [batch][node][cell] = base + what represents the derivative of both costs at a moment in L2. */
-void slope(const cost_t *t, const double *const *states, int64_t n_parts, int64_t count, const double *base,
-           double *const *results)
+/* results[moment], [batch][node][cell] = base + what represents the derivative of both costs at a moment in L2, by the
+ * density number `own` of each moment. */
+void slope(const cost_t *t, const double *const *states, int64_t n_parts, int64_t count, int64_t own,
+           const double *base, double *const *results)
 {
     for (int64_t i = 0; i < count; ++i)
         for (int64_t block = 0; block * LANES < t->n_owned; ++block) {
             vec u[ND], g[ND];
             total_of(t, states + i * n_parts, n_parts, block, u);
             for (int n = 0; n < ND; ++n) g[n] = t->congestion * u[n];
+            if (t->products) {
+                vec mine[ND];
+                total_of(t, states + i * n_parts + own, 1, block, mine);
+                for (int n = 0; n < ND; ++n) g[n] -= t->congestion * mine[n];
+            }
             if (t->entropy > 0.0)
                 for (int q = 0; q < NQ; ++q) {
                     const vec rho = at_point(q, u);

@@ -17,8 +17,8 @@ from eulerian.transport.layout import NodalLayout, aligned, in_blocks
 
 _SIGNATURES = """
 void charge(const cost_t *, const double *const *states, int64_t n_parts, int64_t count, double *values);
-void slope(const cost_t *, const double *const *states, int64_t n_parts, int64_t count, const double *base,
-           double *const *results);
+void slope(const cost_t *, const double *const *states, int64_t n_parts, int64_t count, int64_t own,
+           const double *base, double *const *results);
 """
 
 _LIBRARY = Library(Path(__file__).with_name("density_cost.c"), "cost_t", _SIGNATURES)
@@ -35,11 +35,14 @@ class DensityCost:
         congestion: γ.
         entropy: σ.
         floor: δ > 0.
+        products: whether γ is charged on products of different densities only: their own squares are known better
+            elsewhere. The densities that are summed have one column each then.
     """
 
     congestion: float
     entropy: float
     floor: float
+    products: bool = False
 
 
 @final
@@ -79,6 +82,8 @@ class DensityCharge:
         self._cost = _LIBRARY.ffi.new("cost_t *")
         self._cost.n_owned, self._cost.det = space.n_owned, _LIBRARY.pointer(self._det)
         self._cost.congestion, self._cost.entropy, self._cost.floor = cost.congestion, cost.entropy, cost.floor
+        assert not cost.products or layout.columns == 1, "one column for each density"
+        self._cost.products = cost.products
         self._slopes: list[Floats] = []
 
     def values(self, moments: Sequence[Sequence[Floats]]) -> Floats:
@@ -91,12 +96,13 @@ class DensityCharge:
         self._kernels.charge(self._cost, *_pointers(moments), _LIBRARY.pointer(found))
         return found
 
-    def slopes(self, moments: Sequence[Sequence[Floats]], base: Floats) -> list[Floats]:
+    def slopes(self, moments: Sequence[Sequence[Floats]], base: Floats, own: int = 0) -> list[Floats]:
         """What represents the derivative by any column in L², at every moment, added to ``base``.
 
         Args:
             moments: as for ``values``.
             base: (n_batches + 1, nd, cells) as ``NodalLayout.pack_shared`` makes them.
+            own: which of the densities the derivative is by; they differ where only products are charged.
 
         Returns:
             Arrays like ``base``, overwritten by the next call.
@@ -105,7 +111,7 @@ class DensityCharge:
             self._slopes.append(aligned(base.shape))
         results = self._slopes[: len(moments)]
         targets = _LIBRARY.ffi.new("double *[]", [_LIBRARY.pointer(each) for each in results])
-        self._kernels.slope(self._cost, *_pointers(moments), _LIBRARY.pointer(base), targets)
+        self._kernels.slope(self._cost, *_pointers(moments), own, _LIBRARY.pointer(base), targets)
         return results
 
 

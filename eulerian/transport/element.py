@@ -40,7 +40,7 @@ class NodalElement:
     @cached_property
     def nodes(self) -> Floats:
         """Nodes of the density, (nd, dim)."""
-        return np.full((1, self.dim), 1.0 / (self.dim + 1)) if self.degree == 0 else self.velocity_nodes
+        return self._centroid if self.degree == 0 else self.velocity_nodes
 
     @cached_property
     def velocity_nodes(self) -> Floats:
@@ -150,6 +150,27 @@ class NodalElement:
         table = self.values(rule.points)
         return np.asarray(np.einsum("q,qi,qj->ij", rule.weights, table, table))
 
+    @cached_property
+    def source_tables(self) -> dict[str, Floats]:
+        """The source −(m − 1) q div v of the m-th power q of a density, exactly integrated.
+
+        ``DIVERGENCE`` (points, dim, nn) takes the velocity in reference directions to div v at points that determine
+        it: one where it is constant in a cell, else the vertices, where a linear function has its extremes.
+        ``SOURCE`` (n_source, points) takes it to what the loops need: div v itself where it is constant, for p = 2 its
+        values at the points of the volume term, with their weights.
+        """
+        if self.velocity_degree == 1:
+            points, source = self._centroid, np.ones((1, 1))
+        else:
+            points = basis.reference_vertices(self.dim)
+            source = self._volume_rule.weights[:, None] * basis.lagrange(self.dim, 1, self._volume_rule.points)
+        slopes = basis.lagrange_derivatives(self.dim, self.velocity_degree, points)[1:]
+        return {"DIVERGENCE": np.ascontiguousarray(slopes.swapaxes(0, 1)), "SOURCE": np.ascontiguousarray(source)}
+
+    @property
+    def _centroid(self) -> Floats:
+        return np.full((1, self.dim), 1.0 / (self.dim + 1))
+
     @property
     def _edges(self) -> Ints:
         """The vertices at the ends of every edge that has a node, (n, 2)."""
@@ -158,6 +179,10 @@ class NodalElement:
         middle = np.column_stack([1.0 - self.nodes.sum(axis=1), self.nodes])[self.dim + 1 :]
         return np.array([np.flatnonzero(row > 0.25) for row in middle], dtype=np.int32)
 
+    @property
+    def _volume_rule(self) -> basis.Rule:
+        return basis.quadrature_rule(self.dim, self.velocity_degree + max(2 * self.degree - 1, 0))
+
     @cached_property
     def _volume_tables(self) -> dict[str, Floats]:
         """The volume term, exactly integrated.
@@ -165,7 +190,7 @@ class NodalElement:
         For p = 1 the test function's gradient is constant and the term needs ∫ v_m φ_j; for p = 2 it is a sum over
         quadrature points.
         """
-        rule = basis.quadrature_rule(self.dim, self.velocity_degree + max(2 * self.degree - 1, 0))
+        rule = self._volume_rule
         shape, values = self._shape(rule.points), self.values(rule.points)
         if self.degree == 0:
             return {"VOLUME": np.zeros((1, shape.shape[1]))}

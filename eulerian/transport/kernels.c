@@ -1,10 +1,12 @@
 /* Compiled loops of the transport scheme, specialised at compile time.
  *
  * DIM, DEGREE        space dimension, polynomial degree
+ * POWER              m: what moves is the m-th power of a density; 1 for densities themselves
  * GROUPS, WIDTH      densities (labels) that move together: GROUPS times WIDTH, a power of two up to eight
  * ND, NN             nodes of a cell for the density and for the velocity
  * FN, FV, NQ         nodes of a facet for the density and for the velocity, flux points of a facet
  * NV, NL, STAGES     numbers per cell and direction of the volume term, points of the limiter, Runge-Kutta stages
+ * ND_DIV, NS         POWER > 1: points that determine div v on a cell, numbers per cell of the source
  *
  * Upper-case tables are those of `element.py`. Densities are values at Lagrange nodes, eight side by side:
  * [batch][group][node][lane], where the lanes are CELLS cells of WIDTH labels each; the batches of owned cells come
@@ -16,11 +18,21 @@
  * and since what flows in here flows out across, its transpose in L2 is
  *     B* y = M^-1 (sum_q trace^T out_q (y(across) - y(own)) + volume^T y):
  * the reverse carries y, the representative in L2 of the derivative, and its derivative by out_q is one product.
+ *
+ * The power q = rho^m of a density has the source -(m - 1) q div v, which stands behind the volume term's numbers. A
+ * wall that stops the flow is a negative divergence on the boundary: there q gains (m - 1) rho^m (v.n)+, taken from the
+ * density itself. (Taken from q it would feed on itself and grow like exp(v t / h) where the density grows like t / h.)
+ * So powers are marched beside the steps that their density has taken, and the reverse hands on what they owe to it.
  */
 #include <math.h>
 #include <stdint.h>
 
 #define NF (DIM + 1)
+#if POWER > 1
+#define NUMBERS (DIM * NV + NS) /* of the volume term and the source, per cell */
+#else
+#define NUMBERS (DIM * NV)
+#endif
 #define LANES 8
 #define CELLS (LANES / WIDTH)
 #define SUMS (WIDTH == LANES ? 1 : LANES) /* sums over labels are kept by lane, but for one cell they are added up */
@@ -55,7 +67,7 @@ typedef struct {
     const double *sizes;         /* [block][NF][8] its length */
     const double *det;           /* [block][8] |det J| */
     double *in, *out;            /* [batch][NF][NQ][cell], and room for one more batch */
-    double *volume;              /* [batch][DIM][NV][cell], and room for one more batch */
+    double *volume;              /* [batch][NUMBERS][cell]: [DIM][NV], [NS]; and room for one more batch */
     double delta;                /* smoothing of |v.n| */
     double empty;                /* cell means below this count as zero */
     double stability;            /* linear stability limit of the scheme: time step x outflow rate <= 1 / stability */
@@ -67,6 +79,16 @@ typedef struct {
     int (*start_all)(int, void *);
     int (*wait_all)(int, void *, void *);
     int64_t exchanges;           /* so far */
+    int64_t n_walls;             /* facets of owned cells without a neighbour */
+    const int32_t *wall_cells;   /* [wall] */
+    const int32_t *wall_facets;  /* [wall] */
+    const double *wall_normals;  /* [wall][DIM] as in `normals` */
+    const uint8_t *at_walls;     /* [batch] whether one of its cells has a wall */
+    double *forcing;             /* [batch][group][node][lane] work space, used where at_walls says so */
+    double *gain;                /* [wall][NQ] POWER > 1: what a unit of rho^m gives to its power */
+    int64_t source_width, source_groups, source_size; /* how the loops of the density hold it: WIDTH, GROUPS, size */
+    int64_t n_columns, n_sources; /* powers, and densities they are of */
+    const uint8_t *summed;       /* [column][source] whether a power is of a sum that has this density in it */
 } scheme_t;
 
 /* -- eight cells at once ----------------------------------------------------------------------------------------- */
@@ -216,6 +238,11 @@ static inline void volume_term(const double *c, const wide *u, wide *sum)
 #pragma GCC unroll 16
             for (int i = 0; i < ND; ++i) sum[i] += SLOPES[m][j][i] * flow;
         }
+#if POWER > 1
+        const vec gain = spread(c + (DIM * NV + j) * CELLS) * s;
+#pragma GCC unroll 16
+        for (int i = 0; i < ND; ++i) sum[i] += VALUES[j][i] * gain;
+#endif
     }
 #endif
 }
@@ -244,9 +271,36 @@ static inline void volume_term_vjp(const double *c, const wide *y, wide *sum, co
             flow += spread(c + (m * NV + j) * CELLS) * slope;
             dc[m * NV + j] = slope * value;
         }
+#if POWER > 1
+        vec there = VALUES[j][0] * y[0];
+#pragma GCC unroll 16
+        for (int i = 1; i < ND; ++i) there += VALUES[j][i] * y[i];
+        flow += spread(c + (DIM * NV + j) * CELLS) * there;
+        dc[DIM * NV + j] = there * value;
+#endif
 #pragma GCC unroll 16
         for (int i = 0; i < ND; ++i) sum[i] += VALUES[j][i] * flow;
     }
+#endif
+}
+
+/* Up to degree 1 div v is constant in a cell, and the source goes past the mass matrix: c is -(m - 1) div v. */
+static inline void source_term(const double *c, const wide *u, wide *result)
+{
+#if POWER > 1 && DEGREE < 2
+    const vec rate = spread(c + DIM * NV * CELLS);
+    for (int i = 0; i < ND; ++i) result[i] += rate * u[i];
+#endif
+}
+
+/* scale times its derivative by c at u, per measure of the cell. */
+static inline void source_term_vjp(const wide *y, const wide *u, double scale, wide *dc)
+{
+#if POWER > 1 && DEGREE < 2
+    vec s = all(0.0);
+    for (int i = 0; i < ND; ++i)
+        for (int j = 0; j < ND; ++j) s += MASS[i][j] * (y[i] * u[j]);
+    dc[DIM * NV] = scale * s;
 #endif
 }
 
@@ -257,7 +311,7 @@ static inline void product(const scheme_t *t, int64_t b, const wide *u, const do
     const int32_t *at = t->neighbours + b * NF * FN * CELLS;
     vec sum[ND];
     for (int i = 0; i < ND; ++i) sum[i] = all(0.0);
-    volume_term(t->volume + b * DIM * NV * CELLS, u, sum);
+    volume_term(t->volume + b * NUMBERS * CELLS, u, sum);
 #pragma GCC unroll 4
     for (int f = 0; f < NF; ++f) {
         vec own[FN], other[FN], point[NQ], beyond[NQ];
@@ -276,6 +330,7 @@ static inline void product(const scheme_t *t, int64_t b, const wide *u, const do
         from_points(f, point, sum);
     }
     solve_mass(sum, result);
+    source_term(t->volume + b * NUMBERS * CELLS, u, result);
 }
 
 /* result = B* y for one batch; scale times the derivative of <y, B u> by out and volume is added to dout, dvolume. */
@@ -284,11 +339,14 @@ static inline void product_vjp(const scheme_t *t, int64_t b, const wide *y, cons
 {
     const double *out = t->out + b * NF * NQ * CELLS;
     const int32_t *at = t->neighbours + b * NF * FN * CELLS;
-    vec sum[ND], by_out[NF * NQ], by_volume[DIM * NV];
+    vec sum[ND], by_out[NF * NQ], by_volume[NUMBERS];
     for (int i = 0; i < ND; ++i) sum[i] = all(0.0);
-    if (DEGREE > 0) {
-        volume_term_vjp(t->volume + b * DIM * NV * CELLS, y, sum, u, scale, by_volume);
-        add_terms(dvolume + b * DIM * NV * SUMS, by_volume, DIM * NV);
+    if (DEGREE > 0 || POWER > 1) {
+        if (DEGREE == 0)
+            for (int i = 0; i < DIM * NV; ++i) by_volume[i] = all(0.0);
+        volume_term_vjp(t->volume + b * NUMBERS * CELLS, y, sum, u, scale, by_volume);
+        source_term_vjp(y, u, scale, by_volume);
+        add_terms(dvolume + b * NUMBERS * SUMS, by_volume, NUMBERS);
     }
 #pragma GCC unroll 4
     for (int f = 0; f < NF; ++f) {
@@ -308,6 +366,7 @@ static inline void product_vjp(const scheme_t *t, int64_t b, const wide *y, cons
     }
     add_terms(dout + b * NF * NQ * SUMS, by_out, NF * NQ);
     solve_mass(sum, result);
+    source_term(t->volume + b * NUMBERS * CELLS, y, result);
 }
 
 /* -- the limiter ------------------------------------------------------------------------------------------------- */
@@ -443,13 +502,123 @@ void exchange(scheme_t *t, double *u)
     ++t->exchanges;
 }
 
+/* -- walls ------------------------------------------------------------------------------------------------------- */
+
+/* Where a column of a cell begins, in densities of GROUPS times WIDTH columns. */
+static inline int64_t place_of(int64_t cell, int64_t column, int64_t width, int64_t groups)
+{
+    const int64_t cells = LANES / width, batch = cell / cells;
+    return (batch * groups + column / width) * ND * LANES + cell % cells * width + column % width;
+}
+
+/* Add M^-1 of integrals against the functions of a facet's nodes to a column of its cell. */
+static inline void lift(int facet, const double *by_node, double *target)
+{
+    for (int i = 0; i < ND; ++i) {
+        double s = 0.0;
+        for (int n = 0; n < FN; ++n) s += MASS_INVERSE[i][FACET_NODES[facet][n]] * by_node[n];
+        target[i * LANES] += s;
+    }
+}
+
+static inline void clear_forcing(const scheme_t *t)
+{
+    for (int64_t b = 0; b < t->n_batches; ++b)
+        if (t->at_walls[b])
+            for (int64_t i = 0; i < GROUPS * ND * LANES; ++i) t->forcing[b * GROUPS * ND * LANES + i] = 0.0;
+}
+
+#if POWER > 1
+/* The sum of densities that a column is the power of, at the flux points of a wall. */
+static inline void summed_density(const scheme_t *t, int64_t wall, int64_t column, const double *density, double *points)
+{
+    double nodes[FN];
+    for (int n = 0; n < FN; ++n) nodes[n] = 0.0;
+    for (int64_t j = 0; j < t->n_sources; ++j) {
+        if (!t->summed[column * t->n_sources + j]) continue;
+        const double *u = density + place_of(t->wall_cells[wall], j, t->source_width, t->source_groups);
+        for (int n = 0; n < FN; ++n) nodes[n] += u[FACET_NODES[t->wall_facets[wall]][n] * LANES];
+    }
+    for (int q = 0; q < NQ; ++q) {
+        points[q] = 0.0;
+        for (int n = 0; n < FN; ++n) points[q] += TRACE[q][n] * nodes[n];
+    }
+}
+
+/* What walls add to the powers' rate of change, M^-1 trace^T (gain rho^m), to `forcing`. */
+static void force(const scheme_t *t, const double *density)
+{
+    clear_forcing(t);
+    for (int64_t wall = 0; wall < t->n_walls; ++wall)
+        for (int64_t k = 0; k < t->n_columns; ++k) {
+            double rho[NQ], by_node[FN];
+            summed_density(t, wall, k, density, rho);
+            for (int n = 0; n < FN; ++n) by_node[n] = 0.0;
+            for (int q = 0; q < NQ; ++q) {
+                double flux = t->gain[wall * NQ + q];
+                for (int p = 0; p < POWER; ++p) flux *= rho[q];
+                for (int n = 0; n < FN; ++n) by_node[n] += TRACE[q][n] * flux;
+            }
+            lift(t->wall_facets[wall], by_node, t->forcing + place_of(t->wall_cells[wall], k, WIDTH, GROUPS));
+        }
+}
+
+/* The reverse of `scale` times `force` for the powers' cotangent y: the derivative by the gain is added, that by the
+ * density, [wall][source][FN] behind trace^T, is set. */
+static void force_vjp(const scheme_t *t, const double *y, const double *density, double scale, double *handed,
+                      double *dgain)
+{
+    for (int64_t i = 0; i < t->n_walls * t->n_sources * FN; ++i) handed[i] = 0.0;
+    for (int64_t wall = 0; wall < t->n_walls; ++wall)
+        for (int64_t k = 0; k < t->n_columns; ++k) {
+            const double *own = y + place_of(t->wall_cells[wall], k, WIDTH, GROUPS);
+            double rho[NQ], by_node[FN];
+            summed_density(t, wall, k, density, rho);
+            for (int n = 0; n < FN; ++n) by_node[n] = 0.0;
+            for (int q = 0; q < NQ; ++q) {
+                double value = 0.0, power = scale;
+                for (int n = 0; n < FN; ++n) value += TRACE[q][n] * own[FACET_NODES[t->wall_facets[wall]][n] * LANES];
+                for (int p = 1; p < POWER; ++p) power *= rho[q];
+                dgain[wall * NQ + q] += power * rho[q] * value;
+                const double by_rho = POWER * power * t->gain[wall * NQ + q] * value;
+                for (int n = 0; n < FN; ++n) by_node[n] += TRACE[q][n] * by_rho;
+            }
+            for (int64_t j = 0; j < t->n_sources; ++j)
+                if (t->summed[k * t->n_sources + j])
+                    for (int n = 0; n < FN; ++n) handed[(wall * t->n_sources + j) * FN + n] += by_node[n];
+        }
+}
+#endif
+
+/* The representative in L2 of what powers handed on, to `forcing`. */
+static void receive(const scheme_t *t, const double *handed)
+{
+    clear_forcing(t);
+    for (int64_t wall = 0; wall < t->n_walls; ++wall)
+        for (int64_t j = 0; j < t->n_columns; ++j)
+            lift(t->wall_facets[wall], handed + (wall * t->n_columns + j) * FN,
+                 t->forcing + place_of(t->wall_cells[wall], j, WIDTH, GROUPS));
+}
+
+/* The density's state that stage i of step s starts from, in a record of the density's own loops. */
+static inline const double *source_state(const scheme_t *t, const double *start, char *const *records, int64_t s, int i)
+{
+    if (i == 0 && s == 0) return start;
+    return (const double *)records[i ? s : s - 1] + (i ? i - 1 : STAGES - 1) * t->source_size;
+}
+
 /* -- steps ------------------------------------------------------------------------------------------------------- */
 
 /* Stage i: next = limit(alpha u0 + (1 - alpha)(u + dt B u)); its share of the integral over time of all labels' u is
  * added to occupation, [batch][node][SUMS], unless that is null, and `left` times that to moment, likewise. */
 static void stage(const scheme_t *t, int i, const double *u, const double *u0, double dt, int limited, char *record,
-                  double *occupation, double *moment, double left)
+                  double *occupation, double *moment, double left, const double *density)
 {
+#if POWER > 1
+    force(t, density);
+#else
+    (void)density;
+#endif
     const double alpha = ALPHA[i], beta = 1.0 - alpha;
     const double now = CURRENT_WEIGHT[i] * dt, first = START_WEIGHT[i] * dt;
     double *next = state_of(t, record, i);
@@ -462,6 +631,10 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
             vec here[ND], change[ND];
             for (int n = 0; n < ND; ++n) here[n] = own[n];
             product(t, b, here, u + k * ND * LANES, change);
+#if POWER > 1
+            if (t->at_walls[b])
+                for (int n = 0; n < ND; ++n) change[n] += ((const wide *)t->forcing)[bk * ND + n];
+#endif
             if (occupation && (now != 0.0 || first != 0.0)) {
                 vec share[ND];
                 for (int n = 0; n < ND; ++n) share[n] = now * here[n] + first * start[n];
@@ -488,9 +661,11 @@ static inline double time_left(double at_start, int64_t steps, double dt)
 }
 
 /* `count` steps from `start`; step s leaves its stages in records[s % n_records], at least two of them. `done` steps of
- * the layer went before, at whose start `left` was left of the time. Collective. */
+ * the layer went before, at whose start `left` was left of the time. Powers need the start and all records of the steps
+ * of their density. Collective. */
 void march(scheme_t *t, const double *start, char *const *records, int64_t n_records, int64_t count, double dt,
-           int limited, double *occupation, double *moment, double left, int64_t done)
+           int limited, double *occupation, double *moment, double left, int64_t done, const double *source_start,
+           char *const *source_records)
 {
     const double *first = start;
     for (int64_t s = 0; s < count; ++s) {
@@ -498,7 +673,8 @@ void march(scheme_t *t, const double *start, char *const *records, int64_t n_rec
         const double *current = first;
         for (int i = 0; i < STAGES; ++i) {
             double *next = state_of(t, record, i);
-            stage(t, i, current, first, dt, limited, record, occupation, moment, time_left(left, done + s, dt));
+            stage(t, i, current, first, dt, limited, record, occupation, moment, time_left(left, done + s, dt),
+                  POWER > 1 ? source_state(t, source_start, source_records, s, i) : 0);
             exchange(t, next);
             current = next;
         }
@@ -508,10 +684,12 @@ void march(scheme_t *t, const double *start, char *const *records, int64_t n_rec
 
 /* Reverse of stage i behind its limiter. g[i + 1] is the cotangent of alpha u0 + (1 - alpha)(u + dt B u), ghosts up to
  * date; that of u goes to target. Stage 0 adds what the later stages owe to u0, so there target may be g[STAGES].
- * running: [batch][node][cell], the same for all labels; tilt, likewise or null, counts `left` times. `before`, the record and stage that u came from, has its
- * limiter reversed in the target at once; null if that is left to the caller. */
+ * running: [batch][node][cell], the same for all labels; tilt, likewise or null, counts `left` times. forced: whether
+ * `forcing` belongs to the cotangent of u. `before`, the record and stage that u came from, has its limiter reversed in
+ * the target at once; null if that is left to the caller. */
 static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *u, double dt, const double *running,
-                      const double *tilt, double left, double *target_, char *before, int before_stage, double *dout, double *dvolume)
+                      const double *tilt, double left, int forced, double *target_, char *before, int before_stage,
+                      double *dout, double *dvolume)
 {
     const double beta = 1.0 - ALPHA[i], weight = WEIGHT[i] * dt, *z = g[i + 1];
     const wide *factors = before ? factors_of(t, before, before_stage) : 0;
@@ -530,6 +708,8 @@ static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *
                 for (int n = 0; n < ND; ++n) change[n] += weight * spread(running + (b * ND + n) * CELLS);
             if (tilt)
                 for (int n = 0; n < ND; ++n) change[n] += weight * left * spread(tilt + (b * ND + n) * CELLS);
+            if (forced && t->at_walls[b])
+                for (int n = 0; n < ND; ++n) change[n] += ((const wide *)t->forcing)[bk * ND + n];
             if (i == 0)
                 for (int j = 1; j < STAGES; ++j) {
                     const wide *later = (const wide *)g[j + 1] + bk * ND;
@@ -555,11 +735,15 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
  * running: for every step and stage the derivative of the running cost per time by the density, the same for all
  * labels; the first n_running of them are given, and then it goes on as from the first. tilt: likewise, for a cost per
  * time that is that many times the time left; null if there is none. `left` and `done` as for march.
- * To dout and dvolume the derivatives by out and volume are added. */
+ * To dout, dvolume and dgain the derivatives by out, volume and gain are added.
+ * handed: [step][stage][wall][source][FN], what powers owe to their density at every stage: written by the reverse of
+ * the powers, who need source_start and source_records as before; read by that of the density, or null. */
 void unwind(scheme_t *t, const double *start, char *const *records, int64_t count, double dt, int limited,
             const double *const *running, int64_t n_running, const double *tilt, double left, int64_t done,
-            double *const *cotangents, double *dout, double *dvolume)
+            double *const *cotangents, double *dout, double *dvolume, double *dgain, const double *source_start,
+            char *const *source_records, double *handed)
 {
+    const int64_t n_handed = t->n_walls * FN * (POWER > 1 ? t->n_sources : t->n_columns);
     double *g[STAGES + 1];
     for (int i = 0; i <= STAGES; ++i) g[i] = cotangents[i];
     if (limited && count > 0) limit_vjp(t, records[count - 1], STAGES - 1, g[STAGES]);
@@ -568,8 +752,15 @@ void unwind(scheme_t *t, const double *start, char *const *records, int64_t coun
             const double *u = i ? state_of(t, records[s], i - 1) : s ? state_of(t, records[s - 1], STAGES - 1) : start;
             char *before = i ? records[s] : s ? records[s - 1] : 0;
             exchange(t, g[i + 1]);
+#if POWER > 1
+            force_vjp(t, g[i + 1], source_state(t, source_start, source_records, s, i), (1.0 - ALPHA[i]) * dt,
+                      handed + (s * STAGES + i) * n_handed, dgain);
+#else
+            if (handed) receive(t, handed + (s * STAGES + i) * n_handed);
+#endif
             /* a single stage looks across at what it would overwrite */
             stage_vjp(t, i, g, u, dt, running[(s * STAGES + i) % n_running], tilt, time_left(left, done + s, dt),
+                      POWER == 1 && handed,
                       i == 0 && STAGES > 1 ? g[STAGES] : g[i], limited ? before : 0, i ? i - 1 : STAGES - 1, dout,
                       dvolume);
         }
@@ -670,6 +861,68 @@ static inline vec take(const scheme_t *t, const double *sums, int64_t block, int
 #endif
 }
 
+#if POWER > 1
+/* div v of a block's cells at the points that determine it; vhat: [DIM][NN] the velocity in reference directions. */
+static inline void divergence(const vec *vhat, vec *div)
+{
+    for (int p = 0; p < ND_DIV; ++p) {
+        div[p] = all(0.0);
+        for (int m = 0; m < DIM; ++m)
+            for (int a = 0; a < NN; ++a) div[p] += DIVERGENCE[p][m][a] * vhat[m * NN + a];
+    }
+}
+#endif
+
+#if POWER > 1
+/* Normal velocity at the flux points of a wall, and its smoothed absolute value; nodes: of the velocity, of the facet. */
+static inline void at_wall_points(const scheme_t *t, int64_t wall, const double *v, int32_t *nodes, double *s,
+                                  double *magnitude)
+{
+    const int64_t cell = t->wall_cells[wall];
+    const double *normal = t->wall_normals + wall * DIM;
+    double vn[FV], size = 0.0;
+    for (int m = 0; m < DIM; ++m) size += normal[m] * normal[m];
+    for (int a = 0; a < FV; ++a) {
+        const int node = VELOCITY_FACET_NODES[t->wall_facets[wall]][a];
+        nodes[a] = t->cell_nodes[(cell / LANES * NN + node) * LANES + cell % LANES];
+        vn[a] = 0.0;
+        for (int m = 0; m < DIM; ++m) vn[a] += normal[m] * v[(int64_t)DIM * nodes[a] + m];
+    }
+    for (int q = 0; q < NQ; ++q) {
+        s[q] = 0.0;
+        for (int a = 0; a < FV; ++a) s[q] += VELOCITY_TRACE[q][a] * vn[a];
+        magnitude[q] = sqrt(s[q] * s[q] + t->delta * t->delta * size);
+    }
+}
+
+static void assemble_walls(const scheme_t *t, const double *v)
+{
+    for (int64_t wall = 0; wall < t->n_walls; ++wall) {
+        double s[NQ], magnitude[NQ];
+        int32_t nodes[FV];
+        at_wall_points(t, wall, v, nodes, s, magnitude);
+        for (int q = 0; q < NQ; ++q) t->gain[wall * NQ + q] = (POWER - 1.0) * 0.5 * WEIGHTS[q] * (magnitude[q] + s[q]);
+    }
+}
+
+static void contract_walls(const scheme_t *t, const double *v, const double *dgain, double *gv)
+{
+    for (int64_t wall = 0; wall < t->n_walls; ++wall) {
+        double s[NQ], magnitude[NQ];
+        int32_t nodes[FV];
+        at_wall_points(t, wall, v, nodes, s, magnitude);
+        for (int q = 0; q < NQ; ++q) {
+            const double sign = magnitude[q] > 0.0 ? s[q] / magnitude[q] : 0.0;
+            const double ds = (POWER - 1.0) * 0.5 * WEIGHTS[q] * (1.0 + sign) * dgain[wall * NQ + q] *
+                              t->det[t->wall_cells[wall]];
+            for (int a = 0; a < FV; ++a)
+                for (int m = 0; m < DIM; ++m)
+                    gv[(int64_t)DIM * nodes[a] + m] += VELOCITY_TRACE[q][a] * ds * t->wall_normals[wall * DIM + m];
+        }
+    }
+}
+#endif
+
 /* Set in, out and volume for the velocity v [node][DIM]; returns the largest rate r of an owned cell: the scheme keeps
  * cell means positive and is stable for time steps <= 1 / r. Not a number if v is not. */
 double assemble(const scheme_t *t, const double *v)
@@ -678,10 +931,10 @@ double assemble(const scheme_t *t, const double *v)
     vec largest = all(0.0);
     for (int64_t block = 0; block * LANES < t->n_owned; ++block) {
         const wide *inverse = (const wide *)t->inverse + block * DIM * DIM;
-        vec nodal[NN * DIM], outflow = all(0.0), peak = all(0.0);
+        vec nodal[NN * DIM], vhats[DIM * NN], outflow = all(0.0), peak = all(0.0);
         at_nodes(t, block, v, nodal);
         for (int m = 0; m < DIM; ++m) {
-            vec vhat[NN];
+            vec *vhat = vhats + m * NN;
             for (int a = 0; a < NN; ++a) {
                 vhat[a] = inverse[m * DIM] * nodal[a * DIM];
                 for (int i = 1; i < DIM; ++i) vhat[a] += inverse[m * DIM + i] * nodal[a * DIM + i];
@@ -689,9 +942,19 @@ double assemble(const scheme_t *t, const double *v)
             for (int j = 0; j < NV; ++j) {
                 vec s = VOLUME[j][0] * vhat[0];
                 for (int a = 1; a < NN; ++a) s += VOLUME[j][a] * vhat[a];
-                put(t, t->volume, block, m * NV + j, DIM * NV, s);
+                put(t, t->volume, block, m * NV + j, NUMBERS, s);
             }
         }
+#if POWER > 1
+        vec div[ND_DIV], loss = all(0.0);
+        divergence(vhats, div);
+        for (int p = 0; p < ND_DIV; ++p) loss = choose(div[p] > loss, div[p], loss);
+        for (int j = 0; j < NS; ++j) {
+            vec s = SOURCE[j][0] * div[0];
+            for (int p = 1; p < ND_DIV; ++p) s += SOURCE[j][p] * div[p];
+            put(t, t->volume, block, DIM * NV + j, NUMBERS, (1.0 - POWER) * s);
+        }
+#endif
         for (int f = 0; f < NF; ++f) {
             vec s[NQ], magnitude[NQ];
             at_flux_points(t, block, f, nodal, s, magnitude);
@@ -704,18 +967,32 @@ double assemble(const scheme_t *t, const double *v)
             }
         }
         const vec positive = DEGREE == 0 ? outflow : NF * (DEGREE == 1 ? 1.0 : (DIM + 2.0) / DIM) * peak;
+#if POWER > 1
+        const vec stable = t->stability * outflow;
+        const vec rate = factorial * choose(positive > stable, positive, stable) + (POWER - 1.0) * loss;
+#else
         const vec stable = t->stability * outflow, rate = factorial * choose(positive > stable, positive, stable);
+#endif
         largest = choose((rate <= largest) | (largest != largest), largest, rate); /* a NaN is kept */
     }
+#if POWER > 1
+    assemble_walls(t, v);
+#endif
     double result = 0.0;
     for (int w = 0; w < LANES; ++w)
         if (!(largest[w] <= result) && result == result) result = largest[w];
     return result;
 }
 
-/* The derivative by v [node][DIM] that belongs to derivatives by out and volume, added to gv. */
-void contract(const scheme_t *t, const double *v, const double *dout, const double *dvolume, double *gv)
+/* The derivative by v [node][DIM] that belongs to derivatives by out, volume and gain, added to gv. */
+void contract(const scheme_t *t, const double *v, const double *dout, const double *dvolume, const double *dgain,
+              double *gv)
 {
+#if POWER > 1
+    contract_walls(t, v, dgain, gv);
+#else
+    (void)dgain;
+#endif
     for (int64_t block = 0; block * LANES < t->n_owned; ++block) {
         const wide *inverse = (const wide *)t->inverse + block * DIM * DIM;
         const vec det = ((const wide *)t->det)[block];
@@ -724,13 +1001,29 @@ void contract(const scheme_t *t, const double *v, const double *dout, const doub
         for (int i = 0; i < NN * DIM; ++i) local[i] = all(0.0);
         for (int m = 0; m < DIM; ++m) {
             vec by_volume[NV];
-            for (int j = 0; j < NV; ++j) by_volume[j] = take(t, dvolume, block, m * NV + j, DIM * NV);
+            for (int j = 0; j < NV; ++j) by_volume[j] = take(t, dvolume, block, m * NV + j, NUMBERS);
             for (int a = 0; a < NN; ++a) {
                 vec s = VOLUME[0][a] * by_volume[0];
                 for (int j = 1; j < NV; ++j) s += VOLUME[j][a] * by_volume[j];
                 for (int i = 0; i < DIM; ++i) local[a * DIM + i] += s * inverse[m * DIM + i];
             }
         }
+#if POWER > 1
+        /* what goes past the mass matrix was taken per measure of the reference cell */
+        const double measure = DEGREE == 2 ? 1.0 : DIM == 3 ? 1.0 / 6.0 : DIM == 2 ? 0.5 : 1.0;
+        vec by_div[ND_DIV];
+        for (int p = 0; p < ND_DIV; ++p) by_div[p] = all(0.0);
+        for (int j = 0; j < NS; ++j) {
+            const vec by_source = (1.0 - POWER) * measure * take(t, dvolume, block, DIM * NV + j, NUMBERS);
+            for (int p = 0; p < ND_DIV; ++p) by_div[p] += SOURCE[j][p] * by_source;
+        }
+        for (int m = 0; m < DIM; ++m)
+            for (int a = 0; a < NN; ++a) {
+                vec s = DIVERGENCE[0][m][a] * by_div[0];
+                for (int p = 1; p < ND_DIV; ++p) s += DIVERGENCE[p][m][a] * by_div[p];
+                for (int i = 0; i < DIM; ++i) local[a * DIM + i] += s * inverse[m * DIM + i];
+            }
+#endif
         for (int f = 0; f < NF; ++f) {
             const wide *normal = (const wide *)t->normals + (block * NF + f) * DIM;
             vec s[NQ], magnitude[NQ], by_node[FV];

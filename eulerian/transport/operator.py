@@ -1,4 +1,8 @@
-"""The upwind discontinuous Galerkin operator of the continuity equation, its transpose and its velocity derivative."""
+"""The upwind discontinuous Galerkin operator of the continuity equation, its transpose and its velocity derivative.
+
+Powers q = ρ^m of a density move by ∂_t q + div(v q) = −(m − 1) q div v, which is linear in q: integrals of q converge
+as fast as those of ρ do, where a power of the computed ρ lacks what numerical diffusion has taken from its peaks.
+"""
 
 from typing import Any
 
@@ -16,14 +20,16 @@ from eulerian.transport import reference
 from eulerian.transport.halo import Halo, mpi_functions
 from eulerian.transport.kernels import ffi, load_kernels, pointer
 from eulerian.transport.layout import NodalLayout, aligned, in_blocks
+from eulerian.transport.power import Power
 from eulerian.transport.ssp import SCHEMES
 
 # Time steps are stable while step × outflow rate of every cell (∫_∂K (v·n)⁺ / |K|) stays below 1 / STABILITY[degree],
 # with the Runge-Kutta method of order degree + 1: 2 degree + 1, Cockburn & Shu (2001), doi:10.1023/A:1012873910884.
 STABILITY = (1.0, 3.0, 5.0)
 
-# Derivatives by the coefficients of the flux and of the volume term, as ``TransportOperator.accumulator`` makes them.
-type Accumulated = tuple[Floats, Floats]
+# Derivatives by the coefficients of the flux, of the volume term and of what powers gain at walls, as
+# ``TransportOperator.accumulator`` makes them.
+type Accumulated = tuple[Floats, Floats, Floats]
 
 
 class TransportOperator:
@@ -33,6 +39,10 @@ class TransportOperator:
     |s|_δ = √(s² + δ²). Boundary facets carry no flux. The law of the transpose is ⟨λ, Bρ⟩ = ⟨Bᵀλ, ρ⟩ over owned cells
     of all ranks; of the derivative, ⟨g, w⟩ = d/dτ ⟨λ, B(v + τw)ρ⟩ at τ = 0 for g = velocity_gradient(λ, ρ).
 
+    For the m-th power of a density, −(m − 1) Σ_K ∫_K div v q w is added. What walls add is no part of B, for it comes
+    from the density: (m − 1) ∫ ½(s + |s|_δ) ρ^m w over the boundary, since in the limit of a wall, which stops the
+    flow, div v has the mass −(v·n)⁺ there and compresses what arrives. ``Stepper`` takes both together.
+
     The matrix is never stored: the loops keep, per cell, what flows in and out of its flux points and the velocity in
     its interior (``kernels.c``), 18 numbers for p = 1 on triangles where the blocks would be 36.
 
@@ -41,21 +51,30 @@ class TransportOperator:
         velocity_space: the space of v.
         columns: how many densities one product moves.
         delta: δ, in units of velocity.
+        power: whose power the columns are; None for densities themselves.
 
     Attributes:
         layout: how the loops hold densities.
+        n_walls: facets of this rank's cells at the boundary.
         velocity: the last one that was assembled.
         rate: its rate on this rank.
     """
 
     def __init__(
-        self, density_space: DensitySpace, velocity_space: VelocitySpace, columns: int = 1, delta: float = 0.0
+        self,
+        density_space: DensitySpace,
+        velocity_space: VelocitySpace,
+        columns: int = 1,
+        delta: float = 0.0,
+        *,
+        power: Power | None = None,
     ) -> None:
         """Collective (compiles the kernels on first use)."""
+        assert power is None or power.columns == columns
         self.density_space, self.velocity_space, self.columns = density_space, velocity_space, columns
-        self.delta = delta
+        self.delta, self.power = delta, power
         self.layout = NodalLayout(density_space, columns)
-        self.kernels = _load(density_space, self.layout)
+        self.kernels = _load(density_space, self.layout, self.exponent)
         arrays = self._arrays()
         self._halo = Halo(self.layout, arrays["neighbours"])
         if self._halo.n_requests:
@@ -95,7 +114,7 @@ class TransportOperator:
     def apply_transpose(self, lam: Floats) -> Floats:
         """Bᵀλ on owned cells, ghost rows zero; λ (n_cells, nd, columns) with ghosts up to date."""
         result, zero = self.layout.zeros(), self.layout.zeros()
-        by_out, by_volume = self.accumulator()
+        by_out, by_volume, _ = self.accumulator()
         packed = self.layout.pack_derivative(lam)
         self.kernels.apply_vjp(
             self.scheme, pointer(packed), pointer(zero), pointer(result), pointer(by_out), pointer(by_volume)
@@ -105,18 +124,15 @@ class TransportOperator:
     def accumulator(self) -> Accumulated:
         """Zero derivatives by what ``assemble`` computes, for ``contract``."""
         layout, dim, element = self.layout, self.density_space.dim, self.layout.element
-        shapes = (dim + 1, element.n_points, layout.sums), (dim, element.n_volume, layout.sums)
+        shapes = (dim + 1, element.n_points, layout.sums), (self._n_volume, layout.sums)
         by_out, by_volume = (aligned((layout.n_batches, *shape)) for shape in shapes)
-        return by_out, by_volume
+        return by_out, by_volume, aligned((self.n_walls, element.n_points))
 
     def contract(self, accumulated: Accumulated) -> Floats:
         """This rank's contribution (n_nodes, dim) to the derivative by v, for derivatives that were summed up."""
         assert self.velocity is not None, "assemble comes first"
         gradient = np.zeros_like(self.velocity)
-        by_out, by_volume = accumulated
-        self.kernels.contract(
-            self.scheme, pointer(self.velocity), pointer(by_out), pointer(by_volume), pointer(gradient)
-        )
+        self.kernels.contract(self.scheme, pointer(self.velocity), *map(pointer, accumulated), pointer(gradient))
         return gradient
 
     def velocity_gradient(self, lam: Floats, rho: Floats) -> Floats:
@@ -125,7 +141,7 @@ class TransportOperator:
         λ and ρ are (n_cells, nd, columns) with ghosts up to date.
         """
         sums, layout = self.accumulator(), self.layout
-        arrays = layout.pack_derivative(lam), layout.pack(rho), layout.zeros(), *sums
+        arrays = layout.pack_derivative(lam), layout.pack(rho), layout.zeros(), *sums[:2]
         self.kernels.apply_vjp(self.scheme, *map(pointer, arrays))
         return self.contract(sums)
 
@@ -136,7 +152,7 @@ class TransportOperator:
         """
         assert self.velocity is not None, "assemble comes first"
         space = self.density_space
-        blocks = reference.blocks(space, self.velocity_space, self.velocity, self.delta)
+        blocks = reference.blocks(space, self.velocity_space, self.velocity, self.delta, self.exponent)
         cells = space.mesh.topology.index_map(space.dim)
         number = cells.local_to_global(np.arange(space.n_cells, dtype=np.int32))
         modes = np.arange(space.nd)
@@ -153,6 +169,16 @@ class TransportOperator:
         return np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
 
     @property
+    def exponent(self) -> int:
+        """m; 1 for densities themselves."""
+        return 1 if self.power is None else self.power.exponent
+
+    @property
+    def n_walls(self) -> int:
+        """Facets of this rank's cells at the domain's boundary."""
+        return int(np.count_nonzero(self.density_space.geometry.neighbours[: self.density_space.n_owned] < 0))
+
+    @property
     def exchanges(self) -> int:
         """Ghost exchanges that the compiled loops have started so far."""
         return int(self.scheme.exchanges)
@@ -164,6 +190,12 @@ class TransportOperator:
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
+    @property
+    def _n_volume(self) -> int:
+        """Numbers per cell of the volume term and of the source."""
+        element = self.layout.element
+        return element.dim * element.n_volume + (len(element.source_tables["SOURCE"]) if self.power else 0)
+
     def _arrays(self) -> dict[str, np.ndarray]:
         """Everything that ``scheme_t`` points to, by its names; facets and directions in the order of the vertices."""
         space, layout, geometry = self.density_space, self.layout, self.density_space.geometry
@@ -173,7 +205,11 @@ class TransportOperator:
         gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
         places = element.places(order, element.velocity_nodes)
         inner = np.take_along_axis(geometry.neighbours[:n], order, axis=1) >= 0
-        normals = inner[:, :, None] * np.take_along_axis(geometry.facet_normals[:n], order[:, :, None], axis=1)
+        outward = np.take_along_axis(geometry.facet_normals[:n], order[:, :, None], axis=1)
+        normals = inner[:, :, None] * outward
+        cells, facets = np.nonzero(~inner)
+        at_walls = np.zeros(layout.n_batches, dtype=np.uint8)
+        at_walls[cells // layout.cells] = 1
         return {
             "neighbours": layout.across(),
             "cell_nodes": in_blocks(np.take_along_axis(self.velocity_space.cell_nodes[:n], places, axis=1)),
@@ -183,7 +219,14 @@ class TransportOperator:
             "det": in_blocks(geometry.det[:n]),
             "in": aligned((batches, space.dim + 1, element.n_points, layout.cells)),
             "out": aligned((batches, space.dim + 1, element.n_points, layout.cells)),
-            "volume": aligned((batches, space.dim, element.n_volume, layout.cells)),
+            "volume": aligned((batches, self._n_volume, layout.cells)),
+            "wall_cells": cells.astype(np.int32),
+            "wall_facets": facets.astype(np.int32),
+            "wall_normals": np.ascontiguousarray(outward[cells, facets]),
+            "at_walls": at_walls,
+            "forcing": aligned(layout.owned_shape),
+            "gain": aligned((len(cells), element.n_points)),
+            **({} if self.power is None else {"summed": np.ascontiguousarray(self.power.summed, dtype=np.uint8)}),
         }
 
     def _struct(self, arrays: dict[str, np.ndarray]) -> Any:
@@ -194,6 +237,11 @@ class TransportOperator:
         scheme.n_owned, scheme.n_batches = space.n_owned, self.layout.n_batches
         scheme.size = int(np.prod(self.layout.shape))
         scheme.delta, scheme.empty, scheme.stability = self.delta, EMPTY, STABILITY[space.degree]
+        scheme.n_walls, scheme.n_columns = self.n_walls, self.columns
+        if self.power is not None:
+            source = self.power.density
+            scheme.n_sources, scheme.source_size = source.columns, int(np.prod(source.shape))
+            scheme.source_width, scheme.source_groups = source.width, source.groups
         scheme.n_requests = halo.n_requests
         if halo.n_requests:
             scheme.n_send, scheme.n_receive = len(halo.send), len(halo.receive)
@@ -204,14 +252,16 @@ class TransportOperator:
         return scheme
 
 
-def _load(space: DensitySpace, layout: NodalLayout) -> Any:
+def _load(space: DensitySpace, layout: NodalLayout, power: int) -> Any:
     """The compiled loops of a space. Collective."""
     tables = layout.element.tables(space.limiter_points, SCHEMES[space.degree])
+    source = layout.element.source_tables if power > 1 else {}
     return load_kernels(
         space.comm,
-        tables,
+        tables | source,
         DIM=space.dim,
         DEGREE=space.degree,
+        POWER=power,
         GROUPS=layout.groups,
         WIDTH=layout.width,
         ND=space.nd,
@@ -222,6 +272,7 @@ def _load(space: DensitySpace, layout: NodalLayout) -> Any:
         NV=len(tables["VOLUME"]),
         NL=len(tables["LIMITER"]),
         STAGES=len(tables["ALPHA"]),
+        **({"NS": len(source["SOURCE"]), "ND_DIV": len(source["DIVERGENCE"])} if source else {}),
     )
 
 

@@ -9,7 +9,7 @@ from eulerian.space.geometry import facet_orientation, sides
 from eulerian.space.velocity import VelocitySpace
 
 
-def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta: float) -> Floats:
+def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta: float, power: int = 1) -> Floats:
     """B(v) = M⁻¹A(v) in Legendre modes, by rows of blocks.
 
     Args:
@@ -17,6 +17,7 @@ def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta:
         velocity_space: of v.
         v: (n_nodes, dim), with ghosts.
         delta: δ of the upwind flux, in units of velocity.
+        power: m, if what moves is the m-th power of a density; what it gains at walls is left out.
 
     Returns:
         (n_owned, dim+2, nd, nd): the first block couples a cell with itself, block 1 + f with its neighbour across
@@ -27,6 +28,7 @@ def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta:
     nodal = v[velocity_space.cell_nodes]
     reference = np.einsum("cmj,caj->cam", geometry.inverse_jacobian[:n], nodal[:n])
     result[:, 0] = np.einsum("cam,amij->cij", reference, _volume(space, velocity_space))
+    result[:, 0] -= (power - 1.0) * np.einsum("cam,amij->cij", reference, _source(space, velocity_space))
 
     points = [basis.facet_points(dim, space.facet_degree, side) for side in sides(dim)]
     phi = np.array([basis.legendre(dim, space.degree, x) for x in points])
@@ -52,3 +54,11 @@ def _volume(space: DensitySpace, velocity_space: VelocitySpace) -> Floats:
     phi = basis.legendre_derivatives(space.dim, space.degree, rule.points)
     shape = basis.lagrange(space.dim, velocity_space.degree, rule.points)
     return np.asarray(np.einsum("q,qa,qj,mqi->amij", rule.weights, shape, phi[0], phi[1:], optimize=True))
+
+
+def _source(space: DensitySpace, velocity_space: VelocitySpace) -> Floats:
+    """Reference integrals of ∂_m N_a φ_j φ_i, as (nn, dim, nd, nd) with [a, m, i, j]."""
+    rule = basis.quadrature_rule(space.dim, velocity_space.degree + 2 * space.degree)
+    phi = basis.legendre(space.dim, space.degree, rule.points)
+    slopes = basis.lagrange_derivatives(space.dim, velocity_space.degree, rule.points)[1:]
+    return np.asarray(np.einsum("q,mqa,qj,qi->amij", rule.weights, slopes, phi, phi, optimize=True))

@@ -13,6 +13,9 @@ from eulerian.transport.layout import LANES, aligned
 from eulerian.transport.operator import Accumulated, TransportOperator
 from eulerian.transport.ssp import SCHEMES
 
+# Where steps of densities started from, and the records of all of them: what powers take from their densities.
+type Source = tuple[Floats, Sequence["StepRecord"]]
+
 
 @final
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Stepper:
     Densities are batches of the operator's layout. The law: for the map u ↦ (result, Δt Σ wᵢ ⟨runningᵢ + left·tilt,
     Σ_y u_yⁱ⟩ over all steps), ``unwind`` is the exact transpose of the derivative of ``march`` wherever the limiter is
     differentiable. The time ``left`` until T is that in the middle of a step.
+
+    Powers are marched after the same steps of their densities, and unwound before them: what they gain at walls is the
+    densities' doing, and the derivative by that is handed on.
     """
 
     def __init__(self, operator: TransportOperator, *, limited: bool = True) -> None:
@@ -102,6 +108,7 @@ class Stepper:
         records: Sequence[StepRecord] | None = None,
         occupation: Floats | None = None,
         left: TimeLeft | None = None,
+        source: Source | None = None,
     ) -> Floats:
         """Advance a density by ``count`` steps of ``dt``. Collective.
 
@@ -113,6 +120,7 @@ class Stepper:
             occupation: (orders, ...) of ``NodalLayout.zero_totals``: to the first is added Σ_y ∫ρ_y dt over the steps,
                 and to the second, if there is one, Σ_y ∫(T − t)ρ_y dt.
             left: when the steps begin, where there is a second order.
+            source: the densities' start and ``count`` records, for powers.
 
         Returns:
             The new density; a view into the last record, or into memory that the next call overwrites.
@@ -123,7 +131,7 @@ class Stepper:
             orders[: len(occupation)] = map(pointer, occupation)
         self.operator.kernels.march(
             self.operator.scheme, pointer(start), _blocks(used), len(used), count, dt, self.limited, *orders,
-            left.at_start, left.done,
+            left.at_start, left.done, *self._from(source, count),
         )  # fmt: skip
         return np.asarray(used[(count - 1) % len(used)].states[-1])
 
@@ -137,6 +145,8 @@ class Stepper:
         accumulated: Accumulated,
         tilt: Floats | None = None,
         left: TimeLeft | None = None,
+        source: Source | None = None,
+        handed: Floats | None = None,
     ) -> None:
         """Reverse of ``march`` with the records that it filled. Collective.
 
@@ -151,14 +161,33 @@ class Stepper:
             accumulated: to which the derivatives by the operator's coefficients are added.
             tilt: the derivative of what costs (T − t) times that per time, like one of ``running``.
             left: as for ``march``.
+            source: the densities' start and records, for powers.
+            handed: what powers owe to their densities at every stage (``new_handed`` of the powers' stepper), written
+                by the reverse of the powers and read by that of the densities.
         """
         left = left or TimeLeft()
         work = [*self._cotangents[:-1], cotangent]
         self.operator.kernels.unwind(
             self.operator.scheme, pointer(start), _blocks(records), len(records), dt, self.limited, _pointers(running),
             len(running), ffi.NULL if tilt is None else pointer(tilt), left.at_start, left.done, _pointers(work),
-            *map(pointer, accumulated),
+            *map(pointer, accumulated), *self._from(source, len(records)),
+            ffi.NULL if handed is None else pointer(handed),
         )  # fmt: skip
+
+    def new_handed(self, count: int) -> Floats:
+        """Room for what powers hand on in the reverse of ``count`` steps."""
+        assert self.operator.power is not None, "densities hand nothing on"
+        nodes = self.layout.element.facet_nodes(self.layout.element.nodes).shape[1]
+        sources = self.operator.power.density.columns
+        return np.empty((count, self.scheme.stages, self.operator.n_walls, sources, nodes))
+
+    def _from(self, source: Source | None, count: int) -> tuple[Any, Any]:
+        """A source as the compiled loops take it."""
+        assert (source is None) == (self.operator.power is None), "powers, and nothing else, have a source"
+        if source is None:
+            return ffi.NULL, ffi.NULL
+        assert len(source[1]) == count, "one record for every step"
+        return pointer(source[0]), _blocks(source[1])
 
 
 def _blocks(records: Sequence[StepRecord]) -> Any:

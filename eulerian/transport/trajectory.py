@@ -20,7 +20,7 @@ import numpy as np
 from eulerian.transport.checkpoints import Budget, DiskStore, Plan
 from eulerian.transport.density_cost import DensityCharge, DensityCost
 from eulerian.transport.operator import Accumulated
-from eulerian.transport.stepper import Stepper, StepRecord, TimeLeft
+from eulerian.transport.stepper import Source, Stepper, StepRecord, TimeLeft
 from eulerian.transport.watch import Mark, Position, Watch, copied
 
 # Fewer records than this would make the reverse sweep recompute without end.
@@ -65,7 +65,7 @@ class TimeGrid:
 
 
 # Numbers in densities that are charged together by costs that are not linear in them: they should stay in the cache.
-_CHARGED_TOGETHER = 1 << 17
+_CHARGED_TOGETHER = 1 << 19
 
 type Groups = list[Floats]
 type Records = list[StepRecord]
@@ -76,7 +76,8 @@ class Trajectory:
     """ρ₀ ↦ ρ(T) for velocities that are constant in each layer, with the exact reverse.
 
     Densities that move with one velocity are a group, the columns of one array (n_cells, nd, columns). All groups take
-    the same time steps, so that a cost of their sum has a meaning at every stage.
+    the same time steps, so that a cost of their sum has a meaning at every stage. Powers of a group's densities may go
+    with it (``Power``): they are columns of arrays of their own.
 
     The forward sweep keeps step records and densities as its ``Plan`` says; the reverse sweep computes the rest again.
     Recomputation repeats the same operations, so the gradient does not depend on the budget, to the last bit.
@@ -86,6 +87,7 @@ class Trajectory:
         grid: horizon, layers, CFL number and step cap.
         memory: bytes for the reverse on all ranks together.
         density_cost: running costs that are not linear in the densities.
+        powers: the group of each power, and one step of it and its reverse.
         moments: whether costs count the time that is left until T.
         disk: bytes on disk for densities that do not fit in memory, on all ranks together.
         disk_directory: where they are put.
@@ -95,6 +97,7 @@ class Trajectory:
         steps: time steps of each layer.
         occupations: by layer and group, ∫ρ dt (n_owned, nd) of all its columns together.
         moments: likewise ∫(T − t)ρ dt; empty unless they were asked for.
+        power_occupations: by layer and power, ∫q dt (n_owned, nd) of all its columns together.
         charged: this rank's share of congestion and entropy over all time, (2,).
         plan: of the last forward sweep.
         recomputed: steps that its reverse has computed again.
@@ -107,6 +110,7 @@ class Trajectory:
         memory: float,
         density_cost: DensityCost | None = None,
         *,
+        powers: Sequence[tuple[int, Stepper]] = (),
         moments: bool = False,
         disk: float = 0.0,
         disk_directory: Path | None = None,
@@ -117,19 +121,22 @@ class Trajectory:
             InputError: the budget is too small for any reverse sweep.
         """
         self.steppers, self.grid = tuple(steppers), grid
+        # Densities and powers, in this order wherever there is one array for each.
+        self._all = (*self.steppers, *(stepper for _, stepper in powers))
+        self._group = (*range(len(self.steppers)), *(group for group, _ in powers))
         self._space = self.steppers[0].operator.density_space
         self._charge = None if density_cost is None else DensityCharge(self.steppers[0].layout, density_cost)
         self._stages = self.steppers[0].scheme.stages
         self._budget = self._room(memory, disk)
         # Steps whose stages are charged together: as many on all ranks, so that all exchange ghosts in one order.
-        numbers = self._stages * sum(math.prod(stepper.layout.shape) for stepper in self.steppers)
+        numbers = self._stages * sum(math.prod(stepper.layout.shape) for stepper in self._all)
         self._chunk = max(1, _CHARGED_TOGETHER // self._space.comm.allreduce(max(numbers, 1), MPI.MAX))
         self._records: list[Records] = []
         self._charging: list[Records] = []
         self._kept: dict[int, Groups] = {}
         self._disk = DiskStore(disk_directory)
-        self._position = [stepper.layout.zeros() for stepper in self.steppers]
-        self._unit_start = [stepper.layout.zeros() for stepper in self.steppers]
+        self._position = [stepper.layout.zeros() for stepper in self._all]
+        self._unit_start = [stepper.layout.zeros() for stepper in self._all]
         self._starts: list[Groups] = []
         self._sums: list[Accumulated] = []
         self._pending: Iterator[Any] | None = None
@@ -139,6 +146,7 @@ class Trajectory:
         self.steps: tuple[int, ...] = ()
         self.occupations: list[Groups] = []
         self.moments: list[Groups] = []
+        self.power_occupations: list[Groups] = []
         self.orders = 2 if moments else 1
         self.charged: Floats = np.zeros(2)
 
@@ -168,6 +176,7 @@ class Trajectory:
         velocities: list[Groups],
         steps: tuple[int, ...] | None = None,
         watch: Watch | None = None,
+        powers: Sequence[Floats] = (),
     ) -> Groups:
         """Transport ρ₀; velocities, steps and errors as for ``prepare``. Collective.
 
@@ -178,15 +187,16 @@ class Trajectory:
             velocities: by layer and group.
             steps: step counts, or none.
             watch: who is told where the sweep is, and may know from an earlier one; then nothing is kept for a reverse.
+            powers: of the initial density, (n_cells, nd, columns) each, ghosts up to date.
 
         Returns:
             ρ(T) of every group, with ghosts.
         """
         plan = self.prepare(velocities, steps)
         layers = range(self.grid.layers)
-        self._starts = [[s.layout.pack(r, fill=1.0) for s, r in zip(self.steppers, rho, strict=True)]]
+        self._starts = [[s.layout.pack(r, fill=1.0) for s, r in zip(self._all, [*rho, *powers], strict=True)]]
         copied(self._starts[0], self._position)
-        occupations = [[s.layout.zero_totals(self.orders) for s in self.steppers] for _ in layers]
+        occupations = [[s.layout.zero_totals(self.orders) for s in self._all] for _ in layers]
         self.charged = np.zeros(2)
         self._kept, self.recomputed = {}, 0
         if watch is None:
@@ -194,11 +204,20 @@ class Trajectory:
             self._play("EndForward", occupations)
         else:
             self._accompany(watch, occupations)
-        self.occupations, *more = (self._totals(occupations, order) for order in range(self.orders))
+        found = [self._totals(occupations, order) for order in range(self.orders)]
+        n = len(self.steppers)
+        self.occupations, *more = [[groups[:n] for groups in totals] for totals in found]
         self.moments = more[0] if more else []
+        self.power_occupations = [groups[n:] for groups in found[0]]
         return self.start(self.grid.layers)
 
-    def reverse(self, cotangents: Groups, running: list[Groups], tilted: list[Groups] | None = None) -> list[Groups]:
+    def reverse(
+        self,
+        cotangents: Groups,
+        running: list[Groups],
+        tilted: list[Groups] | None = None,
+        powers: tuple[Groups, Groups] = ([], []),
+    ) -> list[Groups]:
         """Pull the derivative by ρ(T) back to the velocities. Collective. Once after each ``forward``.
 
         Args:
@@ -207,32 +226,47 @@ class Trajectory:
             running: by layer and group, (n_owned, nd) derivative of the linear running costs per time by ρ, the same
                 for all columns.
             tilted: likewise of costs that are (T − t) times this per time; None if there are none.
+            powers: by power, the derivative by it at T, overwritten likewise, and (n_owned, nd) that of the running
+                costs per time, the same in all layers.
 
         Returns:
             By layer and group, this rank's contribution (n_nodes, dim) to the derivative by the velocity, through the
             density.
         """
-        packed = [s.layout.pack_derivative(c) for s, c in zip(self.steppers, cotangents, strict=True)]
+        cotangents = [*cotangents, *powers[0]]
+        packed = [s.layout.pack_derivative(c) for s, c in zip(self._all, cotangents, strict=True)]
+        running = [[*groups, *powers[1]] for groups in running]
         back = _Reverse(packed, running, tilted, [[] for _ in range(self.grid.layers)])
         self._play("EndReverse", back=back)
         self._pending = None
-        for stepper, cotangent, result in zip(self.steppers, cotangents, packed, strict=True):
+        for stepper, cotangent, result in zip(self._all, cotangents, packed, strict=True):
             cotangent[:] = stepper.layout.unpack_derivative(result)
         return back.gradients
 
     def start(self, layer: int) -> Groups:
         """Densities (n_cells, nd, columns) at the start of a layer, or at the end for ``layers``. Collective."""
-        return [self._unpacked(*pair) for pair in zip(self.steppers, self._starts[layer], strict=True)]
+        return [self._unpacked(*pair) for pair in zip(self.steppers, self._starts[layer], strict=False)]
+
+    @property
+    def power_steppers(self) -> tuple[Stepper, ...]:
+        """One step of every power and its reverse."""
+        return self._all[len(self.steppers) :]
+
+    def powers_at(self, layer: int) -> Groups:
+        """Powers, as ``start``. Collective."""
+        starts = self._starts[layer][len(self.steppers) :]
+        return [self._unpacked(*pair) for pair in zip(self.power_steppers, starts, strict=True)]
 
     def at_times(self, times: Floats) -> Iterator[Groups]:
         """Densities at ascending times, linear between time steps (which keeps mass and sign). Collective.
 
         They are computed one by one, as they are asked for; nothing else may be done with the trajectory meanwhile.
         """
-        layer, done, state = -1, 0, self._starts[0]
+        n = len(self.steppers)
+        layer, done, state = -1, 0, self._starts[0][:n]
         for mark in map(self.mark, times.tolist()):
             if mark.layer != layer:
-                layer, state = mark.layer, [group.copy() for group in self._starts[mark.layer]]
+                layer, state = mark.layer, [group.copy() for group in self._starts[mark.layer][:n]]
                 done = sum(self.steps[:layer])
             if mark.step > done:
                 self.assemble(layer)
@@ -253,7 +287,11 @@ class Trajectory:
         return Mark.of(t, self.grid.layer_time, self.steps)
 
     def between(self, state: Groups, mark: Mark) -> Groups:
-        """Densities (n_cells, nd, columns) at a mark, from those in batches after its number of steps. Collective."""
+        """Densities (n_cells, nd, columns) at a mark, from those in batches after its number of steps. Collective.
+
+        Powers may stand behind them, and are left out.
+        """
+        state = state[: len(self.steppers)]
         if mark.fraction > 0.0:
             self.assemble(mark.layer)
             after = self._steps(state, self._dt(mark.layer), 1)
@@ -264,16 +302,16 @@ class Trajectory:
     @property
     def kept_bytes(self) -> int:
         """Size of the records and densities that this rank holds in memory for the reverse."""
-        records = len(self._records) * sum(stepper.record_bytes for stepper in self.steppers)
-        return records + len(self._kept) * sum(stepper.state_bytes for stepper in self.steppers)
+        records = len(self._records) * sum(stepper.record_bytes for stepper in self._all)
+        return records + len(self._kept) * sum(stepper.state_bytes for stepper in self._all)
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
     def _room(self, memory: float, disk: float) -> Budget:
         """What is left of the memory for records and densities. Collective."""
         sizes = [
-            sum(stepper.record_bytes for stepper in self.steppers),
-            sum(stepper.state_bytes for stepper in self.steppers),
+            sum(stepper.record_bytes for stepper in self._all),
+            sum(stepper.state_bytes for stepper in self._all),
         ]
         record, state = parallel.sum_all(self._space.comm, np.array(sizes, dtype=float))
         layers = (2 * self.grid.layers + 1) * state
@@ -350,7 +388,7 @@ class Trajectory:
         if record:
             copied(self._position, self._unit_start)
             while len(self._records) < end - begin:
-                self._records.append([stepper.new_record() for stepper in self.steppers])
+                self._records.append([stepper.new_record() for stepper in self._all])
         if occupations is None:
             self.recomputed += end - begin
         for layer, first, last in self._pieces(begin, end):
@@ -367,7 +405,8 @@ class Trajectory:
     ) -> Groups:
         """``count`` steps within a layer from step ``begin`` on, with what their stages cost."""
         dt, left = self._dt(layer), self._time_left(layer, begin)
-        if self._charge is None or occupation is None:
+        charge = None if occupation is None else self._charge
+        if charge is None and not self._powers:
             return self._steps(self._position, dt, count, records, occupation, left)
         state, chunk = self._position, self._chunk
         weights = np.asarray(self.steppers[0].scheme.weights) * dt
@@ -375,15 +414,16 @@ class Trajectory:
             n = min(chunk, count - first)
             used = self._spare(n) if records is None else records[first : first + n]
             after = self._steps(state, dt, n, used, occupation, self._time_left(layer, begin + first))
-            for each in self._charge.values(self._moments(state, used)).reshape(n, self._stages, -1):
-                self.charged += weights @ each  # step by step: the bits do not depend on where the sweep stops
+            if charge is not None:
+                for each in charge.values(self._moments(state, used)).reshape(n, self._stages, -1):
+                    self.charged += weights @ each  # step by step: the bits do not depend on where the sweep stops
             state = [group.copy() for group in after] if records is None else after
         return state
 
     def _spare(self, count: int) -> list[Records]:
-        """Records for steps that are charged but not kept."""
+        """Records for steps that are charged, or looked at by powers, but not kept."""
         while len(self._charging) < count:
-            self._charging.append([stepper.new_record() for stepper in self.steppers])
+            self._charging.append([stepper.new_record() for stepper in self._all])
         return self._charging[:count]
 
     def _steps(
@@ -395,56 +435,94 @@ class Trajectory:
         occupation: Groups | None = None,
         left: TimeLeft | None = None,
     ) -> Groups:
+        """Steps of the densities, and of powers where they are given too; these need the records."""
+        mine = [None if records is None else [groups[g] for groups in records] for g in range(len(state))]
         return [
             stepper.march(
-                state[g],
+                start,
                 dt,
                 count,
-                None if records is None else [groups[g] for groups in records],
+                mine[g],
                 None if occupation is None else occupation[g],
                 left,
+                self._source(g, state, mine),
             )
-            for g, stepper in enumerate(self.steppers)
+            for g, (stepper, start) in enumerate(zip(self._all, state, strict=False))
         ]
+
+    def _source(self, g: int, starts: Groups, records: Sequence[Records | list[StepRecord] | None]) -> Source | None:
+        """What a power takes from its densities; None for densities."""
+        group = self._group[g]
+        if g == group:
+            return None
+        of_group = records[group]
+        assert of_group is not None, "powers need the records of their densities"
+        return starts[group], of_group
 
     def _unwind(self, begin: int, end: int, back: "_Reverse") -> None:
         """Reverse of steps ``begin`` to ``end``, whose records are there."""
         for layer, first, last in reversed(list(self._pieces(begin, end))):
             self.assemble(layer)
             if last == self._ends[layer]:
-                self._sums = [stepper.operator.accumulator() for stepper in self.steppers]
+                self._sums = [stepper.operator.accumulator() for stepper in self._all]
             records = self._records[first - begin : last - begin]
             start = self._unit_start if first == begin else [r.states[-1] for r in self._records[first - begin - 1]]
             self._unwind_piece(layer, first, start, records, back)
             if first == self._ends[layer] - self.steps[layer]:
-                back.gradients[layer] = [
-                    stepper.operator.contract(sums) for stepper, sums in zip(self.steppers, self._sums, strict=True)
-                ]
+                found = [stepper.operator.contract(sums) for stepper, sums in zip(self._all, self._sums, strict=True)]
+                for group, gradient in zip(self._group[len(self.steppers) :], found[len(self.steppers) :], strict=True):
+                    found[group] += gradient
+                back.gradients[layer] = found[: len(self.steppers)]
 
     def _unwind_piece(self, layer: int, begin: int, start: Groups, records: list[Records], back: "_Reverse") -> None:
-        dt, chunk = self._dt(layer), len(records) if self._charge is None else self._chunk
-        running = self._shared(back.running[layer])
-        tilted = [None] * len(running) if back.tilted is None else self._shared(back.tilted[layer])
+        dt, chunk = self._dt(layer), self._chunk if self._charge is not None or self._powers else len(records)
+        running, tilted = self._shared(back.running[layer]), list[Floats | None]([None] * len(self._all))
+        if back.tilted is not None:
+            tilted[: len(self.steppers)] = self._shared(back.tilted[layer])
         for first in reversed(range(0, len(records), chunk)):
             part = records[first : first + chunk]
             before = [record.states[-1] for record in records[first - 1]] if first else start
+            left, handed = self._time_left(layer, begin + first), self._unwind_powers(before, dt, part, running, back)
             for g, stepper in enumerate(self.steppers):
                 costs = [running[g]]
                 if self._charge is not None:
-                    costs = self._charge.slopes(self._moments(before, part), running[g])
+                    costs = self._charge.slopes(self._moments(before, part), running[g], g)
                 mine = [groups[g] for groups in part]
-                left = self._time_left(layer, begin + first)
-                stepper.unwind(back.cotangents[g], before[g], dt, mine, costs, self._sums[g], tilted[g], left)
+                stepper.unwind(
+                    back.cotangents[g],
+                    before[g],
+                    dt,
+                    mine,
+                    costs,
+                    self._sums[g],
+                    tilted[g],
+                    left,
+                    handed=handed.get(g),
+                )
+
+    def _unwind_powers(
+        self, before: Groups, dt: float, records: list[Records], running: Groups, back: "_Reverse"
+    ) -> dict[int, Floats]:
+        """Reverse of the powers' steps; what they hand on to their densities, by group."""
+        handed: dict[int, Floats] = {}
+        mine = [[groups[g] for groups in records] for g in range(len(self._all))]
+        for g in range(len(self.steppers), len(self._all)):
+            stepper, group = self._all[g], self._group[g]
+            owed, source = stepper.new_handed(len(records)), self._source(g, before, mine)
+            stepper.unwind(
+                back.cotangents[g], before[g], dt, mine[g], [running[g]], self._sums[g], source=source, handed=owed
+            )
+            handed[group] = handed[group] + owed if group in handed else owed
+        return handed
 
     def _shared(self, derivatives: Groups) -> Groups:
         """Derivatives (n_owned, nd) that all columns of a group have, in batches."""
-        return [s.layout.pack_shared(each) for s, each in zip(self.steppers, derivatives, strict=True)]
+        return [s.layout.pack_shared(each) for s, each in zip(self._all, derivatives, strict=False)]
 
     def _totals(self, occupations: list[Groups], order: int) -> list[Groups]:
         """One order of the integrals over time, by layer and group, (n_owned, nd)."""
         return [
-            [s.layout.unpack_totals(o[order]) for s, o in zip(self.steppers, groups, strict=True)]
-            for groups in occupations
+            [s.layout.unpack_totals(o[order]) for s, o in zip(self._all, groups, strict=True)] for groups in occupations
         ]
 
     def _moments(self, before: Groups, records: list[Records]) -> list[Groups]:
@@ -452,7 +530,7 @@ class Trajectory:
         stages = [[state for groups in records for state in groups[g].states] for g in range(len(self.steppers))]
         return [
             list(each)
-            for each in zip(*([first, *rest[:-1]] for first, rest in zip(before, stages, strict=True)), strict=True)
+            for each in zip(*([first, *rest[:-1]] for first, rest in zip(before, stages, strict=False)), strict=True)
         ]
 
     def assemble(self, layer: int) -> None:
@@ -468,8 +546,13 @@ class Trajectory:
         """Set the operators to a layer's velocities; this rank's largest rate."""
         return max(
             stepper.operator.rate if stepper.operator.velocity is velocity else stepper.operator.set_velocity(velocity)
-            for stepper, velocity in zip(self.steppers, self.velocities[layer], strict=True)
+            for stepper, velocity in zip(self._all, (self.velocities[layer][g] for g in self._group), strict=True)
         )
+
+    @property
+    def _powers(self) -> bool:
+        """Whether there are any."""
+        return len(self._all) > len(self.steppers)
 
     def _dt(self, layer: int) -> float:
         return self.grid.layer_time / self.steps[layer]
@@ -504,9 +587,9 @@ class _Reverse:
     """What the reverse sweep carries.
 
     Attributes:
-        cotangents: by group, in batches.
-        running: by layer and group, in modes.
-        tilted: likewise, what counts (T − t) times; or none.
+        cotangents: by group and power, in batches.
+        running: by layer, group and power, in modes.
+        tilted: by layer and group, what counts (T − t) times; or none.
         gradients: by layer and group, as they come.
     """
 

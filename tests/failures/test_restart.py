@@ -103,7 +103,9 @@ def densities(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def numbers(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key not in ("seconds", "warnings", "theta")}
+    verified = document["verified"] and {**document["verified"], "seconds": 0.0}
+    kept = {key: value for key, value in document.items() if key not in ("seconds", "warnings", "theta")}
+    return {**kept, "verified": verified}
 
 
 def require_same(folder: Path, other: Path) -> None:
@@ -437,6 +439,9 @@ def on_any_ranks(comm: MPI.Comm, folder: Path, reads: list[str], writes: str) ->
         density = rng.standard_normal((total, space.nd, space.n_labels))[cells]
         orders = problem.trajectory.orders
         sums = rng.standard_normal((total, space.nd, len(layouts), orders, layouts[0].shares))[cells[: space.n_owned]]
+        powers = [stepper.layout for stepper in problem.trajectory.power_steppers]
+        squares = [rng.standard_normal((total, space.nd, p.columns))[cells] for p in powers]
+        totals = [rng.standard_normal((total, space.nd, orders, p.shares))[cells[: space.n_owned]] for p in powers]
         store = density_store.DensityStore(folder / f"case{number}", problem)
         header = Header(0, 0.0, (1,), 1.0, total, space.degree, space.n_labels, store.mesh, "", "")
         for name in reads:
@@ -448,14 +453,28 @@ def on_any_ranks(comm: MPI.Comm, folder: Path, reads: list[str], writes: str) ->
                 assert np.array_equal(found.densities[g], layout.pack_nodes(density[:, :, group], fill=1.0))
                 for order in range(orders):
                     assert np.array_equal(layout.split_totals(found.occupation[g][order]), sums[:, :, g, order])
+            for p, layout in enumerate(powers):
+                g = len(layouts) + p
+                assert np.array_equal(found.densities[g], layout.pack_nodes(squares[p], fill=1.0))
+                for order in range(orders):
+                    assert np.array_equal(layout.split_totals(found.occupation[g][order]), totals[p][:, :, order])
             assert comm.allreduce(found.charged[1]) == 7.0
         store.folder = folder / f"case{number}-{writes}"
         position = Position(
             0,
-            [layout.pack_nodes(density[:, :, group]) for layout, group in zip(layouts, problem.groups, strict=True)],
             [
-                np.stack([layout.join_totals(sums[:, :, g, order]) for order in range(orders)])
-                for g, layout in enumerate(layouts)
+                *(
+                    layout.pack_nodes(density[:, :, group])
+                    for layout, group in zip(layouts, problem.groups, strict=True)
+                ),
+                *(layout.pack_nodes(q) for layout, q in zip(powers, squares, strict=True)),
+            ],
+            [
+                np.stack([layout.join_totals(each[:, :, order]) for order in range(orders)])
+                for layout, each in [
+                    *((layout, sums[:, :, g]) for g, layout in enumerate(layouts)),
+                    *zip(powers, totals, strict=True),
+                ]
             ],
             np.array([0.0, 7.0 if comm.rank == comm.size - 1 else 0.0]),
         )

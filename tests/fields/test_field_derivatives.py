@@ -281,3 +281,12 @@ def test_value_and_derivative_together_are_those_apart(kind, n_labels, copies):
         np.testing.assert_allclose(vjp(factor * w), factor * expected, rtol=1e-10, atol=1e-12 * copies)
     with pytest.raises(InputError, match="w: an array of shape"):
         vjp(w[:1])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MAKERS if "mlp" in kind])
+def test_value_and_diagonal_are_those_of_value_and_jacobian(kind, dim, n_labels):
+    c = Case(kind, dim, n_labels)
+    v, diagonal = c.field.value_and_diagonal(c.theta, c.x, c.label)
+    np.testing.assert_allclose(v, c.field.value(c.theta, c.x, c.label), rtol=1e-13, atol=1e-14)
+    expected = np.einsum("nii->ni", c.field.jacobian(c.theta, c.x, c.label))
+    np.testing.assert_allclose(diagonal, expected, rtol=1e-12, atol=1e-13)

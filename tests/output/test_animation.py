@@ -16,11 +16,12 @@ from PIL import Image
 
 from eulerian.output import line_scenes, map_scenes
 from eulerian.output.animation import write_animation
-from eulerian.output.film import Film, SightSampler
+from eulerian.output.film import Film, SightFrames
 from eulerian.output.gif import Palette, durations
+from eulerian.output.label_colours import label_colours, oklab
 from eulerian.output.line_scenes import line_scene
 from eulerian.output.map_scenes import WALL, map_scene
-from eulerian.output.stage import Stage, label_colours
+from eulerian.output.stage import Stage
 
 pytestmark = pytest.mark.one_process
 
@@ -124,21 +125,23 @@ def test_a_palette_has_the_nearest_of_its_colours() -> None:
 # -- maps ------------------------------------------------------------------------------------------------------------
 
 
-def test_labels_are_inks_on_one_map() -> None:
+def test_labels_have_colours_on_one_map_and_a_mixture_where_they_meet() -> None:
     film = film_of(2, particles=0)
     scene = map_scene(film)
     first, last = (Stage(scene).frame(i) for i in (0, 5))
     left, right = at(first, scene.figure, -0.9, 0.0), at(first, scene.figure, 0.9, 0.0)
     for found, colour in ((left, BLUE), (right, ORANGE)):
-        ink, full = 255.0 - found, 255.0 * (1.0 - np.array(to_rgb(colour)))
-        assert np.allclose(ink / np.linalg.norm(ink), full / np.linalg.norm(full), atol=0.03)
+        ink, full = (oklab(rgb)[1:] for rgb in (found / 255.0, np.array(to_rgb(colour))))
+        assert np.allclose(ink / np.linalg.norm(ink), full / np.linalg.norm(full), atol=0.1)
     assert np.all(at(last, scene.figure, -0.9, 0.0) >= left)  # the density has halved
     assert np.all(at(first, scene.figure, 0.0, 0.0) > 235)
     both = Film(
         film.times, film.points, film.density + film.density[..., ::-1], film.positions, film.labels, ("0", "1")
     )
     scene = map_scene(both)
-    assert np.all(at(Stage(scene).frame(0), scene.figure, -0.9, 0.0) < left)
+    met = oklab(at(Stage(scene).frame(0), scene.figure, -0.9, 0.0) / 255.0)
+    each = [oklab(np.array(to_rgb(colour))) for colour in (BLUE, ORANGE)]
+    assert np.allclose(met, np.mean(each, axis=0), atol=0.03)  # half of both, and not their shadow
 
 
 def test_maps_are_the_right_way_up() -> None:
@@ -212,7 +215,7 @@ def test_few_outliers_do_not_set_the_scale() -> None:
 def test_three_dimensions_are_integrated_along_z(degree: int) -> None:
     film = film_of(3, degree=degree)
     pixels = np.stack(np.meshgrid([-0.7, 0.1, 0.9], [-0.3, 0.4], indexing="ij"), axis=-1)
-    sampler = SightSampler(film, pixels)
+    sampler = SightFrames(film, pixels)
     assert sampler.inside.all()
     height = np.ptp(film.points[..., 2])
     found = sampler.frame(0)

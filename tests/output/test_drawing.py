@@ -103,6 +103,7 @@ def test_a_figure_that_fails_is_a_warning(tmp_path: Path, monkeypatch: pytest.Mo
     def broken(*_: object) -> Figure:
         raise RuntimeError("latex was not found:\n a long story")
 
+    monkeypatch.chdir(tmp_path)  # where the run folder comes to be
     monkeypatch.setattr(plots, "density_curves", broken)
     config = parse_config(MODEL, tmp_path, ["optimiser.max_iterations=1", 'ideal.certificate="none"'])
     document = experiment.run_train(config)

@@ -114,10 +114,10 @@ def test_maps_show_paths_walls_and_both_densities() -> None:
         assert np.array_equal(pieces.reshape(3, 8, 2, 2)[:, :, 0], own[:, :-1])
         assert np.array_equal(pieces.reshape(3, 8, 2, 2)[:, :, 1], own[:, 1:])
         ink = np.asarray(panel.images[0].get_array())
-        # The final density grows to the right, the initial one is the same everywhere: orange ink takes the blue light.
+        # The final density grows to the right, the initial one is the same everywhere: there is more of the orange.
         left, right = ink[300, 100, :3], ink[300, 500, :3]
-        assert left[2] > right[2] + 0.1
-        assert left[0] == pytest.approx(right[0])
+        assert left[2] > right[2] + 0.05
+        assert right[0] > left[0] + 0.05
 
 
 def test_densities_that_vanish_can_be_drawn() -> None:

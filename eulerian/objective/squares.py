@@ -1,0 +1,108 @@
+"""Costs of ∫ρ² by squares of densities that move beside them (``transport.power``).
+
+Along an exact flow q = ρ² obeys ∂_t q + div(v q) = −q div v, which is linear in q, and ∫q is a linear functional of it:
+numerical diffusion hardly enters. ∫ρ_h² of the mesh's density is lowered by diffusion, and an optimiser that is charged
+for that presses the density into filaments and is paid for what the mesh smears.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self, final
+
+from eulerian import parallel  # noqa: F401 - starts MPI
+from eulerian.arrays import Floats
+
+# isort: split
+import numpy as np
+
+from eulerian.space.density import DensitySpace
+from eulerian.space.exact_density import ExactDensity
+from eulerian.transport.layout import NodalLayout
+from eulerian.transport.power import Power
+
+
+@final
+@dataclass(frozen=True)
+class SquareCosts:
+    """γ/2 ∫∫ρ² dt of all labels together, and ½ Σ_y ∫ρ_y(T)², each where it counts.
+
+    Where labels have velocities of their own the square of their sum moves with none: then γ is charged on Σ_y ρ_y²,
+    and what is left, products of different labels, is the mesh's (``DensityCost.products``).
+
+    Attributes:
+        congestion: γ.
+        terminal: whether the squares at T count.
+        labels: (n_cells, nd, K) squares of the initial densities, with ghosts.
+        together: (n_cells, nd, 1) square of their sum.
+    """
+
+    congestion: float
+    terminal: bool
+    labels: Floats
+    together: Floats
+
+    @classmethod
+    def of(cls, space: DensitySpace, exact: ExactDensity, congestion: float, *, terminal: bool) -> Self:
+        """From the initial density that the mesh's stands for. **Collective**."""
+
+        def squares(rho: Floats) -> Floats:
+            return np.concatenate([rho, rho.sum(axis=2, keepdims=True)], axis=2) ** 2
+
+        q = np.zeros((space.n_cells, space.nd, space.n_labels + 1))
+        q[: space.n_owned] = exact.projection(space, squares)
+        space.limit(q)
+        space.update_ghosts(q)
+        return cls(congestion, terminal, np.ascontiguousarray(q[..., :-1]), np.ascontiguousarray(q[..., -1:]))
+
+    def columns(self, groups: Sequence[Sequence[int]]) -> list["SquareColumns"]:
+        """What moves beside densities, given the labels that have one velocity."""
+        if len(groups) > 1 or self.labels.shape[2] == 1:
+            labels = [(g, np.ascontiguousarray(self.labels[..., list(group)])) for g, group in enumerate(groups)]
+            return [SquareColumns(g, False, q, self.congestion, float(self.terminal)) for g, q in labels]
+        found = []
+        if self.congestion > 0.0:
+            found.append(SquareColumns(0, True, self.together, self.congestion, 0.0))
+        if self.terminal:
+            found.append(SquareColumns(0, False, self.labels, 0.0, 1.0))
+        return found
+
+
+@final
+@dataclass(frozen=True)
+class SquareColumns:
+    """Squares that move with one velocity.
+
+    Attributes:
+        group: the densities that they are of.
+        summed: whether it is one square, of the sum of all densities of the group, or one of each.
+        initial: (n_cells, nd, columns).
+        congestion: γ, of the cost γ/2 ∫∫q dt.
+        terminal: weight of ½ ∫q(T).
+    """
+
+    group: int
+    summed: bool
+    initial: Floats
+    congestion: float
+    terminal: float
+
+    def power(self, density: NodalLayout) -> Power:
+        """As the transport knows them, beside densities of a layout."""
+        return Power.of_total(density) if self.summed else Power.of_each(density)
+
+    def running(self, space: DensitySpace) -> Floats:
+        """(n_owned, nd): the derivative of the cost per time by q, the same for all columns."""
+        return 0.5 * self.congestion * integral(space)
+
+    def cotangent(self, space: DensitySpace) -> Floats:
+        """(n_cells, nd, columns): the derivative of the cost at T by q."""
+        derivative = np.zeros_like(self.initial)
+        derivative[: space.n_owned] = 0.5 * self.terminal * integral(space)[:, :, None]
+        return derivative
+
+
+def integral(space: DensitySpace) -> Floats:
+    """(n_owned, nd), whose product with coefficients is the integral."""
+    vector = np.zeros((space.n_owned, space.nd))
+    vector[:, 0] = space.geometry.det[: space.n_owned] / space.phi0
+    return vector

@@ -1,0 +1,30 @@
+"""Values of a distributed density at points of any rank are those of the whole density."""
+
+from pathlib import Path
+
+from mpi4py import MPI
+
+# isort: split
+import numpy as np
+from problems import random_density
+
+from eulerian.config import Domain
+from eulerian.space.density import DensitySpace
+from eulerian.space.mesh import create_mesh
+from eulerian.space.point_values import PointValues
+from eulerian.space.whole import WholeDensity
+
+MESHES = Path(__file__).parents[2] / "meshes"
+
+
+def test_they_are_those_of_the_whole_density(comm: MPI.Comm) -> None:
+    """Ranks' parts of a round domain have boxes that overlap; outside there is nothing."""
+    space = DensitySpace(create_mesh(comm, Domain(file=MESHES / "disk.msh")), 2, 2)
+    rho = random_density(space, 2, 0)
+    low, high = space.bounding_box
+    x = np.random.default_rng(comm.rank).uniform(low, high, (500 + comm.rank, 2))
+    found = PointValues(space).values(rho, x)
+    whole = WholeDensity.gather(space, rho)
+    assert np.allclose(found, whole.values(x), rtol=1e-12, atol=1e-14)
+    assert 0 < np.count_nonzero(~whole.contains(x)) < len(x)
+    assert PointValues(space).values(rho, x[:0]).shape == (0, 2)
