@@ -21,8 +21,9 @@
  *
  * The power q = rho^m of a density has the source -(m - 1) q div v, which stands behind the volume term's numbers. A
  * wall that stops the flow is a negative divergence on the boundary: there q gains (m - 1) rho^m (v.n)+, taken from the
- * density itself. (Taken from q it would feed on itself and grow like exp(v t / h) where the density grows like t / h.)
- * So powers are marched beside the steps that their density has taken, and the reverse hands on what they owe to it.
+ * density's mean in the cell. (Taken from q it would feed on itself and grow like exp(v t / h) where the density grows
+ * like t / h; and at the wall itself the polynomials of cells that are pressed are many times their means.) So powers
+ * are marched beside the steps that their density has taken, and the reverse hands on what they owe to it.
  */
 #include <math.h>
 #include <stdint.h>
@@ -511,6 +512,14 @@ static inline int64_t place_of(int64_t cell, int64_t column, int64_t width, int6
     return (batch * groups + column / width) * ND * LANES + cell % cells * width + column % width;
 }
 
+static inline void clear_forcing(const scheme_t *t)
+{
+    for (int64_t b = 0; b < t->n_batches; ++b)
+        if (t->at_walls[b])
+            for (int64_t i = 0; i < GROUPS * ND * LANES; ++i) t->forcing[b * GROUPS * ND * LANES + i] = 0.0;
+}
+
+#if POWER > 1
 /* Add M^-1 of integrals against the functions of a facet's nodes to a column of its cell. */
 static inline void lift(int facet, const double *by_node, double *target)
 {
@@ -521,28 +530,16 @@ static inline void lift(int facet, const double *by_node, double *target)
     }
 }
 
-static inline void clear_forcing(const scheme_t *t)
+/* The sum of densities that a column is the power of: its mean in a wall's cell. */
+static inline double summed_mean(const scheme_t *t, int64_t wall, int64_t column, const double *density)
 {
-    for (int64_t b = 0; b < t->n_batches; ++b)
-        if (t->at_walls[b])
-            for (int64_t i = 0; i < GROUPS * ND * LANES; ++i) t->forcing[b * GROUPS * ND * LANES + i] = 0.0;
-}
-
-#if POWER > 1
-/* The sum of densities that a column is the power of, at the flux points of a wall. */
-static inline void summed_density(const scheme_t *t, int64_t wall, int64_t column, const double *density, double *points)
-{
-    double nodes[FN];
-    for (int n = 0; n < FN; ++n) nodes[n] = 0.0;
+    double mean = 0.0;
     for (int64_t j = 0; j < t->n_sources; ++j) {
         if (!t->summed[column * t->n_sources + j]) continue;
         const double *u = density + place_of(t->wall_cells[wall], j, t->source_width, t->source_groups);
-        for (int n = 0; n < FN; ++n) nodes[n] += u[FACET_NODES[t->wall_facets[wall]][n] * LANES];
+        for (int i = 0; i < ND; ++i) mean += MEAN[i] * u[i * LANES];
     }
-    for (int q = 0; q < NQ; ++q) {
-        points[q] = 0.0;
-        for (int n = 0; n < FN; ++n) points[q] += TRACE[q][n] * nodes[n];
-    }
+    return mean;
 }
 
 /* What walls add to the powers' rate of change, M^-1 trace^T (gain rho^m), to `forcing`. */
@@ -551,53 +548,50 @@ static void force(const scheme_t *t, const double *density)
     clear_forcing(t);
     for (int64_t wall = 0; wall < t->n_walls; ++wall)
         for (int64_t k = 0; k < t->n_columns; ++k) {
-            double rho[NQ], by_node[FN];
-            summed_density(t, wall, k, density, rho);
+            const double rho = summed_mean(t, wall, k, density);
+            double by_node[FN], power = 1.0;
+            for (int p = 0; p < POWER; ++p) power *= rho;
             for (int n = 0; n < FN; ++n) by_node[n] = 0.0;
-            for (int q = 0; q < NQ; ++q) {
-                double flux = t->gain[wall * NQ + q];
-                for (int p = 0; p < POWER; ++p) flux *= rho[q];
-                for (int n = 0; n < FN; ++n) by_node[n] += TRACE[q][n] * flux;
-            }
+            for (int q = 0; q < NQ; ++q)
+                for (int n = 0; n < FN; ++n) by_node[n] += TRACE[q][n] * t->gain[wall * NQ + q] * power;
             lift(t->wall_facets[wall], by_node, t->forcing + place_of(t->wall_cells[wall], k, WIDTH, GROUPS));
         }
 }
 
 /* The reverse of `scale` times `force` for the powers' cotangent y: the derivative by the gain is added, that by the
- * density, [wall][source][FN] behind trace^T, is set. */
+ * densities' means, [wall][source], is set. */
 static void force_vjp(const scheme_t *t, const double *y, const double *density, double scale, double *handed,
                       double *dgain)
 {
-    for (int64_t i = 0; i < t->n_walls * t->n_sources * FN; ++i) handed[i] = 0.0;
+    for (int64_t i = 0; i < t->n_walls * t->n_sources; ++i) handed[i] = 0.0;
     for (int64_t wall = 0; wall < t->n_walls; ++wall)
         for (int64_t k = 0; k < t->n_columns; ++k) {
             const double *own = y + place_of(t->wall_cells[wall], k, WIDTH, GROUPS);
-            double rho[NQ], by_node[FN];
-            summed_density(t, wall, k, density, rho);
-            for (int n = 0; n < FN; ++n) by_node[n] = 0.0;
+            const double rho = summed_mean(t, wall, k, density);
+            double power = scale, by_mean = 0.0;
+            for (int p = 1; p < POWER; ++p) power *= rho;
             for (int q = 0; q < NQ; ++q) {
-                double value = 0.0, power = scale;
+                double value = 0.0;
                 for (int n = 0; n < FN; ++n) value += TRACE[q][n] * own[FACET_NODES[t->wall_facets[wall]][n] * LANES];
-                for (int p = 1; p < POWER; ++p) power *= rho[q];
-                dgain[wall * NQ + q] += power * rho[q] * value;
-                const double by_rho = POWER * power * t->gain[wall * NQ + q] * value;
-                for (int n = 0; n < FN; ++n) by_node[n] += TRACE[q][n] * by_rho;
+                dgain[wall * NQ + q] += power * rho * value;
+                by_mean += POWER * power * t->gain[wall * NQ + q] * value;
             }
             for (int64_t j = 0; j < t->n_sources; ++j)
-                if (t->summed[k * t->n_sources + j])
-                    for (int n = 0; n < FN; ++n) handed[(wall * t->n_sources + j) * FN + n] += by_node[n];
+                if (t->summed[k * t->n_sources + j]) handed[wall * t->n_sources + j] += by_mean;
         }
 }
 #endif
 
-/* The representative in L2 of what powers handed on, to `forcing`. */
+/* The representative in L2 of what powers handed on, to `forcing`: that of a mean is constant. */
 static void receive(const scheme_t *t, const double *handed)
 {
+    const double factorial = DIM == 3 ? 6.0 : DIM == 2 ? 2.0 : 1.0; /* 1 / measure of the reference cell */
     clear_forcing(t);
     for (int64_t wall = 0; wall < t->n_walls; ++wall)
-        for (int64_t j = 0; j < t->n_columns; ++j)
-            lift(t->wall_facets[wall], handed + (wall * t->n_columns + j) * FN,
-                 t->forcing + place_of(t->wall_cells[wall], j, WIDTH, GROUPS));
+        for (int64_t j = 0; j < t->n_columns; ++j) {
+            double *target = t->forcing + place_of(t->wall_cells[wall], j, WIDTH, GROUPS);
+            for (int i = 0; i < ND; ++i) target[i * LANES] += factorial * handed[wall * t->n_columns + j];
+        }
 }
 
 /* The density's state that stage i of step s starts from, in a record of the density's own loops. */
@@ -736,14 +730,14 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
  * labels; the first n_running of them are given, and then it goes on as from the first. tilt: likewise, for a cost per
  * time that is that many times the time left; null if there is none. `left` and `done` as for march.
  * To dout, dvolume and dgain the derivatives by out, volume and gain are added.
- * handed: [step][stage][wall][source][FN], what powers owe to their density at every stage: written by the reverse of
+ * handed: [step][stage][wall][source], what powers owe to their density at every stage: written by the reverse of
  * the powers, who need source_start and source_records as before; read by that of the density, or null. */
 void unwind(scheme_t *t, const double *start, char *const *records, int64_t count, double dt, int limited,
             const double *const *running, int64_t n_running, const double *tilt, double left, int64_t done,
             double *const *cotangents, double *dout, double *dvolume, double *dgain, const double *source_start,
             char *const *source_records, double *handed)
 {
-    const int64_t n_handed = t->n_walls * FN * (POWER > 1 ? t->n_sources : t->n_columns);
+    const int64_t n_handed = t->n_walls * (POWER > 1 ? t->n_sources : t->n_columns);
     double *g[STAGES + 1];
     for (int i = 0; i <= STAGES; ++i) g[i] = cotangents[i];
     if (limited && count > 0) limit_vjp(t, records[count - 1], STAGES - 1, g[STAGES]);

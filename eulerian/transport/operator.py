@@ -40,8 +40,8 @@ class TransportOperator:
     of all ranks; of the derivative, ⟨g, w⟩ = d/dτ ⟨λ, B(v + τw)ρ⟩ at τ = 0 for g = velocity_gradient(λ, ρ).
 
     For the m-th power of a density, −(m − 1) Σ_K ∫_K div v q w is added. What walls add is no part of B, for it comes
-    from the density: (m − 1) ∫ ½(s + |s|_δ) ρ^m w over the boundary, since in the limit of a wall, which stops the
-    flow, div v has the mass −(v·n)⁺ there and compresses what arrives. ``Stepper`` takes both together.
+    from the density: (m − 1) ∫ ½(s + |s|_δ) ρ̄^m w over the boundary, ρ̄ the cells' means, since in the limit of a wall,
+    which stops the flow, div v has the mass −(v·n)⁺ there and compresses what arrives. ``Stepper`` takes both together.
 
     The matrix is never stored: the loops keep, per cell, what flows in and out of its flux points and the velocity in
     its interior (``kernels.c``), 18 numbers for p = 1 on triangles where the blocks would be 36.

@@ -177,9 +177,8 @@ class Stepper:
     def new_handed(self, count: int) -> Floats:
         """Room for what powers hand on in the reverse of ``count`` steps."""
         assert self.operator.power is not None, "densities hand nothing on"
-        nodes = self.layout.element.facet_nodes(self.layout.element.nodes).shape[1]
         sources = self.operator.power.density.columns
-        return np.empty((count, self.scheme.stages, self.operator.n_walls, sources, nodes))
+        return np.empty((count, self.scheme.stages, self.operator.n_walls, sources))
 
     def _from(self, source: Source | None, count: int) -> tuple[Any, Any]:
         """A source as the compiled loops take it."""
