@@ -16,6 +16,8 @@ _PUBLIC = {
     "OptimiseResult": "optimise",
     "minimise": "optimise",
     "train": "multilevel",
+    "adapt": "adaptive",
+    "start_problem": "adaptive",
     "build": "builder",
     "build_ideal": "builder",
     "build_particles": "builder",

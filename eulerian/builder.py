@@ -37,6 +37,7 @@ from eulerian.space.density import DensitySpace
 from eulerian.space.exact_density import ExactDensity
 from eulerian.space.initial import count_labels
 from eulerian.space.mesh import create_mesh
+from eulerian.space.simplices import Simplices
 from eulerian.space.velocity import VelocitySpace
 from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import flux_smoothing
@@ -70,6 +71,7 @@ def build(
     field: VectorField | None = None,
     *,
     theta_file: Path | None = None,
+    mesh: Simplices | None = None,
 ) -> ControlProblem:
     """The problem that a configuration describes. Collective.
 
@@ -79,11 +81,12 @@ def build(
         field: to be used instead of the one that the configuration describes, built already.
         theta_file: whose parameters the field is to be used with; it says what those of a network are relative to. By
             default the file that the configuration names, if it does.
+        mesh: of the same domain, known to all ranks, to be used instead of the one that the configuration describes.
 
     Raises:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
     """
-    density_space, rho, exact, memory = _initial(config, comm, mesh_needs)
+    density_space, rho, exact, memory = _initial(config, comm, mesh_needs, mesh)
     velocity_space = VelocitySpace(density_space)
     smoothing = flux_smoothing(density_space, config.field.horizon, config.solver.flux_smoothing)
     by_label, entropy = _initial_entropies(config, density_space, exact)
@@ -227,10 +230,19 @@ def _running_costs(
     )
 
 
-def _initial(
-    config: Config, comm: MPI.Comm | None, needs: Callable[[Config, Ground], Iterable[Need]]
-) -> tuple[DensitySpace, Floats, ExactDensity, float]:
-    """The space of the densities, ρ₀ (n_cells, nd, K), what it projects, and the bytes left over. Collective.
+def build_space(
+    config: Config,
+    comm: MPI.Comm | None = None,
+    mesh: Simplices | None = None,
+    needs: Callable[[Config, Ground], Iterable[Need]] = mesh_needs,
+) -> tuple[DensitySpace, float]:
+    """The space of the densities, and the memory that ``needs`` leave over, in bytes. Collective.
+
+    Args:
+        config: from ``read_config``.
+        comm: who shares the work, everybody by default.
+        mesh: as for ``build``.
+        needs: what memory is needed for.
 
     Raises:
         InputError: there is not so much memory, among others; told before a mesh is made.
@@ -245,11 +257,20 @@ def _initial(
         check_dimension(config, dim)
         left = require_memory(needs(config, Ground(dim, n_cells, n_labels, comm.size)), memory)
 
-    mesh = create_mesh(comm, config.domain, check)
+    distributed = create_mesh(comm, config.domain, check, mesh)
     check_labels(config, n_labels)
-    space = DensitySpace(mesh, config.density.degree, n_labels)
-    rho, exact = ExactDensity.with_projection(space, config.density.initial)
-    return space, rho, exact, comm.bcast(left, 0)
+    return DensitySpace(distributed, config.density.degree, n_labels, mesh), comm.bcast(left, 0)
+
+
+def _initial(
+    config: Config,
+    comm: MPI.Comm | None,
+    needs: Callable[[Config, Ground], Iterable[Need]],
+    mesh: Simplices | None = None,
+) -> tuple[DensitySpace, Floats, ExactDensity, float]:
+    """The space of the densities, ρ₀ (n_cells, nd, K), what it projects, and the bytes left over. Collective."""
+    space, left = build_space(config, comm, mesh, needs)
+    return space, *ExactDensity.with_projection(space, config.density.initial), left
 
 
 def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:

@@ -18,11 +18,12 @@ from eulerian import parallel
 from eulerian.errors import collected_warnings
 heard = []
 with told(), collected_warnings(heard.append):
-    from eulerian.builder import build
+    from mpi4py import MPI
     from eulerian.config import read_config
+    from eulerian.experiment.own_mesh import build_on_own_mesh
     from eulerian.output.checkpoint import largest_checkpoint
     config = read_config(sys.argv[1])
-    problem = build(config)
+    problem = build_on_own_mesh(config, MPI.COMM_WORLD)
     plan = problem.plan(problem.initial_theta)
     space = problem.density_space
     if config.particles.file is not None:
@@ -50,6 +51,7 @@ def examine_config(path: Path) -> list[Finding]:
     built, needs = problem(path)
     findings = [Finding("ok", "configuration", str(path), "reads without errors"), built]
     findings += [Finding("note", "warning", text, _ADVICE) for text in needs.get("warnings", ())]
+    findings += adaptive_mesh(config, needs)
     return [*findings, run_folder(config, needs), memory_budget(config, needs), *_adjoint_disk(config, needs)]
 
 
@@ -62,6 +64,15 @@ def problem(path: Path) -> tuple[Finding, dict[str, Any]]:
     parameters = needs["parameters"]
     found = f"{needs['cells']} cells, {parameters} parameters; the field is finite at every node"
     return Finding("ok", "problem", found, needs["plan"]), needs
+
+
+def adaptive_mesh(config: Config, needs: dict[str, Any]) -> list[Finding]:
+    """What is known of meshes that are still to be made."""
+    if config.adapt is None or not needs:
+        return []
+    found = f"begins with {needs['cells']} cells; no mesh will have more than {config.adapt.max_cells}"
+    advice = "What memory and disk are needed grows with the cells: the figures here are those of the first mesh"
+    return [Finding("note", "[adapt]", found, advice)]
 
 
 def run_folder(config: Config, needs: dict[str, Any]) -> Finding:

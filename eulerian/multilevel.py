@@ -19,6 +19,7 @@ from eulerian.fields.base import VectorField
 from eulerian.fields.free import Free
 from eulerian.optimise import Curvature, Descent, DescentState, LevelReport, OptimiseResult, Record, Settings
 from eulerian.optimise.transfer import Transfer
+from eulerian.space.simplices import Simplices
 
 # A coarse level need not go further down than the next mesh will find itself up again: over ten problems the gradient
 # came back to 0.3 … 3 % of its first norm at a change of level. In J that is less than what is left in flat directions
@@ -59,6 +60,7 @@ class TrainingState:
         first_norm: the gradient norm at the very start, times the root of the parameters of a layer.
         evaluations: of J before this level.
         since: seconds from the start of the training to that of this level.
+        mesh: of this level, where it was adapted; else that of the configuration.
     """
 
     level: int
@@ -68,13 +70,14 @@ class TrainingState:
     first_norm: float = math.nan
     evaluations: int = 0
     since: float = 0.0
+    mesh: Simplices | None = None
 
     @property
     def history(self) -> list[Record]:
         """One record per iteration, of all levels."""
         return [
             *self.records,
-            *(_numbered(each, self.level, self.records, self.since) for each in self.descent.history),
+            *(numbered(each, self.level, self.records, self.since) for each in self.descent.history),
         ]
 
 
@@ -104,7 +107,7 @@ class Training:
     ) -> None:
         self.config, self.problem, self._tell = config, problem, tell
         self._configs = coarse_to_fine(config)
-        self._level = _Level(problem, problem.initial_theta)
+        self._level = Level(problem, problem.initial_theta)
         self._resumed = state
         self._records: list[Record] = []  # of the levels before
         self._reports: list[LevelReport] = []
@@ -199,15 +202,15 @@ class Training:
     def _name(self) -> str:
         return f"level {self._number} of {len(self._configs)}"
 
-    def _entered_again(self, config: Config) -> "_Level":
+    def _entered_again(self, config: Config) -> "Level":
         """The level of a state. Collective."""
         if config is self.config:
-            return _Level(self.problem, self.problem.initial_theta)
+            return Level(self.problem, self.problem.initial_theta)
         field = None if isinstance(self.problem.field, Free) else self.problem.field
         problem = _build_coarse(config, self.problem.comm, field)
-        return _Level(problem, problem.initial_theta, to_finest=Transfer(problem, self.problem))
+        return Level(problem, problem.initial_theta, to_finest=Transfer(problem, self.problem))
 
-    def _entered(self, config: Config) -> "_Level | None":
+    def _entered(self, config: Config) -> "Level | None":
         """The level of a configuration, at its start; None for a coarse one that cannot be. Collective."""
         finest, name = config is self.config, self._name
         if finest:
@@ -220,23 +223,23 @@ class Training:
                 self._tell(f"{name} is left out: {error}")
                 return None
         before = self._level.problem
-        _carry_counts(before, problem)
+        carry_counts(before, problem)
         level = self._level.carried(problem, None if finest else Transfer(problem, self.problem))
         if not math.isfinite(problem.value(level.theta)):
             initial = (
                 problem.initial_theta if finest else Transfer(self.problem, problem).theta(self.problem.initial_theta)
             )
-            level = _Level(problem, initial, to_finest=level.to_finest)
+            level = Level(problem, initial, to_finest=level.to_finest)
             if not finest and not math.isfinite(problem.value(initial)):
                 self._tell(f"{name} is left out: J cannot be evaluated there ({problem.rejection})")
-                _carry_counts(problem, before)
+                carry_counts(problem, before)
                 return None
         if self.config.optimiser.levels > 1:
-            self._tell(f"{name}: {_cells(problem)} cells, {problem.n_layers} layers")
+            self._tell(f"{name}: {cell_count(problem)} cells, {problem.n_layers} layers")
         return level
 
     def _descend(
-        self, level: "_Level", state: DescentState | None, callback: Callable[[Record], object] | None
+        self, level: "Level", state: DescentState | None, callback: Callable[[Record], object] | None
     ) -> OptimiseResult:
         """Minimise on one level, from its start or from a state. Collective."""
         optimiser, problem = self.config.optimiser, level.problem
@@ -254,7 +257,7 @@ class Training:
         )
 
         def follow(record: Record) -> bool:
-            record = _numbered(record, self._number, self._records, self._since)
+            record = numbered(record, self._number, self._records, self._since)
             self._stopped = callback is not None and bool(callback(record))
             return self._stopped
 
@@ -263,12 +266,12 @@ class Training:
     def _close(self, result: OptimiseResult, seconds: float) -> None:
         """The level has ended."""
         problem = self._level.problem
-        self._records += [_numbered(each, self._number, self._records, self._since) for each in result.history]
+        self._records += [numbered(each, self._number, self._records, self._since) for each in result.history]
         evaluations = problem.evaluations - self._evaluations
         self._reports.append(
             LevelReport(
                 self._number,
-                _cells(problem),
+                cell_count(problem),
                 problem.n_layers,
                 result.iterations,
                 evaluations,
@@ -291,7 +294,7 @@ class Training:
         )
         if self._level.to_finest is None:
             return whole
-        _carry_counts(self._level.problem, self.problem)
+        carry_counts(self._level.problem, self.problem)
         theta = self._level.to_finest.theta(result.theta)
         try:
             value = self.problem.value(theta)
@@ -304,7 +307,7 @@ class Training:
 
 @final
 @dataclass
-class _Level:
+class Level:
     """A level and where its descent starts, later ends.
 
     Attributes:
@@ -319,14 +322,14 @@ class _Level:
     curvature: Curvature | None = None
     to_finest: Transfer | None = None
 
-    def carried(self, problem: ControlProblem, to_finest: Transfer | None) -> "_Level":
+    def carried(self, problem: ControlProblem, to_finest: Transfer | None) -> "Level":
         """The next level. Collective."""
         if problem is self.problem:
             return self
         transfer = Transfer(self.problem, problem)
         known = self.curvature
         curvature = transfer.curvature(known) if known is not None and len(known) else None
-        return _Level(problem, transfer.theta(self.theta), curvature, to_finest)
+        return Level(problem, transfer.theta(self.theta), curvature, to_finest)
 
 
 def _build_coarse(config: Config, comm: MPI.Comm, field: VectorField | None) -> ControlProblem:
@@ -335,17 +338,18 @@ def _build_coarse(config: Config, comm: MPI.Comm, field: VectorField | None) -> 
         return build(config, comm, field)
 
 
-def _numbered(record: Record, level: int, before: Sequence[Record], since: float) -> Record:
+def numbered(record: Record, level: int, before: Sequence[Record], since: float) -> Record:
     """A level's record in the numbering of the whole training."""
     iterations = before[-1].iteration if before else 0
     return replace(record, iteration=record.iteration + iterations, seconds=record.seconds + since, level=level)
 
 
-def _carry_counts(source: ControlProblem, target: ControlProblem) -> None:
+def carry_counts(source: ControlProblem, target: ControlProblem) -> None:
     """Go on counting evaluations where another problem is."""
     target.evaluations, target.rejected_evaluations = source.evaluations, source.rejected_evaluations
 
 
-def _cells(problem: ControlProblem) -> int:
+def cell_count(problem: ControlProblem) -> int:
+    """Cells of a problem's mesh."""
     space = problem.density_space
     return int(space.mesh.topology.index_map(space.dim).size_global)

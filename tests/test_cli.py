@@ -118,7 +118,7 @@ def test_the_examples_of_the_help_run_and_move_something(here: Here, monkeypatch
             words[words.index("--frames") + 1] = "3"
         with monkeypatch.context() as patch:
             if words[0] != "plot":
-                patch.setattr("eulerian.output.plots.draw_run", lambda *_args: [])
+                patch.setattr("eulerian.output.plots.draw_run", lambda *_args, **_names: [])
             done = here(*words)
         assert "nothing moves" not in done.stdout, line
 

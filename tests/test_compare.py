@@ -155,7 +155,9 @@ def test_what_particles_cannot_is_refused_at_once(
     config[table] = {**config[table], key: value}
     if value == "free":
         config["field"] = {"kind": "free", "layers": 3}
-    monkeypatch.setattr("eulerian.experiment.compare.build", lambda *_: pytest.fail("something was built"))
+    monkeypatch.setattr(
+        "eulerian.experiment.compare.build_on_adapted_mesh", lambda *_: pytest.fail("something was built")
+    )
     with pytest.raises(InputError, match=key):
         compared(config, tmp_path, comm)
     assert not (tmp_path / "run").exists()

@@ -185,7 +185,7 @@ def test_a_failed_build_is_told_in_the_folder(comm: MPI.Comm, tmp_path: Path, mo
     def fail(*_: object) -> None:
         raise ComputationError("no C compiler")
 
-    monkeypatch.setattr("eulerian.experiment.train.build", fail)
+    monkeypatch.setattr("eulerian.experiment.train.build_on_own_mesh", fail)
     with pytest.raises(ComputationError, match="no C compiler"):
         experiment.run_train(configure(tmp_path), comm)
     comm.barrier()
@@ -402,14 +402,14 @@ def test_warnings_reach_the_terminal_and_the_result(
 ) -> None:
     from eulerian.experiment import solve
 
-    build = solve.build
+    build = solve.build_on_own_mesh
 
-    def warning_twice(config: Config, comm: MPI.Comm) -> Any:
+    def warning_twice(config: Config, comm: MPI.Comm, run: Path | None = None) -> Any:
         for _ in range(2):
             warn(comm, "40 % of it is elsewhere")
-        return build(config, comm)
+        return build(config, comm, run)
 
-    monkeypatch.setattr(solve, "build", warning_twice)
+    monkeypatch.setattr(solve, "build_on_own_mesh", warning_twice)
     document = experiment.run_solve(configure(tmp_path), comm, progress=Progress.of(comm))
     assert document["warnings"] == ["40 % of it is elsewhere"]  # on every rank
     comm.barrier()

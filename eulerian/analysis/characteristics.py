@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Self, final
 
 from eulerian import parallel
 from eulerian.analysis.characteristic_costs import (
@@ -139,31 +139,74 @@ def verify(problem: ControlProblem, theta: ArrayLike, *, steps: int = STEPS) -> 
         RejectedEvaluation: J cannot be evaluated at θ.
         ComputationError: the field fails where the mesh did not ask it.
     """
-    started = time.perf_counter()
-    if not math.isfinite(problem.value(theta)):
-        raise RejectedEvaluation(problem.rejection or "J cannot be evaluated at θ")
-    flow = CharacteristicCosts.of(problem, theta)
-    values = PointValues(problem.density_space)
-    fine, coarse = PointSums(), PointSums()
-    distance = np.zeros(problem.density_space.n_labels)
-    paths: list[LabelPath] = []
-    for labels in problem.groups:
-        rules = flow.rules(problem.density_space, labels)
-        for sums, rule, count in zip((fine, coarse), rules, (steps, steps // 2), strict=True):
-            with parallel.agreed(problem.comm, "the field"):
-                carried = flow.carried(rule, labels, count, keep_nodes=sums is coarse and flow.labels_meet)
-                sums.add(flow.local_parts(rule, labels, carried))
-            if sums is fine and carried.log_change is not None:
+    return Characteristics.of(problem, theta, steps=steps).verify(problem, theta)
+
+
+@final
+@dataclass(frozen=True)
+class Characteristics:
+    """Points that the flow of one θ has carried, and J of that flow: what any mesh can be held against.
+
+    Attributes:
+        flow: of θ.
+        carried: by group of labels: these, the rule whose points they are, and where they have come to.
+        fine: sums over the points by part of J.
+        coarse: the same of the coarser rule.
+        seconds: what they took.
+    """
+
+    flow: CharacteristicCosts
+    carried: tuple[tuple[list[int], DensityRule, Carried], ...]
+    fine: Mapping[str, float]
+    coarse: Mapping[str, float]
+    seconds: float
+
+    @classmethod
+    def of(cls, problem: ControlProblem, theta: ArrayLike, *, steps: int = STEPS) -> Self:
+        """Carry the points of the exact ρ₀, placed by the problem's mesh; as for ``verify``. **Collective**."""
+        started = time.perf_counter()
+        flow = CharacteristicCosts.of(problem, theta)
+        fine, coarse = PointSums(), PointSums()
+        found = []
+        paths: list[LabelPath] = []
+        for labels in problem.groups:
+            rules = flow.rules(problem.density_space, labels)
+            for sums, rule, count in zip((fine, coarse), rules, (steps, steps // 2), strict=True):
+                with parallel.agreed(problem.comm, "the field"):
+                    carried = flow.carried(rule, labels, count, keep_nodes=sums is coarse and flow.labels_meet)
+                    sums.add(flow.local_parts(rule, labels, carried))
+                if sums is fine:
+                    found.append((labels, rule, carried))
+                if carried.nodes[1:]:
+                    paths.append(LabelPath(labels[0], rule, carried.nodes))
+        for name, value, doubt in flow.of_meetings(paths, problem.comm):
+            fine.add({name: value, UNCERTAIN: doubt})
+            coarse.add({name: value})
+        totals = fine.total(problem.comm), coarse.total(problem.comm)
+        return cls(flow, tuple(found), totals[0], totals[1], time.perf_counter() - started)
+
+    def verify(self, problem: ControlProblem, theta: ArrayLike) -> Verification:
+        """Hold a problem on some mesh against them. **Collective**.
+
+        Args:
+            problem: of the same flow; afterwards its last evaluation is that at θ.
+            theta: of the flow, in the problem's shape.
+
+        Raises:
+            RejectedEvaluation: J cannot be evaluated at θ there.
+        """
+        started = time.perf_counter()
+        if not math.isfinite(problem.value(theta)):
+            raise RejectedEvaluation(problem.rejection or "J cannot be evaluated at θ")
+        values = PointValues(problem.density_space)
+        distance = np.zeros(problem.density_space.n_labels)
+        for labels, rule, carried in self.carried:
+            if carried.log_change is not None:
                 found = values.values(problem.final_density, carried.x)[:, labels]
                 distance[labels] = _missed(rule, carried, found)
-            if carried.nodes[1:]:
-                paths.append(LabelPath(labels[0], rule, carried.nodes))
-    for name, value, doubt in flow.of_meetings(paths, problem.comm):
-        fine.add({name: value, UNCERTAIN: doubt})
-        coarse.add({name: value})
-    distance = parallel.sum_all(problem.comm, distance) / flow.data.initial.mass
-    totals, cruder = (sums.total(problem.comm) for sums in (fine, coarse))
-    return _verification(problem, flow, totals, cruder, distance, time.perf_counter() - started)
+        distance = parallel.sum_all(problem.comm, distance) / self.flow.data.initial.mass
+        seconds = self.seconds + time.perf_counter() - started
+        return _verification(problem, self.flow, dict(self.fine), dict(self.coarse), distance, seconds)
 
 
 def _missed(rule: DensityRule, carried: Carried, found: Floats) -> Floats:

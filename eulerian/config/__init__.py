@@ -1,5 +1,6 @@
 """The configuration: a TOML file becomes one typed, frozen, checked tree. Knows neither meshes nor MPI."""
 
+from eulerian.config.adapt import Adapt
 from eulerian.config.checks import check_dimension, check_files, check_labels, check_target_labels
 from eulerian.config.density import (
     Box,
@@ -31,6 +32,7 @@ from eulerian.config.particles import Particles
 from eulerian.config.read import parse_config, read_config
 
 __all__ = [
+    "Adapt",
     "AnyField",
     "Box",
     "Config",

@@ -40,10 +40,11 @@ def _coarser(domain: Domain) -> Domain | None:
         return domain.model_copy(update={"refine": domain.refine - 1})
     if domain.box is None:
         return None
-    box = _halved(domain.box)
+    box = halved_box(domain.box)
     return None if box.cells == domain.box.cells else domain.model_copy(update={"box": box})
 
 
-def _halved(box: Box) -> Box:
+def halved_box(box: Box) -> Box:
+    """The box with half as many cells along every axis, rounded up, but no fewer than are sensible."""
     cells = tuple(max((n + 1) // 2, min(n, LEAST_CELLS)) for n in box.cells)
     return box.model_copy(update={"cells": cells})

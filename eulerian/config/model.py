@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, StringConstraints, model_validator
 
+from eulerian.config.adapt import Adapt
 from eulerian.config.density import Density, Domain
 from eulerian.config.field import MAX_LAYERS, FreeField, LinearField, MlpField, PythonField
 from eulerian.config.objective import Objective
@@ -173,13 +174,20 @@ class Config(Section):
     objective: Objective = Field(description="a table [objective] with an [objective.terminal]")
     optimiser: Optimiser = Field(default_factory=Optimiser, description="a table [optimiser]")
     solver: Solver = Field(default_factory=Solver, description="a table [solver]")
+    adapt: Adapt | None = Field(default=None, description="a table [adapt], or none for a fixed mesh")
     ideal: Ideal = Field(default_factory=Ideal, description="a table [ideal]")
     particles: Particles = Field(default_factory=Particles, description="a table [particles]")
     output: Output = Field(default_factory=Output, description="a table [output]")
 
     @model_validator(mode="after")
-    def _check_levels(self) -> Self:
+    def _check_meshes(self) -> Self:
         levels, refine = self.optimiser.levels, self.domain.refine
+        if self.adapt is not None and levels > 1:
+            what = "[adapt] makes meshes of its own, from a coarse one up, and has no use for levels"
+            raise problem(what, key="optimiser.levels", value=levels, remedy="Set it to 1, or leave [adapt] out.")
+        if self.adapt is not None and isinstance(self.field, FreeField):
+            what = "its parameters are velocities at the nodes of one mesh, and [adapt] makes others"
+            raise problem(what, key="field.kind", value="free", remedy="Take another field, or leave [adapt] out.")
         if self.domain.file is not None and refine < levels - 1:
             raise problem(
                 f"needs meshes that are coarser than the one of domain.file with domain.refine = {refine}",

@@ -8,10 +8,11 @@ from mpi4py import MPI
 
 from eulerian.analysis import wasserstein
 from eulerian.analysis.stopwatch import EvaluationCost
-from eulerian.builder import build, training_start
+from eulerian.builder import training_start
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.experiment.network import warn_of_rest, with_fields
+from eulerian.experiment.own_mesh import build_on_adapted_mesh
 from eulerian.experiment.parameters import GivenTheta
 from eulerian.experiment.rivals import Comparison, Transport, compare_methods, require_value
 from eulerian.experiment.session import SILENT, Command, Session
@@ -81,7 +82,7 @@ class _Compare:
     def build(self, config: Config, comm: MPI.Comm) -> ControlProblem:
         """Both problems. Collective."""
         refuse_on_particles(config)
-        problem = self.given.build(build, config, comm)
+        problem = self.given.build(build_on_adapted_mesh, config, comm)
         whole = WholeDensity.gather(problem.density_space, problem.initial_density)
         self.particles = particles_on(config, problem, cloud_of(config, whole, comm))
         return problem

@@ -173,7 +173,8 @@ def _finished_training(found: Checkpoint, config: Config, levels: int) -> Finish
     iterations = state.history[-1].iteration
     if document is None or document.get("iterations") != iterations or state.level < levels:
         return None
-    if state.descent.history[-1].iteration >= iterations_of_a_level(config, levels):
+    taken = iterations if levels == 1 else state.descent.history[-1].iteration  # adapted meshes share the limit
+    if taken >= iterations_of_a_level(config, levels):
         done = f"The run is finished: {_count(iterations)} done."
         return Finished(document, f"{done} To go on, raise optimiser.max_iterations.")
     before = _earlier_tables(config.output.directory).get("optimiser", {}).get("gradient_tolerance")

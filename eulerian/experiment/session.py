@@ -125,8 +125,10 @@ class Command[P: (ControlProblem, IdealProblem, Swarm)]:
             interrupt.last_words(lambda name: interrupted_early(run, self.name, name)),
         ):
             outcome = replace(self.work(session), seconds_setup=seconds_setup)
+            if outcome.problem is not None:
+                session = replace(session, problem=outcome.problem)
         # Clocks differ between ranks: rank 0's document is everybody's.
-        document: Document = comm.bcast(plain(run.with_warnings(describe(outcome, problem, comm.size))), 0)
+        document: Document = comm.bcast(plain(run.with_warnings(describe(outcome, session.problem, comm.size))), 0)
         _leave(run, document)
         progress.say(f"{outcome.status}: {outcome.reason}\n{files_line(run)}")
         more: Document = {}

@@ -7,18 +7,19 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from eulerian.builder import build
+from eulerian.adaptive import adapt
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import InputError, collected_warnings
 from eulerian.experiment.earlier import EarlierSolve
 from eulerian.experiment.journey import Journey
 from eulerian.experiment.network import layers_and_readout, rejected_at_start, warn_of_rest, with_output
+from eulerian.experiment.own_mesh import adaptation_document, build_on_own_mesh, keep_mesh, warn_of_shortfall
 from eulerian.experiment.parameters import GivenTheta
 from eulerian.experiment.resume import complete_result
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.experiment.verified import verification
-from eulerian.output.files import CHECKPOINT, DENSITIES
+from eulerian.output.files import CHECKPOINT, DENSITIES, MESH
 from eulerian.output.progress import Progress
 from eulerian.output.report import classification_table, headline, parts_table
 from eulerian.output.result import Document, Outcome, classification
@@ -59,9 +60,10 @@ def run_solve(
     comm = MPI.COMM_WORLD if comm is None else comm
     given = GivenTheta.of(config, theta, comm)
     earlier = _earlier(given.config, comm, overwrite, resume, restart, at)
+    gone_on_with = None if earlier is None else earlier.folder.parent
 
     def build_fitting(config: Config, comm: MPI.Comm) -> ControlProblem:
-        problem = given.build(build, config, comm)
+        problem = given.build(partial(build_on_own_mesh, run=gone_on_with), config, comm)
         if earlier is not None:
             earlier.fit(problem)
         return problem
@@ -74,7 +76,7 @@ def run_solve(
         return complete
     work = partial(_solve, given=given, earlier=earlier)
     command = Command("solve", build_fitting, headline, work, verification)
-    keep = (f"{CHECKPOINT}/{DENSITIES}",) if resume else ()
+    keep = (f"{CHECKPOINT}/{DENSITIES}", MESH) if resume else ()
     return command.run(given.config, comm, overwrite=overwrite, progress=progress, resume=resume, keep=keep)
 
 
@@ -97,6 +99,8 @@ def _solve(session: Session[ControlProblem], given: GivenTheta, earlier: Earlier
     progress.say(given.told)
     _tell_start(session, earlier)
     started = time.perf_counter()
+    session, extra = _on_adapted_mesh(session, earlier)
+    problem = session.problem
     journey = Journey(session, earlier)
     theta = journey.theta
     total = problem.value_watched(theta, journey)
@@ -109,7 +113,8 @@ def _solve(session: Session[ControlProblem], given: GivenTheta, earlier: Earlier
         f"solved forward at {given.name}",
         total,
         problem.parts,
-        extra={**given.document, **classification(problem, theta)},
+        extra={**given.document, **extra, **classification(problem, theta)},
+        problem=problem,
     )
     progress.say(parts_table({given.title: (total, problem.parts)}), classification_table(outcome.extra))
 
@@ -118,6 +123,23 @@ def _solve(session: Session[ControlProblem], given: GivenTheta, earlier: Earlier
         journey.finish()
 
     return replace(with_output(outcome, write), seconds_solve=seconds)
+
+
+def _on_adapted_mesh(
+    session: Session[ControlProblem], earlier: EarlierSolve | None
+) -> tuple[Session[ControlProblem], Document]:
+    """The session on the mesh that its θ wants, and what to tell of it. Collective.
+
+    A solve that is gone on with has its mesh already.
+    """
+    problem, config = session.problem, session.config
+    extra: Document = {}
+    if config.adapt is not None and (earlier is None or not earlier.headers):
+        found = adapt(config, problem, problem.initial_theta, session.progress.say)
+        session, extra = replace(session, problem=found.problem), adaptation_document(found)
+        warn_of_shortfall(session.run.comm, found.shortfall)
+    keep_mesh(session.run, session.problem)
+    return session, extra
 
 
 def _tell_start(session: Session[ControlProblem], earlier: EarlierSolve | None) -> None:

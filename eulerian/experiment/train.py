@@ -3,19 +3,20 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Final
 
 from mpi4py import MPI
 
+from eulerian.adaptive_training import AdaptiveTraining
 from eulerian.arrays import Floats
-from eulerian.builder import build
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError
 from eulerian.experiment.follow import Start, followed
 from eulerian.experiment.network import finite_value, kept, storage_statement, training_outcome, with_fields
+from eulerian.experiment.own_mesh import build_on_own_mesh, keep_mesh, warn_of_shortfall
 from eulerian.experiment.resume import Finished, how_to_go_on, resumable, tell_start, without_start
 from eulerian.experiment.session import SILENT, Command, Session
 from eulerian.experiment.verified import verification
@@ -58,7 +59,7 @@ def run_train(
         return found.document
 
     def build_again(config: Config, comm: MPI.Comm) -> ControlProblem:
-        return build(config if found is None else without_start(config), comm)
+        return build_on_own_mesh(config if found is None else without_start(config), comm)
 
     def work(session: Session[ControlProblem]) -> Outcome:
         tell_start(found, comm, progress, resume=resume)
@@ -77,7 +78,9 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
-    training = Training(session.config, problem, progress.say, None if found is None else found.state)
+    kind = Training if session.config.adapt is None else AdaptiveTraining
+    training = kind(session.config, problem, progress.say, None if found is None else found.state)
+    keep_mesh(session.run, problem)
     state = partial(_state_of, training)
     with followed(session, METHOD, start, state, training.max_iterations) as follower:
         result = training.run(follower)
@@ -85,6 +88,11 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
         if follower.interrupted:
             return follower.interrupted_outcome()
         seconds = time.perf_counter() - started
+        if isinstance(training, AdaptiveTraining):
+            problem = training.problem
+            session = replace(session, problem=problem)
+            keep_mesh(session.run, problem)
+            warn_of_shortfall(session.run.comm, training.shortfall)
         with kept(session, result):
             problem.value(result.theta)
         extra = {**_levels(result), **classification(problem, result.theta)}
@@ -94,10 +102,10 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
             parts_table({"start": start, "end": (outcome.total, outcome.parts)}),
             classification_table(outcome.extra),
         )
-        return with_fields(session, result.theta, outcome)
+        return replace(with_fields(session, result.theta, outcome), problem=problem)
 
 
-def _state_of(training: Training) -> tuple[TrainingState, Callable[[Floats], Floats]]:
+def _state_of(training: Training | AdaptiveTraining) -> tuple[TrainingState, Callable[[Floats], Floats]]:
     return training.state, training.carry
 
 

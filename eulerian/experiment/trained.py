@@ -16,6 +16,7 @@ from eulerian.experiment.run_files import Tables, ideal_field, read_run, require
 from eulerian.fields.frame import plain
 from eulerian.fields.layered import LayeredField
 from eulerian.output.files import THETA
+from eulerian.output.run_mesh import read_mesh
 from eulerian.parallel import agreed, on_root
 from eulerian.particles.flow import Scheme
 from eulerian.space.initial import class_names, count_labels
@@ -126,8 +127,9 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
     if result["command"] == "ideal":
         n_labels = count_labels(config.density.initial, comm)
         config = on_root(comm, lambda: parse_config(_idealised(tables, n_labels), base, overrides))
+    mesh = on_root(comm, lambda: read_mesh(folder))
     with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # the run has told them
-        problem = build(config, comm, theta_file=folder / THETA)
+        problem = build(config, comm, theta_file=folder / THETA, mesh=mesh)
     with agreed(comm):
         rows = _fitting(rows, problem, folder)
         if readout.size != problem.n_params - rows.size:

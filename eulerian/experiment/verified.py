@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mpi4py import MPI
 
 from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
+from eulerian.config import Adapt
 from eulerian.control import ControlProblem
 from eulerian.errors import EulerianError, InputError, collected_warnings, explained
 from eulerian.experiment.session import SILENT, Session
@@ -26,13 +27,20 @@ def verification(session: Session[ControlProblem], document: Document) -> Docume
 
     Said in a sentence; what is not resolved is a warning. A verification that fails is a warning too, and no error.
     """
-    return verified(session.problem, session.progress)
+    return verified(session.problem, session.progress, session.config.adapt)
 
 
-def verified(problem: ControlProblem, progress: Progress) -> Document:
-    """``verification`` of a problem that has been evaluated, or tried to be. **Collective**."""
+def verified(problem: ControlProblem, progress: Progress, adapt: Adapt | None = None) -> Document:
+    """``verification`` of a problem that has been evaluated, or tried to be. **Collective**.
+
+    Args:
+        problem: evaluated.
+        progress: where messages go.
+        adapt: whose tolerances are meant, where there are some.
+    """
     if not problem.parts:
         return {}
+    from eulerian.adaptive import misses
     from eulerian.analysis.characteristics import verify
 
     try:
@@ -44,10 +52,11 @@ def verified(problem: ControlProblem, progress: Progress) -> Document:
             raise
         reason = explained(error)
     else:
-        resolved = found.resolved()
+        missed = "" if adapt is None else misses(adapt, found)
+        resolved = found.resolved() if adapt is None else not missed
         progress.say(found.statement)
         if resolved is False:
-            warn(problem.comm, unresolved(found))
+            warn(problem.comm, unresolved(found) if adapt is None else f"{_ABOUT[0]}: {missed}")
         return {"verified": found.document, "resolved": resolved}
     warn(problem.comm, f"J and ρ(T) could not be verified: {reason}")
     return {"verified": None, "resolved": None}
@@ -101,7 +110,7 @@ def run_verify_run(
 
     trained.problem.value(trained.theta)
     with collected_warnings(warned):
-        document |= comm.bcast(plain(verified(trained.problem, progress)), 0)
+        document |= comm.bcast(plain(verified(trained.problem, progress, trained.config.adapt)), 0)
     document["warnings"] = [text for text in document.get("warnings", []) if not text.startswith(_ABOUT)]
     RunFolder(comm, folder, told).write_result(document)
     document["warnings"] = comm.bcast([*document["warnings"], *told], 0)

@@ -24,6 +24,7 @@ from eulerian.optimise.curvature import MEMORY
 from eulerian.optimise.leg import longest_leg
 from eulerian.optimise.state import Answer, Best, Points, Standing
 from eulerian.output.files import CHECKPOINT, LATEST, PREVIOUS, write_atomically
+from eulerian.output.run_mesh import mesh_arrays, mesh_from
 
 FORMAT = 2
 
@@ -137,6 +138,8 @@ def _arrays(checkpoint: Checkpoint) -> Arrays:
     arrays: Arrays = dict(theta_arrays(checkpoint.theta, checkpoint.readout, checkpoint.frame))
     arrays["document"] = np.frombuffer(json.dumps(document).encode("utf-8"), dtype=np.uint8)
     arrays |= dict(_standing_arrays("began", descent.began)) | dict(_standing_arrays("now", descent.now))
+    if state.mesh is not None:
+        arrays |= mesh_arrays(state.mesh)
     if descent.known is not None:
         arrays |= {"known_steps": descent.known.steps, "known_slopes": descent.known.slopes}
     arrays["answers"] = np.array([answer.value for answer in descent.answers])
@@ -164,6 +167,7 @@ def _checkpoint(document: Document, arrays: Arrays) -> Checkpoint:
         "descent": DescentState(**descent),
         "records": tuple(Record(**record) for record in training["records"]),
         "reports": tuple(LevelReport(**report) for report in training["reports"]),
+        "mesh": mesh_from(arrays),
     }
     return Checkpoint(
         document["config"],

@@ -12,6 +12,7 @@ import numpy as np
 from eulerian.errors import ComputationError
 
 RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
+MESH = "mesh.npz"  # of a run with [adapt]
 HISTORY, GAP = "history.csv", "gap.csv"
 FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"
 LATEST, PREVIOUS = "latest.npz", "previous.npz"  # checkpoints

@@ -45,6 +45,7 @@ class Outcome:
         seconds_setup: from configuration to control problem.
         seconds_solve: the command's own work.
         extra: further keys of the document, such as ``verify``.
+        problem: that this was found for, where it is not the one that the command began with.
     """
 
     command: str
@@ -57,6 +58,7 @@ class Outcome:
     seconds_setup: float = math.nan
     seconds_solve: float = math.nan
     extra: Mapping[str, Any] = field(default_factory=dict)
+    problem: Any = None
 
 
 def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | Swarm | None, ranks: int) -> Document:

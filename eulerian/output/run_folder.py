@@ -30,6 +30,7 @@ from eulerian.output.files import (
     HISTORY,
     HISTORY_COLUMNS,
     LATEST,
+    MESH,
     METHOD_PAIR,
     PARTICLES,
     PREVIOUS,
@@ -47,7 +48,9 @@ from eulerian.output.files import (
     write_text,
 )
 from eulerian.output.result import Document, plain
+from eulerian.output.run_mesh import mesh_arrays
 from eulerian.parallel import on_root
+from eulerian.space.simplices import Simplices
 
 KEY = "output.directory"
 
@@ -58,6 +61,7 @@ _PRODUCTS = (
     HISTORY,
     GAP,
     THETA,
+    MESH,
     "densities*.pvd",
     "densities*.pvtu",
     "densities*.vtu",
@@ -171,6 +175,10 @@ class RunFolder:
     def write_theta_here(self, layers: Floats, readout: Floats | None = None, frame: Frame | None = None) -> None:
         """``write_theta`` for one rank alone. Not collective."""
         write_arrays(self.path / THETA, theta_arrays(layers, readout, frame))
+
+    def write_mesh(self, mesh: Simplices) -> None:
+        """Write ``mesh.npz``, on which the run can be built again. Collective."""
+        on_root(self.comm, lambda: write_arrays(self.path / MESH, mesh_arrays(mesh)))
 
     def append_history_here(self, row: Mapping[str, float]) -> None:
         """Add one line to ``history.csv``; what is not finite stays empty. For one rank; not collective."""

@@ -16,6 +16,7 @@ import numpy as np
 from eulerian.space import basis
 from eulerian.space.geometry import SimplexGeometry, sides, simplex_geometry
 from eulerian.space.ghosts import GhostExchange
+from eulerian.space.simplices import Simplices
 
 # Below this cell mean a density is treated as empty: its higher modes are dropped (ratios of denormals overflow).
 EMPTY = 1e-200
@@ -53,11 +54,14 @@ class DensitySpace:
         mesh: affine simplices with shared-facet ghosts.
         degree: polynomial degree, 0, 1 or 2.
         n_labels: K.
+        simplices: what the mesh was made of, where all ranks know it: then it can be refined and written.
     """
 
-    def __init__(self, mesh: dolfinx.mesh.Mesh, degree: int, n_labels: int = 1) -> None:
+    def __init__(
+        self, mesh: dolfinx.mesh.Mesh, degree: int, n_labels: int = 1, simplices: Simplices | None = None
+    ) -> None:
         """Collective."""
-        self.mesh = mesh
+        self.mesh, self.simplices = mesh, simplices
         self.comm: MPI.Comm = mesh.comm
         self.degree = degree
         self.n_labels = n_labels

@@ -11,9 +11,9 @@ from eulerian.config import Term
 from eulerian.parallel import agreed, sum_all
 from eulerian.space import basis
 from eulerian.space.density import DensitySpace
-from eulerian.space.initial import Piece, density_and_factors, piece_factors, subdivided_rule, subdivisions
-
-_BLOCK = 2**18  # evaluations at a time
+from eulerian.space.initial import Piece, density_and_factors, piece_factors
+from eulerian.space.simplices import Indices
+from eulerian.space.subdivided_rule import physical_points, subdivided_rules
 
 
 @final
@@ -87,35 +87,33 @@ class ExactDensity:
             space: where to.
             function: from densities (cells, points, K) to numbers (cells, points, m).
         """
-        points, weights = self._rule(space)
-        weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
-        parts, step = [], max(1, _BLOCK // len(points))
+        count = function(np.zeros((0, 1, self.n_labels))).shape[2]
+        found, rules = np.zeros((space.n_owned, space.nd, count)), self._rules(space)
         with agreed(space.comm):
-            for start in range(0, max(space.n_owned, 1), step):
-                corners = space.vertices[start : start + step]
-                x = corners[:, :1] + points @ (corners[:, 1:] - corners[:, :1])
-                rho = self.values(x.reshape(-1, space.dim)).reshape(*x.shape[:2], -1)
-                parts.append(np.einsum("cqk,qi->cik", function(rho), weighted))
-        return np.concatenate(parts)
+            for cells, points, weights in rules:
+                weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
+                rho = self._values_in(space.vertices[cells], points)
+                found[cells] = np.einsum("cqk,qi->cik", function(rho), weighted)
+        return found
 
-    def _rule(self, space: DensitySpace) -> tuple[Floats, Floats]:
-        """Points (n, d) and weights (n,) on the reference cell that are fine enough for all pieces. **Collective**."""
-        cells = np.arange(space.n_owned)
-        level = max(subdivisions(space, piece.profile, cells) for piece, _ in self.pieces)
-        return subdivided_rule(space.dim, level)
+    def _rules(self, space: DensitySpace) -> list[tuple[Indices, Floats, Floats]]:
+        """Rules that are fine enough for all pieces, some cells at a time: see ``subdivided_rules``. **Collective**."""
+        scales = [piece.profile.scale for piece, _ in self.pieces]
+        return list(subdivided_rules(space, scales, np.arange(space.n_owned)))
+
+    def _values_in(self, vertices: Floats, points: Floats) -> Floats:
+        """ρ_y (n, q, K) at reference points (q, d) in cells of given vertices (n, d+1, d)."""
+        x = physical_points(vertices, points)
+        return self.values(x.reshape(-1, x.shape[2])).reshape(*x.shape[:2], -1)
 
     def entropies(self, space: DensitySpace) -> tuple[Floats, float]:
         """∫ρ_y log ρ_y over the domain, (K,), and that of all labels' density together. **Collective**."""
-        vertices = space.vertices
-        points, weights = self._rule(space)
-        sums, step = np.zeros(self.n_labels + 1), max(1, _BLOCK // len(points))
+        sums, rules = np.zeros(self.n_labels + 1), self._rules(space)
         with agreed(space.comm):
-            for start in range(0, space.n_owned, step):
-                corners = vertices[start : start + step]
-                x = corners[:, :1] + points @ (corners[:, 1:] - corners[:, :1])
-                rho = self.values(x.reshape(-1, space.dim)).reshape(*x.shape[:2], -1)
+            for cells, points, weights in rules:
+                rho = self._values_in(space.vertices[cells], points)
                 both = np.concatenate([rho, rho.sum(axis=2, keepdims=True)], axis=2)
                 product = both * np.log(both, out=np.zeros_like(both), where=both > 0.0)
-                sums += np.einsum("c,q,cqk->k", space.geometry.det[start : start + len(x)], weights, product)
+                sums += np.einsum("c,q,cqk->k", space.geometry.det[cells], weights, product)
         total = sum_all(space.comm, sums)
         return total[:-1], float(total[-1])

@@ -52,6 +52,17 @@ def sides(dim: int) -> list[tuple[int, ...]]:
     ]
 
 
+def facet_orientation(vertex_order: Ints) -> Ints:
+    """For every cell and facet (n_cells, dim+1), the index in ``sides(dim)`` of the facet's vertices in their order."""
+    dim = vertex_order.shape[1] - 1
+    result = np.empty_like(vertex_order)
+    for index, side in enumerate(sides(dim)):
+        facet = next(v for v in range(dim + 1) if v not in side)
+        others = vertex_order[vertex_order != facet].reshape(-1, dim)
+        result[np.all(others == np.array(side), axis=1), facet] = index
+    return result
+
+
 def simplex_geometry(mesh: dolfinx.mesh.Mesh) -> SimplexGeometry:
     """Collect the arrays of an affine simplex mesh with shared-facet ghosts. Collective.
 

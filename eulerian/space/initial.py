@@ -11,7 +11,6 @@ from eulerian.parallel import agreed, on_root, sum_all
 
 # isort: split
 import numpy as np
-from numpy.typing import NDArray
 
 from eulerian.arrays import Floats
 from eulerian.config import ExpressionTerm, GaussianTerm, ImageTerm, SamplesTerm, Term, UniformTerm
@@ -31,13 +30,8 @@ from eulerian.space.profiles import (
     scott_bandwidth,
 )
 from eulerian.space.samples import Samples, compare_classes, read_samples
-from eulerian.space.simplices import Simplices, halve_edges
+from eulerian.space.subdivided_rule import physical_points, subdivided_rules
 
-_DEGREE = 8  # exactness of the rule on each part of a cell
-_JUMP_LEVEL = 2  # a cell is halved so often where a profile may jump
-_MAX_LEVEL = 5
-_MAX_POINTS = 2e7  # evaluations of one profile, over all ranks
-_BLOCK = 2**18  # evaluations at a time
 _LEAST_MASS = 1e-6
 
 
@@ -276,19 +270,15 @@ def _project(space: DensitySpace, piece: Piece) -> Floats:
     """Modal coefficients (n_owned, nd) of a profile's L² projection. Collective."""
     profile, vertices = piece.profile, space.vertices
     near = np.all((vertices.max(axis=1) >= profile.lower) & (vertices.min(axis=1) <= profile.upper), axis=1)
-    cells = np.flatnonzero(near)
-    points, weights = subdivided_rule(space.dim, subdivisions(space, profile, cells))
-    weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
     modes = np.zeros((space.n_owned, space.nd))
-    step = max(1, _BLOCK // len(points))
+    rules = list(subdivided_rules(space, [profile.scale], np.flatnonzero(near)))
     with agreed(space.comm):
-        for start in range(0, len(cells), step):
-            block = cells[start : start + step]
-            corners = vertices[block]
-            x = corners[:, :1] + points @ (corners[:, 1:] - corners[:, :1])
+        for cells, points, weights in rules:
+            weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
+            x = physical_points(vertices[cells], points)
             values = profile.values(x.reshape(-1, space.dim))
             _require_density(values, x.reshape(-1, space.dim), piece.key)
-            modes[block] = values.reshape(len(block), -1) @ weighted
+            modes[cells] = values.reshape(len(cells), -1) @ weighted
     return modes
 
 
@@ -302,34 +292,3 @@ def _require_density(values: Floats, x: Floats, key: str) -> None:
             key=key,
             remedy="For example max(0, …) keeps an expression from becoming negative.",
         )
-
-
-def subdivisions(space: DensitySpace, profile: Profile, cells: NDArray[np.intp]) -> int:
-    """How often to halve the cells for the quadrature of a profile, the same on all ranks. Collective."""
-    vertices = space.vertices
-    edges = vertices[cells][:, :, None] - vertices[cells][:, None]
-    diameter = float(np.sqrt((edges**2).sum(axis=-1).max(initial=0.0)))
-    diameter = space.comm.allreduce(diameter, MPI.MAX)
-    n_cells = space.comm.allreduce(len(cells))
-    level = _JUMP_LEVEL
-    if profile.scale > 0:
-        level = int(np.clip(np.ceil(np.log2(max(diameter / profile.scale, 1.0))), 0, _MAX_LEVEL))
-    size = n_cells * len(subdivided_rule(space.dim, 0)[1])
-    while level > 0 and size * 2.0 ** (space.dim * level) > _MAX_POINTS:
-        level -= 1
-    return level
-
-
-def subdivided_rule(dim: int, level: int) -> tuple[Floats, Floats]:
-    """Points (n, dim) and weights (n,) on the reference cell, cut into 2^(dim level) parts."""
-    rule = basis.quadrature_rule(dim, _DEGREE)
-    none = np.empty(0, dtype=np.int32)
-    cells, facets = np.arange(dim + 1)[None], np.empty((0, dim), dtype=np.int64)
-    parts = Simplices(basis.reference_vertices(dim), cells, None, facets, none)
-    for _ in range(level):
-        parts = halve_edges(parts)
-    corners = parts.points[parts.cells]
-    edges = corners[:, 1:] - corners[:, :1]
-    points = corners[:, :1] + rule.points @ edges
-    weights = np.abs(np.linalg.det(edges))[:, None] * rule.weights
-    return points.reshape(-1, dim), weights.ravel()

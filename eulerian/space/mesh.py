@@ -24,7 +24,7 @@ from eulerian.space.mesh_file import read_simplices
 from eulerian.space.mesh_report import MeshReport, TagReport, convert, inspect
 from eulerian.space.simplices import Simplices, halve_edges, part_corners
 
-__all__ = ["ImportedMesh", "MeshReport", "TagReport", "convert", "create_mesh", "import_mesh", "inspect"]
+__all__ = ["ImportedMesh", "MeshReport", "TagReport", "convert", "create_mesh", "distributed", "import_mesh", "inspect"]
 
 type Check = Callable[[int, float], None]
 
@@ -51,7 +51,9 @@ class ImportedMesh:
     tag_names: dict[str, tuple[int, int]]
 
 
-def create_mesh(comm: MPI.Comm, domain: Domain, check: Check | None = None) -> dmesh.Mesh:
+def create_mesh(
+    comm: MPI.Comm, domain: Domain, check: Check | None = None, simplices: Simplices | None = None
+) -> dmesh.Mesh:
     """The mesh of a domain: affine simplices that fill their space, with shared-facet ghosts. Collective.
 
     The order of the cells by ``original_cell_index`` does not depend on the number of ranks.
@@ -61,10 +63,17 @@ def create_mesh(comm: MPI.Comm, domain: Domain, check: Check | None = None) -> d
         domain: a box or a file.
         check: told the dimension and the number of cells before the mesh is made, at least on rank 0; what it raises
             reaches all ranks.
+        simplices: another mesh of the same domain, known to all ranks, to be used instead of the one that it describes.
 
     Raises:
         InputError: the mesh file cannot be read, or is not the triangulation of a domain.
     """
+    if simplices is not None:
+        dim, n_cells = simplices.dim, float(len(simplices.cells))
+        _check_size(n_cells, "adapt.max_cells")
+        if check is not None:
+            on_root(comm, lambda: check(dim, n_cells))
+        return distributed(comm, simplices if comm.rank == 0 else None, dim)
     if domain.box is not None:
         return _box_mesh(comm, domain.box, domain.refine, check)
     if domain.file is None:
@@ -100,12 +109,21 @@ def import_mesh(comm: MPI.Comm, path: str | Path, refine: int = 0, check: Check 
 
     dim, has_cell_tags, has_facet_tags, names = on_root(comm, read)
     part = held[0] if held else _nothing(dim)
-    element = basix.ufl.element("Lagrange", _NAMES[dim], 1, shape=(dim,))
-    partitioner = dmesh.create_cell_partitioner(dmesh.GhostMode.shared_facet, 2)
-    mesh = dmesh.create_mesh(comm, part.cells, ufl.Mesh(element), part.points, partitioner)
+    mesh = distributed(comm, part, dim)
     cell_tags = _distribute_tags(mesh, dim, part.cells, part.cell_tags) if has_cell_tags else None
     facet_tags = _distribute_tags(mesh, dim - 1, part.facets, part.facet_tags) if has_facet_tags else None
     return ImportedMesh(mesh, cell_tags, facet_tags, names)
+
+
+def distributed(comm: MPI.Comm, mesh: Simplices | None, dim: int) -> dmesh.Mesh:
+    """A mesh that one rank holds (the others give None, or nothing in it), with shared-facet ghosts. Collective.
+
+    ``original_cell_index`` counts the cells as they are given.
+    """
+    part = _nothing(dim) if mesh is None else mesh
+    element = basix.ufl.element("Lagrange", _NAMES[dim], 1, shape=(dim,))
+    partitioner = dmesh.create_cell_partitioner(dmesh.GhostMode.shared_facet, 2)
+    return dmesh.create_mesh(comm, part.cells, ufl.Mesh(element), part.points, partitioner)
 
 
 def _nothing(dim: int) -> Simplices:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from eulerian.arrays import Floats, Ints
+from eulerian.arrays import Floats
 from eulerian.space import basis
 from eulerian.space.density import DensitySpace
-from eulerian.space.geometry import sides
+from eulerian.space.geometry import facet_orientation, sides
 from eulerian.space.velocity import VelocitySpace
 
 
@@ -33,7 +33,7 @@ def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta:
     points = [basis.facet_points(dim, space.facet_degree, side) for side in sides(dim)]
     phi = np.array([basis.legendre(dim, space.degree, x) for x in points])
     shape = np.array([basis.lagrange(dim, velocity_space.degree, x) for x in points])
-    weights, orientation = basis.facet_weights(dim, space.facet_degree), _orientation(geometry.vertex_order)
+    weights, orientation = basis.facet_weights(dim, space.facet_degree), facet_orientation(geometry.vertex_order)
     for facet in range(dim + 1):
         cells = np.flatnonzero(geometry.neighbours[:n, facet] >= 0)
         across, there = geometry.neighbours[cells, facet], geometry.neighbour_facets[cells, facet]
@@ -62,14 +62,3 @@ def _source(space: DensitySpace, velocity_space: VelocitySpace) -> Floats:
     phi = basis.legendre(space.dim, space.degree, rule.points)
     slopes = basis.lagrange_derivatives(space.dim, velocity_space.degree, rule.points)[1:]
     return np.asarray(np.einsum("q,mqa,qj,qi->amij", rule.weights, slopes, phi, phi, optimize=True))
-
-
-def _orientation(vertex_order: Ints) -> Ints:
-    """For every cell and facet (n_cells, dim+1), the index in ``sides(dim)`` of the facet's vertices in their order."""
-    dim = vertex_order.shape[1] - 1
-    result = np.empty_like(vertex_order)
-    for index, side in enumerate(sides(dim)):
-        facet = next(v for v in range(dim + 1) if v not in side)
-        others = vertex_order[vertex_order != facet].reshape(-1, dim)
-        result[np.all(others == np.array(side), axis=1), facet] = index
-    return result

@@ -32,6 +32,7 @@ NAMES = (
     "memory",
     "ranks",
     "levels",
+    "adapt",
     "ideal",
     "adjoint",
     "particles",
