@@ -32,10 +32,11 @@ from jax_particles import one_core
 from likelihood_chart import draw
 from maximum_likelihood import Setting
 from maximum_likelihood import train as train_by_likelihood
-from point_sets import KINDS, Floats, PointSet, gaussian_mixture, point_set
+from point_sets import KINDS, Floats, PointSet, gaussian_mixture, gaussian_mixtures, point_set
 from suite import Benchmark, Report, Runner, Table, at_most, main
 
-BANDWIDTHS = np.geomspace(0.03, 0.3, 24)
+SNAPSHOTS = 12
+BANDWIDTHS = np.geomspace(0.04, 0.2, 15)
 EULERIAN, SPLINE, CONTINUOUS, KERNELS = "eulerian", "spline flow", "continuous flow", "kernel estimate"
 
 
@@ -60,15 +61,9 @@ class Flow:
 
 
 FLOWS = (Flow(32), Flow(48, kinetic=0.01, iterations=120))
-SPLINES = (
-    Setting("spline", 3e-3),
-    Setting("spline", 1e-3, layers=4, knots=16),
-)
-CONTINUOUS_FLOWS = (
-    Setting("cnf", 1e-2, width=32, steps=6, kinetic=0.02),
-    Setting("cnf", 1e-2),
-)
-SECONDS = {SPLINE: 6.0, CONTINUOUS: 40.0}
+SPLINES = (Setting("spline", 1e-2, width=32, depth=1, layers=4), Setting("spline", 3e-3, decay=1.0))
+CONTINUOUS_FLOWS = (Setting("cnf", 1e-2, width=32, steps=8, kinetic=0.01), Setting("cnf", 1e-2, steps=8))
+SECONDS = {SPLINE: 4.0, CONTINUOUS: 16.0}
 
 
 # -- one training, in a process of its own ---------------------------------------------------------------------------
@@ -100,8 +95,8 @@ def by_kernels(points: PointSet) -> Table:
 
 def best_bandwidth(points: PointSet) -> float:
     """The one of ``BANDWIDTHS`` with which the kernel estimate makes the points for validation most likely."""
-    nll = [-np.mean(gaussian_mixture(points.validation, points.train, h)) for h in BANDWIDTHS]
-    return float(BANDWIDTHS[int(np.argmin(nll))])
+    likelihood = gaussian_mixtures(points.validation, points.train, BANDWIDTHS).mean(axis=1)
+    return float(BANDWIDTHS[int(np.argmax(likelihood))])
 
 
 def by_eulerian(points: PointSet, flow: Flow) -> Table:
@@ -122,11 +117,11 @@ def by_eulerian(points: PointSet, flow: Flow) -> Table:
     training.run(lambda _record: kept.append((time.process_time() - clock, training.theta.copy())))
 
     def nll(theta: Floats, x: Floats) -> float:
-        scheme, labels = Scheme(horizon=1.0, steps_per_layer=4), np.zeros(len(x), dtype=np.int32)
+        scheme, labels = Scheme(horizon=1.0, steps_per_layer=2), np.zeros(len(x), dtype=np.int32)
         end, change = carry_density(training.problem.layered, theta, x, labels, scheme)
         return float(np.mean(0.5 * (end**2).sum(axis=1) + np.log(2.0 * np.pi) + change))
 
-    rows = geometric([when for when, _ in kept], 16)
+    rows = geometric([when for when, _ in kept], SNAPSHOTS)
     trace = valued([kept[row] for row in rows], points, nll)
     return {"before": before, "bandwidth": bandwidth, "trace": trace, "trained": kept[-1][0]}
 
@@ -150,7 +145,7 @@ def configuration(flow: Flow, bandwidth: float) -> Table:
 
 def by_likelihood(points: PointSet, setting: Setting, seconds: float) -> Table:
     """A flow of others."""
-    trained = train_by_likelihood(setting, points.train, seconds, 16)
+    trained = train_by_likelihood(setting, points.train, seconds, SNAPSHOTS)
 
     def nll(parameters: Any, x: Floats) -> float:
         return -float(np.mean(trained.log_density(parameters, x)))

@@ -51,10 +51,11 @@ class Setting:
         """For tables."""
         network = f"{self.depth} × {self.width}"
         if self.kind == "spline":
-            return f"{self.layers} layers, {self.knots} knots, {network}, rate {self.rate:g}, batches of {self.batch}"
+            decay = f", decay {self.decay:g}" if self.decay else ""
+            return f"{self.layers} layers, {self.knots} knots, {network}, rate {self.rate:g}{decay}"
         solver = f"{self.steps} steps" if self.steps else "Dormand–Prince 1e-5"
         energy = f", λ = {self.kinetic:g}" if self.kinetic else ""
-        return f"{network}, {solver}, rate {self.rate:g}, batches of {self.batch}{energy}"
+        return f"{network}, {solver}, rate {self.rate:g}{energy}"
 
 
 @dataclass(frozen=True)
