@@ -15,6 +15,8 @@ import pytest
 from jobs import environment, run_group
 
 import eulerian
+from eulerian.fields.layered import LayeredField
+from eulerian.fields.mlp import Mlp
 
 pytestmark = pytest.mark.mpi  # benchmarks start jobs of their own
 
@@ -316,11 +318,14 @@ def test_points_are_drawn_from_the_density_that_is_told(bench: Callable[[str], A
 
 def test_entropy_of_eight_gaussians(bench: Callable[[str], Any]) -> None:
     sets = bench("point_sets")
-    apart = np.log(8.0) + np.log(
-        2.0 * np.pi * np.e * sets.SPREAD**2
-    )  # of Gaussians that do not overlap: an upper bound
-    nll = -np.mean(sets.gaussians_log_density(sets.draw_gaussians(20_000, 1)))
+    variance = 0.125  # of Gaussians 6 standard deviations apart
+    apart = np.log(8.0 * 2.0 * np.pi * variance) + 1.0  # the entropy if they did not overlap at all
+    x = sets.draw_gaussians(20_000, 1)
+    nll = -np.mean(sets.gaussians_log_density(x))
     assert apart - 0.03 < nll < apart + 0.03
+    square = ((x[:, None] - sets.eight_centres()) ** 2).sum(axis=2).min(axis=1)
+    nearest_alone = np.log(8.0 * 2.0 * np.pi * variance) + 0.5 * np.mean(square) / variance
+    assert nearest_alone - 0.01 < nll < nearest_alone
     points = sets.point_set("8 Gaussians", 2000)
     np.testing.assert_allclose(points.train.mean(axis=0), 0.0, atol=1e-12)
     np.testing.assert_allclose(points.train.std(axis=0), 1.0)
@@ -355,6 +360,17 @@ def test_what_is_held_out_is_looked_at_where_validation_is_better(bench: Callabl
     trace = likelihood.valued(kept, points, lambda theta, x: seen[theta] + 10.0 * (len(x) - 1))
     assert trace == [[1.0, 3.0, 13.0], [2.0, 1.0, 11.0]]
     assert likelihood.geometric([0.0, 1.0, 2.0, 4.0, 8.0], 3) == [1, 2, 4]
+
+
+def test_a_normal_density_that_is_pulled_back_has_mass_one(bench: Callable[[str], Any]) -> None:
+    field = LayeredField.equal(Mlp(2, hidden=(8,), zero_init=False), 1.0, 2)
+    theta = np.array([Mlp(2, hidden=(8,), zero_init=False).init(np.random.default_rng(seed)) for seed in (0, 1)])
+    side = np.linspace(-12.0, 12.0, 241)
+    grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    log_density = bench("likelihood").pulled_back(field, theta, grid)
+    assert np.exp(log_density).sum() * 0.1**2 == pytest.approx(1.0, abs=1e-3)
+    normal = np.exp(-0.5 * (grid**2).sum(axis=1)) / (2.0 * np.pi)
+    assert np.abs(np.exp(log_density) - normal).sum() * 0.1**2 > 0.1  # something moved
 
 
 def test_a_flow_on_densities_gains_likelihood_and_the_chart_shows_it(
