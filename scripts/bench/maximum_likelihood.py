@@ -6,6 +6,7 @@ divergence is exact. Both are compiled, run on one core in float32 as is usual f
 processor; compiling is told apart.
 """
 
+import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 from point_sets import Floats
 
 STEPS_PER_CALL = 10
+INSTALL = "pip install --no-deps --target rivals flowjax diffrax lineax optimistix paramax"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def train(setting: Setting, points: Floats, seconds: float, snapshots: int) -> T
         seconds: of the processor, compiling not counted.
         snapshots: how often parameters are kept, at times that grow geometrically.
     """
+    check_packages(setting.kind)
     import equinox as eqx
     import jax
     import optax
@@ -129,6 +132,17 @@ def train(setting: Setting, points: Floats, seconds: float, snapshots: int) -> T
         return np.asarray(density(free, jax.numpy.array(x, dtype="float32")), dtype=np.float64)
 
     return Trained(compiling, [when for when, _ in kept], [free for _, free in kept], log_density)
+
+
+def check_packages(kind: str) -> None:
+    """That those of others are there.
+
+    Raises:
+        ImportError: with what to install.
+    """
+    for name in ("equinox", "jax", "optax", {"spline": "flowjax", "cnf": "diffrax"}[kind]):
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(f"there is no {name}: pip install '.[jax]'; {INSTALL}, and --rivals rivals")
 
 
 def spline_flow(setting: Setting) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
