@@ -36,12 +36,13 @@ def draw(data: Table, path: Path) -> Path:
 
 def panel(axes: Axes, name: str, found: Table) -> None:
     """Every setting of every method: a step wherever validation said it was better; a dot at the last of these."""
-    highest = 0.0
+    highest, lowest = 0.0, 1.0
     for method, trainings in found["results"].items():
         best = min(trainings, key=lambda each: each["trace"][-1][1])
         for each in sorted(trainings, key=lambda each: each is best):
             x = [max(row[0], MARKS[0]) for row in each["trace"]]
             y = [max(row[2] - found["true"], 1e-3) for row in each["trace"]]
+            lowest = min(lowest, *y)
             label, alpha = (method, 1.0) if each is best else (None, 0.4)
             if method == "kernel estimate":
                 axes.axhline(y[0], color=COLOURS[method], ls="--", lw=1, label=label)
@@ -53,7 +54,7 @@ def panel(axes: Axes, name: str, found: Table) -> None:
             highest = max(highest, y[-1])
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_ylim(top=max(1.5, 1.3 * highest))
+    axes.set_ylim(0.8 * lowest, max(1.5, 1.3 * highest))
     axes.xaxis.set_major_locator(FixedLocator(MARKS))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
