@@ -66,8 +66,8 @@ class Flow:
 FLOWS = (Flow(32), Flow(48, kinetic=0.01, iterations=120))
 QUICK_SPLINE = Setting("spline", 1e-2, width=32, depth=1, layers=4)
 LARGE_SPLINE = Setting("spline", 3e-3, decay=1.0)
-SMALL_NETWORK = Setting("cnf", 1e-2, width=32, steps=8, kinetic=0.01)
-LARGE_NETWORK = Setting("cnf", 1e-2, steps=8, kinetic=0.01)
+SMALL_NETWORK = Setting("cnf", 1e-2, width=32, kinetic=0.01)
+LARGE_NETWORK = Setting("cnf", 1e-2, kinetic=0.01)
 OTHERS = {  # with seconds: the rate falls in that time, so a short training is not the beginning of a long one
     SPLINE: ((QUICK_SPLINE, 4.0), (LARGE_SPLINE, 4.0), (LARGE_SPLINE, 12.0)),
     CONTINUOUS: ((SMALL_NETWORK, 24.0), (LARGE_NETWORK, 24.0)),
