@@ -63,7 +63,7 @@ class Flow:
         return f"{shape}, λ = {self.kinetic:g}{levels}"
 
 
-FLOWS = (Flow(32), Flow(48, kinetic=0.01, iterations=120))
+FLOWS = (Flow(32), Flow(48, kinetic=0.01, iterations=200))
 QUICK_SPLINE = Setting("spline", 1e-2, width=32, depth=1, layers=4)
 LARGE_SPLINE = Setting("spline", 3e-3, decay=1.0)
 SMALL_NETWORK = Setting("cnf", 1e-2, width=32, kinetic=0.01)
@@ -157,6 +157,7 @@ def configuration(flow: Flow, bandwidth: float) -> Table:
             "terminal": {"kind": "kl", "target": [normal]},
         },
         "optimiser": {"max_iterations": flow.iterations, "levels": flow.levels},
+        "solver": {"max_steps_per_layer": 300},  # a trial point that needs more is not worth its time
     }
 
 
