@@ -14,6 +14,10 @@ import numpy as np
 import pytest
 from jobs import environment, run_group
 
+import eulerian
+from eulerian.fields.layered import LayeredField
+from eulerian.fields.mlp import Mlp
+
 pytestmark = pytest.mark.mpi  # benchmarks start jobs of their own
 
 BENCH = Path(__file__).resolve().parent.parent / "scripts" / "bench"
@@ -285,6 +289,121 @@ def test_densities_are_valued_on_a_finer_mesh(bench: Callable[[str], Any]) -> No
     found = density_costs.on_mesh("L² to five modes", cells=6, degree=1, levels=1, iterations=2, fine=8)
     values = [value for _, value in found["values"]]
     assert values[-1] < values[0]
+
+
+# -- likelihood ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["moons", "8 Gaussians", "pinwheel", "checkerboard"])
+def test_points_are_drawn_from_the_density_that_is_told(bench: Callable[[str], Any], name: str) -> None:
+    kind = bench("point_sets").KINDS[name]
+    x = kind.draw(20_000, 5)
+    side = np.linspace(-8.0, 8.0, 802)[1:-1]  # not on the edges of the checkerboard's fields
+    grid = np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
+    near = (np.abs(grid) <= 1.1 * np.abs(x).max(axis=0)).all(axis=1)
+    grid, area = grid[near], (side[1] - side[0]) ** 2
+    logs = kind.log_density(grid)
+    rho = area * np.exp(logs)
+    assert rho.sum() == pytest.approx(1.0, abs=0.02)
+    rho /= rho.sum()
+    mean = rho @ grid
+    covariance = (rho[:, None] * (grid - mean)).T @ (grid - mean)
+    std = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(x.mean(axis=0), mean, atol=4.0 * std.max() / np.sqrt(len(x)))
+    np.testing.assert_allclose(np.cov(x.T), covariance, atol=0.03 * covariance.max())
+    found = kind.log_density(x)  # its mean is the integral of ρ log ρ
+    there = rho > 0.0
+    assert np.mean(found) == pytest.approx(rho[there] @ logs[there], abs=4.0 * found.std() / np.sqrt(len(x)) + 2e-3)
+
+
+def test_entropy_of_eight_gaussians(bench: Callable[[str], Any]) -> None:
+    sets = bench("point_sets")
+    variance = 0.125  # of Gaussians 6 standard deviations apart
+    apart = np.log(8.0 * 2.0 * np.pi * variance) + 1.0  # the entropy if they did not overlap at all
+    x = sets.draw_gaussians(20_000, 1)
+    nll = -np.mean(sets.gaussians_log_density(x))
+    assert apart - 0.03 < nll < apart + 0.03
+    square = ((x[:, None] - sets.eight_centres()) ** 2).sum(axis=2).min(axis=1)
+    nearest_alone = np.log(8.0 * 2.0 * np.pi * variance) + 0.5 * np.mean(square) / variance
+    assert nearest_alone - 0.01 < nll < nearest_alone
+    points = sets.point_set("8 Gaussians", 2000)
+    np.testing.assert_allclose(points.train.mean(axis=0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(points.train.std(axis=0), 1.0)
+    scale = sets.draw_gaussians(2000, 0).std(axis=0)
+    assert points.true_nll == pytest.approx(apart - np.log(scale).sum(), abs=0.06)
+
+
+def test_moons_are_those_of_the_template(bench: Callable[[str], Any]) -> None:
+    file = Path(eulerian.__file__).parent / "templates" / "moons" / "moons.csv"
+    points = bench("point_sets").point_set("moons", 100)
+    np.testing.assert_allclose(np.loadtxt(file, delimiter=",", skiprows=1)[:, :2], points.train, atol=1e-4)
+    assert len(points.validation) == 600
+
+
+def test_a_kernel_estimate_is_the_mean_of_its_kernels(bench: Callable[[str], Any]) -> None:
+    sets = bench("point_sets")
+    x, centres = np.random.default_rng(0).standard_normal((2, 5, 2))
+    square = ((x[:, None] - centres) ** 2).sum(axis=2)
+    expected = np.log(np.mean(np.exp(-0.5 * square / 0.09) / (2.0 * np.pi * 0.09), axis=1))
+    np.testing.assert_allclose(sets.gaussian_mixture(x, centres, 0.3), expected, rtol=1e-12)
+    far = sets.gaussian_mixture(x + 1e3, centres, 0.3)  # exp would be zero
+    assert np.all(np.isfinite(far))
+    assert np.all(far < -1e6)
+
+
+def test_what_is_held_out_is_looked_at_where_validation_is_better(bench: Callable[[str], Any]) -> None:
+    likelihood, sets = bench("likelihood"), bench("point_sets")
+    one, two = np.zeros((1, 2)), np.zeros((2, 2))
+    points = sets.PointSet(one, one, two, 0.0)
+    seen = {"a": 3.0, "b": 1.0, "c": math.nan, "d": 2.0}
+    kept = [(1.0, "a"), (2.0, "b"), (3.0, "c"), (4.0, "d")]
+    trace = likelihood.valued(kept, points, lambda theta, x: seen[theta] + 10.0 * (len(x) - 1))
+    assert trace == [[1.0, 3.0, 13.0], [2.0, 1.0, 11.0]]
+    assert likelihood.geometric([0.0, 1.0, 2.0, 4.0, 8.0], 3) == [1, 2, 4]
+
+
+def test_a_normal_density_that_is_pulled_back_has_mass_one(bench: Callable[[str], Any]) -> None:
+    field = LayeredField.equal(Mlp(2, hidden=(8,), zero_init=False), 1.0, 2)
+    theta = np.array([Mlp(2, hidden=(8,), zero_init=False).init(np.random.default_rng(seed)) for seed in (0, 1)])
+    side = np.linspace(-12.0, 12.0, 241)
+    grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    log_density = bench("likelihood").pulled_back(field, theta, grid)
+    assert np.exp(log_density).sum() * 0.1**2 == pytest.approx(1.0, abs=1e-3)
+    normal = np.exp(-0.5 * (grid**2).sum(axis=1)) / (2.0 * np.pi)
+    assert np.abs(np.exp(log_density) - normal).sum() * 0.1**2 > 0.1  # something moved
+
+
+def test_a_flow_on_densities_gains_likelihood_and_the_chart_shows_it(
+    bench: Callable[[str], Any], tmp_path: Path
+) -> None:
+    likelihood, chart = bench("likelihood"), bench("likelihood_chart")
+    points = bench("point_sets").point_set("moons", 500)
+    flow = likelihood.Flow(12, layers=2, hidden=8, iterations=6)
+    kernels, found = likelihood.by_kernels(points), likelihood.by_eulerian(points, flow)
+    assert kernels["bandwidth"] == found["bandwidth"]
+    normal = np.mean(0.5 * (points.held_out**2).sum(axis=1)) + np.log(2.0 * np.pi)  # where nothing moves
+    assert points.true_nll < kernels["trace"][-1][2] < found["trace"][-1][2] < normal - 0.05
+    data = {"moons": {"true": points.true_nll, "results": {"kernel estimate": [kernels], "eulerian": [found]}}}
+    table = likelihood.readme_table(data).splitlines()
+    assert table[3].startswith("| eulerian | ")
+    assert "**" in table[6]
+    assert chart.draw(data, tmp_path / "likelihood.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@needs_jax
+@pytest.mark.parametrize(("package", "kind"), [("flowjax", "spline"), ("diffrax", "cnf")])
+def test_flows_of_others_are_densities(bench: Callable[[str], Any], package: str, kind: str) -> None:
+    pytest.importorskip(package)
+    likelihood = bench("maximum_likelihood")
+    points = bench("point_sets").point_set("moons", 500)
+    trained = likelihood.train(likelihood.Setting(kind, 1e-2, width=8, depth=1, layers=2), points.train, 0.3, 3)
+    side = np.linspace(-6.0, 6.0, 241)
+    grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    assert np.exp(trained.log_density(trained.parameters[-1], grid)).sum() * 0.05**2 == pytest.approx(1.0, abs=0.01)
+    first, last = (trained.log_density(trained.parameters[row], points.held_out).mean() for row in (0, -1))
+    assert first < last < -points.true_nll
+    assert sorted(trained.seconds) == trained.seconds
 
 
 # -- the whole -------------------------------------------------------------------------------------------------------

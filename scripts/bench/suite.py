@@ -208,19 +208,21 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def main(benchmark: Benchmark, script: str, words: Sequence[str] | None = None) -> None:
-    """The command of one benchmark: a table, and ``NAME.json`` in the output folder."""
+def main(benchmark: Benchmark, script: str, words: Sequence[str] | None = None) -> Path | None:
+    """The command of one benchmark: a table, and ``NAME.json`` in the output folder, which is returned if written."""
     parser = arguments(benchmark.about)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.worker is not None:
         answer(benchmark.work, json.loads(options.worker))
-        return
+        return None
     path = Path(script).resolve()
     rivals = None if options.rivals is None else options.rivals.resolve()
     document = perform(path.stem, benchmark, Runner(path, options.quick, rivals))
     print_table(document["rows"])
-    write_json(options.output / f"{path.stem}.json", document)
+    target: Path = options.output / f"{path.stem}.json"
+    write_json(target, document)
+    return target
 
 
 def perform(name: str, benchmark: Benchmark, runner: Runner) -> Table:
