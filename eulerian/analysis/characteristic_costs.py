@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike
 FEW_TOUCHED, MOST_TOUCHED = 1e-3, 0.05
 
 # A squared distance is what is left of much larger integrals: its rules have this tolerance (see ``density_rules``).
-_FINER = 1e-3
+_FINER = 3e-3
 
 # What is summed up beside J's parts: mass that has touched walls, what its points add to functionals of the density's
 # values in absolute terms, and, in front of a part's name, what they add to that part.
