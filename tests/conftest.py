@@ -117,6 +117,17 @@ def cores_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw figures only where a test is marked ``figures``, elsewhere they write their data.
+
+    To draw them takes a small run several times as long as all the rest. Commands that a test starts as programs of
+    their own, and what draws a given folder, are not concerned.
+    """
+    if not request.node.get_closest_marker("figures"):
+        monkeypatch.setattr("eulerian.output.fields.draw_here", lambda *_, **__: None)
+
+
+@pytest.fixture(autouse=True)
 def collect_garbage(request: pytest.FixtureRequest, comm: MPI.Comm) -> Iterator[None]:
     """Free PETSc's objects after each test, on all ranks at the same point: destroying one is collective."""
     yield

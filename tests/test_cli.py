@@ -103,7 +103,7 @@ def prepared(tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("prepared")
-def test_the_examples_of_the_help_run_and_move_something(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_the_help_run_and_move_something(here: Here) -> None:
     texts = [here("--help").stdout, *(here(name, "--help").stdout for name in COMMANDS)]
     found = [line for text in texts for line in re.findall(r"(?m)^  (.*\beulerian .*)$", text.split("examples:")[1])]
     lines = [re.split(r" {2,}", line)[0].partition("eulerian ")[2] for line in found]  # two blanks: what it does
@@ -116,10 +116,7 @@ def test_the_examples_of_the_help_run_and_move_something(here: Here, monkeypatch
             words.append("--overwrite")
         if "--frames" in words:
             words[words.index("--frames") + 1] = "3"
-        with monkeypatch.context() as patch:
-            if words[0] != "plot":
-                patch.setattr("eulerian.output.plots.draw_run", lambda *_args, **_names: [])
-            done = here(*words)
+        done = here(*words)
         assert "nothing moves" not in done.stdout, line
 
 
@@ -287,6 +284,7 @@ def test_mesh(tmp_path: Path, here: Here) -> None:
     assert here("mesh", "nowhere.msh", code=1).stderr.startswith("eulerian mesh: nowhere.msh: ")
 
 
+@pytest.mark.figures
 def test_plot_draws_again(tmp_path: Path, model: Path, here: Here) -> None:
     here("train", model.name, "--output", "run")
     model.unlink()  # nothing but the run folder is needed

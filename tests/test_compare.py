@@ -69,13 +69,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wasserstein, "PLAN_POINTS", 300)
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figures, which take longer than the numbers."""
-    monkeypatch.setattr("eulerian.output.plots.draw_run", lambda *_args, **_names: [])
-
-
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("case", CASES)
 def test_both_methods_agree(comm: MPI.Comm, tmp_path: Path, case: str) -> None:
     document = compared(CASES[case], tmp_path, comm)
@@ -112,6 +105,7 @@ def test_both_methods_agree(comm: MPI.Comm, tmp_path: Path, case: str) -> None:
     assert "Gradients: the two differ by" in comparison_table(document)
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize(("case", "more"), [("1-D", {"compare.png"}), ("3-D", set())])
 def test_figures(comm: MPI.Comm, tmp_path: Path, case: str, more: set[str]) -> None:
     compared(CASES[case], tmp_path, comm)
@@ -123,7 +117,6 @@ def test_figures(comm: MPI.Comm, tmp_path: Path, case: str, more: set[str]) -> N
 NUMBERS = ("gradient_cosine", "gradient_relative_error", "gradient_sampling_error", "l1_density", "l1_kernel_estimate")
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("case", ["1-D", "2-D, a field per label"])
 def test_the_numbers_do_not_depend_on_the_ranks(comm: MPI.Comm, tmp_path: Path, case: str) -> None:
     """This rank alone against all of them; on one rank, what comes out twice."""
@@ -172,7 +165,6 @@ def test_a_flow_that_cannot_be_evaluated(comm: MPI.Comm, tmp_path: Path) -> None
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_without_pot_distances_are_unknown(comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wasserstein, "available", lambda: False)
     document = compared(tables(1), tmp_path, comm)
@@ -183,7 +175,6 @@ def test_without_pot_distances_are_unknown(comm: MPI.Comm, tmp_path: Path, monke
     assert "eulerian[compare]" in comparison_table(document)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_particles_that_leave_are_told(comm: MPI.Comm, tmp_path: Path) -> None:
     config = tables(1)
     config["field"] = {"kind": "linear", "features": "translation", "theta": [[2.5]], "layers": 2, "horizon": 0.4}
@@ -233,6 +224,7 @@ def test_the_finest_of_both_methods_agree(studied: tuple[Path, dict[str, Any]]) 
     assert study["disagreement"] < min(1e-3, 20.0 * study["expected_disagreement"])
 
 
+@pytest.mark.figures
 def test_a_study_is_kept(studied: tuple[Path, dict[str, Any]]) -> None:
     path, document = studied
     rows = read_study(path / "run" / "study.csv")

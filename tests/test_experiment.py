@@ -60,6 +60,7 @@ def names(path: Path, pattern: str = "*") -> set[str]:
     return {str(file.relative_to(path / "run")) for file in (path / "run").glob(pattern)}
 
 
+@pytest.mark.figures
 def test_solve(comm: MPI.Comm, tmp_path: Path) -> None:
     document = experiment.run_solve(configure(tmp_path), comm)
     comm.barrier()
@@ -77,6 +78,7 @@ def test_solve(comm: MPI.Comm, tmp_path: Path) -> None:
         assert np.array_equal(data["theta"], [[0.1, 0.2]] * 3)
 
 
+@pytest.mark.figures
 def test_train(comm: MPI.Comm, tmp_path: Path) -> None:
     document = experiment.run_train(configure(tmp_path), comm)
     comm.barrier()
@@ -363,6 +365,7 @@ def test_labels_and_a_trained_readout(comm: MPI.Comm, tmp_path: Path) -> None:
         assert data["readout"].shape == (4,)
 
 
+@pytest.mark.figures
 def test_three_dimensions_are_seen_from_two_sides(comm: MPI.Comm, tmp_path: Path) -> None:
     config = configure(
         tmp_path,

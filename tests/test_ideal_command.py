@@ -105,6 +105,7 @@ def test_the_document(comm: MPI.Comm, tmp_path: Path) -> None:
     assert document["gradient_norm"] is None
 
 
+@pytest.mark.figures
 def test_the_folder(comm: MPI.Comm, tmp_path: Path) -> None:
     document = experiment.run_ideal(configure(tmp_path, "ideal.layers=4"), comm)
     comm.barrier()

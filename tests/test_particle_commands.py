@@ -58,6 +58,7 @@ def result(path: Path) -> dict[str, Any]:
     return json.loads((path / "run" / "result.json").read_text())
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_solve(comm: MPI.Comm, tmp_path: Path, dim: int) -> None:
     document = experiment.run_solve_particles(configure(tmp_path, dim), comm)

@@ -44,12 +44,6 @@ def configured(path: Path, name: str = "new", **sections: Any) -> Config:
     return parse_config(tables(**sections), path, output=path / name)
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figures, which take longer than the numbers."""
-    monkeypatch.setattr("eulerian.output.plots.draw_run", lambda *_args, **_names: [])
-
-
 COMMANDS: dict[str, Callable[..., Any]] = {
     "solve": experiment.run_solve,
     "verify": experiment.run_verify,
@@ -58,7 +52,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("file", [False, True])
 def test_every_command_takes_it(
@@ -85,7 +78,6 @@ def test_every_command_takes_it(
         assert np.array_equal(kept["theta"], ROWS)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_readout_comes_along(comm: MPI.Comm, tmp_path: Path) -> None:
     table = problem_config(
         2, 1, LABELLINGS[1], 12, field={"horizon": 0.3}, objective={**NO_DENSITY_COSTS, "terminal": TRAINED}
@@ -171,7 +163,6 @@ def test_what_is_no_complete_run(comm: MPI.Comm, tmp_path: Path) -> None:
     refused(comm, configured(tmp_path), run, "no complete run")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_rows_that_are_alike(comm: MPI.Comm, tmp_path: Path) -> None:
     """Those of tied layers fit tied layers and others; one row of a file serves any number of layers."""
     run = leave_run(comm, tmp_path / "run", tables(**with_field(tied=True)), ROWS[:1])
@@ -186,7 +177,6 @@ def test_rows_that_are_alike(comm: MPI.Comm, tmp_path: Path) -> None:
     assert max(values) == pytest.approx(min(values), rel=1e-12)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_what_is_worth_a_warning(comm: MPI.Comm, tmp_path: Path) -> None:
     run = leave_run(comm, tmp_path / "run", tables(), ROWS)
     failed = {"command": "train", "status": "failed", "reason": "the line search found no lower value"}
@@ -198,7 +188,6 @@ def test_what_is_worth_a_warning(comm: MPI.Comm, tmp_path: Path) -> None:
     assert "no lower value" in bad
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_velocities_at_nodes(comm: MPI.Comm, tmp_path: Path) -> None:
     """Those of `ideal` and of free fields fit the mesh that they were found on, and no other one."""
     layers = {"field": {"kind": "mlp", "layers": 3, "horizon": 0.5}, "ideal": {"max_iterations": 30}}
@@ -223,7 +212,6 @@ def test_meshes_of_files_are_told_apart_by_their_sizes(comm: MPI.Comm, tmp_path:
     refused(comm, configured(tmp_path, **free), run, "h_max was 0.2 there, and is 0.166667")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_going_on_with_a_solve_needs_the_same_theta(comm: MPI.Comm, tmp_path: Path) -> None:
     run = leave_run(comm, tmp_path / "run", tables(), ROWS)
     other = leave_run(comm, tmp_path / "other", tables(), 2.0 * ROWS)
@@ -242,7 +230,6 @@ def test_going_on_with_a_solve_needs_the_same_theta(comm: MPI.Comm, tmp_path: Pa
 # -- nothing moves ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_nothing_moves(comm: MPI.Comm, tmp_path: Path, command: str) -> None:
     """It is a warning with a remedy; a flow that is merely slow is none, on however many ranks there is nothing."""

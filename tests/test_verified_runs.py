@@ -19,12 +19,6 @@ from eulerian.output.progress import Progress
 pytestmark = pytest.mark.two_ranks
 
 
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figures."""
-    monkeypatch.setattr("eulerian.output.plots.draw_run", lambda *_args, **_names: [])
-
-
 def tables(folder: Path, cells: int, **objective: Any) -> Config:
     """A normal density on a line that is moved and pressed together."""
     config = {

@@ -132,11 +132,13 @@ def against(path: Path, speed: float) -> Config:
     return parse_config({**MODEL, **AGAINST, "field": field}, path, output=path / "run")
 
 
+@pytest.mark.figures
 def test_mass_at_the_boundary_is_a_warning(comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = against(tmp_path, 1.0)
     document = experiment.run_solve(config, comm, progress=Progress.of(comm))
-    (warning,) = document["warnings"]
+    unresolved, warning = document["warnings"]  # what is pressed against a wall is too much for the mesh
     assert document["status"] == "done"
+    assert "the mesh does not resolve this flow" in unresolved
     assert "of the mass of label 0" in warning
     assert warning.startswith("at t = 1, ")
     assert "Take a larger domain" in warning

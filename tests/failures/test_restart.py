@@ -40,12 +40,6 @@ THREE = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their data is written; to draw them takes longer than all the rest."""
-    monkeypatch.setattr("eulerian.output.plots.draw_run", lambda *_, **__: [])
-
-
 class Killed(BaseException):
     """Nothing catches it."""
 

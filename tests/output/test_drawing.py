@@ -20,7 +20,7 @@ from eulerian.output import plots
 from eulerian.output.drawing import drawing, why
 from eulerian.output.plots import draw_run
 
-pytestmark = pytest.mark.one_process
+pytestmark = [pytest.mark.one_process, pytest.mark.figures]
 
 SETTINGS = """
 text.usetex: True
