@@ -10,6 +10,7 @@ from problems import control_problem
 # isort: split
 import numpy as np
 import pytest
+from thinning import thinned
 
 from eulerian.builder import build_particles
 from eulerian.config import parse_config
@@ -53,7 +54,7 @@ def mesh_problem(comm: MPI.Comm) -> ReducedProblem:
     return control_problem(comm, 1, 1, "two labels")
 
 
-@pytest.mark.parametrize("method", ["lmvm", "blmvm", "bqnls", "bncg", "cg"])
+@pytest.mark.parametrize("method", thinned(["lmvm", "blmvm", "bqnls", "bncg", "cg"], {"lmvm", "bncg"}))
 @pytest.mark.parametrize("make", [mesh_problem, particle_problem])
 def test_every_state_goes_on_to_the_same_end(
     comm: MPI.Comm, make: Callable[[MPI.Comm], ReducedProblem], method: str

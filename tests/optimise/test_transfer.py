@@ -10,6 +10,7 @@ from eulerian.builder import build
 import numpy as np
 import pytest
 from problems import LABELLINGS, problem_config
+from thinning import thinned
 
 from eulerian.arrays import Floats
 from eulerian.config import parse_config
@@ -58,7 +59,7 @@ def velocities(problem: ControlProblem, theta: Floats, x: Floats, times: Floats)
     return np.array([[problem.layered.value(k, rows[k], x, label) for label in labels] for k in layers])
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 1), (1, 3), (2, 4), (3, 6), (2, 6), (4, 8)])
+@pytest.mark.parametrize(("before", "after"), thinned([(1, 1), (1, 3), (2, 4), (3, 6), (2, 6), (4, 8)], {(2, 6)}))
 @pytest.mark.parametrize("case", CASES)
 def test_split_layers_leave_the_velocity_at_any_time(comm: MPI.Comm, case: str, before: int, after: int) -> None:
     source, target = problem_of(comm, *CASES[case], before), problem_of(comm, *CASES[case], after)
@@ -161,15 +162,15 @@ def products(known: Curvature) -> Floats:
     return np.asarray(np.sum(known.steps * known.slopes, axis=1))
 
 
-@pytest.mark.parametrize("layers", [(2, 4), (4, 2), (3, 3)])
+@pytest.mark.parametrize(("before", "after"), thinned([(2, 4), (4, 2), (3, 3)], {(2, 4)}))
 @pytest.mark.parametrize("case", [*CASES, "free", "free, a field per label"])
-def test_pairs_keep_their_product(comm: MPI.Comm, case: str, layers: tuple[int, int]) -> None:
+def test_pairs_keep_their_product(comm: MPI.Comm, case: str, before: int, after: int) -> None:
     """It is the change of J's slope along the step."""
     what = CASES.get(case) or (LABELLINGS[2] if "label" in case else LABELLINGS[0], FREE, {})
-    source, target = (problem_of(comm, *what, n, cells=m) for n, m in zip(layers, (2, 4), strict=True))
+    source, target = (problem_of(comm, *what, n, cells=m) for n, m in ((before, 2), (after, 4)))
     known = convex_pairs(source)
     carried = Transfer(source, target).curvature(known)
-    if layers != (4, 2):  # where layers are left out a pair may lose its convexity
+    if before <= after:  # where layers are left out a pair may lose its convexity
         assert len(carried) == len(known)
     assert carried.steps.shape == carried.slopes.shape == (len(carried), target.n_params)
     kept = np.isclose(products(known)[:, None], products(carried), rtol=1e-9).any(axis=0)

@@ -9,6 +9,7 @@ from problems import random_density, random_rows, warped_mesh
 # isort: split
 import numpy as np
 import pytest
+from thinning import thinned
 
 from eulerian import parallel
 from eulerian.arrays import Floats
@@ -35,7 +36,7 @@ def reference(space: DensitySpace, cost: DensityCost, total: Floats) -> tuple[Fl
     return np.array(values), slope
 
 
-@pytest.mark.parametrize("columns", [1, 2, 3, 8, 11])
+@pytest.mark.parametrize("columns", thinned([1, 2, 3, 8, 11], {3, 11}))
 @pytest.mark.parametrize(("dim", "degree"), SHAPES)
 def test_loops_and_formulas_agree(comm: MPI.Comm, dim: int, degree: int, columns: int) -> None:
     """Also below zero, where the entropy is its tangent, for densities of one or two arrays."""
@@ -73,6 +74,7 @@ def test_one_cost_alone(comm: MPI.Comm) -> None:
     np.testing.assert_allclose(parts[0] + parts[1], whole, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("exponent", range(-250, 251, 50))
 def test_the_logarithm(exponent: int) -> None:
     """To a few units in the last place, over the range of numbers, next to powers of two and around 1."""

@@ -8,6 +8,7 @@ from problems import EMPTIED, UNLIMITED, random_rows, warped_mesh
 # isort: split
 import numpy as np
 import pytest
+from thinning import thinned
 
 from eulerian.arrays import Floats
 from eulerian.space.density import DensitySpace
@@ -54,7 +55,7 @@ def reverse(stepper: Stepper, record: StepRecord, cotangent: Floats) -> Floats:
     return limiter_vjp(stepper, record, 0, cotangent)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", thinned(range(3), {0}))
 @pytest.mark.parametrize(("dim", "degree"), CASES)
 def test_equals_the_reference(comm: MPI.Comm, dim: int, degree: int, seed: int) -> None:
     stepper = at_rest(comm, dim, degree)
@@ -117,7 +118,7 @@ def test_reverse_is_the_transposed_derivative(comm: MPI.Comm, dim: int, degree: 
     assert np.max(np.abs(forward - backward)[smooth] / scale, initial=0.0) <= 1e-6
 
 
-@pytest.mark.parametrize("mean", [0.0, 5e-324, 1e-308, 1e-300, 1e-201, 1e-199, 1e-150, 1e-15])
+@pytest.mark.parametrize("mean", thinned([0.0, 5e-324, 1e-308, 1e-300, 1e-201, 1e-199, 1e-150, 1e-15], {1e-308}))
 @pytest.mark.parametrize(("dim", "degree"), CASES)
 def test_nearly_empty_cells(comm: MPI.Comm, dim: int, degree: int, mean: float) -> None:
     stepper = at_rest(comm, dim, degree)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from reference import assemble_form
+from thinning import thinned
 
 from eulerian import parallel
 from eulerian.arrays import Floats
@@ -19,6 +20,7 @@ from eulerian.transport.reference import blocks
 from eulerian.transport.stepper import Stepper
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
+COLUMNS = thinned((1, 2, 3, 8, 9), {3, 9})
 DELTA = 0.03
 
 
@@ -62,7 +64,7 @@ def test_blocks_are_those_of_the_form(comm: MPI.Comm, dim: int, degree: int) -> 
     assert abs(difference).max() <= 1e-13 * abs(expected).max()
 
 
-@pytest.mark.parametrize("columns", [1, 2, 3, 8, 9])
+@pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize(("dim", "degree"), CASES)
 def test_products_and_transpose(comm: MPI.Comm, dim: int, degree: int, columns: int) -> None:
     transport = operator(comm, dim, degree, columns)
@@ -82,7 +84,7 @@ def test_products_and_transpose(comm: MPI.Comm, dim: int, degree: int, columns: 
     assert abs(inner(transport, lam, forward) - inner(transport, backward, rho)) <= 1e-14 * scale
 
 
-@pytest.mark.parametrize("columns", [1, 2, 4, 8, 9])
+@pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize(("dim", "degree"), CASES)
 def test_velocity_gradient(comm: MPI.Comm, dim: int, degree: int, columns: int) -> None:
     transport = operator(comm, dim, degree, columns)
