@@ -195,7 +195,7 @@ def test_a_model_that_does_not_fit_is_refused_on_all_ranks(comm, models):
         build(config_with(models.section(EQUINOX.format(inputs=3, given=""))), comm)
     with pytest.raises(InputError, match=r"wrapped without labels.*n_labels"):
         build(
-            config_with(models.section(EQUINOX.format(inputs=2, given=""), label_dependent=True), LABELLINGS[1]), comm
+            config_with(models.section(EQUINOX.format(inputs=2, given=""), label_dependent=True), LABELLINGS[2]), comm
         )
 
 

@@ -315,7 +315,7 @@ def test_a_training_ends_with_its_certificate(
     document = experiment.run_train(configure(tmp_path), comm, progress=Progress.of(comm))
     comm.barrier()
     assert result(tmp_path) == document
-    found, parts = document["certificate"], document["objective"]
+    found, parts = document["certificate"], document["verified"]["objective"]
     assert (found["bound"], found["ideal"]) == ("hopf_lax", pytest.approx(VALUE, rel=1e-3))
     assert found["gap"] == pytest.approx(parts["terminal"] + parts["kinetic"] - found["ideal"])
     assert found["relative_gap"] == pytest.approx(found["gap"] / found["ideal"])

@@ -216,7 +216,7 @@ def _add_plot(commands: _Commands) -> None:
         "eulerian plot runs/gaussian",
         "eulerian plot runs/gaussian --format pdf",
         "eulerian plot runs/crowds --animate --frames 120 --fps 30",
-        "eulerian plot runs/moons --exact",
+        "eulerian plot runs/gaussian --exact",
         "mpirun -n 2 eulerian plot runs/crowds --animate",
     ]
     command = _add(commands, "plot", plot, "draw the figures of a run again, or an animation of it", examples)
