@@ -1,6 +1,7 @@
 """Densities and velocities of a run, for ParaView and for the figures."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from eulerian.arrays import Floats
@@ -167,18 +168,19 @@ def draw_here(run: RunFolder, only: Collection[str] = ()) -> None:
     """
     if not run.figures:
         return
-
-    def draw() -> list[str]:
-        try:
-            from eulerian.output.plots import draw_run  # matplotlib takes its time to load: on rank 0 only
-        except Exception as error:  # noqa: BLE001 - a library that does not load is no reason to lose a run
-            return [f"No figure could be drawn: {explained(error)}"]
-        try:
-            draw_run(run.path, only=only)
-        except FigureError as error:
-            return error.failures
-        return []
-
-    failures = on_root(run.comm, draw)
+    failures = on_root(run.comm, lambda: _failures_of_drawing(run.path, only))
     for text in failures:
         warn(run.comm, f"{text}. The run itself is complete; `eulerian plot {run.path}` draws it again")
+
+
+def _failures_of_drawing(folder: Path, only: Collection[str]) -> list[str]:
+    """Draw the figures of a run folder. Returns what could not be drawn, and why."""
+    try:
+        from eulerian.output.plots import draw_run  # matplotlib takes its time to load: on rank 0 only
+    except Exception as error:  # noqa: BLE001 - a library that does not load is no reason to lose a run
+        return [f"No figure could be drawn: {explained(error)}"]
+    try:
+        draw_run(folder, only=only)
+    except FigureError as error:
+        return error.failures
+    return []
