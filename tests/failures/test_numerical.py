@@ -155,7 +155,7 @@ def test_mass_at_the_boundary_is_a_warning(comm: MPI.Comm, tmp_path: Path, capsy
     assert contact.facets[contact.masses[:, 0].argmax(), :, 0] == pytest.approx(1.0)
     comm.barrier()
     again = experiment.run_solve(against(tmp_path, 0.01), comm, overwrite=True)
-    assert again["warnings"] == []
+    assert not any("at t = " in text for text in again["warnings"])
     comm.barrier()
     assert not (figures / "boundary.npz").exists()
     assert not (figures / "boundary.png").exists()
