@@ -96,7 +96,7 @@ def adapted(command: str) -> str:
     command = re.sub(r"(^|\s)uv run\s+", r"\1", command)
     command = re.sub(r"\b(mpirun|mpiexec) -n \d+", r"\1 -n 2", command)
     if "--resume" not in command:
-        command = re.sub(r"\beulerian (solve|train|verify) \S+", r"\g<0> --overwrite", command)
+        command = re.sub(r"\beulerian (solve|train|verify) (?!-)\S+", r"\g<0> --overwrite", command)
     command = re.sub(r"\beulerian train \S+", r"\g<0> --set optimiser.max_iterations=2", command)
     return re.sub(r"\beulerian (train|ideal) \S+", r"\g<0> --set ideal.max_iterations=20", command)
 
