@@ -131,6 +131,7 @@ def build_ideal(config: Config, comm: MPI.Comm | None = None) -> IdealProblem:
         InputError: as for ``build``; also for a readout that is to be trained.
     """
     space, rho, *_ = _initial(config, comm, ideal_needs)
+    warn_of_fixed_mesh(config, space.comm)
     return _ideal(config, space, rho)
 
 
@@ -170,6 +171,7 @@ def build_swarm(config: Config, comm: MPI.Comm | None = None) -> Swarm:
 
     refuse_on_particles(config)
     space, rho, *_ = _initial(config, comm, particle_needs)
+    warn_of_fixed_mesh(config, space.comm)
     whole = WholeDensity.gather(space, rho)
     cloud = cloud_of(config, whole, space.comm)
     field = _field(config, space)
@@ -177,6 +179,12 @@ def build_swarm(config: Config, comm: MPI.Comm | None = None) -> Swarm:
     horizon, layers, labelled = config.field.horizon, config.field.layers, config.field.label_dependent
     layered = LayeredField.equal(field, horizon, layers, label_dependent=labelled)
     return Swarm(particle_problem(config, space, layered, theta, cloud), space, whole)
+
+
+def warn_of_fixed_mesh(config: Config, comm: MPI.Comm) -> None:
+    """Warn that ``[adapt]`` does nothing where no mesh is adapted. Not collective."""
+    if config.adapt is not None:
+        warn(comm, "[adapt] is for solve, train and compare on densities: here the mesh is the one that [domain] tells")
 
 
 def _initial_entropies(config: Config, space: DensitySpace, exact: ExactDensity) -> tuple[float | None, float | None]:

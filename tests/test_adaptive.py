@@ -19,9 +19,9 @@ from eulerian.adaptive import AdaptedProblem, adapt, excess, misses, start_probl
 from eulerian.adaptive_training import FIRST_LEG, AdaptiveTraining
 from eulerian.analysis.characteristics import verify
 from eulerian.analysis.verify import verify as verify_laws
-from eulerian.builder import build
+from eulerian.builder import build, build_ideal, build_particles
 from eulerian.config import Adapt, Config, parse_config
-from eulerian.errors import InputError
+from eulerian.errors import EulerianWarning, InputError
 from eulerian.experiment.run_files import read_run
 from eulerian.experiment.trained import load_trained
 from eulerian.optimise import Record
@@ -298,3 +298,12 @@ def test_defaults_and_what_does_not_go_together() -> None:
     with pytest.raises(InputError, match="nodes of one mesh") as error:
         parse_config({**table(), "field": {"kind": "free", "layers": 2}})
     assert error.value.key == "field.kind"
+
+
+@pytest.mark.one_process
+def test_where_no_mesh_is_adapted_a_warning_says_so() -> None:
+    config = parse_config(table())
+    with pytest.warns(EulerianWarning, match=r"\[adapt\] is for solve, train and compare"):
+        build_ideal(config)
+    with pytest.warns(EulerianWarning, match=r"\[adapt\] is for solve, train and compare"):
+        build_particles(config)

@@ -11,7 +11,7 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.analysis.verify import Verification, verify
-from eulerian.builder import build
+from eulerian.builder import build, warn_of_fixed_mesh
 from eulerian.config import Config
 from eulerian.control import ControlProblem
 from eulerian.experiment.network import finite_value, layers_and_readout, warn_of_rest
@@ -51,6 +51,7 @@ def _verify(session: Session[ControlProblem], given: GivenTheta) -> Outcome:
     problem, theta = session.problem, session.problem.initial_theta
     started = time.perf_counter()
     session.progress.say(given.told)
+    warn_of_fixed_mesh(session.config, session.run.comm)
     _compute_in_double(session)
     finite_value(problem, theta, given.name)
     result = "There the gradient of a network vanishes but for its last layer, so it is checked at a θ near it too"
