@@ -10,6 +10,7 @@ from eulerian.builder import build, build_particles
 # isort: split
 import numpy as np
 import pytest
+from thinning import thinned
 
 from eulerian.config import Config, parse_config
 from eulerian.errors import EulerianWarning
@@ -60,7 +61,8 @@ def config(field: dict[str, Any], units: tuple[tuple[float, float], float, float
     )
 
 
-@pytest.mark.parametrize("where", UNITS)
+@pytest.mark.two_ranks
+@pytest.mark.parametrize("where", thinned(UNITS, {"UTM metres", "kilometres and hours"}))
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_training_does_not_depend_on_units(comm: MPI.Comm, field: str, where: str) -> None:
     here, there = (

@@ -132,6 +132,7 @@ def against(path: Path, speed: float) -> Config:
     return parse_config({**MODEL, **AGAINST, "field": field}, path, output=path / "run")
 
 
+@pytest.mark.two_ranks
 @pytest.mark.figures
 def test_mass_at_the_boundary_is_a_warning(comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = against(tmp_path, 1.0)

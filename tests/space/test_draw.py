@@ -158,6 +158,7 @@ def test_moments_of_random_points_within_their_error(comm: MPI.Comm, dim: int, d
         assert np.all(np.abs(values.mean(axis=0) - moments(whole, label)) < 4.5 * error)
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize(("dim", "degree"), CASES)
 def test_sobol_points_converge_faster_than_random_ones(comm: MPI.Comm, dim: int, degree: int) -> None:
     _, _, whole = smooth(comm, dim, degree)

@@ -146,6 +146,7 @@ def test_an_imported_mesh_keeps_its_measure_and_tags(comm: MPI.Comm, name: str, 
         assert integrate(mesh, kind=kind, subdomain_data=found, tag=tag) == pytest.approx(size, rel=1e-6)
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("ending", [".msh", ".vtu", ".vtk", ".xdmf"])
 @pytest.mark.parametrize("name", ["disk", "dumbbell", "ball", "interval"])
 def test_conversion_keeps_cells_and_tags(tmp_path: Path, comm: MPI.Comm, name: str, ending: str) -> None:

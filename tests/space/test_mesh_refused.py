@@ -17,6 +17,8 @@ from eulerian.config import Domain
 from eulerian.errors import InputError
 from eulerian.space.mesh import convert, create_mesh, import_mesh
 
+pytestmark = pytest.mark.two_ranks
+
 MESHES = Path(__file__).parents[2] / "meshes"
 Write = Callable[..., Path]
 SQUARE = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
