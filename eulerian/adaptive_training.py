@@ -7,15 +7,15 @@ it. So the first legs are short, and each one starts on a mesh that resolves the
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 from eulerian.adaptive import AdaptedProblem, adapt, excess, misses, rebuilt
 from eulerian.arrays import Floats
 from eulerian.config import Config
 from eulerian.control import ControlProblem
-from eulerian.multilevel import Level, TrainingState, carry_counts, cell_count, numbered
-from eulerian.optimise import Descent, DescentState, LevelReport, OptimiseResult, Record, Settings
+from eulerian.multilevel import Level, StagedTraining, TrainingState, carry_counts
+from eulerian.optimise import DescentState, OptimiseResult, Record, Settings
+from eulerian.space.simplices import Simplices
 
 if TYPE_CHECKING:
     from eulerian.analysis.characteristics import Characteristics  # with a good part of SciPy
@@ -25,8 +25,8 @@ FIRST_LEG = 10
 
 
 @final
-class AdaptiveTraining:
-    """The descent in legs, each on a mesh of its own; it has the face of ``Training``.
+class AdaptiveTraining(StagedTraining):
+    """The descent in legs, each on a mesh of its own; it has the face of ``multilevel.Training``.
 
     A leg begins where the one before has ended, with its curvature. After a leg the flow is verified: where the mesh
     does not resolve it to the tolerances of ``[adapt]``, another one is refined for it, from the coarse mesh up. The
@@ -51,22 +51,15 @@ class AdaptiveTraining:
         state: TrainingState | None = None,
     ) -> None:
         assert config.adapt is not None
-        self.config, self._limits, self._first, self._tell = config, config.adapt, problem, tell
-        self._leg = Level(problem, problem.initial_theta)
-        self._resumed = state
-        self._records: list[Record] = []  # of the legs before
-        self._reports: list[LevelReport] = []
-        self._first_norm = 0.0
-        self._descent: Descent | None = None
-        self._number, self._since, self._evaluations = 1, 0.0, 0  # of the leg: which, and what was before
-        self._stopped = False
+        super().__init__(config, problem, tell, state)
+        self._limits, self._first, self._number = config.adapt, problem, 1
         self._paths: Characteristics | None = None  # of the θ that was verified last
         self.shortfall: str | None = None
 
     @property
     def problem(self) -> ControlProblem:
         """On the mesh of the present leg."""
-        return self._leg.problem
+        return self._level.problem
 
     @property
     def carry(self) -> Callable[[Floats], Floats]:
@@ -74,43 +67,15 @@ class AdaptiveTraining:
         return lambda theta: theta
 
     @property
-    def theta(self) -> Floats:
-        """Where the descent is; from inside of callbacks on."""
-        assert self._descent is not None
-        return self._descent.now.theta
-
-    @property
-    def state(self) -> TrainingState:
-        """After the last iteration; from inside of callbacks on. Not collective."""
-        assert self._descent is not None
-        return TrainingState(
-            self._number,
-            self._descent.state,
-            tuple(self._records),
-            tuple(self._reports),
-            self._first_norm,
-            self._evaluations,
-            self._since,
-            self.problem.density_space.simplices,
-        )
-
-    @property
     def max_iterations(self) -> int:
         """The most iterations that all legs can take together."""
         return self.config.optimiser.max_iterations
 
     def run(self, callback: Callable[[Record], object] | None = None) -> OptimiseResult:
-        """Minimise J, leg by leg, once. Collective.
-
-        Args:
-            callback: called once per iteration on all ranks; a true result ends the training.
-
-        Raises:
-            InputError: J cannot be evaluated at the start, or PETSc refuses the method or an option.
-        """
+        """Leg by leg; see ``StagedTraining``. Collective."""
         state, started = self._resumed, time.perf_counter()
         if state is None:
-            self._leg = self._adapted(self._leg)
+            self._level = self._adapted(self._level)
         else:
             started -= state.history[-1].seconds
             self._go_on_from(state)
@@ -124,7 +89,7 @@ class AdaptiveTraining:
             ended = result.status != "max_iterations" or not self._remaining
             moved, state = result.iterations > 0, None
             if moved and self._unresolved():
-                self._leg = self._adapted(self._leg)
+                self._level = self._adapted(self._level)
             elif ended:
                 break
             self._number += 1
@@ -133,17 +98,21 @@ class AdaptiveTraining:
     # -- inner workings ----------------------------------------------------------------------------------------------
 
     @property
+    def _mesh(self) -> Simplices | None:
+        return self.problem.density_space.simplices
+
+    @property
     def _remaining(self) -> int:
         """Iterations that later legs may take."""
         return self.max_iterations - (self._records[-1].iteration if self._records else 0)
 
     def _go_on_from(self, state: TrainingState) -> None:
         """Be in the leg of a state. Collective."""
-        self._records, self._reports = list(state.records), list(state.reports)
-        self._first_norm, self._number = state.first_norm, state.level
+        self._recall(state)
+        self._number = state.level
         assert state.mesh is not None
         problem = rebuilt(self.config, self._first, state.mesh)
-        self._leg = Level(problem, problem.initial_theta)
+        self._level = Level(problem, problem.initial_theta)
 
     def _adapted(self, leg: Level) -> Level:
         """The leg that starts where another one has ended, on a mesh that is made for it. Collective."""
@@ -156,7 +125,7 @@ class AdaptiveTraining:
         """Whether the mesh misses a tolerance at the best θ of this leg. Collective."""
         from eulerian.analysis.characteristics import Characteristics
 
-        problem, theta = self.problem, self._leg.theta
+        problem, theta = self.problem, self._level.theta
         self._paths = Characteristics.of(problem, theta)
         verification = self._paths.verify(problem, theta)
         self.shortfall = misses(self._limits, verification) or None
@@ -164,39 +133,14 @@ class AdaptiveTraining:
 
     def _descend(self, state: DescentState | None, callback: Callable[[Record], object] | None) -> OptimiseResult:
         """Minimise on one mesh, from its start or from a state. Collective."""
-        leg, optimiser = self._leg, self.config.optimiser
+        leg, optimiser = self._level, self.config.optimiser
         limit = min(FIRST_LEG * 2 ** min(self._number - 1, 20), self._remaining)
         if state is None and not self._records:
             value, gradient = leg.problem.value_and_gradient(leg.theta)
             if math.isfinite(value):
                 self._first_norm = leg.problem.gradient_norm(gradient)
         settings = Settings.of(self.config, limit, optimiser.gradient_tolerance)
-        curvature, norm = leg.curvature, self._first_norm
-        self._descent = Descent(leg.problem, settings, leg.theta, curvature=curvature, first_norm=norm, state=state)
-
-        def follow(record: Record) -> bool:
-            record = numbered(record, self._number, self._records, self._since)
-            self._stopped = callback is not None and bool(callback(record))
-            return self._stopped
-
-        return self._descent.run(follow)
-
-    def _close(self, result: OptimiseResult, seconds: float) -> None:
-        """The leg has ended."""
-        problem = self.problem
-        self._leg.theta, self._leg.curvature = result.theta, result.curvature
-        self._records += [numbered(each, self._number, self._records, self._since) for each in result.history]
-        self._reports.append(
-            LevelReport(
-                self._number,
-                cell_count(problem),
-                problem.n_layers,
-                result.iterations,
-                problem.evaluations - self._evaluations,
-                result.value,
-                seconds,
-            )
-        )
+        return self._minimise(settings, self._first_norm, state, callback)
 
     def _concluded(self, result: OptimiseResult) -> OptimiseResult:
         """The last leg's result as that of the training."""
@@ -205,13 +149,7 @@ class AdaptiveTraining:
             reason = f"the limit of {self.max_iterations} iterations was reached"
         if len(self._reports) > 1 and not self._stopped:
             reason = f"{reason}, on the last of {len(self._reports)} adapted meshes"
-        return replace(
-            result,
-            reason=reason,
-            iterations=self._records[-1].iteration,
-            history=self._records,
-            levels=tuple(self._reports),
-        )
+        return self._whole(result, reason)
 
 
 def _carry_on_counting(before: ControlProblem, found: AdaptedProblem) -> None:
