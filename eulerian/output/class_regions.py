@@ -1,16 +1,14 @@
 """What a flow tells apart, kept in the run folder so that its figure can be drawn again."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Self, final
 
 from eulerian.analysis.classification import Classification, classify
-from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
 from eulerian.config import SamplesTerm, Term
 from eulerian.control import ControlProblem
-from eulerian.output.files import write_arrays
+from eulerian.output.array_record import ArrayRecord
 from eulerian.output.pixels import pixel_centres
 from eulerian.parallel import gather_rows, on_root
 from eulerian.particles.cloud import share
@@ -30,7 +28,7 @@ _STEPS = 2  # of RK4 in a layer
 
 @final
 @dataclass(frozen=True)
-class LabelledPoints:
+class LabelledPoints(ArrayRecord):
     """Points at t = 0 with their classes.
 
     Attributes:
@@ -38,6 +36,8 @@ class LabelledPoints:
         labels: (n,) their own.
         assigned: (n,) those of least loss where the flow carries them; -1 for points that are carried to infinity.
     """
+
+    CONTENTS = "points"
 
     x: Floats
     labels: Labels
@@ -47,23 +47,10 @@ class LabelledPoints:
         """How many of them are taken for what."""
         return Classification.of_points(self.labels, self.assigned, n_labels)
 
-    def save(self, path: Path) -> None:
-        """Write all arrays to an ``.npz`` file."""
-        write_arrays(path, asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Raises:
-            InputError: it is missing or not such a file.
-        """
-        return cls(**read_arrays(path, [field.name for field in fields(cls)], "points"))
-
 
 @final
 @dataclass(frozen=True)
-class ClassRegions:
+class ClassRegions(ArrayRecord):
     """Where points have to start to be taken for a class, and how often that is right.
 
     Attributes:
@@ -77,6 +64,8 @@ class ClassRegions:
         labels: (n,) theirs.
         assigned: (n,) see ``LabelledPoints``.
     """
+
+    CONTENTS = "classes"
 
     names: NDArray[np.str_]
     lower: Floats
@@ -121,19 +110,6 @@ class ClassRegions:
         names = np.array(class_names(terms, space.n_labels, comm))
         regions = assigned[: len(lattice)].reshape(counts)
         return cls(names, lower, upper, regions, found.confusion, x, labels, assigned[len(lattice) :])
-
-    def save(self, path: Path) -> None:
-        """Write all arrays to an ``.npz`` file."""
-        write_arrays(path, asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Raises:
-            InputError: it is missing or not such a file.
-        """
-        return cls(**read_arrays(path, [field.name for field in fields(cls)], "classes"))
 
 
 def assign(problem: ControlProblem, theta: Floats, x: Floats, labels: Labels) -> Labels:

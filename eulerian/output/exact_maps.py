@@ -1,14 +1,12 @@
 """Densities along characteristics on a lattice of points: what figures show where the mesh does not resolve them."""
 
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Self, final
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
-from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
-from eulerian.output.files import write_arrays
+from eulerian.output.array_record import ArrayRecord
 from eulerian.output.pixels import Box, pixel_centres
 
 _MISSING = 0.02  # of a mass, which cannot be told from what is lost between the pixels
@@ -16,7 +14,7 @@ _MISSING = 0.02  # of a mass, which cannot be told from what is lost between the
 
 @final
 @dataclass(frozen=True)
-class ExactMaps:
+class ExactMaps(ArrayRecord):
     """ρ(t, x) = ρ₀(x₀) exp(−∫div v dt) at points x that the network's flow has carried from x₀.
 
     Attributes:
@@ -26,6 +24,8 @@ class ExactMaps:
         density: (n, n_x, K), or (n, n_x, n_y, K) in two dimensions, at the centres of equal pixels; NaN where it is not
             known, because the way back leaves the domain.
     """
+
+    CONTENTS = "exact densities"
 
     times: Floats
     lower: Floats
@@ -69,16 +69,3 @@ class ExactMaps:
             "by characteristics (dark grey: not known, the way back leaves the domain; "
             f"up to {100 * worst:.0f} % of a mass touch walls)"
         )
-
-    def save(self, path: Path) -> None:
-        """Write all arrays to an ``.npz`` file."""
-        write_arrays(path, asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Raises:
-            InputError: it is missing or not such a file.
-        """
-        return cls(**read_arrays(path, [field.name for field in fields(cls)], "exact densities"))

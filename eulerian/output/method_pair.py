@@ -1,20 +1,18 @@
 """What the figures of `eulerian compare` are drawn from: ρ(T) on the mesh, along characteristics, and the particles."""
 
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Self, final
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
-from eulerian.output.files import write_arrays
+from eulerian.output.array_record import ArrayRecord
 
 
 @final
 @dataclass(frozen=True)
-class MethodPair:
+class MethodPair(ArrayRecord):
     """Both methods at T, in single precision.
 
     Attributes:
@@ -29,6 +27,8 @@ class MethodPair:
         particles: (q,) by particles.
         interval: (q,) half widths of confidence intervals of the latter; NaN if unknown.
     """
+
+    CONTENTS = "comparison"
 
     points: Floats
     density: Floats
@@ -45,16 +45,3 @@ class MethodPair:
     def n_labels(self) -> int:
         """Number K of labels."""
         return int(self.density.shape[2])
-
-    def save(self, path: Path) -> None:
-        """Write all arrays to an ``.npz`` file."""
-        write_arrays(path, asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Raises:
-            InputError: it is missing or not such a file.
-        """
-        return cls(**read_arrays(path, [field.name for field in fields(cls)], "comparison"))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from eulerian.array_file import read_arrays
 from eulerian.errors import InputError
 from eulerian.output.files import MESH
 from eulerian.space.simplices import Simplices
@@ -38,13 +39,12 @@ def read_mesh(run: Path) -> Simplices | None:
     path = run / MESH
     if not path.exists():
         return None
+    why: InputError | None = None
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            mesh = mesh_from({name: file[name] for name in file.files})
-            if mesh is None or mesh.cells.shape[1] != mesh.dim + 1 or mesh.cells.max() >= len(mesh.points):
-                raise ValueError("it holds no mesh")
-    except Exception as error:
-        # np.load raises whatever a damaged archive makes its readers raise.
-        what, remedy = f"holds no mesh that can be read ({type(error).__name__}: {error})", "Run the command again."
-        raise InputError(what, key=str(path), remedy=remedy) from error
-    return mesh
+        mesh = mesh_from(read_arrays(path, (_POINTS, _CELLS), MESH))
+        if mesh is not None and mesh.cells.shape[1] == mesh.dim + 1 and mesh.cells.max() < len(mesh.points):
+            return mesh
+    except InputError as error:
+        why = error
+    what = f"holds no mesh that can be read{f' ({why.what})' if why else ''}"
+    raise InputError(what, key=str(path), remedy="Run the command again.") from why

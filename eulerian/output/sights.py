@@ -1,15 +1,13 @@
 """What the picture of densities in three dimensions is drawn from: their integrals along two axes, at a few times."""
 
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Self, final
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
-from eulerian.output.files import write_arrays
+from eulerian.output.array_record import ArrayRecord
 from eulerian.output.lines_of_sight import LinesOfSight
 from eulerian.output.pixels import pixel_centres
 from eulerian.output.sampling import CellNodes
@@ -20,7 +18,7 @@ _PIXELS = 64  # along the longest side of the box: to find the cells of all poin
 
 @final
 @dataclass(frozen=True)
-class Sights:
+class Sights(ArrayRecord):
     """Densities seen from above and from the side, over the bounding box of the domain.
 
     Attributes:
@@ -33,6 +31,8 @@ class Sights:
         side_inside: (n_x, n_z).
     """
 
+    CONTENTS = "sights"
+
     times: Floats
     lower: Floats
     upper: Floats
@@ -40,19 +40,6 @@ class Sights:
     side: Floats
     above_inside: NDArray[np.bool_]
     side_inside: NDArray[np.bool_]
-
-    def save(self, path: Path) -> None:
-        """Write all arrays to an ``.npz`` file."""
-        write_arrays(path, asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Raises:
-            InputError: it is missing or not such a file.
-        """
-        return cls(**read_arrays(path, [field.name for field in fields(cls)], "sights"))
 
 
 @final

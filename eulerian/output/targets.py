@@ -1,13 +1,11 @@
 """What a run aims at, kept in its folder so that figures can show it: points, a density, or where a loss is small."""
 
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Self, final
 
-from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
 from eulerian.objective.losses import CrossEntropyLoss, LogisticLoss, PointLoss, QuadraticLoss
-from eulerian.output.files import write_arrays
+from eulerian.output.array_record import ArrayRecord
 from eulerian.output.sampling import CellNodes
 from eulerian.parallel import gather_rows
 
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 @final
 @dataclass(frozen=True)
-class Targets:
+class Targets(ArrayRecord):
     """Targets of the terminal functional at time T; what it has not is empty.
 
     Attributes:
@@ -28,6 +26,8 @@ class Targets:
         losses: (N, m, K) ℓ of other losses, or no cells.
         classes: () whether these tell classes apart, whose regions are where they are least.
     """
+
+    CONTENTS = "targets"
 
     points: Floats
     nodes: Floats
@@ -73,16 +73,3 @@ class Targets:
     def point(self, label: int) -> Floats:
         """Where a label is to go, (1, dim), or (0, dim)."""
         return self.points[label : label + 1] if len(self.points) > 1 else self.points
-
-    def save(self, path: Path) -> None:
-        """Write all arrays to an ``.npz`` file."""
-        write_arrays(path, asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Raises:
-            InputError: it is missing or not such a file.
-        """
-        return cls(**read_arrays(path, [field.name for field in fields(cls)], "targets"))

@@ -1,13 +1,11 @@
 """Mass that has come to the domain's boundary, where a wall holds it up: how much, of which label, when and where."""
 
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Self, final
+from dataclasses import dataclass
+from typing import final
 
-from eulerian.array_file import read_arrays
 from eulerian.arrays import Floats
 from eulerian.control import ControlProblem, Statistics
-from eulerian.output.files import write_arrays
+from eulerian.output.array_record import ArrayRecord
 from eulerian.parallel import gather_rows
 
 # isort: split
@@ -22,7 +20,7 @@ LIMIT = 1e-3
 
 @final
 @dataclass(frozen=True)
-class WallContact:
+class WallContact(ArrayRecord):
     """Mass in the cells that touch the boundary with a facet.
 
     Attributes:
@@ -31,6 +29,8 @@ class WallContact:
         facets: (m, dim, dim) vertices of the boundary's facets.
         masses: (m, K) behind each facet at the time of the largest share, relative to each label's mass.
     """
+
+    CONTENTS = "boundary"
 
     times: Floats
     share: Floats
@@ -59,19 +59,6 @@ class WallContact:
             f"{100 * LIMIT:g} % since t = {since:.4g}; the wall holds it up. Take a larger domain, unless the wall "
             "belongs to the problem (figures/boundary.png)"
         )
-
-    def save(self, path: Path) -> None:
-        """Write it. For one rank."""
-        write_arrays(path, {field.name: getattr(self, field.name) for field in fields(self)})
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read it. For one rank.
-
-        Raises:
-            InputError: the file is damaged.
-        """
-        return cls(**read_arrays(path, [field.name for field in fields(cls)], "boundary"))
 
 
 def wall_contact(problem: ControlProblem, statistics: Statistics | None = None) -> WallContact | None:
