@@ -14,7 +14,7 @@ from eulerian.fields.free import Free
 from eulerian.fields.layered import LayeredField
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.losses import COORDINATES
-from eulerian.objective.terminal import KullbackLeiblerBalance, KullbackLeiblerLoss, SquaredDistanceLoss
+from eulerian.objective.terminal import RelativeEntropy, SquaredDistanceLoss
 from eulerian.particles.rates import FormulaPotential, Rates
 from eulerian.space.density import DensitySpace
 from eulerian.space.density_rule import TOLERANCE, DensityRule, density_rules
@@ -89,7 +89,6 @@ class CharacteristicCosts:
         horizon: T.
         walls: of the domain.
         terminal: the functional.
-        floor: δ in log(ρ* + δ), where the relative entropy is that of the mesh's density.
         target_square: ½∫ρ*², for the squared distance.
     """
 
@@ -100,7 +99,6 @@ class CharacteristicCosts:
     horizon: float
     walls: Walls
     terminal: Any
-    floor: float
     target_square: float
     label_dependent: bool
     jacobian: float
@@ -138,7 +136,6 @@ class CharacteristicCosts:
             problem.horizon,
             walls_of(space),
             problem.terminal,
-            space.floor,
             square,
             layered.label_dependent,
             cost.jacobian,
@@ -212,7 +209,7 @@ class CharacteristicCosts:
         found: dict[str, Floats] = {}
         with np.errstate(all="ignore"):
             log_density = np.log(rule.density) + carried.log_change[:, None]
-            if isinstance(self.terminal, KullbackLeiblerLoss | KullbackLeiblerBalance):
+            if isinstance(self.terminal, RelativeEntropy):
                 found["terminal"] = _weighted(rule, log_density - self._log_target(carried.x)[:, labels])
             elif isinstance(self.terminal, SquaredDistanceLoss):
                 assert self.data.target is not None
@@ -228,10 +225,8 @@ class CharacteristicCosts:
 
     def _log_target(self, x: Floats) -> Floats:
         """What counts as log ρ*, (n, K)."""
-        if isinstance(self.terminal, KullbackLeiblerBalance):
-            return self.terminal.log_target(x)
         assert self.data.target is not None
-        return np.logaddexp(self.data.target.log_values(x), math.log(self.floor))
+        return np.asarray(np.logaddexp(self.data.target.log_values(x), self.terminal.log_floor))
 
     def unknown(self, touched: float) -> tuple[set[str], list[str]]:
         """Parts that have no value, and why."""

@@ -26,7 +26,7 @@ from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
 from eulerian.arrays import Floats
 from eulerian.control import ControlProblem
 from eulerian.errors import RejectedEvaluation
-from eulerian.objective.terminal import KullbackLeiblerBalance, KullbackLeiblerLoss
+from eulerian.objective.terminal import RelativeEntropy
 from eulerian.reduced import PARTS
 from eulerian.space.density_rule import DensityRule
 from eulerian.space.point_values import PointValues
@@ -247,6 +247,6 @@ def _verification(
         distance if flow.rates.log_density else None,
         touched,
         seconds,
-        isinstance(flow.terminal, KullbackLeiblerLoss | KullbackLeiblerBalance),
+        isinstance(flow.terminal, RelativeEntropy),
         "; ".join(reasons),
     )

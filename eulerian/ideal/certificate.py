@@ -16,7 +16,7 @@ from eulerian.ideal.functionals import Functional, KullbackLeibler, Linear, Squa
 from eulerian.ideal.hopf_lax import HopfLax, solve_hopf_lax
 from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem
 from eulerian.ideal.running_cost import RunningCost
-from eulerian.objective.terminal import KullbackLeiblerBalance, KullbackLeiblerLoss, SquaredDistanceLoss
+from eulerian.objective.terminal import RelativeEntropy, SquaredDistanceLoss
 from eulerian.parallel import agreed
 
 KEY = "ideal.certificate"
@@ -129,7 +129,7 @@ def _functional(problem: ControlProblem) -> Functional:
     if loss is not None:
         return Linear(lambda x: loss.value(x, readout))
     match terminal:
-        case KullbackLeiblerLoss() | KullbackLeiblerBalance():
+        case RelativeEntropy():
             return KullbackLeibler(terminal.target)
         case SquaredDistanceLoss():
             return SquaredDistance(terminal.target)

@@ -138,7 +138,17 @@ class _ToTarget:
         return np.zeros(0)
 
 
-class KullbackLeiblerLoss(_ToTarget):
+class RelativeEntropy(_ToTarget):
+    """KL(ρ_T | ρ*), of the mesh's density or by the balance of its entropy.
+
+    Attributes:
+        log_floor: (K,) or (1,) what log ρ* counts at least, softly: logaddexp(log ρ*, log_floor).
+    """
+
+    log_floor: Floats
+
+
+class KullbackLeiblerLoss(RelativeEntropy):
     """KL(ρ_T | ρ*) = Σ_y ∫ (ρ + δ) log((ρ + δ)/(ρ* + δ)) − ρ + ρ*, with the floor δ of the space.
 
     The floor makes the divergence finite and smooth where a density is zero: it is that of both densities on top of a
@@ -150,7 +160,7 @@ class KullbackLeiblerLoss(_ToTarget):
         """Collective."""
         super().__init__(space, target, exact)
         self._rule, self._floor = space.quadrature(space.objective_degree), space.floor
-        self._at_points = self._positive(target)
+        self._at_points, self.log_floor = self._positive(target), np.log([space.floor])
 
     def _positive(self, rho: Floats) -> Floats:
         values = np.einsum("qi,cik->cqk", self._rule.basis, rho[: self._space.n_owned], optimize=True)
@@ -168,7 +178,7 @@ class KullbackLeiblerLoss(_ToTarget):
         return TerminalValue(float(parallel.sum_all(self._space.comm, local)[0]), vector, readout)
 
 
-class KullbackLeiblerBalance(_ToTarget):
+class KullbackLeiblerBalance(RelativeEntropy):
     """KL(ρ_T | ρ*) without the change of ∫ρ log ρ along the way: Σ_y (∫ρ₀ log ρ₀ − ∫ρ_T log ρ*), linear in ρ_T.
 
     Together with that change (``EntropyBalance``) it is the divergence of the densities that the exact flow of the same
@@ -185,17 +195,13 @@ class KullbackLeiblerBalance(_ToTarget):
     def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity, initial_entropy: float) -> None:
         """Collective."""
         super().__init__(space, target, exact)
-        self._exact, self._initial, rule = exact, initial_entropy, space.quadrature(space.objective_degree)
+        self._initial, rule = initial_entropy, space.quadrature(space.objective_degree)
         with parallel.agreed(space.comm):
             values = exact.log_values(rule.points.reshape(-1, space.dim))
         vanishing = parallel.sum_all(space.comm, np.isneginf(values).any(axis=0).astype(float)) > 0.0
-        self._log_floor = np.where(vanishing, np.log(space.floor), -np.inf)
-        logarithm = np.logaddexp(values, self._log_floor).reshape(*rule.weights.shape, -1)
+        self.log_floor = np.where(vanishing, np.log(space.floor), -np.inf)
+        logarithm = np.logaddexp(values, self.log_floor).reshape(*rule.weights.shape, -1)
         self._vector = -np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, logarithm, optimize=True)
-
-    def log_target(self, x: Floats) -> Floats:
-        """What counts as log ρ* at points (n, dim), (n, K)."""
-        return np.asarray(np.logaddexp(self._exact.log_values(x), self._log_floor))
 
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
         """Value and derivatives at ρ (n_cells, nd, K). Collective."""
