@@ -9,18 +9,18 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Config": "config",
-    "read_config": "config",
-    "ControlProblem": "control",
+    "Config": "app.config",
+    "read_config": "app.config",
+    "ControlProblem": "control.control",
     "ParticleProblem": "particles.problem",
     "OptimiseResult": "optimise",
     "minimise": "optimise",
-    "train": "multilevel",
-    "adapt": "adaptive",
-    "start_problem": "adaptive",
-    "build": "builder",
-    "build_ideal": "builder",
-    "build_particles": "builder",
+    "train": "optimise.multilevel",
+    "adapt": "optimise.adaptive",
+    "start_problem": "optimise.adaptive",
+    "build": "app.build.network",
+    "build_ideal": "app.build.network",
+    "build_particles": "app.build.network",
     "solve_convex": "ideal.dynamic_ot",
 }
 

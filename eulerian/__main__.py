@@ -1,5 +1,5 @@
 """``python -m eulerian``."""
 
-from eulerian.cli import entry
+from eulerian.app.cli import entry
 
 entry()

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_wine
 
-TARGET = Path(__file__).resolve().parents[1] / "eulerian" / "templates" / "wine"
+TARGET = Path(__file__).resolve().parents[1] / "eulerian" / "app" / "templates" / "wine"
 TRAINING, HELD_OUT = "wine_training.csv", "wine_held_out.csv"
 EVERY = 3
 

@@ -21,8 +21,8 @@ from mpi4py import MPI
 import pytest
 from jobs import RANK, SCRIPTS, Here, run_group
 
-import eulerian.parallel  # noqa: F401 - gives PETSc its options before any test imports dolfinx
-from eulerian import cli
+import eulerian.base.parallel  # noqa: F401 - gives PETSc its options before any test imports dolfinx
+from eulerian.app import cli
 
 FAILED = pytest.StashKey[bool]()
 STATUS = pytest.StashKey[int]()
@@ -112,8 +112,8 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(autouse=True)
 def cores_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is warned of more ranks than cores: what a run tells is not to depend on where the tests run."""
-    monkeypatch.setattr("eulerian.parallel.own_cores", lambda: frozenset(range(1024)))
-    monkeypatch.setattr("eulerian.parallel.core_limit", lambda: math.inf)
+    monkeypatch.setattr("eulerian.base.parallel.own_cores", lambda: frozenset(range(1024)))
+    monkeypatch.setattr("eulerian.base.parallel.core_limit", lambda: math.inf)
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +124,7 @@ def no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     their own, and what draws a given folder, are not concerned.
     """
     if not request.node.get_closest_marker("figures"):
-        monkeypatch.setattr("eulerian.output.fields._failures_of_drawing", lambda *_, **__: [])
+        monkeypatch.setattr("eulerian.app.runs.densities._failures_of_drawing", lambda *_, **__: [])
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,7 @@ def collect_garbage(request: pytest.FixtureRequest, comm: MPI.Comm) -> Iterator[
     """Free PETSc's objects after each test, on all ranks at the same point: destroying one is collective."""
     yield
     if comm.size > 1 and not request.node.stash.get(FAILED, False):
-        from petsc4py import PETSc  # at the top it would start PETSc before eulerian.parallel does
+        from petsc4py import PETSc  # at the top it would start PETSc before eulerian.base.parallel does
 
         gc.collect()
         comm.barrier()

@@ -5,17 +5,15 @@ from typing import Any
 
 from mpi4py import MPI
 
-from eulerian.builder import build
-
-# isort: split
 import dolfinx
 import numpy as np
 
-from eulerian.arrays import Floats
-from eulerian.config import Box, Domain, parse_config
-from eulerian.control import ControlProblem
-from eulerian.space.density import DensitySpace
-from eulerian.space.mesh import create_mesh
+from eulerian.app.build.network import build
+from eulerian.app.config import Box, Domain, parse_config
+from eulerian.base.arrays import Floats
+from eulerian.control.control import ControlProblem
+from eulerian.density.space import DensitySpace
+from eulerian.mesh.create import create_mesh
 
 # Cells per side of a mesh that is small and still has interior cells.
 TINY = {1: 12, 2: 5, 3: 3}
@@ -35,6 +33,12 @@ def warped_mesh(comm: MPI.Comm, dim: int, cells: int | None = None) -> dolfinx.m
     )
     x[:, :dim] += shift[:, :dim]
     return mesh
+
+
+def box_space(comm: MPI.Comm, dim: int, cells: int, degree: int, n_labels: int = 1, size: float = 3.0) -> DensitySpace:
+    """Densities on [-size, size]^dim."""
+    box = Box(lower=(-size,) * dim, upper=(size,) * dim, cells=(cells,) * dim)
+    return DensitySpace(create_mesh(comm, Domain(box=box)), degree, n_labels)
 
 
 def random_rows(space: DensitySpace, columns: int, seed: int) -> Floats:
@@ -135,7 +139,7 @@ def limited_cells(problem: ControlProblem) -> int:
         trajectory.assemble(layer)
         for stepper, rho in zip(trajectory.steppers, trajectory.start(layer), strict=True):
             records = [stepper.new_record() for _ in range(steps)]
-            stepper.march(stepper.layout.pack(rho, fill=1.0), problem.grid.layer_time / steps, steps, records)
+            stepper.step_forward(stepper.layout.pack(rho, fill=1.0), problem.grid.layer_time / steps, steps, records)
             touched = [record.lowest_at[record.limited > 0] for record in records]
             count += sum(int(np.sum(points < EMPTIED)) for points in touched)
     return problem.comm.allreduce(count)

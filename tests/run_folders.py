@@ -6,15 +6,14 @@ from typing import Any
 
 from mpi4py import MPI
 
-from eulerian.config import Config, parse_config
-from eulerian.fields.build import build_field
-from eulerian.fields.frame import Frame, frame_of
-from eulerian.output.run_folder import RunFolder
-from eulerian.parallel import on_root
-
-# isort: split
 import numpy as np
 from numpy.typing import ArrayLike
+
+from eulerian.app.build.field import build_field
+from eulerian.app.config import Config, parse_config
+from eulerian.app.runs.folder import RunFolder
+from eulerian.base.parallel import on_root
+from eulerian.fields.frame import Frame, frame_of
 
 
 def leave_run(

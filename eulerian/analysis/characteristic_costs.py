@@ -5,26 +5,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from eulerian import parallel
+import numpy as np
+from numpy.typing import ArrayLike
+
 from eulerian.analysis.label_meetings import LabelPath, meetings
 from eulerian.analysis.point_transport import Carried, carry_points
-from eulerian.arrays import Floats
-from eulerian.control import ControlProblem
-from eulerian.fields.free import Free
-from eulerian.fields.layered import LayeredField
+from eulerian.analysis.walls import Walls, walls_of
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.control.control import ControlProblem
+from eulerian.density.gathered import GatheredDensity
+from eulerian.density.space import DensitySpace
+from eulerian.density.weighted_rule import TOLERANCE, DensityRule, density_rules
+from eulerian.fields.nodal import Nodal
+from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.losses import COORDINATES
 from eulerian.objective.terminal import RelativeEntropy, SquaredDistanceLoss
-from eulerian.particles.rates import FormulaPotential, Rates
-from eulerian.space.density import DensitySpace
-from eulerian.space.density_rule import TOLERANCE, DensityRule, density_rules
-from eulerian.space.nodal_field import NodalField
-from eulerian.space.walls import Walls, walls_of
-from eulerian.space.whole import WholeDensity
-
-# isort: split
-import numpy as np
-from numpy.typing import ArrayLike
+from eulerian.particles.right_hand_side import FormulaPotential, RightHandSide
+from eulerian.transport.nodal_interpolant import NodalField
 
 # Shares of the mass that has touched a wall, where it has no density: above the first one functionals of the density's
 # values are those of the rest of the mass, above the second one they have no value at all.
@@ -62,7 +61,7 @@ class PointSums:
 class _OnMesh:
     """A density of a mesh as a function, where nobody knows what it is a projection of."""
 
-    whole: WholeDensity
+    whole: GatheredDensity
 
     @property
     def mass(self) -> Floats:
@@ -93,7 +92,7 @@ class CharacteristicCosts:
     """
 
     data: ContinuousData
-    rates: Rates
+    rates: RightHandSide
     theta: Floats
     readout: Floats
     horizon: float
@@ -107,15 +106,15 @@ class CharacteristicCosts:
     def of(cls, problem: ControlProblem, theta: ArrayLike) -> "CharacteristicCosts":
         """Collective."""
         space, layered, cost = problem.density_space, problem.layered, problem.costs.velocity
-        if isinstance(layered.field, Free):
+        if isinstance(layered.field, Nodal):
             between = NodalField.gather(problem.velocity_space, layered.field)
-            layered = LayeredField(between, layered.times, label_dependent=layered.label_dependent)
+            layered = PiecewiseField(between, layered.times, label_dependent=layered.label_dependent)
         data = problem.continuous or _data_of_mesh(problem)
         has_jacobian = layered.has("jacobian")
         potential = None
         if data.potential is not None:
             potential = FormulaPotential(data.potential, COORDINATES[: space.dim])
-        rates = Rates(
+        rates = RightHandSide(
             layered,
             space.dim,
             cost.kinetic,
@@ -258,5 +257,5 @@ def _weighted(rule: DensityRule, values: Floats) -> Floats:
 def _data_of_mesh(problem: ControlProblem) -> ContinuousData:
     """Collective."""
     space, target = problem.density_space, getattr(problem.terminal, "target", None)
-    initial = _OnMesh(WholeDensity.gather(space, problem.initial_density))
-    return ContinuousData(initial, None if target is None else _OnMesh(WholeDensity.gather(space, target)))
+    initial = _OnMesh(GatheredDensity.gather(space, problem.initial_density))
+    return ContinuousData(initial, None if target is None else _OnMesh(GatheredDensity.gather(space, target)))

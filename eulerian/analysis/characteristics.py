@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, final
 
-from eulerian import parallel
+import numpy as np
+from numpy.typing import ArrayLike
+
 from eulerian.analysis.characteristic_costs import (
     AT_WALLS,
     FEW_TOUCHED,
@@ -23,17 +25,14 @@ from eulerian.analysis.characteristic_costs import (
 from eulerian.analysis.label_meetings import LabelPath
 from eulerian.analysis.point_transport import Carried
 from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
-from eulerian.arrays import Floats
-from eulerian.control import ControlProblem
-from eulerian.errors import RejectedEvaluation
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import RejectedEvaluation
+from eulerian.control.control import ControlProblem
+from eulerian.control.reduced import PARTS
+from eulerian.density.point_values import PointValues
+from eulerian.density.weighted_rule import DensityRule
 from eulerian.objective.terminal import RelativeEntropy
-from eulerian.reduced import PARTS
-from eulerian.space.density_rule import DensityRule
-from eulerian.space.point_values import PointValues
-
-# isort: split
-import numpy as np
-from numpy.typing import ArrayLike
 
 STEPS = 4
 """Runge–Kutta steps in every layer."""

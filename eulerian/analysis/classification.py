@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from typing import Self, final
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-
-# isort: split
 import numpy as np
 from numpy.typing import NDArray
 
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.density.space import DensitySpace
 from eulerian.objective.losses import CrossEntropyLoss, LogisticLoss, PointLoss
 from eulerian.objective.terminal import Terminal
-from eulerian.space.density import DensitySpace
 
 
 @final

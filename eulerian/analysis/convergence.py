@@ -9,7 +9,7 @@ import numpy as np
 
 from eulerian.analysis.gradient_match import GradientMatch
 from eulerian.analysis.stopwatch import EvaluationCost
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 
 ERRORS: Final = ("objective_error", "gradient_error", "density_error")
 

@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 
 
 @final

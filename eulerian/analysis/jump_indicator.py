@@ -9,16 +9,13 @@ alone stalls.
 from collections.abc import Iterable
 from itertools import combinations
 
-from eulerian import parallel  # noqa: F401 - starts MPI
-from eulerian.arrays import Floats
-
-# isort: split
 import numpy as np
 
-from eulerian.control import ControlProblem
-from eulerian.space import basis
-from eulerian.space.density import DensitySpace
-from eulerian.space.geometry import facet_orientation, sides
+from eulerian.base.arrays import Floats
+from eulerian.control.control import ControlProblem
+from eulerian.density import basis
+from eulerian.density.space import DensitySpace
+from eulerian.mesh.geometry import facet_orientation, sides
 
 
 def jump_indicator(problem: ControlProblem) -> Floats:

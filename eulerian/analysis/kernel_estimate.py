@@ -6,7 +6,7 @@ from typing import Self, final
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 
 _REACH = 5.0  # standard deviations of the kernel beyond the outermost points
 _CELLS_PER_BANDWIDTH = {1: 16.0, 2: 8.0, 3: 4.0}  # of the grid, by dimension

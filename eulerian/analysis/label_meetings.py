@@ -10,18 +10,16 @@ from typing import final
 
 from mpi4py import MPI
 
-from eulerian.parallel import agreed
-
-# isort: split
 import numpy as np
 
 from eulerian.analysis.point_transport import Node
-from eulerian.arrays import Floats
+from eulerian.analysis.walls import Walls
+from eulerian.base.arrays import Floats
+from eulerian.base.parallel import agreed
+from eulerian.density.weighted_rule import DensityRule
 from eulerian.objective.continuous import FunctionDensity
-from eulerian.particles.integrate import RK4, step
-from eulerian.particles.rates import Motion, Rates
-from eulerian.space.density_rule import DensityRule
-from eulerian.space.walls import Walls
+from eulerian.particles.right_hand_side import Motion, RightHandSide
+from eulerian.particles.runge_kutta import RK4, step
 
 _LEAST = 1e-6  # weight of points that are looked at
 _MARGIN = 0.02  # of its size, about the box that a label's points fill: points are no support
@@ -58,7 +56,7 @@ class Meetings:
 
 
 def meetings(
-    rates: Rates,
+    rates: RightHandSide,
     theta: Floats,
     horizon: float,
     walls: Walls,
@@ -77,7 +75,7 @@ def meetings(
         paths: of all labels.
         comm: who shares the points.
     """
-    bare = Rates(rates.field, rates.dim, log_density=True)
+    bare = RightHandSide(rates.field, rates.dim, log_density=True)
     boxes = [_boxes(path, comm) for path in paths]
     found = []
     with agreed(comm, "the field"), np.errstate(all="ignore"):
@@ -107,7 +105,7 @@ def _boxes(path: LabelPath, comm: MPI.Comm) -> Floats:
 
 
 def _add_density(
-    rates: Rates,
+    rates: RightHandSide,
     theta: Floats,
     horizon: float,
     walls: Walls,

@@ -7,10 +7,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.arrays import Floats
-from eulerian.particles.integrate import RK4, step
-from eulerian.particles.rates import LOG_DENSITY, Motion, Rates
-from eulerian.space.walls import Walls
+from eulerian.analysis.walls import Walls
+from eulerian.base.arrays import Floats
+from eulerian.particles.right_hand_side import LOG_DENSITY, Motion, RightHandSide
+from eulerian.particles.runge_kutta import RK4, step
 
 _BLOCK = 2**16  # points at a time
 
@@ -31,7 +31,7 @@ class Carried:
 
     Attributes:
         x: (n, dim) at T, inside the domain.
-        costs: (n,) time integrals by name, as ``Rates`` has them.
+        costs: (n,) time integrals by name, as ``RightHandSide`` has them.
         log_change: (n,) −∫₀ᵀ div v dt: log ρ(T, X) = log ρ₀(x) + log_change; None without a Jacobian.
         log_integral: (n,) ∫₀ᵀ of what log_change is at t, or None.
         ratio_integral: (n,) ∫₀ᵀ ρ(t, X)/ρ₀(x) dt, or None.
@@ -49,7 +49,7 @@ class Carried:
 
 
 def carry_points(
-    rates: Rates,
+    rates: RightHandSide,
     theta: Floats,
     x: Floats,
     label: int | None,

@@ -7,15 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-
-# isort: split
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.space.density import DensitySpace, Quadrature
-from eulerian.space.whole import WholeDensity
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.density.gathered import GatheredDensity
+from eulerian.density.space import DensitySpace, Quadrature
 
 type Pull = Callable[[Floats, NDArray[np.integer]], tuple[Floats, Floats]]
 
@@ -35,7 +33,7 @@ class PushedDensity:
         label_dependent: the flow depends on the label.
     """
 
-    initial: WholeDensity
+    initial: GatheredDensity
     pull: Pull
     label_dependent: bool
 

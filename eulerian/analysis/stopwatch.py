@@ -5,15 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-
-# isort: split
 from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.reduced import ReducedProblem
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.control.reduced import ReducedProblem
 
 
 @final

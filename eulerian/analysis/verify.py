@@ -3,16 +3,15 @@
 import math
 from dataclasses import dataclass
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-from eulerian.control import ControlProblem
-from eulerian.errors import RejectedEvaluation
-from eulerian.transport.operator import TransportOperator
-from eulerian.transport.trajectory import Trajectory
-
-# isort: split
 import numpy as np
 from numpy.typing import ArrayLike
+
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import RejectedEvaluation
+from eulerian.control.control import ControlProblem
+from eulerian.transport.operator import TransportOperator
+from eulerian.transport.trajectory import Trajectory
 
 # Steps and random directions of the Taylor test; an odd number has a median.
 HALVINGS = 3

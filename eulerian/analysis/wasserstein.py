@@ -9,7 +9,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 
 MISSING: Final = "Wasserstein distances need the library POT: pip install 'eulerian[compare]'."
 

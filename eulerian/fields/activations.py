@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
 
 
 @dataclass(frozen=True)

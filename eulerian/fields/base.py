@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
 
 
 class VectorField(Protocol):

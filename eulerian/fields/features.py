@@ -6,11 +6,11 @@ from functools import cached_property
 
 import numpy as np
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
+from eulerian.base.quasirandom import even_points
 from eulerian.fields.activations import activation
 from eulerian.fields.base import check_sizes
 from eulerian.fields.linear import FeatureField
-from eulerian.quasirandom import even_points
 
 
 @dataclass(frozen=True)

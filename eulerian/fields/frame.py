@@ -9,7 +9,7 @@ from typing import Any, Self, final
 
 import numpy as np
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 from eulerian.fields.base import VectorField, check_box, checked
 
 ARRAYS = ("box_centre", "length_unit", "velocity_unit", "time_unit")

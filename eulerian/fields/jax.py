@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
-from eulerian.fields.foreign import (
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.fields.framework import (
     KEY,
-    ForeignField,
+    FrameworkField,
     Inputs,
     call_model,
     check_outcome,
@@ -44,7 +44,7 @@ type Params = Any
 type Style = Literal["joined", "separate"]
 
 
-class JaxField(ForeignField):
+class JaxField(FrameworkField):
     """A field whose model is a JAX function; see ``jax_field`` for the arguments.
 
     The number of points is padded to one of a few sizes, so that JAX compiles a handful of programs, however many sets

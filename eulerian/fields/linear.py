@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 from eulerian.fields.base import (
     KEPT,
     blocks,

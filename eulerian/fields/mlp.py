@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 from eulerian.fields.activations import Activation, activation
 from eulerian.fields.base import (
     KEPT,

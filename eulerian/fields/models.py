@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from eulerian.errors import InputError
+from eulerian.base.errors import InputError
 
 KEY = "field.object"
 WRAPPERS = (

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.array_file import Shapes, read_arrays
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.base.npz import Shapes, read_arrays
 from eulerian.fields.frame import ARRAYS, Frame
 
 THETA, READOUT = "theta", "readout"

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
-from eulerian.fields.foreign import (
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.fields.framework import (
     KEY,
-    ForeignField,
+    FrameworkField,
     Inputs,
     call_model,
     check_outcome,
@@ -37,7 +37,7 @@ if threads_per_rank() is not None:
     torch.set_num_threads(threads_per_rank())
 
 
-class TorchField(ForeignField):
+class TorchField(FrameworkField):
     """A field whose model is a ``torch.nn.Module``; see ``torch_field`` for the arguments."""
 
     def __init__(

@@ -1,13 +1,12 @@
 """Densities carried by the velocity −∇φ/λ of a potential, in the scheme that the optimal ones satisfy exactly."""
 
-from eulerian.arrays import Floats
-from eulerian.ideal.poisson import WholeMesh
-from eulerian.ideal.space_time import SpaceTime
-
-# isort: split
 import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
+
+from eulerian.base.arrays import Floats
+from eulerian.ideal.poisson import WholeMesh
+from eulerian.ideal.space_time import SpaceTime
 
 _TOLERANCE = 1e-11
 _LARGEST_LOSS = 0.1  # share of negative mass beyond which the potential is of no use yet

@@ -9,15 +9,15 @@ from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.config import Ideal
-from eulerian.control import ControlProblem
-from eulerian.errors import InputError
+from eulerian.app.config import Ideal
+from eulerian.base.errors import InputError
+from eulerian.base.parallel import agreed
+from eulerian.control.control import ControlProblem
 from eulerian.ideal.functionals import Functional, KullbackLeibler, Linear, SquaredDistance
 from eulerian.ideal.hopf_lax import HopfLax, solve_hopf_lax
 from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem
 from eulerian.ideal.running_cost import RunningCost
 from eulerian.objective.terminal import RelativeEntropy, SquaredDistanceLoss
-from eulerian.parallel import agreed
 
 KEY = "ideal.certificate"
 

@@ -4,13 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-from eulerian.errors import ComputationError
-
-# isort: split
 import numpy as np
 
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError
 from eulerian.ideal.last_step import LastStep
 from eulerian.ideal.poisson import Factorised, WholeMesh
 from eulerian.ideal.space_time import SpaceTime

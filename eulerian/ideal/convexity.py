@@ -5,15 +5,13 @@ from functools import cached_property
 from itertools import product
 from math import factorial
 
-from eulerian import parallel
-
-# isort: split
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
-from eulerian.space.density import DensitySpace
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.density.space import DensitySpace
 
 # Round domains are polyhedra, and a triangulated sphere has edges that cut a little below the hull of its vertices
 # (meshes/ball.msh lacks 1.5e-5 of the hull's volume, 0.1 % of its diameter deep). Flat boundaries miss nothing.

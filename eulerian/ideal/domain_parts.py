@@ -3,11 +3,6 @@
 from dataclasses import dataclass
 from typing import final
 
-from eulerian import parallel
-from eulerian.arrays import Floats, Ints
-from eulerian.errors import InputError
-
-# isort: split
 from mpi4py import MPI
 
 import numpy as np
@@ -15,10 +10,13 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats, Ints
+from eulerian.base.errors import InputError
+from eulerian.density.space import DensitySpace
 from eulerian.ideal.functionals import KEY, Fixed, KullbackLeibler, SquaredDistance
 from eulerian.ideal.problem import IdealProblem
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.space.density import DensitySpace
 
 SAME_MASS = 1e-6  # relative error up to which a target is scaled to the initial mass
 _NEARLY = 1e-3  # of a label's mass: a difference up to which a part's target is scaled to it, with a warning

@@ -30,12 +30,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
-
-# isort: split
 import numpy as np
 
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
 from eulerian.ideal.domain_parts import SAME_MASS, DomainPart, domain_parts, require_masses
 from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.functionals import KEY, Fixed

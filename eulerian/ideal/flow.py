@@ -3,17 +3,14 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from eulerian import parallel  # noqa: F401 - starts MPI before dolfinx
-from eulerian.arrays import Floats
-
-# isort: split
 import numpy as np
 from numpy.typing import ArrayLike
 
+from eulerian.base.arrays import Floats
+from eulerian.density import basis
+from eulerian.density.space import DensitySpace
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.space import basis
-from eulerian.space.density import DensitySpace
-from eulerian.space.velocity import VelocitySpace
+from eulerian.transport.velocity_space import VelocitySpace
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,18 @@
 """From the convex solution to the parameters of a free field."""
 
-from eulerian.parallel import sum_all
-
-# isort: split
 import numpy as np
 
-from eulerian.arrays import Floats, Ints
-from eulerian.fields.free import Free
+from eulerian.base.arrays import Floats, Ints
+from eulerian.base.parallel import sum_all
+from eulerian.fields.nodal import Nodal
 from eulerian.ideal.flow import ConvexFlow
-from eulerian.space.velocity import VelocitySpace
+from eulerian.transport.velocity_space import VelocitySpace
 
 # Share of a label's mass that is spread over all nodes, so that a mean over labels is defined where there is no mass.
 _THIN = 1e-12
 
 
-def nodal_theta(flow: ConvexFlow, field: Free, velocity_space: VelocitySpace, layers: int) -> Floats:
+def nodal_theta(flow: ConvexFlow, field: Nodal, velocity_space: VelocitySpace, layers: int) -> Floats:
     """θ (L, p) of a free field that moves as the convex solution does. **Collective**.
 
     A field that does not see the label gets Σ_y ρ_y v_y / Σ_y ρ_y: the one velocity that carries the same momentum.
@@ -39,7 +37,7 @@ def nodal_theta(flow: ConvexFlow, field: Free, velocity_space: VelocitySpace, la
     return np.asarray((momentum / mass).reshape(layers, -1))
 
 
-def _numbers(field: Free, velocity_space: VelocitySpace) -> Ints:
+def _numbers(field: Nodal, velocity_space: VelocitySpace) -> Ints:
     """The field's number of every node of this rank, (n_nodes,): read off a velocity that is its own number."""
     theta = np.arange(field.n_params(field.dim), dtype=np.float64)
     first = field.value(theta, velocity_space.x, 0 if field.n_labels else None)[:, 0]

@@ -7,17 +7,16 @@ F*(w) = Σ M_i f_i*(w_i), and the splitting method needs its proximal map only.
 from collections.abc import Callable
 from typing import Protocol
 
-from eulerian import config, parallel
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
-
-# isort: split
 import numpy as np
 
+from eulerian.app import config
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.density.space import DensitySpace
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.objective.floored import entropy
+from eulerian.objective.floored_entropy import entropy
 from eulerian.objective.terminal import LinearLoss, build_terminal, target_density
-from eulerian.space.density import DensitySpace
 
 KEY = "objective.terminal"
 

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 from eulerian.ideal.convexity import ConvexDomain
 
 type Indices = NDArray[np.int64]

@@ -9,18 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-
-# isort: split
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.errors import InputError
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.density.space import DensitySpace, Quadrature
 from eulerian.ideal.convexity import ConvexDomain, convex_domain
 from eulerian.ideal.grid_search import Candidates, LossTable, tabulation_grid
-from eulerian.ideal.polish import Polish
-from eulerian.space.density import DensitySpace, Quadrature
+from eulerian.ideal.local_search import LocalSearch
 
 type Loss = Callable[[Floats], Floats]
 
@@ -90,9 +88,9 @@ class _Search:
     tables: tuple[LossTable, ...]
 
     @cached_property
-    def polish(self) -> Polish:
+    def polish(self) -> LocalSearch:
         finite = [np.abs(table.values[np.isfinite(table.values)]).max() for table in self.tables]
-        return Polish(self.domain, float(self.tables[0].spacing.max()), max(*finite, 1e-300))
+        return LocalSearch(self.domain, float(self.tables[0].spacing.max()), max(*finite, 1e-300))
 
     def all_labels(self, x: Floats) -> tuple[Floats, Floats]:
         """Minimisers (n, K, dim) of points (n, dim), and the losses there, (n, K)."""

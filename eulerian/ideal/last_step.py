@@ -1,13 +1,12 @@
 """The best final density for a linear loss, once the densities before it are known."""
 
-from eulerian.arrays import Floats
-from eulerian.errors import ComputationError
-from eulerian.ideal.poisson import Factorised, WholeMesh
-from eulerian.ideal.space_time import SpaceTime
-
-# isort: split
 import numpy as np
 from scipy import sparse
+
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError
+from eulerian.ideal.poisson import Factorised, WholeMesh
+from eulerian.ideal.space_time import SpaceTime
 
 _MAX_ROUNDS = 30
 

@@ -2,20 +2,17 @@
 
 import math
 
-from eulerian import parallel  # noqa: F401 - starts MPI before dolfinx
-from eulerian.arrays import Floats
-from eulerian.errors import ComputationError
-
-# isort: split
 import numpy as np
 
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError
 from eulerian.ideal.advection import Advection
 from eulerian.ideal.continuity import MomentumProblem
 from eulerian.ideal.domain_parts import DomainPart
 from eulerian.ideal.functionals import Fixed, LinearAtVertices
-from eulerian.ideal.label_flow import IdleLabel, LabelFlow
+from eulerian.ideal.inner_product import Metric
+from eulerian.ideal.label_solution import IdleLabel, LabelSolution
 from eulerian.ideal.last_step import LastStep
-from eulerian.ideal.metric import Metric
 from eulerian.ideal.poisson import WholeMesh
 from eulerian.ideal.problem import IdealProblem
 from eulerian.ideal.speed import driven_speed, typical_speed
@@ -64,7 +61,7 @@ class PartFlow:
         moving = [part.grid.total(source) > _NOTHING * mass for source, mass in zip(sources, masses, strict=True)]
         if any(moving):
             self._start(sources)
-        self.labels: list[LabelFlow | IdleLabel] = [
+        self.labels: list[LabelSolution | IdleLabel] = [
             self._label(y, source) if moves else IdleLabel(part.grid, problem.functional, source, y)
             for y, (source, moves) in enumerate(zip(sources, moving, strict=True))
         ]
@@ -83,7 +80,7 @@ class PartFlow:
         self._momenta = MomentumProblem(grid, self._whole, problem.kinetic)
         self._advection = Advection(grid, self._whole, problem.kinetic)
 
-    def _label(self, label: int, source: Floats) -> LabelFlow:
+    def _label(self, label: int, source: Floats) -> LabelSolution:
         """Collective."""
         grid, problem, metric = self._grid, self._problem, self._metric
         assert metric is not None
@@ -92,7 +89,7 @@ class PartFlow:
         last_step = None
         if isinstance(splitting.functional, LinearAtVertices):
             last_step = LastStep(grid, self._whole, problem.kinetic, splitting.functional.loss)
-        return LabelFlow(splitting, last_step)
+        return LabelSolution(splitting, last_step)
 
     def destroy(self) -> None:
         """Free PETSc's objects. Local."""
@@ -114,7 +111,7 @@ class PartFlow:
             else:
                 label.splitting.step()
 
-    def _check(self, label: LabelFlow, iteration: int, last: bool) -> None:
+    def _check(self, label: LabelSolution, iteration: int, last: bool) -> None:
         """One step of a label; certify it if it seems to have converged, else balance its penalty."""
         assert self._momenta is not None
         label.check, label.flow = label.splitting.checked_step(), None
@@ -127,7 +124,7 @@ class PartFlow:
         if not label.done and (iteration <= _BALANCE_OFTEN or iteration % _BALANCE_EVERY == 0):
             label.splitting.balance(label.check)
 
-    def _require_bound(self, label: LabelFlow) -> None:
+    def _require_bound(self, label: LabelSolution) -> None:
         """Refuse a dual value above the cost of some flow: it grows without bound, or is no number."""
         dual, most = label.check.dual, self._dearest(label)
         if not dual <= most:
@@ -136,7 +133,7 @@ class PartFlow:
                 "either no flow reaches the target, or the numbers of the problem are too far apart"
             )
 
-    def _dearest(self, label: LabelFlow) -> float:
+    def _dearest(self, label: LabelSolution) -> float:
         """More than the problem's value: what it costs to stay or, with a fixed target, to move along all vertices."""
         if label.splitting.functional is not None:
             costs = label.stay.values()
@@ -149,7 +146,7 @@ class PartFlow:
     def adapt(self) -> None:
         """Weigh the vertices by the densities that pass them: where there is little, the penalty must be small."""
         old, grid = self._metric, self._grid
-        flows = [label for label in self.labels if isinstance(label, LabelFlow)]
+        flows = [label for label in self.labels if isinstance(label, LabelSolution)]
         if old is None or all(label.done for label in flows):
             return
         peaks = [label.splitting.peak_density() / label.splitting.mass for label in flows]
@@ -161,7 +158,7 @@ class PartFlow:
             label.splitting.change_metric(self._metric)
         old.destroy()
 
-    def _narrow(self, label: LabelFlow) -> bool:
+    def _narrow(self, label: LabelSolution) -> bool:
         """Whether the gap of a label is small."""
         floor = label.splitting.mass * self._cell_cost
         return relative_gap(label.parts, label.check.dual, floor) <= self._gap_tolerance

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 
 
 class PathBundle(NamedTuple):

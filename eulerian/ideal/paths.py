@@ -1,17 +1,15 @@
 """Paths of points through the flows that the idealised problem finds, for figures. The same on all ranks."""
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-
-# isort: split
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.ideal.cell_walk import CellWalk
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
 from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.hopf_lax import HopfLax
 from eulerian.ideal.path_bundle import PathBundle
 from eulerian.ideal.poisson import WholeMesh
+from eulerian.mesh.cell_walk import CellWalk
 
 N_PATHS = {1: 28, 2: 72, 3: 120}
 """How many paths a picture holds, by dimension: all labels together, each path for about the same mass."""

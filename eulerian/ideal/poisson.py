@@ -3,9 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
-
-# isort: split
 from mpi4py import MPI
 
 import numpy as np
@@ -13,8 +10,8 @@ import scipy.linalg
 from petsc4py import PETSc
 from scipy import sparse
 
-from eulerian.arrays import Floats, Ints
-from eulerian.errors import ComputationError
+from eulerian.base.arrays import Floats, Ints
+from eulerian.base.errors import ComputationError
 from eulerian.ideal.space_time import SpaceTime
 
 _PREFIX = "eulerian_ideal_"

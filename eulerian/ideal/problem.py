@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eulerian.arrays import Floats
-from eulerian.space.density import DensitySpace
+from eulerian.base.arrays import Floats
+from eulerian.density.space import DensitySpace
 
 if TYPE_CHECKING:
     from eulerian.ideal.functionals import Functional

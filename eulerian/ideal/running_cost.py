@@ -9,16 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from eulerian import config, parallel
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
-
-# isort: split
 import numpy as np
 
-from eulerian.expression import Expression
+from eulerian.app import config
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.base.formula import Expression
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.objective.floored import entropy as floored_entropy
+from eulerian.objective.floored_entropy import entropy as floored_entropy
 
 KEY = "objective.potential"
 _MAX_NEWTON = 60

@@ -4,18 +4,16 @@ import math
 from copy import copy
 from functools import cached_property
 
-from eulerian import parallel
-from eulerian.arrays import Floats, Ints
-
-# isort: split
 from mpi4py import MPI
 
 import dolfinx
 import numpy as np
 
-from eulerian.space import basis
-from eulerian.space.density import DensitySpace
-from eulerian.space.ghosts import GhostExchange
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats, Ints
+from eulerian.density import basis
+from eulerian.density.space import DensitySpace
+from eulerian.mesh.ghost_rows import GhostExchange
 
 
 class SpaceTime:

@@ -1,16 +1,14 @@
 """How fast an optimal flow is, roughly: the velocity scale of the splitting method."""
 
-from eulerian.arrays import Floats
-from eulerian.parallel import sum_all
-
-# isort: split
 import numpy as np
 import scipy.linalg
 
+from eulerian.base.arrays import Floats
+from eulerian.base.parallel import sum_all
+from eulerian.density.space import DensitySpace
 from eulerian.ideal.domain_parts import DomainPart
 from eulerian.ideal.functionals import Functional, Linear
 from eulerian.ideal.running_cost import RunningAtVertices
-from eulerian.space.density import DensitySpace
 
 _BOXES = 700  # of the lattice between whose boxes moves are tried
 _SLOWEST = 0.02  # of the domain's diameter per horizon

@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-
-# isort: split
 import numpy as np
 
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
 from eulerian.ideal.functionals import Fixed, Functional, VertexFunctional
-from eulerian.ideal.metric import Metric, at
+from eulerian.ideal.inner_product import Metric, at
 from eulerian.ideal.running_cost import RunningAtVertices
 from eulerian.ideal.space_time import SpaceTime
 

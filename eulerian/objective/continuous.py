@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Protocol, final
 
-from eulerian import config
-from eulerian.arrays import Floats
-from eulerian.expression import Expression
+from eulerian.app import config
+from eulerian.base.arrays import Floats
+from eulerian.base.formula import Expression
+from eulerian.density.exact_density import ExactDensity
+from eulerian.density.space import DensitySpace
 from eulerian.objective.losses import COORDINATES
-from eulerian.space.density import DensitySpace
-from eulerian.space.exact_density import ExactDensity
 
 
 class FunctionDensity(Protocol):

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from eulerian import config
-from eulerian.arrays import Floats
-from eulerian.expression import Expression
+from eulerian.app import config
+from eulerian.base.arrays import Floats
+from eulerian.base.formula import Expression
 
 COORDINATES = ("x", "y", "z")
 

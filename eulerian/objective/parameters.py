@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
-
-# isort: split
 import numpy as np
 
-from eulerian.expression import Expression
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.base.formula import Expression
+from eulerian.density.space import DensitySpace, Quadrature
 from eulerian.objective.losses import COORDINATES
-from eulerian.space.density import DensitySpace, Quadrature
-from eulerian.space.velocity import VelocitySpace
+from eulerian.transport.velocity_space import VelocitySpace
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self, final
 
-from eulerian import parallel  # noqa: F401 - starts MPI
-from eulerian.arrays import Floats
-
-# isort: split
 import numpy as np
 
-from eulerian.space.density import DensitySpace
-from eulerian.space.exact_density import ExactDensity
-from eulerian.transport.layout import NodalLayout
+from eulerian.base.arrays import Floats
+from eulerian.density.exact_density import ExactDensity
+from eulerian.density.space import DensitySpace
 from eulerian.transport.power import Power
+from eulerian.transport.simd_layout import NodalLayout
 
 
 @final

@@ -4,18 +4,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from eulerian import config, parallel
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
-
-# isort: split
 import numpy as np
 
-from eulerian.objective.floored import entropy, entropy_slope
+from eulerian.app import config
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.density.exact_density import ExactDensity
+from eulerian.density.projection import count_labels
+from eulerian.density.space import DensitySpace, Quadrature
+from eulerian.objective.floored_entropy import entropy, entropy_slope
 from eulerian.objective.losses import PointLoss, build_loss
-from eulerian.space.density import DensitySpace, Quadrature
-from eulerian.space.exact_density import ExactDensity
-from eulerian.space.initial import count_labels
 
 KEY = "objective.terminal"
 

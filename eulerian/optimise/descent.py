@@ -6,20 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self, final
 
-from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
-from eulerian.arrays import Floats
-from eulerian.config import Config
-from eulerian.errors import ComputationError, EulerianError, InputError
-from eulerian.optimise.curvature import Curvature, Trail
-from eulerian.optimise.leg import Leg
-from eulerian.optimise.records import OptimiseResult, Record
-from eulerian.optimise.state import Best, DescentState, Standing
-from eulerian.optimise.tao import LMVM, REASONS, Method
-from eulerian.reduced import ReducedProblem
-
-# isort: split
 import numpy as np
 from numpy.typing import ArrayLike
+
+from eulerian.app.config import Config
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError, EulerianError, InputError
+from eulerian.control.reduced import ReducedProblem
+from eulerian.optimise.lbfgs_pairs import Curvature, IterateHistory
+from eulerian.optimise.replay import Best, DescentState, Iterate
+from eulerian.optimise.result import OptimiseResult, Record
+from eulerian.optimise.segment import Leg
+from eulerian.optimise.tao import LMVM, REASONS, Method
 
 # J jumps by the time error where a step count changes and bends at the limiter's kinks, so close to a minimum a line
 # search may find nothing lower before the gradient is as small as asked. Below this share of its first norm that is
@@ -102,7 +100,7 @@ class Descent:
     ) -> None:
         self._started = time.perf_counter()
         self.problem, self._settings = problem, settings
-        self.now = Standing(np.array(problem.initial_theta if theta0 is None else theta0, dtype=np.float64))
+        self.now = Iterate(np.array(problem.initial_theta if theta0 is None else theta0, dtype=np.float64))
         self.history: list[Record] = [] if state is None else list(state.history)
         self._keeps_curvature = settings.method.name == LMVM
         self._curvature = curvature if self._keeps_curvature else None
@@ -135,18 +133,18 @@ class Descent:
             status, reason = "failed", f"{error}; the best iterate is kept"
         best = self.now.best
         assert best is not None
-        learnt = self._learnt if self._keeps_curvature else None
+        initial_hessian = self._initial_hessian if self._keeps_curvature else None
         iterations = self.history[-1].iteration
         return OptimiseResult(
-            best.theta, best.value, best.gradient_norm, iterations, status, reason, self.history, learnt
+            best.theta, best.value, best.gradient_norm, iterations, status, reason, self.history, initial_hessian
         )
 
     def _go_down(self) -> int:
         """Leg by leg; TAO's reason to end. Collective."""
         settings = self._settings
-        self._leg = self._first_leg() if self._resumed is None else self._resumed_leg(self._resumed)
+        self._leg = self._first_segment() if self._resumed is None else self._resumed_segment(self._resumed)
         if self.history and self._leg.iteration == self.history[-1].iteration:  # the leg only begins where it stands
-            code = self.reason_to_end(self._leg.iteration, self.history[-1].gradient_norm)
+            code = self.stopping_reason(self._leg.iteration, self.history[-1].gradient_norm)
             if code is not None:
                 return code
         while True:
@@ -156,21 +154,21 @@ class Descent:
                 break
             if self._leg.iteration == self._renewal:
                 self._renewal *= 2
-            self._leg = Leg(self, self.now, self._leg.iteration, self._learnt)
+            self._leg = Leg(self, self.now, self._leg.iteration, self._initial_hessian)
         return code
 
     @property
     def state(self) -> DescentState:
         """After the last iteration; from inside of callbacks on. Not collective."""
-        leg, problem = self._leg, self.problem
-        assert leg is not None
+        segment, problem = self._leg, self.problem
+        assert segment is not None
         assert self._first_norm is not None
         return DescentState(
-            began=leg.began,
-            first=leg.first,
-            known=None if leg.began.points else leg.known,
+            began=segment.began,
+            first=segment.first,
+            known=None if segment.began.points else segment.known,
             renewal=self._renewal,
-            answers=tuple(leg.answers),
+            answers=tuple(segment.answers),
             now=self.now,
             history=tuple(self.history),
             first_norm=self._first_norm,
@@ -182,14 +180,14 @@ class Descent:
 
     def stand(self, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
         """The next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm. Not collective."""
-        trail = Trail(self.problem.n_params, self.now.points, self.problem.charts)
+        trail = IterateHistory(self.problem.n_params, self.now.points, self.problem.charts)
         if gradient is not None and self._keeps_curvature:
             trail.add(theta.ravel(), gradient)
         best = self.now.best
         if math.isfinite(value) and (best is None or value < best.value):
             best = Best(value, theta, norm)
             self._rejected = self.problem.rejected_evaluations
-        self.now = Standing(theta, best, trail.points)
+        self.now = Iterate(theta, best, trail.points)
 
     def tell(self, iteration: int, value: float, norm: float) -> None:
         """Make and tell the record of the present iterate, where J was evaluated last. Collective."""
@@ -198,7 +196,7 @@ class Descent:
         self.history.append(record)
         self._stopped = self._callback is not None and bool(self._callback(record))
 
-    def reason_to_end(self, iteration: int, norm: float) -> int | None:
+    def stopping_reason(self, iteration: int, norm: float) -> int | None:
         """TAO's reason to end after an iteration, if there is one. Not collective."""
         assert self._first_norm is not None
         if self._stopped:
@@ -209,7 +207,7 @@ class Descent:
             return int(REASONS.DIVERGED_MAXITS)
         return None
 
-    def catch_up(self) -> None:
+    def restore(self) -> None:
         """Evaluate J where the state stands, as it was evaluated last when the state was taken. Collective.
 
         Raises:
@@ -230,12 +228,12 @@ class Descent:
     # -- inner workings ----------------------------------------------------------------------------------------------
 
     @property
-    def _learnt(self) -> Curvature | None:
+    def _initial_hessian(self) -> Curvature | None:
         """What the last steps tell; None where nothing is kept."""
         problem = self.problem
-        return Trail(problem.n_params, self.now.points, problem.charts).curvature if self.now.points else None
+        return IterateHistory(problem.n_params, self.now.points, problem.charts).curvature if self.now.points else None
 
-    def _first_leg(self) -> Leg:
+    def _first_segment(self) -> Leg:
         value, gradient = self.problem.value_and_gradient(self.now.theta)
         if not math.isfinite(value):
             remedy = (
@@ -247,7 +245,7 @@ class Descent:
             self._first_norm = self.problem.gradient_norm(gradient)
         return Leg(self, self.now, 0, self._curvature)
 
-    def _resumed_leg(self, state: DescentState) -> Leg:
+    def _resumed_segment(self, state: DescentState) -> Leg:
         """The leg of the state, to be told again; where that would not be the same again, one that begins there."""
         problem = self.problem
         self._started -= state.history[-1].seconds
@@ -257,10 +255,10 @@ class Descent:
         same = value == first.value and first.gradient is not None and np.array_equal(first.gradient, gradient.ravel())
         if problem.comm.bcast(same, 0):
             self.now = state.began
-            return Leg(self, self.now, state.first, self._learnt or state.known, state.answers)
+            return Leg(self, self.now, state.first, self._initial_hessian or state.known, state.answers)
         self.now = state.now
-        self.catch_up()
-        return Leg(self, self.now, state.history[-1].iteration, self._learnt)
+        self.restore()
+        return Leg(self, self.now, state.history[-1].iteration, self._initial_hessian)
 
     def _outcome(self, code: int) -> tuple[str, str]:
         """Status and reason in words."""

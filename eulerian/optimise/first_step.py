@@ -2,10 +2,10 @@
 
 import math
 
-from eulerian.arrays import Floats
-from eulerian.optimise.curvature import Curvature
+from eulerian.base.arrays import Floats
+from eulerian.control.reduced import ReducedProblem
+from eulerian.optimise.lbfgs_pairs import Curvature
 from eulerian.optimise.metric import Metric
-from eulerian.reduced import ReducedProblem
 
 
 def in_sensible_unit(problem: ReducedProblem, metric: Metric, theta: Floats, value: float, gradient: Floats) -> Metric:
@@ -33,7 +33,7 @@ def in_sensible_unit(problem: ReducedProblem, metric: Metric, theta: Floats, val
     return metric.times(unit * math.sqrt(crossings)) if 1.0 < crossings < math.inf else scaled
 
 
-def in_learnt_unit(metric: Metric, curvature: Curvature) -> Metric:
+def in_initial_hessian(metric: Metric, curvature: Curvature) -> Metric:
     """The metric in the unit in which the curvature of J along the last step is one."""
     step, slope = curvature.steps[-1], curvature.slopes[-1]
     return metric.times(metric.norm(slope) / math.sqrt(float(step @ slope)))

@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 from eulerian.fields.frame import Charts
 
 # Eigenvalues below this share of the damping stretch nothing, and their eigenvectors may not be orthogonal.
@@ -14,7 +14,7 @@ _NEGLIGIBLE = 1e-4
 
 @final
 @dataclass(frozen=True)
-class Stretch:
+class LowRankScaling:
     """A symmetric matrix I + V (diag(factors) − I) Vᵀ and its inverse, V with orthonormal columns.
 
     Attributes:
@@ -48,7 +48,7 @@ class Metric:
     """
 
     scaling: Floats
-    rows: tuple[Stretch, ...] = ()
+    rows: tuple[LowRankScaling, ...] = ()
     charts: Charts = field(default_factory=Charts)
 
     def variable(self, theta: Floats) -> Floats:
@@ -80,7 +80,7 @@ class Metric:
         return np.concatenate([*stretched, flat[size:]])
 
 
-def stretch_of(rows: Floats, damping: float) -> Stretch:
+def low_rank_scaling(rows: Floats, damping: float) -> LowRankScaling:
     """The root of AᵀA/damping + I for the rows A (m, p).
 
     Args:
@@ -93,4 +93,4 @@ def stretch_of(rows: Floats, damping: float) -> Stretch:
         values, directions = values[kept], (rows.T @ left[:, kept]) / np.sqrt(values[kept])
     else:
         values, directions = np.linalg.eigh(rows.T @ rows)
-    return Stretch(np.ascontiguousarray(directions), np.sqrt(np.maximum(values, 0.0) / damping + 1.0))
+    return LowRankScaling(np.ascontiguousarray(directions), np.sqrt(np.maximum(values, 0.0) / damping + 1.0))

@@ -7,15 +7,13 @@ from typing import Final, Protocol, final
 
 from mpi4py import MPI
 
-from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
-from eulerian.arrays import Floats
-from eulerian.errors import ComputationError, InputError
-from eulerian.optimise.curvature import MEMORY, Curvature
-from eulerian.optimise.metric import Metric
-
-# isort: split
 import numpy as np
 from petsc4py import PETSc
+
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError, InputError
+from eulerian.optimise.lbfgs_pairs import MEMORY, Curvature
+from eulerian.optimise.metric import Metric
 
 LMVM: Final = "lmvm"
 
@@ -63,7 +61,7 @@ class Method:
         asked: Asked,
         x0: Floats,
         iterations: int,
-        learnt: Callable[[PETSc.Vec], PETSc.Mat] | None = None,
+        initial_hessian: Callable[[PETSc.Vec], PETSc.Mat] | None = None,
     ) -> int:
         """Start at x0 (n,), the same on all ranks, and go on until ``asked`` says stop; TAO's reason. Collective.
 
@@ -72,7 +70,7 @@ class Method:
             asked: J.
             x0: where to start.
             iterations: more are not made.
-            learnt: makes the L-BFGS matrix to begin with, for ``lmvm``.
+            initial_hessian: makes the L-BFGS matrix to begin with, for ``lmvm``.
 
         Raises:
             InputError: PETSc does not know the method or an option's value.
@@ -81,7 +79,7 @@ class Method:
         begin, end = x.getOwnershipRange()
         x.array_w[:] = x0[begin:end]
         tao = PETSc.TAO().create(comm)
-        matrix = None if learnt is None else learnt(x)
+        matrix = None if initial_hessian is None else initial_hessian(x)
 
         def whole(vector: PETSc.Vec) -> Floats:
             return np.concatenate(comm.allgather(vector.array_r.copy()))

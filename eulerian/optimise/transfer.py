@@ -2,18 +2,15 @@
 
 from typing import TYPE_CHECKING, final
 
-from eulerian import parallel  # noqa: F401 - starts MPI
-from eulerian.arrays import Floats
-from eulerian.control import ControlProblem
-
-# isort: split
 import numpy as np
 
-from eulerian.fields.free import Free
-from eulerian.optimise.curvature import Curvature
+from eulerian.base.arrays import Floats
+from eulerian.control.control import ControlProblem
+from eulerian.fields.nodal import Nodal
+from eulerian.optimise.lbfgs_pairs import Curvature
 
 if TYPE_CHECKING:
-    from eulerian.space.nodal_field import NodalField
+    from eulerian.transport.nodal_interpolant import NodalField
 
 
 @final
@@ -62,15 +59,15 @@ class Transfer:
     def _interpolated(self, between: "NodalField", row: Floats) -> Floats:
         """The source's velocities at the target's nodes."""
         target = self.target.field
-        assert isinstance(target, Free)
+        assert isinstance(target, Nodal)
         labels = range(target.n_labels) if target.n_labels else [None]
         return np.concatenate([between.value(row, target.nodes, label).ravel() for label in labels])
 
 
 def _nodal(problem: ControlProblem) -> "NodalField | None":
     """A free field of the problem between its nodes. Collective."""
-    if not isinstance(problem.field, Free):
+    if not isinstance(problem.field, Nodal):
         return None
-    from eulerian.space.nodal_field import NodalField  # it stands on SciPy, which takes its time to load
+    from eulerian.transport.nodal_interpolant import NodalField  # it stands on SciPy, which takes its time to load
 
     return NodalField.gather(problem.velocity_space, problem.field)

@@ -7,17 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, final
 
-from eulerian.arrays import Floats
-
-# isort: split
 from mpi4py import MPI
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.fields.layered import LayeredField
-from eulerian.particles.flow import Scheme, legs_back_from
-from eulerian.particles.rates import Rates
+from eulerian.base.arrays import Floats
+from eulerian.fields.piecewise import PiecewiseField
+from eulerian.particles.flow import Scheme, segments_back_from
+from eulerian.particles.right_hand_side import RightHandSide
 
 _BLOCK = 2**15  # points that go back together: their cells and matrices stay in the cache
 
@@ -51,7 +49,7 @@ class CharacteristicDensity:
     """
 
     initial: Callable[[Floats], Floats]
-    field: LayeredField
+    field: PiecewiseField
     theta: Floats
     horizon: float
     steps_per_layer: int
@@ -77,12 +75,12 @@ class CharacteristicDensity:
         scheme, dim = Scheme(self.horizon, steps_per_layer=self.steps_per_layer), x.shape[1]
         end = np.concatenate([x, np.zeros((len(x), 1))], axis=1)
         inside, cells = self.region.contains(x, None)
-        rates = Rates(self.field, dim, log_density=True)
-        for leg in legs_back_from(t, rates, self.theta, x, label, scheme, comm=comm):
-            for places in (*leg.starts[1:], leg.end[:, :dim]):
+        rates = RightHandSide(self.field, dim, log_density=True)
+        for segment in segments_back_from(t, rates, self.theta, x, label, scheme, comm=comm):
+            for places in (*segment.starts[1:], segment.end[:, :dim]):
                 now, cells = self.region.contains(places, cells)
                 inside &= now
-            end = leg.end
+            end = segment.end
         change = -end[:, dim]
         known = inside & np.isfinite(end).all(axis=1)
         start = np.where(known[:, None], end[:, :dim], 0.0)

@@ -4,19 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-
-# isort: split
 from mpi4py import MPI
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.errors import InputError
-from eulerian.fields.layered import LayeredField
-from eulerian.particles.integrate import DORMAND_PRINCE, RK4, Differentiable, Tableau, controlled, step
-from eulerian.particles.rates import Motion, Rates
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.fields.piecewise import PiecewiseField
+from eulerian.particles.right_hand_side import Motion, RightHandSide
+from eulerian.particles.runge_kutta import DORMAND_PRINCE, RK4, Differentiable, Tableau, controlled, step
 
 type Labels = NDArray[np.integer]
 type Rows = slice | NDArray[np.intp]
@@ -65,8 +63,8 @@ class Leg:
     end: Floats
 
 
-def legs(
-    rates: Rates,
+def segments(
+    rates: RightHandSide,
     theta: Floats,
     x: Floats,
     label: int | None,
@@ -110,18 +108,18 @@ def legs(
                     comm=comm,
                     length=scheme.length,
                 )
-                leg = Leg(motion, *found)
+                segment = Leg(motion, *found)
             else:
                 count = scheme.steps_per_layer
                 lengths = np.full(count, duration / count) if steps is None else steps[index]
-                leg = _given_steps(motion, scheme.tableau, y, lengths, rates.dim, comm)
-        y, longest = leg.end, float(leg.steps.max())
-        yield leg
+                segment = _given_steps(motion, scheme.tableau, y, lengths, rates.dim, comm)
+        y, longest = segment.end, float(segment.steps.max())
+        yield segment
 
 
-def legs_back_from(
+def segments_back_from(
     t: float,
-    rates: Rates,
+    rates: RightHandSide,
     theta: Floats,
     x: Floats,
     label: int | None,
@@ -131,8 +129,8 @@ def legs_back_from(
 ) -> Iterator[Leg]:
     """The way back to 0 of points that are at ``x`` at a time t, with equal steps. Collective with ``comm``.
 
-    Arguments as for ``legs``; of the layer that t lies in, only the part before t is gone through, with steps that are
-    as long as the others or shorter. At t = 0 there is no way.
+    Arguments as for ``segments``; of the layer that t lies in, only the part before t is gone through, with steps that
+    are as long as the others or shorter. At t = 0 there is no way.
     """
     duration, count = scheme.horizon / len(theta), scheme.steps_per_layer
     layers = int(np.ceil(t / duration - 1e-9))
@@ -141,23 +139,23 @@ def legs_back_from(
     if layers and rest < (1.0 - 1e-9) * duration:
         few = max(1, int(np.ceil(count * rest / duration)))
         steps[0] = np.full(few, rest / few)  # the first leg is that of the last layer
-    return legs(rates, theta[:layers], x, label, scheme, comm=comm, steps=steps, back=True) if layers else iter(())
+    return segments(rates, theta[:layers], x, label, scheme, comm=comm, steps=steps, back=True) if layers else iter(())
 
 
 def _given_steps(motion: Motion, tableau: Tableau, y: Floats, steps: Floats, dim: int, comm: MPI.Comm | None) -> Leg:
     """One layer with steps that are known. Collective, if there is a communicator."""
     starts: list[Floats] = []
 
-    def march(state: Floats) -> Floats:
+    def step_forward(state: Floats) -> Floats:
         for h in steps:
             starts.append(np.ascontiguousarray(state[:, :dim]))
             state = step(tableau, motion, state, float(h), dim)
         return state
 
     if comm is None:
-        return Leg(motion, steps, starts, march(y))
+        return Leg(motion, steps, starts, step_forward(y))
     with parallel.agreed(comm, "the field"):
-        y = march(y)
+        y = step_forward(y)
     return Leg(motion, steps, starts, y)
 
 
@@ -174,7 +172,7 @@ def label_groups(
 
 
 def carry(
-    field: LayeredField,
+    field: PiecewiseField,
     theta: Floats,
     x: Floats,
     labels: Labels,
@@ -206,18 +204,18 @@ def carry(
     tolerance = 1e-12 * scheme.horizon
     if np.any((moments < -tolerance) | (moments > scheme.horizon + tolerance)):
         raise InputError(f"times are from 0 to {scheme.horizon:g}", key="times", value=moments.tolist())
-    rates = Rates(field, x.shape[1])
+    rates = RightHandSide(field, x.shape[1])
     positions = np.empty((len(moments), *x.shape))
     for label, rows in label_groups(labels, label_dependent=field.label_dependent, comm=comm):
         positions[np.ix_(moments <= tolerance, np.arange(len(x))[rows])] = x[rows]
-        for leg in legs(rates, theta, x[rows], label, scheme, comm=comm):
-            begin = leg.motion.layer * scheme.horizon / len(theta)
-            ends = begin + np.cumsum(leg.steps)
-            for h, start, end in zip(leg.steps, leg.starts, ends, strict=True):
+        for segment in segments(rates, theta, x[rows], label, scheme, comm=comm):
+            begin = segment.motion.layer * scheme.horizon / len(theta)
+            ends = begin + np.cumsum(segment.steps)
+            for h, start, end in zip(segment.steps, segment.starts, ends, strict=True):
                 for index in np.flatnonzero((moments > end - h + tolerance) & (moments <= end + tolerance)):
                     at_end = abs(moments[index] - end) <= tolerance
                     part = float(h if at_end else moments[index] - (end - h))
-                    positions[index, rows] = _position(leg.motion, scheme.tableau, start, part)
+                    positions[index, rows] = _position(segment.motion, scheme.tableau, start, part)
     return positions
 
 
@@ -229,7 +227,7 @@ def _position(motion: Differentiable, tableau: Tableau, x: Floats, h: float) -> 
 
 
 def carry_density(
-    field: LayeredField, theta: Floats, x: Floats, labels: Labels, scheme: Scheme, comm: MPI.Comm | None = None
+    field: PiecewiseField, theta: Floats, x: Floats, labels: Labels, scheme: Scheme, comm: MPI.Comm | None = None
 ) -> tuple[Floats, Floats]:
     """Where points end, and how the density changes on the way. Collective, if there is a communicator.
 
@@ -250,7 +248,7 @@ def carry_density(
 
 
 def carry_back(
-    field: LayeredField, theta: Floats, x: Floats, labels: Labels, scheme: Scheme, comm: MPI.Comm | None = None
+    field: PiecewiseField, theta: Floats, x: Floats, labels: Labels, scheme: Scheme, comm: MPI.Comm | None = None
 ) -> tuple[Floats, Floats]:
     """Where points that end at ``x`` come from: the inverse of ``carry_density`` up to the error in time.
 
@@ -265,7 +263,7 @@ def carry_back(
 
 
 def _with_density(
-    field: LayeredField,
+    field: PiecewiseField,
     theta: Floats,
     x: Floats,
     labels: Labels,
@@ -274,9 +272,9 @@ def _with_density(
     *,
     back: bool,
 ) -> tuple[Floats, Floats]:
-    rates = Rates(field, x.shape[1], log_density=True)
+    rates = RightHandSide(field, x.shape[1], log_density=True)
     ends = np.empty((len(x), rates.width))
     for label, rows in label_groups(labels, label_dependent=field.label_dependent, comm=comm):
-        for leg in legs(rates, theta, x[rows], label, scheme, comm=comm, back=back):
-            ends[rows] = leg.end
+        for segment in segments(rates, theta, x[rows], label, scheme, comm=comm, back=back):
+            ends[rows] = segment.end
     return ends[:, : rates.dim].copy(), ends[:, -1].copy()

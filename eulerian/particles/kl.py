@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from scipy.special import logsumexp
 
-from eulerian.arrays import Floats
-from eulerian.expression import Expression
+from eulerian.base.arrays import Floats
+from eulerian.base.formula import Expression
 
 _PAIRS = 500_000  # point-sample pairs at a time: small enough for the cache
 

@@ -4,26 +4,24 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-
-# isort: split
 from mpi4py import MPI
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eulerian.errors import InputError, RejectedEvaluation
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError, RejectedEvaluation
+from eulerian.control.reduced import ReducedProblem
 from eulerian.fields.frame import Charts
-from eulerian.fields.layered import LayeredField
+from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.losses import PointLoss
-from eulerian.particles.cloud import Cloud
-from eulerian.particles.estimates import count_replicates, half_widths, moments, standard_errors
-from eulerian.particles.flow import Labels, Scheme, carry, carry_back, carry_density, label_groups, legs
+from eulerian.particles.flow import Labels, Scheme, carry, carry_back, carry_density, label_groups, segments
 from eulerian.particles.kl import KlLoss
-from eulerian.particles.passage import Passage, keep_within
-from eulerian.particles.rates import COSTS, LOG_DENSITY, Potential, Rates
-from eulerian.reduced import ReducedProblem
+from eulerian.particles.path_storage import PathStorage, keep_within
+from eulerian.particles.right_hand_side import COSTS, LOG_DENSITY, Potential, RightHandSide
+from eulerian.particles.sample import ParticleSample
+from eulerian.particles.statistics import count_replicates, half_widths, moments, standard_errors
 
 TERMINAL = "terminal"
 
@@ -38,7 +36,7 @@ class _Forward:
         values: (n,) what each particle contributes to a part of J, by name.
     """
 
-    passages: list[Passage]
+    passages: list[PathStorage]
     ends: Floats
     values: dict[str, Floats]
 
@@ -53,7 +51,7 @@ class ParticleProblem(ReducedProblem):
 
     Args:
         comm: who shares the particles.
-        cloud: this rank's share of the particles.
+        sample: this rank's share of the particles.
         field: v, in layers.
         loss: ℓ(x, y), or the relative entropy.
         scheme: horizon and time stepping.
@@ -74,8 +72,8 @@ class ParticleProblem(ReducedProblem):
     def __init__(
         self,
         comm: MPI.Comm,
-        cloud: Cloud,
-        field: LayeredField,
+        sample: ParticleSample,
+        field: PiecewiseField,
         loss: PointLoss | KlLoss,
         scheme: Scheme,
         initial_theta: Floats,
@@ -96,16 +94,16 @@ class ParticleProblem(ReducedProblem):
         super().__init__(
             comm, scheme.horizon, layers, initial_theta, readout, parameter_weights, tied=tied, charts=charts
         )
-        cloud.check(comm, n_labels)
-        self.cloud, self.field, self.loss, self.scheme = cloud, field, loss, scheme
+        sample.check(comm, n_labels)
+        self.sample, self.field, self.loss, self.scheme = sample, field, loss, scheme
         self.n_labels = n_labels
-        self.count = int(comm.allreduce(len(cloud.x)))
+        self.count = int(comm.allreduce(len(sample.x)))
         self._relative = isinstance(loss, KlLoss)
         if self._relative:
-            _require_log_density(cloud, comm)
-        self.rates = Rates(field, cloud.dim, kinetic, jacobian, potential, log_density=self._relative)
+            _require_log_density(sample, comm)
+        self.rates = RightHandSide(field, sample.dim, kinetic, jacobian, potential, log_density=self._relative)
         self._budget = memory / comm.size
-        self._groups = label_groups(cloud.labels, label_dependent=field.label_dependent, comm=comm)
+        self._groups = label_groups(sample.labels, label_dependent=field.label_dependent, comm=comm)
         self._forwarded: _Forward | None = None
         self._check_memory(memory)
 
@@ -136,31 +134,33 @@ class ParticleProblem(ReducedProblem):
 
     def _moved(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> _Forward:
         """All particles at T, with what they have gathered. Collective."""
-        ends = np.empty((len(self.cloud.x), self.rates.width))
-        passages: list[Passage] = []
+        ends = np.empty((len(self.sample.x), self.rates.width))
+        passages: list[PathStorage] = []
         for index, (label, rows) in enumerate(self._groups):
-            passages.append(Passage(label, rows))
+            passages.append(PathStorage(label, rows))
             given = None if steps is None else steps[index]
-            for leg in legs(self.rates, theta, self.cloud.x[rows], label, self.scheme, comm=self.comm, steps=given):
-                passages[-1].add(leg)
+            for segment in segments(
+                self.rates, theta, self.sample.x[rows], label, self.scheme, comm=self.comm, steps=given
+            ):
+                passages[-1].add(segment)
                 keep_within(passages, self._budget)
-                ends[rows] = leg.end
+                ends[rows] = segment.end
         values = dict(zip(self.rates.names, ends.T[self.rates.dim :], strict=True))
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
             losses = self.loss.value(self._positions(ends), readout)
-            terminal = np.take_along_axis(losses, self.cloud.labels[:, None], axis=1)[:, 0]
+            terminal = np.take_along_axis(losses, self.sample.labels[:, None], axis=1)[:, 0]
             if self._relative:
-                assert self.cloud.log_density is not None
-                terminal = terminal + self.cloud.log_density + values[LOG_DENSITY]
+                assert self.sample.log_density is not None
+                terminal = terminal + self.sample.log_density + values[LOG_DENSITY]
         return _Forward(passages, ends, {TERMINAL: terminal, **{n: v for n, v in values.items() if n in COSTS}})
 
     def _means(self, forward: _Forward) -> dict[str, float]:
         """Collective."""
         with np.errstate(all="ignore"):
-            local = np.array([float(self.cloud.weights @ values) for values in forward.values.values()])
+            local = np.array([float(self.sample.weights @ values) for values in forward.values.values()])
         return dict(zip(forward.values, parallel.sum_all(self.comm, local).tolist(), strict=True))
 
-    def _reverse(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:
+    def _adjoint(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:
         rows, constant = self._local_gradient(readout, None)
         size = theta.size
         total = parallel.sum_all(self.comm, np.concatenate([rows.ravel(), constant]))
@@ -168,14 +168,14 @@ class ParticleProblem(ReducedProblem):
 
     def _local_gradient(self, readout: Floats, chosen: NDArray[np.bool_] | None) -> tuple[Floats, Floats]:
         """This rank's part of the derivatives (L, p) and (r,), of the chosen particles only. Collective."""
-        forward, cloud = self._require_forward(), self.cloud
+        forward, sample = self._require_forward(), self.sample
         x = self._positions(forward.ends)
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
-            weights = cloud.weights if chosen is None else np.where(chosen, cloud.weights, 0.0)
-            slopes = np.take_along_axis(self.loss.gradient(x, readout), cloud.labels[:, None, None], axis=1)[:, 0]
+            weights = sample.weights if chosen is None else np.where(chosen, sample.weights, 0.0)
+            slopes = np.take_along_axis(self.loss.gradient(x, readout), sample.labels[:, None, None], axis=1)[:, 0]
             by_end = np.repeat(weights[:, None], self.rates.width, axis=1)
             by_end[:, : self.rates.dim] *= slopes
-            by_label = weights[:, None] * (cloud.labels[:, None] == np.arange(self.n_labels))
+            by_label = weights[:, None] * (sample.labels[:, None] == np.arange(self.n_labels))
             constant = self.loss.readout_vjp(x, readout, by_label)
             rows = np.zeros((self.n_layers, self.layer_shape[1]))
             for passage in forward.passages:
@@ -198,12 +198,12 @@ class ParticleProblem(ReducedProblem):
         Raises:
             InputError: log ρ₀ is not known.
         """
-        if self.cloud.log_density is None:
+        if self.sample.log_density is None:
             raise InputError("log ρ₀ is not known at the particles", key="cloud.log_density")
         if self._relative:
-            return np.asarray(self.cloud.log_density + self._require_forward().ends[:, -1])
+            return np.asarray(self.sample.log_density + self._require_forward().ends[:, -1])
         theta, _ = self.split(self._require_last().theta)
-        return self.cloud.log_density + self.log_density_change(theta, self.cloud.x, self.cloud.labels)
+        return self.sample.log_density + self.log_density_change(theta, self.sample.x, self.sample.labels)
 
     def interval(self, name: str = "total", level: float = 0.95) -> float:
         """Half width of the confidence interval of J ("total") or of a part of it. Collective.
@@ -215,7 +215,7 @@ class ParticleProblem(ReducedProblem):
             return 0.0  # the parameters' cost is no mean over particles, other parts are zero
         chosen = sum(values.values()) if name == "total" else values[name]
         column = np.asarray(chosen)[:, None]
-        return float(half_widths(self.cloud, column, self.n_labels, self.comm, level)[0])
+        return float(half_widths(self.sample, column, self.n_labels, self.comm, level)[0])
 
     def gradient_by_replicate(self) -> Floats:
         """∇J of each replicate alone, (R, n_params), at the last evaluation; their mean is ∇J. Collective.
@@ -226,10 +226,10 @@ class ParticleProblem(ReducedProblem):
         layers, readout = self.split(last.theta)
         more_rows, more_constant = self._parameter_cost.gradient(layers, readout)
         result = []
-        for replicate in range(count_replicates(self.cloud, self.comm)):
-            chosen = self.cloud.replicate == replicate
+        for replicate in range(count_replicates(self.sample, self.comm)):
+            chosen = self.sample.replicate == replicate
             rows, constant = self._local_gradient(readout, chosen)
-            weight = self.cloud.weights[chosen].sum()
+            weight = self.sample.weights[chosen].sum()
             total = parallel.sum_all(self.comm, np.concatenate([rows.ravel(), constant, [weight]]))
             rows = total[: layers.size].reshape(layers.shape) / total[-1] + more_rows
             own = rows.sum(axis=0) if self.layer_shape[0] < self.n_layers else rows
@@ -242,11 +242,11 @@ class ParticleProblem(ReducedProblem):
 
     def moments(self) -> tuple[Floats, Floats]:
         """Means (K, dim) and covariances (K, dim, dim) of the particles at T, per label. Collective."""
-        return moments(self.cloud, self.final_points, self.n_labels, self.comm)
+        return moments(self.sample, self.final_points, self.n_labels, self.comm)
 
     def masses(self) -> Floats:
         """Weight (K,) of all particles of each label. Collective."""
-        local = np.bincount(self.cloud.labels, self.cloud.weights, self.n_labels)
+        local = np.bincount(self.sample.labels, self.sample.weights, self.n_labels)
         return parallel.sum_all(self.comm, local)
 
     @property
@@ -254,7 +254,7 @@ class ParticleProblem(ReducedProblem):
         """Share of the weight that ends outside the domain's bounding box. Collective."""
         x = self.final_points
         beyond = np.any((x < self.box[0]) | (x > self.box[1]), axis=1)
-        return float(parallel.sum_all(self.comm, np.array([self.cloud.weights[beyond].sum()]))[0])
+        return float(parallel.sum_all(self.comm, np.array([self.sample.weights[beyond].sum()]))[0])
 
     @property
     def extent(self) -> float:
@@ -283,7 +283,7 @@ class ParticleProblem(ReducedProblem):
         for index, (label, rows) in enumerate(self._groups):
             for layer in range(self.n_layers):
                 forwarded = self._forwarded
-                x = self.cloud.x[rows] if forwarded is None else forwarded.passages[index].starts[layer][0]
+                x = self.sample.x[rows] if forwarded is None else forwarded.passages[index].starts[layer][0]
                 yield self.field.value(layer, theta[layer], x, label)
 
     # -- the flow at any θ -------------------------------------------------------------------------------------------
@@ -324,14 +324,14 @@ class ParticleProblem(ReducedProblem):
             )
 
 
-def _require_log_density(cloud: Cloud, comm: MPI.Comm) -> None:
+def _require_log_density(sample: ParticleSample, comm: MPI.Comm) -> None:
     """Collective.
 
     Raises:
         InputError: log ρ₀ is not known, or not finite, at some particle.
     """
-    known = cloud.log_density
-    missing = comm.allreduce(len(cloud.x) if known is None else int(np.count_nonzero(~np.isfinite(known))))
+    known = sample.log_density
+    missing = comm.allreduce(len(sample.x) if known is None else int(np.count_nonzero(~np.isfinite(known))))
     if missing:
         raise InputError(
             f"the relative entropy needs log ρ₀, which is unknown or infinite at {missing} particles",

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from eulerian import parallel  # noqa: F401 - starts MPI
-from eulerian.arrays import Floats
-from eulerian.compiled import Library
-
-# isort: split
 import numpy as np
 
-from eulerian.space import basis
-from eulerian.transport.layout import NodalLayout, aligned, in_blocks
+from eulerian.base.arrays import Floats
+from eulerian.base.jit import Library
+from eulerian.density import basis
+from eulerian.transport.simd_layout import NodalLayout, aligned, in_blocks
 
 _SIGNATURES = """
 void charge(const cost_t *, const double *const *states, int64_t n_parts, int64_t count, double *values);

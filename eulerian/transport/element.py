@@ -6,9 +6,9 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from eulerian.arrays import Floats, Ints
-from eulerian.space import basis
-from eulerian.space.density import DensitySpace
+from eulerian.base.arrays import Floats, Ints
+from eulerian.density import basis
+from eulerian.density.space import DensitySpace
 from eulerian.transport.ssp import SSPScheme
 
 # Distances in the reference cell below this are rounding.

@@ -17,13 +17,13 @@
  *     B u = M^-1 (sum_q trace^T F_q + volume u),
  * and since what flows in here flows out across, its transpose in L2 is
  *     B* y = M^-1 (sum_q trace^T out_q (y(across) - y(own)) + volume^T y):
- * the reverse carries y, the representative in L2 of the derivative, and its derivative by out_q is one product.
+ * the adjoint carries y, the representative in L2 of the derivative, and its derivative by out_q is one product.
  *
  * The power q = rho^m of a density has the source -(m - 1) q div v, which stands behind the volume term's numbers. A
  * wall that stops the flow is a negative divergence on the boundary: there q gains (m - 1) rho^m (v.n)+, taken from the
  * density's mean in the cell. (Taken from q it would feed on itself and grow like exp(v t / h) where the density grows
  * like t / h; and at the wall itself the polynomials of cells that are pressed are many times their means.) So powers
- * are marched beside the steps that their density has taken, and the reverse hands on what they owe to it.
+ * are stepped forward beside the steps that their density has taken, and the adjoint hands on what they owe to it.
  */
 #include <math.h>
 #include <stdint.h>
@@ -462,7 +462,7 @@ static inline void limit_batch_vjp(const wide *w, const wide *factors, const uin
 #endif
 }
 
-/* -- records: what the reverse of one step needs ----------------------------------------------------------------- */
+/* -- records: what the adjoint of one step needs ----------------------------------------------------------------- */
 
 /* One block of memory: [stage] densities behind the limiter, [stage][batch][group][lane] factors and deciding points,
  * [stage][batch][group] whether anything was limited there. */
@@ -558,7 +558,7 @@ static void force(const scheme_t *t, const double *density)
         }
 }
 
-/* The reverse of `scale` times `force` for the powers' cotangent y: the derivative by the gain is added, that by the
+/* The adjoint of `scale` times `force` for the powers' cotangent y: the derivative by the gain is added, that by the
  * densities' means, [wall][source], is set. */
 static void force_vjp(const scheme_t *t, const double *y, const double *density, double scale, double *handed,
                       double *dgain)
@@ -657,7 +657,7 @@ static inline double time_left(double at_start, int64_t steps, double dt)
 /* `count` steps from `start`; step s leaves its stages in records[s % n_records], at least two of them. `done` steps of
  * the layer went before, at whose start `left` was left of the time. Powers need the start and all records of the steps
  * of their density. Collective. */
-void march(scheme_t *t, const double *start, char *const *records, int64_t n_records, int64_t count, double dt,
+void step_forward(scheme_t *t, const double *start, char *const *records, int64_t n_records, int64_t count, double dt,
            int limited, double *occupation, double *moment, double left, int64_t done, const double *source_start,
            char *const *source_records)
 {
@@ -728,11 +728,11 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
  * cotangents: STAGES + 1 densities; the last holds the cotangent of the result and then that of `start`.
  * running: for every step and stage the derivative of the running cost per time by the density, the same for all
  * labels; the first n_running of them are given, and then it goes on as from the first. tilt: likewise, for a cost per
- * time that is that many times the time left; null if there is none. `left` and `done` as for march.
+ * time that is that many times the time left; null if there is none. `left` and `done` as for step_forward.
  * To dout, dvolume and dgain the derivatives by out, volume and gain are added.
- * handed: [step][stage][wall][source], what powers owe to their density at every stage: written by the reverse of
+ * handed: [step][stage][wall][source], what powers owe to their density at every stage: written by the adjoint of
  * the powers, who need source_start and source_records as before; read by that of the density, or null. */
-void unwind(scheme_t *t, const double *start, char *const *records, int64_t count, double dt, int limited,
+void step_adjoint(scheme_t *t, const double *start, char *const *records, int64_t count, double dt, int limited,
             const double *const *running, int64_t n_running, const double *tilt, double left, int64_t done,
             double *const *cotangents, double *dout, double *dvolume, double *dgain, const double *source_start,
             char *const *source_records, double *handed)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eulerian.compiled import Library
+from eulerian.base.jit import Library
 
 _SIGNATURES = """
 void exchange(scheme_t *, double *u);
@@ -11,11 +11,11 @@ void contract(const scheme_t *, const double *v, const double *dout, const doubl
               double *gv);
 void apply(const scheme_t *, const double *u, double *result);
 void apply_vjp(const scheme_t *, const double *y, const double *u, double *result, double *dout, double *dvolume);
-void march(scheme_t *, const double *start, char *const *records, int64_t n_records, int64_t count, double dt,
+void step_forward(scheme_t *, const double *start, char *const *records, int64_t n_records, int64_t count, double dt,
            int limited, double *occupation, double *moment, double left, int64_t done, const double *source_start,
            char *const *source_records);
 void limit_vjp(const scheme_t *, char *record, int stage, double *g);
-void unwind(scheme_t *, const double *start, char *const *records, int64_t count, double dt, int limited,
+void step_adjoint(scheme_t *, const double *start, char *const *records, int64_t count, double dt, int limited,
             const double *const *running, int64_t n_running, const double *tilt, double left, int64_t done,
             double *const *cotangents, double *dout, double *dvolume, double *dgain, const double *source_start,
             char *const *source_records, double *handed);

@@ -6,22 +6,19 @@ as fast as those of ρ do, where a power of the computed ρ lacks what numerical
 
 from typing import Any
 
-from eulerian import parallel  # noqa: F401 - starts MPI before PETSc
-from eulerian.arrays import Floats
-
-# isort: split
 from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.space.density import EMPTY, DensitySpace
-from eulerian.space.velocity import VelocitySpace
+from eulerian.base.arrays import Floats
+from eulerian.density.space import EMPTY, DensitySpace
 from eulerian.transport import reference
-from eulerian.transport.halo import Halo, mpi_functions
+from eulerian.transport.ghost_exchange import Halo, mpi_functions
 from eulerian.transport.kernels import ffi, load_kernels, pointer
-from eulerian.transport.layout import NodalLayout, aligned, in_blocks
 from eulerian.transport.power import Power
+from eulerian.transport.simd_layout import NodalLayout, aligned, in_blocks
 from eulerian.transport.ssp import SCHEMES
+from eulerian.transport.velocity_space import VelocitySpace
 
 # Time steps are stable while step × outflow rate of every cell (∫_∂K (v·n)⁺ / |K|) stays below 1 / STABILITY[degree],
 # with the Runge-Kutta method of order degree + 1: 2 degree + 1, Cockburn & Shu (2001), doi:10.1023/A:1012873910884.

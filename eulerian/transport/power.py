@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.transport.layout import NodalLayout
+from eulerian.transport.simd_layout import NodalLayout
 
 
 @final

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from eulerian.arrays import Floats
-from eulerian.space import basis
-from eulerian.space.density import DensitySpace
-from eulerian.space.geometry import facet_orientation, sides
-from eulerian.space.velocity import VelocitySpace
+from eulerian.base.arrays import Floats
+from eulerian.density import basis
+from eulerian.density.space import DensitySpace
+from eulerian.mesh.geometry import facet_orientation, sides
+from eulerian.transport.velocity_space import VelocitySpace
 
 
 def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta: float, power: int = 1) -> Floats:

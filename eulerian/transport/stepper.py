@@ -7,10 +7,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 from eulerian.transport.kernels import ffi, pointer
-from eulerian.transport.layout import LANES, aligned
 from eulerian.transport.operator import Accumulated, TransportOperator
+from eulerian.transport.simd_layout import LANES, aligned
 from eulerian.transport.ssp import SCHEMES
 
 # Where steps of densities started from, and the records of all of them: what powers take from their densities.
@@ -20,7 +20,7 @@ type Source = tuple[Floats, Sequence["StepRecord"]]
 @final
 @dataclass(frozen=True)
 class StepRecord:
-    """What the reverse of one step needs: every stage behind the limiter, and what the limiter did.
+    """What the adjoint of one step needs: every stage behind the limiter, and what the limiter did.
 
     Factors and deciding points mean something only where ``limited`` says that some cell of the batch was.
 
@@ -58,11 +58,11 @@ class Stepper:
     """Steps of the limited scheme for the velocity that its operator holds.
 
     Densities are batches of the operator's layout. The law: for the map u ↦ (result, Δt Σ wᵢ ⟨runningᵢ + left·tilt,
-    Σ_y u_yⁱ⟩ over all steps), ``unwind`` is the exact transpose of the derivative of ``march`` wherever the limiter is
-    differentiable. The time ``left`` until T is that in the middle of a step.
+    Σ_y u_yⁱ⟩ over all steps), ``step_adjoint`` is the exact transpose of the derivative of ``step_forward`` wherever
+    the limiter is differentiable. The time ``left`` until T is that in the middle of a step.
 
-    Powers are marched after the same steps of their densities, and unwound before them: what they gain at walls is the
-    densities' doing, and the derivative by that is handed on.
+    Powers are stepped forward after the same steps of their densities, and backward before them: what they gain at
+    walls is the densities' doing, and the derivative by that is handed on.
     """
 
     def __init__(self, operator: TransportOperator, *, limited: bool = True) -> None:
@@ -90,7 +90,7 @@ class Stepper:
         return int(np.prod(self.layout.shape)) * 8
 
     def new_record(self) -> StepRecord:
-        """An empty record for ``march`` to fill."""
+        """An empty record for ``step_forward`` to fill."""
         block = aligned((self.record_bytes,), np.uint8)
         views: list[Any] = []
         start = 0
@@ -100,7 +100,7 @@ class Stepper:
             start += size
         return StepRecord(block, *views)
 
-    def march(
+    def step_forward(
         self,
         start: Floats,
         dt: float,
@@ -116,7 +116,7 @@ class Stepper:
             start: batches with ghosts up to date, left as they are.
             dt: time step.
             count: at least one.
-            records: ``count`` of them to be filled for ``unwind``, or none to keep.
+            records: ``count`` of them to be filled for ``step_adjoint``, or none to keep.
             occupation: (orders, ...) of ``NodalLayout.zero_totals``: to the first is added Σ_y ∫ρ_y dt over the steps,
                 and to the second, if there is one, Σ_y ∫(T − t)ρ_y dt.
             left: when the steps begin, where there is a second order.
@@ -129,13 +129,13 @@ class Stepper:
         orders = [ffi.NULL, ffi.NULL]
         if occupation is not None:
             orders[: len(occupation)] = map(pointer, occupation)
-        self.operator.kernels.march(
+        self.operator.kernels.step_forward(
             self.operator.scheme, pointer(start), _blocks(used), len(used), count, dt, self.limited, *orders,
             left.at_start, left.done, *self._from(source, count),
         )  # fmt: skip
         return np.asarray(used[(count - 1) % len(used)].states[-1])
 
-    def unwind(
+    def step_adjoint(
         self,
         cotangent: Floats,
         start: Floats,
@@ -148,7 +148,7 @@ class Stepper:
         source: Source | None = None,
         handed: Floats | None = None,
     ) -> None:
-        """Reverse of ``march`` with the records that it filled. Collective.
+        """Reverse of ``step_forward`` with the records that it filled. Collective.
 
         Args:
             cotangent: batches that represent the derivative by the result in L² (``NodalLayout.pack_derivative``);
@@ -160,14 +160,14 @@ class Stepper:
                 one for all steps and stages, or one for each.
             accumulated: to which the derivatives by the operator's coefficients are added.
             tilt: the derivative of what costs (T − t) times that per time, like one of ``running``.
-            left: as for ``march``.
+            left: as for ``step_forward``.
             source: the densities' start and records, for powers.
             handed: what powers owe to their densities at every stage (``new_handed`` of the powers' stepper), written
-                by the reverse of the powers and read by that of the densities.
+                by the adjoint of the powers and read by that of the densities.
         """
         left = left or TimeLeft()
         work = [*self._cotangents[:-1], cotangent]
-        self.operator.kernels.unwind(
+        self.operator.kernels.step_adjoint(
             self.operator.scheme, pointer(start), _blocks(records), len(records), dt, self.limited, _pointers(running),
             len(running), ffi.NULL if tilt is None else pointer(tilt), left.at_start, left.done, _pointers(work),
             *map(pointer, accumulated), *self._from(source, len(records)),
@@ -175,7 +175,7 @@ class Stepper:
         )  # fmt: skip
 
     def new_handed(self, count: int) -> Floats:
-        """Room for what powers hand on in the reverse of ``count`` steps."""
+        """Room for what powers hand on in the adjoint of ``count`` steps."""
         assert self.operator.power is not None, "densities hand nothing on"
         sources = self.operator.power.density.columns
         return np.empty((count, self.scheme.stages, self.operator.n_walls, sources))

@@ -8,22 +8,20 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, final
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-from eulerian.errors import InputError, RejectedEvaluation
-
-# isort: split
 from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.transport.checkpoints import Budget, DiskStore, Plan
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError, RejectedEvaluation
+from eulerian.transport.checkpointing import Budget, DiskStore, Plan
 from eulerian.transport.density_cost import DensityCharge, DensityCost
+from eulerian.transport.observer import SweepObserver, SweepState, TimeMark, copied
 from eulerian.transport.operator import Accumulated
 from eulerian.transport.stepper import Source, Stepper, StepRecord, TimeLeft
-from eulerian.transport.watch import Mark, Position, Watch, copied
 
-# Fewer records than this would make the reverse sweep recompute without end.
+# Fewer records than this would make the adjoint sweep recompute without end.
 MINIMAL_RECORDS = 8
 
 
@@ -79,7 +77,7 @@ class Trajectory:
     the same time steps, so that a cost of their sum has a meaning at every stage. Powers of a group's densities may go
     with it (``Power``): they are columns of arrays of their own.
 
-    The forward sweep keeps step records and densities as its ``Plan`` says; the reverse sweep computes the rest again.
+    The forward sweep keeps step records and densities as its ``Plan`` says; the adjoint sweep computes the rest again.
     Recomputation repeats the same operations, so the gradient does not depend on the budget, to the last bit.
 
     Args:
@@ -118,7 +116,7 @@ class Trajectory:
         """Collective.
 
         Raises:
-            InputError: the budget is too small for any reverse sweep.
+            InputError: the budget is too small for any adjoint sweep.
         """
         self.steppers, self.grid = tuple(steppers), grid
         # Densities and powers, in this order wherever there is one array for each.
@@ -175,7 +173,7 @@ class Trajectory:
         rho: Groups,
         velocities: list[Groups],
         steps: tuple[int, ...] | None = None,
-        watch: Watch | None = None,
+        observer: SweepObserver | None = None,
         powers: Sequence[Floats] = (),
     ) -> Groups:
         """Transport ρ₀; velocities, steps and errors as for ``prepare``. Collective.
@@ -186,7 +184,8 @@ class Trajectory:
             rho: initial density (n_cells, nd, columns) of every group, ghosts up to date.
             velocities: by layer and group.
             steps: step counts, or none.
-            watch: who is told where the sweep is, and may know from an earlier one; then nothing is kept for a reverse.
+            observer: who is told where the sweep is, and may know from an earlier one; then nothing is kept for an
+                adjoint sweep.
             powers: of the initial density, (n_cells, nd, columns) each, ghosts up to date.
 
         Returns:
@@ -199,11 +198,11 @@ class Trajectory:
         occupations = [[s.layout.zero_totals(self.orders) for s in self._all] for _ in layers]
         self.charged = np.zeros(2)
         self._kept, self.recomputed = {}, 0
-        if watch is None:
+        if observer is None:
             self._pending = plan.actions()
             self._play("EndForward", occupations)
         else:
-            self._accompany(watch, occupations)
+            self._accompany(observer, occupations)
         found = [self._totals(occupations, order) for order in range(self.orders)]
         n = len(self.steppers)
         self.occupations, *more = [[groups[:n] for groups in totals] for totals in found]
@@ -211,7 +210,7 @@ class Trajectory:
         self.power_occupations = [groups[n:] for groups in found[0]]
         return self.start(self.grid.layers)
 
-    def reverse(
+    def adjoint(
         self,
         cotangents: Groups,
         running: list[Groups],
@@ -236,7 +235,7 @@ class Trajectory:
         cotangents = [*cotangents, *powers[0]]
         packed = [s.layout.pack_derivative(c) for s, c in zip(self._all, cotangents, strict=True)]
         running = [[*groups, *powers[1]] for groups in running]
-        back = _Reverse(packed, running, tilted, [[] for _ in range(self.grid.layers)])
+        back = _Adjoint(packed, running, tilted, [[] for _ in range(self.grid.layers)])
         self._play("EndReverse", back=back)
         self._pending = None
         for stepper, cotangent, result in zip(self._all, cotangents, packed, strict=True):
@@ -282,11 +281,11 @@ class Trajectory:
         done = step - self._ends[layer] + self.steps[layer]
         return (layer + done / self.steps[layer]) * self.grid.layer_time
 
-    def mark(self, t: float) -> Mark:
+    def mark(self, t: float) -> TimeMark:
         """Where a time lies among the time steps of the last sweep, or of the one that is prepared."""
-        return Mark.of(t, self.grid.layer_time, self.steps)
+        return TimeMark.of(t, self.grid.layer_time, self.steps)
 
-    def between(self, state: Groups, mark: Mark) -> Groups:
+    def between(self, state: Groups, mark: TimeMark) -> Groups:
         """Densities (n_cells, nd, columns) at a mark, from those in batches after its number of steps. Collective.
 
         Powers may stand behind them, and are left out.
@@ -325,7 +324,7 @@ class Trajectory:
             )
         return Budget(memory - layers, disk, int(record), int(state))
 
-    def _play(self, end: str, occupations: list[Groups] | None = None, back: "_Reverse | None" = None) -> None:
+    def _play(self, end: str, occupations: list[Groups] | None = None, back: "_Adjoint | None" = None) -> None:
         """Carry out the plan's actions up to one of a given name; unit n begins with step n·unit."""
         assert self._pending is not None, "forward comes first"
         assert self.plan is not None
@@ -340,16 +339,16 @@ class Trajectory:
                 self._advance(action.n0 * unit, min(action.n1 * unit, last), occupations, record=action.write_adj_deps)
             elif kind == "Reverse":
                 assert back is not None
-                self._unwind(action.n0 * unit, min(action.n1 * unit, last), back)
+                self._step_adjoint(action.n0 * unit, min(action.n1 * unit, last), back)
             elif kind in ("Copy", "Move"):
                 self._fetch(action.n, action.from_storage.name, drop=kind == "Move")
 
-    def _accompany(self, watch: Watch, occupations: list[Groups]) -> None:
+    def _accompany(self, observer: SweepObserver, occupations: list[Groups]) -> None:
         """All steps, with stops where somebody who watches is told, or knows how it goes on. Collective."""
         done, ends = 0, self._ends
-        for stop in sorted({0, *watch.begin(self), *ends}):
+        for stop in sorted({0, *observer.begin(self), *ends}):
             layer = bisect_left(ends, stop)
-            known = watch.known(stop)
+            known = observer.known(stop)
             if known is not None:
                 copied(known.densities, self._position)
                 copied(known.occupation, occupations[layer])
@@ -361,7 +360,7 @@ class Trajectory:
             elif stop > 0:
                 self._advance(done, stop, occupations, record=False)
             done = stop
-            watch.passes(Position(stop, self._position, occupations[layer], self.charged))
+            observer.passes(SweepState(stop, self._position, occupations[layer], self.charged))
 
     def _keep(self, unit: int, storage: str) -> None:
         """Keep the present densities as those at the start of a unit. Collective."""
@@ -438,7 +437,7 @@ class Trajectory:
         """Steps of the densities, and of powers where they are given too; these need the records."""
         mine = [None if records is None else [groups[g] for groups in records] for g in range(len(state))]
         return [
-            stepper.march(
+            stepper.step_forward(
                 start,
                 dt,
                 count,
@@ -459,7 +458,7 @@ class Trajectory:
         assert of_group is not None, "powers need the records of their densities"
         return starts[group], of_group
 
-    def _unwind(self, begin: int, end: int, back: "_Reverse") -> None:
+    def _step_adjoint(self, begin: int, end: int, back: "_Adjoint") -> None:
         """Reverse of steps ``begin`` to ``end``, whose records are there."""
         for layer, first, last in reversed(list(self._pieces(begin, end))):
             self.assemble(layer)
@@ -467,14 +466,14 @@ class Trajectory:
                 self._sums = [stepper.operator.accumulator() for stepper in self._all]
             records = self._records[first - begin : last - begin]
             start = self._unit_start if first == begin else [r.states[-1] for r in self._records[first - begin - 1]]
-            self._unwind_piece(layer, first, start, records, back)
+            self._adjoint_piece(layer, first, start, records, back)
             if first == self._ends[layer] - self.steps[layer]:
                 found = [stepper.operator.contract(sums) for stepper, sums in zip(self._all, self._sums, strict=True)]
                 for group, gradient in zip(self._group[len(self.steppers) :], found[len(self.steppers) :], strict=True):
                     found[group] += gradient
                 back.gradients[layer] = found[: len(self.steppers)]
 
-    def _unwind_piece(self, layer: int, begin: int, start: Groups, records: list[Records], back: "_Reverse") -> None:
+    def _adjoint_piece(self, layer: int, begin: int, start: Groups, records: list[Records], back: "_Adjoint") -> None:
         dt, chunk = self._dt(layer), self._chunk if self._charge is not None or self._powers else len(records)
         running, tilted = self._shared(back.running[layer]), list[Floats | None]([None] * len(self._all))
         if back.tilted is not None:
@@ -482,13 +481,13 @@ class Trajectory:
         for first in reversed(range(0, len(records), chunk)):
             part = records[first : first + chunk]
             before = [record.states[-1] for record in records[first - 1]] if first else start
-            left, handed = self._time_left(layer, begin + first), self._unwind_powers(before, dt, part, running, back)
+            left, handed = self._time_left(layer, begin + first), self._adjoint_powers(before, dt, part, running, back)
             for g, stepper in enumerate(self.steppers):
                 costs = [running[g]]
                 if self._charge is not None:
                     costs = self._charge.slopes(self._moments(before, part), running[g], g)
                 mine = [groups[g] for groups in part]
-                stepper.unwind(
+                stepper.step_adjoint(
                     back.cotangents[g],
                     before[g],
                     dt,
@@ -500,8 +499,8 @@ class Trajectory:
                     handed=handed.get(g),
                 )
 
-    def _unwind_powers(
-        self, before: Groups, dt: float, records: list[Records], running: Groups, back: "_Reverse"
+    def _adjoint_powers(
+        self, before: Groups, dt: float, records: list[Records], running: Groups, back: "_Adjoint"
     ) -> dict[int, Floats]:
         """Reverse of the powers' steps; what they hand on to their densities, by group."""
         handed: dict[int, Floats] = {}
@@ -509,7 +508,7 @@ class Trajectory:
         for g in range(len(self.steppers), len(self._all)):
             stepper, group = self._all[g], self._group[g]
             owed, source = stepper.new_handed(len(records)), self._source(g, before, mine)
-            stepper.unwind(
+            stepper.step_adjoint(
                 back.cotangents[g], before[g], dt, mine[g], [running[g]], self._sums[g], source=source, handed=owed
             )
             handed[group] = handed[group] + owed if group in handed else owed
@@ -583,8 +582,8 @@ class Trajectory:
 
 @final
 @dataclass(frozen=True)
-class _Reverse:
-    """What the reverse sweep carries.
+class _Adjoint:
+    """What the adjoint sweep carries.
 
     Attributes:
         cotangents: by group and power, in batches.

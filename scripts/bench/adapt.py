@@ -35,9 +35,9 @@ def work(template: str, sets: list[str], side: int, degree: int, levels: list[in
 
 def trained(scratch: Path, template: str, sets: Sequence[str], iterations: int) -> Path:
     """The run folder of a training on adapted meshes."""
-    from eulerian.config import read_config
-    from eulerian.experiment.train import run_train
-    from eulerian.templates import copy_template
+    from eulerian.app.commands.train import run_train
+    from eulerian.app.config import read_config
+    from eulerian.app.templates import copy_template
 
     copy_template(template, scratch)
     keys = [*sets, "adapt.density=0.1", f"optimiser.max_iterations={iterations}", "output.densities=0"]
@@ -50,14 +50,14 @@ def measured(folder: Path, side: int, degree: int, levels: Sequence[int]) -> Tab
     """Uniform and adapted meshes for the flow of a run."""
     from mpi4py import MPI
 
-    from eulerian.adaptive import start_problem
     from eulerian.analysis.characteristics import Characteristics
     from eulerian.analysis.jump_indicator import jump_indicator
-    from eulerian.builder import build
-    from eulerian.config import read_config
-    from eulerian.experiment.trained import load_trained
-    from eulerian.multilevel import cell_count
-    from eulerian.space.refinement import refined
+    from eulerian.app.build.network import build
+    from eulerian.app.commands.loaded_run import load_trained
+    from eulerian.app.config import read_config
+    from eulerian.mesh.refinement import refined
+    from eulerian.optimise.adaptive import start_problem
+    from eulerian.optimise.multilevel import cell_count
 
     comm = MPI.COMM_WORLD
     run = load_trained(folder, comm)

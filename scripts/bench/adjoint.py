@@ -157,10 +157,10 @@ class DolfinxAdjoint(Scheme):
             v = Function(self.W, name=f"v{layer}")
             v.x.array[:] = nodal
             controls.append(v)
-            rho = self.march(v, rho, layer)
+            rho = self.step_forward(v, rho, layer)
         return controls, rho
 
-    def march(self, v: Any, rho: Any, layer: int) -> Any:
+    def step_forward(self, v: Any, rho: Any, layer: int) -> Any:
         """One layer: as many problems as two steps have stages, so that no function is copied."""
         from dolfinx_adjoint import Function
 

@@ -6,7 +6,7 @@ from typing import Any
 from suite import Table
 
 from eulerian import ControlProblem, build
-from eulerian.config import parse_config
+from eulerian.app.config import parse_config
 
 HALF = 3.0  # the box is [-3, 3]^d
 

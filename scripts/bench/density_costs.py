@@ -26,7 +26,7 @@ from suite import Benchmark, Report, Runner, Table, at_least, main
 from training import box, configuration
 
 from eulerian import build
-from eulerian.config import parse_config
+from eulerian.app.config import parse_config
 
 TENFOLD = at_least(10.0)
 GAPS = (0.02, 0.005)

@@ -15,7 +15,7 @@ import cases
 import numpy as np
 from suite import Benchmark, Report, Runner, Table, at_most, in_turns, main, median_ratio, slope
 
-from eulerian.space import basis
+from eulerian.density import basis
 
 RATIO = at_most(4.0)
 SIZES = {False: (64, 128, 256, 512), True: (24, 48)}
@@ -36,8 +36,8 @@ def work(cells: int, dim: int, degree: int, islands: bool, runs: int, steps: int
         problem.forget()
         problem.value(theta)
 
-    forward, reverse = in_turns(runs, evaluate, lambda: problem.value_and_gradient(theta))
-    both = [a + b for a, b in zip(forward, reverse, strict=True)]
+    forward, adjoint = in_turns(runs, evaluate, lambda: problem.value_and_gradient(theta))
+    both = [a + b for a, b in zip(forward, adjoint, strict=True)]
     space, rho = problem.density_space, problem.final_density
     values = np.einsum("mi,cik->cmk", basis.legendre(dim, degree, space.limiter_points), rho[: space.n_owned])
     means = np.abs(rho[: space.n_owned, 0]) * space.phi0

@@ -21,8 +21,8 @@ import numpy as np
 from scipy.stats import truncnorm
 from suite import Benchmark, Report, Runner, Table, main, slope
 
-from eulerian.builder import build_ideal
-from eulerian.config import parse_config
+from eulerian.app.build.network import build_ideal
+from eulerian.app.config import parse_config
 from eulerian.ideal.advection import Advection
 from eulerian.ideal.continuity import MomentumProblem
 from eulerian.ideal.dynamic_ot import GapRecord, solve_convex

@@ -16,7 +16,7 @@ from product import matrices
 from suite import Benchmark, Report, Runner, Table, at_most, in_turns, main, median_ratio
 
 from eulerian import build
-from eulerian.config import parse_config
+from eulerian.app.config import parse_config
 from eulerian.transport.operator import TransportOperator
 
 PRODUCTS, SHARE, NETWORK = at_most(15.0), at_most(15.0), at_most(20.0)

@@ -36,7 +36,7 @@ from point_sets import KINDS, Floats, PointSet, gaussian_mixture, gaussian_mixtu
 from suite import Benchmark, Report, Runner, Table, at_most, main
 
 if TYPE_CHECKING:
-    from eulerian.fields.layered import LayeredField
+    from eulerian.fields.piecewise import PiecewiseField
 
 SNAPSHOTS = 12
 BANDWIDTHS = np.geomspace(0.04, 0.2, 15)
@@ -109,9 +109,9 @@ def best_bandwidth(points: PointSet) -> float:
 
 def by_eulerian(points: PointSet, flow: Flow) -> Table:
     """`eulerian train`, without what it writes."""
-    from eulerian.builder import build
-    from eulerian.config import parse_config
-    from eulerian.multilevel import Training
+    from eulerian.app.build.network import build
+    from eulerian.app.config import parse_config
+    from eulerian.optimise.multilevel import Training
 
     clock = time.process_time()
     bandwidth = best_bandwidth(points)
@@ -131,7 +131,7 @@ def by_eulerian(points: PointSet, flow: Flow) -> Table:
     return {"before": before, "bandwidth": bandwidth, "trace": trace, "trained": kept[-1][0]}
 
 
-def pulled_back(field: "LayeredField", theta: Floats, x: Floats) -> Floats:
+def pulled_back(field: "PiecewiseField", theta: Floats, x: Floats) -> Floats:
     """Log of the normal density, pulled back through the flow of θ (L, p) to points (n, 2): (n,).
 
     It is what ``eulerian push`` calls ``log_likelihood``, with twice as long steps (an error of 1e-5 here).

@@ -61,7 +61,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedRun:
     """What a training left.
 
     Attributes:
@@ -77,7 +77,7 @@ class Trained:
     log_density: Callable[[Any, Floats], Floats]
 
 
-def train(setting: Setting, points: Floats, seconds: float, snapshots: int) -> Trained:
+def train(setting: Setting, points: Floats, seconds: float, snapshots: int) -> LoadedRun:
     """Train for that long.
 
     Args:
@@ -131,7 +131,7 @@ def train(setting: Setting, points: Floats, seconds: float, snapshots: int) -> T
     def log_density(free: Any, x: Floats) -> Floats:
         return np.asarray(density(free, jax.numpy.array(x, dtype="float32")), dtype=np.float64)
 
-    return Trained(compiling, [when for when, _ in kept], [free for _, free in kept], log_density)
+    return LoadedRun(compiling, [when for when, _ in kept], [free for _, free in kept], log_density)
 
 
 def check_packages(kind: str) -> None:

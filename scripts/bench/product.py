@@ -30,8 +30,8 @@ import numpy as np
 from petsc4py import PETSc
 from suite import Benchmark, Report, Runner, Table, at_most, in_turns, main, median_ratio
 
-from eulerian.compiled import Library
-from eulerian.space import basis
+from eulerian.base.jit import Library
+from eulerian.density import basis
 from eulerian.transport.operator import TransportOperator
 
 PRODUCT = at_most(2.0)

@@ -24,7 +24,7 @@ import cases
 import numpy as np
 from suite import Benchmark, BenchmarkError, Report, Runner, Table, at_least, at_most, in_turns, main
 
-from eulerian.compiled import compiler
+from eulerian.base.jit import compiler
 
 SPEEDUP = at_least(1.7)
 COUNTS = ("messages", "message_bytes", "collectives", "collective_bytes", "barriers")
@@ -45,10 +45,10 @@ def times(cells: int, dim: int, degree: int, runs: int) -> Table:
         problem.forget()
         problem.value(theta)
 
-    forward, reverse = in_turns(runs, evaluate, lambda: problem.value_and_gradient(theta))
+    forward, adjoint = in_turns(runs, evaluate, lambda: problem.value_and_gradient(theta))
     return {
         "forward": statistics.median(forward),
-        "gradient": statistics.median(a + b for a, b in zip(forward, reverse, strict=True)),
+        "gradient": statistics.median(a + b for a, b in zip(forward, adjoint, strict=True)),
         "steps": int(sum(problem.trajectory.steps)),
         "dofs": problem.density_space.mesh.topology.index_map(dim).size_global * problem.density_space.nd,
     }

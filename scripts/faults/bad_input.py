@@ -184,7 +184,6 @@ def _worked(cases: tuple[Case, ...], begun: int, ranks: int, folder: Path) -> It
 
 def work(todo: Path) -> None:
     """Run cases one after the other through what is behind the command line. Collective."""
-    from eulerian import parallel  # noqa: F401 - starts MPI
 
     # isort: split
     from mpi4py import MPI
@@ -207,8 +206,8 @@ def work(todo: Path) -> None:
 
 def _run(arguments: list[str]) -> Outcome:
     """One command in this process."""
-    from eulerian.cli.arguments import build_parser
-    from eulerian.cli.launch import alone, together
+    from eulerian.app.cli.arguments import build_parser
+    from eulerian.app.cli.launch import alone, together
 
     said, since = io.StringIO(), time.monotonic()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):

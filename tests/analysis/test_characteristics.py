@@ -5,18 +5,16 @@ from typing import Any
 
 from mpi4py import MPI
 
-from eulerian import parallel
-from eulerian.builder import build
-
-# isort: split
 import numpy as np
 import pytest
 from problems import control_problem
 
 from eulerian.analysis.characteristics import Verification, verify
-from eulerian.arrays import Floats
-from eulerian.config import parse_config
-from eulerian.control import ControlProblem
+from eulerian.app.build.network import build
+from eulerian.app.config import parse_config
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.control.control import ControlProblem
 
 A, B, LAYERS, HORIZON = -0.6, 0.3, 4, 1.0
 MEAN, STD = -0.4, 0.5

@@ -2,19 +2,17 @@
 
 from mpi4py import MPI
 
-from eulerian import parallel
-
-# isort: split
 import numpy as np
 import pytest
 from problems import control_problem, random_density, theta_with_layers, warped_mesh
 
 from eulerian.analysis.jump_indicator import jump_indicator, summed_jumps
-from eulerian.arrays import Floats
-from eulerian.config import Box, Domain
-from eulerian.space.density import DensitySpace
-from eulerian.space.mesh import create_mesh
-from eulerian.space.natural import NaturalOrder
+from eulerian.app.config import Box, Domain
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.density.cell_order import CellOrder
+from eulerian.density.space import DensitySpace
+from eulerian.mesh.create import create_mesh
 
 
 def projected(space: DensitySpace, slope: float) -> Floats:
@@ -62,7 +60,7 @@ def test_it_does_not_ask_how_the_mesh_is_cut(comm: MPI.Comm) -> None:
     found = []
     for problem in (alone, shared):
         problem.value(theta)
-        found.append(NaturalOrder(problem.density_space).gather(jump_indicator(problem)))
+        found.append(CellOrder(problem.density_space).gather(jump_indicator(problem)))
     if comm.rank == 0:
         assert found[0] is not None
         assert found[1] == pytest.approx(found[0], rel=1e-10)

@@ -8,9 +8,9 @@ from problems import warped_mesh
 from scipy.stats import norm
 
 from eulerian.analysis.pushed_density import PushedDensity, density_values, distance_rule, l1_distance
-from eulerian.arrays import Floats
-from eulerian.space.density import DensitySpace
-from eulerian.space.whole import WholeDensity
+from eulerian.base.arrays import Floats
+from eulerian.density.gathered import GatheredDensity
+from eulerian.density.space import DensitySpace
 
 
 def stretch(x: Floats, labels: Floats) -> tuple[Floats, Floats]:
@@ -19,11 +19,11 @@ def stretch(x: Floats, labels: Floats) -> tuple[Floats, Floats]:
     return x / factor[:, None], -x.shape[1] * np.log(factor)
 
 
-def constant(space: DensitySpace) -> WholeDensity:
+def constant(space: DensitySpace) -> GatheredDensity:
     """ρ_y = y + 1 on the whole domain."""
     rule = space.quadrature(2)
     values = np.broadcast_to(np.arange(1.0, space.n_labels + 1), (*rule.weights.shape, space.n_labels))
-    return WholeDensity.gather(space, space.project(values, rule))
+    return GatheredDensity.gather(space, space.project(values, rule))
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])

@@ -20,14 +20,14 @@ pytestmark = [
 ]
 
 
-def cloud(n: int, dim: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def sample(n: int, dim: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     return rng.standard_normal((n, dim)), rng.uniform(0.5, 1.5, n)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_a_translation_costs_its_length(dim: int) -> None:
-    x, weights = cloud(60, dim)
+    x, weights = sample(60, dim)
     shift = np.linspace(0.5, -0.3, dim)
     assert wasserstein2(x, x + shift, weights, 7.0 * weights) == pytest.approx(np.linalg.norm(shift), rel=1e-12)
     assert wasserstein2(x, x, weights, weights) == pytest.approx(0.0, abs=1e-7)
@@ -42,11 +42,11 @@ def test_labels_on_the_line_are_sorted() -> None:
 
 def test_the_exact_plan_beats_the_sliced_distance() -> None:
     """Every projection shortens distances; a translation is shortened by |cos|, whose mean square is 1/d."""
-    x, weights = cloud(200, 2)
+    x, weights = sample(200, 2)
     shift = np.array([0.8, 0.6])
     sliced = sliced_wasserstein2(x, x + shift, weights, weights, directions=4000)
     assert sliced == pytest.approx(np.sqrt(0.5), rel=0.03)
-    y, others = cloud(150, 2, seed=1)
+    y, others = sample(150, 2, seed=1)
     assert sliced_wasserstein2(x, y, weights, others) < wasserstein2(x, y, weights, others)
     line, same = x[:, :1], x[:, :1] ** 3
     assert sliced_wasserstein2(line, same, weights, weights) == wasserstein2(line, same, weights, weights)
@@ -72,7 +72,7 @@ def test_masses_of_the_first_measure_weigh_the_labels() -> None:
 
 
 def test_thinned_points_are_some_of_the_points() -> None:
-    x, weights = cloud(50, 2)
+    x, weights = sample(50, 2)
     points = LabelledPoints(x, np.arange(50), weights)
     few = points.thinned(20, seed=3)
     assert len(few.x) == len(set(few.labels.tolist())) == 20
@@ -93,7 +93,7 @@ def test_pot_comes_alone() -> None:
 
 @pytest.mark.parametrize("distance", [wasserstein2, sliced_wasserstein2])
 def test_distances_keep_their_digits_far_from_the_origin(distance) -> None:
-    x, weights = cloud(80, 2)
-    y, others = cloud(60, 2, seed=1)
+    x, weights = sample(80, 2)
+    y, others = sample(60, 2, seed=1)
     near, far = (distance(x + offset, y + offset, weights, others) for offset in (0.0, 1e7))
     assert far == pytest.approx(near, rel=1e-7)

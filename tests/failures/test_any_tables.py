@@ -10,8 +10,8 @@ from configurations import BASE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eulerian.config import Config, parse_config
-from eulerian.errors import InputError
+from eulerian.app.config import Config, parse_config
+from eulerian.base.errors import InputError
 
 pytestmark = pytest.mark.one_process
 repeatable = settings(derandomize=True, deadline=None, max_examples=250, database=None)

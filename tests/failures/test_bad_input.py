@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import SCRIPTS
 
-SCRIPTS = Path(__file__).parents[2] / "scripts" / "faults"
+FAULTS = SCRIPTS / "faults"
 NAMES = ("harness", "bad_cases", "bad_files", "bad_input")
 
 pytestmark = pytest.mark.one_process
@@ -17,9 +18,9 @@ pytestmark = pytest.mark.one_process
 @pytest.fixture(scope="module")
 def bad_input() -> Iterator[Any]:
     """The script; its modules are forgotten afterwards."""
-    sys.path.insert(0, str(SCRIPTS))
+    sys.path.insert(0, str(FAULTS))
     yield importlib.import_module("bad_input")
-    sys.path.remove(str(SCRIPTS))
+    sys.path.remove(str(FAULTS))
     for name in NAMES:
         sys.modules.pop(name, None)
 

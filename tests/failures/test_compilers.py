@@ -9,8 +9,8 @@ from mpi4py import MPI
 
 import pytest
 
-from eulerian.compiled import Library, try_compiler
-from eulerian.errors import ComputationError
+from eulerian.base.errors import ComputationError
+from eulerian.base.jit import Library, try_compiler
 
 pytestmark = pytest.mark.one_process
 

@@ -5,18 +5,16 @@ from collections.abc import Callable
 
 from mpi4py import MPI
 
-from problems import control_problem
-
-# isort: split
 import numpy as np
 import pytest
+from problems import control_problem
 from thinning import thinned
 
-from eulerian.builder import build_particles
-from eulerian.config import parse_config
-from eulerian.errors import ComputationError
-from eulerian.optimise import Descent, DescentState, Method, Record, Settings, curvature, minimise
-from eulerian.reduced import ReducedProblem
+from eulerian.app.build.network import build_particles
+from eulerian.app.config import parse_config
+from eulerian.base.errors import ComputationError
+from eulerian.control.reduced import ReducedProblem
+from eulerian.optimise import Descent, DescentState, Method, Record, Settings, lbfgs_pairs, minimise
 
 pytestmark = pytest.mark.two_ranks
 
@@ -78,8 +76,8 @@ def test_a_state_holds_only_what_was_answered_since_the_last_renewal(comm: MPI.C
 
 def test_a_long_theta_has_short_legs(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for answers is bounded, whatever the method: the optimiser is made anew, and in a resumed run as well."""
-    monkeypatch.setattr("eulerian.optimise.leg.MEMORY", 3)
-    monkeypatch.setattr("eulerian.optimise.leg.LARGEST", 0)
+    monkeypatch.setattr("eulerian.optimise.segment.MEMORY", 3)
+    monkeypatch.setattr("eulerian.optimise.segment.LARGEST", 0)
     for method in ("lmvm", "bncg"):
         found, history = states(mesh_problem(comm), settings(method))
         assert max(len(state.history) - 1 - state.first for state in found) == 3
@@ -127,4 +125,4 @@ def test_minimise_is_a_descent(comm: MPI.Comm) -> None:
 
 def test_what_is_kept_does_not_grow(comm: MPI.Comm) -> None:
     found, _ = states(mesh_problem(comm), settings())
-    assert all(len(state.now.points) <= curvature.MEMORY + 1 for state in found)
+    assert all(len(state.now.points) <= lbfgs_pairs.MEMORY + 1 for state in found)

@@ -12,11 +12,11 @@ import pytest
 from configurations import small
 
 from eulerian import build
-from eulerian.config import parse_config
-from eulerian.control import ControlProblem
-from eulerian.errors import ComputationError, InputError
-from eulerian.experiment import run_train
-from eulerian.parallel import agreed, on_root
+from eulerian.app.commands import run_train
+from eulerian.app.config import parse_config
+from eulerian.base.errors import ComputationError, InputError
+from eulerian.base.parallel import agreed, on_root
+from eulerian.control.control import ControlProblem
 
 
 class Field:
@@ -135,8 +135,9 @@ def test_a_rank_alone_with_an_unexpected_error(tmp_path: Path, mpirun) -> None:
     (tmp_path / "model.toml").write_text(parse_config(small()).to_toml())
     source = """
 import sys
-from eulerian import cli, parallel
-from eulerian.experiment import train
+from eulerian.app import cli
+from eulerian.base import parallel
+from eulerian.app.commands import train
 def work(session, *_):
     if session.run.comm.rank == 1:
         raise ZeroDivisionError("nobody expected this")

@@ -10,11 +10,12 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 
-from eulerian import build, experiment, minimise
-from eulerian.arrays import Floats
-from eulerian.config import parse_config
-from eulerian.control import ControlProblem
-from eulerian.errors import ComputationError
+from eulerian import build, minimise
+from eulerian.app import commands
+from eulerian.app.config import parse_config
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError
+from eulerian.control.control import ControlProblem
 
 MODEL = """
 [domain]
@@ -115,11 +116,11 @@ def test_a_run_keeps_all_that_it_has(comm: MPI.Comm, tmp_path: Path) -> None:
     if comm.rank == 0:
         source = Path(__file__).read_text(encoding="utf-8")
         own = source[source.index("class Erring") : source.index("def erring")]
-        text = f"import numpy as np\nfrom eulerian.arrays import Floats\n{own}\nfield = Erring('raises', 16)\n"
+        text = f"import numpy as np\nfrom eulerian.base.arrays import Floats\n{own}\nfield = Erring('raises', 16)\n"
         (tmp_path / "erring.py").write_text(text, encoding="utf-8")
     comm.barrier()
     config = parse_config(MODEL, tmp_path, output=tmp_path / "run")
-    document = experiment.run_train(config, comm)
+    document = commands.run_train(config, comm)
     comm.barrier()
     assert document["status"] == "failed"
     assert "the field's own trouble" in document["reason"]

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from eulerian.cli import launch
+from eulerian.app.cli import launch
 
 pytestmark = pytest.mark.one_process
 

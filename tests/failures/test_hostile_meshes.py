@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eulerian.errors import InputError
-from eulerian.space.mesh_file import read_simplices
-from eulerian.space.simplices import Simplices
+from eulerian.base.errors import InputError
+from eulerian.mesh.importing import read_simplices
+from eulerian.mesh.simplices import Simplices
 
 pytestmark = pytest.mark.one_process
 

@@ -7,18 +7,21 @@ from mpi4py import MPI
 
 import pytest
 from configurations import BASE
+from paths import MESHES
 
-from eulerian import build, build_ideal, machine, memory
-from eulerian.builder import build_particles
-from eulerian.config import parse_config
-from eulerian.errors import InputError
-from eulerian.machine import Need, node_memory, require_memory, require_readable, size_text
-from eulerian.memory import Ground, ideal_needs, mesh_needs, total_memory
+from eulerian import build, build_ideal
+from eulerian.app.build import memory
+from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, total_memory
+from eulerian.app.build.network import build_particles
+from eulerian.app.config import parse_config
+from eulerian.base import memory_limits
+from eulerian.base.errors import InputError
+from eulerian.base.memory_limits import MemoryNeed, node_memory, require_memory, require_readable, size_text
 
 
 def total(config_text: str, *overrides: str, dim: int = 2, cells: float = 1e4, labels: int = 1) -> float:
     config = parse_config(config_text, ".", overrides)
-    return sum(need.size for need in mesh_needs(config, Ground(dim, cells, labels, 1)))
+    return sum(need.size for need in mesh_needs(config, ProblemSize(dim, cells, labels, 1)))
 
 
 def test_there_is_memory(comm: MPI.Comm) -> None:
@@ -31,9 +34,9 @@ def test_a_control_group_limits_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     files = [tmp_path / name for name in ("low", "high", "none", "max", "broken")]
     for file, text in zip(files, ("100000000", "200000000", str(2**63 - 4096), "max", "\xff"), strict=True):
         file.write_text(f"{text}\n", encoding="latin-1")
-    monkeypatch.setattr(machine, "_control_files", lambda: iter([*files[1:], files[0], tmp_path / "missing"]))
+    monkeypatch.setattr(memory_limits, "_control_files", lambda: iter([*files[1:], files[0], tmp_path / "missing"]))
     assert node_memory() == 1e8
-    monkeypatch.setattr(machine, "_control_files", lambda: iter(files[2:]))
+    monkeypatch.setattr(memory_limits, "_control_files", lambda: iter(files[2:]))
     assert node_memory() > 1e8
 
 
@@ -43,7 +46,7 @@ def test_a_limit_of_the_process_counts(comm: MPI.Comm, monkeypatch: pytest.Monke
 
 
 def test_the_largest_need_is_blamed() -> None:
-    needs = [Need(3e9, "a", "key.a", 1, "Less a."), Need(5e9, "b", "key.b", [2], "Less b.")]
+    needs = [MemoryNeed(3e9, "a", "key.a", 1, "Less a."), MemoryNeed(5e9, "b", "key.b", [2], "Less b.")]
     assert require_memory(needs, 9e9) == 1e9
     with pytest.raises(InputError, match=r"4\.66 GiB of memory for b \(7\.45 GiB in all\), but .* 931 MiB") as error:
         require_memory(needs, 2**20 * 931.0)
@@ -74,7 +77,7 @@ def test_more_needs_more(change: dict[str, object], factor: float) -> None:
 
 def test_slabs_of_the_convex_problem() -> None:
     config = parse_config(BASE, ".", ["ideal.layers=1000"])
-    *_, slabs = ideal_needs(config, Ground(2, 1e4, 2, 1))
+    *_, slabs = ideal_needs(config, ProblemSize(2, 1e4, 2, 1))
     assert slabs.size == pytest.approx(4.5e9)
     assert slabs.key == "ideal.layers"
 
@@ -93,7 +96,7 @@ def test_refused_before_there_is_a_mesh(
     comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch, override: str, key: str
 ) -> None:
     monkeypatch.setattr(memory, "node_memory", lambda: 2.0**28)
-    monkeypatch.setattr("eulerian.space.mesh.dmesh", None)  # making one would fail
+    monkeypatch.setattr("eulerian.mesh.create.dmesh", None)  # making one would fail
     config = parse_config(BASE, ".", ["domain.box.cells=[32, 32]", override])
     with pytest.raises(InputError, match="but there are") as error:
         build(config, comm)
@@ -111,8 +114,8 @@ def test_refused_for_other_problems(comm: MPI.Comm, monkeypatch: pytest.MonkeyPa
 
 def test_a_mesh_file_before_it_is_refined(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "node_memory", lambda: 2.0**28)
-    monkeypatch.setattr("eulerian.space.mesh.halve_edges", None)
-    file = Path(__file__).parents[2] / "meshes" / "disk.msh"
+    monkeypatch.setattr("eulerian.mesh.create.halve_edges", None)
+    file = MESHES / "disk.msh"
     config = parse_config(BASE, ".", [f"domain={{ file = '{file}', refine = 6 }}"])
     with pytest.raises(InputError, match=r"domain\.refine"):
         build(config, comm)
@@ -120,7 +123,7 @@ def test_a_mesh_file_before_it_is_refined(comm: MPI.Comm, monkeypatch: pytest.Mo
 
 @pytest.mark.one_process
 def test_files_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "node_memory", lambda: 2.0**20)
+    monkeypatch.setattr(memory_limits, "node_memory", lambda: 2.0**20)
     path = tmp_path / "large"
     path.write_bytes(bytes(2**18))
     require_readable(path, 3.0, "domain.file")

@@ -9,13 +9,14 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 
-from eulerian import build, experiment
-from eulerian.arrays import Floats
-from eulerian.config import Config, parse_config
-from eulerian.control import ControlProblem
-from eulerian.errors import ComputationError, RejectedEvaluation
-from eulerian.output.progress import Progress
-from eulerian.output.wall_contact import LIMIT, WallContact, wall_contact
+from eulerian import build
+from eulerian.app import commands
+from eulerian.app.config import Config, parse_config
+from eulerian.app.runs.boundary_mass import LIMIT, BoundaryMass, boundary_contact
+from eulerian.app.runs.progress import Progress
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError, RejectedEvaluation
+from eulerian.control.control import ControlProblem
 
 MODEL: dict[str, Any] = {
     "domain": {"box": {"lower": [-2.0], "upper": [2.0], "cells": [24]}},
@@ -136,7 +137,7 @@ def against(path: Path, speed: float) -> Config:
 @pytest.mark.figures
 def test_mass_at_the_boundary_is_a_warning(comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = against(tmp_path, 1.0)
-    document = experiment.run_solve(config, comm, progress=Progress.of(comm))
+    document = commands.run_solve(config, comm, progress=Progress.of(comm))
     unresolved, warning = document["warnings"]  # what is pressed against a wall is too much for the mesh
     assert document["status"] == "done"
     assert "the mesh does not resolve this flow" in unresolved
@@ -147,7 +148,7 @@ def test_mass_at_the_boundary_is_a_warning(comm: MPI.Comm, tmp_path: Path, capsy
     comm.barrier()
     figures = tmp_path / "run" / "figures"
     assert (figures / "boundary.png").stat().st_size > 0
-    contact = WallContact.load(figures / "boundary.npz")
+    contact = BoundaryMass.load(figures / "boundary.npz")
     assert contact.worst == (2, 0)
     assert contact.masses.sum(axis=0) == pytest.approx(contact.share[2], rel=1e-12)
     assert document["mass"]["boundary"] == pytest.approx(contact.share[2] @ document["mass"]["initial"], rel=1e-12)
@@ -155,7 +156,7 @@ def test_mass_at_the_boundary_is_a_warning(comm: MPI.Comm, tmp_path: Path, capsy
     assert np.all(np.abs(contact.facets).max(axis=2) == 1.0)
     assert contact.facets[contact.masses[:, 0].argmax(), :, 0] == pytest.approx(1.0)
     comm.barrier()
-    again = experiment.run_solve(against(tmp_path, 0.01), comm, overwrite=True)
+    again = commands.run_solve(against(tmp_path, 0.01), comm, overwrite=True)
     assert not any("at t = " in text for text in again["warnings"])
     comm.barrier()
     assert not (figures / "boundary.npz").exists()
@@ -171,7 +172,7 @@ def test_little_mass_at_the_boundary_is_none(comm: MPI.Comm) -> None:
     for share, warned in ((0.99 * LIMIT, False), (1.01 * LIMIT, True)):
         masses = np.zeros((3, 2))
         masses[1, 1] = share * initial[1]
-        contact = wall_contact(problem, dataclasses.replace(statistics, boundary_masses=masses))
+        contact = boundary_contact(problem, dataclasses.replace(statistics, boundary_masses=masses))
         assert (contact is not None) == warned
     assert contact is not None
     assert contact.worst == (1, 1)

@@ -13,26 +13,24 @@ from typing import Any
 
 from mpi4py import MPI
 
-from jobs import environment
-from problems import LABELLINGS, problem_config
-
-from eulerian import experiment
-from eulerian.builder import build
-from eulerian.config import Config, parse_config
-from eulerian.errors import InputError
-from eulerian.experiment.journey import Journey
-from eulerian.output import density_store
-from eulerian.output.density_file import Header, read_header
-from eulerian.transport.watch import Position
-
-# isort: split
 import h5py
 import numpy as np
 import pytest
+from jobs import environment
+from paths import MESHES
+from problems import LABELLINGS, problem_config
+
+from eulerian.app import commands
+from eulerian.app.build.network import build
+from eulerian.app.commands.solve_observer import SolveObserver
+from eulerian.app.config import Config, parse_config
+from eulerian.app.runs import solve_checkpoint
+from eulerian.app.runs.solve_checkpoint_file import Header, read_header
+from eulerian.base.errors import InputError
+from eulerian.transport.observer import SweepState
 
 pytestmark = pytest.mark.one_process
 
-MESHES = Path(__file__).parents[2] / "meshes"
 
 # Three labels that move together leave lanes of the compiled loops empty.
 THREE = [
@@ -55,16 +53,16 @@ def configure(folder: Path, *overrides: str, output: str = "run", labelling: str
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, passed: int) -> None:
     """The next solve ends for good once it has come past that many places."""
-    passes, count = Journey.passes, 0
+    passes, count = SolveObserver.passes, 0
 
-    def counted(self: Journey, position: Position) -> None:
+    def counted(self: SolveObserver, position: SweepState) -> None:
         nonlocal count
         passes(self, position)
         count += 1
         if count == passed:
             raise Killed
 
-    monkeypatch.setattr(Journey, "passes", counted)
+    monkeypatch.setattr(SolveObserver, "passes", counted)
 
 
 def interrupted(config: Config, passed: int) -> None:
@@ -72,7 +70,7 @@ def interrupted(config: Config, passed: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, passed)
         with pytest.raises(Killed):
-            experiment.run_solve(config)
+            commands.run_solve(config)
     assert not (config.output.directory / "result.json").exists()
 
 
@@ -124,13 +122,13 @@ def test_to_watch_changes_nothing(labelling: str) -> None:
         def known(self, _step: int) -> None:
             return None
 
-        def passes(self, position: Position) -> None:
+        def passes(self, position: SweepState) -> None:
             pass
 
     config = configure(Path(), labelling=labelling)
     problem, watched = build(config), build(config)
     theta = problem.initial_theta
-    assert sum(problem.steps) == 0 < problem.value(theta) == watched.value_watched(theta, Everywhere())
+    assert sum(problem.steps) == 0 < problem.value(theta) == watched.value_observed(theta, Everywhere())
     assert min(problem.steps) > 2
     assert problem.parts == watched.parts
     for ours, theirs in zip(problem.snapshots(theta, 7), watched.snapshots(theta, 7), strict=True):
@@ -142,7 +140,7 @@ def test_to_watch_changes_nothing(labelling: str) -> None:
 @pytest.mark.parametrize("labelling", LABELLINGS)
 def test_a_solve_goes_on_as_if_it_had_never_stopped(tmp_path: Path, labelling: str) -> None:
     whole = configure(tmp_path, output="whole", labelling=labelling)
-    experiment.run_solve(whole)
+    commands.run_solve(whole)
     count = len(densities(whole.output.directory))
     assert count > 6
     for passed in (1, 2, 4, count):
@@ -150,11 +148,11 @@ def test_a_solve_goes_on_as_if_it_had_never_stopped(tmp_path: Path, labelling: s
         shutil.rmtree(config.output.directory, ignore_errors=True)
         interrupted(config, passed)
         assert len(densities(config.output.directory)) == passed
-        computed = experiment.run_solve(config, resume=True)
+        computed = commands.run_solve(config, resume=True)
         require_same(config.output.directory, whole.output.directory)
         assert computed["evaluations"] == 1
     before = {path: path.stat().st_mtime_ns for path in config.output.directory.rglob("*")}
-    assert experiment.run_solve(config, resume=True) == computed  # of a solve that is complete
+    assert commands.run_solve(config, resume=True) == computed  # of a solve that is complete
     assert before == {path: path.stat().st_mtime_ns for path in config.output.directory.rglob("*")}
 
 
@@ -202,7 +200,7 @@ DAMAGES: list[Callable[[Path], None]] = [
 def test_damaged_densities_are_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of the last file, of one in the middle and of the first; what is said names the file."""
     whole = configure(tmp_path, output="whole")
-    experiment.run_solve(whole)
+    commands.run_solve(whole)
     stopped = configure(tmp_path)
     interrupted(stopped, 5)
     folder = stopped.output.directory
@@ -213,7 +211,7 @@ def test_damaged_densities_are_computed_again(tmp_path: Path, capsys: pytest.Cap
         place = (-1, 2, 0)[number % 3] if damage is not put_another_time else 2
         path = sorted((folder / "checkpoint").glob("*.h5"))[place]
         damage(path)
-        experiment.run_solve(stopped, resume=True, progress=experiment.solve.Progress(speaks=True))
+        commands.run_solve(stopped, resume=True, progress=commands.solve.Progress(speaks=True))
         require_same(folder, whole.output.directory)
         assert damage is Path.unlink or path.name in capsys.readouterr().out
 
@@ -241,7 +239,7 @@ def test_another_problem_is_refused(stopped: Config, change: str, key: str) -> N
     for resume in (True, False):
         config = other if resume else parse_config(table, Path(), [change], output=stopped.output.directory / "x")
         with pytest.raises(InputError) as caught:
-            experiment.run_solve(config, resume=resume, restart=None if resume else stopped.output.directory)
+            commands.run_solve(config, resume=resume, restart=None if resume else stopped.output.directory)
         assert caught.value.key == key
     assert before == {path: path.stat().st_mtime_ns for path in stopped.output.directory.rglob("*")}
 
@@ -272,11 +270,11 @@ def test_files_are_known_by_what_is_in_them(tmp_path: Path) -> None:
         }
         return parse_config(table, tmp_path, output=tmp_path / "run")
 
-    first = experiment.run_solve(configured())
+    first = commands.run_solve(configured())
     for name in ("mesh.msh", "samples.csv", "theta.npz"):
         shutil.copy(tmp_path / name, tmp_path / f"same_{name}")
     same = configured("same_mesh.msh", "same_samples.csv", "same_theta.npz")
-    assert numbers(experiment.run_solve(same, resume=True)) == numbers(first)
+    assert numbers(commands.run_solve(same, resume=True)) == numbers(first)
     np.savetxt(tmp_path / "other.csv", rng.normal(0.0, 0.2, (50, 2)), delimiter=",", header="a,b", comments="")
     np.savez(tmp_path / "other.npz", theta=[[0.3, 0.2, -0.1, 0.4, 0.0, 0.2]])
     shutil.copy(MESHES / "disk.msh", tmp_path / "other.msh")
@@ -286,7 +284,7 @@ def test_files_are_known_by_what_is_in_them(tmp_path: Path) -> None:
         ({"theta": "other.npz"}, "field.theta"),
     ):
         with pytest.raises(InputError, match=r"than (that|those) of") as caught:
-            experiment.run_solve(configured(**names), resume=True)
+            commands.run_solve(configured(**names), resume=True)
         assert caught.value.key == key
     assert numbers(json.loads((tmp_path / "run" / "result.json").read_text())) == numbers(first)
 
@@ -297,19 +295,19 @@ def test_restart_from_another_run(tmp_path: Path, stopped: Config) -> None:
     headers = [read_header(path) for path in sorted((source / "checkpoint").glob("*.h5"))]
     more = ["output.densities=9", "optimiser.method=bncg", 'solver.memory="1 GiB"']
     whole = configure(tmp_path, *more, output="whole")
-    experiment.run_solve(whole)
+    commands.run_solve(whole)
     for at, last in ((None, 2), (headers[1].time, 1), (0.99 * headers[1].time, 0), (0.0, 0)):
         config = configure(tmp_path, *more, output=f"at {at}")
         known: set[int] = set()
         with pytest.MonkeyPatch.context() as patch:
-            read = density_store.DensityStore.read
+            read = solve_checkpoint.SolveCheckpoint.read
 
-            def counted(self: Any, header: Header, read: Any = read, known: set[int] = known) -> Position:
+            def counted(self: Any, header: Header, read: Any = read, known: set[int] = known) -> SweepState:
                 known.add(header.step)
                 return read(self, header)
 
-            patch.setattr(density_store.DensityStore, "read", counted)
-            experiment.run_solve(config, restart=source, at=at)
+            patch.setattr(solve_checkpoint.SolveCheckpoint, "read", counted)
+            commands.run_solve(config, restart=source, at=at)
         assert known == {header.step for header in headers[: last + 1]}
         assert products(config.output.directory) == products(whole.output.directory)
         assert set(densities(config.output.directory)) >= set(densities(whole.output.directory))
@@ -327,28 +325,28 @@ def test_what_cannot_be_gone_on_with(tmp_path: Path, stopped: Config) -> None:
         ({"restart": source, "at": float("nan")}, "--at"),
     ):
         with pytest.raises(InputError) as caught:
-            experiment.run_solve(config, **options)
+            commands.run_solve(config, **options)
         assert caught.value.key == key
         assert not config.output.directory.exists()
     with pytest.raises(InputError, match="--resume"):
-        experiment.run_solve(stopped, restart=source)
+        commands.run_solve(stopped, restart=source)
     # A run that keeps nothing, and one of another command
     nothing = configure(tmp_path, "output.checkpoint_every=0")
-    first = experiment.run_solve(nothing)
+    first = commands.run_solve(nothing)
     assert not (tmp_path / "run" / "checkpoint").exists()
     with pytest.raises(InputError, match="no densities"):
-        experiment.run_solve(configure(tmp_path, output="other"), restart=tmp_path / "run")
-    assert numbers(experiment.run_solve(nothing, resume=True)) == numbers(first)
+        commands.run_solve(configure(tmp_path, output="other"), restart=tmp_path / "run")
+    assert numbers(commands.run_solve(nothing, resume=True)) == numbers(first)
     (tmp_path / "run" / "result.json").write_text('{"command": "train"}')
     with pytest.raises(InputError, match="another command"):
-        experiment.run_solve(nothing, resume=True)
+        commands.run_solve(nothing, resume=True)
 
 
 def test_densities_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """J is computed all the same, and the run goes on once there is room."""
     whole = configure(tmp_path, output="whole")
-    total = experiment.run_solve(whole)["objective"]["total"]
-    write, count = density_store.write_densities, 0
+    total = commands.run_solve(whole)["objective"]["total"]
+    write, count = solve_checkpoint.write_densities, 0
 
     def full(*arguments: Any) -> None:
         nonlocal count
@@ -359,13 +357,13 @@ def test_densities_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mo
 
     config = configure(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(density_store, "write_densities", full)
-        document = experiment.run_solve(config)
+        patch.setattr(solve_checkpoint, "write_densities", full)
+        document = commands.run_solve(config)
     assert document["status"] == "failed"
     assert "No space left" in document["reason"]
     assert document["objective"]["total"] == total
     assert count == 4, "it is not tried again"
-    experiment.run_solve(config, resume=True)
+    commands.run_solve(config, resume=True)
     require_same(config.output.directory, whole.output.directory)
 
 
@@ -436,10 +434,10 @@ def on_any_ranks(comm: MPI.Comm, folder: Path, reads: list[str], writes: str) ->
         powers = [stepper.layout for stepper in problem.trajectory.power_steppers]
         squares = [rng.standard_normal((total, space.nd, p.columns))[cells] for p in powers]
         totals = [rng.standard_normal((total, space.nd, orders, p.shares))[cells[: space.n_owned]] for p in powers]
-        store = density_store.DensityStore(folder / f"case{number}", problem)
+        store = solve_checkpoint.SolveCheckpoint(folder / f"case{number}", problem)
         header = Header(0, 0.0, (1,), 1.0, total, space.degree, space.n_labels, store.mesh, "", "")
         for name in reads:
-            there = density_store.DensityStore(folder / f"case{number}-{name}", problem)
+            there = solve_checkpoint.SolveCheckpoint(folder / f"case{number}-{name}", problem)
             known = read_header(there.folder / header.name)
             assert known == header, "also of the same mesh"
             found = there.read(known)
@@ -454,7 +452,7 @@ def on_any_ranks(comm: MPI.Comm, folder: Path, reads: list[str], writes: str) ->
                     assert np.array_equal(layout.split_totals(found.occupation[g][order]), totals[p][:, :, order])
             assert comm.allreduce(found.charged[1]) == 7.0
         store.folder = folder / f"case{number}-{writes}"
-        position = Position(
+        position = SweepState(
             0,
             [
                 *(
@@ -475,7 +473,7 @@ def on_any_ranks(comm: MPI.Comm, folder: Path, reads: list[str], writes: str) ->
         if comm.rank == 0:
             store.folder.mkdir()
         store.write(header, position)
-    resumed = experiment.run_solve(configure(folder, output=f"stopped-{writes}"), comm, resume=True)
+    resumed = commands.run_solve(configure(folder, output=f"stopped-{writes}"), comm, resume=True)
     expected = json.loads((folder / "whole" / "result.json").read_text())
     assert resumed["time"] == expected["time"]
     for name, part in expected["objective"].items():
@@ -487,7 +485,7 @@ def on_any_ranks(comm: MPI.Comm, folder: Path, reads: list[str], writes: str) ->
 def test_any_number_of_ranks(tmp_path: Path, mpirun: Callable[..., Any]) -> None:
     """Written on 1, 2 and 3 ranks, read on 2, 3 and 1."""
     here = Path(__file__).parent
-    experiment.run_solve(configure(tmp_path, output="whole"))
+    commands.run_solve(configure(tmp_path, output="whole"))
     for name in "123":
         interrupted(configure(tmp_path, output=f"stopped-{name}"), 4)
     on_any_ranks(MPI.COMM_WORLD, tmp_path, [], "1")

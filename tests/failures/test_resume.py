@@ -8,17 +8,16 @@ from typing import Any
 
 from mpi4py import MPI
 
-from jobs import SCRIPTS
-
-# isort: split
 import numpy as np
 import pytest
+from jobs import SCRIPTS
 
-from eulerian import experiment, interrupt
-from eulerian.config import Config, parse_config
-from eulerian.errors import InputError
-from eulerian.output.checkpoint import read_checkpoint
-from eulerian.output.progress import Progress
+from eulerian.app import commands
+from eulerian.app.config import Config, parse_config
+from eulerian.app.runs.progress import Progress
+from eulerian.app.runs.train_checkpoint import read_checkpoint
+from eulerian.base import signals
+from eulerian.base.errors import InputError
 
 pytestmark = pytest.mark.two_ranks
 
@@ -56,7 +55,7 @@ def configure(path: Path, *overrides: str, run: str = "run") -> Config:
 
 
 def train(comm: MPI.Comm, config: Config, method: str = "densities", **options: Any) -> dict[str, Any]:
-    run = experiment.run_train_particles if method == "particles" else experiment.run_train
+    run = commands.run_train_particles if method == "particles" else commands.run_train
     document = run(config, comm, **options)
     comm.barrier()
     return dict(document)
@@ -89,7 +88,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Any:
             left[0] -= 1
             return "SIGTERM" if left[0] == 0 else None
 
-        monkeypatch.setattr(interrupt, "asked", asked)
+        monkeypatch.setattr(signals, "asked", asked)
 
     return stop
 

@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 from jobs import environment
+from paths import SCRIPTS
 
 pytestmark = pytest.mark.one_process
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 @pytest.fixture
 def soak(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The script as a module."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.syspath_prepend(str(SCRIPTS / "faults"))
     import soak
 
     yield soak
@@ -25,7 +24,15 @@ def soak(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_a_short_run_is_flat(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPTS / "soak.py"), "--quick", "--iterations", "16", "--output", str(tmp_path)]
+    command = [
+        sys.executable,
+        str(SCRIPTS / "faults/soak.py"),
+        "--quick",
+        "--iterations",
+        "16",
+        "--output",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment(), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "17 of 17 iterations were on disk when told" in done.stdout

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from eulerian.errors import InputError
+from eulerian.base.errors import InputError
 from eulerian.fields import (
     Affine,
     Frame,
-    Free,
     InBox,
     Mlp,
+    Nodal,
     RandomFeatures,
     Rbf,
     Residual,
@@ -42,7 +42,7 @@ MAKERS = {
     "mlp softplus": lambda d, k: Mlp(d, (5,), "softplus", n_labels=k),
     "mlp relu": lambda d, k: Mlp(d, (6, 4, 5), "relu", n_labels=k),
     "mlp without hidden layers": lambda d, k: Mlp(d, (), n_labels=k),
-    "free": lambda d, k: Free(NODES[:, :d], n_labels=k),
+    "free": lambda d, k: Nodal(NODES[:, :d], n_labels=k),
 }
 WITH_JACOBIAN = [kind for kind in MAKERS if kind != "free"]
 H = 1e-5

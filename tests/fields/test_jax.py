@@ -12,7 +12,7 @@ eqx = pytest.importorskip("equinox")
 pytest.importorskip("flax")
 
 from flax import linen, nnx  # noqa: E402
-from foreign_laws import (  # noqa: E402
+from framework_laws import (  # noqa: E402
     LABELS,
     Sample,
     check_derivatives,
@@ -22,9 +22,9 @@ from foreign_laws import (  # noqa: E402
 )
 from jax import numpy as jnp  # noqa: E402
 
-from eulerian.errors import InputError  # noqa: E402
+from eulerian.base.errors import InputError  # noqa: E402
 from eulerian.fields import Mlp, load_field  # noqa: E402
-from eulerian.fields.foreign import PIECE  # noqa: E402
+from eulerian.fields.framework import PIECE  # noqa: E402
 from eulerian.fields.jax import SMALLEST, _padded, equinox_field, flax_field, jax_field  # noqa: E402
 
 # Fields know nothing of other ranks: what depends on them is in tests/test_foreign_models.py.
@@ -268,7 +268,7 @@ def test_without_the_extra():
     """The message names the command that helps."""
     code = (
         "import sys; sys.modules['jax'] = None\n"
-        "from eulerian.errors import InputError\n"
+        "from eulerian.base.errors import InputError\n"
         "try:\n    import eulerian.fields.jax\n"
         "except InputError as error:\n    print(error)\n"
     )

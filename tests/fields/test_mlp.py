@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eulerian.errors import InputError
+from eulerian.base.errors import InputError
 from eulerian.fields import Mlp
 from eulerian.fields.activations import activation
 

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason='the extra "eulerian[torch]" is not installed')
 
-from foreign_laws import (  # noqa: E402
+from framework_laws import (  # noqa: E402
     LABELS,
     Sample,
     check_derivatives,
@@ -20,7 +20,7 @@ from foreign_laws import (  # noqa: E402
 )
 from torch import nn  # noqa: E402
 
-from eulerian.errors import InputError  # noqa: E402
+from eulerian.base.errors import InputError  # noqa: E402
 from eulerian.fields import Mlp, load_field  # noqa: E402
 from eulerian.fields.torch import torch_field  # noqa: E402
 
@@ -245,7 +245,7 @@ def test_wrong_ways_to_ask():
 def test_without_the_extra():
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from eulerian.errors import InputError\n"
+        "from eulerian.base.errors import InputError\n"
         "try:\n    import eulerian.fields.torch\n"
         "except InputError as error:\n    print(error)\n"
     )

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
 
-from eulerian.arrays import Floats, Ints
+from eulerian.base.arrays import Floats, Ints
 from eulerian.ideal.space_time import SpaceTime
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from eulerian.arrays import Floats
-from eulerian.expression import Expression
+from eulerian.base.arrays import Floats
+from eulerian.base.formula import Expression
 from eulerian.objective.losses import CrossEntropyLoss, FormulaLoss, LogisticLoss, PointLoss, QuadraticLoss
 
 type Loss = Callable[[Floats], Floats]

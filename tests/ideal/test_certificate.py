@@ -1,23 +1,21 @@
 """Certificates: the bound is a bound, the distance is right, and the sentence says what has to be said."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 from mpi4py import MPI
 
 import pytest
+from paths import MESHES
 
-from eulerian.builder import build
-from eulerian.config import Ideal, parse_config
-from eulerian.control import ControlProblem
-from eulerian.errors import InputError
+from eulerian.app.build.network import build
+from eulerian.app.config import Ideal, parse_config
+from eulerian.base.errors import InputError
+from eulerian.control.control import ControlProblem
 from eulerian.ideal import certificate
 from eulerian.ideal.certificate import certify
 from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS
 from eulerian.ideal.running_cost import RunningCost
-
-MESHES = Path(__file__).parents[2] / "meshes"
 
 # Q1a: the exact value of the idealised problem is 0.614864864865.
 QUADRATIC = """

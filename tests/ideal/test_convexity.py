@@ -4,21 +4,18 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from eulerian.parallel import on_root
-
-# isort: split
 import meshio
 import numpy as np
 import pytest
+from paths import MESHES
 
-from eulerian.arrays import Floats
-from eulerian.config import Box, Domain
-from eulerian.errors import InputError
+from eulerian.app.config import Box, Domain
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.base.parallel import on_root
+from eulerian.density.space import DensitySpace
 from eulerian.ideal.convexity import convex_domain, is_convex
-from eulerian.space.density import DensitySpace
-from eulerian.space.mesh import create_mesh
-
-MESHES = Path(__file__).parents[2] / "meshes"
+from eulerian.mesh.create import create_mesh
 
 
 def box_space(comm: MPI.Comm, dim: int, cells: int = 4) -> DensitySpace:

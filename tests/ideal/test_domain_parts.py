@@ -4,9 +4,6 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from eulerian.parallel import on_root
-
-# isort: split
 from mpi4py import MPI
 
 import meshio
@@ -14,8 +11,10 @@ import numpy as np
 import pytest
 from thinning import thinned
 
-from eulerian.arrays import Floats
-from eulerian.errors import ComputationError, EulerianWarning, InputError
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError, EulerianWarning, InputError
+from eulerian.base.parallel import on_root
+from eulerian.density.space import DensitySpace
 from eulerian.ideal.continuity import MomentumProblem
 from eulerian.ideal.domain_parts import domain_parts
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
@@ -24,8 +23,7 @@ from eulerian.ideal.part_flow import PartFlow
 from eulerian.ideal.problem import IdealProblem
 from eulerian.ideal.running_cost import RunningCost
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.space.density import DensitySpace
-from eulerian.space.mesh import import_mesh, inspect
+from eulerian.mesh.create import import_mesh, inspect
 
 CELLS = {1: 24, 2: 8}
 FAR = 3.0  # from one part to the next

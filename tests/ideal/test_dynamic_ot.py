@@ -8,31 +8,29 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from discrete import Discrete, cheapest_momenta, discretise, everywhere, worst_violation
-from point_losses import formula, logistic, quadratic
-from problems import orders, warped_mesh
-
-# isort: split
 import numpy as np
 import pytest
 import scipy.linalg
 import scipy.optimize
+from discrete import Discrete, cheapest_momenta, discretise, everywhere, worst_violation
+from paths import MESHES
+from point_losses import formula, logistic, quadratic
+from problems import orders, warped_mesh
 from thinning import thinned
 
-from eulerian.arrays import Floats, Ints
-from eulerian.config import Box, Domain, ExpressionTerm, GaussianTerm, SamplesTerm, Term, UniformTerm
-from eulerian.errors import InputError
-from eulerian.expression import Expression
+from eulerian.app.config import Box, Domain, ExpressionTerm, GaussianTerm, SamplesTerm, Term, UniformTerm
+from eulerian.base.arrays import Floats, Ints
+from eulerian.base.errors import InputError
+from eulerian.base.formula import Expression
+from eulerian.density.projection import initial_density
+from eulerian.density.space import DensitySpace
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.functionals import Fixed, Functional, KullbackLeibler, Linear, SquaredDistance
 from eulerian.ideal.problem import GapRecord, IdealProblem
-from eulerian.space.density import DensitySpace
-from eulerian.space.initial import initial_density
-from eulerian.space.mesh import create_mesh
+from eulerian.mesh.create import create_mesh
 
 # Accuracy has nothing to do with ranks: where many iterations are needed, every rank does them all for itself.
 ALONE = MPI.COMM_SELF
-MESHES = Path(__file__).parents[2] / "meshes"
 
 
 def box_space(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from problems import warped_mesh
 
-from eulerian.arrays import Floats
-from eulerian.fields.free import Free
+from eulerian.base.arrays import Floats
+from eulerian.density.space import DensitySpace
+from eulerian.fields.nodal import Nodal
 from eulerian.ideal.free_theta import nodal_theta
-from eulerian.space.density import DensitySpace
-from eulerian.space.velocity import VelocitySpace
+from eulerian.transport.velocity_space import VelocitySpace
 
 LAYERS = 3
 
@@ -46,7 +46,7 @@ def spaces(comm: MPI.Comm, dim: int, degree: int, cells: int | None = None) -> V
 @pytest.mark.parametrize("degree", [0, 2])
 def test_every_node_and_label_has_its_own(comm: MPI.Comm, dim: int, degree: int) -> None:
     space = spaces(comm, dim, degree)
-    field = Free(space.all_nodes(), n_labels=2)
+    field = Nodal(space.all_nodes(), n_labels=2)
     ones = np.ones(space.density_space.n_owned)
     half = np.where(space.density_space.vertices[:, 0, 0] > 0.0, 1.0, 0.0)
     theta = nodal_theta(a_flow(space, [ones, half]), field, space, LAYERS)
@@ -60,7 +60,7 @@ def test_every_node_and_label_has_its_own(comm: MPI.Comm, dim: int, degree: int)
 def test_a_field_that_sees_no_labels_carries_the_same_momentum(comm: MPI.Comm) -> None:
     """Where both labels are: the mean weighted by mass. Where one is: its own velocity. Where none is: anything."""
     space = spaces(comm, 2, 1, 10)
-    field = Free(space.all_nodes())
+    field = Nodal(space.all_nodes())
     right = space.density_space.vertices[:, :, 0].min(axis=1) > 0.2
     left = space.density_space.vertices[:, :, 0].max(axis=1) < -0.2
     masses = [np.where(left, 0.0, 1.0), np.where(right | left, 0.0, 3.0)]

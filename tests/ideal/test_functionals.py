@@ -4,16 +4,13 @@ from collections.abc import Callable
 
 from mpi4py import MPI
 
-from discrete import discretise, everywhere
-from problems import random_density, warped_mesh
-
-# isort: split
 import numpy as np
 import pytest
 import scipy.optimize
+from discrete import discretise, everywhere
+from problems import random_density, warped_mesh
 
-from eulerian.arrays import Floats
-from eulerian.config import (
+from eulerian.app.config import (
     CrossEntropyTerminal,
     ExpressionTerm,
     ExpressionTerminal,
@@ -23,7 +20,10 @@ from eulerian.config import (
     L2Terminal,
     QuadraticTerminal,
 )
-from eulerian.errors import InputError
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.density.projection import initial_density
+from eulerian.density.space import DensitySpace
 from eulerian.ideal.functionals import (
     Fixed,
     Functional,
@@ -35,8 +35,6 @@ from eulerian.ideal.functionals import (
 )
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.objective.terminal import KullbackLeiblerLoss, SquaredDistanceLoss
-from eulerian.space.density import DensitySpace
-from eulerian.space.initial import initial_density
 
 KINDS = ("linear", "kl", "l2")
 

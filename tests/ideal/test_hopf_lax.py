@@ -7,27 +7,24 @@ is evaluated with the discrete ones, and what is left is the error of the search
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 from mpi4py import MPI
 
+import numpy as np
+import pytest
+from paths import MESHES
 from point_losses import cross_entropy, formula, logistic, quadratic
 from problems import random_density
 
-# isort: split
-import numpy as np
-import pytest
-
-from eulerian.arrays import Floats
-from eulerian.config import Box, Domain, ExpressionTerm, GaussianTerm, Term
-from eulerian.errors import InputError
-from eulerian.expression import Expression
+from eulerian.app.config import Box, Domain, ExpressionTerm, GaussianTerm, Term
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.base.formula import Expression
+from eulerian.density.projection import initial_density
+from eulerian.density.space import DensitySpace
 from eulerian.ideal.hopf_lax import HopfLax, Loss, solve_hopf_lax
-from eulerian.space.density import DensitySpace
-from eulerian.space.initial import initial_density
-from eulerian.space.mesh import create_mesh
+from eulerian.mesh.create import create_mesh
 
-MESHES = Path(__file__).parents[2] / "meshes"
 CELLS = {1: 20, 2: 6, 3: 3}
 
 

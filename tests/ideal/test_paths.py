@@ -1,22 +1,21 @@
 """Paths through convex flows: they follow the mass, keep inside, and do not depend on the ranks."""
 
-from pathlib import Path
-
 from mpi4py import MPI
 
 import numpy as np
 import pytest
+from paths import ROOT
 from problems import warped_mesh
 
-from eulerian.builder import build_ideal
-from eulerian.config import parse_config
-from eulerian.ideal.cell_walk import CellWalk
+from eulerian.app.build.network import build_ideal
+from eulerian.app.config import parse_config
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.functionals import Linear
 from eulerian.ideal.hopf_lax import solve_hopf_lax
 from eulerian.ideal.path_bundle import PathBundle
 from eulerian.ideal.paths import flow_paths, starting_points, straight_paths
 from eulerian.ideal.problem import IdealProblem
+from eulerian.mesh.cell_walk import CellWalk
 
 TRIANGLES = (np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), np.array([[0, 1, 2], [3, 2, 1]]))
 
@@ -150,7 +149,7 @@ def test_walls_hold(comm: MPI.Comm) -> None:
         "field": {"kind": "free", "layers": 12},
         "objective": {"kinetic": 1.0, "terminal": {"kind": "quadratic", "target": [0.6, 0.3], "weight": 2.0}},
     }
-    ideal = build_ideal(parse_config(config, Path(__file__).parents[2]), comm)
+    ideal = build_ideal(parse_config(config, ROOT), comm)
     bundle = flow_paths(solve_convex(ideal, gap_tolerance=2e-2, residual_tolerance=5e-4).flow, 24)
     x, y = np.moveaxis(bundle.paths, 2, 0)
     assert np.all(np.maximum(np.abs(x), np.abs(y)) <= 1.0 + 1e-12)

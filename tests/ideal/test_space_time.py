@@ -2,21 +2,19 @@
 
 from mpi4py import MPI
 
-from discrete import discretise, everywhere
-from problems import random_density, random_rows, warped_mesh
-
-# isort: split
 import numpy as np
 import pytest
+from discrete import discretise, everywhere
+from problems import random_density, random_rows, warped_mesh
 from scipy import sparse
 
-from eulerian.arrays import Floats
-from eulerian.errors import ComputationError
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError
+from eulerian.density import basis
+from eulerian.density.space import DensitySpace
 from eulerian.ideal import poisson
 from eulerian.ideal.poisson import Factorised, SpaceTimePoisson
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.space import basis
-from eulerian.space.density import DensitySpace
 
 LAYERS, HORIZON = 3, 1.3
 

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 
 from mpi4py import MPI
 
-from problems import warped_mesh
-
-# isort: split
 import numpy as np
 import pytest
+from problems import warped_mesh
 
-from eulerian.arrays import Floats
-from eulerian.ideal.metric import Metric, at
+from eulerian.base.arrays import Floats
+from eulerian.density.space import DensitySpace
+from eulerian.ideal.inner_product import Metric, at
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.space.density import DensitySpace
 
 LAYERS, KINETIC, OMEGA, GAMMA = 4, 0.8, 0.6, 0.7
 

@@ -2,21 +2,19 @@
 
 from mpi4py import MPI
 
-from problems import orders
-
-# isort: split
 import numpy as np
 import pytest
+from problems import orders
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-from eulerian.config import Box, Domain
-from eulerian.space.density import DensitySpace
-from eulerian.space.mesh import create_mesh
-from eulerian.space.velocity import VelocitySpace
+from eulerian.app.config import Box, Domain
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.density.space import DensitySpace
+from eulerian.mesh.create import create_mesh
 from eulerian.transport.operator import TransportOperator, flux_smoothing
 from eulerian.transport.stepper import Stepper
 from eulerian.transport.trajectory import TimeGrid, Trajectory
+from eulerian.transport.velocity_space import VelocitySpace
 
 VELOCITY, TURN = np.array([0.5, -0.2, 0.3]), np.pi / 2
 
@@ -71,7 +69,7 @@ def error(comm: MPI.Comm, dim: int, motion: str, degree: int, horizon: float, st
     (end,) = trajectory.forward([rho], [[velocity(velocity_space.x, motion)]])
 
     record = stepper.new_record()
-    stepper.march(stepper.layout.pack(rho, fill=1.0), horizon / trajectory.steps[0], 1, [record])
+    stepper.step_forward(stepper.layout.pack(rho, fill=1.0), horizon / trajectory.steps[0], 1, [record])
     touched = comm.allreduce(int(np.sum(record.limited)))
     assert degree == 0 or touched > 0, "the limiter had nothing to do"
 

@@ -4,17 +4,15 @@ from typing import Any
 
 from mpi4py import MPI
 
-from problems import LABELLINGS, NO_DENSITY_COSTS, control_problem, limited_cells, problem_config, theta_with_layers
-
-# isort: split
 import numpy as np
 import pytest
+from problems import LABELLINGS, NO_DENSITY_COSTS, control_problem, limited_cells, problem_config, theta_with_layers
 
 from eulerian.analysis.verify import taylor_rates, taylor_remainders, verify
-from eulerian.builder import build
-from eulerian.config import parse_config
-from eulerian.control import ControlProblem
-from eulerian.reduced import PARTS
+from eulerian.app.build.network import build
+from eulerian.app.config import parse_config
+from eulerian.control.control import ControlProblem
+from eulerian.control.reduced import PARTS
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
 OFF: dict[str, Any] = {

@@ -4,17 +4,15 @@ from typing import Any
 
 from mpi4py import MPI
 
-from problems import orders
-
-# isort: split
 import numpy as np
 import pytest
 import scipy.optimize
+from problems import orders
 
-from eulerian.arrays import Floats
-from eulerian.builder import build
-from eulerian.config import parse_config
-from eulerian.control import ControlProblem
+from eulerian.app.build.network import build
+from eulerian.app.config import parse_config
+from eulerian.base.arrays import Floats
+from eulerian.control.control import ControlProblem
 from eulerian.optimise import OptimiseResult, minimise
 
 # v = ax + b on N(-.4, .6²), loss |x - 1.3|², T = 1.

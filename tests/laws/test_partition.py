@@ -2,20 +2,18 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 from mpi4py import MPI
 
-from problems import LABELLINGS, problem_config, theta_with_layers
-
-# isort: split
 import numpy as np
 import pytest
+from paths import MESHES
+from problems import LABELLINGS, problem_config, theta_with_layers
 
-from eulerian.builder import build
-from eulerian.config import parse_config
+from eulerian.app.build.network import build
+from eulerian.app.config import parse_config
 
 CASES = [(1, 2, "two labels"), (2, 1, "a field per label"), (2, 2, "one label"), (3, 1, "two labels")]
 
@@ -24,8 +22,8 @@ JOB = """
 import json
 from mpi4py import MPI
 import numpy as np
-from eulerian.builder import build
-from eulerian.config import parse_config
+from eulerian.app.build.network import build
+from eulerian.app.config import parse_config
 
 comm = MPI.COMM_WORLD
 for case in json.loads({cases!r}):
@@ -49,7 +47,7 @@ for case in json.loads({cases!r}):
 def cases() -> list[dict[str, Any]]:
     """Configurations with the θ at which they are looked at; a mesh file too, for meshes are dealt out differently."""
     trained = {"kind": "cross_entropy", "trainable": True}
-    disk = str(Path(__file__).parents[2] / "meshes" / "disk.msh")
+    disk = str(MESHES / "disk.msh")
     configs = [problem_config(dim, degree, labelling) for dim, degree, labelling in CASES]
     configs.append({**problem_config(2, 1, LABELLINGS[1], objective={"terminal": trained}), "domain": {"file": disk}})
     target = [{"kind": "gaussian", "mean": [0.1, 0.2], "std": 0.3, "label": y} for y in range(2)]

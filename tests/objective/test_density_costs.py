@@ -5,24 +5,22 @@ from typing import Any
 
 from mpi4py import MPI
 
-from problems import control_problem, random_density, random_rows, warped_mesh
-
-# isort: split
 import numpy as np
 import pytest
+from problems import control_problem, random_density, random_rows, warped_mesh
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-from eulerian.builder import build
-from eulerian.config import Box, Domain, GaussianTerm, UniformTerm, parse_config
-from eulerian.errors import InputError
-from eulerian.objective.floored import entropy, entropy_slope
+from eulerian.app.build.network import build
+from eulerian.app.config import Box, Domain, GaussianTerm, UniformTerm, parse_config
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.density.projection import initial_density
+from eulerian.density.space import DensitySpace
+from eulerian.mesh.create import create_mesh
+from eulerian.objective.floored_entropy import entropy, entropy_slope
 from eulerian.objective.running import potential_vector
 from eulerian.objective.terminal import KullbackLeiblerLoss, SquaredDistanceLoss
 from eulerian.optimise import minimise
-from eulerian.space.density import DensitySpace
-from eulerian.space.initial import initial_density
-from eulerian.space.mesh import create_mesh
 
 STD = 0.4
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from eulerian import config
-from eulerian.arrays import Floats
+from eulerian.app import config
+from eulerian.base.arrays import Floats
 from eulerian.objective.losses import PointLoss, build_loss
 
 pytestmark = pytest.mark.one_process

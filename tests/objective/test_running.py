@@ -2,17 +2,15 @@
 
 from mpi4py import MPI
 
-from problems import random_density, warped_mesh, wave
-
-# isort: split
 import numpy as np
 import pytest
+from problems import random_density, warped_mesh, wave
 
-from eulerian import parallel
+from eulerian.base import parallel
+from eulerian.density.space import DensitySpace
 from eulerian.objective.parameters import ParameterCost
 from eulerian.objective.running import VelocityCost
-from eulerian.space.density import DensitySpace
-from eulerian.space.velocity import VelocitySpace
+from eulerian.transport.velocity_space import VelocitySpace
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
 

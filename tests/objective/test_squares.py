@@ -5,15 +5,13 @@ from typing import Any
 
 from mpi4py import MPI
 
-from problems import LABELLINGS
-
-# isort: split
 import numpy as np
 import pytest
+from problems import LABELLINGS
 
-from eulerian.builder import build
-from eulerian.config import parse_config
-from eulerian.control import ControlProblem
+from eulerian.app.build.network import build
+from eulerian.app.config import parse_config
+from eulerian.control.control import ControlProblem
 from eulerian.optimise import minimise
 
 STD, RATE = 0.35, 2.0

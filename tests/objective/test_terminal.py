@@ -5,22 +5,21 @@ from typing import Any
 
 from mpi4py import MPI
 
-from problems import random_density, random_rows, warped_mesh
-
-# isort: split
 import numpy as np
 import pytest
+from problems import random_density, random_rows, warped_mesh
 from pydantic import TypeAdapter
 
-from eulerian import config, parallel
-from eulerian.arrays import Floats
-from eulerian.config import Box, Domain, GaussianTerm, UniformTerm
-from eulerian.errors import InputError
+from eulerian.app import config
+from eulerian.app.config import Box, Domain, GaussianTerm, UniformTerm
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.density.projection import initial_density
+from eulerian.density.space import DensitySpace
+from eulerian.mesh.create import create_mesh
 from eulerian.objective.losses import QuadraticLoss, log_softmax
 from eulerian.objective.terminal import LinearLoss, Terminal, build_terminal
-from eulerian.space.density import DensitySpace
-from eulerian.space.initial import initial_density
-from eulerian.space.mesh import create_mesh
 
 MEANS, STD, WEIGHTS = ((-0.4, 0.3), (0.5, -0.2)), 0.25, (1.0, 3.0)
 LOSSES: dict[str, dict[str, Any]] = {

@@ -5,28 +5,27 @@ from typing import Any
 
 from mpi4py import MPI
 
-from eulerian.builder import build, build_particles
-
-# isort: split
 import numpy as np
 import pytest
 from problems import LABELLINGS, control_problem, problem_config, theta_with_layers
 
-from eulerian.arrays import Floats
-from eulerian.config import parse_config
-from eulerian.control import ControlProblem
+from eulerian.app.build.network import build, build_particles
+from eulerian.app.config import parse_config
+from eulerian.base.arrays import Floats
+from eulerian.control.control import ControlProblem
 from eulerian.fields.linear import Affine
-from eulerian.optimise import Curvature, probes
-from eulerian.optimise.first_step import in_learnt_unit, in_sensible_unit
-from eulerian.optimise.metric import Metric, Stretch, stretch_of
-from eulerian.optimise.probes import DAMPING, velocity_metric
+from eulerian.optimise import Curvature
+from eulerian.optimise import velocity_metric as probes
+from eulerian.optimise.first_step import in_initial_hessian, in_sensible_unit
+from eulerian.optimise.metric import LowRankScaling, Metric, low_rank_scaling
+from eulerian.optimise.velocity_metric import DAMPING, velocity_metric
 
 RNG = np.random.default_rng(0)
 
 
 def some_metric() -> Metric:
     """Three stretched rows of five parameters each, and two more that are only scaled."""
-    rows = tuple(stretch_of(np.random.default_rng(n).standard_normal((n, 5)), 0.3) for n in (1, 4, 9))
+    rows = tuple(low_rank_scaling(np.random.default_rng(n).standard_normal((n, 5)), 0.3) for n in (1, 4, 9))
     return Metric(np.repeat([0.5, 2.0], [15, 2]), rows)
 
 
@@ -61,7 +60,7 @@ def test_a_stretch_is_the_root_of_its_matrix(m: int, damping: float) -> None:
     rows = np.random.default_rng(m).standard_normal((m, 6))
     if m > 1:
         rows[1] = rows[0]  # of less than full rank
-    stretch = stretch_of(rows, damping)
+    stretch = low_rank_scaling(rows, damping)
     matrix = rows.T @ rows / damping + np.eye(6)
     twice = np.array([stretch.apply(stretch.apply(z)) for z in np.eye(6)])
     # Eigenvalues below 1e-4 of the damping are left out, in the other case they count: 1e-4 of I at most.
@@ -79,7 +78,7 @@ def test_the_unit_that_was_learnt() -> None:
     """In it the curvature along the last step is one: the slope is as long as the step would be with a unit matrix."""
     metric, hessian = some_metric(), np.diag(np.linspace(1.0, 9.0, 17))
     steps = RNG.standard_normal((3, 17))
-    found = in_learnt_unit(metric, Curvature(steps, steps @ hessian))
+    found = in_initial_hessian(metric, Curvature(steps, steps @ hessian))
     assert found.norm(steps[-1] @ hessian) ** 2 == pytest.approx(steps[-1] @ hessian @ steps[-1], rel=1e-12)
     ratio = found.variable(steps[0]) / metric.variable(steps[0])
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)  # only the unit has changed
@@ -322,6 +321,6 @@ def test_large_networks_have_fewer_probes_and_very_large_ones_none(
 
 def test_a_stretch_without_directions_does_nothing() -> None:
     z = RNG.standard_normal(4)
-    stretch = Stretch(np.empty((4, 0)), np.empty(0))
+    stretch = LowRankScaling(np.empty((4, 0)), np.empty(0))
     np.testing.assert_array_equal(stretch.apply(z), z)
     np.testing.assert_array_equal(stretch.undo(z), z)

@@ -4,21 +4,19 @@ from typing import Any
 
 from mpi4py import MPI
 
-from eulerian.builder import build
-
-# isort: split
 import numpy as np
 import pytest
 from problems import LABELLINGS, problem_config
 from thinning import thinned
 
-from eulerian.arrays import Floats
-from eulerian.config import parse_config
-from eulerian.control import ControlProblem
-from eulerian.fields.free import Free
+from eulerian.app.build.network import build
+from eulerian.app.config import parse_config
+from eulerian.base.arrays import Floats
+from eulerian.control.control import ControlProblem
+from eulerian.fields.nodal import Nodal
 from eulerian.optimise import Curvature
 from eulerian.optimise.transfer import Transfer
-from eulerian.space.nodal_field import NodalField
+from eulerian.transport.nodal_interpolant import NodalField
 
 READOUT = {"terminal": {"kind": "cross_entropy", "trainable": True}}
 FREE = {"kind": "free", "zero_init": False, "seed": 1}
@@ -110,7 +108,7 @@ def free_problem(comm: MPI.Comm, dim: int, degree: int, labelling: str, cells: i
 
 def at(problem: ControlProblem, theta: Floats, x: Floats) -> Floats:
     """A free field's velocity between its nodes, in every layer, of every label."""
-    assert isinstance(problem.field, Free)
+    assert isinstance(problem.field, Nodal)
     between = NodalField.gather(problem.velocity_space, problem.field)
     labels = range(problem.field.n_labels) if problem.field.n_labels else [None]
     return np.array([[between.value(row, x, label) for label in labels] for row in theta])
@@ -141,7 +139,7 @@ def test_a_free_field_is_interpolated_on_a_coarser_mesh(comm: MPI.Comm, labellin
     theta = random_theta(fine)
     carried = Transfer(fine, coarse).theta(theta)
     assert carried.shape == coarse.layer_shape
-    assert isinstance(coarse.field, Free)
+    assert isinstance(coarse.field, Nodal)
     found, expected = (at(*each, coarse.field.nodes)[-1] for each in ((coarse, carried), (fine, theta)))
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
     back = Transfer(coarse, fine).theta(carried)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from test_flow import HORIZON, LABELS, ROWS, X, affine, exact, network
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 from eulerian.fields import Affine
-from eulerian.fields.layered import LayeredField
+from eulerian.fields.piecewise import PiecewiseField
+from eulerian.mesh.region import BoxRegion
 from eulerian.particles.characteristics import CharacteristicDensity
 from eulerian.particles.flow import Scheme, carry
-from eulerian.space.region import BoxRegion
 
 pytestmark = pytest.mark.one_process
 
@@ -50,7 +50,7 @@ def test_every_label_comes_back_on_its_own_way(t: float) -> None:
 
 def test_what_comes_from_outside_is_not_known() -> None:
     """Everything moves to the right at speed 1: what is on the left has come through the wall."""
-    field = LayeredField.equal(Affine(2), 1.0, 2)
+    field = PiecewiseField.equal(Affine(2), 1.0, 2)
     rows = np.array([[0.0, 0.0, 0.0, 0.0, 1.0, 0.0]] * 2)
     box = BoxRegion(np.array([-1.0, -1.0]), np.array([1.0, 1.0]))
     density = CharacteristicDensity(normal, field, rows, 1.0, 4, box)
@@ -63,7 +63,7 @@ def test_what_comes_from_outside_is_not_known() -> None:
 
 def test_a_way_that_comes_back_into_the_domain_has_left_it_all_the_same() -> None:
     """Out in one layer and in again in the other: what is at home at both ends has not been there between."""
-    field = LayeredField.equal(Affine(2), 1.0, 2)
+    field = PiecewiseField.equal(Affine(2), 1.0, 2)
     rows = np.array([[0.0, 0.0, 0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0, -2.0, 0.0]])
     box = BoxRegion(np.array([-1.0, -1.0]), np.array([1.0, 1.0]))
     density = CharacteristicDensity(normal, field, rows, 1.0, 4, box)

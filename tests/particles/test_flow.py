@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from eulerian.arrays import Floats
-from eulerian.errors import InputError
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
 from eulerian.fields import Affine, Mlp
-from eulerian.fields.layered import LayeredField
+from eulerian.fields.piecewise import PiecewiseField
 from eulerian.particles.flow import Scheme, carry, carry_back, carry_density
 
 pytestmark = pytest.mark.two_ranks
@@ -32,15 +32,15 @@ def exact(x: Floats, t: float) -> Floats:
     return x
 
 
-def affine() -> LayeredField:
-    return LayeredField.equal(Affine(2), HORIZON, 2)
+def affine() -> PiecewiseField:
+    return PiecewiseField.equal(Affine(2), HORIZON, 2)
 
 
-def network(n_labels: int = 0) -> tuple[LayeredField, Floats]:
+def network(n_labels: int = 0) -> tuple[PiecewiseField, Floats]:
     field = Mlp(2, (6,), n_labels=n_labels, zero_init=False, output_scale=1.5)
     rng = np.random.default_rng(3)
     rows = np.stack([field.init(rng) for _ in range(3)])
-    return LayeredField.equal(field, HORIZON, 3, label_dependent=n_labels > 0), rows
+    return PiecewiseField.equal(field, HORIZON, 3, label_dependent=n_labels > 0), rows
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.method)

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from particle_problems import N_LABELS, relative_entropy
 from scipy.stats import multivariate_normal
-from swarms import N_LABELS, relative_entropy
 
-from eulerian.expression import Expression
+from eulerian.base.formula import Expression
+from eulerian.density.profiles import KernelEstimate
 from eulerian.particles.kl import Component, KlLoss, LogFormula, LogGaussian, LogKernels, LogShape
-from eulerian.space.profiles import KernelEstimate
 
 pytestmark = pytest.mark.one_process
 

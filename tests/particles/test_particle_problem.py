@@ -7,20 +7,20 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
+from particle_problems import BOX, N_LABELS, normal_cloud, relative_entropy, swarm, trained_readout
 from scipy.special import ndtri
 from scipy.stats import qmc
-from swarms import BOX, N_LABELS, normal_cloud, relative_entropy, swarm, trained_readout
 
-from eulerian.arrays import Floats
-from eulerian.errors import InputError, RejectedEvaluation
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.fields import Affine, Translation
 from eulerian.fields.base import VectorField
-from eulerian.fields.layered import LayeredField
+from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.losses import PointLoss, QuadraticLoss
-from eulerian.particles.cloud import Cloud, share
 from eulerian.particles.flow import Scheme
 from eulerian.particles.kl import Component, KlLoss, LogGaussian
 from eulerian.particles.problem import ParticleProblem
+from eulerian.particles.sample import ParticleSample, share
 
 pytestmark = pytest.mark.two_ranks
 
@@ -104,7 +104,7 @@ def test_layers_that_are_tied_are_equal_layers(comm: MPI.Comm) -> None:
 # -- exact values ----------------------------------------------------------------------------------------------------
 
 
-def sobol_cloud(comm: MPI.Comm, mean: float, std: float, replicates: int = 8, exponent: int = 7) -> Cloud:
+def sobol_cloud(comm: MPI.Comm, mean: float, std: float, replicates: int = 8, exponent: int = 7) -> ParticleSample:
     """A normal density in one dimension on independent scrambled Sobol sets, by its quantiles."""
     sets = [qmc.Sobol(1, rng=np.random.default_rng(r)).random_base2(exponent) for r in range(replicates)]
     x = mean + std * ndtri(np.concatenate(sets))
@@ -112,15 +112,17 @@ def sobol_cloud(comm: MPI.Comm, mean: float, std: float, replicates: int = 8, ex
     log_density = -0.5 * ((x[:, 0] - mean) / std) ** 2 - math.log(std * math.sqrt(2 * math.pi))
     replicate = np.arange(n) // 2**exponent
     labels, weights = np.zeros(n, dtype=int), np.full(n, 1 / n)
-    return Cloud(x[own], labels[own], weights[own], log_density[own], replicate[own], independent=False)
+    return ParticleSample(x[own], labels[own], weights[own], log_density[own], replicate[own], independent=False)
 
 
-def on_line(comm: MPI.Comm, cloud: Cloud, field: VectorField, loss: PointLoss | KlLoss, layers: int, **costs: Any):
+def on_line(
+    comm: MPI.Comm, sample: ParticleSample, field: VectorField, loss: PointLoss | KlLoss, layers: int, **costs: Any
+):
     rows = np.zeros((layers, field.n_params(1)))
     return ParticleProblem(
         comm,
-        cloud,
-        LayeredField.equal(field, 1.0, layers),
+        sample,
+        PiecewiseField.equal(field, 1.0, layers),
         loss,
         Scheme(1.0, steps_per_layer=2),
         rows,
@@ -145,11 +147,11 @@ TARGET = QuadraticLoss(np.array([[1.3]]), 2.0)
 @pytest.mark.parametrize("random", [False, True])
 def test_translation_is_trained_to_its_exact_value(comm: MPI.Comm, random: bool) -> None:
     """T1: J = 1.44375, displacement 1.0625."""
-    cloud = sobol_cloud(comm, -0.4, 0.6)
+    sample = sobol_cloud(comm, -0.4, 0.6)
     if random:
         draws = normal_cloud(comm, 4000, np.array([-0.4]), 0.6)
-        cloud = Cloud(draws.x, 0 * draws.labels, draws.weights, draws.log_density, draws.replicate)
-    problem = on_line(comm, cloud, Translation(1), TARGET, 4, kinetic=0.7, parameter_weights=(0.5, 0.0))
+        sample = ParticleSample(draws.x, 0 * draws.labels, draws.weights, draws.log_density, draws.replicate)
+    problem = on_line(comm, sample, Translation(1), TARGET, 4, kinetic=0.7, parameter_weights=(0.5, 0.0))
     theta = trained(problem)
     half = problem.interval(level=0.999)
     assert abs(problem.value(theta) - 1.44375) < half
@@ -162,8 +164,8 @@ def test_affine_field_is_trained_to_its_exact_value(
     comm: MPI.Comm, kinetic: float, penalty: float, exact: float
 ) -> None:
     """A1; 12 layers are almost as good as any function of time."""
-    cloud = sobol_cloud(comm, -0.4, 0.6)
-    problem = on_line(comm, cloud, Affine(1), TARGET, 12, kinetic=kinetic, parameter_weights=(penalty, 0.0))
+    sample = sobol_cloud(comm, -0.4, 0.6)
+    problem = on_line(comm, sample, Affine(1), TARGET, 12, kinetic=kinetic, parameter_weights=(penalty, 0.0))
     theta = trained(problem)
     assert exact - problem.interval(level=0.999) < problem.value(theta) < 1.002 * exact + problem.interval(level=0.999)
 
@@ -177,7 +179,7 @@ def test_quadratic_potential_is_linear_quadratic(comm: MPI.Comm) -> None:
     shift = math.atanh(root / kappa) if kappa > root else math.atanh(kappa / root)
     start = root / math.tanh(rate + shift) if kappa > root else root * math.tanh(rate + shift)
     exact = 0.5 * start * (0.4**2 + 0.6**2)
-    cloud = sobol_cloud(comm, -0.4, 0.6)
+    sample = sobol_cloud(comm, -0.4, 0.6)
 
     class Bowl:
         def value(self, x: Floats) -> Floats:
@@ -187,7 +189,7 @@ def test_quadratic_potential_is_linear_quadratic(comm: MPI.Comm) -> None:
             return k * x
 
     loss = QuadraticLoss(np.array([[0.0]]), kappa)
-    problem = on_line(comm, cloud, Affine(1), loss, 12, kinetic=penalty, potential=Bowl())
+    problem = on_line(comm, sample, Affine(1), loss, 12, kinetic=penalty, potential=Bowl())
     theta = trained(problem)
     assert abs(problem.value(theta) - exact) < problem.interval(level=0.999) + 1e-3 * exact
     assert problem.interval() < 0.02 * exact
@@ -196,9 +198,9 @@ def test_quadratic_potential_is_linear_quadratic(comm: MPI.Comm) -> None:
 
 def test_relative_entropy_of_normal_densities(comm: MPI.Comm) -> None:
     """An affine flow takes N(m, s²) to another normal density: its divergence from the target is known."""
-    cloud, a, b = sobol_cloud(comm, -0.4, 0.6), -0.7, 0.9
+    sample, a, b = sobol_cloud(comm, -0.4, 0.6), -0.7, 0.9
     target = KlLoss((Component(LogGaussian(np.array([0.2]), np.array([[0.25]])), 1.0, 0),), 1)
-    problem = on_line(comm, cloud, Affine(1), target, 3)
+    problem = on_line(comm, sample, Affine(1), target, 3)
     found = problem.value(np.tile([a, b], (3, 1)))
     mean, std = -0.4 * math.exp(a) + b * math.expm1(a) / a, 0.6 * math.exp(a)
     exact = math.log(0.5 / std) + (std**2 + (mean - 0.2) ** 2) / (2 * 0.25) - 0.5
@@ -221,8 +223,10 @@ def test_intervals_cover(independent: bool) -> None:
     hits = 0
     for seed in range(200):
         draws = normal_cloud(MPI.COMM_SELF, 160, np.array([0.5]), 1.0, replicates=8, seed=seed)
-        cloud = Cloud(draws.x, 0 * draws.labels, draws.weights, None, draws.replicate, independent=independent)
-        problem = on_line(MPI.COMM_SELF, cloud, Translation(1), QuadraticLoss(np.array([[0.0]]), 2.0), 1)
+        sample = ParticleSample(
+            draws.x, 0 * draws.labels, draws.weights, None, draws.replicate, independent=independent
+        )
+        problem = on_line(MPI.COMM_SELF, sample, Translation(1), QuadraticLoss(np.array([[0.0]]), 2.0), 1)
         error = problem.value([[0.0]]) - 1.25
         hits += abs(error) < problem.interval("terminal", 0.9)
     assert 166 <= hits <= 192  # three standard deviations
@@ -230,8 +234,8 @@ def test_intervals_cover(independent: bool) -> None:
 
 def test_interval_of_one_label_is_that_of_a_mean(comm: MPI.Comm) -> None:
     draws = normal_cloud(comm, 50, np.array([0.5]), 1.0)
-    cloud = Cloud(draws.x, 0 * draws.labels, draws.weights, None, draws.replicate)
-    problem = on_line(comm, cloud, Translation(1), QuadraticLoss(np.array([[0.0]]), 2.0), 1)
+    sample = ParticleSample(draws.x, 0 * draws.labels, draws.weights, None, draws.replicate)
+    problem = on_line(comm, sample, Translation(1), QuadraticLoss(np.array([[0.0]]), 2.0), 1)
     problem.value([[0.0]])
     costs = np.concatenate(comm.allgather(draws.x[:, 0] ** 2))
     expected = ndtri(0.95) * costs.std(ddof=1) / math.sqrt(50)
@@ -242,12 +246,12 @@ def test_interval_of_one_label_is_that_of_a_mean(comm: MPI.Comm) -> None:
 @pytest.mark.one_process
 def test_labels_are_strata() -> None:
     """The difference between labels is no uncertainty."""
-    cloud = normal_cloud(MPI.COMM_SELF, 50, np.array([0.0]), 1e-3)
+    sample = normal_cloud(MPI.COMM_SELF, 50, np.array([0.0]), 1e-3)
     loss = QuadraticLoss(np.array([[0.0], [10.0]]), 1.0)
     problem = ParticleProblem(
         MPI.COMM_SELF,
-        cloud,
-        LayeredField.equal(Translation(1), 1.0, 1),
+        sample,
+        PiecewiseField.equal(Translation(1), 1.0, 1),
         loss,
         Scheme(1.0),
         np.zeros((1, 1)),
@@ -268,11 +272,11 @@ def test_gradient_of_replicates(comm: MPI.Comm, tied: bool) -> None:
     assert by_replicate.shape == (4, problem.n_params)
     np.testing.assert_allclose(by_replicate.mean(axis=0), gradient.ravel(), rtol=1e-10, atol=1e-12)
     alone = swarm(MPI.COMM_SELF, relative_entropy(), n=24, tied=tied)
-    chosen = alone.cloud.replicate == 1
-    part = alone.cloud
+    chosen = alone.sample.replicate == 1
+    part = alone.sample
     log_density = part.log_density
     assert log_density is not None
-    alone.cloud = Cloud(
+    alone.sample = ParticleSample(
         part.x[chosen], part.labels[chosen], part.weights[chosen] * 4, log_density[chosen], part.replicate[chosen]
     )
     np.testing.assert_allclose(by_replicate[1], alone.value_and_gradient(theta)[1].ravel(), rtol=1e-10, atol=1e-12)
@@ -287,25 +291,25 @@ def test_relative_entropy_needs_the_initial_density(comm: MPI.Comm) -> None:
     known = normal_cloud(comm, 8, np.zeros(2), 1.0)
     assert known.log_density is not None
     for log_density in (None, np.where(np.arange(len(known.x)) == 0, -np.inf, known.log_density)):
-        cloud = Cloud(known.x, known.labels, known.weights, log_density, known.replicate)
-        field = LayeredField.equal(Affine(2), 1.0, 1)
+        sample = ParticleSample(known.x, known.labels, known.weights, log_density, known.replicate)
+        field = PiecewiseField.equal(Affine(2), 1.0, 1)
         with pytest.raises(InputError, match="log ρ₀"):
             ParticleProblem(
-                comm, cloud, field, relative_entropy(), Scheme(1.0), np.zeros((1, 6)), n_labels=N_LABELS, box=BOX
+                comm, sample, field, relative_entropy(), Scheme(1.0), np.zeros((1, 6)), n_labels=N_LABELS, box=BOX
             )
 
 
 def test_clouds_that_do_not_fit_are_refused(comm: MPI.Comm) -> None:
     good = normal_cloud(comm, 8, np.zeros(2), 1.0)
     bad = {
-        "weights": Cloud(good.x, good.labels, 0.5 * good.weights, None, good.replicate),
-        "labels": Cloud(good.x, good.labels + 1, good.weights, None, good.replicate),
-        "x": Cloud(good.x * np.nan, good.labels, good.weights, None, good.replicate),
+        "weights": ParticleSample(good.x, good.labels, 0.5 * good.weights, None, good.replicate),
+        "labels": ParticleSample(good.x, good.labels + 1, good.weights, None, good.replicate),
+        "x": ParticleSample(good.x * np.nan, good.labels, good.weights, None, good.replicate),
     }
     good.check(comm, N_LABELS)
-    for name, cloud in bad.items():
+    for name, sample in bad.items():
         with pytest.raises(InputError, match=f"cloud.{name}"):
-            cloud.check(comm, N_LABELS)
+            sample.check(comm, N_LABELS)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eulerian.arrays import Floats
+from eulerian.base.arrays import Floats
 from eulerian.transport.kernels import ffi, pointer
-from eulerian.transport.layout import NodalLayout
+from eulerian.transport.simd_layout import NodalLayout
 from eulerian.transport.stepper import Stepper, StepRecord, TimeLeft
 
 
@@ -44,7 +44,7 @@ def steps(stepper: Stepper, rho: Floats, dt: float, count: int = 1, left: TimeLe
     occupation = layout.zero_totals(2)
     packed = layout.pack(rho, fill=1.0)
     before = packed.copy()
-    end = stepper.march(packed, dt, count, records, occupation, left)
+    end = stepper.step_forward(packed, dt, count, records, occupation, left)
     np.testing.assert_array_equal(packed, before)
     return Steps(rho, modes(layout, end), *map(layout.unpack_totals, occupation), records)
 
@@ -74,7 +74,7 @@ def pull_back(
     start = layout.pack(taken.start, fill=1.0)
     rates = [layout.pack_shared(r) for r in running] * len(taken.records)
     tilted = None if tilt is None else layout.pack_shared(tilt)
-    stepper.unwind(packed, start, dt, taken.records, rates, sums, tilted, left)
+    stepper.step_adjoint(packed, start, dt, taken.records, rates, sums, tilted, left)
     return layout.unpack_derivative(packed)[: layout.space.n_owned], stepper.operator.contract(sums)
 
 

@@ -4,22 +4,20 @@ import math
 
 from mpi4py import MPI
 
-from problems import random_density, random_rows, warped_mesh
-
-# isort: split
 import numpy as np
 import pytest
+from problems import random_density, random_rows, warped_mesh
 from thinning import thinned
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-from eulerian.config import Box, Domain, GaussianTerm
-from eulerian.objective.floored import entropy, entropy_slope
-from eulerian.space.density import DensitySpace
-from eulerian.space.initial import initial_density
-from eulerian.space.mesh import create_mesh
+from eulerian.app.config import Box, Domain, GaussianTerm
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.density.projection import initial_density
+from eulerian.density.space import DensitySpace
+from eulerian.mesh.create import create_mesh
+from eulerian.objective.floored_entropy import entropy, entropy_slope
 from eulerian.transport.density_cost import DensityCharge, DensityCost
-from eulerian.transport.layout import NodalLayout
+from eulerian.transport.simd_layout import NodalLayout
 
 SHAPES = [(1, 0), (1, 2), (2, 0), (2, 1), (2, 2), (3, 1), (3, 2)]
 COST = DensityCost(congestion=0.7, entropy=0.3, floor=0.01)  # a small floor would amplify rounding near zero

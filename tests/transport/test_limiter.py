@@ -2,19 +2,17 @@
 
 from mpi4py import MPI
 
-from modal import decided, limiter_vjp, modes
-from problems import EMPTIED, UNLIMITED, random_rows, warped_mesh
-
-# isort: split
 import numpy as np
 import pytest
+from modal import decided, limiter_vjp, modes
+from problems import EMPTIED, UNLIMITED, random_rows, warped_mesh
 from thinning import thinned
 
-from eulerian.arrays import Floats
-from eulerian.space.density import DensitySpace
-from eulerian.space.velocity import VelocitySpace
+from eulerian.base.arrays import Floats
+from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.stepper import Stepper, StepRecord
+from eulerian.transport.velocity_space import VelocitySpace
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (1, 2)]
 COLUMNS = 3
@@ -32,7 +30,7 @@ def at_rest(comm: MPI.Comm, dim: int, degree: int) -> Stepper:
 def limited(stepper: Stepper, rho: Floats) -> tuple[Floats, StepRecord]:
     """ρ behind the first stage's limiter, and what it recorded."""
     record = stepper.new_record()
-    stepper.march(stepper.layout.pack(rho, fill=1.0), 1.0, 1, [record])
+    stepper.step_forward(stepper.layout.pack(rho, fill=1.0), 1.0, 1, [record])
     return modes(stepper.layout, record.states[0]), record
 
 
@@ -50,7 +48,7 @@ def unlimited_density(space: DensitySpace, seed: int, size: float = 0.5) -> Floa
     return rho
 
 
-def reverse(stepper: Stepper, record: StepRecord, cotangent: Floats) -> Floats:
+def adjoint(stepper: Stepper, record: StepRecord, cotangent: Floats) -> Floats:
     """The limiter's transposed derivative at what the first stage recorded."""
     return limiter_vjp(stepper, record, 0, cotangent)
 
@@ -92,7 +90,7 @@ def test_leaves_positive_densities_alone(comm: MPI.Comm, dim: int, degree: int) 
     np.testing.assert_allclose(result, rho, rtol=0, atol=1e-14)
     assert np.all(decided(stepper, record) == UNLIMITED)
     cotangent = random_rows(space, COLUMNS, 2)
-    np.testing.assert_allclose(reverse(stepper, record, cotangent), cotangent[: space.n_owned], rtol=0, atol=1e-13)
+    np.testing.assert_allclose(adjoint(stepper, record, cotangent), cotangent[: space.n_owned], rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize(("dim", "degree"), CASES)
@@ -110,7 +108,7 @@ def test_reverse_is_the_transposed_derivative(comm: MPI.Comm, dim: int, degree: 
     here, there, there_too = (decided(stepper, each)[0] for each in (record, ahead[1], behind[1]))
     smooth = (there == here) & (there_too == here)
     forward = np.sum(g * (ahead[0] - behind[0]) / (2 * h), axis=1)[:n]
-    backward = np.sum(reverse(stepper, record, g) * change[:n], axis=1)
+    backward = np.sum(adjoint(stepper, record, g) * change[:n], axis=1)
 
     assert np.mean(smooth) > 0.99
     assert comm.allreduce(int(np.sum(here < EMPTIED))) > 5
@@ -128,7 +126,7 @@ def test_nearly_empty_cells(comm: MPI.Comm, dim: int, degree: int, mean: float) 
     rho[:, 0] = mean
 
     result, record = limited(stepper, rho)
-    gradient = reverse(stepper, record, random_rows(space, COLUMNS, 7))
+    gradient = adjoint(stepper, record, random_rows(space, COLUMNS, 7))
 
     assert np.all(np.isfinite(result))
     assert np.all(np.isfinite(gradient))
@@ -149,7 +147,7 @@ def test_modes_that_underflow(comm: MPI.Comm, mean: float) -> None:
 
     result, record = limited(stepper, rho)
 
-    assert np.all(np.isfinite(reverse(stepper, record, random_rows(space, COLUMNS, 8))))
+    assert np.all(np.isfinite(adjoint(stepper, record, random_rows(space, COLUMNS, 8))))
     assert space.evaluate(result, space.limiter_points).min(initial=0.0) >= -1e-14
 
 

@@ -2,22 +2,20 @@
 
 from mpi4py import MPI
 
-from problems import random_density, random_rows, warped_mesh, wave
-
-# isort: split
 import numpy as np
 import pytest
 import scipy.sparse
+from problems import random_density, random_rows, warped_mesh, wave
 from reference import assemble_form
 from thinning import thinned
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-from eulerian.space.density import DensitySpace
-from eulerian.space.velocity import VelocitySpace
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator, flux_smoothing
 from eulerian.transport.reference import blocks
 from eulerian.transport.stepper import Stepper
+from eulerian.transport.velocity_space import VelocitySpace
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
 COLUMNS = thinned((1, 2, 3, 8, 9), {3, 9})
@@ -171,7 +169,7 @@ def test_steps_at_the_rate_are_stable(comm: MPI.Comm, dim: int, degree: int) -> 
     def growth(factor: float) -> float:
         state = random_rows(space, 1, 3)
         before = np.sqrt(inner(transport, state, state))
-        end = stepper.march(stepper.layout.pack(state), factor / rate, round(60 / min(factor, 1.0)))
+        end = stepper.step_forward(stepper.layout.pack(state), factor / rate, round(60 / min(factor, 1.0)))
         state = stepper.layout.unpack(end)
         return float(np.sqrt(inner(transport, state, state)) / before)
 

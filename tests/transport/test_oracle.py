@@ -8,20 +8,18 @@ from collections.abc import Callable, Iterator
 
 from mpi4py import MPI
 
-from problems import random_rows, warped_mesh, wave
-
-# isort: split
 import numpy as np
 import pytest
 import scipy.sparse
 from petsc4py import PETSc
+from problems import random_rows, warped_mesh, wave
 
-from eulerian.arrays import Floats
-from eulerian.space.density import DensitySpace
-from eulerian.space.velocity import VelocitySpace
+from eulerian.base.arrays import Floats
+from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.stepper import Stepper
 from eulerian.transport.trajectory import TimeGrid, Trajectory
+from eulerian.transport.velocity_space import VelocitySpace
 
 METHODS = {0: "1fe", 1: "2b", 2: "3"}
 CASES = [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 1)]
@@ -129,7 +127,7 @@ def test_gradient_of_the_unlimited_scheme(dim: int, degree: int) -> None:
     # F(ρ_T) = ½|ρ_T - target|² in the coefficients, not linear, so that a wrong ρ_T shows in the gradient.
     (end,) = trajectory.forward([rho], [[v]], (STEPS,))
     cotangent = end - target
-    ((by_velocity,),) = trajectory.reverse([cotangent], [[np.zeros((len(rho), rho.shape[1]))]])
+    ((by_velocity,),) = trajectory.adjoint([cotangent], [[np.zeros((len(rho), rho.shape[1]))]])
     by_theta = np.array([np.vdot(by_velocity, psi) for psi in basis])
 
     derivatives = [matrix_derivative(operator, v, psi) for psi in basis]

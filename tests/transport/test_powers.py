@@ -4,25 +4,23 @@ from dataclasses import dataclass
 
 from mpi4py import MPI
 
-from modal import modes
-from problems import random_density, random_rows, warped_mesh, wave
-
-# isort: split
 import numpy as np
 import pytest
+from modal import modes
+from problems import random_density, random_rows, warped_mesh, wave
 from thinning import thinned
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-from eulerian.config import Box, Domain
-from eulerian.space.density import DensitySpace
-from eulerian.space.mesh import create_mesh
-from eulerian.space.velocity import VelocitySpace
-from eulerian.transport.layout import NodalLayout
+from eulerian.app.config import Box, Domain
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.density.space import DensitySpace
+from eulerian.mesh.create import create_mesh
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.power import Power
 from eulerian.transport.reference import blocks
+from eulerian.transport.simd_layout import NodalLayout
 from eulerian.transport.stepper import Stepper, StepRecord
+from eulerian.transport.velocity_space import VelocitySpace
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
 DELTA = 0.03
@@ -119,12 +117,14 @@ class Pair:
     def assemble(self, v: Floats) -> float:
         return max(self.density.operator.assemble(v), self.power.operator.assemble(v))
 
-    def march(self, rho: Floats, q: Floats, dt: float, count: int) -> tuple[list[Floats], list[list[StepRecord]]]:
+    def step_forward(
+        self, rho: Floats, q: Floats, dt: float, count: int
+    ) -> tuple[list[Floats], list[list[StepRecord]]]:
         """The starts, in batches, and records of both."""
         starts = [self.density.layout.pack(rho, fill=1.0), self.power.layout.pack(q, fill=1.0)]
         records = [[s.new_record() for _ in range(count)] for s in (self.density, self.power)]
-        self.density.march(starts[0], dt, count, records[0])
-        self.power.march(starts[1], dt, count, records[1], source=(starts[0], records[0]))
+        self.density.step_forward(starts[0], dt, count, records[0])
+        self.power.step_forward(starts[1], dt, count, records[1], source=(starts[0], records[0]))
         return starts, records
 
 
@@ -144,12 +144,12 @@ def test_reverse(comm: MPI.Comm, dim: int, degree: int, kind: str) -> None:
     def cost(h: float, *, state: bool) -> float:
         pair.assemble(v if state else v + h * w)
         h = h if state else 0.0
-        _, records = pair.march(rho + h * by_rho, q + h * by_q, dt, count)
+        _, records = pair.step_forward(rho + h * by_rho, q + h * by_q, dt, count)
         ends = [modes(s.layout, r[-1].states[-1]) for s, r in zip((pair.density, pair.power), records, strict=True)]
         return inner(space, a, ends[0]) + inner(space, b, ends[1])
 
     pair.assemble(v)
-    starts, records = pair.march(rho, q, dt, count)
+    starts, records = pair.step_forward(rho, q, dt, count)
     handed, g = (
         pair.power.new_handed(count),
         [pair.density.layout.pack_derivative(a), pair.power.layout.pack_derivative(b)],
@@ -157,8 +157,8 @@ def test_reverse(comm: MPI.Comm, dim: int, degree: int, kind: str) -> None:
     sums = [s.operator.accumulator() for s in (pair.density, pair.power)]
     zero = [s.layout.pack_shared(np.zeros((space.n_owned, space.nd))) for s in (pair.density, pair.power)]
     source = (starts[0], records[0])
-    pair.power.unwind(g[1], starts[1], dt, records[1], zero[1:], sums[1], source=source, handed=handed)
-    pair.density.unwind(g[0], starts[0], dt, records[0], zero[:1], sums[0], handed=handed)
+    pair.power.step_adjoint(g[1], starts[1], dt, records[1], zero[1:], sums[1], source=source, handed=handed)
+    pair.density.step_adjoint(g[0], starts[0], dt, records[0], zero[:1], sums[0], handed=handed)
 
     by_state = inner(space, pair.density.layout.unpack_derivative(g[0]), by_rho)
     by_state += inner(space, pair.power.layout.unpack_derivative(g[1]), by_q)
@@ -182,7 +182,7 @@ def test_a_constant_changes_by_the_source_and_walls(comm: MPI.Comm, dim: int, de
     one = space.zeros()
     one[:, 0] = 1.0 / space.phi0
 
-    _, records = pair.march(one, one, dt, 1)
+    _, records = pair.step_forward(one, one, dt, 1)
 
     corners, geometry, gained = space.vertices, space.geometry, 0.0
     for f in range(dim + 1):
@@ -205,7 +205,7 @@ def test_squares_at_a_wall_that_is_pressed_for_long(comm: MPI.Comm, degree: int)
     dt = 0.9 / pair.assemble(2.0 * pair.density.operator.velocity_space.x)
     one = space.zeros()
     one[:, 0] = 1.0 / space.phi0
-    _, records = pair.march(one, one, dt, round(1.0 / dt))
+    _, records = pair.step_forward(one, one, dt, round(1.0 / dt))
     rho, q = (modes(s.layout, r[-1].states[-1]) for s, r in zip((pair.density, pair.power), records, strict=True))
     square = np.sum(space.geometry.det[:, None, None] * rho**2)
     assert square > 10.0
@@ -226,7 +226,7 @@ def test_integral_of_the_square_of_a_blob_that_is_pressed(comm: MPI.Comm) -> Non
     for sign in (-1.0, 1.0):
         rate = pair.assemble(2.0 * sign * pair.density.operator.velocity_space.x)
         count = int(np.ceil(rate / 0.9))
-        _, records = pair.march(*starts, 1.0 / count, count)
+        _, records = pair.step_forward(*starts, 1.0 / count, count)
         layouts = pair.density.layout, pair.power.layout
         starts = [modes(layout, r[-1].states[-1]) for layout, r in zip(layouts, records, strict=True)]
     exact = 1.0 / (2.0 * np.sqrt(np.pi) * std)

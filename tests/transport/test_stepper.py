@@ -2,22 +2,20 @@
 
 from mpi4py import MPI
 
-from modal import decided, pull_back, steps
-from problems import EMPTIED, orders, random_density, random_rows, warped_mesh, wave
-
-# isort: split
 import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse
+from modal import decided, pull_back, steps
+from problems import EMPTIED, orders, random_density, random_rows, warped_mesh, wave
 
-from eulerian import parallel
-from eulerian.arrays import Floats
-from eulerian.space.density import DensitySpace
-from eulerian.space.velocity import VelocitySpace
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.ssp import SCHEMES, SSPScheme
 from eulerian.transport.stepper import Stepper, StepRecord, TimeLeft
+from eulerian.transport.velocity_space import VelocitySpace
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
 COLUMNS = 2
@@ -142,11 +140,11 @@ def test_steps_in_one_call_are_steps_one_by_one(comm: MPI.Comm, degree: int) -> 
     records = [stepper.new_record() for _ in range(5)]
 
     totals, one_by_one = stepper.layout.zero_totals(2), stepper.layout.zero_totals(2)
-    together = stepper.march(start, 1.0 / rate, 5, None, totals, TimeLeft(7.0 / rate, 1)).copy()
-    recorded = stepper.march(start, 1.0 / rate, 5, records).copy()
+    together = stepper.step_forward(start, 1.0 / rate, 5, None, totals, TimeLeft(7.0 / rate, 1)).copy()
+    recorded = stepper.step_forward(start, 1.0 / rate, 5, records).copy()
     state = start
     for done, record in enumerate(records, start=1):
-        state = stepper.march(state, 1.0 / rate, 1, None, one_by_one, TimeLeft(7.0 / rate, done)).copy()
+        state = stepper.step_forward(state, 1.0 / rate, 1, None, one_by_one, TimeLeft(7.0 / rate, done)).copy()
         np.testing.assert_array_equal(state, record.states[-1])
 
     np.testing.assert_array_equal(together, state)

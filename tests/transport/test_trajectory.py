@@ -5,19 +5,17 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from problems import random_density, random_rows, warped_mesh, wave
-
-# isort: split
 import numpy as np
 import pytest
+from problems import random_density, random_rows, warped_mesh, wave
 
-from eulerian.arrays import Floats
-from eulerian.errors import ComputationError, InputError, RejectedEvaluation
-from eulerian.space.density import DensitySpace
-from eulerian.space.velocity import VelocitySpace
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError, InputError, RejectedEvaluation
+from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.stepper import Stepper
 from eulerian.transport.trajectory import MINIMAL_RECORDS, TimeGrid, Trajectory
+from eulerian.transport.velocity_space import VelocitySpace
 
 COLUMNS = 2
 
@@ -45,7 +43,7 @@ def gradient(trajectory: Trajectory) -> tuple[Floats, list[Floats]]:
     trajectory.forward([random_density(space, COLUMNS, 1)], one_group([wave(x, layer) for layer in range(layers)]))
     cotangent = random_rows(space, COLUMNS, 2)
     running = [random_rows(space, 1, 3 + i)[: space.n_owned, :, 0] for i in range(layers)]
-    by_velocity = trajectory.reverse([cotangent], one_group(running))
+    by_velocity = trajectory.adjoint([cotangent], one_group(running))
     return cotangent[: space.n_owned], [group for (group,) in by_velocity]
 
 
@@ -232,11 +230,11 @@ def test_several_groups_with_unlike_velocities(comm: MPI.Comm) -> None:
     velocities = [[wave(x, layer), wave(x, layer + 5)] for layer in range(2)]
     both = Trajectory(steppers, grid, 2.0**30)
     ends = both.forward([rho, rho], velocities)
-    gradients = both.reverse([random_rows(space, 1, 2) for _ in ends], [[running, running]] * 2)
+    gradients = both.adjoint([random_rows(space, 1, 2) for _ in ends], [[running, running]] * 2)
     for g, stepper in enumerate(steppers):
         alone = Trajectory([stepper], grid, 2.0**30)
         (end,) = alone.forward([rho], [[groups[g]] for groups in velocities], both.steps)
-        found = alone.reverse([random_rows(space, 1, 2)], [[running]] * 2)
+        found = alone.adjoint([random_rows(space, 1, 2)], [[running]] * 2)
         np.testing.assert_array_equal(end, ends[g])
         for layer in range(2):
             np.testing.assert_array_equal(found[layer][0], gradients[layer][g])

@@ -1,0 +1,1 @@
+"""The application on top of the library: configuration, commands, run folders, figures, command line."""

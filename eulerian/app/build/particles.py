@@ -1,0 +1,266 @@
+"""From a configuration to particles: what they can do, where they start, and what they are held against."""
+
+from mpi4py import MPI
+
+from eulerian.base.parallel import agreed, on_root
+
+import numpy as np
+
+from eulerian.base.arrays import Floats
+from eulerian.app.config import (
+    Config,
+    FixedTerminal,
+    FreeField,
+    ImageTerm,
+    KlTerminal,
+    L2Terminal,
+    Particles,
+    SamplesTerm,
+    TargetTerminal,
+    UniformTerm,
+    check_target_labels,
+)
+from eulerian.app.config.checks import TARGET, VARIABLES
+from eulerian.control.control import ControlProblem
+from eulerian.base.errors import InputError
+from eulerian.base.formula import Expression
+from eulerian.fields.frame import plain
+from eulerian.fields.piecewise import PiecewiseField
+from eulerian.base.memory_limits import require_memory
+from eulerian.app.build.memory import sample_needs, total_memory
+from eulerian.objective.losses import PointLoss, build_loss
+from eulerian.particles.sample import ParticleSample, share
+from eulerian.particles.flow import Scheme
+from eulerian.particles.kl import Component, KlLoss, LogFormula, LogGaussian, LogKernels, LogShape
+from eulerian.particles.problem import ParticleProblem
+from eulerian.particles.right_hand_side import FormulaPotential
+from eulerian.density.space import DensitySpace
+from eulerian.density.sampling import draw_points
+from eulerian.density.projection import Piece, class_names, count_labels, mass_in_domain, mixture
+from eulerian.density.outside import check_samples
+from eulerian.density.profiles import Formula, Gaussian, KernelEstimate
+from eulerian.density.csv_samples import Samples, class_key, read_samples
+from eulerian.density.gathered import GatheredDensity
+
+KEY = "objective.terminal"
+
+
+def refuse_training_on_particles(config: Config) -> None:
+    """Refuse what has no meaning where particles are trained on, from the configuration alone.
+
+    Raises:
+        InputError: names the first such key, and why.
+    """
+    if config.optimiser.levels > 1:
+        raise _refusal("optimiser.levels", config.optimiser.levels, "they have no mesh to make coarser", "Set it to 1.")
+
+
+def refuse_on_particles(config: Config) -> None:
+    """Refuse what has no meaning on particles, from the configuration alone.
+
+    Raises:
+        InputError: names the first such key, and why.
+    """
+    objective, terminal = config.objective, config.objective.terminal
+    blind = "particles know where they are, not how dense they are"
+    for key in ("congestion", "entropy"):
+        weight = getattr(objective, key)
+        if weight > 0.0:
+            raise _refusal(f"objective.{key}", weight, blind, "Set it to 0.")
+    if isinstance(terminal, L2Terminal):
+        raise _refusal(f"{KEY}.kind", terminal.kind, f"{blind}: ∫ρ² cannot be told from their mean", "Use kl.")
+    if isinstance(terminal, FixedTerminal):
+        raise _refusal(f"{KEY}.kind", terminal.kind, "a network cannot be held to a final density exactly", "Use kl.")
+    if isinstance(config.field, FreeField):
+        raise _refusal("field.kind", "free", "nodal velocities live on a mesh", "Use another kind of field.")
+    if isinstance(terminal, KlTerminal):
+        for index, term in enumerate(terminal.target):
+            if isinstance(term, UniformTerm | ImageTerm):
+                what = f"log ρ* of {_article(term.kind)} has no slope for particles that end where ρ* is zero"
+                remedy = "Use gaussian, samples or expression terms."
+                raise _refusal(f"{TARGET}.{index}.kind", term.kind, what, remedy)
+
+
+def _article(kind: str) -> str:
+    return "an image" if kind == "image" else "a uniform density"
+
+
+def _refusal(key: str, value: object, reason: str, remedy: str = "") -> InputError:
+    remedy = " ".join(filter(None, (remedy, "A mesh has it: `eulerian train` without --method particles.")))
+    return InputError(f"particles cannot have this: {reason}", key=key, value=value, remedy=remedy)
+
+
+def sample_of(config: Config, whole: GatheredDensity, comm: MPI.Comm) -> ParticleSample:
+    """This rank's share of the particles that ``[particles]`` asks for. **Collective**.
+
+    Args:
+        config: how many, how drawn, or which file; and what the labels of the initial density are called.
+        whole: the initial density, which they are drawn from; the log-density at samples of a file is also its.
+        comm: who shares them.
+
+    Raises:
+        InputError: the file cannot be read or does not fit; the same on all ranks.
+    """
+    particles = config.particles
+    if particles.file is not None:
+        names = class_names(config.density.initial, whole.n_labels, comm)
+        return _sample_of_file(particles, whole, names, comm)
+    require_memory(sample_needs(particles, whole.dim), total_memory(comm))
+    own = share(particles.count, comm)
+    with agreed(comm):
+        draw = draw_points(
+            whole,
+            particles.count,
+            method=particles.sampling,
+            seed=particles.seed,
+            replicates=particles.replicates,
+            start=own.start,
+            stop=own.stop,
+        )
+    independent = particles.sampling == "random"
+    return ParticleSample(draw.x, draw.labels, draw.weights, draw.log_density, draw.replicate, independent)
+
+
+def _sample_of_file(particles: Particles, whole: GatheredDensity, names: tuple[str, ...], comm: MPI.Comm) -> ParticleSample:
+    """Samples of a file, all of one weight, dealt out to the replicates like cards. Collective."""
+    assert particles.file is not None
+    assert particles.columns is not None
+    term = SamplesTerm(file=particles.file, columns=particles.columns, label_column=particles.label_column)
+    samples = on_root(comm, lambda: _with_labels_of(names, read_samples(term, "particles"), particles.label_column))
+    n = len(samples.points)
+    own = share(n, comm)
+    x, labels = np.ascontiguousarray(samples.points[own]), samples.labels[own]
+    with agreed(comm), np.errstate(divide="ignore"):
+        inside = whole.contains(x)
+        values = np.take_along_axis(whole.values(x), labels[:, None].astype(np.intp), axis=1)[:, 0]
+        log_density = np.log(np.maximum(values, 0.0))
+    fate = "move all the same, from where the initial density is zero"
+    check_samples(comm, np.concatenate(comm.allgather(inside)), samples.labels, samples.classes, "particles.file", fate)
+    replicate = np.arange(own.start, own.stop) % min(particles.replicates, n)
+    return ParticleSample(x, labels, np.full(len(x), 1.0 / n), log_density, replicate)
+
+
+def _with_labels_of(names: tuple[str, ...], samples: Samples, label_column: str | int | None) -> Samples:
+    """Samples with the labels that their classes have in the initial density; not collective.
+
+    Where that knows its labels by number only, classes are taken in their order.
+    """
+    key, remedy = "particles.label_column", "Give the column of the same classes as there."
+    if len(samples.classes) != len(names):
+        what = f"the samples have {len(samples.classes)} labels, but in density.initial there are {len(names)}"
+        raise InputError(what, key=key, value=label_column, remedy=remedy)
+    known = {class_key(name): label for label, name in enumerate(names)}
+    unknown = [name for name in samples.classes if class_key(name) not in known]
+    if unknown and names == tuple(map(str, range(len(names)))):
+        return samples
+    if unknown:
+        what = f"a class that density.initial does not have: there are {', '.join(names)[:200]}"
+        raise InputError(what, key=key, value=unknown[0], remedy=remedy)
+    order = np.array([known[class_key(name)] for name in samples.classes], dtype=np.int32)
+    return Samples(samples.points, order[samples.labels], names)
+
+
+def particles_on(config: Config, problem: ControlProblem, sample: ParticleSample) -> ParticleProblem:
+    """The rival of a problem on a mesh: the same field, θ and objective on a cloud. **Collective**.
+
+    Raises:
+        InputError: the field lacks a derivative that particles need, or the target of kl does not fit.
+    """
+    theta = np.ascontiguousarray(problem.split(problem.initial_theta)[0][: problem.layer_shape[0]])
+    return particle_problem(config, problem.density_space, problem.layered, theta, sample)
+
+
+def particle_problem(
+    config: Config, space: DensitySpace, layered: PiecewiseField, theta: Floats, sample: ParticleSample
+) -> ParticleProblem:
+    """J on a cloud. **Collective**.
+
+    Args:
+        config: objective, horizon and ``[particles]``.
+        space: dimension, labels and bounding box; its mesh gives a formula among the targets its mass.
+        layered: the field.
+        theta: where to start, (L, p), or (1, p) for tied layers.
+        sample: this rank's particles.
+
+    Raises:
+        InputError: the field lacks a derivative that particles need, or the target of kl does not fit.
+    """
+    objective, particles = config.objective, config.particles
+    loss = _loss(config, space)
+    names = VARIABLES[: space.dim]
+    potential = None
+    if objective.potential is not None:
+        expression = Expression.parse(objective.potential, names, "objective.potential")
+        potential = FormulaPotential(expression, names)
+    second = objective.jacobian > 0.0 or isinstance(loss, KlLoss)
+    _require_derivatives(layered, ("jacobian", *(("jacobian_vjp", "jacobian_vjp_x") if second else ())))
+    low, high = space.bounding_box
+    return ParticleProblem(
+        space.comm,
+        sample,
+        layered,
+        loss,
+        Scheme(
+            config.field.horizon,
+            particles.method,
+            particles.steps_per_layer,
+            particles.tolerance,
+            length=0.5 * float(np.max(high - low)),
+        ),
+        theta,
+        n_labels=space.n_labels,
+        box=np.stack([low, high]),
+        kinetic=objective.kinetic,
+        jacobian=objective.jacobian,
+        potential=potential,
+        parameter_weights=(objective.parameters, objective.parameters_h1),
+        tied=config.field.tied,
+        memory=config.solver.memory_bytes,
+    )
+
+
+def _require_derivatives(layered: PiecewiseField, methods: tuple[str, ...]) -> None:
+    missing = [method for method in methods if not layered.has(method)]
+    if missing:
+        raise InputError(
+            f"particles need {', '.join(missing)}, which the field has not",
+            key="field.object",
+            value=type(plain(layered.field)).__name__,
+            remedy="See eulerian.fields.VectorField for what they take and return.",
+        )
+
+
+def _loss(config: Config, space: DensitySpace) -> PointLoss | KlLoss:
+    """Collective."""
+    terminal = config.objective.terminal
+    if isinstance(terminal, KlTerminal):
+        return relative_entropy(terminal, space)
+    if isinstance(terminal, TargetTerminal):  # told with its reason where the configuration was refused
+        raise InputError("particles have no such terminal functional", key=f"{KEY}.kind", value=terminal.kind)
+    with agreed(space.comm):
+        return build_loss(terminal, space.dim, space.n_labels)
+
+
+def relative_entropy(terminal: KlTerminal, space: DensitySpace) -> KlLoss:
+    """KL against a mixture of mass 1 on all of R^d; a formula has the mass of its part in the domain. **Collective**.
+
+    Raises:
+        InputError: the target has other labels than the density, or a term cannot be a target of particles.
+    """
+    check_target_labels(count_labels(terminal.target, space.comm, TARGET), space.n_labels)
+    pieces = list(mixture(space, terminal.target, TARGET))
+    total = sum(piece.share for piece in pieces)
+    components = [Component(_log_shape(piece, space), piece.share / total, piece.label) for piece in pieces]
+    return KlLoss(tuple(components), space.n_labels)
+
+
+def _log_shape(piece: Piece, space: DensitySpace) -> LogShape:
+    """Collective."""
+    match piece.profile:
+        case Gaussian(mean, covariance):
+            return LogGaussian(mean, covariance)
+        case KernelEstimate(samples, bandwidth):
+            return LogKernels(samples, bandwidth)
+        case Formula(expression):
+            return LogFormula(expression, VARIABLES[: space.dim], mass_in_domain(space, piece))
+    raise InputError("particles cannot have such a target", key=piece.key, value=type(piece.profile).__name__)

@@ -1,0 +1,132 @@
+"""`eulerian plot --animate`: a finished run as a moving picture."""
+
+from pathlib import Path
+
+from mpi4py import MPI
+
+import numpy as np
+
+from eulerian.app.commands.command import SILENT
+from eulerian.app.commands.loaded_run import LoadedRun, load_trained
+from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.app.runs.files import ANIMATION, FIGURES
+from eulerian.app.runs.progress import Progress
+from eulerian.base.arrays import Floats, Ints
+from eulerian.base.errors import ComputationError, FigureError, InputError, RejectedEvaluation, explained
+from eulerian.base.parallel import gather_rows, on_root
+from eulerian.control.control import ControlProblem
+from eulerian.density.gathered import GatheredDensity
+from eulerian.density.sampling import draw_points
+from eulerian.particles.flow import carry
+
+MOST_FRAMES, MOST_PARTICLES, FASTEST = 600, 20_000, 50  # viewers slow down what is faster
+
+
+def run_animate(
+    folder: Path,
+    comm: MPI.Comm | None = None,
+    *,
+    frames: int = 60,
+    particles: int | None = None,
+    fps: float = 15.0,
+    python: bool = True,
+    progress: Progress = SILENT,
+) -> Path:
+    """Solve a run's flow again and write ``figures/animation.gif``; rank 0 draws. **Collective**.
+
+    Particles are Sobol points of ρ₀, carried by the same velocity. Where the density cannot be solved for (a flow that
+    was trained on particles may need too many time steps) the particles are shown alone. In three dimensions the
+    picture shows the integral of the density along z.
+
+    Args:
+        folder: of a run of ``train``, ``solve``, ``verify`` or ``ideal``.
+        comm: who shares the work, everybody by default.
+        frames: equally spaced times, from 2 to 600.
+        particles: their number, 0 for none; 300 by default, on a line 60.
+        fps: frames per second, up to 50.
+        python: the run's field may be Python code of the user's.
+        progress: where messages go.
+
+    Raises:
+        InputError: the run cannot be used, or a number is out of range.
+        ComputationError: the forward solve fails and there are no particles, or the file cannot be written.
+        FigureError: it cannot be drawn.
+    """
+    comm = MPI.COMM_WORLD if comm is None else comm
+    for key, value, low, high in (
+        ("--frames", frames, 2, MOST_FRAMES),
+        ("--particles", particles or 0, 0, MOST_PARTICLES),
+        ("--fps", fps, 1, FASTEST),
+    ):
+        if not low <= value <= high:
+            remedy = f"Give one from {low} to {high}."
+            raise InputError(f"is a number from {low} to {high}", key=key, value=value, remedy=remedy)
+    run = load_trained(folder, comm, python=python)
+    problem = run.problem
+    if particles is None:
+        particles = max(60 if problem.density_space.dim == 1 else 300, problem.density_space.n_labels)
+    if 0 < particles < problem.density_space.n_labels:
+        what = f"every one of the {problem.density_space.n_labels} labels needs a particle"
+        raise InputError(what, key="--particles", value=particles, remedy="Give more, or 0 for none.")
+    times = np.linspace(0.0, problem.horizon, frames)
+    positions, labels = _particles(run, times, particles, comm)
+    points, density = _densities(run, frames, progress, alone=not particles)
+    if problem.density_space.dim == 3:
+        progress.say("Three dimensions: the animation shows x and y, and the density integrated along z.")
+    path = folder / FIGURES / ANIMATION
+
+    def draw() -> None:
+        assert points is not None
+        try:
+            from eulerian.app.figures.animation.data import AnimationData
+            from eulerian.app.figures.animation.write import (
+                write_animation,  # matplotlib takes its time to load: on rank 0 only
+            )
+
+            write_animation(path, AnimationData(times, points, density, positions, labels, run.classes), fps)
+        except OSError as error:
+            raise ComputationError(f"{path} cannot be written ({error.strerror or error})") from error
+        except Exception as error:
+            raise FigureError([], [f"{path} could not be drawn: {' '.join(explained(error).split())}"]) from error
+
+    on_root(comm, draw)
+    return path
+
+
+def _particles(run: LoadedRun, times: Floats, count: int, comm: MPI.Comm) -> tuple[Floats, Ints]:
+    """Positions (n, P, dim) at all times and labels (P,), on rank 0; elsewhere nothing. Collective."""
+    problem, dim = run.problem, run.problem.density_space.dim
+    nothing = np.zeros((len(times), 0, dim)), np.zeros(0, dtype=np.int32)
+    if not count:
+        return nothing
+    field = run.field_anywhere(with_density=False)
+    start = GatheredDensity.gather(problem.density_space, problem.initial_density)
+    found: list[tuple[Floats, Ints]] = []
+
+    def work() -> None:
+        drawn = draw_points(start, count, method="sobol", seed=run.config.particles.seed)
+        found.append((carry(field, run.layers, drawn.x, drawn.labels, times, run.scheme), drawn.labels))
+
+    on_root(comm, work)
+    return found[0] if found else nothing
+
+
+def _densities(run: LoadedRun, count: int, progress: Progress, *, alone: bool) -> tuple[Floats | None, Floats]:
+    """Nodes (N, m, dim) and densities (n, N, m, K) on rank 0; zero where they cannot be solved for. Collective.
+
+    Raises:
+        RejectedEvaluation: they cannot be solved for, and would be ``alone`` in the picture.
+    """
+    problem: ControlProblem = run.problem
+    nodes, comm = CellNodes(problem.density_space, problem.velocity_space), problem.comm
+    points = gather_rows(comm, nodes.points())
+    try:
+        samples = problem.snapshots(run.theta, count)
+    except RejectedEvaluation as reason:
+        if alone:
+            raise
+        progress.say(f"Particles only, for the densities cannot be solved for: {reason}")
+        shape = (0, 0) if points is None else points.shape[:2]
+        return points, np.zeros((count, *shape, problem.density_space.n_labels), dtype=np.float32)
+    rows = [gather_rows(comm, nodes.density(rho).astype(np.float32)) for _, rho, _ in samples]
+    return points, np.stack([row for row in rows if row is not None]) if points is not None else np.zeros(0)

@@ -1,0 +1,129 @@
+"""What the commands that evaluate a network share: J at a θ, and the files that show it."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from eulerian.app.build.network import SampledProblem
+from eulerian.app.commands.command import Session
+from eulerian.app.config import Config
+from eulerian.app.runs.densities import write_figures, write_paraview
+from eulerian.app.runs.result import Document, Outcome
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import EulerianError, RejectedEvaluation
+from eulerian.base.parallel import warn
+from eulerian.control.control import ControlProblem
+from eulerian.control.reduced import ReducedProblem
+from eulerian.fields.frame import Frame, frame_of
+from eulerian.optimise import OptimiseResult
+
+if TYPE_CHECKING:
+    from eulerian.particles.problem import ParticleProblem  # with a good part of SciPy
+
+
+def storage_statement(problem: ControlProblem, theta: Floats) -> str:
+    """What gradients at θ will keep and compute again, before anything is solved. **Collective**."""
+    try:
+        return problem.plan(theta).statement
+    except RejectedEvaluation as rejection:
+        return f"The adjoint's storage cannot be told: {rejection}"
+
+
+def finite_value(problem: ReducedProblem, theta: Floats, where: str = "the initial θ") -> float:
+    """J(θ), with ``where`` in words. **Collective**.
+
+    Raises:
+        RejectedEvaluation: it cannot be evaluated.
+    """
+    value = problem.value(theta)
+    rejected_at_start(problem, value, where)
+    return value
+
+
+def rejected_at_start(problem: ReducedProblem, value: float, where: str = "the initial θ") -> None:
+    """Raise RejectedEvaluation if the first value of J is not finite."""
+    if not math.isfinite(value):
+        raise RejectedEvaluation(f"J cannot be evaluated at {where}: {problem.rejection}")
+
+
+def warn_of_rest(problem: ReducedProblem, config: Config, result: str) -> None:
+    """Warn if the velocity of the last evaluation is 0 everywhere. **Collective**.
+
+    Args:
+        problem: evaluated.
+        config: of the run; knows what the user can do about it.
+        result: what this means for the command's result.
+    """
+    if not problem.at_rest:
+        return
+    remedy = "Name a trained run with --theta RUN"
+    if config.field.theta is not None:
+        remedy = "Name a run whose flow moves something with --theta RUN, or change field.theta"
+    elif config.field.kind == "python":
+        remedy += ", or let the field start from parameters that move something"
+    elif config.field.zero_init:
+        remedy += ", or set field.zero_init = false to start from a random velocity"
+    warn(problem.comm, f"nothing moves at this θ: the velocity is 0 everywhere. {result}. {remedy}.")
+
+
+@contextmanager
+def kept[P: (ControlProblem, SampledProblem)](session: Session[P], result: OptimiseResult) -> Iterator[None]:
+    """Write the best θ, before J is evaluated there for what is told of it. **Collective**.
+
+    After a failure J may well not be evaluated there again: then errors are let pass, and nothing is told.
+    """
+    problem = session.problem.problem if isinstance(session.problem, SampledProblem) else session.problem
+    session.run.write_theta(*layers_and_readout(problem, result.theta))
+    try:
+        yield
+    except EulerianError:
+        if result.status != "failed":
+            raise
+        problem.forget()
+
+
+def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: float, extra: Document) -> Outcome:
+    """The outcome of a minimisation, for a problem that was evaluated last at its best θ, if it could be."""
+    told = next((record.parts for record in reversed(result.history) if record.total == result.value), {})
+    return Outcome(
+        "train",
+        result.status,
+        result.reason,
+        result.value,
+        problem.parts or told,
+        result.iterations,
+        result.gradient_norm,
+        seconds_solve=seconds,
+        extra=extra,
+    )
+
+
+def with_fields(session: Session[ControlProblem], theta: Floats, outcome: Outcome) -> Outcome:
+    """The outcome, with θ, ParaView files and figures written; failed if they could not be. **Collective**."""
+
+    def write() -> None:
+        session.run.write_theta(*layers_and_readout(session.problem, theta))
+        write_paraview(session.run, session.problem, theta, session.config.output.densities)
+        write_figures(session.run, session.problem, theta, session.config.density.initial, session.progress)
+
+    return with_output(outcome, write)
+
+
+def with_output(outcome: Outcome, write: Callable[[], None]) -> Outcome:
+    """The outcome, once everything is written; failed if that failed. **Collective**."""
+    try:
+        write()
+    except EulerianError as error:
+        return replace(outcome, status="failed", reason=f"{outcome.reason}; then the output failed: {error}")
+    return outcome
+
+
+def layers_and_readout(
+    problem: "ControlProblem | ParticleProblem", theta: Floats
+) -> tuple[Floats, Floats | None, Frame | None]:
+    """What a ``theta.npz`` holds: θ as (L, p), the readout where one is trained, and the frame of a network."""
+    layers, readout = problem.split(theta)
+    layered = problem.layered if isinstance(problem, ControlProblem) else problem.field
+    return layers, readout if readout.size else None, frame_of(layered.field)

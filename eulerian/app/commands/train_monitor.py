@@ -1,0 +1,138 @@
+"""A training is followed: history, checkpoints, progress, and signals that ask it to end."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import final
+
+from eulerian.app.build.network import SampledProblem
+from eulerian.app.commands.command import Session, interrupted_early
+from eulerian.app.commands.network_run import layers_and_readout
+from eulerian.app.runs.result import Outcome, describe, history_row
+from eulerian.app.runs.train_checkpoint import Checkpoint
+from eulerian.base import signals
+from eulerian.base.arrays import Floats
+from eulerian.base.parallel import on_root
+from eulerian.control.control import ControlProblem
+from eulerian.fields.frame import Frame
+from eulerian.optimise import Record
+from eulerian.optimise.multilevel import TrainingState
+
+type Start = tuple[float, Mapping[str, float]]
+
+
+@final
+@dataclass
+class TrainMonitor:
+    """Is called once per iteration. **Collective**.
+
+    Attributes:
+        session: whose run folder and configuration.
+        method: ``densities`` or ``particles``.
+        start: J at the very start and its parts.
+        state: of the training, and what carries its θ to the session's problem; valid inside of calls.
+        observer: is told every record.
+        interrupted: the signal that has ended the training, or None.
+    """
+
+    session: Session[ControlProblem] | Session[SampledProblem]
+    method: str
+    start: Start
+    state: Callable[[], tuple[TrainingState, Callable[[Floats], Floats]]]
+    observer: Callable[[Record], None]
+    interrupted: str | None = None
+    _latest: tuple[TrainingState, Callable[[Floats], Floats]] | None = None
+    _written: int = -1  # iteration of the checkpoint on disk
+    _since: float = field(default_factory=time.monotonic)
+
+    def __call__(self, record: Record) -> bool:
+        """Keep and tell an iteration; whether the training is to end."""
+        run, output = self.session.run, self.session.config.output
+        self.interrupted = signals.asked()
+        every = output.checkpoint_iterations
+
+        def keep() -> None:
+            self._latest = self.state()
+            run.append_history_here(history_row(record))
+            late = time.monotonic() - self._since >= output.checkpoint_seconds
+            if late or self.interrupted or (every and record.iteration % every == 0):
+                self._write()
+
+        on_root(run.comm, keep)
+        self.observer(record)
+        return self.interrupted is not None
+
+    def finish(self) -> None:
+        """Keep the end of the training, so that it can be gone on with. **Collective**."""
+        if self.session.config.output.checkpoint_every != 0 or self.interrupted:
+            on_root(self.session.run.comm, self._write)
+
+    def last_words(self, name: str) -> str:
+        """Keep the last iteration and say so in the result; for rank 0 alone, from another thread. Not collective."""
+        if self._latest is None:
+            return interrupted_early(self.session.run, "train", name)
+        self._write()
+        outcome = self._interrupted_by(name)
+        document = describe(outcome, None, self.session.run.comm.size)
+        descent = self._latest[0].descent
+        counts = {"evaluations": descent.evaluations, "rejected_evaluations": descent.rejected_evaluations}
+        self.session.run.write_result_here(document | counts)
+        return outcome.reason
+
+    def interrupted_outcome(self) -> Outcome:
+        """The outcome of a training that was asked to end; its best θ is written, and nothing more. **Collective**."""
+        name = self.interrupted
+        assert name is not None
+        return on_root(self.session.run.comm, lambda: self._interrupted_by(name))
+
+    def _interrupted_by(self, name: str) -> Outcome:
+        """Write the best θ, and tell where the training is. Not collective."""
+        assert self._latest is not None
+        state, carry = self._latest
+        last, best = state.history[-1], state.descent.now.best
+        if best is not None:
+            self.session.run.write_theta_here(*self._layers_and_readout(carry(best.theta)))
+        reason = f"interrupted by {name} after iteration {last.iteration}; with --resume it goes on from there"
+        return Outcome("train", "interrupted", reason, last.total, last.parts, last.iteration, last.gradient_norm)
+
+    def _write(self) -> None:
+        """Write a checkpoint of the last iteration, if there is none yet. Not collective."""
+        if self._latest is None:  # a run was gone on with that was at its end
+            return
+        state, carry = self._latest
+        iteration, run = state.history[-1].iteration, self.session.run
+        if iteration == self._written:
+            return
+        with signals.undisturbed():
+            parameters = self._layers_and_readout(carry(state.descent.now.theta))
+            config = self.session.config.to_toml()
+            Checkpoint(config, self.method, self.start, *parameters, state).write(run.path)
+            self._written, self._since = iteration, time.monotonic()
+
+    def _layers_and_readout(self, theta: Floats) -> tuple[Floats, Floats | None, Frame | None]:
+        problem = self.session.problem
+        return layers_and_readout(problem.problem if isinstance(problem, SampledProblem) else problem, theta)
+
+
+@contextmanager
+def followed[P: (ControlProblem, SampledProblem)](
+    session: Session[P],
+    method: str,
+    start: Start,
+    state: Callable[[], tuple[TrainingState, Callable[[Floats], Floats]]],
+    max_iterations: int,
+) -> Iterator[TrainMonitor]:
+    """What a training is to call once per iteration, ready for signals. **Collective**.
+
+    Args:
+        session: as for ``TrainMonitor``, like all but the last.
+        method: on what.
+        start: J at the very start.
+        state: of the training.
+        max_iterations: the most that there can be.
+    """
+    with session.progress.iterations(max_iterations) as observer:
+        follower = TrainMonitor(session, method, start, state, observer)
+        with signals.last_words(follower.last_words, asks=True):
+            yield follower

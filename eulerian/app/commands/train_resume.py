@@ -1,0 +1,209 @@
+"""Going on with a run that was broken off: its checkpoint, and whether it belongs to the configuration."""
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from mpi4py import MPI
+
+from eulerian.app.config import Config
+from eulerian.app.config.changes import changed_keys
+from eulerian.app.config.field import IDEAL
+from eulerian.app.config.levels import coarse_to_fine, iterations_of_a_level
+from eulerian.app.config.read import read_tables
+from eulerian.app.runs.files import CHECKPOINT, CONFIG, HISTORY, LATEST, PREVIOUS, RESULT
+from eulerian.app.runs.progress import Progress
+from eulerian.app.runs.result import Document, history_row
+from eulerian.app.runs.train_checkpoint import Checkpoint, read_checkpoint
+from eulerian.base.errors import InputError
+from eulerian.base.parallel import on_root, warn
+
+# Keys, and tables with all their keys, that may differ: when to stop, what is written, and how the same is computed.
+_HARMLESS = (
+    "optimiser.max_iterations",
+    "optimiser.gradient_tolerance",
+    "solver.memory",
+    "solver.disk",
+    "solver.disk_directory",
+    "ideal",
+    "output",
+)
+
+# Tables that say what a run leaves beside its numbers, but for the keys that say where and how often.
+_PRODUCTS = ("output.", "ideal.")
+_NO_PRODUCTS = ("output.directory", "output.checkpoint_every")
+
+# Keys that name files and folders.
+_PLACES = ("file", "folder", "theta")
+
+# The statuses of a run that did not come to its end.
+_UNFINISHED = ("failed", "interrupted")
+
+
+@final
+@dataclass(frozen=True)
+class Finished:
+    """A run that there is nothing to do for.
+
+    Attributes:
+        document: its result.
+        statement: why there is nothing to do, and what would change that.
+    """
+
+    document: Document
+    statement: str
+
+
+def tell_resume_command(found: Checkpoint | None) -> dict[str, Any]:
+    """What ``Command.run`` is to know of a checkpoint."""
+    if found is None:
+        return {}
+    rows = [history_row(record) for record in found.state.history]
+    return {"keep": (HISTORY, f"{CHECKPOINT}/{LATEST}", f"{CHECKPOINT}/{PREVIOUS}"), "history": rows}
+
+
+def tell_start(found: Checkpoint | None, comm: MPI.Comm, progress: Progress, *, resume: bool) -> None:
+    """Say from where a training goes on; that there was nothing to go on from is a warning. Not collective."""
+    if found is not None:
+        progress.say(f"Going on after iteration {found.state.history[-1].iteration}.")
+    elif resume:
+        warn(comm, "There is no checkpoint to go on from: this run begins at the start.")
+
+
+def resumable(config: Config, method: str, comm: MPI.Comm, *, overwrite: bool) -> Checkpoint | Finished | None:
+    """The checkpoint of the configuration's run folder; None where nothing was kept yet. **Collective**.
+
+    Args:
+        config: to go on with.
+        method: ``densities`` or ``particles``.
+        comm: who shares the work.
+        overwrite: whether the user wants the folder's run to be replaced, which is no way to go on with it.
+
+    Raises:
+        InputError: both were wanted; the checkpoint is of another configuration, and the first key that differs is
+            named; more iterations are done than wanted; it cannot be read; or the run is complete and has none.
+    """
+    folder = config.output.directory
+    if overwrite:
+        remedy = "Leave one of them out."
+        raise InputError("goes on with the run that --overwrite would replace", key="--resume", remedy=remedy)
+
+    def read() -> Checkpoint | Finished | None:
+        found = read_checkpoint(folder)
+        if found is not None:
+            _refuse_changes(found, config, method)
+            levels = 1 if method == "particles" else len(coarse_to_fine(config))
+            _refuse_fewer(found, config, levels)
+            return _finished_training(found, config, levels) or found
+        if (folder / RESULT).is_file():
+            what, remedy = "holds a run without checkpoints", "Use --overwrite to start anew, or another folder."
+            raise InputError(what, key="output.directory", value=str(folder), remedy=remedy)
+        return None
+
+    return on_root(comm, read)
+
+
+def complete_result(config: Config, command: str) -> Document | None:
+    """The result of a run that has come to its end and has left what the configuration wants. Not collective.
+
+    Args:
+        config: of the run, but that other figures or files may be wanted now.
+        command: which has made it.
+    """
+    document = _result(config.output.directory)
+    if document.get("command") != command or document.get("status", "failed") in _UNFINISHED:
+        return None
+    before, now = _earlier_tables(config.output.directory), tomllib.loads(config.to_toml())
+    changed = changed_keys(before, now, lambda key: not key.startswith(_PRODUCTS) or key in _NO_PRODUCTS)
+    return None if changed else document
+
+
+def without_start(config: Config) -> Config:
+    """The configuration for going on: a start that has to be computed is not needed any more."""
+    if config.field.theta != IDEAL:
+        return config
+    return config.model_copy(update={"field": config.field.model_copy(update={"theta": None})})
+
+
+def _result(folder: Path) -> Document:
+    """The result in a run folder; empty where there is none that can be read."""
+    try:
+        document = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _earlier_tables(folder: Path) -> dict[str, Any]:
+    """The configuration that a run folder was last written for; empty where it cannot be read."""
+    try:
+        return read_tables(folder / CONFIG)
+    except InputError:
+        return {}
+
+
+def _refuse_fewer(found: Checkpoint, config: Config, levels: int) -> None:
+    """Refuse a limit that has been passed: what it would leave is worse than what is there."""
+    wanted = config.optimiser.max_iterations
+    limit = iterations_of_a_level(config, levels)
+    state = found.state
+    taken = [*(report.iterations for report in state.reports), state.descent.history[-1].iteration]
+    # The last checkpoint may have been damaged, and the result be of later.
+    told = _result(config.output.directory).get("iterations", 0)
+    done = max(state.history[-1].iteration, told if isinstance(told, int) else 0)
+    if max(taken) <= limit and done <= limit * levels:
+        return
+    what = f"{_count(done)} done already"
+    if levels > 1:
+        what += f", and each of {levels} levels may take half of it: up to {max(taken)} were taken"
+    least = max(done, 2 * max(taken)) if levels > 1 else done
+    remedy = f"To go on, set it to more than {least}; to start anew, use --overwrite or another folder."
+    raise InputError(what, key="optimiser.max_iterations", value=wanted, remedy=remedy)
+
+
+def _count(iterations: int) -> str:
+    return "1 iteration is" if iterations == 1 else f"{iterations} iterations are"
+
+
+def _finished_training(found: Checkpoint, config: Config, levels: int) -> Finished | None:
+    """The training's result where its end was reached and nothing in the configuration asks for more."""
+    state, document = found.state, complete_result(config, "train")
+    iterations = state.history[-1].iteration
+    if document is None or document.get("iterations") != iterations or state.level < levels:
+        return None
+    taken = iterations if levels == 1 else state.descent.history[-1].iteration  # adapted meshes share the limit
+    if taken >= iterations_of_a_level(config, levels):
+        done = f"The run is finished: {_count(iterations)} done."
+        return Finished(document, f"{done} To go on, raise optimiser.max_iterations.")
+    before = _earlier_tables(config.output.directory).get("optimiser", {}).get("gradient_tolerance")
+    if document["status"] != "converged" or before is None or config.optimiser.gradient_tolerance < before:
+        return None
+    reason = document.get("reason", "it has converged")
+    return Finished(document, f"The run is finished: {reason}. To go on, lower optimiser.gradient_tolerance.")
+
+
+def _refuse_changes(found: Checkpoint, config: Config, method: str) -> None:
+    if found.method != method:
+        raise InputError(
+            f"the checkpoint is of a training on {found.method}",
+            key="--method",
+            value=method,
+            remedy=f"Go on with --method {found.method}, or start anew with --overwrite.",
+        )
+    for key, before, now in changed_keys(tomllib.loads(found.config), tomllib.loads(config.to_toml())):
+        if not _harmless(key, before, now):
+            was = "was not set" if before is None else f"was {str(before)[:200]!r}"
+            remedy = "Set it back, or start anew with --overwrite."
+            what = f"{was} in the run that is to go on"
+            raise InputError(what, key=key, value="nothing" if now is None else now, remedy=remedy)
+
+
+def _harmless(key: str, before: object, now: object) -> bool:
+    """Whether a run may go on with ``now`` instead of ``before``."""
+    if any(key == name or key.startswith(f"{name}.") for name in _HARMLESS):
+        return True
+    # A folder may have moved. What is in a file shows in J, which is compared before the training goes on.
+    both = isinstance(before, str) and isinstance(now, str)
+    return both and key.rsplit(".", 1)[-1] in _PLACES and Path(str(before)).name == Path(str(now)).name

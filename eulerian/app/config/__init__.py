@@ -1,0 +1,73 @@
+"""The configuration: a TOML file becomes one typed, frozen, checked tree. Knows neither meshes nor MPI."""
+
+from eulerian.app.config.adapt import Adapt
+from eulerian.app.config.checks import check_dimension, check_files, check_labels, check_target_labels
+from eulerian.app.config.density import (
+    Box,
+    Density,
+    Domain,
+    ExpressionTerm,
+    GaussianTerm,
+    ImageTerm,
+    SamplesTerm,
+    Term,
+    UniformTerm,
+)
+from eulerian.app.config.field import AnyField, FreeField, LinearField, MlpField, PythonField
+from eulerian.app.config.model import Config, Ideal, Optimiser, Output, Solver
+from eulerian.app.config.objective import (
+    CrossEntropyTerminal,
+    ExpressionTerminal,
+    FixedTerminal,
+    KlTerminal,
+    L2Terminal,
+    LogisticTerminal,
+    LossTerminal,
+    Objective,
+    QuadraticTerminal,
+    TargetTerminal,
+    Terminal,
+)
+from eulerian.app.config.particles import Particles
+from eulerian.app.config.read import parse_config, read_config
+
+__all__ = [
+    "Adapt",
+    "AnyField",
+    "Box",
+    "Config",
+    "CrossEntropyTerminal",
+    "Density",
+    "Domain",
+    "ExpressionTerm",
+    "ExpressionTerminal",
+    "FixedTerminal",
+    "FreeField",
+    "GaussianTerm",
+    "Ideal",
+    "ImageTerm",
+    "KlTerminal",
+    "L2Terminal",
+    "LinearField",
+    "LogisticTerminal",
+    "LossTerminal",
+    "MlpField",
+    "Objective",
+    "Optimiser",
+    "Output",
+    "Particles",
+    "PythonField",
+    "QuadraticTerminal",
+    "SamplesTerm",
+    "Solver",
+    "TargetTerminal",
+    "Term",
+    "Terminal",
+    "UniformTerm",
+    "check_dimension",
+    "check_files",
+    "check_labels",
+    "check_target_labels",
+    "parse_config",
+    "read_config",
+]

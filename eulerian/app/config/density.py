@@ -1,0 +1,280 @@
+"""`[domain]` and `[density]`: where the densities live and how they start."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field, PlainValidator, model_validator
+
+from eulerian.app.config.values import (
+    LARGEST,
+    MAX_DIMENSION,
+    SMALLEST,
+    Column,
+    Count,
+    FilePath,
+    Formula,
+    Length,
+    Matrix,
+    Positive,
+    Section,
+    Vector,
+    Whole,
+    problem,
+)
+
+MAX_CELLS = 2e8
+_SIMPLICES_PER_BOX_CELL = (1, 2, 6)
+
+
+class Box(Section):
+    """An interval, rectangle or cuboid, cut into equal boxes and these into simplices.
+
+    Attributes:
+        lower: (d,) lower corner, dimensionless.
+        upper: (d,) upper corner, dimensionless.
+        cells: (d,) boxes along each axis.
+    """
+
+    lower: Vector = Field(description="the lower corner, one number per axis, like [-1.0, -1.0]")
+    upper: Vector = Field(description="the upper corner, one number per axis, like [1.0, 1.0]")
+    cells: Annotated[tuple[Count, ...], Field(min_length=1, max_length=MAX_DIMENSION)] = Field(
+        description="the number of cells along each axis, whole numbers of at least 1, like [48, 48]"
+    )
+
+    @property
+    def dim(self) -> int:
+        """Space dimension."""
+        return len(self.lower)
+
+    @property
+    def n_simplices(self) -> int:
+        """Mesh cells after the boxes are cut."""
+        return int(_SIMPLICES_PER_BOX_CELL[self.dim - 1] * np.prod([float(n) for n in self.cells]))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_corners(self.lower, self.upper)
+        if len(self.cells) != self.dim:
+            raise problem(f"{len(self.cells)} entries for {self.dim} axes", key="cells", value=list(self.cells))
+        return self
+
+
+def _check_corners(lower: Vector, upper: Vector) -> None:
+    if len(lower) != len(upper):
+        raise problem(f"{len(upper)} entries, but lower has {len(lower)}", key="upper", value=list(upper))
+    for axis, (low, high) in enumerate(zip(lower, upper, strict=True)):
+        if not low < high:
+            raise problem(f"must be greater than lower ({low}) on axis {axis}", key="upper", value=list(upper))
+
+
+class Domain(Section):
+    """Where the densities live: a box or a mesh file.
+
+    Attributes:
+        box: a built-in box mesh.
+        file: a mesh of simplices in any format that meshio reads.
+        refine: uniform refinements, each of which cuts a cell into 2^d.
+    """
+
+    box: Box | None = Field(default=None, description="a table: { lower = [..], upper = [..], cells = [..] }")
+    file: FilePath | None = Field(default=None, description="the path of a mesh file, relative to the TOML file")
+    refine: Annotated[Whole, Field(le=10)] = Field(default=0, description="the number of uniform refinements, 0 to 10")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.box is None) == (self.file is None):
+            given = "both are given" if self.box else "neither is given"
+            raise problem(f"needs exactly one of `box` and `file`; {given}", remedy="Keep one of the two.")
+        if self.box is not None:
+            cells = self.box.n_simplices * 2 ** (self.refine * self.box.dim)
+            if cells > MAX_CELLS:
+                raise problem(
+                    f"the mesh would have {cells:.3g} simplices, more than {MAX_CELLS:.3g}",
+                    key="box.cells",
+                    value=list(self.box.cells),
+                    remedy="Use fewer cells or refinements.",
+                )
+        return self
+
+
+class _Term(Section):
+    """What the terms of an initial density share.
+
+    Attributes:
+        kind: what the other keys are.
+        weight: mass of the term before all terms are scaled to total mass 1.
+        label: the label it belongs to, 0..K-1.
+    """
+
+    kind: str  # first, so that it also comes first where a configuration is written out
+    weight: Positive = Field(default=1.0, description="the share of mass of this term, a number > 0")
+    label: Whole = Field(default=0, description="the label of this term; labels are 0..K-1 without gaps")
+
+
+class GaussianTerm(_Term):
+    """A normal density, given by its standard deviation or its covariance."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    mean: Vector = Field(description="the mean, one number per axis, like [0.0, 0.0]")
+    std: Length | None = Field(default=None, description="the standard deviation along every axis, a number > 0")
+    covariance: Matrix | None = Field(
+        default=None, description="a symmetric positive definite matrix, like [[0.2, 0.0], [0.0, 0.1]]"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.std is None) == (self.covariance is None):
+            given = "both are given" if self.std else "neither is given"
+            raise problem(f"needs exactly one of `std` and `covariance`; {given}", remedy="Keep one of the two.")
+        if self.covariance is not None:
+            self._check_covariance(np.array(self.covariance))
+        return self
+
+    def _check_covariance(self, covariance: np.ndarray) -> None:
+        dim, what = len(self.mean), None
+        if covariance.shape != (dim, dim):
+            what = f"is {covariance.shape[0]}×{covariance.shape[1]}, but the mean has {dim} entries"
+        elif not np.all(np.diag(covariance) >= LARGEST**-2):
+            what = "is not positive definite"
+        elif not np.allclose(covariance, covariance.T, rtol=1e-10, atol=0):
+            what = "is not symmetric"
+        elif not _positive_definite(covariance):
+            what = "is not positive definite"
+        if what:
+            raise problem(what, key="covariance", value=[list(row) for row in self.covariance or ()])
+
+
+def _positive_definite(matrix: np.ndarray) -> bool:
+    # Scaled to unit diagonal first: a covariance may be tiny along one axis and large along another.
+    diagonal = np.diag(matrix)
+    if np.any(diagonal <= 0):
+        return False
+    scale = 1 / np.sqrt(diagonal)
+    return bool(np.linalg.eigvalsh(matrix * np.outer(scale, scale))[0] > 1e-14)
+
+
+class UniformTerm(_Term):
+    """A constant density on a box."""
+
+    kind: Literal["uniform"] = "uniform"
+    lower: Vector = Field(description="the lower corner of the box, one number per axis")
+    upper: Vector = Field(description="the upper corner of the box, one number per axis")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_corners(self.lower, self.upper)
+        return self
+
+
+class ExpressionTerm(_Term):
+    """A density proportional to a formula in x, y, z."""
+
+    kind: Literal["expression"] = "expression"
+    value: Formula = Field(description='a formula in quotes, like "exp(-x**2 - y**2)"')
+
+
+def _bandwidth(value: object) -> object:
+    if value == "scott":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not SMALLEST <= value <= LARGEST:
+        raise problem('is neither a number > 0 nor "scott"')
+    return float(value)
+
+
+class SamplesTerm(_Term):
+    """A kernel density estimate of the rows of a CSV file.
+
+    Attributes:
+        columns: names or numbers (from 0) of the coordinates.
+        label_column: the column of classes, which become the labels 0..K-1 in sorted order.
+        bandwidth: isotropic standard deviation of the Gaussian kernel, or Scott's rule.
+    """
+
+    kind: Literal["samples"] = "samples"
+    file: FilePath = Field(description="the path of a CSV file, relative to the TOML file")
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=MAX_DIMENSION)] = Field(
+        description='one column per axis, by name or by number from 0, like ["a", "b"]'
+    )
+    label_column: Column | None = Field(default=None, description="the column of classes, by name or number from 0")
+    bandwidth: Annotated[float | Literal["scott"], PlainValidator(_bandwidth)] = Field(
+        default="scott", description='the standard deviation of the kernel, a number > 0, or "scott"'
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.columns)) < len(self.columns):
+            raise problem("names one column twice", key="columns", value=list(self.columns))
+        if self.label_column in self.columns:
+            raise problem("is also a coordinate", key="label_column", value=self.label_column)
+        if self.label_column is not None and self.label:
+            raise problem(
+                "is given by label_column already", key="label", value=self.label, remedy="Keep one of the two."
+            )
+        return self
+
+
+class ImageTerm(_Term):
+    """A picture laid over a rectangle: dark is dense. 2-D only."""
+
+    kind: Literal["image"] = "image"
+    file: FilePath = Field(description="the path of a picture, relative to the TOML file")
+    lower: Vector = Field(description="the lower left corner of the picture, like [0.0, 0.0]")
+    upper: Vector = Field(description="the upper right corner of the picture, like [1.0, 1.0]")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_corners(self.lower, self.upper)
+        return self
+
+
+type Term = GaussianTerm | UniformTerm | SamplesTerm | ImageTerm | ExpressionTerm
+
+Terms = Annotated[
+    tuple[
+        Annotated[GaussianTerm | UniformTerm | SamplesTerm | ImageTerm | ExpressionTerm, Field(discriminator="kind")],
+        ...,
+    ],
+    Field(min_length=1),
+]
+
+
+def label_count(terms: Sequence[Term]) -> int | None:
+    """K of a mixture, or None while only a file of samples can tell."""
+    if any(isinstance(term, SamplesTerm) and term.label_column is not None for term in terms):
+        return None
+    return 1 + max(term.label for term in terms)
+
+
+def check_gaps(terms: Sequence[Term], key: str) -> None:
+    """Raise a ``problem`` at ``key`` unless the labels of a mixture are 0..K-1."""
+    labels, count = {term.label for term in terms}, label_count(terms)
+    if count is not None and len(labels) < count:
+        given = ", ".join(str(label) for label in sorted(labels))
+        raise problem(
+            f"labels must be 0..K-1 without gaps, but the terms have labels {given}",
+            key=key,
+            remedy="Number the labels from 0.",
+        )
+
+
+class Density(Section):
+    """How densities are represented and how they start.
+
+    Attributes:
+        degree: polynomial degree of the discontinuous Galerkin space.
+        initial: the terms of a mixture, scaled to total mass 1.
+    """
+
+    degree: Annotated[Whole, Field(le=2)] = Field(default=1, description="the polynomial degree: 0, 1 or 2")
+    initial: Terms = Field(description="at least one table [[density.initial]]")
+
+    @property
+    def n_labels(self) -> int | None:
+        """K, or None while only a file of samples can tell."""
+        return label_count(self.initial)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_gaps(self.initial, "initial")
+        return self

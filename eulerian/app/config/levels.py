@@ -1,0 +1,50 @@
+"""Coarser versions of a configuration, for training from coarse to fine."""
+
+from eulerian.app.config.density import Box, Domain
+from eulerian.app.config.model import Config
+
+# A box keeps at least so many cells along an axis (or as many as it has): fewer resolve no density.
+LEAST_CELLS = 4
+
+
+def coarse_to_fine(config: Config) -> tuple[Config, ...]:
+    """The configurations of all levels, the coarsest first; the last one is ``config`` itself.
+
+    A level has cells of twice the size of the next finer one. The two finest have all layers, so that the last change
+    is one of the mesh only; every further level has half as many, rounded up. No θ to start from is given. There are at
+    most ``optimiser.levels``, fewer where the cells of a box cannot be halved so often.
+    """
+    # With 64² and 128² cells, halving the layers at the last change too began the finest level five times as far above
+    # its minimum.
+    levels = [config]
+    while len(levels) < config.optimiser.levels:
+        domain = _coarser(levels[0].domain)
+        if domain is None:
+            break
+        field = levels[0].field
+        layers = (field.layers + 1) // 2 if len(levels) > 1 else field.layers
+        field = field.model_copy(update={"layers": layers, "theta": None})
+        levels.insert(0, levels[0].model_copy(update={"domain": domain, "field": field}))
+    return tuple(levels)
+
+
+def iterations_of_a_level(config: Config, levels: int) -> int:
+    """The most that each of so many levels may take: half of ``max_iterations`` where there are several."""
+    wanted = config.optimiser.max_iterations
+    return wanted if levels == 1 else -(-wanted // 2)
+
+
+def _coarser(domain: Domain) -> Domain | None:
+    """The domain with cells twice as large, or None."""
+    if domain.refine > 0:
+        return domain.model_copy(update={"refine": domain.refine - 1})
+    if domain.box is None:
+        return None
+    box = halved_box(domain.box)
+    return None if box.cells == domain.box.cells else domain.model_copy(update={"box": box})
+
+
+def halved_box(box: Box) -> Box:
+    """The box with half as many cells along every axis, rounded up, but no fewer than are sensible."""
+    cells = tuple(max((n + 1) // 2, min(n, LEAST_CELLS)) for n in box.cells)
+    return box.model_copy(update={"cells": cells})

@@ -1,0 +1,207 @@
+"""The whole configuration as one frozen tree; attribute names are the keys of the TOML file."""
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, Strict, StringConstraints, model_validator
+
+from eulerian.app.config.adapt import Adapt
+from eulerian.app.config.density import Density, Domain
+from eulerian.app.config.field import MAX_LAYERS, FreeField, LinearField, MlpField, PythonField
+from eulerian.app.config.objective import Objective
+from eulerian.app.config.particles import Particles
+from eulerian.app.config.toml import dump_toml
+from eulerian.app.config.values import (
+    Count,
+    Flag,
+    Interval,
+    Memory,
+    NonNegative,
+    Positive,
+    Section,
+    TextPath,
+    Whole,
+    bytes_of,
+    problem,
+    seconds_of,
+)
+
+_LEAST_SLABS = 16
+
+# The types of PETSc's TAO that need no more than values and gradients.
+Method = Literal["lmvm", "blmvm", "bqnls", "bqnktr", "bqnktl", "bncg", "cg", "owlqn", "nm"]
+
+
+def _harmless(options: str) -> str:
+    """Refuse options by which PETSc would run code, write files or read more options where nobody looks.
+
+    Such are types that are implemented in Python, and viewers, which pass the names of their files to a shell.
+    """
+    for word in options.split():
+        plain = re.fullmatch(r"[\w.,+-]+", word, re.ASCII)
+        if not plain or "python" in word.lower() or word.lower().startswith(("-options", "-prefix")):
+            remedy = "Names and values of letters, digits and . , + - _ are, unless they run code or name files."
+            raise problem(f"PETSc's option {word[:80]!r} is not allowed here", remedy=remedy)
+    return options
+
+
+class Optimiser(Section):
+    """How J is minimised.
+
+    Attributes:
+        method: a type of PETSc's TAO.
+        petsc_options: passed to PETSc as they are.
+        max_iterations: at most this many; with several levels, at most half as many on each.
+        gradient_tolerance: on the norm of the gradient relative to its first value.
+        metric: how long a change of θ is: by the velocity that it makes, or by itself; "velocity" needs the method
+            "lmvm" and a field that tells its derivatives by θ, else it means "parameters".
+        levels: meshes to train on, from coarse to fine; the last one is that of the configuration.
+    """
+
+    method: Method = Field(
+        default="lmvm", description='a TAO type that needs gradients only: "lmvm", "blmvm", "bncg", …'
+    )
+    petsc_options: Annotated[
+        str, Strict(), StringConstraints(pattern=r"^\s*(-.*)?$", max_length=10_000), AfterValidator(_harmless)
+    ] = Field(default="", description='options for PETSc in quotes, like "-tao_ls_type armijo"')
+    max_iterations: Whole = Field(default=100, description="the largest number of iterations, a whole number >= 0")
+    gradient_tolerance: NonNegative = Field(
+        default=1e-6, description="the relative gradient norm to reach, a number >= 0"
+    )
+    metric: Literal["velocity", "parameters"] = Field(default="velocity", description='"velocity" or "parameters"')
+    levels: Count = Field(default=1, description="the number of meshes to train on, a whole number >= 1")
+
+
+class Solver(Section):
+    """How densities are transported.
+
+    Attributes:
+        cfl: fraction of the scheme's stability and positivity limit.
+        max_steps_per_layer: an evaluation that would need more is rejected.
+        limiter: keep densities non-negative.
+        memory: budget of the adjoint over all ranks, like ``4 GiB``.
+        disk: its budget on disk over all ranks, or None.
+        disk_directory: where that is; the system's folder for temporary files by default.
+        flux_smoothing: δ in √(s²+δ²), relative to the velocity scale.
+    """
+
+    cfl: Annotated[Positive, Field(le=1)] = Field(default=0.9, description="the CFL fraction, 0 < cfl <= 1")
+    max_steps_per_layer: Count = Field(default=2000, description="the largest number of steps, a whole number >= 1")
+    limiter: Flag = Field(default=True, description="whether densities are kept non-negative: true or false")
+    memory: Memory = Field(default="4 GiB", description='an amount of memory in quotes, like "4 GiB" or "500 MB"')
+    disk: Memory | None = Field(default=None, description='an amount of memory in quotes, like "20 GiB"')
+    disk_directory: TextPath | None = Field(default=None, description="a folder for temporary files, in quotes")
+    flux_smoothing: Positive = Field(default=1e-3, description="the smoothing δ of the upwind flux, a number > 0")
+
+    @property
+    def memory_bytes(self) -> int:
+        """The budget in bytes."""
+        return bytes_of(self.memory)
+
+    @property
+    def disk_bytes(self) -> int:
+        """The budget on disk in bytes."""
+        return 0 if self.disk is None else bytes_of(self.disk)
+
+
+class Ideal(Section):
+    """How the idealised problem is solved, and what a trained network is held against.
+
+    Attributes:
+        layers: time slabs of the convex problem; None means as many as ``field.layers``, and at least 16.
+        gap_tolerance: on the duality gap, relative to the primal value.
+        residual_tolerance: on the residual of the optimality conditions.
+        max_iterations: of the convex solver, at most this many.
+        certificate: the lower bound that ``train`` ends with.
+    """
+
+    layers: Annotated[Count, Field(le=MAX_LAYERS)] | None = Field(
+        default=None, description="the number of time slabs, a whole number >= 1"
+    )
+    gap_tolerance: Positive = Field(default=1e-3, description="the relative duality gap to reach, a number > 0")
+    residual_tolerance: Positive = Field(default=1e-4, description="the residual to reach, a number > 0")
+    max_iterations: Count = Field(default=5000, description="the largest number of iterations, a whole number >= 1")
+    certificate: Literal["auto", "hopf_lax", "convex", "none"] = Field(
+        default="auto", description='"auto", "hopf_lax", "convex" or "none"'
+    )
+
+    def slabs(self, field_layers: int) -> int:
+        """Number of time slabs for a field of so many layers: the error in time wants more than few fields need."""
+        return self.layers or max(field_layers, _LEAST_SLABS)
+
+
+class Output(Section):
+    """What remains of a run.
+
+    Attributes:
+        directory: the run folder, relative to the working directory.
+        densities: snapshots in time for ParaView, 0 for none.
+        figures: whether figures are drawn, and what they are drawn from is kept.
+        checkpoint_every: iterations of a training between checkpoints, or the time between them, like ``60 s``; 0 for
+            none. Unless it is 0 a forward solve keeps its densities at the end of every layer and at every snapshot.
+    """
+
+    directory: TextPath = Field(default=Path("runs/run"), description="the folder of the run, in quotes")
+    densities: Annotated[Whole, Field(le=100_000)] = Field(
+        default=11, description="the number of snapshots of the densities, a whole number >= 0"
+    )
+    figures: Flag = Field(default=True, description="whether figures are drawn: true or false")
+    checkpoint_every: Interval = Field(
+        default=10, description='iterations between checkpoints, a whole number >= 0, or a time in quotes like "60 s"'
+    )
+
+    @property
+    def checkpoint_iterations(self) -> int:
+        """Iterations between checkpoints; 0 where time decides, or where there are none."""
+        return self.checkpoint_every if isinstance(self.checkpoint_every, int) else 0
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Seconds between checkpoints; infinite where iterations decide, or where there are none."""
+        return math.inf if isinstance(self.checkpoint_every, int) else seconds_of(self.checkpoint_every)
+
+
+class Config(Section):
+    """Everything that a run needs to know."""
+
+    domain: Domain = Field(description="a table [domain] with a box or a mesh file")
+    density: Density = Field(description="a table [density] with at least one [[density.initial]]")
+    field: Annotated[LinearField | MlpField | FreeField | PythonField, Field(discriminator="kind")] = Field(
+        description="a table [field] with the network"
+    )
+    objective: Objective = Field(description="a table [objective] with an [objective.terminal]")
+    optimiser: Optimiser = Field(default_factory=Optimiser, description="a table [optimiser]")
+    solver: Solver = Field(default_factory=Solver, description="a table [solver]")
+    adapt: Adapt | None = Field(default=None, description="a table [adapt], or none for a fixed mesh")
+    ideal: Ideal = Field(default_factory=Ideal, description="a table [ideal]")
+    particles: Particles = Field(default_factory=Particles, description="a table [particles]")
+    output: Output = Field(default_factory=Output, description="a table [output]")
+
+    @model_validator(mode="after")
+    def _check_meshes(self) -> Self:
+        levels, refine = self.optimiser.levels, self.domain.refine
+        if self.adapt is not None and levels > 1:
+            what = "[adapt] makes meshes of its own, from a coarse one up, and has no use for levels"
+            raise problem(what, key="optimiser.levels", value=levels, remedy="Set it to 1, or leave [adapt] out.")
+        if self.adapt is not None and isinstance(self.field, FreeField):
+            what = "its parameters are velocities at the nodes of one mesh, and [adapt] makes others"
+            raise problem(what, key="field.kind", value="free", remedy="Take another field, or leave [adapt] out.")
+        if self.domain.file is not None and refine < levels - 1:
+            raise problem(
+                f"needs meshes that are coarser than the one of domain.file with domain.refine = {refine}",
+                key="optimiser.levels",
+                value=levels,
+                remedy=f"Give a coarser file and domain.refine >= {levels - 1}, or at most {refine + 1} levels.",
+            )
+        return self
+
+    @property
+    def n_labels(self) -> int | None:
+        """K, or None while only a file of samples can tell."""
+        return self.density.n_labels
+
+    def to_toml(self) -> str:
+        """The resolved configuration, every default written out; ``read_config`` gives it back."""
+        return dump_toml(self.model_dump(exclude_none=True))

@@ -1,0 +1,80 @@
+"""Changing single keys from the command line: ``--set objective.kinetic=0.1``."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from eulerian.base.errors import InputError
+
+_EXAMPLE = "Write KEY=VALUE, like objective.kinetic=0.1 or density.initial.0.mean=[0.5, 0.0]."
+_TOO_DEEP = 32
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of the nested tables with each ``KEY=VALUE`` set in turn.
+
+    Values are TOML; a bare word that is not TOML is a text (``field.features=translation``). Numbers index lists.
+
+    Raises:
+        InputError: for a malformed override, or a key that leads through something else than tables and lists.
+    """
+    result = deepcopy(dict(data))
+    for override in overrides:
+        if not _is_unicode(override):  # bytes of a command line that are not UTF-8 could not be written back
+            raise InputError("an override is not valid Unicode", key="--set", value=override, remedy=_EXAMPLE)
+        key, equals, text = override.partition("=")
+        path = [step.strip() for step in key.split(".")]
+        if not equals or not all(path):
+            raise InputError("an override needs a key and a value", key="--set", value=override, remedy=_EXAMPLE)
+        if len(path) > _TOO_DEEP:
+            raise InputError("the key of an override has too many parts", key="--set", value=override, remedy=_EXAMPLE)
+        _assign(result, path, _parse_value(text.strip(), key.strip()))
+    return result
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parse_value(text: str, key: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError) as error:
+        # Quotes and brackets show that TOML was meant; all else is a bare word: a kind, a path, a formula.
+        if text[:1] in {'"', "'", "[", "{"}:
+            what = f"the value is not valid TOML ({error})"
+            raise InputError(what, key=key, value=text, remedy="Check the quotes and brackets.") from None
+        if not text:
+            raise InputError("the override has no value", key=key, remedy=_EXAMPLE) from None
+        return text
+    return parsed["value"] if list(parsed) == ["value"] else text
+
+
+def _assign(data: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    table: Any = data
+    for depth, step in enumerate(path):
+        here, last = ".".join(path[: depth + 1]), depth == len(path) - 1
+        if isinstance(table, list):
+            index = _index(step, table, here)
+            if last:
+                table[index] = value
+            table = table[index]
+        elif isinstance(table, dict):
+            if last:
+                table[step] = value
+            table = table.setdefault(step, {})
+        else:
+            what = f"{'.'.join(path[:depth])} is neither a table nor a list"
+            raise InputError(what, key=".".join(path), value=table, remedy="Set it as a whole.")
+
+
+def _index(step: str, entries: Sequence[object], here: str) -> int:
+    if step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(entries):
+        return int(step)
+    what = f"the list has {len(entries)} entries, numbered from 0"
+    raise InputError(what, key=here, value=step, remedy="Use one of these numbers, or set the whole list.")

@@ -1,0 +1,1 @@
+"""Animated figures of a run."""

@@ -1,0 +1,109 @@
+"""How a minimisation went: J with its parts, how far it is above a lower bound, and the gradient norm."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from eulerian.base.arrays import Floats
+
+# Okabe and Ito's palette, told apart by colour-blind readers.
+_PART_COLOURS = {
+    "total": "#000000",
+    "terminal": "#0072B2",
+    "kinetic": "#D55E00",
+    "jacobian": "#009E73",
+    "parameters": "#CC79A7",
+    "potential": "#E69F00",
+    "congestion": "#56B4E9",
+    "entropy": "#7F7F7F",
+}
+_DASHED = ("potential", "congestion", "entropy")  # costs of the density itself
+_TRUE = "#D55E00"
+
+
+@final
+@dataclass(frozen=True)
+class Yardsticks:
+    """What a run's J is held against, as far as it is known.
+
+    Attributes:
+        bound: a lower bound of J for any flow, or None.
+        verified: the true J of the network's flow at the end, or None.
+    """
+
+    bound: float | None = None
+    verified: float | None = None
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> Self:
+        """Those of a ``result.json``; what is missing in it, or damaged, is not known."""
+        return cls(_number(result, "certificate", "ideal"), _number(result, "verified", "objective", "total"))
+
+
+def _number(tree: object, *keys: str) -> float | None:
+    """A finite number in a tree of tables, or None."""
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    known = isinstance(tree, int | float) and not isinstance(tree, bool) and np.isfinite(tree)
+    return float(tree) if known else None  # type: ignore[arg-type]
+
+
+def history_curves(rows: Mapping[str, Floats], known: Yardsticks | None = None) -> Figure:
+    """J with its parts, J minus the bound where one is known, and the gradient norm, over the iterations."""
+    known = Yardsticks() if known is None else known
+    count = 2 if known.bound is None else 3
+    figure = Figure(figsize=(3.5 * count, 2.8), layout="constrained")
+    panels: Any = figure.subplots(1, count)
+    _draw_parts(panels[0], rows, known)
+    if known.bound is not None:
+        _draw_gap(panels[1], rows, known.bound, known.verified)
+    last = panels[-1]
+    last.plot(rows["iteration"], rows["gradient_norm"], color="black", lw=1.2)
+    last.set(ylabel=r"$\|\nabla J\|_{L^2(0,T)}$", yscale="log")
+    last.grid(which="major", color="0.9")
+    changes = rows["iteration"][1:][np.diff(rows["level"]) > 0.0]
+    for axes in panels:
+        for change in changes:  # to a finer mesh
+            axes.axvline(change, color="0.6", lw=0.8, ls=":", zorder=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(x=0.01)
+        axes.set_xlabel("iteration")
+    return figure
+
+
+def _draw_parts(axes: Axes, rows: Mapping[str, Floats], known: Yardsticks) -> None:
+    """J and its parts on the mesh, the bound, and the true J at the end."""
+    for name, colour in _PART_COLOURS.items():
+        if np.any(rows[name] != 0.0):
+            label = "$J$" if name == "total" else name
+            width, dashes = 2.0 if name == "total" else 1.2, "--" if name in _DASHED else "-"
+            axes.plot(rows["iteration"], rows[name], color=colour, lw=width, ls=dashes, label=label)
+    if known.bound is not None:
+        axes.axhline(known.bound, color="0.5", lw=0.9, ls=(0, (1, 1)), label="bound")
+    if known.verified is not None:
+        end = rows["iteration"][-1]
+        axes.plot([end], [known.verified], "D", color=_TRUE, ms=4.5, clip_on=False, label="true $J$", zorder=4)
+    axes.set_ylabel("objective")
+    axes.legend(ncols=1 if len(axes.lines) < 5 else 2)
+
+
+def _draw_gap(axes: Axes, rows: Mapping[str, Floats], bound: float, verified: float | None) -> None:
+    """How far J is above the bound; the mesh's J may come to lie below it, which is said and not drawn."""
+    gap = rows["total"] - bound
+    above = gap > 0.0  # False for NaN
+    axes.plot(rows["iteration"], np.where(above, gap, np.nan), color="black", lw=1.6, label="$J$ of the mesh")
+    axes.set(ylabel="$J$ minus lower bound", yscale="log" if above.any() else "linear")
+    if verified is not None and verified > bound:
+        axes.axhline(verified - bound, color=_TRUE, lw=1.1, ls="--", label="true $J$ at the end")
+    below = np.count_nonzero(gap <= 0.0)
+    if below:
+        text = f"{below} of {len(gap)} iterates are below the bound on the mesh"
+        axes.set_title(text, fontsize="x-small", color="0.3")
+    axes.grid(which="major", color="0.9")
+    if len(axes.lines) > 1:
+        axes.legend()

@@ -1,0 +1,144 @@
+"""What a flow tells apart, kept in the run folder so that its figure can be drawn again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self, final
+
+from eulerian.analysis.classification import Classification, classify
+from eulerian.base.arrays import Floats
+from eulerian.app.config import SamplesTerm, Term
+from eulerian.control.control import ControlProblem
+from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.app.runs.pixel_grid import pixel_centres
+from eulerian.base.parallel import gather_rows, on_root
+from eulerian.particles.sample import share
+from eulerian.particles.flow import Scheme, carry
+from eulerian.density.projection import class_names
+from eulerian.density.csv_samples import read_samples
+
+import numpy as np
+from numpy.typing import NDArray
+
+type Labels = NDArray[np.integer]
+
+_PIXELS = 200  # along the longer side of the domain's box
+_STEPS = 2  # of RK4 in a layer
+
+
+@final
+@dataclass(frozen=True)
+class LabelledPoints(ArrayRecord):
+    """Points at t = 0 with their classes.
+
+    Attributes:
+        x: (n, dim).
+        labels: (n,) their own.
+        assigned: (n,) those of least loss where the flow carries them; -1 for points that are carried to infinity.
+    """
+
+    CONTENTS = "points"
+
+    x: Floats
+    labels: Labels
+    assigned: Labels
+
+    def confusion(self, n_labels: int) -> Classification:
+        """How many of them are taken for what."""
+        return Classification.of_points(self.labels, self.assigned, n_labels)
+
+
+@final
+@dataclass(frozen=True)
+class ClassRegions(ArrayRecord):
+    """Where points have to start to be taken for a class, and how often that is right.
+
+    Attributes:
+        names: (K,) of the classes.
+        lower: (dim,) of the domain's bounding box.
+        upper: (dim,).
+        regions: (n_x, n_y) class of what starts at the centres of pixels of the box, -1 for none; none at all but in
+            two dimensions, and where the flow depends on the label.
+        mass: (K, K) mass of class y (row) that ends where the loss takes it for class z.
+        x: (n, dim) samples that ρ₀ is an estimate of.
+        labels: (n,) theirs.
+        assigned: (n,) see ``LabelledPoints``.
+    """
+
+    CONTENTS = "classes"
+
+    names: NDArray[np.str_]
+    lower: Floats
+    upper: Floats
+    regions: Labels
+    mass: Floats
+    x: Floats
+    labels: Labels
+    assigned: Labels
+
+    @property
+    def points(self) -> LabelledPoints:
+        """The samples."""
+        return LabelledPoints(self.x, self.labels, self.assigned)
+
+    @classmethod
+    def measure(cls, problem: ControlProblem, theta: Floats, terms: Sequence[Term]) -> Self | None:
+        """Those of a flow, complete on rank 0; None where the loss tells no classes apart. **Collective**.
+
+        Args:
+            problem: evaluated at ``theta``.
+            theta: with the readout, where one is trained.
+            terms: of ρ₀, whose samples are shown.
+
+        Raises:
+            InputError: a file of samples cannot be read any more.
+        """
+        space, comm = problem.density_space, problem.comm
+        found = classify(space, problem.terminal, problem.final_density, problem.split(theta)[1])
+        if found is None:
+            return None
+        lower, upper = space.bounding_box
+        x, labels = on_root(comm, lambda: _samples(terms, space.dim))
+        counts = (0, 0)
+        if space.dim == 2 and not problem.layered.label_dependent:
+            sides = np.maximum(1, np.rint(_PIXELS * (upper - lower) / (upper - lower).max())).astype(int)
+            counts = (int(sides[0]), int(sides[1]))
+        lattice = pixel_centres(lower, upper, counts).reshape(-1, 2) if counts[0] else x[:0]
+        nobody = np.zeros(len(lattice), dtype=labels.dtype)
+        starts, owners = np.concatenate([lattice, x]), np.concatenate([nobody, labels])
+        assigned = assign(problem, theta, starts, owners)
+        names = np.array(class_names(terms, space.n_labels, comm))
+        regions = assigned[: len(lattice)].reshape(counts)
+        return cls(names, lower, upper, regions, found.confusion, x, labels, assigned[len(lattice) :])
+
+
+def assign(problem: ControlProblem, theta: Floats, x: Floats, labels: Labels) -> Labels:
+    """The class of least loss, (n,), of points x (n, dim) once the flow has carried them; the same on all ranks.
+
+    **Collective**. Points that are carried to infinity have class -1.
+    """
+    from eulerian.transport.nodal_interpolant import anywhere  # stands on SciPy, which takes its time to load
+
+    comm, (layers, readout) = problem.comm, problem.split(theta)
+    field = anywhere(problem.layered, problem.velocity_space)
+    mine = share(len(x), comm)
+    scheme = Scheme(problem.horizon, steps_per_layer=_STEPS)
+    end = carry(field, layers, x[mine], labels[mine], [problem.horizon], scheme, comm)[0]
+    finite = np.isfinite(end).all(axis=1)
+    loss = problem.terminal.loss
+    assert loss is not None
+    losses = loss.value(np.where(finite[:, None], end, 0.0), readout)
+    local = np.where(finite, np.argmin(losses, axis=1), -1).astype(np.int16)
+    gathered = gather_rows(comm, local)
+    return np.asarray(comm.bcast(gathered, 0))
+
+
+def _samples(terms: Sequence[Term], dim: int) -> tuple[Floats, Labels]:
+    """Points (n, dim) and labels (n,) of the samples among the terms. Not collective."""
+    found = [(np.zeros((0, dim)), np.zeros(0, dtype=np.int32))]
+    for index, term in enumerate(terms):
+        if isinstance(term, SamplesTerm):
+            samples = read_samples(term, f"density.initial.{index}")
+            own = samples.labels if term.label_column is not None else np.full(len(samples.points), term.label)
+            found.append((samples.points, own))
+    points, labels = zip(*found, strict=True)
+    return np.concatenate(points), np.concatenate(labels)

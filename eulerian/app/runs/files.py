@@ -1,0 +1,157 @@
+"""Names of a run's files, and files that are never half written. Not collective: for one rank."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from eulerian.base.errors import ComputationError
+
+RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
+MESH = "mesh.npz"  # of a run with [adapt]
+HISTORY, GAP = "history.csv", "gap.csv"
+FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"
+LATEST, PREVIOUS = "latest.npz", "previous.npz"  # checkpoints
+METHOD_PAIR, STUDY = "compare.npz", "study.csv"
+PARTICLES = "particles.npz"
+DENSITIES = "density_*.h5"
+BOUNDARY, TARGETS, EXACT = "boundary.npz", "targets.npz", "exact.npz"
+CLASSES, PUSHED_POINTS, SIGHTS = "classes.npz", "pushed_points.npz", "sights.npz"
+ANIMATION = "animation.gif"
+
+LATER_PARTS = ("potential", "congestion", "entropy")
+LATER_COLUMNS = (*LATER_PARTS, "level")  # which histories of earlier versions have not
+HISTORY_COLUMNS = (
+    "iteration",
+    "total",
+    "terminal",
+    "kinetic",
+    "jacobian",
+    "parameters",
+    "gradient_norm",
+    "evaluations",
+    "seconds",
+    *LATER_COLUMNS,
+)
+
+STUDY_COLUMNS = (
+    "ladder",
+    "degree",
+    "cells",
+    "h",
+    "particles",
+    "sets",
+    "objective",
+    "objective_error",
+    "gradient_cosine",
+    "gradient_error",
+    "density_error",
+    "cpu_objective",
+    "cpu_gradient",
+    "cpu_density",
+    "seconds_objective",
+    "seconds_gradient",
+)
+
+GAP_COLUMNS = ("iteration", "primal", "dual", "gap", "relative_gap", "residual", "seconds")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Guard the writing of a file.
+
+    Raises:
+        ComputationError: the system refused; names the file, and what can be done.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "Free some space" if full else "See that its folder is there and may be written"
+        raise ComputationError(
+            f"{path} cannot be written ({error.strerror or error}). {remedy}, or choose another folder"
+        ) from error
+
+
+def write_atomically(
+    path: Path,
+    write: Callable[[BinaryIO], object],
+    before: Callable[[], object] = lambda: None,
+    *,
+    sync: bool = True,
+) -> None:
+    """Write a file that is either complete or absent.
+
+    Args:
+        path: the file.
+        write: puts its contents into a stream.
+        before: is called when they are safe, but not under that name yet.
+        sync: wait for the disk; else a machine that loses power may leave the file empty, a killed process may not.
+
+    Raises:
+        ComputationError: it cannot be written; nothing is left of it, and an older file of its name is still there.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                write(file)
+            if sync:
+                _sync(part)
+            before()
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+        if sync:
+            _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Make sure that a file, or the names in a folder, survive the machine's end."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to a text file, all or nothing.
+
+    Raises:
+        ComputationError: it cannot be written.
+    """
+    with writing(path), path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            data = text.encode("utf-8")
+            while data:  # of a disk that fills up, a write may take only a part
+                data = data[file.write(data) or 0 :]
+        except OSError:
+            if before:
+                file.truncate(before)
+            else:
+                path.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Write named arrays to an ``.npz`` file, atomically and without pickle."""
+    write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run, complete or not."""
+    return (path / RESULT).is_file() or (path / CONFIG).is_file()

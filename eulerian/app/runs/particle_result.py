@@ -1,0 +1,85 @@
+"""What a run on particles leaves: its keys in ``result.json``, its table, and the paths that its figure shows."""
+
+from typing import Any
+
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+
+import numpy as np
+
+from eulerian.app.build.network import SampledProblem
+from eulerian.app.config import Particles
+from eulerian.app.runs.files import FIGURES, PARTICLES
+from eulerian.app.runs.result import Document
+from eulerian.app.runs.folder import RunFolder
+from eulerian.app.runs.particle_paths import ParticlePaths
+from eulerian.app.figures.triangle_grid import TriangleGrid
+
+_SHOWN = 4000  # particles whose paths are kept
+_TIMES = 41
+LEVEL = 0.95
+
+
+def particle_document(swarm: SampledProblem, particles: Particles) -> Document:
+    """The keys ``method`` and ``particles``, for the last evaluation. **Collective**."""
+    problem = swarm.problem
+    names = ["total", *(name for name, value in problem.parts.items() if value != 0.0 and name != "parameters")]
+    from_file = particles.file is not None
+    return {
+        "method": "particles",
+        "particles": {
+            "count": problem.count,
+            "sampling": "file" if from_file else particles.sampling,
+            "seed": None if from_file else particles.seed,
+            "stepping": particles.method,
+            "level": LEVEL,
+            "interval": {name: problem.interval(name, LEVEL) for name in names},
+            "outside": problem.outside,
+        },
+    }
+
+
+def particle_table(document: Document) -> str:
+    """Half widths of the confidence intervals, and how many particles left the domain."""
+    found = document["particles"]
+    widths = ", ".join(f"{name} ± {width:.2g}" for name, width in found["interval"].items())
+    lines = [f"{found['count']} particles, {100 * found['level']:.0f} % confidence intervals: {widths}"]
+    fresh = found.get("fresh")
+    if fresh:
+        lines.append(f"J on particles that were not trained on: {fresh['total']:.8g} ± {fresh['interval']:.2g}")
+    if found["outside"] > 0.0:
+        lines.append(f"{100 * found['outside']:.3g} % of the mass ends outside the domain: particles feel no walls")
+    return "\n".join(lines)
+
+
+def keep_paths(run: RunFolder, swarm: SampledProblem, theta: Floats) -> None:
+    """Keep the paths of some particles for the figure. **Collective**.
+
+    Args:
+        run: the folder.
+        swarm: the particles.
+        theta: (L, p).
+    """
+    problem, sample = swarm.problem, swarm.problem.sample
+    first = sum(problem.comm.allgather(len(sample.x))[: problem.comm.rank])
+    stride = -(-problem.count // _SHOWN)
+    chosen = np.flatnonzero((first + np.arange(len(sample.x))) % stride == 0)
+    labels, weights = sample.labels[chosen], sample.weights[chosen]
+    positions = problem.push(theta, np.ascontiguousarray(sample.x[chosen]), labels, _TIMES)
+    gathered = [
+        parallel.gather_rows(problem.comm, rows)
+        for rows in (np.ascontiguousarray(positions.swapaxes(0, 1)), labels, weights)
+    ]
+
+    def save() -> None:
+        moved, own, shares = gathered
+        assert moved is not None
+        assert own is not None
+        assert shares is not None
+        times = np.linspace(0.0, problem.horizon, _TIMES)
+        flat = swarm.initial.dim == 2
+        outline = TriangleGrid.build(swarm.initial.vertices).outline() if flat else np.empty((0, 2, 2))
+        kept: Any = moved.swapaxes(0, 1).astype(np.float32)  # figures do not see the difference
+        ParticlePaths(times, kept, own, stride * shares, problem.box, outline).save(run.path / FIGURES / PARTICLES)
+
+    parallel.on_root(problem.comm, save)

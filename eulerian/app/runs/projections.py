@@ -1,0 +1,87 @@
+"""What the picture of densities in three dimensions is drawn from: their integrals along two axes, at a few times."""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eulerian.base.arrays import Floats
+from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.app.runs.line_integrals import LineIntegrals
+from eulerian.app.runs.pixel_grid import pixel_centres
+from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.base.parallel import gather_rows
+
+_PIXELS = 64  # along the longest side of the box: to find the cells of all points takes its time
+
+
+@final
+@dataclass(frozen=True)
+class Projections(ArrayRecord):
+    """Densities seen from above and from the side, over the bounding box of the domain.
+
+    Attributes:
+        times: (n,).
+        lower: (3,) of the bounding box.
+        upper: (3,).
+        above: (n, n_x, n_y, K), ∫ρ dz.
+        side: (n, n_x, n_z, K), ∫ρ dy.
+        above_inside: (n_x, n_y) whether a line of sight meets the domain.
+        side_inside: (n_x, n_z).
+    """
+
+    CONTENTS = "sights"
+
+    times: Floats
+    lower: Floats
+    upper: Floats
+    above: Floats
+    side: Floats
+    above_inside: NDArray[np.bool_]
+    side_inside: NDArray[np.bool_]
+
+
+@final
+class ProjectionGathering:
+    """Samples of all ranks, integrated on rank 0 as they come: it never has more than one density. **Collective**.
+
+    Args:
+        nodes: of the cells, in three dimensions.
+    """
+
+    def __init__(self, nodes: CellNodes) -> None:
+        self.nodes = nodes
+        self._lines: tuple[LineIntegrals, LineIntegrals] | None = None
+        self._box: tuple[Floats, Floats] | None = None
+        self._rows: list[tuple[float, Floats, Floats]] = []
+
+    def add(self, t: float, rho: Floats, v: Floats) -> None:  # noqa: ARG002 - the face of ``Gathering``
+        """One more sample, of a later time."""
+        comm = self.nodes.density_space.comm
+        if not self._rows:
+            points = gather_rows(comm, self.nodes.points())
+            if points is not None:
+                self._look(points)
+        density = gather_rows(comm, self.nodes.density(rho).astype(np.float32))
+        if density is None or self._lines is None:
+            self._rows.append((t, np.zeros(0), np.zeros(0)))
+            return
+        above, side = (lines.integrals(density) for lines in self._lines)
+        self._rows.append((t, above, side))
+
+    def gathered(self) -> Projections | None:
+        """All samples; None on the other ranks."""
+        if self._lines is None or self._box is None:
+            return None
+        times, above, side = zip(*self._rows, strict=True)
+        seen = (lines.inside for lines in self._lines)
+        return Projections(np.array(times), *self._box, np.stack(above), np.stack(side), *seen)
+
+    def _look(self, points: Floats) -> None:
+        """Place the lines of sight; the same number of pixels per length on all axes."""
+        lower, upper = points.min(axis=(0, 1)), points.max(axis=(0, 1))
+        counts = np.maximum(1, np.rint(_PIXELS * (upper - lower) / (upper - lower).max())).astype(int)
+        pixels = [pixel_centres(lower[[0, j]], upper[[0, j]], (int(counts[0]), int(counts[j]))) for j in (1, 2)]
+        self._box = lower, upper
+        self._lines = LineIntegrals(points, pixels[0], 2), LineIntegrals(points, pixels[1], 1)

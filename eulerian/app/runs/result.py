@@ -1,0 +1,234 @@
+"""The numbers of a run, as ``result.json`` holds them."""
+
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, final
+
+from mpi4py import MPI
+
+import numpy as np
+
+from eulerian.analysis.classification import classify
+from eulerian.base.arrays import Floats
+from eulerian.app.build.network import SampledProblem
+from eulerian.control.control import ControlProblem
+from eulerian.ideal.problem import IdealProblem
+from eulerian.optimise import Record
+from eulerian.app.runs.boundary_mass import boundary_contact
+from eulerian.control.reduced import PARTS
+from eulerian.density.space import DensitySpace
+
+if TYPE_CHECKING:
+    from eulerian.ideal.dynamic_ot import ConvexSolution
+
+type Document = dict[str, Any]
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """What a command adds to what the problem itself knows.
+
+    Attributes:
+        command: ``solve``, ``train``, ``verify``, ...
+        status: ``converged`` or ``max_iterations`` of a minimisation, ``done`` of other commands, else ``failed`` or
+            ``interrupted``.
+        reason: one sentence on that.
+        total: J at the point reported; NaN where it could not be evaluated.
+        parts: J by name at the same point.
+        iterations: of the optimiser.
+        gradient_norm: L²(0,T) norm of ∇J at the same point; NaN where no gradient was asked for.
+        seconds_setup: from configuration to control problem.
+        seconds_solve: the command's own work.
+        extra: further keys of the document, such as ``verify``.
+        problem: that this was found for, where it is not the one that the command began with.
+    """
+
+    command: str
+    status: str
+    reason: str
+    total: float = math.nan
+    parts: Mapping[str, float] = field(default_factory=dict)
+    iterations: int = 0
+    gradient_norm: float = math.nan
+    seconds_setup: float = math.nan
+    seconds_solve: float = math.nan
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    problem: Any = None
+
+
+def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | SampledProblem | None, ranks: int) -> Document:
+    """The document of a run. **Collective** if there is a problem.
+
+    Every key of the interface is there; what is unknown (no problem was built, nothing was evaluated) is NaN or None.
+    ``mesh.dofs`` counts the density's degrees of freedom per label (cells × dofs per cell); ``mesh.h_*`` are the
+    smallest and the largest diameter (longest edge) of a cell.
+    """
+    document: Document = {
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "command": outcome.command,
+        "objective": {"total": outcome.total, **{name: outcome.parts.get(name, math.nan) for name in PARTS}},
+        "iterations": outcome.iterations,
+        "evaluations": 0,
+        "rejected_evaluations": 0,
+        "gradient_norm": outcome.gradient_norm,
+        "mass": dict.fromkeys(("initial", "final", "relative_error", "boundary")),
+        "density": dict.fromkeys(("min", "max")),
+        "moments": dict.fromkeys(("mean", "covariance")),
+        "time": dict.fromkeys(("layers", "steps_per_layer", "horizon")),
+        "mesh": dict.fromkeys(("dimension", "cells", "dofs", "h_min", "h_max")),
+        "ranks": ranks,
+        "seconds": {"setup": outcome.seconds_setup, "solve": outcome.seconds_solve, "forward": None, "gradient": None},
+        "versions": versions(),
+        "warnings": [],
+        "verified": None,
+        "resolved": None,
+    }
+    if isinstance(problem, IdealProblem):
+        document["mesh"] = mesh_sizes(problem.space)
+        document["time"].update(layers=problem.layers, horizon=problem.horizon)
+    elif isinstance(problem, SampledProblem):
+        document["mesh"] = mesh_sizes(problem.space)
+        document["time"].update(layers=problem.problem.n_layers, horizon=problem.problem.horizon)
+        _add_particles(document, problem)
+    elif problem is not None:
+        document["mesh"] = mesh_sizes(problem.density_space)
+        document["time"].update(layers=problem.n_layers, horizon=problem.horizon)
+        _add_statistics(document, problem)
+    return document | dict(outcome.extra)
+
+
+def history_row(record: Record) -> dict[str, float]:
+    """One iteration as a line of ``history.csv``."""
+    return {
+        "iteration": record.iteration,
+        "total": record.total,
+        **{name: record.parts.get(name, math.nan) for name in PARTS},
+        "gradient_norm": record.gradient_norm,
+        "evaluations": record.evaluations,
+        "seconds": record.seconds,
+        "level": record.level,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("eulerian", "dolfinx", "petsc4py", "numpy")
+    return {name: str(import_module(name).__version__) for name in names} | {"python": platform.python_version()}
+
+
+def plain(value: Any) -> Any:
+    """Plain JSON data: arrays become lists, NumPy scalars numbers, and what is not finite None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def classification(problem: ControlProblem, theta: Floats) -> Document:
+    """Mass that lies where the terminal loss takes it for its own label, of ρ₀ and of ρ(T). **Collective**.
+
+    Args:
+        problem: evaluated at ``theta``.
+        theta: with the readout, where one is trained.
+
+    Returns:
+        One key for ``result.json``; none where the loss does not tell labels apart, or J could not be evaluated.
+    """
+    if not problem.parts:
+        return {}
+    space, terminal = problem.density_space, problem.terminal
+    before = classify(space, terminal, problem.initial_density, terminal.initial_readout())
+    after = classify(space, terminal, problem.final_density, problem.split(theta)[1])
+    if before is None and after is None:
+        return {}
+    return {
+        "classification": {
+            name: None if found is None else {"accuracy": found.accuracy, "correct": found.correct}
+            for name, found in (("initial", before), ("final", after))
+        }
+    }
+
+
+def ideal_statistics(problem: IdealProblem, solution: "ConvexSolution") -> Document:
+    """The keys ``mass``, ``density`` and ``moments`` of a convex solution. **Collective**.
+
+    ``mass.boundary`` is the largest at the ends of the time slabs, ``density`` holds the extrema over all of them.
+    """
+    space = solution.flow.linear_space
+    densities = [solution.flow.density_at(t) for t in np.linspace(0.0, problem.horizon, problem.layers + 1)]
+    extrema = [space.extrema(rho) for rho in densities]
+    before, after = problem.space.mass(problem.rho), space.mass(densities[-1])
+    mean, covariance = space.mean_and_covariance(densities[-1])
+    return {
+        "mass": {
+            "initial": before,
+            "final": after,
+            "relative_error": float(np.max(np.abs(after - before) / before)),
+            "boundary": max(space.boundary_mass(rho) for rho in densities),
+        },
+        "density": {"min": min(low for low, _ in extrema), "max": max(high for _, high in extrema)},
+        "moments": {"mean": mean, "covariance": covariance},
+    }
+
+
+def mesh_sizes(space: DensitySpace) -> Document:
+    """The key ``mesh``: sizes over all ranks. **Collective**."""
+    edges = [space.vertices[:, i] - space.vertices[:, j] for i, j in combinations(range(space.dim + 1), 2)]
+    h = np.max([np.linalg.norm(edge, axis=1) for edge in edges], axis=0)
+    cells = space.comm.allreduce(space.n_owned, MPI.SUM)
+    return {
+        "dimension": space.dim,
+        "cells": cells,
+        "dofs": cells * space.nd,
+        "h_min": space.comm.allreduce(float(h.min(initial=np.inf)), MPI.MIN),
+        "h_max": space.comm.allreduce(float(h.max(initial=0.0)), MPI.MAX),
+    }
+
+
+def _add_particles(document: Document, swarm: SampledProblem) -> None:
+    """Fill in what the last evaluation on particles left. Collective."""
+    problem = swarm.problem
+    document["evaluations"] = problem.evaluations
+    document["rejected_evaluations"] = problem.rejected_evaluations
+    if not problem.parts:
+        return
+    mass = problem.masses()
+    document["mass"].update(initial=mass, final=mass, relative_error=0.0)  # every particle keeps its weight
+    document["moments"] = dict(zip(("mean", "covariance"), problem.moments(), strict=True))
+    counts = [[len(steps) for steps in layers] for layers in problem.steps]
+    document["time"]["steps_per_layer"] = np.max(counts, axis=0)
+    document["seconds"].update(forward=problem.seconds_forward, gradient=problem.seconds_gradient or None)
+
+
+def _add_statistics(document: Document, problem: ControlProblem) -> None:
+    """Fill in what the last evaluation left."""
+    document["evaluations"] = problem.evaluations
+    document["rejected_evaluations"] = problem.rejected_evaluations
+    if not problem.parts:  # rejected, or never evaluated
+        return
+    statistics = problem.statistics
+    contact = boundary_contact(problem, statistics)
+    document["warnings"] += [] if contact is None else [contact.statement]
+    document["mass"] = {
+        "initial": statistics.mass_initial,
+        "final": statistics.mass_final,
+        "relative_error": statistics.mass_error,
+        "boundary": statistics.boundary_mass,
+    }
+    document["density"] = {"min": statistics.density_min, "max": statistics.density_max}
+    document["moments"] = {"mean": statistics.mean, "covariance": statistics.covariance}
+    document["time"]["steps_per_layer"] = statistics.steps_per_layer
+    document["seconds"].update(forward=statistics.seconds_forward, gradient=statistics.seconds_gradient or None)

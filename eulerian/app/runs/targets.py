@@ -1,0 +1,74 @@
+"""What a run aims at, kept in its folder so that figures can show it: points, a density, or where a loss is small."""
+
+from dataclasses import dataclass
+from typing import Self, final
+
+from eulerian.base.arrays import Floats
+from eulerian.objective.losses import CrossEntropyLoss, LogisticLoss, PointLoss, QuadraticLoss
+from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.base.parallel import gather_rows
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@final
+@dataclass(frozen=True)
+class Targets(ArrayRecord):
+    """Targets of the terminal functional at time T; what it has not is empty.
+
+    Attributes:
+        points: (q, dim) of quadratic losses; one for each label, or one for all of them.
+        nodes: (N, m, dim) of all cells (see ``CellNodes``), for what follows.
+        density: (N, m, K) the target ρ*, or no cells.
+        losses: (N, m, K) ℓ of other losses, or no cells.
+        classes: () whether these tell classes apart, whose regions are where they are least.
+    """
+
+    CONTENTS = "targets"
+
+    points: Floats
+    nodes: Floats
+    density: Floats
+    losses: Floats
+    classes: NDArray[np.bool_]
+
+    @classmethod
+    def gather(cls, cells: CellNodes, loss: PointLoss | None, density: Floats | None, readout: Floats) -> Self | None:
+        """Those of a loss ℓ or a target density (n_cells, nd, K), on rank 0; None elsewhere. **Collective**.
+
+        Args:
+            cells: of the space of the densities.
+            loss: or None.
+            density: or None.
+            readout: (r,) trained parameters of the loss.
+        """
+        space = cells.density_space
+        points = np.zeros((0, space.dim))
+        if isinstance(loss, QuadraticLoss):
+            same = bool(np.all(loss.targets == loss.targets[0]))
+            points = loss.targets[:1] if same else loss.targets
+        nodes, nothing = cells.points(), np.zeros((0, cells.reference.shape[0], space.n_labels))
+        own, losses = nothing, nothing
+        if density is not None:
+            own = cells.density(density)
+        elif loss is not None and not len(points):
+            losses = loss.value(nodes.reshape(-1, space.dim), readout).reshape(*nodes.shape[:2], space.n_labels)
+        else:
+            nodes = nodes[:0]
+        classes = isinstance(loss, CrossEntropyLoss | LogisticLoss)
+        gathered = [gather_rows(space.comm, rows) for rows in (nodes, own.astype(np.float32), losses)]
+        places, targets, values = gathered
+        if places is None or targets is None or values is None:
+            return None
+        return cls(points, places, targets, values.astype(np.float32), np.array(classes))
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        return not len(self.points) and not len(self.nodes)
+
+    def point(self, label: int) -> Floats:
+        """Where a label is to go, (1, dim), or (0, dim)."""
+        return self.points[label : label + 1] if len(self.points) > 1 else self.points

@@ -1,0 +1,302 @@
+"""What a problem in θ alone is, whichever way J is computed: the face that optimisers and tests see."""
+
+import math
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+from mpi4py import MPI
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError, EulerianError, InputError, RejectedEvaluation
+from eulerian.fields.frame import Charts
+from eulerian.objective.parameters import ParameterCost
+
+# A way that is shorter than this, relative to the domain, is none.
+_ROUNDING = 1e-14
+
+PARTS = ("terminal", "kinetic", "jacobian", "parameters", "potential", "congestion", "entropy")
+
+
+@dataclass
+class _Timer:
+    """Mean of measured times."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, seconds: float) -> None:
+        self.total, self.count = self.total + seconds, self.count + 1
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count if self.count else 0.0
+
+
+@dataclass
+class _Evaluation:
+    """The last evaluation of J; no parts where it was rejected."""
+
+    theta: Floats
+    value: float = math.inf
+    parts: dict[str, float] = field(default_factory=dict)
+    gradient: Floats | None = None
+
+
+class ReducedProblem(ABC):
+    """θ ↦ J(θ), ∇J(θ), with the last evaluation kept.
+
+    θ is (L, p), one row of the field's parameters per layer, or (1, p) where the layers are tied, the same on all
+    ranks; where the terminal loss trains a readout too, θ is the flat vector (θ row by row, readout) of length
+    ``n_params``. All methods are collective.
+
+    Args:
+        comm: who shares the work.
+        horizon: T.
+        n_layers: L.
+        initial_theta: where optimisers start, (L, p), or (1, p) for tied layers.
+        initial_readout: (r,).
+        parameter_weights: (ε, ε₁), of the L² and H¹ costs of θ.
+        tied: all layers share one row.
+        charts: from θ to numbers in units of the domain's box, in which descents work; by default θ itself.
+
+    Attributes:
+        layer_shape: (L, p), or (1, p) for tied layers.
+        n_params: of θ and readout.
+        evaluations: of J so far, rejected ones included.
+        rejected_evaluations: those where J could not be evaluated.
+        rejection: why the last one was rejected, or None.
+        charts: as given.
+    """
+
+    def __init__(
+        self,
+        comm: MPI.Comm,
+        horizon: float,
+        n_layers: int,
+        initial_theta: Floats,
+        initial_readout: Floats,
+        parameter_weights: tuple[float, float],
+        *,
+        tied: bool = False,
+        charts: Charts | None = None,
+    ) -> None:
+        self.charts = Charts() if charts is None else charts
+        self.comm, self.horizon, self.n_layers = comm, horizon, n_layers
+        self.layer_shape = (1 if tied else n_layers, initial_theta.shape[1])
+        self.n_params = math.prod(self.layer_shape) + initial_readout.size
+        self.evaluations = self.rejected_evaluations = 0
+        self.rejection: str | None = None
+        self._n_readout = initial_readout.size
+        self._start = np.concatenate([initial_theta.ravel(), initial_readout])
+        self._parameter_cost = ParameterCost(*parameter_weights, horizon / n_layers)
+        self._last: _Evaluation | None = None
+        self._forward_timer, self._reverse_timer = _Timer(), _Timer()
+
+    # -- what a method of computing J provides -----------------------------------------------------------------------
+
+    @abstractmethod
+    def _forward(self, theta: Floats, readout: Floats) -> dict[str, float]:
+        """The parts of J that depend on the flow, at θ (L, p) and readout (r,); keeps what ``_adjoint`` needs.
+
+        Parts that are missing are zero. The same on all ranks. Collective.
+
+        Raises:
+            RejectedEvaluation: J cannot be evaluated there; the same on all ranks.
+        """
+
+    @abstractmethod
+    def _adjoint(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:
+        """Derivatives (L, p) and (r,) of the parts of the last ``_forward``, the same on all ranks. Collective."""
+
+    @abstractmethod
+    def velocity_change(self, theta: ArrayLike, change: ArrayLike) -> float:
+        """Largest |v(x, θ + change) − v(x, θ)| over points, layers and labels; ∞ where v fails. Collective."""
+
+    @property
+    @abstractmethod
+    def speed(self) -> float:
+        """Largest |v| over points, layers and labels at the last evaluation. Collective.
+
+        Raises:
+            RejectedEvaluation: there is none.
+        """
+
+    @property
+    @abstractmethod
+    def extent(self) -> float:
+        """Longest side of the domain's bounding box. Collective."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the last evaluation moves nothing: v = 0 up to rounding, which no slow flow is. Collective."""
+        return self.speed * self.horizon <= _ROUNDING * self.extent
+
+    # -- θ -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def initial_theta(self) -> Floats:
+        """Where to start: in the shape ``layer_shape``, or flat with a trained readout."""
+        return self._start.copy() if self._n_readout else self._start.reshape(self.layer_shape).copy()
+
+    @property
+    def scaling(self) -> Floats:
+        """Factors s (n_params,) such that s·θ (flat) has the Euclidean norm that θ has in L²(0, T)."""
+        rows = math.sqrt(self.horizon / self.layer_shape[0])
+        layers = np.full(math.prod(self.layer_shape), rows)
+        return np.concatenate([layers, np.full(self._n_readout, math.sqrt(self.horizon))])
+
+    def split(self, theta: ArrayLike) -> tuple[Floats, Floats]:
+        """θ as the layers' parameters (L, p), tied ones repeated, and the readout (r,).
+
+        Raises:
+            InputError: the size is wrong.
+        """
+        flat = self._flat(theta)
+        size = math.prod(self.layer_shape)
+        rows = flat[:size].reshape(self.layer_shape)
+        return np.broadcast_to(rows, (self.n_layers, rows.shape[1])), flat[size:]
+
+    def gradient_norm(self, gradient: ArrayLike) -> float:
+        """Norm in L²(0, T) of the function of time that represents a gradient, θ being in units of the box."""
+        return float(np.linalg.norm(self.charts.gradient(np.ravel(gradient)) / self.scaling))
+
+    # -- J and ∇J ----------------------------------------------------------------------------------------------------
+
+    def value(self, theta: ArrayLike) -> float:
+        """J(θ), or +∞ where it cannot be evaluated (``rejection`` says why). Collective.
+
+        Raises:
+            InputError: θ has the wrong size.
+        """
+        flat = self._flat(theta)
+        if self._last is None or not np.array_equal(self._last.theta, flat):
+            self._last = None  # first: the flow is overwritten, also by a solve that breaks off
+            self._last = self._evaluate(flat)
+        return self._last.value
+
+    def value_and_gradient(self, theta: ArrayLike) -> tuple[float, Floats]:
+        """J(θ) and dJ/dθ in the shape of θ, exact for the discrete J with its step counts held. Collective.
+
+        The gradient is zero where the value is +∞.
+
+        Raises:
+            InputError: θ has the wrong size.
+            ComputationError: J is finite, but its gradient is not or could not be computed; the same on all ranks.
+        """
+        value = self.value(theta)
+        last = self._last
+        assert last is not None
+        if last.gradient is None:
+            started = time.perf_counter()
+            last.gradient = self._finite_gradient(last) if math.isfinite(value) else np.zeros(self.n_params)
+            if math.isfinite(value):
+                self._reverse_timer.add(time.perf_counter() - started)
+        return value, last.gradient.reshape(np.shape(theta)).copy()
+
+    def forget(self) -> None:
+        """Drop the last evaluation: the next value or gradient is computed anew, as measurements of time want it."""
+        self._last = None
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """The parts of J at the last evaluation, by name; empty if it was rejected."""
+        return dict(self._last.parts) if self._last else {}
+
+    @property
+    def theta(self) -> Floats:
+        """θ of the last evaluation, in the shape of ``initial_theta``."""
+        last = self._last
+        return self.initial_theta if last is None else last.theta.reshape(self.initial_theta.shape).copy()
+
+    @property
+    def seconds_forward(self) -> float:
+        """Mean time of an evaluation of J."""
+        return self._forward_timer.mean
+
+    @property
+    def seconds_gradient(self) -> float:
+        """Mean time of a value with its gradient; 0 before the first."""
+        return self._forward_timer.mean + self._reverse_timer.mean if self._reverse_timer.count else 0.0
+
+    # -- inner workings ----------------------------------------------------------------------------------------------
+
+    def _flat(self, theta: ArrayLike) -> Floats:
+        flat = np.array(theta, dtype=np.float64).ravel()
+        if flat.size != self.n_params:
+            raise InputError(f"{self.n_params} numbers are needed", key="theta", value=f"{flat.size} numbers")
+        return flat
+
+    def _require_last(self) -> _Evaluation:
+        if self._last is None or not self._last.parts:
+            raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
+        return self._last
+
+    def _evaluate(self, flat: Floats) -> _Evaluation:
+        self.evaluations += 1
+        started = time.perf_counter()
+        evaluation = _Evaluation(flat)
+        try:
+            if not np.all(np.isfinite(flat)):
+                raise RejectedEvaluation("θ is not finite")
+            theta, readout = self.split(flat)
+            evaluation.value, evaluation.parts = self._summed(self._forward(theta, readout), theta, readout)
+            self.rejection = None
+            self._forward_timer.add(time.perf_counter() - started)
+        except RejectedEvaluation as reason:
+            self.rejected_evaluations += 1
+            self.rejection = str(reason)
+        return evaluation
+
+    def _summed(self, found: dict[str, float], theta: Floats, readout: Floats) -> tuple[float, dict[str, float]]:
+        """J and all of its parts, the cost of the parameters included.
+
+        Raises:
+            RejectedEvaluation: J is not finite.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
+            parameters = self._parameter_cost.value(theta, readout)
+        parts = {**dict.fromkeys(PARTS, 0.0), **found, "parameters": parameters}
+        broken = [f"{name} is {value}" for name, value in parts.items() if not math.isfinite(value)]
+        total = math.nan if broken else sum(parts.values())  # not fsum yet: it raises where a sum overflows
+        if not math.isfinite(total):
+            raise RejectedEvaluation(f"J is not finite: {', '.join(broken) or 'the sum of its parts overflows'}")
+        return math.fsum(parts.values()), parts
+
+    def _finite_gradient(self, last: _Evaluation) -> Floats:
+        try:
+            gradient = self._gradient(last.theta)
+            if not np.all(np.isfinite(gradient)):
+                where = self._name(int(np.flatnonzero(~np.isfinite(gradient))[0]))
+                raise ComputationError(
+                    f"the gradient is not finite, first by {where}, although J = {last.value:.6g}: "
+                    "a derivative of the field fails there (`eulerian verify` checks them at the initial θ)"
+                )
+            with np.errstate(over="ignore"):
+                overflows = not math.isfinite(self.gradient_norm(gradient))
+            if overflows:
+                raise ComputationError("the norm of the gradient overflows: give the objective smaller weights")
+        except EulerianError:
+            self._last = None  # the way back can be gone once only
+            raise
+        return gradient
+
+    def _name(self, index: int) -> str:
+        """A number of the flat θ in words."""
+        row, column = divmod(index, self.layer_shape[1])
+        if row >= self.layer_shape[0]:
+            return f"number {index - math.prod(self.layer_shape)} of the readout"
+        return f"parameter {column} of {f'layer {row}' if self.layer_shape[0] > 1 else 'every layer'}"
+
+    def _gradient(self, flat: Floats) -> Floats:
+        theta, readout = self.split(flat)
+        layers, constant = self._adjoint(theta, readout)
+        with np.errstate(over="ignore", invalid="ignore"):  # told by a gradient that is not finite
+            more_layers, more_constant = self._parameter_cost.gradient(theta, readout)
+            rows = layers + more_layers
+            if self.layer_shape[0] < self.n_layers:
+                rows = rows.sum(axis=0)
+            return np.concatenate([rows.ravel(), constant + more_constant])

@@ -1,0 +1,119 @@
+"""The density that terms of a configuration describe, as a function of x: what a mesh holds is its projection."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self, final
+
+import numpy as np
+
+from eulerian.app.config import Term
+from eulerian.base.arrays import Floats
+from eulerian.base.parallel import agreed, sum_all
+from eulerian.density import basis
+from eulerian.density.projection import Piece, density_and_factors, piece_factors
+from eulerian.density.space import DensitySpace
+from eulerian.density.subdivided_rule import physical_points, subdivided_rules
+from eulerian.mesh.simplices import Indices
+
+
+@final
+@dataclass(frozen=True)
+class ExactDensity:
+    """Densities ρ_y(x) = Σ factor · profile(x) over the pieces of label y, of total mass 1 in the domain.
+
+    It is normalised as ``initial_density`` normalises the mesh's: every piece to its share of the mass *inside the
+    domain*. Outside the domain the profiles go on, but there is no mass there. The same numbers on all ranks.
+
+    Attributes:
+        pieces: profiles with label and key, each with its factor.
+        n_labels: K.
+    """
+
+    pieces: tuple[tuple[Piece, float], ...]
+    n_labels: int
+
+    @classmethod
+    def of_terms(cls, space: DensitySpace, terms: Sequence[Term], key: str = "density.initial") -> Self:
+        """The density of terms in the domain that a space covers. **Collective**.
+
+        Args:
+            space: of K labels; its cells are the domain over which masses are taken.
+            terms: as in ``density.initial``.
+            key: dotted key of ``terms``, for messages.
+
+        Raises:
+            InputError: as for ``initial_density``, but nothing is said about mass outside the domain.
+        """
+        return cls(piece_factors(space, terms, key), space.n_labels)
+
+    @classmethod
+    def with_projection(
+        cls, space: DensitySpace, terms: Sequence[Term], key: str = "density.initial"
+    ) -> tuple[Floats, Self]:
+        """The mesh's density (n_cells, nd, K), as ``initial_density`` gives it, and the one it stands for.
+
+        **Collective**. Raises what ``initial_density`` raises.
+        """
+        rho, pieces = density_and_factors(space, terms, key)
+        return rho, cls(pieces, space.n_labels)
+
+    @property
+    def mass(self) -> Floats:
+        """∫ρ_y over the domain, (K,): the labels' shares."""
+        shares = np.zeros(self.n_labels)
+        for piece, _ in self.pieces:
+            shares[piece.label] += piece.share
+        return np.asarray(shares / shares.sum())
+
+    def values(self, x: Floats) -> Floats:
+        """ρ_y(x), (n, K), at points x (n, d), per unit of volume. Points that follow one another should be near."""
+        result = np.zeros((len(x), self.n_labels))
+        for piece, factor in self.pieces:
+            result[:, piece.label] += factor * piece.profile.values(x)
+        return result
+
+    def log_values(self, x: Floats) -> Floats:
+        """Log ρ_y(x), (n, K), far tails included and without a floor; −∞ where the density is zero."""
+        result = np.full((len(x), self.n_labels), -np.inf)
+        for piece, factor in self.pieces:
+            column = result[:, piece.label]
+            np.logaddexp(column, np.log(factor) + piece.profile.log_values(x), out=column)
+        return result
+
+    def projection(self, space: DensitySpace, function: Callable[[Floats], Floats]) -> Floats:
+        """Coefficients (n_owned, nd, m) of the L² projection of a function of the densities. **Collective**.
+
+        Args:
+            space: where to.
+            function: from densities (cells, points, K) to numbers (cells, points, m).
+        """
+        count = function(np.zeros((0, 1, self.n_labels))).shape[2]
+        found, rules = np.zeros((space.n_owned, space.nd, count)), self._rules(space)
+        with agreed(space.comm):
+            for cells, points, weights in rules:
+                weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
+                rho = self._values_in(space.vertices[cells], points)
+                found[cells] = np.einsum("cqk,qi->cik", function(rho), weighted)
+        return found
+
+    def _rules(self, space: DensitySpace) -> list[tuple[Indices, Floats, Floats]]:
+        """Rules that are fine enough for all pieces, some cells at a time: see ``subdivided_rules``. **Collective**."""
+        scales = [piece.profile.scale for piece, _ in self.pieces]
+        return list(subdivided_rules(space, scales, np.arange(space.n_owned)))
+
+    def _values_in(self, vertices: Floats, points: Floats) -> Floats:
+        """ρ_y (n, q, K) at reference points (q, d) in cells of given vertices (n, d+1, d)."""
+        x = physical_points(vertices, points)
+        return self.values(x.reshape(-1, x.shape[2])).reshape(*x.shape[:2], -1)
+
+    def entropies(self, space: DensitySpace) -> tuple[Floats, float]:
+        """∫ρ_y log ρ_y over the domain, (K,), and that of all labels' density together. **Collective**."""
+        sums, rules = np.zeros(self.n_labels + 1), self._rules(space)
+        with agreed(space.comm):
+            for cells, points, weights in rules:
+                rho = self._values_in(space.vertices[cells], points)
+                both = np.concatenate([rho, rho.sum(axis=2, keepdims=True)], axis=2)
+                product = both * np.log(both, out=np.zeros_like(both), where=both > 0.0)
+                sums += np.einsum("c,q,cqk->k", space.geometry.det[cells], weights, product)
+        total = sum_all(space.comm, sums)
+        return total[:-1], float(total[-1])

@@ -1,1 +1,0 @@
-"""Where densities and velocities live: meshes, discontinuous densities, continuous velocities."""

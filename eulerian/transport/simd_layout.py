@@ -1,0 +1,219 @@
+"""Densities as the compiled loops hold them: values at Lagrange nodes, eight side by side."""
+
+import math
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eulerian.base.arrays import Floats, Ints
+from eulerian.density.space import DensitySpace
+from eulerian.transport.element import NodalElement
+
+# Numbers side by side: one AVX-512 register of doubles, two of AVX2.
+LANES = 8
+_ALIGNMENT = 64
+
+# What lanes without a column hold, relative to lanes without a cell. They move like any density: too little to change
+# a sum over columns, and yet enough not to be empty, which would send every batch through the limiter.
+_FAINT = 1e-150
+
+# Positions are 32-bit numbers in the compiled loops.
+_LARGEST = 2**31
+
+
+def aligned(shape: tuple[int, ...], dtype: type = np.float64) -> NDArray:  # type: ignore[type-arg]
+    """An array of zeros that starts at a multiple of 64 bytes."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    block = np.zeros(size + _ALIGNMENT, dtype=np.uint8)
+    start = -block.ctypes.data % _ALIGNMENT
+    return block[start : start + size].view(dtype).reshape(shape)
+
+
+def in_blocks(rows: NDArray[Any]) -> NDArray[Any]:
+    """Cells' rows (n, ...) eight cells side by side, (blocks, ..., 8), with zeros behind the last one."""
+    blocks = -(-len(rows) // LANES)
+    padded = np.zeros((blocks * LANES, *rows.shape[1:]), dtype=rows.dtype)
+    padded[: len(rows)] = rows
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(blocks, LANES, *rows.shape[1:]), 1, -1))
+
+
+@final
+class NodalLayout:
+    """Between modal coefficients (n_cells, nd, columns) and batches (n_batches + ghosts, groups, nd, 8).
+
+    A batch has 8/width cells, and its lanes hold ``width`` columns of each: columns that move together share what they
+    need and lie side by side where neighbours look for them. Ghost cells begin a batch of their own. Lanes without a
+    cell hold what they were filled with, those without a column next to nothing. Nothing here is collective.
+
+    Args:
+        space: of the densities.
+        columns: how many densities move together.
+
+    Attributes:
+        element: the reference cell.
+        width: columns side by side, a power of two.
+        groups: how many such there are.
+        cells: cells of a batch.
+        sums: numbers that hold the sums over columns of a batch.
+        n_batches: of owned cells.
+        shape: of a density, with ghosts.
+        owned_shape: without.
+        places: (n_cells, nd) position of each node of a cell in a flat density, of its first group.
+    """
+
+    def __init__(self, space: DensitySpace, columns: int) -> None:
+        self.space, self.columns = space, columns
+        self.element = NodalElement.of(space)
+        self.width = min(LANES, 1 << (columns - 1).bit_length())
+        self.groups, self.cells = -(-columns // self.width), LANES // self.width
+        self.sums = 1 if self.cells == 1 else LANES
+        self.n_batches = -(-space.n_owned // self.cells)
+        ghosts = -(-(space.n_cells - space.n_owned) // self.cells)
+        self.shape = (self.n_batches + ghosts, self.groups, space.nd, LANES)
+        self.owned_shape = (self.n_batches, *self.shape[1:])
+        if np.prod(self.shape, dtype=np.int64) >= _LARGEST:
+            raise MemoryError("more than 2³¹ numbers of one density on one rank: use more ranks")
+        order = space.geometry.vertex_order
+        self._nodes = self.element.places(order, self.element.nodes)
+        self._to_nodes = self.element.modal_to_nodal
+        self._to_modes = np.linalg.inv(self._to_nodes)
+        cells = np.arange(space.n_cells)
+        cells[space.n_owned :] += self.n_batches * self.cells - space.n_owned
+        batch, place = np.divmod(cells, self.cells)
+        first = batch * (self.groups * space.nd * LANES) + place * self.width
+        self.places: Ints = (first[:, None] + LANES * np.arange(space.nd)).astype(np.int32)
+
+    def zeros(self) -> Floats:
+        """The zero density in batches."""
+        return aligned(self.shape)
+
+    def pack(self, rho: Floats, *, fill: float = 0.0) -> Floats:
+        """Batches of modal coefficients (n_cells or n_owned, nd, columns); the lanes without a cell are ``fill``."""
+        values = _mixed(rho, self._to_nodes)
+        return self.pack_nodes(np.take_along_axis(values, self._nodes[: len(rho), :, None], axis=1), fill=fill)
+
+    def unpack(self, packed: Floats) -> Floats:
+        """Modal coefficients (n_cells, nd, columns) of the owned cells; those of ghosts are zero."""
+        n = self.space.n_owned
+        ours = self.unpack_nodes(packed)
+        values = np.empty_like(ours)
+        np.put_along_axis(values, self._nodes[:n, :, None], ours, axis=1)
+        rho = np.zeros((self.space.n_cells, self.space.nd, self.columns))
+        rho[:n] = _mixed(values, self._to_modes)
+        return rho
+
+    def pack_nodes(self, values: Floats, *, fill: float = 0.0) -> Floats:
+        """Batches of values (n_cells or n_owned, nd, columns) at our nodes, to the last bit."""
+        n, split = self.space.n_owned, self.n_batches * self.cells
+        by_cell = np.full((self.shape[0] * self.cells, self.space.nd, self.groups * self.width), fill)
+        by_cell[..., self.columns :] *= _FAINT
+        by_cell[:n, :, : self.columns] = values[:n]
+        by_cell[split : split + len(values) - n, :, : self.columns] = values[n:]
+        packed = self.zeros()
+        target = self._by_cell(packed)
+        target[...] = by_cell.reshape(target.shape)
+        return packed
+
+    def unpack_nodes(self, packed: Floats) -> Floats:
+        """The inverse of ``pack_nodes`` on owned cells: (n_owned, nd, columns)."""
+        by_cell = self._by_cell(packed[: self.n_batches])
+        rows = by_cell.reshape(-1, self.space.nd, self.groups * self.width)
+        return rows[: self.space.n_owned, :, : self.columns]
+
+    def pack_derivative(self, derivative: Floats) -> Floats:
+        """The function that represents a derivative by modal coefficients in L², in batches; shapes as in ``pack``."""
+        return self.pack(derivative / self.space.geometry.det[: len(derivative), None, None])
+
+    def unpack_derivative(self, packed: Floats) -> Floats:
+        """The inverse of ``pack_derivative`` on owned cells; ghosts are zero."""
+        return self.unpack(packed) * self.space.geometry.det[:, None, None]
+
+    def pack_shared(self, derivative: Floats) -> Floats:
+        """``pack_derivative`` of (..., n_owned, nd) that all columns have: (..., n_batches + 1, nd, cells)."""
+        n, nd, before = self.space.n_owned, self.space.nd, derivative.shape[:-2]
+        values = _times(derivative / self.space.geometry.det[:n, None], self._to_nodes)
+        by_cell = np.zeros((*before, (self.n_batches + 1) * self.cells, nd))
+        places = np.broadcast_to(self._nodes[:n], values.shape)
+        by_cell[..., :n, :] = np.take_along_axis(values, places, axis=-1)
+        packed = aligned((*before, self.n_batches + 1, nd, self.cells))
+        packed[...] = by_cell.reshape(*before, -1, self.cells, nd).swapaxes(-1, -2)
+        return packed
+
+    def zero_totals(self, orders: int | None = None) -> Floats:
+        """Zero sums over columns, for ``unpack_totals``; kept by lane, or whole where a batch is one cell.
+
+        With ``orders`` that many of them, (orders, ...).
+        """
+        shape = (self.n_batches, self.space.nd, self.sums)
+        return aligned(shape if orders is None else (orders, *shape))
+
+    def unpack_totals(self, sums: Floats) -> Floats:
+        """Modal coefficients (n_owned, nd) of the sum over columns."""
+        return self._modal(self.split_totals(sums).sum(axis=2))
+
+    @property
+    def shares(self) -> int:
+        """In how many numbers a cell's sum over columns is kept."""
+        return 1 if self.cells == 1 else self.columns
+
+    def split_totals(self, sums: Floats) -> Floats:
+        """Sums over columns as they are kept, by cell: (n_owned, nd, shares)."""
+        rows = self._totals_by_cell(sums).reshape(-1, self.space.nd, self.sums // self.cells)
+        return rows[: self.space.n_owned, :, : self.shares]
+
+    def join_totals(self, by_cell: Floats) -> Floats:
+        """The inverse of ``split_totals``."""
+        sums = self.zero_totals()
+        target = self._totals_by_cell(sums)
+        rows = np.zeros(target.shape).reshape(-1, *target.shape[2:])
+        rows[: self.space.n_owned, :, : self.shares] = by_cell
+        target[...] = rows.reshape(target.shape)
+        return sums
+
+    def _totals_by_cell(self, sums: Floats) -> Floats:
+        """A view (batches, cells, nd, lanes)."""
+        return sums.reshape(self.n_batches, self.space.nd, self.cells, self.sums // self.cells).swapaxes(1, 2)
+
+    def _modal(self, ours: Floats) -> Floats:
+        """Coefficients (..., n_owned, nd) of values (..., cells, nd) at our nodes."""
+        ours = ours[..., : self.space.n_owned, :]
+        values = np.empty_like(ours)
+        np.put_along_axis(values, np.broadcast_to(self._nodes[: self.space.n_owned], ours.shape), ours, axis=-1)
+        return _times(values, self._to_modes)
+
+    def across(self) -> Ints:
+        """Where the nodes of each facet stand in the neighbour, (n_batches, dim+1, nodes, cells), of the first group.
+
+        At the boundary they are the own ones.
+        """
+        space, geometry = self.space, self.space.geometry
+        n, order = space.n_owned, geometry.vertex_order
+        facet_nodes = self.element.facet_nodes(self.element.nodes)
+        own = self.places[:n, facet_nodes]
+        number = np.argsort(order, axis=1)  # our number of Basix' vertices, and so of the facets opposite them
+        cells = np.take_along_axis(geometry.neighbours[:n], order[:n], axis=1)
+        facets = np.take_along_axis(geometry.neighbour_facets[:n], order[:n], axis=1)
+        inside = cells >= 0
+        there = np.where(inside, cells, 0)
+        nodes = facet_nodes[number[there, facets]]
+        found = np.where(inside[..., None], self.places[there[..., None], nodes], own)
+        result = np.zeros((self.n_batches * self.cells, *found.shape[1:]), dtype=np.int32)
+        result[:n] = found
+        batched = result.reshape(self.n_batches, self.cells, *found.shape[1:])
+        return np.ascontiguousarray(np.moveaxis(batched, 1, 3))
+
+    def _by_cell(self, packed: Floats) -> Floats:
+        """A view (batches, cells, nd, groups, width)."""
+        split = packed.reshape(len(packed), self.groups, self.space.nd, self.cells, self.width)
+        return split.transpose(0, 3, 2, 1, 4)
+
+
+def _mixed(rows: Floats, matrix: Floats) -> Floats:
+    """A small matrix times (n, nd, columns), cell by cell; one product for all cells where there is one column."""
+    return (rows[:, :, 0] @ matrix.T)[:, :, None] if rows.shape[2] == 1 else np.matmul(matrix, rows)
+
+
+def _times(rows: Floats, matrix: Floats) -> Floats:
+    """Rows (..., nd) times the transpose of a small matrix, with the same rounding however many rows there are."""
+    return np.asarray(sum(rows[..., i : i + 1] * matrix[:, i] for i in range(matrix.shape[1])))

@@ -1,0 +1,89 @@
+"""Particle problems that many tests share, made of plain samples and without a mesh."""
+
+from typing import Any, Literal
+
+from mpi4py import MPI
+
+import numpy as np
+
+from eulerian.base.arrays import Floats
+from eulerian.base.formula import Expression
+from eulerian.fields import Mlp
+from eulerian.fields.piecewise import PiecewiseField
+from eulerian.objective.losses import CrossEntropyLoss, PointLoss
+from eulerian.particles.flow import Scheme
+from eulerian.particles.kl import Component, KlLoss, LogFormula, LogGaussian, LogKernels
+from eulerian.particles.problem import ParticleProblem
+from eulerian.particles.right_hand_side import FormulaPotential
+from eulerian.particles.sample import ParticleSample, share
+
+HORIZON, LAYERS, N_LABELS = 0.8, 3, 2
+BOX = np.array([[-3.0, -3.0], [3.0, 3.0]])
+
+
+def normal_cloud(
+    comm: MPI.Comm, n: int, mean: Floats, std: float, replicates: int = 4, seed: int = 0
+) -> ParticleSample:
+    """Independent draws from a normal density, labels in turn; the same points on any number of ranks."""
+    dim = len(mean)
+    x = mean + std * np.random.default_rng(seed).standard_normal((n, dim))
+    log_density = -0.5 * np.sum((x - mean) ** 2, axis=1) / std**2 - dim * np.log(std * np.sqrt(2.0 * np.pi))
+    own, numbers = share(n, comm), np.arange(n)
+    return ParticleSample(
+        x[own], (numbers % N_LABELS)[own], np.full(n, 1.0 / n)[own], log_density[own], numbers[own] % replicates
+    )
+
+
+def relative_entropy() -> KlLoss:
+    """Against a mixture of every kind of term, of two labels."""
+    rng = np.random.default_rng(5)
+    broad = Expression.parse("exp(-x**2/3 - y**2/2) * (1.1 + sin(x))", ("x", "y"), "test")
+    return KlLoss(
+        (
+            Component(LogGaussian(np.array([1.0, -0.3]), np.array([[0.5, 0.2], [0.2, 0.8]])), 0.3, 0),
+            Component(LogKernels(rng.standard_normal((7, 2)), np.array([0.4, 0.7])), 0.2, 0),
+            Component(LogFormula(broad, ("x", "y"), 5.0), 0.5, 1),
+        ),
+        N_LABELS,
+    )
+
+
+def trained_readout() -> PointLoss:
+    """Cross-entropy of two labels."""
+    return CrossEntropyLoss(np.array([[1.0, 0.3], [-0.4, 0.8]]), np.array([0.1, -0.2]), trained=True)
+
+
+def swarm(
+    comm: MPI.Comm,
+    loss: PointLoss | KlLoss,
+    method: Literal["rk4", "dopri5"] = "rk4",
+    *,
+    n: int = 23,
+    label_dependent: bool = False,
+    tied: bool = False,
+    seed: int = 1,
+    **options: Any,
+) -> ParticleProblem:
+    """A problem with every running cost, in two dimensions."""
+    field = Mlp(2, (5, 4), n_labels=N_LABELS if label_dependent else 0, zero_init=False, output_scale=1.5)
+    rng = np.random.default_rng(seed)
+    rows = np.stack([field.init(rng) for _ in range(1 if tied else LAYERS)])
+    potential = FormulaPotential(Expression.parse("x**2/2 + cos(y)", ("x", "y"), "test"), ("x", "y"))
+    return ParticleProblem(
+        comm,
+        normal_cloud(comm, n, np.array([-0.3, 0.2]), 0.6),
+        PiecewiseField.equal(field, HORIZON, LAYERS, label_dependent=label_dependent),
+        loss,
+        Scheme(HORIZON, method, steps_per_layer=2, tolerance=1e-5),
+        rows,
+        **{
+            "n_labels": N_LABELS,
+            "box": BOX,
+            "kinetic": 0.7,
+            "jacobian": 0.3,
+            "potential": potential,
+            "parameter_weights": (0.05, 0.02),
+            "tied": tied,
+            **options,
+        },
+    )
