@@ -21,6 +21,7 @@ from eulerian.fields.nodal import Nodal
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.losses import COORDINATES
+from eulerian.objective.parts import part_names
 from eulerian.objective.terminal import RelativeEntropy, SquaredDistanceLoss
 from eulerian.particles.right_hand_side import FormulaPotential, RightHandSide
 from eulerian.transport.nodal_interpolant import NodalField
@@ -154,7 +155,7 @@ class CharacteristicCosts:
     @property
     def costs_of_density(self) -> tuple[str, ...]:
         """Names of the running costs of the total density."""
-        return tuple(name for name in ("congestion", "entropy") if getattr(self.data, name) > 0.0)
+        return tuple(name for name in part_names("density") if getattr(self.data, name) > 0.0)
 
     def carried(self, rule: DensityRule, labels: Sequence[int], steps: int, *, keep_nodes: bool = False) -> Carried:
         """The points of a rule at T."""

@@ -20,6 +20,7 @@ from eulerian.fields.frame import Charts
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.entropy import EntropyBalance
+from eulerian.objective.parts import part_names
 from eulerian.objective.running import VelocityCost
 from eulerian.objective.squares import SquareCosts, integral
 from eulerian.objective.terminal import Terminal, TerminalValue
@@ -475,7 +476,7 @@ class ControlProblem(ReducedProblem):
         layers = [self._linear_costs(layer) for layer in range(self.n_layers)]
         local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
         if self.costs.nonlinear is not None:
-            local |= dict(zip(("congestion", "entropy"), self.trajectory.charged.tolist(), strict=True))
+            local |= dict(zip(part_names("density"), self.trajectory.charged.tolist(), strict=True))
         changes = [*self._entropy_changes().items(), *self._square_costs().items()]
         total = parallel.sum_all(self.comm, np.array([*local.values(), *(change for _, change in changes)]))
         parts = dict(zip(local, total.tolist(), strict=False))

@@ -14,11 +14,10 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError, EulerianError, InputError, RejectedEvaluation
 from eulerian.fields.frame import Charts
 from eulerian.objective.parameters import ParameterCost
+from eulerian.objective.parts import part_names
 
 # A way that is shorter than this, relative to the domain, is none.
 _ROUNDING = 1e-14
-
-PARTS = ("terminal", "kinetic", "jacobian", "parameters", "potential", "congestion", "entropy")
 
 
 @dataclass
@@ -259,7 +258,7 @@ class ReducedProblem(ABC):
         """
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
             parameters = self._parameter_cost.value(theta, readout)
-        parts = {**dict.fromkeys(PARTS, 0.0), **found, "parameters": parameters}
+        parts = {**dict.fromkeys(part_names(), 0.0), **found, "parameters": parameters}
         broken = [f"{name} is {value}" for name, value in parts.items() if not math.isfinite(value)]
         total = math.nan if broken else sum(parts.values())  # not fsum yet: it raises where a sum overflows
         if not math.isfinite(total):

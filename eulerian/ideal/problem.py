@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
+from eulerian.objective import parts
 
 if TYPE_CHECKING:
     from eulerian.ideal.functionals import Functional
     from eulerian.ideal.running_cost import RunningCost
 
-PARTS = ("terminal", "kinetic", "potential", "congestion", "entropy")
+PARTS = tuple(part.name for part in parts.PARTS if part.of_any_flow)
 
 LABEL_BY_LABEL = (
     "congestion and entropy are counted label by label: a lower bound, in general not attained, of their cost for the "

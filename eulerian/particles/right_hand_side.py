@@ -10,8 +10,9 @@ import numpy as np
 from eulerian.base.arrays import Floats
 from eulerian.base.formula import Expression
 from eulerian.fields.piecewise import PiecewiseField
+from eulerian.objective.parts import part_names
 
-COSTS = ("kinetic", "jacobian", "potential")
+COSTS = part_names("velocity", "potential")  # what a point of the flow can be charged for
 LOG_DENSITY = "log_density"
 
 

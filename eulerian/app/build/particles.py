@@ -29,6 +29,7 @@ from eulerian.fields.piecewise import PiecewiseField
 from eulerian.base.memory_limits import require_memory
 from eulerian.app.build.memory import sample_needs, total_memory
 from eulerian.objective.losses import PointLoss, build_loss
+from eulerian.objective.parts import part_names
 from eulerian.particles.sample import ParticleSample, share
 from eulerian.particles.flow import Scheme
 from eulerian.particles.kl import Component, KlLoss, LogFormula, LogGaussian, LogKernels, LogShape
@@ -63,7 +64,7 @@ def refuse_on_particles(config: Config) -> None:
     """
     objective, terminal = config.objective, config.objective.terminal
     blind = "particles know where they are, not how dense they are"
-    for key in ("congestion", "entropy"):
+    for key in part_names("density"):
         weight = getattr(objective, key)
         if weight > 0.0:
             raise _refusal(f"objective.{key}", weight, blind, "Set it to 0.")

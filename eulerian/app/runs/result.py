@@ -19,7 +19,7 @@ from eulerian.control.control import ControlProblem
 from eulerian.ideal.problem import IdealProblem
 from eulerian.optimise import Record
 from eulerian.app.runs.boundary_mass import boundary_contact
-from eulerian.control.reduced import PARTS
+from eulerian.objective.parts import part_names
 from eulerian.density.space import DensitySpace
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | SampledP
         "status": outcome.status,
         "reason": outcome.reason,
         "command": outcome.command,
-        "objective": {"total": outcome.total, **{name: outcome.parts.get(name, math.nan) for name in PARTS}},
+        "objective": {"total": outcome.total, **{name: outcome.parts.get(name, math.nan) for name in part_names()}},
         "iterations": outcome.iterations,
         "evaluations": 0,
         "rejected_evaluations": 0,
@@ -108,7 +108,7 @@ def history_row(record: Record) -> dict[str, float]:
     return {
         "iteration": record.iteration,
         "total": record.total,
-        **{name: record.parts.get(name, math.nan) for name in PARTS},
+        **{name: record.parts.get(name, math.nan) for name in part_names()},
         "gradient_norm": record.gradient_norm,
         "evaluations": record.evaluations,
         "seconds": record.seconds,
