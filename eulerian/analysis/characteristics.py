@@ -32,7 +32,6 @@ from eulerian.control.control import ControlProblem
 from eulerian.density.point_values import PointValues
 from eulerian.density.weighted_rule import DensityRule
 from eulerian.objective.parts import part_names
-from eulerian.objective.terminal import RelativeEntropy
 
 STEPS = 4
 """Runge–Kutta steps in every layer."""
@@ -246,6 +245,6 @@ def _verification(
         distance if flow.rates.log_density else None,
         touched,
         seconds,
-        isinstance(flow.terminal, RelativeEntropy),
+        flow.terminal.logarithmic,
         "; ".join(reasons),
     )
