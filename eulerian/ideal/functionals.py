@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 
 from eulerian.app import config
+from eulerian.app.build.mixture import count_labels, initial_density
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.density.projection import count_labels, initial_density
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.objective.floored_entropy import entropy

@@ -13,37 +13,36 @@ from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.base.arrays import Floats
+from eulerian.app.build.field import KEY, build_field, earlier_frame, initial_theta
+from eulerian.app.build.keys import configured_keys
+from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import count_labels, density_and_exact
 from eulerian.app.config import Config, check_dimension, check_labels, check_target_labels
 from eulerian.app.config.checks import TARGET
 from eulerian.app.config.density import Terms
 from eulerian.app.config.field import IDEAL, PythonField
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.base.memory_limits import MemoryNeed, require_memory
+from eulerian.base.parallel import agreed, warn
 from eulerian.control.control import ControlProblem
 from eulerian.control.statistics import mesh_sizes
 from eulerian.density.density import Density
-from eulerian.base.errors import InputError
+from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
-from eulerian.app.build.keys import configured_keys
-from eulerian.app.build.field import KEY, build_field, earlier_frame, initial_theta
 from eulerian.fields.frame import InBox, plain
 from eulerian.fields.nodal import Nodal
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
-from eulerian.base.memory_limits import MemoryNeed, require_memory
-from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
-from eulerian.base.parallel import agreed, warn
-from eulerian.density.space import DensitySpace
-from eulerian.density.exact_density import ExactDensity
-from eulerian.density.projection import count_labels
-from eulerian.mesh.create import create_mesh
 from eulerian.mesh.simplices import Simplices
-from eulerian.transport.velocity_space import VelocitySpace
 from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.velocity_space import VelocitySpace
 
 if TYPE_CHECKING:
-    from eulerian.particles.problem import ParticleProblem
     from eulerian.density.gathered import GatheredDensity
+    from eulerian.particles.problem import ParticleProblem
 
 # Half the longest side of a domain, and how many of them its centre is from the origin, up to which a network may well
 # be given the coordinates: its first weights, of size one, neither saturate it nor leave it constant there.
@@ -114,7 +113,7 @@ def _target(space: DensitySpace, terms: Terms) -> Density:
         InputError: it has other labels than the density, or no mass; the same on all ranks.
     """
     check_target_labels(count_labels(terms, space.comm, TARGET), space.n_labels)
-    return Density(space, *ExactDensity.with_projection(space, terms, TARGET))
+    return Density(space, *density_and_exact(space, terms, TARGET))
 
 
 def build_ideal(config: Config, comm: MPI.Comm | None = None) -> IdealProblem:
@@ -173,8 +172,8 @@ def build_particles(config: Config, comm: MPI.Comm | None = None) -> "ParticlePr
 
 def build_sampled_problem(config: Config, comm: MPI.Comm | None = None) -> SampledProblem:
     """``build_particles``, with the ground that the particles stand on. Collective."""
+    from eulerian.app.build.particles import particle_problem, refuse_on_particles, sample_of
     from eulerian.density.gathered import GatheredDensity
-    from eulerian.app.build.particles import sample_of, particle_problem, refuse_on_particles
 
     refuse_on_particles(config)
     space, rho0, _ = _initial(config, comm, particle_needs)
@@ -234,7 +233,7 @@ def _initial(
 ) -> tuple[DensitySpace, Density, float]:
     """The space of the densities, ρ₀, and the bytes left over. Collective."""
     space, left = build_space(config, comm, mesh, needs)
-    return space, Density(space, *ExactDensity.with_projection(space, config.density.initial)), left
+    return space, Density(space, *density_and_exact(space, config.density.initial)), left
 
 
 def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
@@ -249,7 +248,9 @@ def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
     slabs = config.ideal.slabs(config.field.layers)
     with agreed(space.comm):
         running = RunningCost.build(config.objective, space.dim)
-    return IdealProblem(space, rho0.coefficients, functional, config.objective.kinetic, config.field.horizon, slabs, running)
+    return IdealProblem(
+        space, rho0.coefficients, functional, config.objective.kinetic, config.field.horizon, slabs, running
+    )
 
 
 def _field(
