@@ -17,13 +17,11 @@ from eulerian.control.control import ControlProblem
 from eulerian.density.gathered import GatheredDensity
 from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import TOLERANCE, DensityRule, density_rules
-from eulerian.fields.nodal import Nodal
-from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.losses import COORDINATES
 from eulerian.objective.terminal import RelativeEntropy, SquaredDistanceLoss
 from eulerian.particles.right_hand_side import FormulaPotential, RightHandSide
-from eulerian.transport.nodal_interpolant import NodalField
+from eulerian.transport.nodal_interpolant import anywhere
 
 # Shares of the mass that has touched a wall, where it has no density: above the first one functionals of the density's
 # values are those of the rest of the mass, above the second one they have no value at all.
@@ -105,10 +103,8 @@ class CharacteristicCosts:
     @classmethod
     def of(cls, problem: ControlProblem, theta: ArrayLike) -> "CharacteristicCosts":
         """Collective."""
-        space, layered, cost = problem.density_space, problem.layered, problem.costs.velocity
-        if isinstance(layered.field, Nodal):
-            between = NodalField.gather(problem.velocity_space, layered.field)
-            layered = PiecewiseField(between, layered.times, label_dependent=layered.label_dependent)
+        space, cost = problem.density_space, problem.costs.velocity
+        layered = anywhere(problem.layered, problem.velocity_space)
         data = problem.continuous or _data_of_mesh(problem)
         has_jacobian = layered.has("jacobian")
         potential = None

@@ -9,7 +9,6 @@ from eulerian.base import parallel  # first: it starts MPI before dolfinx
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
 from eulerian.control.reduced import ReducedProblem
-from eulerian.fields.nodal import Nodal
 from eulerian.optimise.metric import LowRankScaling, Metric, low_rank_scaling
 
 # Points per layer and group of labels, at most and at least. The metric only preconditions: on eight problems 100 and
@@ -50,7 +49,7 @@ def velocity_metric(problem: ReducedProblem) -> Metric | None:
     Returns:
         None where the problem has no densities on a mesh or the field cannot tell its derivatives by θ.
     """
-    if not isinstance(problem, ControlProblem) or isinstance(problem.field, Nodal):
+    if not isinstance(problem, ControlProblem):
         return None
     if not problem.layered.tells_theta_jacobian:
         return None

@@ -13,7 +13,7 @@ from eulerian.app.build.network import build, build_particles
 from eulerian.app.config import parse_config
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
-from eulerian.fields.linear import Affine
+from eulerian.fields.features import Affine
 from eulerian.optimise import Curvature
 from eulerian.optimise import velocity_metric as probes
 from eulerian.optimise.first_step import in_initial_hessian, in_sensible_unit

@@ -13,39 +13,38 @@ from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.base.arrays import Floats
+from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
 from eulerian.app.config import Config, KlTerminal, L2Terminal, check_dimension, check_labels
-from eulerian.app.config.field import IDEAL, PythonField
-from eulerian.control.control import ControlProblem, EntropyCosts, RunningCosts
+from eulerian.app.config.field import IDEAL, KEY
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
+from eulerian.base.memory_limits import MemoryNeed, require_memory
+from eulerian.base.parallel import agreed, warn
+from eulerian.control.control import ControlProblem, EntropyCosts, RunningCosts
+from eulerian.density.exact_density import ExactDensity
+from eulerian.density.projection import count_labels
+from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
-from eulerian.app.build.field import KEY, build_field, earlier_frame, initial_theta
-from eulerian.fields.frame import InBox, plain
+from eulerian.fields.frame import frame_of, unwrapped
 from eulerian.fields.nodal import Nodal
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
-from eulerian.base.memory_limits import MemoryNeed, require_memory
-from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
+from eulerian.mesh.create import create_mesh
+from eulerian.mesh.simplices import Simplices
 from eulerian.objective.continuous import continuous_data
 from eulerian.objective.entropy import EntropyBalance
 from eulerian.objective.running import VelocityCost, potential_vector
 from eulerian.objective.squares import SquareCosts
 from eulerian.objective.terminal import build_terminal
-from eulerian.base.parallel import agreed, warn
-from eulerian.density.space import DensitySpace
-from eulerian.density.exact_density import ExactDensity
-from eulerian.density.projection import count_labels
-from eulerian.mesh.create import create_mesh
-from eulerian.mesh.simplices import Simplices
-from eulerian.transport.velocity_space import VelocitySpace
 from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import flux_smoothing
 from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.velocity_space import VelocitySpace
 
 if TYPE_CHECKING:
-    from eulerian.particles.problem import ParticleProblem
     from eulerian.density.gathered import GatheredDensity
+    from eulerian.particles.problem import ParticleProblem
 
 # Half the longest side of a domain, and how many of them its centre is from the origin, up to which a network may well
 # be given the coordinates: its first weights, of size one, neither saturate it nor leave it constant there.
@@ -97,7 +96,7 @@ def build(
     costs = replace(costs, squares=squares)
     # Last, for it may run code of the user's: all the rest has proved right.
     if field is None:
-        nodes = velocity_space.all_nodes() if config.field.kind == "free" else None
+        nodes = velocity_space.all_nodes() if config.field.needs_nodes else None
         field = _field(config, density_space, nodes, theta_file)
     theta = _theta(config, field, velocity_space, rho)
     objective, solver = config.objective, config.solver
@@ -166,8 +165,8 @@ def build_particles(config: Config, comm: MPI.Comm | None = None) -> "ParticlePr
 
 def build_sampled_problem(config: Config, comm: MPI.Comm | None = None) -> SampledProblem:
     """``build_particles``, with the ground that the particles stand on. Collective."""
+    from eulerian.app.build.particles import particle_problem, refuse_on_particles, sample_of
     from eulerian.density.gathered import GatheredDensity
-    from eulerian.app.build.particles import sample_of, particle_problem, refuse_on_particles
 
     refuse_on_particles(config)
     space, rho, *_ = _initial(config, comm, particle_needs)
@@ -305,23 +304,23 @@ def _field(
     file = given if theta_file is None and isinstance(given, Path) else theta_file
     with agreed(space.comm):
         stored = None if file is None else read_frame(file, KEY)
-        frame = earlier_frame(config.field, low, high) if file is not None and stored is None else stored
-        field = build_field(config.field, space.dim, space.n_labels, low, high, nodes, frame=frame)
-    if file is not None and stored is None and isinstance(field, InBox):
+        frame = config.field.earlier_frame(low, high) if file is not None and stored is None else stored
+        field = config.field.build(space.dim, space.n_labels, low, high, nodes, frame)
+    if file is not None and stored is None and frame_of(field) is not None:
         warn(space.comm, f"{file} {_RAW_PARAMETERS}")
-    if isinstance(config.field, PythonField) and getattr(plain(field), "normalised", None) is None:
-        _warn_of_raw_coordinates(space, config.field)
+    if config.field.code is not None and getattr(unwrapped(field), "normalised", None) is None:
+        _warn_of_raw_coordinates(space, config.field.code)
     return field
 
 
-def _warn_of_raw_coordinates(space: DensitySpace, config: PythonField) -> None:
+def _warn_of_raw_coordinates(space: DensitySpace, code: str) -> None:
     """Warn where a field of the user's that may be a network is given numbers that networks are not made for."""
     low, high = space.bounding_box
     size, away = float(np.max(high - low)) / 2.0, float(np.max(np.abs(high + low))) / 2.0
     if size > _LARGEST_BOX or size < 1.0 / _LARGEST_BOX or away > _FARTHEST_BOX * size:
         warn(
             space.comm,
-            f"field.object {config.object!r} is given the coordinates as they are, from {low.tolist()} to "
+            f"field.object {code!r} is given the coordinates as they are, from {low.tolist()} to "
             f"{high.tolist()}: a network hardly trains on numbers so far from the box from -1 to 1. With "
             "normalised=True, where it is wrapped (or as its attribute), it sees where in the domain's box a point is "
             "and answers in half boxes per horizon; normalised=False says that all is well",
@@ -345,15 +344,15 @@ def _given_theta(config: Config, field: VectorField, space: DensitySpace) -> Flo
         InputError: they do not fit, or the field itself differs from rank to rank.
     """
     with agreed(space.comm):
-        theta = initial_theta(config.field, field, space.dim, config.field.layers)
+        theta = config.field.initial_theta(field, space.dim)
     # A model of the user's that was drawn without a seed has other parameters on every rank.
     theta = np.asarray(space.comm.bcast(theta, 0))
-    if isinstance(config.field, PythonField) and space.comm.size > 1:
-        _require_one_field(config.field, field, theta[0], space)
+    if config.field.code is not None and space.comm.size > 1:
+        _require_one_field(config, field, theta[0], space)
     return theta
 
 
-def _require_one_field(config: PythonField, field: VectorField, row: Floats, space: DensitySpace) -> None:
+def _require_one_field(config: Config, field: VectorField, row: Floats, space: DensitySpace) -> None:
     """Refuse a user's field with fixed parts that were drawn without a seed. Collective.
 
     Raises:
@@ -362,14 +361,14 @@ def _require_one_field(config: PythonField, field: VectorField, row: Floats, spa
     low, high = space.bounding_box
     points = low + np.linspace(0.3, 0.6, 3)[:, None] * (high - low)
     with agreed(space.comm):
-        layered = PiecewiseField.equal(field, 1.0, 1, label_dependent=config.label_dependent)
+        layered = PiecewiseField.equal(field, 1.0, 1, label_dependent=config.field.label_dependent)
         v = layered.value(0, row, points, 0)
     values = np.array(space.comm.allgather(v))
     if not np.allclose(values, values[0], rtol=1e-6, atol=1e-6 * float(np.max(np.abs(values)))):
         raise InputError(
             "is not the same on all ranks, although its parameters are",
             key="field.object",
-            value=config.object,
+            value=config.field.code,
             remedy="Give a seed to the random numbers that its module draws.",
         )
 
@@ -377,7 +376,7 @@ def _require_one_field(config: PythonField, field: VectorField, row: Floats, spa
 def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rho: Floats) -> Floats:
     """Where to start, (L, p), or (1, p) for tied layers. Collective."""
     space = velocity_space.density_space
-    if config.field.theta != IDEAL or not isinstance(field, Nodal):
+    if config.field.theta != IDEAL or not isinstance(field, Nodal):  # one that was handed over may be another
         return _given_theta(config, field, space)
     if config.objective.kinetic <= 0.0:
         raise InputError(

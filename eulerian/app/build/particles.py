@@ -2,15 +2,12 @@
 
 from mpi4py import MPI
 
-from eulerian.base.parallel import agreed, on_root
-
 import numpy as np
 
-from eulerian.base.arrays import Floats
+from eulerian.app.build.memory import sample_needs, total_memory
 from eulerian.app.config import (
     Config,
     FixedTerminal,
-    FreeField,
     ImageTerm,
     KlTerminal,
     L2Terminal,
@@ -21,26 +18,27 @@ from eulerian.app.config import (
     check_target_labels,
 )
 from eulerian.app.config.checks import TARGET, VARIABLES
-from eulerian.control.control import ControlProblem
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.formula import Expression
-from eulerian.fields.frame import plain
-from eulerian.fields.piecewise import PiecewiseField
 from eulerian.base.memory_limits import require_memory
-from eulerian.app.build.memory import sample_needs, total_memory
+from eulerian.base.parallel import agreed, on_root
+from eulerian.control.control import ControlProblem
+from eulerian.density.csv_samples import Samples, class_key, read_samples
+from eulerian.density.gathered import GatheredDensity
+from eulerian.density.outside import check_samples
+from eulerian.density.profiles import Formula, Gaussian, KernelEstimate
+from eulerian.density.projection import Piece, class_names, count_labels, mass_in_domain, mixture
+from eulerian.density.sampling import draw_points
+from eulerian.density.space import DensitySpace
+from eulerian.fields.frame import unwrapped
+from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.losses import PointLoss, build_loss
-from eulerian.particles.sample import ParticleSample, share
 from eulerian.particles.flow import Scheme
 from eulerian.particles.kl import Component, KlLoss, LogFormula, LogGaussian, LogKernels, LogShape
 from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.right_hand_side import FormulaPotential
-from eulerian.density.space import DensitySpace
-from eulerian.density.sampling import draw_points
-from eulerian.density.projection import Piece, class_names, count_labels, mass_in_domain, mixture
-from eulerian.density.outside import check_samples
-from eulerian.density.profiles import Formula, Gaussian, KernelEstimate
-from eulerian.density.csv_samples import Samples, class_key, read_samples
-from eulerian.density.gathered import GatheredDensity
+from eulerian.particles.sample import ParticleSample, share
 
 KEY = "objective.terminal"
 
@@ -71,8 +69,8 @@ def refuse_on_particles(config: Config) -> None:
         raise _refusal(f"{KEY}.kind", terminal.kind, f"{blind}: ∫ρ² cannot be told from their mean", "Use kl.")
     if isinstance(terminal, FixedTerminal):
         raise _refusal(f"{KEY}.kind", terminal.kind, "a network cannot be held to a final density exactly", "Use kl.")
-    if isinstance(config.field, FreeField):
-        raise _refusal("field.kind", "free", "nodal velocities live on a mesh", "Use another kind of field.")
+    if config.field.needs_nodes:
+        raise _refusal("field.kind", config.field.kind, "nodal velocities live on a mesh", "Use another kind of field.")
     if isinstance(terminal, KlTerminal):
         for index, term in enumerate(terminal.target):
             if isinstance(term, UniformTerm | ImageTerm):
@@ -121,7 +119,9 @@ def sample_of(config: Config, whole: GatheredDensity, comm: MPI.Comm) -> Particl
     return ParticleSample(draw.x, draw.labels, draw.weights, draw.log_density, draw.replicate, independent)
 
 
-def _sample_of_file(particles: Particles, whole: GatheredDensity, names: tuple[str, ...], comm: MPI.Comm) -> ParticleSample:
+def _sample_of_file(
+    particles: Particles, whole: GatheredDensity, names: tuple[str, ...], comm: MPI.Comm
+) -> ParticleSample:
     """Samples of a file, all of one weight, dealt out to the replicates like cards. Collective."""
     assert particles.file is not None
     assert particles.columns is not None
@@ -225,7 +225,7 @@ def _require_derivatives(layered: PiecewiseField, methods: tuple[str, ...]) -> N
         raise InputError(
             f"particles need {', '.join(missing)}, which the field has not",
             key="field.object",
-            value=type(plain(layered.field)).__name__,
+            value=type(unwrapped(layered.field)).__name__,
             remedy="See eulerian.fields.VectorField for what they take and return.",
         )
 
