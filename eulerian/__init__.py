@@ -26,6 +26,7 @@ _PUBLIC = {
     "Mlp": "fields",
     "Nodal": "fields",
     "VectorField": "fields",
+    "velocity_nodes": "transport.velocity_space",
 }
 
 __all__ = [*_PUBLIC, "__version__"]

@@ -1,14 +1,16 @@
 """θ and what a descent has learnt, carried from one problem to the same problem on another mesh with other layers."""
 
-from typing import final
+from typing import TYPE_CHECKING, cast, final
 
 import numpy as np
 
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
 from eulerian.fields.base import VectorField
-from eulerian.fields.nodal import Nodal
 from eulerian.optimise.lbfgs_pairs import Curvature
+
+if TYPE_CHECKING:
+    from eulerian.fields.nodal import Nodal
 
 
 @final
@@ -56,8 +58,7 @@ class Transfer:
 
     def _interpolated(self, between: VectorField, row: Floats) -> Floats:
         """The source's velocities at the target's nodes."""
-        target = self.target.field
-        assert isinstance(target, Nodal)
+        target = cast("Nodal", self.target.field)
         labels = range(target.n_labels) if target.n_labels else [None]
         return np.concatenate([between.value(row, target.nodes, label).ravel() for label in labels])
 

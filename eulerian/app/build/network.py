@@ -7,7 +7,7 @@ their modules are imported by the functions that need them.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, cast, final
 
 from mpi4py import MPI
 
@@ -26,7 +26,6 @@ from eulerian.density.projection import count_labels
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
 from eulerian.fields.frame import frame_of, unwrapped
-from eulerian.fields.nodal import Nodal
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
@@ -44,6 +43,7 @@ from eulerian.transport.velocity_space import VelocitySpace
 
 if TYPE_CHECKING:
     from eulerian.density.gathered import GatheredDensity
+    from eulerian.fields.nodal import Nodal
     from eulerian.particles.problem import ParticleProblem
 
 # Half the longest side of a domain, and how many of them its centre is from the origin, up to which a network may well
@@ -376,7 +376,7 @@ def _require_one_field(config: Config, field: VectorField, row: Floats, space: D
 def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rho: Floats) -> Floats:
     """Where to start, (L, p), or (1, p) for tied layers. Collective."""
     space = velocity_space.density_space
-    if config.field.theta != IDEAL or not isinstance(field, Nodal):  # one that was handed over may be another
+    if config.field.theta != IDEAL or not getattr(field, "at_nodes_only", False):  # one handed over may be another
         return _given_theta(config, field, space)
     if config.objective.kinetic <= 0.0:
         raise InputError(
@@ -394,4 +394,6 @@ def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rh
         residual_tolerance=config.ideal.residual_tolerance,
         max_iterations=config.ideal.max_iterations,
     )
-    return nodal_theta(solution.flow, field, velocity_space, 1 if config.field.tied else config.field.layers)
+    return nodal_theta(
+        solution.flow, cast("Nodal", field), velocity_space, 1 if config.field.tied else config.field.layers
+    )
