@@ -20,7 +20,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {str(file.relative_to(PACKAGE)): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
 
 LONGEST_FILE = 400
-LONGER_FILES = {"control/control.py": 577, "optimise/multilevel.py": 414, "transport/trajectory.py": 598}
+LONGER_FILES = {
+    "control/control.py": 577,
+    "density/shapes.py": 548,
+    "optimise/multilevel.py": 414,
+    "transport/trajectory.py": 598,
+}
 
 LONGEST_FUNCTION = 60
 LONGER_FUNCTIONS = {"control/control.py:__init__": 61}
@@ -63,8 +68,7 @@ ASKED = {
     "app/runs/ideal_densities.py": 1,
     "app/runs/result.py": 2,
     "app/runs/targets.py": 3,
-    "density/outside.py": 1,
-    "density/projection.py": 7,
+    "density/density.py": 2,
     "ideal/certificate.py": 4,
     "ideal/domain_parts.py": 4,
     "ideal/dynamic_ot.py": 1,
@@ -155,13 +159,14 @@ def test_nobody_asks_for_kinds() -> None:
 def test_modules_are_shared() -> None:
     """A module that a single other one imports should have an idea of its own, so there are few.
 
-    Not counted are an ``__init__``, what an ``__init__`` hands on, and commands and figures, which one tuple names.
+    Not counted are an ``__init__``, what an ``__init__`` or the root hands on, and commands and figures, which one
+    tuple names.
     To import is to import anywhere: at the top, in a function, or for type checking.
     """
     graph = grimp.build_graph("eulerian", cache_dir=None)
     rooms = {"eulerian", *(f"eulerian.{'.'.join(f.relative_to(PACKAGE).parent.parts)}" for f in INITS)}
     single = {}
-    for module in graph.modules - rooms:
+    for module in graph.modules - rooms - {f"eulerian.{module}" for module in eulerian._PUBLIC.values()}:
         importers = graph.find_modules_that_directly_import(module)
         if len(importers) == 1 and not importers & rooms and not module.startswith(NAMED_BY_A_TUPLE):
             single[module] = importers

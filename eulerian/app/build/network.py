@@ -14,6 +14,8 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import count_labels, density_and_exact
 from eulerian.app.config import Config, KlTerminal, L2Terminal, check_dimension, check_labels
 from eulerian.app.config.field import IDEAL, KEY
 from eulerian.base.arrays import Floats
@@ -22,14 +24,12 @@ from eulerian.base.memory_limits import MemoryNeed, require_memory
 from eulerian.base.parallel import agreed, warn
 from eulerian.control.control import ControlProblem, EntropyCosts, RunningCosts
 from eulerian.density.exact_density import ExactDensity
-from eulerian.density.projection import count_labels
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
 from eulerian.fields.frame import frame_of, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
-from eulerian.mesh.create import create_mesh
 from eulerian.mesh.simplices import Simplices
 from eulerian.objective.continuous import continuous_data
 from eulerian.objective.entropy import EntropyBalance
@@ -277,7 +277,7 @@ def _initial(
 ) -> tuple[DensitySpace, Floats, ExactDensity, float]:
     """The space of the densities, ρ₀ (n_cells, nd, K), what it projects, and the bytes left over. Collective."""
     space, left = build_space(config, comm, mesh, needs)
-    return space, *ExactDensity.with_projection(space, config.density.initial), left
+    return space, *density_and_exact(space, config.density.initial), left
 
 
 def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:
