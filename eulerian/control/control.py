@@ -16,7 +16,7 @@ from eulerian.base.errors import RejectedEvaluation
 from eulerian.control.reduced import ReducedProblem
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
-from eulerian.fields.frame import Charts
+from eulerian.fields.frame import ParameterUnits
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.entropy import EntropyBalance
@@ -217,7 +217,7 @@ class ControlProblem(ReducedProblem):
             readout,
             parameter_weights,
             tied=tied,
-            charts=Charts.of(vector_field, space.bounding_box, readout.size),
+            units=ParameterUnits.of(vector_field, space.bounding_box, readout.size),
         )
         self.density_space: DensitySpace = space
         self.velocity_space, self.terminal, self.grid = velocity_space, terminal, grid

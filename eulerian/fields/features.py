@@ -13,7 +13,7 @@ from eulerian.base.errors import InputError
 from eulerian.base.quasirandom import even_points
 from eulerian.fields.activations import activation
 from eulerian.fields.base import check_sizes
-from eulerian.fields.frame import Chart, Frame, NormalisedField
+from eulerian.fields.frame import AffineUnits, Frame, NormalisedField
 from eulerian.fields.linear import FeatureField
 
 
@@ -30,16 +30,16 @@ class _InUserUnits(FeatureField):
     def init(self, rng: np.random.Generator, /) -> Floats:
         """Zero or, in units of the frame, small random θ (p,)."""
         theta = super().init(rng)
-        return theta if self.chart is None else self.chart.absolute(theta)
+        return theta if self.units is None else self.units.absolute(theta)
 
     def in_box(self, lower: Sequence[float], upper: Sequence[float], horizon: float) -> Self:
         """The same field, whose random starts and descents are in units of a domain's box."""
         return replace(self, frame=Frame.of_box(lower, upper, horizon))
 
     @property
-    def chart(self) -> Chart | None:
+    def units(self) -> AffineUnits | None:
         """From θ to numbers relative to the frame."""
-        return None if self.frame is None else Chart(self.frame, self.dim, self.n_features, self.frame.velocity)
+        return None if self.frame is None else AffineUnits(self.frame, self.dim, self.n_features, self.frame.velocity)
 
 
 @dataclass(frozen=True)

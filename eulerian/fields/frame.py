@@ -221,7 +221,7 @@ def frame_of(field: VectorField) -> Frame | None:
 
 @final
 @dataclass(frozen=True)
-class Chart:
+class AffineUnits:
     """Parameters (W row by row, b) of x ↦ W x + b, relative to a frame: W' = W h/s and b' = (b + W c)/s.
 
     They are other numbers for the same map, u ↦ s (W' u + b'). Descents work with these: by W and b the map changes in
@@ -277,41 +277,41 @@ class Chart:
 
 @final
 @dataclass(frozen=True)
-class Charts:
-    """Those of a whole θ, layers and readout in one vector (n,); None for numbers that have no units.
+class ParameterUnits:
+    """Units of a whole θ, of layers and readout in one vector (n,): descents work with the numbers relative to them.
 
     Attributes:
-        layers: of all rows of the field.
-        readout: of the numbers behind them.
+        layers: of all rows of the field; None where θ has no units, as that of a network has none.
+        readout: of the numbers behind them; None without a readout.
         n_readout: how many these are.
     """
 
-    layers: Chart | None = None
-    readout: Chart | None = None
+    layers: AffineUnits | None = None
+    readout: AffineUnits | None = None
     n_readout: int = 0
 
     @classmethod
     def of(cls, field: VectorField, box: tuple[Floats, Floats], n_readout: int) -> Self:
         """Those of a field and of a readout (W row by row, b) of points in a box, or of none."""
-        layers = getattr(field, "chart", None)
+        layers = getattr(field, "units", None)
         if not n_readout:
-            return cls(layers if isinstance(layers, Chart) else None)
+            return cls(layers if isinstance(layers, AffineUnits) else None)
         low, high = box
         frame = Frame.of_box(low.tolist(), high.tolist(), 1.0)
-        readout = Chart(frame, n_readout // (len(low) + 1), len(low), 1.0)
-        return cls(layers if isinstance(layers, Chart) else None, readout, n_readout)
+        readout = AffineUnits(frame, n_readout // (len(low) + 1), len(low), 1.0)
+        return cls(layers if isinstance(layers, AffineUnits) else None, readout, n_readout)
 
     def relative(self, theta: Floats) -> Floats:
         """θ in units of the box."""
-        return self._both(theta, Chart.relative)
+        return self._both(theta, AffineUnits.relative)
 
     def absolute(self, theta: Floats) -> Floats:
         """θ of the one in units of the box."""
-        return self._both(theta, Chart.absolute)
+        return self._both(theta, AffineUnits.absolute)
 
     def gradient(self, gradient: Floats) -> Floats:
         """The derivative by θ in units of the box of the one by θ."""
-        return self._both(gradient, Chart.gradient)
+        return self._both(gradient, AffineUnits.gradient)
 
     def _both(self, flat: Floats, change: Any) -> Floats:
         if self.layers is None and self.readout is None:

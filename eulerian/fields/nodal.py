@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.base import check_dimension, check_sizes, checked, label_block
-from eulerian.fields.frame import Chart, Frame
+from eulerian.fields.frame import AffineUnits, Frame
 
 type Numbers = NDArray[np.int64]
 
@@ -65,7 +65,7 @@ class Nodal:
         """Zero or, in units of the frame, small random θ (p,)."""
         p = self.n_params(self.dim)
         theta = np.zeros(p) if self.zero_init else 0.1 * rng.standard_normal(p)
-        return theta if self.chart is None else self.chart.absolute(theta)
+        return theta if self.units is None else self.units.absolute(theta)
 
     def in_box(self, lower: Sequence[float], upper: Sequence[float], horizon: float) -> Self:
         """The same field, whose random starts and descents are in units of a domain's box."""
@@ -74,9 +74,9 @@ class Nodal:
         return same
 
     @property
-    def chart(self) -> Chart | None:
+    def units(self) -> AffineUnits | None:
         """From θ to numbers relative to the frame."""
-        return None if self.frame is None else Chart(self.frame, self.dim, 0, self.frame.velocity)
+        return None if self.frame is None else AffineUnits(self.frame, self.dim, 0, self.frame.velocity)
 
     def value(self, theta: Floats, x: Floats, label: int | None = None) -> Floats:
         """Velocities (n, dim) at the nodes x (n, dim).

@@ -47,7 +47,7 @@ class Transfer:
         wanted = np.einsum("mi,mi->m", known.steps, known.slopes)
         found = np.einsum("mi,mi->m", steps, slopes)
         kept = found > 0.0
-        return Curvature.of(steps[kept], slopes[kept] * (wanted[kept] / found[kept])[:, None], self.target.charts)
+        return Curvature.of(steps[kept], slopes[kept] * (wanted[kept] / found[kept])[:, None], self.target.units)
 
     def _carried(self, flat: Floats) -> Floats:
         size = int(np.prod(self.source.layer_shape))

@@ -75,7 +75,7 @@ def velocity_metric(problem: ReducedProblem) -> Metric | None:
     stretches = {layer: low_rank_scaling(rows, DAMPING * trace) for layer, rows in mine.items()}
     whole = {layer: stretch for part in comm.allgather(stretches) for layer, stretch in part.items()}
     rows = tuple[LowRankScaling, ...](whole[layer] for layer in range(count))
-    return Metric(problem.scaling, rows, problem.charts)
+    return Metric(problem.scaling, rows, problem.units)
 
 
 def _rows(problem: ControlProblem, layer: int, row: Floats, probes: list[_Probes]) -> Floats:
@@ -83,8 +83,8 @@ def _rows(problem: ControlProblem, layer: int, row: Floats, probes: list[_Probes
     parts = []
     for group, probe in zip(problem.groups, probes, strict=True):
         jacobian = problem.layered.theta_jacobian(layer, row, probe.x, group[0])
-        if problem.charts.layers is not None:
-            jacobian = problem.charts.layers.gradient(jacobian)
+        if problem.units.layers is not None:
+            jacobian = problem.units.layers.gradient(jacobian)
         parts.append((jacobian * np.sqrt(probe.weights)[:, None, None]).reshape(-1, row.size))
     return np.concatenate(parts)
 

@@ -13,7 +13,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.control.reduced import ReducedProblem
-from eulerian.fields.frame import Charts
+from eulerian.fields.frame import ParameterUnits
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.losses import PointLoss
 from eulerian.particles.flow import Labels, Scheme, carry, carry_back, carry_density, label_groups, segments
@@ -90,9 +90,9 @@ class ParticleProblem(ReducedProblem):
         """Collective."""
         layers, readout = len(field.times), loss.initial_readout()
         self.box = np.asarray(box, dtype=np.float64)
-        charts = Charts.of(field.field, (self.box[0], self.box[1]), readout.size)
+        units = ParameterUnits.of(field.field, (self.box[0], self.box[1]), readout.size)
         super().__init__(
-            comm, scheme.horizon, layers, initial_theta, readout, parameter_weights, tied=tied, charts=charts
+            comm, scheme.horizon, layers, initial_theta, readout, parameter_weights, tied=tied, units=units
         )
         sample.check(comm, n_labels)
         self.sample, self.field, self.loss, self.scheme = sample, field, loss, scheme
