@@ -33,6 +33,11 @@ _PUBLIC = {
     "build_ideal": "app.build.network",
     "build_particles": "app.build.network",
     "solve_convex": "ideal.dynamic_ot",
+    "Linear": "fields",
+    "Mlp": "fields",
+    "Nodal": "fields",
+    "VectorField": "fields",
+    "velocity_nodes": "transport.velocity_space",
 }
 
 __all__ = [*_PUBLIC, "__version__"]
@@ -41,6 +46,8 @@ __all__ = [*_PUBLIC, "__version__"]
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(import_module(f"eulerian.{_PUBLIC[name]}"), name)
+    if name in ("jax", "torch"):  # rooms that need an extra, so that nothing imports them but who names them
+        return import_module(f"eulerian.{name}")
     raise AttributeError(f"module 'eulerian' has no attribute {name!r}")
 
 

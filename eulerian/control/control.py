@@ -20,7 +20,7 @@ from eulerian.control.sweep import ForwardSweep, SweepCosts, Velocities, check_v
 from eulerian.density.density import Density
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
-from eulerian.fields.frame import Charts, plain
+from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.costs import Costs
 from eulerian.transport.checkpointing import Plan
@@ -97,7 +97,7 @@ class ControlProblem(ReducedProblem):
         self.costs, self.grid = Costs() if costs is None else costs, check_time(TimeGrid() if time is None else time)
         forms = {"entropy_form": entropy_form, "power_form": power_form}
         objective = Objective.of(terminal, self.costs, label_dependent=label_dependent, **forms)
-        check_field(field, space.dim, space.n_labels, label_dependent=label_dependent)
+        field = check_field(field, space, self.grid.horizon, label_dependent=label_dependent)
         self.density_space = space
         self.velocity_space = VelocitySpace(space) if velocity_space is None else velocity_space
         self.initial = Density.of(space, rho0, key="rho0")
@@ -113,7 +113,7 @@ class ControlProblem(ReducedProblem):
             readout,
             (self.costs.parameters, self.costs.parameters_h1),
             tied=tied,
-            charts=Charts.of(field, space.bounding_box, readout.size),
+            units=ParameterUnits.of(field, space.bounding_box, readout.size),
         )
         self.layered = PiecewiseField.equal(field, self.grid.horizon, layers, label_dependent=label_dependent)
         labels = list(range(space.n_labels))
@@ -319,7 +319,7 @@ class ControlProblem(ReducedProblem):
         """Its sizes in one line. Collective."""
         layers, size = self.layer_shape[0], self.layer_shape[1]
         layers = max(layers, self.n_layers)
-        name = type(plain(self.field)).__name__
+        name = type(unwrapped(self.field)).__name__
         network = f"{name} field, {counted(layers, 'layer')} of {counted(size, 'parameter')}"
         return f"{describe_space(self.density_space)}; {network}; {counted(self.comm.size, 'rank')}"
 

@@ -15,7 +15,7 @@ from eulerian.density.density import Density
 from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
-from eulerian.fields.frame import plain
+from eulerian.fields.frame import in_box, unwrapped
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import Distance, as_terminal_cost, check_form
@@ -33,8 +33,6 @@ _NO_BALANCE = (
     "objective.entropy is taken from the mesh's density, which numerical diffusion lowers: the entropy of all labels "
     "together has a balance along the flow only where they share one velocity (label_dependent = false)"
 )
-
-_METHODS = ("n_params", "init", "value", "vjp")
 
 
 @final
@@ -169,22 +167,17 @@ def _mesh_costs(objective: Objective, space: DensitySpace, *, of_mesh: bool) -> 
     return DensityCost(congestion, entropy, space.floor, products)
 
 
-def check_field(field: Any, dim: int, n_labels: int, *, label_dependent: bool) -> VectorField:
-    """Hold a field against the dimension and the labels, before anything is computed.
+def check_field(field: Any, space: DensitySpace, horizon: float, *, label_dependent: bool) -> VectorField:
+    """A field as it is used in the domain, held against dimension and labels. **Collective**.
 
     Raises:
         InputError: it is none, or one for another dimension or other labels.
     """
-    missing = [name for name in _METHODS if not callable(getattr(field, name, None))]
-    if missing:
-        remedy = "Give a field of eulerian (Mlp, …), or see VectorField for what one takes and returns."
-        what = f"is no vector field: it has no {', '.join(missing)}"
-        raise InputError(what, key="field", value=type(field).__name__, remedy=remedy)
-    found: VectorField = field
-    found.n_params(dim)  # raises where it was built for another dimension
-    known = getattr(plain(found), "n_labels", 0)
-    if known and (not label_dependent or known != n_labels):
-        what = f"tells {known} labels apart, but there are {n_labels} and label_dependent = {label_dependent}"
+    low, high = (corner.tolist() for corner in space.bounding_box)
+    found = in_box(field, low, high, horizon)
+    known = getattr(unwrapped(found), "n_labels", 0)
+    if known and (not label_dependent or known != space.n_labels):
+        what = f"tells {known} labels apart, but there are {space.n_labels} and label_dependent = {label_dependent}"
         raise InputError(what, key="field", value=type(field).__name__, remedy="Give the field as many labels.")
     return found
 

@@ -14,7 +14,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.control.reduced import ReducedProblem
-from eulerian.fields.frame import Charts, plain
+from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.point_functions import PointFunction
 from eulerian.objective.point_loss import PointLoss
@@ -96,9 +96,9 @@ class ParticleProblem(ReducedProblem):
         """Collective."""
         layers, readout = len(field.times), loss.initial_readout()
         self.box = np.asarray(box, dtype=np.float64)
-        charts = Charts.of(field.field, (self.box[0], self.box[1]), readout.size)
+        units = ParameterUnits.of(field.field, (self.box[0], self.box[1]), readout.size)
         super().__init__(
-            comm, scheme.horizon, layers, initial_theta, readout, parameter_weights, tied=tied, charts=charts
+            comm, scheme.horizon, layers, initial_theta, readout, parameter_weights, tied=tied, units=units
         )
         sample.check(comm, n_labels)
         self.sample, self.field, self.loss, self.scheme = sample, field, loss, scheme
@@ -255,7 +255,7 @@ class ParticleProblem(ReducedProblem):
     def headline(self) -> str:
         """Its sizes in one line."""
         return (
-            f"{self.count} particles in {self.rates.dim}-D; {type(plain(self.field.field)).__name__} field, "
+            f"{self.count} particles in {self.rates.dim}-D; {type(unwrapped(self.field.field)).__name__} field, "
             f"{self.n_layers} layers of {self.layer_shape[1]} parameters"
         )
 

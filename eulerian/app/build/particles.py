@@ -9,7 +9,6 @@ from eulerian.app.build.memory import sample_needs, total_memory
 from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes
 from eulerian.app.config import (
     Config,
-    FreeField,
     ImageTerm,
     Particles,
     UniformTerm,
@@ -30,7 +29,7 @@ from eulerian.density.projection import mass_in_domain
 from eulerian.density.sampling import draw_points
 from eulerian.density.shapes import Formula, Gaussian, LabelledShape, Samples
 from eulerian.density.space import DensitySpace
-from eulerian.fields.frame import plain
+from eulerian.fields.frame import unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.distances import BLIND
 from eulerian.objective.parts import part_names
@@ -66,8 +65,8 @@ def refuse_on_particles(config: Config) -> None:
             raise _refusal(f"objective.{key}", weight, BLIND, "Set it to 0.")
     if terminal.particles_cannot:
         raise _refusal(f"{KEY}.kind", terminal.kind, *terminal.particles_cannot)
-    if isinstance(config.field, FreeField):
-        raise _refusal("field.kind", "free", "nodal velocities live on a mesh", "Use another kind of field.")
+    if config.field.needs_nodes:
+        raise _refusal("field.kind", config.field.kind, "nodal velocities live on a mesh", "Use another kind of field.")
     for index, term in enumerate(terminal.mixture):
         if isinstance(term, UniformTerm | ImageTerm):
             what = f"log ρ* of {_article(term.kind)} has no slope for particles that end where ρ* is zero"
@@ -222,7 +221,7 @@ def _require_derivatives(layered: PiecewiseField, methods: tuple[str, ...]) -> N
         raise InputError(
             f"particles need {', '.join(missing)}, which the field has not",
             key="field.object",
-            value=type(plain(layered.field)).__name__,
+            value=type(unwrapped(layered.field)).__name__,
             remedy="See eulerian.fields.VectorField for what they take and return.",
         )
 
