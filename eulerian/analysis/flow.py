@@ -140,7 +140,8 @@ class Flow:
         """
         if not 0.0 <= t <= self.horizon:
             raise InputError(f"times are from 0 to {self.horizon:g}", key="t", value=t)
-        return Density(self.problem.density_space, self.problem.density_at_time(self.theta, t))
+        ((_, rho, _),) = self.problem.snapshots(self.theta, [t])
+        return Density(self.problem.density_space, rho)
 
     def generate(self, n: int, seed: int = 0, *, method: Method = "random", with_labels: bool = False) -> Any:
         """New data: n draws from the problem's target, pulled back to time 0, the same on all ranks. **Collective**.
@@ -188,7 +189,7 @@ class Flow:
         given = np.asarray(0 if labels is None else labels)
         if given.ndim > 1 or given.size not in (1, len(points)) or np.any((given < 0) | (given >= n_labels)):
             what, remedy = f"must be from 0 to {n_labels - 1}, one for each of {len(points)} points", "Number from 0."
-            raise InputError(what, key="labels", value=np.shape(labels), remedy=remedy)
+            raise InputError(what, key="labels", value=given.shape, remedy=remedy)
         return points, np.broadcast_to(given, len(points)).astype(np.int32)
 
     def _move(self, x: ArrayLike, labels: ArrayLike | None, *, back: bool) -> Moved:

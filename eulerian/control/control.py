@@ -269,8 +269,8 @@ class ControlProblem(ReducedProblem):
             rejected_evaluations=self.rejected_evaluations,
         )
 
-    def snapshots(self, theta: ArrayLike, n: int) -> Iterator[tuple[float, Floats, Floats]]:
-        """The solution at n equally spaced times from 0 to T. Collective.
+    def snapshots(self, theta: ArrayLike, times: int | ArrayLike) -> Iterator[tuple[float, Floats, Floats]]:
+        """The solution at ascending times, or at so many equally spaced ones from 0 to T. Collective.
 
         They are computed one by one, as they are asked for; nothing else may be evaluated meanwhile.
 
@@ -283,8 +283,8 @@ class ControlProblem(ReducedProblem):
         """
         if not math.isfinite(self.value(theta)):
             raise RejectedEvaluation(self.rejection or "the evaluation failed")
-        times = np.linspace(0.0, self.horizon, n)
-        samples = zip(times.tolist(), self.trajectory.at_times(times), strict=True)
+        wanted = np.linspace(0.0, self.horizon, times) if isinstance(times, int) else np.atleast_1d(np.array(times))
+        samples = zip(wanted.tolist(), self.trajectory.at_times(wanted), strict=True)
         return ((t, self._joined(groups), self._velocity(self.trajectory.mark(t))) for t, groups in samples)
 
     def sample(self, t: float, densities: Groups) -> tuple[float, Floats, Floats]:

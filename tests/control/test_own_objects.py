@@ -15,7 +15,7 @@ from eulerian.control.control import ControlProblem
 from eulerian.density.density import Density
 from eulerian.density.shapes import Gaussian
 from eulerian.density.space import DensitySpace
-from eulerian.fields.linear import Translation
+from eulerian.fields.features import Translation
 from eulerian.fields.mlp import Mlp
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import FixedDensity, KullbackLeibler, SquaredDistance
