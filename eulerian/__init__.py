@@ -21,6 +21,9 @@ _PUBLIC = {
     "build": "app.build.network",
     "build_ideal": "app.build.network",
     "build_particles": "app.build.network",
+    "IdealProblem": "ideal.problem",
+    "certify": "ideal.certificate",
+    "hopf_lax": "ideal.hopf_lax",
     "solve_convex": "ideal.dynamic_ot",
 }
 

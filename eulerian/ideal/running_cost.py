@@ -7,21 +7,23 @@ density that the potential asks for.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 
-from eulerian.app import config
 from eulerian.base import parallel
-from eulerian.base.arrays import Floats
+from eulerian.base.arrays import Floats, require_finite
 from eulerian.base.errors import InputError
 from eulerian.base.formula import Expression
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.objective.floored_entropy import entropy as floored_entropy
+from eulerian.objective.losses import COORDINATES
 
 KEY = "objective.potential"
 _MAX_NEWTON = 60
 _SHIFT_TOLERANCE = 1e-6  # relative error of a slab's mass; the bound depends on its square
+
+type Potential = Callable[[Floats], Floats]
+"""Points (n, dim) ↦ V (n,)."""
 
 
 @dataclass(frozen=True)
@@ -34,28 +36,9 @@ class RunningCost:
         entropy: σ ≥ 0. δ is the floor of the space of densities.
     """
 
-    potential: Callable[[Floats], Floats] | None = None
+    potential: Potential | None = None
     congestion: float = 0.0
     entropy: float = 0.0
-
-    @classmethod
-    def build(cls, objective: config.Objective, dim: int) -> Self | None:
-        """What the configuration asks for, None if nothing.
-
-        Raises:
-            InputError: the formula has other variables than the dimension's.
-        """
-        if objective.potential is None and objective.congestion == 0.0 and objective.entropy == 0.0:
-            return None
-        potential = None
-        if objective.potential is not None:
-            names = ("x", "y", "z")[:dim]
-            formula = Expression.parse(objective.potential, names, KEY)
-
-            def potential(x: Floats) -> Floats:
-                return np.array(np.broadcast_to(formula(dict(zip(names, x.T, strict=True))), len(x)))
-
-        return cls(potential, objective.congestion, objective.entropy)
 
     @property
     def couples_labels(self) -> bool:
@@ -72,21 +55,38 @@ class RunningCost:
         if self.potential is not None:
             with parallel.agreed(grid.comm), np.errstate(all="ignore"):
                 potential = np.asarray(self.potential(grid.x), dtype=float)
-                _require_finite(potential, grid.x)
+                require_finite(potential, grid.x, "the potential", KEY, "the whole domain, its boundary included")
             potential = grid.of_owners(potential)
         return RunningAtVertices(grid, potential, self.congestion, self.entropy)
 
 
-def _require_finite(potential: Floats, x: Floats) -> None:
-    """Refuse values (n,) at points (n, dim) that are not finite."""
-    bad = ~np.isfinite(potential)
-    if np.any(bad):
-        raise InputError(
-            "the potential is not finite everywhere in the domain",
-            key=KEY,
-            value=f"a non-finite value at {x[bad][0].tolist()}",
-            remedy="Use a formula that is defined on the whole domain, its boundary included",
-        )
+def running_cost(
+    dim: int, potential: Potential | str | None, congestion: float = 0.0, entropy: float = 0.0
+) -> RunningCost | None:
+    """The cost of numbers and a potential, None if there is nothing to pay.
+
+    Args:
+        dim: of space.
+        potential: V, a formula in the coordinates or a function.
+        congestion: γ.
+        entropy: σ.
+
+    Raises:
+        InputError: a number is negative; the formula has other variables than the dimension's.
+    """
+    for name, weight in (("congestion", congestion), ("entropy", entropy)):
+        if not (weight >= 0.0 and np.isfinite(weight)):
+            raise InputError("must be a number ≥ 0", key=f"objective.{name}", value=weight)
+    if potential is None and congestion == 0.0 and entropy == 0.0:
+        return None
+    function = _formula(potential, dim) if isinstance(potential, str) else potential
+    return RunningCost(function, congestion, entropy)
+
+
+def _formula(text: str, dim: int) -> Potential:
+    names = COORDINATES[:dim]
+    expression = Expression.parse(text, names, KEY)
+    return lambda x: np.array(np.broadcast_to(expression(dict(zip(names, x.T, strict=True))), len(x)))
 
 
 class RunningAtVertices:

@@ -14,7 +14,7 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.app.config import Config, KlTerminal, L2Terminal, check_dimension, check_labels
+from eulerian.app.config import Config, KlTerminal, L2Terminal, TargetTerminal, Terminal, check_dimension, check_labels
 from eulerian.app.config.field import IDEAL, PythonField
 from eulerian.control.control import ControlProblem, EntropyCosts, RunningCosts
 from eulerian.base.errors import InputError
@@ -24,6 +24,7 @@ from eulerian.fields.frame import InBox, plain
 from eulerian.fields.nodal import Nodal
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.fields.theta_file import read_frame
+from eulerian.ideal.functionals import FixedFunctional, Functional, KullbackLeiblerFunctional, SquaredDistanceFunctional
 from eulerian.ideal.problem import IdealProblem
 from eulerian.base.memory_limits import MemoryNeed, require_memory
 from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
@@ -31,7 +32,8 @@ from eulerian.objective.continuous import continuous_data
 from eulerian.objective.entropy import EntropyBalance
 from eulerian.objective.running import VelocityCost, potential_vector
 from eulerian.objective.squares import SquareCosts
-from eulerian.objective.terminal import build_terminal
+from eulerian.objective.losses import PointLoss, build_loss
+from eulerian.objective.terminal import build_terminal, target_density
 from eulerian.base.parallel import agreed, warn
 from eulerian.density.space import DensitySpace
 from eulerian.density.exact_density import ExactDensity
@@ -284,16 +286,32 @@ def _initial(
 def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:
     """The idealised problem on given ground. Collective."""
     from eulerian.ideal.dynamic_ot import require_equal_masses
-    from eulerian.ideal.functionals import Fixed, build_functional
-    from eulerian.ideal.running_cost import RunningCost
 
-    functional = build_functional(config.objective.terminal, space)
-    if isinstance(functional, Fixed):
-        require_equal_masses(space.mass(rho), space.mass(functional.target), MASS_TOLERANCE)
-    slabs = config.ideal.slabs(config.field.layers)
-    with agreed(space.comm):
-        running = RunningCost.build(config.objective, space.dim)
-    return IdealProblem(space, rho, functional, config.objective.kinetic, config.field.horizon, slabs, running)
+    objective = config.objective
+    problem = IdealProblem(
+        space,
+        rho,
+        _ideal_terminal(objective.terminal, space),
+        objective.kinetic,
+        config.field.horizon,
+        config.ideal.slabs(config.field.layers),
+        potential=objective.potential,
+        congestion=objective.congestion,
+        entropy=objective.entropy,
+    )
+    target = problem.functional.target
+    if target is not None and problem.functional.is_constraint:
+        require_equal_masses(space.mass(rho), space.mass(target), MASS_TOLERANCE)
+    return problem
+
+
+def _ideal_terminal(terminal: Terminal, space: DensitySpace) -> Functional | PointLoss:
+    """Collective."""
+    if not isinstance(terminal, TargetTerminal):
+        return build_loss(terminal, space.dim, space.n_labels)
+    kinds: dict[str, Callable[[Floats], Functional]] = {
+        "fixed": FixedFunctional, "kl": KullbackLeiblerFunctional, "l2": SquaredDistanceFunctional}
+    return kinds[terminal.kind](target_density(terminal, space))
 
 
 def _field(
@@ -387,12 +405,10 @@ def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rh
             remedy="Set objective.kinetic > 0.",
         )
     from eulerian.ideal.dynamic_ot import solve_convex
-    from eulerian.ideal.free_theta import nodal_theta
+    from eulerian.ideal.flow import nodal_theta
 
     solution = solve_convex(
         _ideal(config, space, rho),
-        gap_tolerance=config.ideal.gap_tolerance,
-        residual_tolerance=config.ideal.residual_tolerance,
-        max_iterations=config.ideal.max_iterations,
+        **config.ideal.solver_options,
     )
     return nodal_theta(solution.flow, field, velocity_space, 1 if config.field.tied else config.field.layers)

@@ -34,7 +34,7 @@ def ideal_headline(_config: Config, problem: IdealProblem) -> str:
     """The sizes of an idealised problem in one line."""
     velocity = "any velocity" if problem.space.n_labels == 1 else "any velocity for each label"
     return (
-        f"{_ground(problem.space)}; {velocity}, {_count(problem.layers, 'time slab')}; "
+        f"{_ground(problem.space)}; {velocity}, {_count(problem.slabs, 'time slab')}; "
         f"{_count(problem.space.comm.size, 'rank')}"
     )
 

@@ -91,7 +91,7 @@ def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | SampledP
     }
     if isinstance(problem, IdealProblem):
         document["mesh"] = mesh_sizes(problem.space)
-        document["time"].update(layers=problem.layers, horizon=problem.horizon)
+        document["time"].update(layers=problem.slabs, horizon=problem.horizon)
     elif isinstance(problem, SampledProblem):
         document["mesh"] = mesh_sizes(problem.space)
         document["time"].update(layers=problem.problem.n_layers, horizon=problem.problem.horizon)
@@ -168,9 +168,9 @@ def ideal_statistics(problem: IdealProblem, solution: "ConvexSolution") -> Docum
     ``mass.boundary`` is the largest at the ends of the time slabs, ``density`` holds the extrema over all of them.
     """
     space = solution.flow.linear_space
-    densities = [solution.flow.density_at(t) for t in np.linspace(0.0, problem.horizon, problem.layers + 1)]
+    densities = [solution.flow.density_at(t) for t in np.linspace(0.0, problem.horizon, problem.slabs + 1)]
     extrema = [space.extrema(rho) for rho in densities]
-    before, after = problem.space.mass(problem.rho), space.mass(densities[-1])
+    before, after = problem.space.mass(problem.rho0), space.mass(densities[-1])
     mean, covariance = space.mean_and_covariance(densities[-1])
     return {
         "mass": {

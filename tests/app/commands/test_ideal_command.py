@@ -196,7 +196,7 @@ def test_no_more_iterations_than_allowed(comm: MPI.Comm, tmp_path: Path) -> None
 def test_the_field_is_not_made(comm: MPI.Comm, tmp_path: Path) -> None:
     field = 'field={kind="python", object="no_such_module:field", horizon=2.0, layers=3}'
     problem = build_ideal(configure(tmp_path, field), comm)
-    assert (problem.horizon, problem.layers) == (2.0, 16)
+    assert (problem.horizon, problem.slabs) == (2.0, 16)
 
 
 def test_output_that_fails_keeps_the_numbers(comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
