@@ -46,7 +46,7 @@ class IdealProblem:
 
     Args:
         space: of the densities.
-        rho0: ρ_0, a density of the space or its coefficients (n_cells, nd, K).
+        rho0: ρ_0, a density of the space, its coefficients (n_cells, nd, K), or whatever ``space.project`` takes.
         terminal: F: whatever ``functional_of`` takes.
         kinetic: λ ≥ 0.
         horizon: T > 0.
@@ -80,14 +80,21 @@ class IdealProblem:
     ) -> None:
         _require_ranges(kinetic, horizon, slabs)
         self.space, self.kinetic, self.horizon, self.slabs = space, kinetic, horizon, slabs
-        self.rho0: Floats = getattr(rho0, "coefficients", rho0)
         self.running: RunningCost | None = running_cost(space.dim, potential, congestion, entropy)
+        self.rho0: Floats = _coefficients(space, rho0)
         self.functional: Functional = functional_of(terminal, space)
 
     @property
     def couples_labels(self) -> bool:
         """Whether the labels one by one cost less than all together."""
         return self.space.n_labels > 1 and self.running is not None and self.running.couples_labels
+
+
+def _coefficients(space: DensitySpace, rho0: Any) -> Floats:
+    """Collective."""
+    if isinstance(rho0, np.ndarray) and rho0.ndim == 3:  # two axes are those of samples
+        return rho0
+    return space.project(rho0, key="rho0").coefficients
 
 
 def _require_ranges(kinetic: float, horizon: float, slabs: int) -> None:

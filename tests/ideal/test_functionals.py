@@ -11,11 +11,11 @@ from discrete import discretise, everywhere
 from problems import random_density, warped_mesh
 
 from eulerian.app.build.network import build_ideal
-from eulerian.app.config import ExpressionTerm, parse_config
+from eulerian.app.config import parse_config
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.formula import Expression
-from eulerian.density.projection import initial_density
+from eulerian.density.shapes import Formula
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.functionals import (
     FixedFunctional,
@@ -118,7 +118,7 @@ def test_what_is_trained_is_what_the_bound_is_for(comm: MPI.Comm, kind: str) -> 
     """The functionals of densities on meshes and at vertices agree on densities that are constant."""
     space = DensitySpace(warped_mesh(comm, 2), 1)
     grid = SpaceTime(space, 2, 1.0)
-    rho = initial_density(space, [ExpressionTerm(value="1")])
+    rho = space.project(Formula("1")).coefficients
     for factor in (0.0, 0.3, 1.7):
         target = factor * rho
         on_mesh = {"kl": KullbackLeiblerLoss, "l2": SquaredDistanceLoss}[kind](space, target)

@@ -13,41 +13,41 @@ from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.base.arrays import Floats
+from eulerian.app.build.field import KEY, build_field, earlier_frame, initial_theta
+from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import count_labels, density_and_exact
 from eulerian.app.config import Config, KlTerminal, L2Terminal, TargetTerminal, Terminal, check_dimension, check_labels
 from eulerian.app.config.field import IDEAL, PythonField
-from eulerian.control.control import ControlProblem, EntropyCosts, RunningCosts
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
+from eulerian.base.memory_limits import MemoryNeed, require_memory
+from eulerian.base.parallel import agreed, warn
+from eulerian.control.control import ControlProblem, EntropyCosts, RunningCosts
+from eulerian.density.exact_density import ExactDensity
+from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
-from eulerian.app.build.field import KEY, build_field, earlier_frame, initial_theta
 from eulerian.fields.frame import InBox, plain
 from eulerian.fields.nodal import Nodal
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.functionals import FixedFunctional, Functional, KullbackLeiblerFunctional, SquaredDistanceFunctional
 from eulerian.ideal.problem import IdealProblem
-from eulerian.base.memory_limits import MemoryNeed, require_memory
-from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
+from eulerian.mesh.simplices import Simplices
 from eulerian.objective.continuous import continuous_data
 from eulerian.objective.entropy import EntropyBalance
+from eulerian.objective.losses import PointLoss, build_loss
 from eulerian.objective.running import VelocityCost, potential_vector
 from eulerian.objective.squares import SquareCosts
-from eulerian.objective.losses import PointLoss, build_loss
 from eulerian.objective.terminal import build_terminal, target_density
-from eulerian.base.parallel import agreed, warn
-from eulerian.density.space import DensitySpace
-from eulerian.density.exact_density import ExactDensity
-from eulerian.density.projection import count_labels
-from eulerian.mesh.create import create_mesh
-from eulerian.mesh.simplices import Simplices
-from eulerian.transport.velocity_space import VelocitySpace
 from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import flux_smoothing
 from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.velocity_space import VelocitySpace
 
 if TYPE_CHECKING:
-    from eulerian.particles.problem import ParticleProblem
     from eulerian.density.gathered import GatheredDensity
+    from eulerian.particles.problem import ParticleProblem
 
 # Half the longest side of a domain, and how many of them its centre is from the origin, up to which a network may well
 # be given the coordinates: its first weights, of size one, neither saturate it nor leave it constant there.
@@ -168,8 +168,8 @@ def build_particles(config: Config, comm: MPI.Comm | None = None) -> "ParticlePr
 
 def build_sampled_problem(config: Config, comm: MPI.Comm | None = None) -> SampledProblem:
     """``build_particles``, with the ground that the particles stand on. Collective."""
+    from eulerian.app.build.particles import particle_problem, refuse_on_particles, sample_of
     from eulerian.density.gathered import GatheredDensity
-    from eulerian.app.build.particles import sample_of, particle_problem, refuse_on_particles
 
     refuse_on_particles(config)
     space, rho, *_ = _initial(config, comm, particle_needs)
@@ -280,7 +280,7 @@ def _initial(
 ) -> tuple[DensitySpace, Floats, ExactDensity, float]:
     """The space of the densities, ρ₀ (n_cells, nd, K), what it projects, and the bytes left over. Collective."""
     space, left = build_space(config, comm, mesh, needs)
-    return space, *ExactDensity.with_projection(space, config.density.initial), left
+    return space, *density_and_exact(space, config.density.initial), left
 
 
 def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:
@@ -310,7 +310,10 @@ def _ideal_terminal(terminal: Terminal, space: DensitySpace) -> Functional | Poi
     if not isinstance(terminal, TargetTerminal):
         return build_loss(terminal, space.dim, space.n_labels)
     kinds: dict[str, Callable[[Floats], Functional]] = {
-        "fixed": FixedFunctional, "kl": KullbackLeiblerFunctional, "l2": SquaredDistanceFunctional}
+        "fixed": FixedFunctional,
+        "kl": KullbackLeiblerFunctional,
+        "l2": SquaredDistanceFunctional,
+    }
     return kinds[terminal.kind](target_density(terminal, space))
 
 

@@ -6,15 +6,14 @@ from typing import Any
 
 from mpi4py import MPI
 
-from eulerian.app.build.network import build, build_particles, build_sampled_problem
-from eulerian.app.build.particles import sample_of, particles_on, refuse_on_particles, relative_entropy
-
 import numpy as np
 import pytest
 from problems import problem_config
 
-from eulerian.base.arrays import Floats
+from eulerian.app.build.network import build, build_particles, build_sampled_problem
+from eulerian.app.build.particles import particles_on, refuse_on_particles, relative_entropy, sample_of
 from eulerian.app.config import Config, KlTerminal, parse_config
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import gather_rows, on_root
 from eulerian.particles.kl import KlLoss
