@@ -31,7 +31,7 @@ class IdealProblem:
     not attained.
 
     For example, the best that any flow can do that moves a Gaussian density to a point (``hopf_lax`` has the exact
-    value 0.565, ``solve_convex`` brackets it on the mesh)::
+    value 0.565, ``solve_convex`` brackets that of the discrete problem)::
 
         import eulerian as eu
 

@@ -347,7 +347,7 @@ def test_a_failing_certificate_is_told_and_nothing_else(
     capsys: pytest.CaptureFixture[str],
     error: Exception,
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         comm.barrier()
         assert result(tmp_path)["status"] == "max_iterations", "the training is in the folder already"
         raise error
@@ -367,7 +367,7 @@ def test_a_failing_certificate_is_told_and_nothing_else(
 def test_the_unexpected_does_not_touch_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(certificate, "certify", fail)
