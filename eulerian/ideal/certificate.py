@@ -13,7 +13,7 @@ from eulerian.ideal.functionals import functional_of
 from eulerian.ideal.hopf_lax import try_hopf_lax
 from eulerian.ideal.problem import LABEL_BY_LABEL, LEAST_SLABS, PARTS, GapRecord, IdealProblem
 
-KEY = "ideal.certificate"
+KEY = "bound"
 
 # A bound that is smaller than this, relative to the parts of J, is no measure of a distance to it.
 _SMALL = 0.1
@@ -131,17 +131,17 @@ def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealPro
     Raises:
         InputError: the idealised problem does not know the terminal functional.
     """
-    space, readout, costs = problem.density_space, problem.split(problem.theta)[1], problem.continuous
+    space, readout, costs = problem.density_space, problem.split(problem.theta)[1], problem.costs
     return IdealProblem(
         space,
-        problem.initial_density,
+        problem.initial,
         functional_of(problem.terminal, space, readout),
-        problem.costs.velocity.kinetic,
+        costs.kinetic,
         problem.horizon,
         slabs or max(problem.n_layers, LEAST_SLABS),
-        potential=None if costs is None or costs.potential is None else costs.potential.text,
-        congestion=0.0 if costs is None else costs.congestion,
-        entropy=0.0 if costs is None else costs.entropy,
+        potential=costs.potential,
+        congestion=costs.congestion,
+        entropy=costs.entropy,
     )
 
 
@@ -160,7 +160,7 @@ def _lower_bound(problem: IdealProblem, kind: str, convex: ConvexOptions) -> _Bo
         if kind == "hopf_lax":
             raise InputError(f"Hopf–Lax does not apply: {reason}", key=KEY, value="hopf_lax", remedy='Use "convex".')
     if problem.kinetic <= 0.0:
-        raise InputError("the convex solver needs kinetic energy", key="objective.kinetic", value=problem.kinetic)
+        raise InputError("the convex solver needs kinetic energy", key="kinetic", value=problem.kinetic)
     from eulerian.ideal.dynamic_ot import solve_convex  # stands on a good part of SciPy, which takes its time to load
 
     solution = solve_convex(problem, **convex)

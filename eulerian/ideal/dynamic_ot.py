@@ -148,11 +148,11 @@ def _require_solvable(problem: IdealProblem, max_iterations: int) -> None:
         InputError: see ``solve_convex``.
     """
     if max_iterations < 1:
-        raise InputError("must be at least 1", key="ideal.max_iterations", value=max_iterations)
+        raise InputError("must be at least 1", key="max_iterations", value=max_iterations)
     if not problem.kinetic > 0.0:
         raise InputError(
             "the idealised problem needs a price of moving",
-            key="objective.kinetic",
+            key="kinetic",
             value=problem.kinetic,
             remedy="Give a number > 0; without it the infimum is not attained",
         )

@@ -7,7 +7,7 @@ F*(w) = Σ M_i f_i*(w_i), and the splitting method needs its proximal map only.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import singledispatch
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 from mpi4py import MPI
 
@@ -18,11 +18,13 @@ from eulerian.base.arrays import Floats, require_finite
 from eulerian.base.errors import InputError
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.space_time import SpaceTime
+from eulerian.objective.distances import FixedDensity, KullbackLeibler, SquaredDistance
 from eulerian.objective.floored_entropy import entropy
-from eulerian.objective.losses import PointLoss
-from eulerian.objective.terminal import LinearLoss, RelativeEntropy, SquaredDistanceLoss
+from eulerian.objective.losses import as_loss
+from eulerian.objective.point_loss import PointLoss
+from eulerian.objective.terminal import LinearLoss, RelativeEntropy, SquaredDistanceLoss, Terminal
 
-KEY = "objective.terminal"
+KEY = "terminal"
 _NO_TARGET = 1e-9  # of the mass: a part of the domain with less of a target has none
 
 type Loss = Callable[[Floats], Floats]
@@ -305,7 +307,9 @@ def functional_of(terminal: Any, space: DensitySpace, readout: Floats | None = N
     """The functional of what a problem is asked to make small at T. **Collective**.
 
     Args:
-        terminal: a loss at points, a terminal functional on the mesh, or a ``Functional``.
+        terminal: a loss ℓ(x) or ℓ(x, label): an object like ``QuadraticLoss``, a formula, or a function of points; a
+            distance from a target density (``KullbackLeibler``, ``SquaredDistance``) or the density itself
+            (``FixedDensity``); a terminal functional on the mesh; a ``Functional``.
         space: of the densities.
         readout: (r,) the parameters of a loss that is trained.
 
@@ -313,9 +317,8 @@ def functional_of(terminal: Any, space: DensitySpace, readout: Floats | None = N
         InputError: the loss is not finite somewhere, or is trained and its parameters are not given; the idealised
             problem knows no such functional; the same on all ranks.
     """
-    if not hasattr(terminal, "n_readout"):
-        raise InputError("no bound is known for this terminal functional", key=KEY, value=type(terminal).__name__)
-    if readout is None and terminal.n_readout:
+    loss = as_loss(terminal).bind(space.dim, space.n_labels, KEY)
+    if readout is None and loss.n_readout:
         raise InputError(
             "the idealised problem needs a loss that is not trained",
             key=f"{KEY}.trainable",
@@ -325,13 +328,33 @@ def functional_of(terminal: Any, space: DensitySpace, readout: Floats | None = N
     values, points = np.zeros(0) if readout is None else readout, space.quadrature(space.objective_degree).points
     x = points.reshape(-1, space.dim)
     with parallel.agreed(space.comm), np.errstate(all="ignore"):
-        require_finite(terminal.value(x, values), x, "the loss", KEY)
-    return LinearFunctional(lambda x: terminal.value(x, values), terminal)
+        require_finite(loss.value(x, values), x, "the loss", KEY)
+    return LinearFunctional(lambda x: loss.value(x, values), loss)
 
 
 @functional_of.register
 def _(terminal: Functional, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
     return terminal
+
+
+@functional_of.register
+def _(terminal: Terminal, space: DensitySpace, readout: Floats | None = None) -> NoReturn:  # noqa: ARG001
+    raise InputError("no bound is known for this terminal functional", key=KEY, value=type(terminal).__name__)
+
+
+@functional_of.register
+def _(terminal: KullbackLeibler, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
+    return KullbackLeiblerFunctional(_target(terminal.target, space))
+
+
+@functional_of.register
+def _(terminal: SquaredDistance, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
+    return SquaredDistanceFunctional(_target(terminal.target, space))
+
+
+@functional_of.register
+def _(terminal: FixedDensity, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
+    return FixedFunctional(_target(terminal.target, space))
 
 
 @functional_of.register
@@ -347,3 +370,8 @@ def _(terminal: RelativeEntropy, space: DensitySpace, readout: Floats | None = N
 @functional_of.register
 def _(terminal: SquaredDistanceLoss, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
     return SquaredDistanceFunctional(terminal.target)
+
+
+def _target(target: Any, space: DensitySpace) -> Floats:
+    """ρ* (n_cells, nd, K). Collective."""
+    return space.project(target, key=f"{KEY}.target").coefficients

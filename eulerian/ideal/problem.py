@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
+from eulerian.control.statistics import mesh_sizes
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.functionals import Functional, functional_of
 from eulerian.ideal.running_cost import Potential, RunningCost, running_cost
+from eulerian.objective import parts
 
-PARTS = ("terminal", "kinetic", "potential", "congestion", "entropy")
+PARTS = tuple(part.name for part in parts.PARTS if part.of_any_flow)
 
 LEAST_SLABS = 16  # the error in time wants more of them than a field of few layers has
 
@@ -74,7 +76,7 @@ class IdealProblem:
         horizon: float = 1.0,
         slabs: int = LEAST_SLABS,
         *,
-        potential: Potential | str | None = None,
+        potential: Potential | None = None,
         congestion: float = 0.0,
         entropy: float = 0.0,
     ) -> None:
@@ -83,6 +85,15 @@ class IdealProblem:
         self.running: RunningCost | None = running_cost(space.dim, potential, congestion, entropy)
         self.rho0: Floats = _coefficients(space, rho0)
         self.functional: Functional = functional_of(terminal, space)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there is an evaluation at a θ: never."""
+        return False
+
+    def describe(self) -> dict[str, Any]:
+        """Its sizes, by the keys of ``result.json``. **Collective**."""
+        return {"mesh": mesh_sizes(self.space), "time": {"layers": self.slabs, "horizon": self.horizon}}
 
     @property
     def couples_labels(self) -> bool:
@@ -99,11 +110,11 @@ def _coefficients(space: DensitySpace, rho0: Any) -> Floats:
 
 def _require_ranges(kinetic: float, horizon: float, slabs: int) -> None:
     if not (kinetic >= 0.0 and np.isfinite(kinetic)):
-        raise InputError("must be a number ≥ 0", key="objective.kinetic", value=kinetic)
+        raise InputError("must be a number ≥ 0", key="kinetic", value=kinetic)
     if not (horizon > 0.0 and np.isfinite(horizon)):
-        raise InputError("must be a number > 0", key="field.horizon", value=horizon)
+        raise InputError("must be a number > 0", key="horizon", value=horizon)
     if slabs < 1:
-        raise InputError("must be at least 1", key="ideal.layers", value=slabs)
+        raise InputError("must be at least 1", key="slabs", value=slabs)
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats, require_finite
 from eulerian.base.errors import InputError
-from eulerian.base.formula import Expression
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.objective.floored_entropy import entropy as floored_entropy
-from eulerian.objective.losses import COORDINATES
+from eulerian.objective.parts import part_names
+from eulerian.objective.point_functions import as_point_function
 
-KEY = "objective.potential"
+KEY = "potential"
 _MAX_NEWTON = 60
 _SHIFT_TOLERANCE = 1e-6  # relative error of a slab's mass; the bound depends on its square
 
-type Potential = Callable[[Floats], Floats]
-"""Points (n, dim) ↦ V (n,)."""
+type Potential = str | Callable[[Floats], ArrayLike]
+"""A formula in x, y, z, or a function: points (n, dim) ↦ V (n,)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class RunningCost:
         entropy: σ ≥ 0. δ is the floor of the space of densities.
     """
 
-    potential: Potential | None = None
+    potential: Callable[[Floats], Floats] | None = None
     congestion: float = 0.0
     entropy: float = 0.0
 
@@ -61,7 +62,7 @@ class RunningCost:
 
 
 def running_cost(
-    dim: int, potential: Potential | str | None, congestion: float = 0.0, entropy: float = 0.0
+    dim: int, potential: Potential | None, congestion: float = 0.0, entropy: float = 0.0
 ) -> RunningCost | None:
     """The cost of numbers and a potential, None if there is nothing to pay.
 
@@ -76,17 +77,11 @@ def running_cost(
     """
     for name, weight in (("congestion", congestion), ("entropy", entropy)):
         if not (weight >= 0.0 and np.isfinite(weight)):
-            raise InputError("must be a number ≥ 0", key=f"objective.{name}", value=weight)
+            raise InputError("must be a number ≥ 0", key=name, value=weight)
     if potential is None and congestion == 0.0 and entropy == 0.0:
         return None
-    function = _formula(potential, dim) if isinstance(potential, str) else potential
+    function = None if potential is None else as_point_function(potential, dim, KEY).value
     return RunningCost(function, congestion, entropy)
-
-
-def _formula(text: str, dim: int) -> Potential:
-    names = COORDINATES[:dim]
-    expression = Expression.parse(text, names, KEY)
-    return lambda x: np.array(np.broadcast_to(expression(dict(zip(names, x.T, strict=True))), len(x)))
 
 
 class RunningAtVertices:
@@ -117,7 +112,7 @@ class RunningAtVertices:
             entropy = self.entropy * (floored_entropy(rho, delta) - delta * np.log(delta))
         columns = [self.potential[:, None] * rho, 0.5 * self.congestion * rho**2, entropy]
         sums = parallel.sum_all(grid.comm, np.array([(grid.own_masses @ column).sum() for column in columns]))
-        return dict(zip(("potential", "congestion", "entropy"), (grid.tau * sums).tolist(), strict=True))
+        return dict(zip(part_names("potential", "density"), (grid.tau * sums).tolist(), strict=True))
 
     def wanted(self, s: Floats) -> Floats:
         """ρ = g*′(s) ≥ 0, the maximiser of sρ − g(ρ); not for γ = σ = 0, where it is not determined."""

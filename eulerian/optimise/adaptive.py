@@ -19,7 +19,7 @@ import numpy as np
 from eulerian.analysis.jump_indicator import jump_indicator
 from eulerian.app.build.mixture import density_and_exact
 from eulerian.app.build.network import build, build_space
-from eulerian.app.config import Adapt, Config, TargetTerminal
+from eulerian.app.config import Adapt, Config
 from eulerian.app.config.density import Terms
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianWarning, InputError, RejectedEvaluation
@@ -236,9 +236,8 @@ def _data_errors(space: DensitySpace, terms: Terms, key: str) -> Floats:
 def _mixtures(config: Config) -> list[tuple[str, Terms]]:
     """What is projected on the mesh: ρ₀, and the target of a distance."""
     found = [("density.initial", config.density.initial)]
-    terminal = config.objective.terminal
-    if isinstance(terminal, TargetTerminal):
-        found.append(("objective.terminal.target", terminal.target))
+    if config.objective.terminal.mixture:
+        found.append(("objective.terminal.target", config.objective.terminal.mixture))
     return found
 
 

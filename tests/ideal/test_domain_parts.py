@@ -138,7 +138,7 @@ def test_a_fixed_target_in_another_part_is_refused(comm: MPI.Comm, tmp_path: Pat
         InputError, match=r"not connected: part 1 .*area 1\) has mass .* its target .*; part 2"
     ) as error:
         solve(space, "fixed", begin, end, {})
-    assert error.value.key == "objective.terminal.target"
+    assert error.value.key == "terminal.target"
     with (
         pytest.warns(EulerianWarning, match="belong to other parts") if comm.rank == 0 else pytest.MonkeyPatch.context()
     ):

@@ -14,7 +14,6 @@ from eulerian.app.build.network import build_ideal
 from eulerian.app.config import parse_config
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.base.formula import Expression
 from eulerian.density.shapes import Formula
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.functionals import (
@@ -224,7 +223,8 @@ def test_of_losses(comm: MPI.Comm) -> None:
     for terminal in (loss, LinearLoss(space, loss)):
         linear = functional_of(terminal, space)
         assert linear.loss is not None
-        assert linear.point_loss is loss
+        assert linear.point_loss is not None
+        np.testing.assert_array_equal(linear.point_loss.goals, loss.targets)
         assert linear.target is None
         x = np.array([[0.5, -0.5]])
         np.testing.assert_allclose(linear.loss(x), [[1.5 * (0.16 + 0.49), 1.5 * (0.04 + 0.81)]], rtol=1e-14)
@@ -248,9 +248,9 @@ def test_what_is_refused(comm: MPI.Comm) -> None:
         functional_of(trained, space)
     assert functional_of(trained, space, np.arange(6.0)).loss is not None
     with pytest.raises(InputError, match="not finite"):
-        functional_of(FormulaLoss(Expression.parse("log(x)", ("x", "y"), "value"), 2, 2), space)
-    with pytest.raises(InputError, match="no bound is known"):
-        functional_of("quadratic", space)
+        functional_of(FormulaLoss("log(x)"), space)
+    with pytest.raises(InputError, match="nothing that can be a terminal cost"):
+        functional_of(3.0, space)
 
 
 def build_with(comm: MPI.Comm, kind: str, *terms: str) -> None:

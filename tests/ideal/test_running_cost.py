@@ -460,4 +460,4 @@ def test_a_potential_must_be_finite(comm: MPI.Comm) -> None:
     bad = IdealProblem(problem.space, problem.rho0, problem.functional, 0.8, 1.3, LAYERS, potential="log(x)")
     with pytest.raises(InputError, match="not finite") as refused:
         solve_convex(bad)
-    assert refused.value.key == "objective.potential"
+    assert refused.value.key == "potential"

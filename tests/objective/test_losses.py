@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from eulerian.app import config
 from eulerian.base.arrays import Floats
-from eulerian.objective.losses import PointLoss, build_loss
+from eulerian.objective.losses import LogisticLoss, PointLoss
 
 pytestmark = pytest.mark.one_process
 
@@ -25,7 +25,7 @@ STEP = 1e-5
 
 def made(kind: str) -> PointLoss:
     section, keys = LOSSES[kind]
-    return build_loss(TypeAdapter(section).validate_python(keys, context={}), 2, 2)
+    return TypeAdapter(section).validate_python(keys, context={}).loss().bind(2, 2)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_derivative_by_the_readout(kind: str, points: Floats) -> None:
 
 
 def test_large_scores_do_not_overflow() -> None:
-    loss = build_loss(config.LogisticTerminal(direction=(1e6, 0.0)), 2, 2)
+    loss = LogisticLoss([1e6, 0.0]).bind(2, 2)
     far = np.array([[1.0, 0.0], [-1.0, 0.0]])
     np.testing.assert_allclose(loss.value(far, np.zeros(0)), [[1e6, 0.0], [0.0, 1e6]])
     np.testing.assert_allclose(loss.gradient(far, np.zeros(0))[..., 0], [[1e6, 0.0], [0.0, -1e6]])

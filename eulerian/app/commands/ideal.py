@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 from mpi4py import MPI
 
+from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.network import build_ideal
 from eulerian.app.commands.command import SILENT, Command, Session
 from eulerian.app.config import Config
@@ -21,6 +22,7 @@ from eulerian.ideal.flow import nodal_theta
 from eulerian.ideal.hopf_lax import HopfLax, try_hopf_lax
 from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
+from eulerian.objective.parts import part_names
 from eulerian.transport.velocity_space import VelocitySpace
 
 
@@ -35,6 +37,7 @@ def run_ideal(
     return command.run(config, comm, overwrite=overwrite, progress=progress)
 
 
+@configured_keys()
 def _build(config: Config, comm: MPI.Comm) -> IdealProblem:
     problem = build_ideal(config, comm)
     if problem.kinetic <= 0.0:
@@ -51,6 +54,7 @@ def _build(config: Config, comm: MPI.Comm) -> IdealProblem:
     return problem
 
 
+@configured_keys()
 def _ideal(session: Session[IdealProblem]) -> Outcome:
     problem, settings = session.problem, session.config.ideal
     started = time.perf_counter()
@@ -68,7 +72,7 @@ def _ideal(session: Session[IdealProblem]) -> Outcome:
         solution.status,
         solution.reason,
         solution.primal,
-        {**solution.parts, "jacobian": 0.0, "parameters": 0.0},
+        dict.fromkeys(part_names(), 0.0) | dict(solution.parts),
         solution.iterations,
         seconds_solve=time.perf_counter() - started,
         extra={"ideal": _numbers(problem, solution, exact), **ideal_statistics(problem, solution)},

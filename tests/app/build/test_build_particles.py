@@ -181,7 +181,7 @@ def test_the_target_of_the_relative_entropy_has_mass_one(comm: MPI.Comm) -> None
     swarm = build_sampled_problem(config, comm)
     terminal = config.objective.terminal
     assert isinstance(terminal, KlTerminal)
-    loss = relative_entropy(terminal, swarm.space)
+    loss = relative_entropy(terminal.mixture, swarm.space)
     x = np.array([[0.5, 0.2]])
     rest = x[0] - GAUSSIAN["mean"]  # type: ignore[operator]
     gaussian = 0.25 * np.exp(-0.5 * rest @ rest / 0.16) / (2 * np.pi * 0.16)

@@ -11,7 +11,7 @@ import pytest
 
 from eulerian.control.control import Statistics
 from eulerian.app.runs.result import Outcome, describe, plain
-from eulerian.control.reduced import PARTS
+from eulerian.objective.parts import part_names
 
 INTERFACE = json.loads("""
 {"status": "", "reason": "", "command": "train",
@@ -67,7 +67,7 @@ def strict(document: dict) -> dict:
 
 
 def test_full_document(comm: MPI.Comm) -> None:
-    parts = {**dict.fromkeys(PARTS, 0.0), "terminal": 0.5, "kinetic": 0.25}
+    parts = {**dict.fromkeys(part_names(), 0.0), "terminal": 0.5, "kinetic": 0.25}
     outcome = Outcome("verify", "done", "all laws hold", 0.75, parts, extra={"verify": {"dot_error": np.float64(0.0)}})
     document = strict(describe(outcome, fake_problem(comm, parts), comm.size))
     assert keys(INTERFACE) - keys(document) == set()
