@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
-from eulerian.control.discretisation import Discretisation, Objective, check_field, check_time, initial_rows
+from eulerian.control.discretisation import Discretisation, Objective, check_time
+from eulerian.control.parametrisation import check_field, initial_rows
 from eulerian.control.reduced import ReducedProblem
 from eulerian.control.statistics import Statistics, counted, describe_space, mesh_sizes
 from eulerian.control.sweep import ForwardSweep, SweepCosts, Velocities, check_velocity, largest_speed
@@ -109,7 +110,7 @@ class ControlProblem(ReducedProblem):
             space.comm,
             self.grid.horizon,
             layers,
-            initial_rows(field, space, layers, initial_theta, seed, tied=tied),
+            initial_rows(field, space.dim, space.comm, layers, initial_theta, seed, tied=tied),
             readout,
             (self.costs.parameters, self.costs.parameters_h1),
             tied=tied,

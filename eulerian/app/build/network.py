@@ -182,9 +182,7 @@ def build_sampled_problem(config: Config, comm: MPI.Comm | None = None) -> Sampl
     sample = sample_of(config, whole, space.comm)
     field = _field(config, space)
     theta = _given_theta(config, field, space)
-    horizon, layers, labelled = config.field.horizon, config.field.layers, config.field.label_dependent
-    layered = PiecewiseField.equal(field, horizon, layers, label_dependent=labelled)
-    return SampledProblem(particle_problem(config, space, layered, theta, sample), space, whole)
+    return SampledProblem(particle_problem(config, space, field, theta, sample), space, whole)
 
 
 def warn_of_fixed_mesh(config: Config, comm: MPI.Comm) -> None:
