@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
-from eulerian.control.discretisation import Discretisation, Objective, check_field, check_time, initial_rows
+from eulerian.control.discretisation import Discretisation, Objective, check_time
+from eulerian.control.parametrisation import check_field, initial_rows
 from eulerian.control.reduced import ReducedProblem
 from eulerian.control.statistics import Statistics, counted, describe_space, mesh_sizes
 from eulerian.control.sweep import ForwardSweep, SweepCosts, Velocities, check_velocity, largest_speed
@@ -97,7 +98,9 @@ class ControlProblem(ReducedProblem):
         self.costs, self.grid = Costs() if costs is None else costs, check_time(TimeGrid() if time is None else time)
         forms = {"entropy_form": entropy_form, "power_form": power_form}
         objective = Objective.of(terminal, self.costs, label_dependent=label_dependent, **forms)
-        field = check_field(field, space, self.grid.horizon, label_dependent=label_dependent)
+        field = check_field(
+            field, *space.bounding_box, self.grid.horizon, space.n_labels, label_dependent=label_dependent
+        )
         self.density_space = space
         self.velocity_space = VelocitySpace(space) if velocity_space is None else velocity_space
         self.initial = Density.of(space, rho0, key="rho0")
@@ -109,7 +112,7 @@ class ControlProblem(ReducedProblem):
             space.comm,
             self.grid.horizon,
             layers,
-            initial_rows(field, space, layers, initial_theta, seed, tied=tied),
+            initial_rows(field, space.dim, space.comm, layers, initial_theta, seed, tied=tied),
             readout,
             (self.costs.parameters, self.costs.parameters_h1),
             tied=tied,

@@ -5,17 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, final
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.base.parallel import agreed, warn
+from eulerian.base.parallel import warn
 from eulerian.density.density import Density
 from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import DensitySpace
-from eulerian.fields.base import VectorField
-from eulerian.fields.frame import in_box, unwrapped
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import Distance, as_terminal_cost, check_form
@@ -167,21 +161,6 @@ def _mesh_costs(objective: Objective, space: DensitySpace, *, of_mesh: bool) -> 
     return DensityCost(congestion, entropy, space.floor, products)
 
 
-def check_field(field: Any, space: DensitySpace, horizon: float, *, label_dependent: bool) -> VectorField:
-    """A field as it is used in the domain, held against dimension and labels. **Collective**.
-
-    Raises:
-        InputError: it is none, or one for another dimension or other labels.
-    """
-    low, high = (corner.tolist() for corner in space.bounding_box)
-    found = in_box(field, low, high, horizon)
-    known = getattr(unwrapped(found), "n_labels", 0)
-    if known and (not label_dependent or known != space.n_labels):
-        what = f"tells {known} labels apart, but there are {space.n_labels} and label_dependent = {label_dependent}"
-        raise InputError(what, key="field", value=type(field).__name__, remedy="Give the field as many labels.")
-    return found
-
-
 def check_time(time: TimeGrid) -> TimeGrid:
     """Raise InputError unless time is cut in a way that can be."""
     if not isinstance(time, TimeGrid):
@@ -196,34 +175,3 @@ def check_time(time: TimeGrid) -> TimeGrid:
         if not fits(getattr(time, name)):
             raise InputError(f"must be {wanted}", key=f"time.{name}", value=getattr(time, name))
     return time
-
-
-def initial_rows(
-    field: VectorField, space: DensitySpace, layers: int, given: ArrayLike | None, seed: int, *, tied: bool
-) -> Floats:
-    """Where optimisers start, (L, p) or (1, p) for tied layers, the same on all ranks. **Collective**.
-
-    Args:
-        field: that they are parameters of.
-        space: the dimension, and who works.
-        layers: L.
-        given: (p,) or (1, p) for all layers, or (L, p); None for the field's own random start in every layer.
-        seed: of that.
-        tied: all layers share one row.
-
-    Raises:
-        InputError: sizes do not fit, rows of tied layers differ, or a number is not finite; the same on all ranks.
-    """
-    with agreed(space.comm):
-        rows = field.init(np.random.default_rng(seed)) if given is None else given
-        theta, p = np.atleast_2d(np.array(rows, dtype=np.float64)), field.n_params(space.dim)
-        if theta.shape not in ((1, p), (layers, p)):
-            what = f"has shape {np.shape(rows)}, but {layers} layers of {p} parameters need ({layers}, {p}) or (1, {p})"
-            raise InputError(what, key="initial_theta", remedy="One row serves all layers.")
-        if not np.all(np.isfinite(theta)):
-            raise InputError("holds numbers that are not finite", key="initial_theta", remedy="Give finite numbers.")
-        if tied and np.any(theta != theta[0]):
-            raise InputError("has rows that differ, but layers are tied", key="initial_theta", remedy="Give one row.")
-    # A model that was drawn without a seed has other parameters on every rank: rank 0 says which.
-    theta = np.asarray(space.comm.bcast(theta, 0))
-    return theta[:1] if tied else np.ascontiguousarray(np.broadcast_to(theta, (layers, p)))

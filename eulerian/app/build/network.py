@@ -181,9 +181,7 @@ def build_sampled_problem(config: Config, comm: MPI.Comm | None = None) -> Sampl
     sample = sample_of(config, whole, space.comm)
     field = _field(config, space)
     theta = _given_theta(config, field, space)
-    horizon, layers, labelled = config.field.horizon, config.field.layers, config.field.label_dependent
-    layered = PiecewiseField.equal(field, horizon, layers, label_dependent=labelled)
-    return SampledProblem(particle_problem(config, space, layered, theta, sample), space, whole)
+    return SampledProblem(particle_problem(config, space, field, theta, sample), space, whole)
 
 
 def warn_of_fixed_mesh(config: Config, comm: MPI.Comm) -> None:
@@ -238,18 +236,25 @@ def _initial(
 def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
     """The idealised problem on given ground. Collective."""
     from eulerian.ideal.dynamic_ot import require_equal_masses
-    from eulerian.ideal.functionals import Fixed, build_functional
-    from eulerian.ideal.running_cost import RunningCost
 
-    functional = build_functional(config.objective.terminal, space)
-    if isinstance(functional, Fixed):
-        require_equal_masses(space.mass(rho0.coefficients), space.mass(functional.target), MASS_TOLERANCE)
-    slabs = config.ideal.slabs(config.field.layers)
-    with agreed(space.comm):
-        running = RunningCost.build(config.objective, space.dim)
-    return IdealProblem(
-        space, rho0.coefficients, functional, config.objective.kinetic, config.field.horizon, slabs, running
-    )
+    objective = config.objective
+    terminal = objective.terminal.cost(objective, lambda terms: _target(space, terms))
+    with configured_keys():
+        problem = IdealProblem(
+            space,
+            rho0,
+            terminal,
+            objective.kinetic,
+            config.field.horizon,
+            config.ideal.slabs(config.field.layers),
+            potential=objective.potential,
+            congestion=objective.congestion,
+            entropy=objective.entropy,
+        )
+        target = problem.functional.target
+        if target is not None and problem.functional.is_constraint:
+            require_equal_masses(rho0.mass, space.mass(target), MASS_TOLERANCE)
+    return problem
 
 
 def _field(
@@ -342,14 +347,10 @@ def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rh
             remedy="Set objective.kinetic > 0.",
         )
     from eulerian.ideal.dynamic_ot import solve_convex
-    from eulerian.ideal.free_theta import nodal_theta
+    from eulerian.ideal.flow import nodal_theta
 
-    solution = solve_convex(
-        _ideal(config, space, rho0),
-        gap_tolerance=config.ideal.gap_tolerance,
-        residual_tolerance=config.ideal.residual_tolerance,
-        max_iterations=config.ideal.max_iterations,
-    )
+    with configured_keys():
+        solution = solve_convex(_ideal(config, space, rho0), **config.ideal.solver_options)
     return nodal_theta(
         solution.flow, cast("Nodal", field), velocity_space, 1 if config.field.tied else config.field.layers
     )
