@@ -101,7 +101,7 @@ def matrices(operator: Any, space: Any) -> tuple[Any, Any]:
 
 def triad(mib: int) -> Any:
     """The triad on three arrays of that size, as a function of nothing."""
-    library = Library(Path(__file__).with_name("triad.c"), "triad_t", "void triad(const triad_t *t);")
+    library = Library(Path(__file__).with_name("triad.c"), "triad_t")
     compiled = library.load(MPI.COMM_SELF)
     n = mib * 2**17
     a, b, c = np.zeros(n), np.ones(n), np.full(n, 2.0)
