@@ -25,10 +25,13 @@ from eulerian.objective.squares import SquareCosts, integral
 from eulerian.objective.terminal import Terminal, TerminalValue
 from eulerian.transport.checkpointing import Plan
 from eulerian.transport.density_cost import DensityCost
-from eulerian.transport.observer import SweepObserver, TimeMark
+from eulerian.transport.group_stepper import Groups
+from eulerian.transport.observer import SweepObserver
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.stepper import Stepper
-from eulerian.transport.trajectory import Groups, TimeGrid, Trajectory
+from eulerian.transport.sweep import Sweep
+from eulerian.transport.time_grid import TimeGrid, TimeMark
+from eulerian.transport.trajectory import Trajectory
 from eulerian.transport.velocity_space import VelocitySpace
 
 
@@ -226,8 +229,9 @@ class ControlProblem(ReducedProblem):
         labels = list(range(space.n_labels))
         self.groups = [[label] for label in labels] if label_dependent else [labels]
         self._rho, self._flow = rho, _Flow()
+        self._sweep: Sweep | None = None
         self._observer: SweepObserver | None = None
-        self._bare = False  # whether the last forward solve left nothing for a reverse
+        self._bare = False  # whether the last forward solve left nothing for an adjoint
         operators = [TransportOperator(space, velocity_space, len(group), smoothing) for group in self.groups]
         steppers = [Stepper(operator, limited=limited) for operator in operators]
         self._squares = [] if costs.squares is None else costs.squares.columns(self.groups)
@@ -289,7 +293,18 @@ class ControlProblem(ReducedProblem):
     @property
     def steps(self) -> tuple[int, ...]:
         """Time steps per layer of the last evaluation."""
-        return self.trajectory.steps
+        return () if self._sweep is None else self._sweep.steps.counts
+
+    @property
+    def sweep(self) -> Sweep:
+        """The last forward sweep through the layers.
+
+        Raises:
+            RejectedEvaluation: there is none.
+        """
+        if self._sweep is None:
+            raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
+        return self._sweep
 
     def plan(self, theta: ArrayLike) -> Plan:
         """What a gradient at θ would keep, and what it would compute again. Collective.
@@ -300,7 +315,7 @@ class ControlProblem(ReducedProblem):
             RejectedEvaluation: J cannot be evaluated there.
         """
         self._last = None
-        return self.trajectory.prepare(self._flow_of(self.split(theta)[0]).velocities)
+        return self._prepared(self._flow_of(self.split(theta)[0]).velocities).plan
 
     @property
     def extent(self) -> float:
@@ -353,7 +368,7 @@ class ControlProblem(ReducedProblem):
 
     def density_at(self, layer: int) -> Floats:
         """ρ at the start of a layer, ρ(T) for L, of the last evaluation, (n_cells, nd, K). Collective."""
-        return self._joined(self.trajectory.start(layer))
+        return self._joined(self.sweep.start(layer))
 
     @property
     def statistics(self) -> Statistics:
@@ -393,18 +408,18 @@ class ControlProblem(ReducedProblem):
         if not math.isfinite(self.value(theta)):
             raise RejectedEvaluation(self.rejection or "the evaluation failed")
         times = np.linspace(0.0, self.horizon, n)
-        samples = zip(times.tolist(), self.trajectory.at_times(times), strict=True)
-        return ((t, self._joined(groups), self._velocity(self.trajectory.mark(t))) for t, groups in samples)
+        samples = zip(times.tolist(), self.sweep.at_times(times), strict=True)
+        return ((t, self._joined(groups), self._velocity(self.sweep.steps.mark(t))) for t, groups in samples)
 
     def sample(self, t: float, densities: Groups) -> tuple[float, Floats, Floats]:
-        """What ``snapshots`` gives for t, in a forward solve that is watched. Collective.
+        """What ``snapshots`` gives for t, in a forward solve with an observer. Collective.
 
         Args:
             t: time.
             densities: in batches, after as many steps as the mark of t says.
         """
-        mark = self.trajectory.mark(t)
-        return t, self._joined(self.trajectory.between(densities, mark)), self._velocity(mark)
+        mark = self.sweep.steps.mark(t)
+        return t, self._joined(self.sweep.between(densities, mark)), self._velocity(mark)
 
     def carry(self, theta: ArrayLike, rho: Floats) -> Floats:
         """Another initial density (n_cells, nd, K) at time T, in the flow of θ. Collective.
@@ -418,7 +433,7 @@ class ControlProblem(ReducedProblem):
         layers, _ = self.split(theta)
         self._flow = self._flow_of(layers)
         squares = [columns.initial for columns in self._squares]  # of ρ₀: nobody asks for these here
-        self.trajectory.forward(self._parted(rho), self._flow.velocities, None, powers=squares)
+        self._prepared(self._flow.velocities).forward(self._parted(rho), squares)
         return self.final_density
 
     # -- inner workings ----------------------------------------------------------------------------------------------
@@ -438,9 +453,15 @@ class ControlProblem(ReducedProblem):
         if observer is not None:
             steps = observer.steps
         squares = [columns.initial for columns in self._squares]
-        self.trajectory.forward(self._parted(self._rho), self._flow.velocities, steps, observer, squares)
+        self._prepared(self._flow.velocities, steps).forward(self._parted(self._rho), squares, observer)
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
             return self._sum_up(readout)
+
+    def _prepared(self, velocities: list[Groups], steps: tuple[int, ...] | None = None) -> Sweep:
+        """A sweep that begins, instead of the last one, which is dropped first: it holds densities. Collective."""
+        self._sweep = None
+        self._sweep = self.trajectory.prepare(velocities, steps)
+        return self._sweep
 
     @property
     def _steady(self) -> bool:
@@ -464,7 +485,7 @@ class ControlProblem(ReducedProblem):
     def _linear_costs(self, layer: int) -> dict[str, float]:
         """This rank's share of the costs that are linear in the density, over one layer."""
         found: dict[str, float] = {}
-        for costs, occupation in zip(self._flow.costs[layer], self.trajectory.occupations[layer], strict=True):
+        for costs, occupation in zip(self._flow.costs[layer], self.sweep.occupations[layer], strict=True):
             for name, vector in costs.items():
                 found[name] = found.get(name, 0.0) + float(np.vdot(vector, occupation))
         return found
@@ -475,7 +496,7 @@ class ControlProblem(ReducedProblem):
         layers = [self._linear_costs(layer) for layer in range(self.n_layers)]
         local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
         if self.costs.nonlinear is not None:
-            local |= dict(zip(("congestion", "entropy"), self.trajectory.charged.tolist(), strict=True))
+            local |= dict(zip(("congestion", "entropy"), self.sweep.charged.tolist(), strict=True))
         changes = [*self._entropy_changes().items(), *self._square_costs().items()]
         total = parallel.sum_all(self.comm, np.array([*local.values(), *(change for _, change in changes)]))
         parts = dict(zip(local, total.tolist(), strict=False))
@@ -490,25 +511,25 @@ class ControlProblem(ReducedProblem):
 
     def _entropy_changes(self) -> dict[str, float]:
         """This rank's share of what the flow does to the costs of ∫ρ log ρ, by part of J."""
-        entropy, flow, trajectory = self.costs.entropy, self._flow, self.trajectory
+        entropy, flow, sweep = self.costs.entropy, self._flow, self.sweep
         if entropy is None:
             return {}
         flow.rates = [[entropy.balance.rate(v) for v in groups] for groups in flow.velocities]
         changes = {}
         if entropy.terminal > 0.0:
-            changes["terminal"] = entropy.terminal * _inner(flow.rates, trajectory.occupations)
+            changes["terminal"] = entropy.terminal * _inner(flow.rates, sweep.occupations)
         if entropy.running > 0.0:
-            changes["entropy"] = entropy.running * _inner(flow.rates, trajectory.moments)
+            changes["entropy"] = entropy.running * _inner(flow.rates, sweep.moments)
         return changes
 
     def _square_costs(self) -> dict[str, float]:
         """This rank's share of the costs of ∫ρ² by squares, by part of J. Collective."""
-        space, trajectory, costs = self.density_space, self.trajectory, dict[str, float]()
+        space, sweep, costs = self.density_space, self.sweep, dict[str, float]()
         if not self._squares:
             return costs
-        for g, (columns, final) in enumerate(zip(self._squares, trajectory.powers_at(self.n_layers), strict=True)):
+        for g, (columns, final) in enumerate(zip(self._squares, sweep.powers_at(self.n_layers), strict=True)):
             if columns.congestion > 0.0:
-                occupation = sum(groups[g] for groups in trajectory.power_occupations)
+                occupation = sum(groups[g] for groups in sweep.power_occupations)
                 charged = float(np.vdot(columns.running(space), occupation))
                 costs["congestion"] = costs.get("congestion", 0.0) + charged
             if columns.terminal > 0.0:
@@ -522,15 +543,15 @@ class ControlProblem(ReducedProblem):
         cotangent = space.zeros()
         cotangent[: space.n_owned] = terminal.density
         running = [[self._running(costs) for costs in layer] for layer in flow.costs]
-        tilted, entropy, moments = None, self.costs.entropy, self.trajectory.moments
+        tilted, entropy, moments = None, self.costs.entropy, self.sweep.moments
         if entropy is not None:
             for sums, rates in zip(running, flow.rates, strict=True):
                 sums[:] = [s + entropy.terminal * rate for s, rate in zip(sums, rates, strict=True)]
             if entropy.running > 0.0:
                 tilted = [[entropy.running * rate for rate in rates] for rates in flow.rates]
         squares = [s.cotangent(space) for s in self._squares], [s.running(space) for s in self._squares]
-        by_velocity = self.trajectory.adjoint(self._parted(cotangent), running, tilted, squares)
-        for layer, occupations in enumerate(self.trajectory.occupations):
+        by_velocity = self.sweep.adjoint(self._parted(cotangent), running, tilted, squares)
+        for layer, occupations in enumerate(self.sweep.occupations):
             for g, occupation in enumerate(occupations):
                 moment = moments[layer][g] if moments else None
                 by_velocity[layer][g] += self.costs.velocity_gradient(flow.velocities[layer][g], occupation, moment)

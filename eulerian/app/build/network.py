@@ -41,7 +41,7 @@ from eulerian.mesh.simplices import Simplices
 from eulerian.transport.velocity_space import VelocitySpace
 from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import flux_smoothing
-from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.time_grid import TimeGrid
 
 if TYPE_CHECKING:
     from eulerian.particles.problem import ParticleProblem
