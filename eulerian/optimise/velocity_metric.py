@@ -96,7 +96,7 @@ def _probes(problem: ControlProblem, points: int) -> list[list[_Probes]]:
     centroids = space.vertices.mean(axis=1)
     candidates: list[list[Floats]] = []
     for layer in range(problem.n_layers):
-        ends = zip(problem.trajectory.start(layer), problem.trajectory.start(layer + 1), strict=True)
+        ends = zip(problem.sweep.start(layer), problem.sweep.start(layer + 1), strict=True)
         masses = [0.5 * (space.cell_mass(before) + space.cell_mass(after)).sum(axis=1) for before, after in ends]
         candidates.append([_foremost(mass, cells, centroids, layer, points) for mass in masses])
     gathered = space.comm.allgather(candidates)

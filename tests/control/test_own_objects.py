@@ -20,7 +20,7 @@ from eulerian.fields.mlp import Mlp
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import FixedDensity, KullbackLeibler, SquaredDistance
 from eulerian.objective.losses import QuadraticLoss
-from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.time_grid import TimeGrid
 
 TIME = TimeGrid(0.5, 2)
 TARGET = np.array([0.5, -0.25])

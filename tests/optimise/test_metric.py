@@ -140,7 +140,7 @@ def integral(problem: ControlProblem, step: Floats) -> float:
         for number, group in enumerate(problem.groups):
             delta = change(problem, layer, row, points, group[0])
             square = np.sum(delta**2, axis=1).reshape(*rule.weights.shape, 1)
-            ends = [problem.trajectory.start(at)[number] for at in (layer, layer + 1)]
+            ends = [problem.sweep.start(at)[number] for at in (layer, layer + 1)]
             for rho in ends:
                 table = np.einsum("qi,cik->cqk", rule.basis, rho[: space.n_owned])
                 total += 0.5 * float(np.einsum("cqm,cqk,cq->", square, table, rule.weights))

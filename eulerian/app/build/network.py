@@ -35,7 +35,7 @@ from eulerian.fields.piecewise import PiecewiseField
 from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
 from eulerian.mesh.simplices import Simplices
-from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.time_grid import TimeGrid
 from eulerian.transport.velocity_space import VelocitySpace
 
 if TYPE_CHECKING:

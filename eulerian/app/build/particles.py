@@ -31,7 +31,7 @@ from eulerian.objective.parts import part_names
 from eulerian.particles.kl import KlLoss
 from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.sample import ParticleSample, share
-from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.time_grid import TimeGrid
 
 KEY = "objective.terminal"
 
