@@ -1,7 +1,7 @@
 """A field without a network: the velocity of every node is a parameter."""
 
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class Nodal:
         zero_init: start from v = 0, else from independent normal numbers of standard deviation 0.1.
         frame: of the domain: random starts are drawn, and descents are made, in its units; None for those of the user.
     """
+
+    at_nodes_only: ClassVar[bool] = True  # for those who need velocities elsewhere
 
     nodes: Floats
     n_labels: int = field(default=0, kw_only=True)

@@ -1,4 +1,4 @@
-"""How long a change of θ is: the inner product in which a descent goes downhill."""
+"""The inner product of parameters in which a descent is a steepest descent, by a variable in which it is Euclidean."""
 
 from dataclasses import dataclass, field, replace
 from typing import final
@@ -8,7 +8,7 @@ import numpy as np
 from eulerian.base.arrays import Floats
 from eulerian.fields.frame import Charts
 
-# Eigenvalues below this share of the damping stretch nothing, and their eigenvectors may not be orthogonal.
+# Eigenvalues below this share of the damping change nothing, and their eigenvectors may not be orthogonal.
 _NEGLIGIBLE = 1e-4
 
 
@@ -37,13 +37,13 @@ class LowRankScaling:
 @final
 @dataclass(frozen=True)
 class Metric:
-    """An inner product of parameters by a variable x = C⁻¹ϑ in which it is Euclidean; C is symmetric in every row.
+    """An inner product of parameters, by the variable x = S R ϑ in which it is Euclidean.
 
-    ϑ is θ in units of the domain's box.
+    ϑ is θ in units of the domain's box, R acts on every row of θ by a ``LowRankScaling``, S is diagonal.
 
     Attributes:
-        scaling: (n_params,), x over ϑ before any stretching; the same along a row of θ.
-        rows: for every row of θ what stretches it, or none.
+        scaling: (n_params,), the diagonal of S; constant along a row of θ.
+        rows: R, one matrix per row of θ; empty for the identity.
         charts: from θ to ϑ.
     """
 
@@ -60,15 +60,15 @@ class Metric:
         return self.charts.absolute(self._rowwise(x, undo=True) / self.scaling)
 
     def gradient(self, gradient: Floats) -> Floats:
-        """The derivative by x of the one by θ, both (n_params,)."""
+        """dJ/dx of dJ/dθ, both (n_params,)."""
         return self._rowwise(self.charts.gradient(gradient), undo=True) / self.scaling
 
     def times(self, unit: float) -> "Metric":
-        """The same inner product in another unit."""
+        """The same inner product with lengths ``unit`` times as large."""
         return replace(self, scaling=self.scaling * unit)
 
     def norm(self, gradient: Floats) -> float:
-        """Length of a gradient dJ/dθ."""
+        """The norm of dJ/dx, for a gradient dJ/dθ (n_params,)."""
         return float(np.linalg.norm(self.gradient(gradient)))
 
     def _rowwise(self, flat: Floats, *, undo: bool) -> Floats:
@@ -76,8 +76,8 @@ class Metric:
             return flat
         size = sum(row.directions.shape[0] for row in self.rows)
         parts = np.split(flat[:size], len(self.rows))
-        stretched = [row.undo(part) if undo else row.apply(part) for row, part in zip(self.rows, parts, strict=True)]
-        return np.concatenate([*stretched, flat[size:]])
+        scaled = [row.undo(part) if undo else row.apply(part) for row, part in zip(self.rows, parts, strict=True)]
+        return np.concatenate([*scaled, flat[size:]])  # behind the rows: a trained readout
 
 
 def low_rank_scaling(rows: Floats, damping: float) -> LowRankScaling:
@@ -87,6 +87,7 @@ def low_rank_scaling(rows: Floats, damping: float) -> LowRankScaling:
         rows: A.
         damping: added to AᵀA on its diagonal, positive.
     """
+    # Of AAᵀ and AᵀA the smaller one: both have the same positive eigenvalues.
     if len(rows) < rows.shape[1]:
         values, left = np.linalg.eigh(rows @ rows.T)
         kept = values > _NEGLIGIBLE * damping

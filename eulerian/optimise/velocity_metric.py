@@ -1,4 +1,4 @@
-"""The mass as a few weighted points: where a velocity matters, and so how far a change of θ goes."""
+"""The inner product of velocities for changes of θ, by the mass as a few weighted points."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,6 @@ from eulerian.base import parallel  # first: it starts MPI before dolfinx
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
 from eulerian.control.reduced import ReducedProblem
-from eulerian.fields.nodal import Nodal
 from eulerian.optimise.metric import LowRankScaling, Metric, low_rank_scaling
 
 # Points per layer and group of labels, at most and at least. The metric only preconditions: on eight problems 100 and
@@ -48,35 +47,39 @@ def velocity_metric(problem: ReducedProblem) -> Metric | None:
     metric steepest descent is the natural gradient (Amari 1998, doi:10.1162/089976698300017746). **Collective**.
 
     Returns:
-        None where the problem has no densities on a mesh or the field cannot tell its derivatives by θ.
+        None where the problem has no densities on a mesh or the field has no derivatives by θ.
     """
-    if not isinstance(problem, ControlProblem) or isinstance(problem.field, Nodal):
-        return None
-    if not problem.layered.tells_theta_jacobian:
+    if not isinstance(problem, ControlProblem) or not problem.layered.tells_theta_jacobian:
         return None
     theta, _ = problem.split(problem.theta)
-    comm, layers = problem.comm, problem.n_layers
     points = min(_POINTS, _LARGEST // (8 * problem.density_space.dim * len(problem.groups) * theta.size))
     if points < _LEAST_POINTS:
         return None
-    probes = _probes(problem, points)
-    # Every layer's matrix is made on one rank, so that all ranks hold the same bits.
-    with parallel.agreed(comm, "the field"):
-        mine = {
-            layer: _rows(problem, layer, theta[layer], probes[layer]) for layer in range(comm.rank, layers, comm.size)
-        }
-    if problem.layer_shape[0] < layers:
-        together = [rows for part in comm.allgather(mine) for rows in part.items()]
-        joined = np.concatenate([rows for _, rows in sorted(together, key=lambda item: item[0])]) / np.sqrt(layers)
-        mine = {0: joined} if comm.rank == 0 else {}
-    count = problem.layer_shape[0]
-    trace = comm.allreduce(sum(float(np.sum(rows**2)) for rows in mine.values())) / count
+    own = _own_rows(problem, theta, _probes(problem, points))
+    comm, count = problem.comm, problem.layer_shape[0]
+    trace = comm.allreduce(sum(float(np.sum(rows**2)) for rows in own.values())) / count
     if not 0.0 < trace < np.inf:
         return None
-    stretches = {layer: low_rank_scaling(rows, DAMPING * trace) for layer, rows in mine.items()}
-    whole = {layer: stretch for part in comm.allgather(stretches) for layer, stretch in part.items()}
-    rows = tuple[LowRankScaling, ...](whole[layer] for layer in range(count))
+    scalings = {layer: low_rank_scaling(rows, DAMPING * trace) for layer, rows in own.items()}
+    gathered = {layer: scaling for part in comm.allgather(scalings) for layer, scaling in part.items()}
+    rows = tuple[LowRankScaling, ...](gathered[layer] for layer in range(count))
     return Metric(problem.scaling, rows, problem.charts)
+
+
+def _own_rows(problem: ControlProblem, theta: Floats, probes: list[list[_Probes]]) -> dict[int, Floats]:
+    """The matrices ``_rows`` of this rank's rows of θ, by their numbers. **Collective**."""
+    comm, layers = problem.comm, problem.n_layers
+    # Every layer's matrix is made on one rank, so that all ranks hold the same bits.
+    with parallel.agreed(comm, "the field"):
+        own = {
+            layer: _rows(problem, layer, theta[layer], probes[layer]) for layer in range(comm.rank, layers, comm.size)
+        }
+    if problem.layer_shape[0] == layers:
+        return own
+    # Tied layers share one row, which is moved by all of them: their matrices are stacked.
+    together = [rows for part in comm.allgather(own) for rows in part.items()]
+    stacked = np.concatenate([rows for _, rows in sorted(together, key=lambda item: item[0])]) / np.sqrt(layers)
+    return {0: stacked} if comm.rank == 0 else {}
 
 
 def _rows(problem: ControlProblem, layer: int, row: Floats, probes: list[_Probes]) -> Floats:
@@ -91,7 +94,7 @@ def _rows(problem: ControlProblem, layer: int, row: Floats, probes: list[_Probes
 
 
 def _probes(problem: ControlProblem, points: int) -> list[list[_Probes]]:
-    """Probes by layer and group, the same on all ranks. Collective."""
+    """Probes by layer and group, the same on all ranks. **Collective**."""
     space = problem.density_space
     cells = np.asarray(space.mesh.topology.original_cell_index[: space.n_owned], dtype=np.uint64)
     centroids = space.vertices.mean(axis=1)
@@ -112,7 +115,7 @@ def _probes(problem: ControlProblem, points: int) -> list[list[_Probes]]:
 
 def _foremost(mass: Floats, cells: _Words, centroids: Floats, layer: int, points: int) -> Floats:
     """This rank's cells of highest priority, (n, 2 + dim): priority, mass, centroid; one more than points wanted."""
-    mass = np.maximum(mass, 0.0)
+    mass = np.maximum(mass, 0.0)  # without the limiter a cell's may be negative
     priority = mass / _uniform(cells, layer)
     first = np.argsort(-priority, kind="stable")[: points + 1]
     first = first[mass[first] > 0.0]
@@ -124,6 +127,7 @@ def _drawn(table: Floats, points: int) -> _Probes:
 
     Source: Duffield, Lund & Thorup 2007, doi:10.1145/1314690.1314696.
     """
+    # By all columns: equal priorities would else come in an order that depends on the partition.
     table = table[np.lexsort(table.T[::-1])[::-1]]
     threshold = table[points, 0] if len(table) > points else 0.0
     chosen = table[:points]
