@@ -7,10 +7,10 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Box, Domain
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.box import box_simplices
-from eulerian.mesh.create import create_mesh
 from eulerian.mesh.refinement import doerfler_marking, refined
 from eulerian.mesh.simplices import Simplices
 

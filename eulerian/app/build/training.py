@@ -11,6 +11,7 @@ from mpi4py import MPI
 import dolfinx
 import numpy as np
 
+from eulerian.app.build.mixture import density_and_exact
 from eulerian.app.build.network import build, build_space
 from eulerian.app.config import Adapt, Config, Domain, TargetTerminal
 from eulerian.app.config.density import Terms
@@ -19,7 +20,6 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.base.parallel import on_root
 from eulerian.control.control import ControlProblem
-from eulerian.density.exact_density import ExactDensity
 from eulerian.density.projection_error import projection_errors
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
@@ -158,8 +158,7 @@ def _data_errors(config: Config, comm: MPI.Comm, mesh: Simplices) -> tuple[dolfi
 
 
 def _projection_errors(space: DensitySpace, terms: Terms, key: str) -> Floats:
-    rho, exact = ExactDensity.with_projection(space, terms, key)
-    return projection_errors(space, rho, exact)
+    return projection_errors(space, *density_and_exact(space, terms, key))
 
 
 def _mixtures(config: Config) -> list[tuple[str, Terms]]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from paths import MESHES
 
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.build.training import COARSEST, coarse_mesh
 from eulerian.app.config import Box, Domain
-from eulerian.mesh.create import create_mesh
 from eulerian.mesh.simplices import Simplices
 
 
