@@ -14,6 +14,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
 from eulerian.control.reduced import ReducedProblem
+from eulerian.control.velocity_probes import velocity_matrices
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
 from eulerian.fields.frame import Charts
@@ -321,6 +322,10 @@ class ControlProblem(ReducedProblem):
             for a, b in zip(*layer, strict=True)
         )
         return float(self.comm.allreduce(largest, MPI.MAX))
+
+    def velocity_matrices(self) -> dict[int, Floats] | None:
+        """See ``ReducedProblem``; None where the field has no derivatives by θ, or too many. Collective."""
+        return velocity_matrices(self)
 
     @property
     def speed(self) -> float:

@@ -9,11 +9,10 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError
 from eulerian.control.reduced import ReducedProblem
 from eulerian.optimise.lbfgs_pairs import LARGEST, MEMORY, Curvature
-from eulerian.optimise.metric import Metric
+from eulerian.optimise.metric import Metric, velocity_metric
 from eulerian.optimise.replay import Evaluation, Iterate
 from eulerian.optimise.result import Record
 from eulerian.optimise.tao import LMVM, REASONS, Method, lbfgs_matrix
-from eulerian.optimise.velocity_metric import velocity_metric
 
 
 def longest_segment(n_params: int) -> int:

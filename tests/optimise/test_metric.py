@@ -12,13 +12,12 @@ from problems import LABELLINGS, control_problem, problem_config, theta_with_lay
 from eulerian.app.build.network import build, build_particles
 from eulerian.app.config import parse_config
 from eulerian.base.arrays import Floats
+from eulerian.control import velocity_probes as probes
 from eulerian.control.control import ControlProblem
 from eulerian.fields.linear import Affine
 from eulerian.optimise import Curvature
-from eulerian.optimise import velocity_metric as probes
-from eulerian.optimise.metric import LowRankScaling, Metric, low_rank_scaling
+from eulerian.optimise.metric import DAMPING, LowRankScaling, Metric, low_rank_scaling, velocity_metric
 from eulerian.optimise.segment import scaled_to_first_step, scaled_to_last_pair
-from eulerian.optimise.velocity_metric import DAMPING, velocity_metric
 
 RNG = np.random.default_rng(0)
 
