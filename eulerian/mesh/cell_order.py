@@ -36,7 +36,7 @@ class CellOrder:
 
     @cached_property
     def _places(self) -> list[NDArray[np.int64]] | None:
-        """On rank 0: where the owned cells of each rank stand. Collective."""
+        """On rank 0: the numbers of the owned cells of each rank. Collective."""
         places: list[NDArray[np.int64]] | None = self.comm.gather(self._numbers, 0)
         return places
 
@@ -46,16 +46,16 @@ class CellOrder:
         parts = self.comm.gather(np.ascontiguousarray(rows), 0)
         if places is None or parts is None:
             return None
-        whole = np.empty((self.n_cells, *rows.shape[1:]), dtype=rows.dtype)
+        gathered = np.empty((self.n_cells, *rows.shape[1:]), dtype=rows.dtype)
         for place, part in zip(places, parts, strict=True):
-            whole[place] = part
-        return whole
+            gathered[place] = part
+        return gathered
 
-    def scatter(self, whole: NDArray[Any] | None) -> NDArray[Any]:
+    def scatter(self, gathered: NDArray[Any] | None) -> NDArray[Any]:
         """The inverse of ``gather``: rows (n_owned, ...) of this rank. Collective."""
         places, parts = self._places, None
-        if places is not None and whole is not None:
-            parts = [whole[place] for place in places]
+        if places is not None and gathered is not None:
+            parts = [gathered[place] for place in places]
         rows: NDArray[Any] = self.comm.scatter(parts, 0)
         return rows
 

@@ -138,7 +138,7 @@ def adapt(
         objective: the largest relative error of J.
         max_cells: a mesh with more cells is not made.
         rounds: refinements, at most.
-        say: is told every mesh.
+        say: called with a line for every mesh.
         paths: of the flow of θ, where they are known.
 
     Raises:
@@ -152,8 +152,9 @@ def adapt(
     found: tuple[ControlProblem, Verification] | None = None
     why = f"adapt.rounds = {rounds} refinements were made"
     for number in range(rounds + 1):
-        try:
+        try:  # also to build: there may be no room for the mesh, or no time step short enough
             current = _evaluated(build(mesh), theta)
+            # The flow of θ does not depend on the mesh: its characteristics are computed once.
             paths = Characteristics.of(current, theta) if paths is None else paths
             found = current, paths.verify(current, theta)
         except (InputError, RejectedEvaluation) as error:

@@ -41,7 +41,7 @@ class AdaptiveTraining(StagedTraining):
         build: makes the same problem on another mesh, as for ``adapt``.
         limits: what a mesh is to resolve.
         settings: of the descents, all together.
-        say: is told every mesh.
+        say: called with a line for every mesh.
         state: of the training to go on with.
 
     Raises:

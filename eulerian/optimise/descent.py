@@ -134,6 +134,7 @@ class Descent:
         if gradient is not None and self._keeps_pairs:
             points.add(theta.ravel(), gradient)
         best = self.current.best
+        # Not always the last one: a search that ignores ascent, as `unit` does, goes up too.
         if math.isfinite(value) and (best is None or value < best.value):
             best = Best(value, theta, norm)
             self._rejected = self.problem.rejected_evaluations
@@ -223,7 +224,7 @@ class Descent:
         value, gradient = problem.value_and_gradient(state.start.theta)
         first = state.replay[0]
         same = value == first.value and first.gradient is not None and np.array_equal(first.gradient, gradient.ravel())
-        if problem.comm.bcast(same, 0):
+        if problem.comm.bcast(same, 0):  # one bit more or less may differ on some ranks only
             self.current = state.start
             return Segment(self, self.current, state.first, self._latest_pairs or state.initial_hessian, state.replay)
         self.current = state.current

@@ -61,7 +61,7 @@ def train(
         progress: show a bar on rank 0.
 
     Returns:
-        The minimisation of the last problem; ``levels`` tells what each of them took.
+        The minimisation of the last problem; its ``levels`` say what each of them took.
 
     Raises:
         InputError: the levels do not fit together, or as for ``minimise``.
@@ -86,7 +86,7 @@ class LevelTraining(StagedTraining):
         problem: of the finest level. Afterwards its count of evaluations is that of all levels.
         coarse: make the problems of the other levels, the coarsest first; only one of them is held at a time.
         settings: of the finest level; its ``max_iterations`` is the limit of every level.
-        say: is told which level begins, and which is left out.
+        say: called with a line for every level that begins or is left out.
         state: of the training to go on with.
         theta: the starting point, in the shape of the finest level's.
     """
@@ -184,7 +184,7 @@ class LevelTraining(StagedTraining):
             self._say(f"{self._name} is left out: {error}")
             return None
         before = self._stage.problem
-        carry_counts(before, problem)
+        carry_counts(before, problem)  # evaluations are counted through all levels
         stage = self._stage.carried(problem, self._to_finest(problem))
         if not math.isfinite(problem.value(stage.theta)):
             # What the coarser level has found is no flow of this mesh: begin anew where the training did.

@@ -88,7 +88,7 @@ class StagedTraining(ABC):
     Args:
         problem: of the result, or of the first stage.
         settings: of the descents.
-        say: is told what happens between them.
+        say: called with a line for what happens between them.
         state: of the training to go on with.
 
     Attributes:

@@ -76,34 +76,12 @@ class Method:
             InputError: PETSc does not know the method or an option's value.
         """
         x = PETSc.Vec().createMPI(len(x0), comm=comm)
-        begin, end = x.getOwnershipRange()
-        x.array_w[:] = x0[begin:end]
+        x.array_w[:] = x0[slice(*x.getOwnershipRange())]
         tao = PETSc.TAO().create(comm)
         matrix = None if initial_hessian is None else initial_hessian(x)
-
-        def gathered(vector: PETSc.Vec) -> Floats:
-            return np.concatenate(comm.allgather(vector.array_r.copy()))
-
-        def value_and_gradient(_tao: PETSc.TAO, z: PETSc.Vec, g: PETSc.Vec) -> float:
-            value, gradient = objective.value_and_gradient(gathered(z))
-            g.array_w[:] = gradient[begin:end]
-            return value
-
-        def gradient_only(tao_: PETSc.TAO, z: PETSc.Vec, g: PETSc.Vec) -> None:
-            value_and_gradient(tao_, z, g)
-
-        def monitor(tao_: PETSc.TAO) -> None:
-            iteration, value, norm, *_ = tao_.getSolutionStatus()
-            reason = objective.accepted(iteration, value, norm, gathered(tao_.getSolution()))
-            if reason is not None:
-                tao_.setConvergedReason(reason)
-
         try:
             self._configure(tao, recycle=matrix is not None)
-            tao.setObjective(lambda _tao, z: objective.value(gathered(z)))
-            tao.setGradient(gradient_only, None)
-            tao.setObjectiveGradient(value_and_gradient, None)
-            tao.setMonitor(monitor)
+            _connect(tao, objective, comm)
             tao.setMaximumIterations(max(iterations, 1))  # it does not accept 0; the monitor stops it
             tao.setTolerances(gatol=0.0, grtol=0.0, gttol=0.0)  # our own is on the norm in L²(0, T)
             if matrix is not None:
@@ -116,6 +94,7 @@ class Method:
                 raise ComputationError(f"{self.name} broke off: {_error_text(error)}") from error
             return int(tao.getConvergedReason())
         finally:
+            # Explicitly and on all ranks at once: garbage collection would come at another moment on each.
             tao.destroy()
             x.destroy()
             if matrix is not None:
@@ -143,6 +122,32 @@ class Method:
                 value=self.petsc_options or self.name,
                 remedy=_error_text(error),
             ) from error
+
+
+def _connect(tao: PETSc.TAO, objective: Objective, comm: MPI.Comm) -> None:
+    """Let TAO ask the objective, and tell it of iterates."""
+
+    def gathered(vector: PETSc.Vec) -> Floats:
+        return np.concatenate(comm.allgather(vector.array_r.copy()))
+
+    def value_and_gradient(_tao: PETSc.TAO, z: PETSc.Vec, g: PETSc.Vec) -> float:
+        value, gradient = objective.value_and_gradient(gathered(z))
+        g.array_w[:] = gradient[slice(*g.getOwnershipRange())]
+        return value
+
+    def gradient_only(tao_: PETSc.TAO, z: PETSc.Vec, g: PETSc.Vec) -> None:
+        value_and_gradient(tao_, z, g)
+
+    def monitor(tao_: PETSc.TAO) -> None:
+        iteration, value, norm, *_ = tao_.getSolutionStatus()
+        reason = objective.accepted(iteration, value, norm, gathered(tao_.getSolution()))
+        if reason is not None:
+            tao_.setConvergedReason(reason)
+
+    tao.setObjective(lambda _tao, z: objective.value(gathered(z)))
+    tao.setGradient(gradient_only, None)
+    tao.setObjectiveGradient(value_and_gradient, None)
+    tao.setMonitor(monitor)
 
 
 def _error_text(error: PETSc.Error) -> str:

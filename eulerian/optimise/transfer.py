@@ -67,6 +67,6 @@ def _between_nodes(problem: ControlProblem) -> "VectorField | None":
     """For a field that knows velocities at its nodes only: the field between them. **Collective**."""
     if not getattr(problem.field, "at_nodes_only", False):
         return None
-    from eulerian.transport.nodal_interpolant import anywhere  # it stands on SciPy, which takes its time to load
+    from eulerian.transport.nodal_interpolant import anywhere  # needs SciPy, which takes its time to load
 
     return anywhere(problem.layered, problem.velocity_space).field

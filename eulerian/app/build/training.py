@@ -69,7 +69,7 @@ def build_training(
     Args:
         config: of the problem.
         problem: of ``build``; of ``start_problem`` with ``[adapt]``.
-        say: is told what happens on the way.
+        say: called with a line for what happens on the way.
         state: of the training to go on with.
     """
     if config.adapt is not None:
@@ -152,7 +152,7 @@ def _build_quietly(
 
 def _data_errors(config: Config, comm: MPI.Comm, mesh: Simplices) -> tuple[dolfinx.mesh.Mesh, Floats]:
     """How far ρ₀ and a target density are from their projections on a mesh, for ``resolve_data``. **Collective**."""
-    with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # `build` tells them
+    with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # `build` repeats them
         space, _ = build_space(config, comm, mesh)
         return space.mesh, np.stack([_projection_errors(space, terms, key) for key, terms in _mixtures(config)])
 
