@@ -36,7 +36,7 @@ class _Probes:
 
 
 def velocity_matrices(problem: "ControlProblem") -> dict[int, Floats] | None:
-    """See ``ReducedProblem.velocity_matrices``. **Collective**."""
+    """The method of a ``ControlProblem``: see ``ReducedProblem``. **Collective**."""
     if not problem.layered.tells_theta_jacobian:
         return None
     theta, _ = problem.split(problem.theta)

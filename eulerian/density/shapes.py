@@ -11,10 +11,8 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.base.formula import Expression
+from eulerian.base.formula import COORDINATES, Expression
 from eulerian.base.quasirandom import even_points
-
-VARIABLES = ("x", "y", "z")
 
 _TAIL = 12.0  # standard deviations beyond which a normal density is taken for zero: exp(-72)
 _KERNEL_TAIL = 9.0  # bandwidths beyond which a sample may be left out: exp(-40)
@@ -275,7 +273,7 @@ class Formula(_Everywhere):
 
     expression: Expression
 
-    def __init__(self, formula: str | Expression, variables: Sequence[str] = VARIABLES, key: str = "Formula") -> None:
+    def __init__(self, formula: str | Expression, variables: Sequence[str] = COORDINATES, key: str = "Formula") -> None:
         parsed = Expression.parse(formula, tuple(variables), key) if isinstance(formula, str) else formula
         object.__setattr__(self, "expression", parsed)
 
@@ -285,11 +283,11 @@ class Formula(_Everywhere):
         Raises:
             InputError: it is not.
         """
-        Expression.parse(self.expression.text, VARIABLES[:dim], key)
+        Expression.parse(self.expression.text, COORDINATES[:dim], key)
 
     def values(self, x: Floats) -> Floats:
         """Values (n,) at points x (n, d)."""
-        return self.expression(dict(zip(VARIABLES, x.T, strict=False)))
+        return self.expression(dict(zip(COORDINATES, x.T, strict=False)))
 
 
 @dataclass(frozen=True)

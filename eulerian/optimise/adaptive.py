@@ -131,8 +131,9 @@ def adapt(
     The mesh is the same on any number of ranks. Parameters must mean the same on every mesh: not those of ``Nodal``.
 
     Args:
-        build: makes the problem on a mesh; its cells must keep their order as input cells of DOLFINx's mesh.
-        mesh: to begin with, the same on all ranks; coarse, or what ``resolve_data`` makes of a coarse one.
+        build: makes the problem on a mesh, collectively; ``mesh.create.distributed`` makes DOLFINx's mesh of it.
+        mesh: to begin with, the same on all ranks: ``mesh.box.box_simplices``, ``mesh.importing.read_simplices``, or
+            what ``resolve_data`` makes of these.
         theta: where, of any mesh.
         density: the largest L¹ error of ρ(T), by label and relative to its mass.
         objective: the largest relative error of J.

@@ -25,11 +25,18 @@ from eulerian.app.runs.train_checkpoint import Checkpoint, read_checkpoint
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.base.parallel import on_root
 from eulerian.control.control import ControlProblem
+from eulerian.density.shapes import Gaussian
+from eulerian.density.space import DensitySpace
+from eulerian.fields import Affine
 from eulerian.mesh.box import box_simplices
+from eulerian.mesh.create import distributed
 from eulerian.mesh.simplices import Simplices
+from eulerian.objective.costs import Costs
+from eulerian.objective.losses import QuadraticLoss
 from eulerian.optimise import Method, Record, Settings
 from eulerian.optimise.adaptive import AdaptedProblem, Tolerances, adapt, excess, misses
 from eulerian.optimise.adaptive_training import FIRST_STAGE, AdaptiveTraining
+from eulerian.transport.trajectory import TimeGrid
 
 AFFINE = [[-0.6, 0.5, -0.5, -0.6, 0.9, -0.3]]  # turns, presses and moves
 
@@ -239,11 +246,13 @@ def test_a_run_that_is_finished_can_be_gone_on_with(here: Here, tmp_path: Path) 
 
 @pytest.mark.two_ranks
 def test_a_mesh_is_adapted_by_a_function_that_makes_the_problem(comm: MPI.Comm) -> None:
-    config = parse_config(table(density=0.1))
     theta = np.tile(AFFINE, (3, 1))
 
     def on_mesh(mesh: Simplices) -> ControlProblem:
-        return build(config, comm, mesh=mesh)
+        space = DensitySpace(distributed(comm, mesh if comm.rank == 0 else None, mesh.dim))
+        costs = Costs(kinetic=0.5, parameters=0.01)
+        rho0, loss = Gaussian([-0.4, 0.2], std=0.25), QuadraticLoss([0.5, -0.3])
+        return ControlProblem(space, Affine(2), rho0, loss, costs, TimeGrid(1.0, 3))
 
     coarse = box_simplices((-1.6, -1.6), (1.6, 1.6), (8, 8))
     said: list[str] = []

@@ -13,7 +13,7 @@ import numpy as np
 
 from eulerian.app.build.mixture import density_and_exact
 from eulerian.app.build.network import build, build_space
-from eulerian.app.config import Adapt, Config, Domain, TargetTerminal
+from eulerian.app.config import Adapt, Config, Domain
 from eulerian.app.config.density import Terms
 from eulerian.app.config.levels import LEAST_CELLS, coarse_to_fine, halved_box, iterations_of_a_level
 from eulerian.base.arrays import Floats
@@ -164,7 +164,6 @@ def _projection_errors(space: DensitySpace, terms: Terms, key: str) -> Floats:
 def _mixtures(config: Config) -> list[tuple[str, Terms]]:
     """What is projected on the mesh: ρ₀, and the target of a distance."""
     found = [("density.initial", config.density.initial)]
-    terminal = config.objective.terminal
-    if isinstance(terminal, TargetTerminal):
-        found.append(("objective.terminal.target", terminal.target))
+    if config.objective.terminal.mixture:
+        found.append(("objective.terminal.target", config.objective.terminal.mixture))
     return found

@@ -24,9 +24,10 @@ from eulerian.app.config.values import (
     problem,
 )
 from eulerian.app.config.values import Formula as FormulaText
+from eulerian.base.formula import COORDINATES
 from eulerian.density.csv_samples import SampleTable, kernel_estimates, read_samples
 from eulerian.density.image_file import read_darkness
-from eulerian.density.shapes import VARIABLES, DensityShape, Formula, Gaussian, Image, LabelledShape, Uniform
+from eulerian.density.shapes import DensityShape, Formula, Gaussian, Image, LabelledShape, Uniform
 
 MAX_CELLS = 2e8
 _SIMPLICES_PER_BOX_CELL = (1, 2, 6)
@@ -221,7 +222,7 @@ class ExpressionTerm(_Term):
 
     def shape(self, dim: int, key: str) -> Formula:
         """The formula."""
-        return Formula(self.value, VARIABLES[:dim], f"{key}.value")
+        return Formula(self.value, COORDINATES[:dim], f"{key}.value")
 
 
 def _bandwidth(value: object) -> object:

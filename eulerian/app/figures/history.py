@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, Self, final
 
 import numpy as np
@@ -10,19 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from eulerian.base.arrays import Floats
+from eulerian.objective.parts import part_names
 
 # Okabe and Ito's palette, told apart by colour-blind readers.
-_PART_COLOURS = {
-    "total": "#000000",
-    "terminal": "#0072B2",
-    "kinetic": "#D55E00",
-    "jacobian": "#009E73",
-    "parameters": "#CC79A7",
-    "potential": "#E69F00",
-    "congestion": "#56B4E9",
-    "entropy": "#7F7F7F",
-}
-_DASHED = ("potential", "congestion", "entropy")  # costs of the density itself
+_PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+_PART_COLOURS = dict(zip(("total", *part_names()), cycle(_PALETTE), strict=False))
+_DASHED = part_names("potential", "density")  # costs of the density itself
 _TRUE = "#D55E00"
 
 

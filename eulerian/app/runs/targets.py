@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self, final
 
 from eulerian.base.arrays import Floats
-from eulerian.objective.losses import CrossEntropyLoss, LogisticLoss, PointLoss, QuadraticLoss
+from eulerian.objective.point_loss import PointLoss
 from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.base.parallel import gather_rows
@@ -46,9 +46,9 @@ class Targets(ArrayRecord):
         """
         space = cells.density_space
         points = np.zeros((0, space.dim))
-        if isinstance(loss, QuadraticLoss):
-            same = bool(np.all(loss.targets == loss.targets[0]))
-            points = loss.targets[:1] if same else loss.targets
+        if loss is not None and loss.goals is not None:
+            same = bool(np.all(loss.goals == loss.goals[0]))
+            points = loss.goals[:1] if same else loss.goals
         nodes, nothing = cells.points(), np.zeros((0, cells.reference.shape[0], space.n_labels))
         own, losses = nothing, nothing
         if density is not None:
@@ -57,7 +57,7 @@ class Targets(ArrayRecord):
             losses = loss.value(nodes.reshape(-1, space.dim), readout).reshape(*nodes.shape[:2], space.n_labels)
         else:
             nodes = nodes[:0]
-        classes = isinstance(loss, CrossEntropyLoss | LogisticLoss)
+        classes = loss is not None and loss.of_classes
         gathered = [gather_rows(space.comm, rows) for rows in (nodes, own.astype(np.float32), losses)]
         places, targets, values = gathered
         if places is None or targets is None or values is None:
