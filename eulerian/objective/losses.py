@@ -21,6 +21,16 @@ class PointLoss(Protocol):
         """Number of trained parameters."""
         ...
 
+    @property
+    def is_classification(self) -> bool:
+        """Whether ℓ is minus the logarithm of a class probability."""
+        ...
+
+    @property
+    def target_points(self) -> Floats | None:
+        """Where ℓ is least for every label, (K, dim); None where that is no point, or not known."""
+        ...
+
     def initial_readout(self) -> Floats:
         """Where the trained parameters start, (r,)."""
         ...
@@ -42,6 +52,12 @@ class _Untrained:
     """What losses without a readout share."""
 
     n_readout = 0
+    is_classification = False
+
+    @property
+    def target_points(self) -> Floats | None:
+        """None that are known."""
+        return None
 
     def initial_readout(self) -> Floats:
         """Nothing to train."""
@@ -64,6 +80,11 @@ class QuadraticLoss(_Untrained):
     targets: Floats
     weight: float
 
+    @property
+    def target_points(self) -> Floats:
+        """(K, dim)."""
+        return self.targets
+
     def value(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """ℓ, (n, K)."""
         away = sum((column[:, None] - target) ** 2 for column, target in zip(x.T, self.targets.T, strict=True))
@@ -85,6 +106,8 @@ class LogisticLoss(_Untrained):
 
     direction: Floats
     offset: float
+
+    is_classification = True
 
     def _margins(self, x: Floats) -> Floats:
         return np.asarray((x @ self.direction + self.offset)[:, None] * np.array([-1.0, 1.0]))
@@ -140,6 +163,9 @@ class CrossEntropyLoss:
     weights: Floats
     bias: Floats
     trained: bool
+
+    is_classification = True
+    target_points = None
 
     @property
     def n_readout(self) -> int:

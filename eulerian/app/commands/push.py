@@ -22,7 +22,7 @@ from eulerian.analysis.classification import (
 from eulerian.app.commands.command import SILENT
 from eulerian.app.commands.loaded_run import LABEL, LoadedRun, load_trained
 from eulerian.app.config import KlTerminal, SamplesTerm
-from eulerian.app.runs.class_regions import LabelledPoints
+from eulerian.app.runs.class_regions import ClassifiedPoints
 from eulerian.app.runs.densities import draw_here
 from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, write_text
 from eulerian.app.runs.folder import RunFolder
@@ -263,7 +263,7 @@ def _show_classes(run: LoadedRun, samples: Samples, moved: _Moved, comm: MPI.Com
 
     def save() -> None:
         if assigned is not None and inside is not None:
-            points = LabelledPoints(samples.points[inside], samples.labels[inside], assigned[inside])
+            points = ClassifiedPoints(samples.points[inside], samples.labels[inside], assigned[inside])
             points.save(run.folder / FIGURES / PUSHED_POINTS)
 
     on_root(comm, save)

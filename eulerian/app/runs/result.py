@@ -18,7 +18,7 @@ from eulerian.app.build.network import SampledProblem
 from eulerian.control.control import ControlProblem
 from eulerian.ideal.problem import IdealProblem
 from eulerian.optimise import Record
-from eulerian.app.runs.boundary_mass import boundary_contact
+from eulerian.app.runs.boundary_mass import mass_at_boundary
 from eulerian.control.reduced import PARTS
 from eulerian.density.space import DensitySpace
 
@@ -220,7 +220,7 @@ def _add_statistics(document: Document, problem: ControlProblem) -> None:
     if not problem.parts:  # rejected, or never evaluated
         return
     statistics = problem.statistics
-    contact = boundary_contact(problem, statistics)
+    contact = mass_at_boundary(problem, statistics)
     document["warnings"] += [] if contact is None else [contact.statement]
     document["mass"] = {
         "initial": statistics.mass_initial,

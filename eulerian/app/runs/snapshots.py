@@ -34,6 +34,11 @@ class Snapshots(ArrayRecord):
     density: Floats
     velocity: Floats
 
+    @property
+    def dim(self) -> int:
+        """Space dimension."""
+        return int(self.points.shape[2])
+
     def thinned(self, count: int) -> Self:
         """At most ``count`` of the times, equally spread, the first and the last among them."""
         rows = np.unique(np.rint(np.linspace(0, len(self.times) - 1, count)).astype(int))
