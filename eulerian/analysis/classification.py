@@ -88,7 +88,7 @@ def measure_regions(space: DensitySpace, assigned: NDArray[np.integer], rho: Flo
 
 def has_readout(loss: PointLoss | None) -> bool:
     """Whether the loss is the negative logarithm of a class probability."""
-    return loss is not None and loss.is_classification
+    return loss is not None and loss.of_classes
 
 
 def readout_probabilities(loss: PointLoss, x: Floats, readout: Floats) -> Floats:

@@ -10,13 +10,14 @@ from typing import Protocol
 import numpy as np
 
 from eulerian.app import config
+from eulerian.app.build.mixture import count_labels, initial_density
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.objective.floored_entropy import entropy
-from eulerian.objective.terminal import LinearLoss, build_terminal, target_density
+from eulerian.objective.terminal import LinearLoss
 
 KEY = "objective.terminal"
 
@@ -214,19 +215,21 @@ def build_functional(terminal: config.Terminal, space: DensitySpace) -> Function
         InputError: the target has other labels than the density or no mass; the loss is not finite or is trained; the
             same on all ranks.
     """
-    match terminal:
-        case config.FixedTerminal():
-            return Fixed(target_density(terminal, space))
-        case config.KlTerminal():
-            return KullbackLeibler(target_density(terminal, space))
-        case config.L2Terminal():
-            return SquaredDistance(target_density(terminal, space))
-    loss = build_terminal(terminal, space)
-    if not isinstance(loss, LinearLoss) or loss.n_readout:
+    loss = terminal.loss()
+    if loss is None:
+        config.check_target_labels(count_labels(terminal.mixture, space.comm, f"{KEY}.target"), space.n_labels)
+        target = initial_density(space, terminal.mixture, f"{KEY}.target")
+        found = (Fixed, KullbackLeibler, SquaredDistance)
+        kinds: dict[type, Callable[[Floats], Functional]]
+        kinds = dict(zip((config.FixedTerminal, config.KlTerminal, config.L2Terminal), found, strict=True))
+        return kinds[type(terminal)](target)
+    bound = loss.bind(space.dim, space.n_labels, KEY)
+    LinearLoss(space, bound, KEY)  # which has to be finite
+    if bound.n_readout:
         raise InputError(
             "the idealised problem needs a loss that is not trained",
             key=f"{KEY}.trainable",
             value=True,
             remedy="Set trainable = false and give the weights of the readout",
         )
-    return Linear(lambda x: loss.losses(x, np.zeros(0)))
+    return Linear(lambda x: bound.value(x, np.zeros(0)))

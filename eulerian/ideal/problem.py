@@ -1,16 +1,18 @@
 """The idealised problem, and what its solvers tell on their way. Quick to load: the solvers stand on SciPy."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eulerian.base.arrays import Floats
+from eulerian.control.statistics import mesh_sizes
 from eulerian.density.space import DensitySpace
+from eulerian.objective import parts
 
 if TYPE_CHECKING:
     from eulerian.ideal.functionals import Functional
     from eulerian.ideal.running_cost import RunningCost
 
-PARTS = ("terminal", "kinetic", "potential", "congestion", "entropy")
+PARTS = tuple(part.name for part in parts.PARTS if part.of_any_flow)
 
 LABEL_BY_LABEL = (
     "congestion and entropy are counted label by label: a lower bound, in general not attained, of their cost for the "
@@ -42,6 +44,15 @@ class IdealProblem:
     horizon: float
     layers: int
     running: "RunningCost | None" = None
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there is an evaluation at a θ: never."""
+        return False
+
+    def describe(self) -> dict[str, Any]:
+        """Its sizes, by the keys of ``result.json``. **Collective**."""
+        return {"mesh": mesh_sizes(self.space), "time": {"layers": self.layers, "horizon": self.horizon}}
 
     @property
     def couples_labels(self) -> bool:

@@ -18,6 +18,7 @@ from eulerian.base.errors import InputError
 from eulerian.base.formula import Expression
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.objective.floored_entropy import entropy as floored_entropy
+from eulerian.objective.parts import part_names
 
 KEY = "objective.potential"
 _MAX_NEWTON = 60
@@ -117,7 +118,7 @@ class RunningAtVertices:
             entropy = self.entropy * (floored_entropy(rho, delta) - delta * np.log(delta))
         columns = [self.potential[:, None] * rho, 0.5 * self.congestion * rho**2, entropy]
         sums = parallel.sum_all(grid.comm, np.array([(grid.own_masses @ column).sum() for column in columns]))
-        return dict(zip(("potential", "congestion", "entropy"), (grid.tau * sums).tolist(), strict=True))
+        return dict(zip(part_names("potential", "density"), (grid.tau * sums).tolist(), strict=True))
 
     def wanted(self, s: Floats) -> Floats:
         """ρ = g*′(s) ≥ 0, the maximiser of sρ − g(ρ); not for γ = σ = 0, where it is not determined."""

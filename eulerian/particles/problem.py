@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mpi4py import MPI
 
@@ -13,13 +14,14 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.control.reduced import ReducedProblem
-from eulerian.fields.frame import Charts
+from eulerian.fields.frame import Charts, plain
 from eulerian.fields.piecewise import PiecewiseField
-from eulerian.objective.losses import PointLoss
+from eulerian.objective.point_functions import PointFunction
+from eulerian.objective.point_loss import PointLoss
 from eulerian.particles.flow import Labels, Scheme, carry, carry_back, carry_density, label_groups, segments
 from eulerian.particles.kl import KlLoss
 from eulerian.particles.path_storage import PathStorage, keep_within
-from eulerian.particles.right_hand_side import COSTS, LOG_DENSITY, Potential, RightHandSide
+from eulerian.particles.right_hand_side import COSTS, LOG_DENSITY, RightHandSide
 from eulerian.particles.sample import ParticleSample
 from eulerian.particles.statistics import count_replicates, half_widths, moments, standard_errors
 
@@ -33,12 +35,16 @@ class _Forward:
     Attributes:
         passages: one per group.
         ends: (n, width) positions and integrals.
+        readout: (r,) that the losses were taken with.
         values: (n,) what each particle contributes to a part of J, by name.
+        parts: their weighted sums over all particles.
     """
 
     passages: list[PathStorage]
     ends: Floats
+    readout: Floats
     values: dict[str, Floats]
+    parts: dict[str, float]
 
 
 class ParticleProblem(ReducedProblem):
@@ -82,7 +88,7 @@ class ParticleProblem(ReducedProblem):
         box: Floats,
         kinetic: float = 0.0,
         jacobian: float = 0.0,
-        potential: Potential | None = None,
+        potential: PointFunction | None = None,
         parameter_weights: tuple[float, float] = (0.0, 0.0),
         tied: bool = False,
         memory: float = 2.0**32,
@@ -120,17 +126,17 @@ class ParticleProblem(ReducedProblem):
         self._last = None
         layers, readout = self.split(theta)
         self._forwarded = self._moved(layers, readout, steps)
-        return self._summed(self._means(self._forwarded), layers, readout)[0]
+        return self._summed(self._forwarded.parts, layers, readout)[0]
 
     @property
     def steps(self) -> list[list[Floats]]:
         """Lengths of the steps (k,) of the last evaluation, for every group of labels, for every layer."""
         return [passage.steps for passage in self._require_forward().passages]
 
-    def _forward(self, theta: Floats, readout: Floats) -> dict[str, float]:
+    def _forward(self, theta: Floats, readout: Floats) -> _Forward:
         self._forwarded = None
         self._forwarded = self._moved(theta, readout, None)
-        return self._means(self._forwarded)
+        return self._forwarded
 
     def _moved(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> _Forward:
         """All particles at T, with what they have gathered. Collective."""
@@ -152,19 +158,19 @@ class ParticleProblem(ReducedProblem):
             if self._relative:
                 assert self.sample.log_density is not None
                 terminal = terminal + self.sample.log_density + values[LOG_DENSITY]
-        return _Forward(passages, ends, {TERMINAL: terminal, **{n: v for n, v in values.items() if n in COSTS}})
+        by_part = {TERMINAL: terminal, **{n: v for n, v in values.items() if n in COSTS}}
+        return _Forward(passages, ends, readout, by_part, self._means(by_part))
 
-    def _means(self, forward: _Forward) -> dict[str, float]:
+    def _means(self, values: dict[str, Floats]) -> dict[str, float]:
         """Collective."""
         with np.errstate(all="ignore"):
-            local = np.array([float(self.sample.weights @ values) for values in forward.values.values()])
-        return dict(zip(forward.values, parallel.sum_all(self.comm, local).tolist(), strict=True))
+            local = np.array([float(self.sample.weights @ column) for column in values.values()])
+        return dict(zip(values, parallel.sum_all(self.comm, local).tolist(), strict=True))
 
-    def _adjoint(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:
-        rows, constant = self._local_gradient(readout, None)
-        size = theta.size
+    def _adjoint(self, sweep: _Forward) -> tuple[Floats, Floats]:
+        rows, constant = self._local_gradient(sweep.readout, None)
         total = parallel.sum_all(self.comm, np.concatenate([rows.ravel(), constant]))
-        return total[:size].reshape(theta.shape), total[size:]
+        return total[: rows.size].reshape(rows.shape), total[rows.size :]
 
     def _local_gradient(self, readout: Floats, chosen: NDArray[np.bool_] | None) -> tuple[Floats, Floats]:
         """This rank's part of the derivatives (L, p) and (r,), of the chosen particles only. Collective."""
@@ -239,6 +245,28 @@ class ParticleProblem(ReducedProblem):
     def gradient_interval(self) -> Floats:
         """Standard errors of ∇J in the shape of θ, from the variance over replicates; NaN of one only. Collective."""
         return standard_errors(self.gradient_by_replicate()).reshape(self.initial_theta.shape)
+
+    @property
+    def layered(self) -> PiecewiseField:
+        """The field as the layers use it."""
+        return self.field
+
+    @property
+    def headline(self) -> str:
+        """Its sizes in one line."""
+        return (
+            f"{self.count} particles in {self.rates.dim}-D; {type(plain(self.field.field)).__name__} field, "
+            f"{self.n_layers} layers of {self.layer_shape[1]} parameters"
+        )
+
+    def _numbers(self) -> dict[str, Any]:
+        mass, (mean, covariance) = self.masses(), self.moments()
+        counts = [[len(steps) for steps in layers] for layers in self.steps]
+        return {
+            "mass": {"initial": mass, "final": mass, "relative_error": 0.0},  # every particle keeps its weight
+            "moments": {"mean": mean, "covariance": covariance},
+            "time": {"steps_per_layer": np.max(counts, axis=0)},
+        }
 
     def moments(self) -> tuple[Floats, Floats]:
         """Means (K, dim) and covariances (K, dim, dim) of the particles at T, per label. Collective."""

@@ -36,8 +36,8 @@ class TimeGrid:
         max_steps: more steps than this in one layer make the evaluation a rejected one.
     """
 
-    horizon: float
-    layers: int
+    horizon: float = 1.0
+    layers: int = 8
     cfl: float = 0.9
     max_steps: int = 2000
 

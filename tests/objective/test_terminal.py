@@ -11,15 +11,15 @@ from problems import random_density, random_rows, warped_mesh
 from pydantic import TypeAdapter
 
 from eulerian.app import config
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import initial_density
 from eulerian.app.config import Box, Domain, GaussianTerm, UniformTerm
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.density.projection import initial_density
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
 from eulerian.objective.losses import QuadraticLoss, log_softmax
-from eulerian.objective.terminal import LinearLoss, Terminal, build_terminal
+from eulerian.objective.terminal import LinearLoss, Terminal, on_mesh
 
 MEANS, STD, WEIGHTS = ((-0.4, 0.3), (0.5, -0.2)), 0.25, (1.0, 3.0)
 LOSSES: dict[str, dict[str, Any]] = {
@@ -42,7 +42,7 @@ def parsed(table: dict[str, Any]) -> config.Terminal:
 
 
 def loss(space: DensitySpace, **table: Any) -> Terminal:
-    return build_terminal(parsed(table), space)
+    return on_mesh(parsed(table).loss(), space, "objective.terminal")
 
 
 def value(terminal: Terminal, rho: Floats) -> float:

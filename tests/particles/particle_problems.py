@@ -11,10 +11,10 @@ from eulerian.base.formula import Expression
 from eulerian.fields import Mlp
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.losses import CrossEntropyLoss, PointLoss
+from eulerian.objective.point_functions import as_point_function
 from eulerian.particles.flow import Scheme
 from eulerian.particles.kl import Component, KlLoss, LogFormula, LogGaussian, LogKernels
 from eulerian.particles.problem import ParticleProblem
-from eulerian.particles.right_hand_side import FormulaPotential
 from eulerian.particles.sample import ParticleSample, share
 
 HORIZON, LAYERS, N_LABELS = 0.8, 3, 2
@@ -68,7 +68,7 @@ def swarm(
     field = Mlp(2, (5, 4), n_labels=N_LABELS if label_dependent else 0, zero_init=False, output_scale=1.5)
     rng = np.random.default_rng(seed)
     rows = np.stack([field.init(rng) for _ in range(1 if tied else LAYERS)])
-    potential = FormulaPotential(Expression.parse("x**2/2 + cos(y)", ("x", "y"), "test"), ("x", "y"))
+    potential = as_point_function("x**2/2 + cos(y)", 2, "test")
     return ParticleProblem(
         comm,
         normal_cloud(comm, n, np.array([-0.3, 0.2]), 0.6),

@@ -12,11 +12,11 @@ from eulerian.base.errors import InputError
 from eulerian.fields.base import VectorField
 from eulerian.fields.features import RandomFeatures, Rbf, Residual
 from eulerian.fields.frame import Frame, InBox
-from eulerian.fields.nodal import Nodal
 from eulerian.fields.linear import Affine, Translation
 from eulerian.fields.mlp import Mlp
-from eulerian.fields.user import load_field
+from eulerian.fields.nodal import Nodal
 from eulerian.fields.theta_file import THETA, read_theta
+from eulerian.fields.user import load_field
 
 if TYPE_CHECKING:
     from eulerian.app.config.field import AnyField, LinearField

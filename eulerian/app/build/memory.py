@@ -11,8 +11,8 @@ from typing import Any, final
 
 from mpi4py import MPI
 
-from eulerian.app.config import Config, FreeField, L2Terminal, LinearField, MlpField, Particles
 from eulerian.app.build.field import build_field
+from eulerian.app.config import Config, FreeField, LinearField, MlpField, Particles
 from eulerian.base.memory_limits import MemoryNeed, node_memory, process_limit
 
 _NUMBER = 8  # bytes
@@ -89,7 +89,9 @@ def sample_needs(particles: Particles, dim: int) -> Iterator[MemoryNeed]:
     """Of particles that are drawn."""
     if particles.file is None:
         size = float(particles.count) * (_PARTICLE + _NUMBER * dim)
-        yield MemoryNeed(size, f"{particles.count} particles", "particles.count", particles.count, "Take fewer particles.")
+        yield MemoryNeed(
+            size, f"{particles.count} particles", "particles.count", particles.count, "Take fewer particles."
+        )
 
 
 def mesh_need(config: Config, ground: ProblemSize) -> MemoryNeed:
@@ -137,7 +139,7 @@ def _squares(config: Config, ground: ProblemSize) -> int:
     objective = config.objective
     if objective.power_form == "density":
         return 0
-    each, together = isinstance(objective.terminal, L2Terminal), objective.congestion > 0.0
+    each, together = objective.terminal.of_squares, objective.congestion > 0.0
     if ground.labels == 1 or config.field.label_dependent:
         return ground.labels if each or together else 0
     return ground.labels * each + together

@@ -2,45 +2,43 @@
 
 from mpi4py import MPI
 
-from eulerian.base.parallel import agreed, on_root
-
 import numpy as np
 
-from eulerian.base.arrays import Floats
+from eulerian.app.build.keys import configured_keys
+from eulerian.app.build.memory import sample_needs, total_memory
+from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes
 from eulerian.app.config import (
     Config,
-    FixedTerminal,
     FreeField,
     ImageTerm,
-    KlTerminal,
-    L2Terminal,
     Particles,
-    SamplesTerm,
-    TargetTerminal,
     UniformTerm,
     check_target_labels,
 )
-from eulerian.app.config.checks import TARGET, VARIABLES
-from eulerian.control.control import ControlProblem
+from eulerian.app.config.checks import TARGET
+from eulerian.app.config.density import Terms
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.base.formula import Expression
+from eulerian.base.formula import COORDINATES
+from eulerian.base.memory_limits import require_memory
+from eulerian.base.parallel import agreed, on_root
+from eulerian.control.control import ControlProblem
+from eulerian.density.csv_samples import SampleTable, class_key, read_samples
+from eulerian.density.gathered import GatheredDensity
+from eulerian.density.outside import check_samples
+from eulerian.density.projection import mass_in_domain
+from eulerian.density.sampling import draw_points
+from eulerian.density.shapes import Formula, Gaussian, LabelledShape, Samples
+from eulerian.density.space import DensitySpace
 from eulerian.fields.frame import plain
 from eulerian.fields.piecewise import PiecewiseField
-from eulerian.base.memory_limits import require_memory
-from eulerian.app.build.memory import sample_needs, total_memory
-from eulerian.objective.losses import PointLoss, build_loss
-from eulerian.particles.sample import ParticleSample, share
+from eulerian.objective.distances import BLIND
+from eulerian.objective.parts import part_names
+from eulerian.objective.point_loss import PointLoss
 from eulerian.particles.flow import Scheme
 from eulerian.particles.kl import Component, KlLoss, LogFormula, LogGaussian, LogKernels, LogShape
 from eulerian.particles.problem import ParticleProblem
-from eulerian.particles.right_hand_side import FormulaPotential
-from eulerian.density.space import DensitySpace
-from eulerian.density.sampling import draw_points
-from eulerian.density.projection import Piece, class_names, count_labels, mass_in_domain, mixture
-from eulerian.density.outside import check_samples
-from eulerian.density.profiles import Formula, Gaussian, KernelEstimate
-from eulerian.density.csv_samples import Samples, class_key, read_samples
-from eulerian.density.gathered import GatheredDensity
+from eulerian.particles.sample import ParticleSample, share
 
 KEY = "objective.terminal"
 
@@ -62,23 +60,19 @@ def refuse_on_particles(config: Config) -> None:
         InputError: names the first such key, and why.
     """
     objective, terminal = config.objective, config.objective.terminal
-    blind = "particles know where they are, not how dense they are"
-    for key in ("congestion", "entropy"):
+    for key in part_names("density"):
         weight = getattr(objective, key)
         if weight > 0.0:
-            raise _refusal(f"objective.{key}", weight, blind, "Set it to 0.")
-    if isinstance(terminal, L2Terminal):
-        raise _refusal(f"{KEY}.kind", terminal.kind, f"{blind}: ∫ρ² cannot be told from their mean", "Use kl.")
-    if isinstance(terminal, FixedTerminal):
-        raise _refusal(f"{KEY}.kind", terminal.kind, "a network cannot be held to a final density exactly", "Use kl.")
+            raise _refusal(f"objective.{key}", weight, BLIND, "Set it to 0.")
+    if terminal.particles_cannot:
+        raise _refusal(f"{KEY}.kind", terminal.kind, *terminal.particles_cannot)
     if isinstance(config.field, FreeField):
         raise _refusal("field.kind", "free", "nodal velocities live on a mesh", "Use another kind of field.")
-    if isinstance(terminal, KlTerminal):
-        for index, term in enumerate(terminal.target):
-            if isinstance(term, UniformTerm | ImageTerm):
-                what = f"log ρ* of {_article(term.kind)} has no slope for particles that end where ρ* is zero"
-                remedy = "Use gaussian, samples or expression terms."
-                raise _refusal(f"{TARGET}.{index}.kind", term.kind, what, remedy)
+    for index, term in enumerate(terminal.mixture):
+        if isinstance(term, UniformTerm | ImageTerm):
+            what = f"log ρ* of {_article(term.kind)} has no slope for particles that end where ρ* is zero"
+            remedy = "Use gaussian, samples or expression terms."
+            raise _refusal(f"{TARGET}.{index}.kind", term.kind, what, remedy)
 
 
 def _article(kind: str) -> str:
@@ -121,12 +115,18 @@ def sample_of(config: Config, whole: GatheredDensity, comm: MPI.Comm) -> Particl
     return ParticleSample(draw.x, draw.labels, draw.weights, draw.log_density, draw.replicate, independent)
 
 
-def _sample_of_file(particles: Particles, whole: GatheredDensity, names: tuple[str, ...], comm: MPI.Comm) -> ParticleSample:
+def _sample_of_file(
+    particles: Particles, whole: GatheredDensity, names: tuple[str, ...], comm: MPI.Comm
+) -> ParticleSample:
     """Samples of a file, all of one weight, dealt out to the replicates like cards. Collective."""
     assert particles.file is not None
     assert particles.columns is not None
-    term = SamplesTerm(file=particles.file, columns=particles.columns, label_column=particles.label_column)
-    samples = on_root(comm, lambda: _with_labels_of(names, read_samples(term, "particles"), particles.label_column))
+    file, columns, label_column = particles.file, particles.columns, particles.label_column
+
+    def read() -> SampleTable:
+        return _with_labels_of(names, read_samples(file, columns, label_column, key="particles"), label_column)
+
+    samples = on_root(comm, read)
     n = len(samples.points)
     own = share(n, comm)
     x, labels = np.ascontiguousarray(samples.points[own]), samples.labels[own]
@@ -140,7 +140,7 @@ def _sample_of_file(particles: Particles, whole: GatheredDensity, names: tuple[s
     return ParticleSample(x, labels, np.full(len(x), 1.0 / n), log_density, replicate)
 
 
-def _with_labels_of(names: tuple[str, ...], samples: Samples, label_column: str | int | None) -> Samples:
+def _with_labels_of(names: tuple[str, ...], samples: SampleTable, label_column: str | int | None) -> SampleTable:
     """Samples with the labels that their classes have in the initial density; not collective.
 
     Where that knows its labels by number only, classes are taken in their order.
@@ -157,7 +157,7 @@ def _with_labels_of(names: tuple[str, ...], samples: Samples, label_column: str 
         what = f"a class that density.initial does not have: there are {', '.join(names)[:200]}"
         raise InputError(what, key=key, value=unknown[0], remedy=remedy)
     order = np.array([known[class_key(name)] for name in samples.classes], dtype=np.int32)
-    return Samples(samples.points, order[samples.labels], names)
+    return SampleTable(samples.points, order[samples.labels], names)
 
 
 def particles_on(config: Config, problem: ControlProblem, sample: ParticleSample) -> ParticleProblem:
@@ -187,11 +187,8 @@ def particle_problem(
     """
     objective, particles = config.objective, config.particles
     loss = _loss(config, space)
-    names = VARIABLES[: space.dim]
-    potential = None
-    if objective.potential is not None:
-        expression = Expression.parse(objective.potential, names, "objective.potential")
-        potential = FormulaPotential(expression, names)
+    with configured_keys():
+        potential = objective.costs().potential_in(space.dim)
     second = objective.jacobian > 0.0 or isinstance(loss, KlLoss)
     _require_derivatives(layered, ("jacobian", *(("jacobian_vjp", "jacobian_vjp_x") if second else ())))
     low, high = space.bounding_box
@@ -233,34 +230,32 @@ def _require_derivatives(layered: PiecewiseField, methods: tuple[str, ...]) -> N
 def _loss(config: Config, space: DensitySpace) -> PointLoss | KlLoss:
     """Collective."""
     terminal = config.objective.terminal
-    if isinstance(terminal, KlTerminal):
-        return relative_entropy(terminal, space)
-    if isinstance(terminal, TargetTerminal):  # told with its reason where the configuration was refused
-        raise InputError("particles have no such terminal functional", key=f"{KEY}.kind", value=terminal.kind)
-    with agreed(space.comm):
-        return build_loss(terminal, space.dim, space.n_labels)
+    loss = terminal.loss()
+    if loss is None:  # kl: other distances have been refused
+        return relative_entropy(terminal.mixture, space)
+    return loss.bind(space.dim, space.n_labels, KEY)
 
 
-def relative_entropy(terminal: KlTerminal, space: DensitySpace) -> KlLoss:
+def relative_entropy(target: Terms, space: DensitySpace) -> KlLoss:
     """KL against a mixture of mass 1 on all of R^d; a formula has the mass of its part in the domain. **Collective**.
 
     Raises:
         InputError: the target has other labels than the density, or a term cannot be a target of particles.
     """
-    check_target_labels(count_labels(terminal.target, space.comm, TARGET), space.n_labels)
-    pieces = list(mixture(space, terminal.target, TARGET))
-    total = sum(piece.share for piece in pieces)
-    components = [Component(_log_shape(piece, space), piece.share / total, piece.label) for piece in pieces]
+    check_target_labels(count_labels(target, space.comm, TARGET), space.n_labels)
+    terms = list(labelled_shapes(target, space.dim, space.comm, TARGET))
+    total = sum(term.weight for term in terms)
+    components = [Component(_log_shape(term, space), term.weight / total, term.label) for term in terms]
     return KlLoss(tuple(components), space.n_labels)
 
 
-def _log_shape(piece: Piece, space: DensitySpace) -> LogShape:
+def _log_shape(term: LabelledShape, space: DensitySpace) -> LogShape:
     """Collective."""
-    match piece.profile:
+    match term.shape:
         case Gaussian(mean, covariance):
             return LogGaussian(mean, covariance)
-        case KernelEstimate(samples, bandwidth):
+        case Samples(samples, bandwidth):
             return LogKernels(samples, bandwidth)
         case Formula(expression):
-            return LogFormula(expression, VARIABLES[: space.dim], mass_in_domain(space, piece))
-    raise InputError("particles cannot have such a target", key=piece.key, value=type(piece.profile).__name__)
+            return LogFormula(expression, COORDINATES[: space.dim], mass_in_domain(space, term))
+    raise InputError("particles cannot have such a target", key=term.key, value=type(term.shape).__name__)

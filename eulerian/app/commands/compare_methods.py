@@ -17,10 +17,11 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
 from eulerian.control.control import ControlProblem
-from eulerian.control.reduced import PARTS, ReducedProblem
+from eulerian.control.reduced import ReducedProblem
 from eulerian.density.gathered import GatheredDensity
 from eulerian.density.sampling import draw_points
 from eulerian.density.space import DensitySpace
+from eulerian.objective.parts import part_names
 from eulerian.particles.flow import carry_back
 from eulerian.particles.problem import ParticleProblem
 
@@ -120,7 +121,7 @@ def require_value(problem: ReducedProblem, theta: Floats, name: str) -> None:
 
 def compare_parts(mesh: ControlProblem, particles: ParticleProblem) -> Parts:
     """J and its parts at the last evaluation of both. Collective."""
-    names = ("total", *PARTS)
+    names = ("total", *part_names())
     return Parts(
         {"total": math.fsum(mesh.parts.values()), **mesh.parts},
         {"total": math.fsum(particles.parts.values()), **particles.parts},

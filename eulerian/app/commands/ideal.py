@@ -23,6 +23,7 @@ from eulerian.ideal.functionals import Fixed
 from eulerian.ideal.hopf_lax import HopfLax
 from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
+from eulerian.objective.parts import part_names
 from eulerian.transport.velocity_space import VelocitySpace
 
 
@@ -76,7 +77,7 @@ def _ideal(session: Session[IdealProblem]) -> Outcome:
         solution.status,
         solution.reason,
         solution.primal,
-        {**solution.parts, "jacobian": 0.0, "parameters": 0.0},
+        dict.fromkeys(part_names(), 0.0) | dict(solution.parts),
         solution.iterations,
         seconds_solve=time.perf_counter() - started,
         extra={"ideal": _numbers(problem, solution, exact), **ideal_statistics(problem, solution)},

@@ -74,7 +74,7 @@ def kept[P: (ControlProblem, SampledProblem)](session: Session[P], result: Optim
 
     After a failure J may well not be evaluated there again: then errors are let pass, and nothing is told.
     """
-    problem = session.problem.problem if isinstance(session.problem, SampledProblem) else session.problem
+    problem = session.problem.reduced
     session.run.write_theta(*layers_and_readout(problem, result.theta))
     try:
         yield
@@ -125,5 +125,4 @@ def layers_and_readout(
 ) -> tuple[Floats, Floats | None, Frame | None]:
     """What a ``theta.npz`` holds: θ as (L, p), the readout where one is trained, and the frame of a network."""
     layers, readout = problem.split(theta)
-    layered = problem.layered if isinstance(problem, ControlProblem) else problem.field
-    return layers, readout if readout.size else None, frame_of(layered.field)
+    return layers, readout if readout.size else None, frame_of(problem.layered.field)

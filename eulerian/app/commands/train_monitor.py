@@ -111,8 +111,7 @@ class TrainMonitor:
             self._written, self._since = iteration, time.monotonic()
 
     def _layers_and_readout(self, theta: Floats) -> tuple[Floats, Floats | None, Frame | None]:
-        problem = self.session.problem
-        return layers_and_readout(problem.problem if isinstance(problem, SampledProblem) else problem, theta)
+        return layers_and_readout(self.session.problem.reduced, theta)
 
 
 @contextmanager

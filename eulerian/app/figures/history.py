@@ -15,12 +15,13 @@ from matplotlib.ticker import MaxNLocator
 
 from eulerian.app.figures.colours import PALETTE, VERMILION
 from eulerian.app.figures.run_figure import RunFigure
-from eulerian.app.runs.files import HISTORY, HISTORY_COLUMNS, LATER_COLUMNS, LATER_PARTS, RESULT
+from eulerian.app.runs.files import HISTORY, HISTORY_COLUMNS, LATER_COLUMNS, RESULT
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.control.reduced import PARTS
+from eulerian.objective.parts import part_names
 
-_COLOURS = {"total": "black", **dict(zip(PARTS, cycle([*PALETTE, "#7F7F7F"]), strict=False))}
+_COLOURS = {"total": "black", **dict(zip(part_names(), cycle([*PALETTE, "#7F7F7F"]), strict=False))}
+_DASHED = part_names("potential", "density")  # costs of the density itself
 _TRUE = VERMILION
 
 
@@ -113,7 +114,7 @@ def _draw_parts(axes: Axes, rows: Mapping[str, Floats], known: ReferenceValues) 
         if np.any(rows[name] != 0.0):
             label = "$J$" if name == "total" else name
             width = 2.0 if name == "total" else 1.2
-            dashes = "--" if name in LATER_PARTS else "-"  # those are costs of the density itself
+            dashes = "--" if name in _DASHED else "-"
             axes.plot(rows["iteration"], rows[name], color=colour, lw=width, ls=dashes, label=label)
     if known.bound is not None:
         axes.axhline(known.bound, color="0.5", lw=0.9, ls=(0, (1, 1)), label="bound")

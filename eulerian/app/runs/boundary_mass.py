@@ -1,10 +1,11 @@
 """Mass that has come to the domain's boundary, where a wall holds it up: how much, of which label, when and where."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from eulerian.base.arrays import Floats
-from eulerian.control.control import ControlProblem, Statistics
+from eulerian.control.control import ControlProblem
+from eulerian.control.statistics import Statistics
 from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.base.parallel import gather_rows
 
@@ -75,6 +76,12 @@ def mass_at_boundary(problem: ControlProblem, statistics: Statistics | None = No
     facets, masses = _mass_at_facets(problem, problem.density_at(time))
     times = np.linspace(0.0, problem.horizon, len(share))
     return BoundaryMass(times, share, facets, masses / known.mass_initial)
+
+
+def boundary_warnings(problem: Any) -> list[str]:
+    """What ``mass_at_boundary`` has to say, of a problem whose last evaluation has statistics. **Collective**."""
+    found = mass_at_boundary(problem) if problem.has_statistics else None
+    return [] if found is None else [found.statement]
 
 
 def _mass_at_facets(problem: ControlProblem, rho: Floats) -> tuple[Floats, Floats]:

@@ -10,7 +10,6 @@ from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.hopf_lax import HopfLax
 from eulerian.ideal.paths import flow_paths, straight_paths
 from eulerian.ideal.problem import IdealProblem
-from eulerian.objective.losses import build_loss
 from eulerian.app.runs.densities import draw_figures, keep_targets
 from eulerian.app.runs.files import FIGURES, TRAJECTORIES, write_arrays
 from eulerian.app.runs.paraview import ParaviewWriter
@@ -47,7 +46,7 @@ def keep_ideal_targets(run: RunFolder, problem: IdealProblem, terminal: Terminal
         return
     space = problem.space
     density = getattr(problem.functional, "target", None)
-    loss = None if isinstance(terminal, TargetTerminal) else build_loss(terminal, space.dim, space.n_labels)
+    loss = None if isinstance(terminal, TargetTerminal) else terminal.loss().bind(space.dim, space.n_labels)
     readout = np.zeros(0) if loss is None else loss.initial_readout()
     keep_targets(run, CellNodes(space, VelocitySpace(space)), loss, density, readout)
 

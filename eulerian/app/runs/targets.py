@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self, final
 
 from eulerian.base.arrays import Floats
-from eulerian.objective.losses import PointLoss
+from eulerian.objective.point_loss import PointLoss
 from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.base.parallel import gather_rows
@@ -45,7 +45,7 @@ class Targets(ArrayRecord):
             readout: (r,) trained parameters of the loss.
         """
         space = cells.density_space
-        known = None if loss is None else loss.target_points
+        known = None if loss is None else loss.goals
         points = np.zeros((0, space.dim)) if known is None else known
         if len(points) and np.all(points == points[0]):  # one cross for all labels
             points = points[:1]
@@ -57,7 +57,7 @@ class Targets(ArrayRecord):
             losses = loss.value(nodes.reshape(-1, space.dim), readout).reshape(*nodes.shape[:2], space.n_labels)
         else:
             nodes = nodes[:0]
-        classes = loss is not None and loss.is_classification
+        classes = loss is not None and loss.of_classes
         rows = [gather_rows(space.comm, own) for own in (nodes, target.astype(np.float32), losses.astype(np.float32))]
         places, densities, values = rows
         if places is None or densities is None or values is None:

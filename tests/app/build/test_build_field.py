@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
+from eulerian.app.build.field import build_field, earlier_frame, initial_theta
 from eulerian.app.config.field import AnyField, FreeField, LinearField, MlpField, PythonField
 from eulerian.base.errors import InputError
 from eulerian.fields import (
     Affine,
     Frame,
-    Nodal,
     InBox,
     Mlp,
+    Nodal,
     RandomFeatures,
     Rbf,
     Residual,
     Translation,
 )
-from eulerian.app.build.field import build_field, earlier_frame, initial_theta
 
 pytestmark = pytest.mark.one_process
 

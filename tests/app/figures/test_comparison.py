@@ -21,7 +21,7 @@ from eulerian.app.runs.comparison_data import ComparisonData
 from eulerian.app.runs.comparison_table import comparison_table
 from eulerian.app.runs.study_table import read_study, study_rates, study_rows, study_table, write_study
 from eulerian.base.errors import InputError
-from eulerian.control.reduced import PARTS
+from eulerian.objective.parts import part_names
 
 pytestmark = pytest.mark.one_process
 
@@ -172,7 +172,7 @@ def test_the_frontier_has_a_line_per_ladder() -> None:
 
 
 def test_the_table_of_a_comparison() -> None:
-    parts = dict.fromkeys(("total", *PARTS), 0.0) | {"total": 3.0, "terminal": 2.5, "kinetic": 0.5}
+    parts = dict.fromkeys(("total", *part_names()), 0.0) | {"total": 3.0, "terminal": 2.5, "kinetic": 0.5}
     seconds = {"value": 0.1, "value_and_gradient": 0.4}
     found = {
         "parts": parts,

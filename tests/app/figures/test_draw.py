@@ -20,7 +20,7 @@ from eulerian.app.runs.files import HISTORY_COLUMNS
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.app.runs.triangles import Triangles
 from eulerian.base.errors import FigureError
-from eulerian.control.reduced import PARTS
+from eulerian.objective.parts import part_names
 
 pytestmark = pytest.mark.two_ranks
 
@@ -212,7 +212,7 @@ def test_history_shows_every_part_and_reads_older_files(comm: MPI.Comm, tmp_path
         rows = list(csv.DictReader(file))
     numbers = {name: np.array([float(row[name]) for row in rows]) for name in HISTORY_COLUMNS}
     left = history_curves(numbers).axes[0]
-    assert [line.get_label() for line in left.lines] == ["$J$", *PARTS]
+    assert [line.get_label() for line in left.lines] == ["$J$", *part_names()]
     assert len({line.get_color() for line in left.lines}) == len(left.lines)
     old = HISTORY_COLUMNS[:9]
     assert old[-1] == "seconds"

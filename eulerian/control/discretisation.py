@@ -1,0 +1,236 @@
+"""From what a user has in hand to what J is made of on a mesh."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.base.parallel import agreed, warn
+from eulerian.density.density import Density
+from eulerian.density.exact_density import ExactDensity
+from eulerian.density.space import DensitySpace
+from eulerian.fields.base import VectorField
+from eulerian.fields.frame import plain
+from eulerian.objective.continuous import ContinuousData
+from eulerian.objective.costs import Costs
+from eulerian.objective.distances import Distance, as_terminal_cost, check_form
+from eulerian.objective.entropy import EntropyBalance
+from eulerian.objective.point_loss import PointLoss
+from eulerian.objective.running import EntropyCosts, RunningCosts, VelocityCost, potential_vector
+from eulerian.objective.squares import SquareCosts
+from eulerian.objective.terminal import Terminal, exact_density, on_mesh
+from eulerian.transport.density_cost import DensityCost
+from eulerian.transport.operator import flux_smoothing
+from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.velocity_space import VelocitySpace
+
+_NO_BALANCE = (
+    "objective.entropy is taken from the mesh's density, which numerical diffusion lowers: the entropy of all labels "
+    "together has a balance along the flow only where they share one velocity (label_dependent = false)"
+)
+
+_METHODS = ("n_params", "init", "value", "vjp")
+
+
+@final
+@dataclass(frozen=True)
+class Objective:
+    """What J is made of, as a user says it.
+
+    Attributes:
+        terminal: the cost of ρ(T).
+        costs: the weights of all others.
+        label_dependent: every label has a velocity of its own.
+        entropy_form: how ∫∫ρ log ρ is taken, by its "balance" along the flow or of the mesh's "density".
+        power_form: how ∫∫ρ² is taken, by a "companion" or of the mesh's "density".
+    """
+
+    terminal: Distance | PointLoss
+    costs: Costs
+    label_dependent: bool = False
+    entropy_form: str = "balance"
+    power_form: str = "companion"
+
+    @classmethod
+    def of(cls, terminal: Any, costs: Costs, **more: Any) -> "Objective":
+        """Checked, by what every rank knows.
+
+        Raises:
+            InputError: something is of another kind.
+        """
+        if not isinstance(costs, Costs):
+            names = ", ".join(each.name for each in fields(Costs))
+            raise InputError("must be Costs(…)", key="costs", value=costs, remedy=f"They have {names}.")
+        objective = cls(as_terminal_cost(terminal), costs, **more)
+        check_form(objective.entropy_form, ("balance", "density"), "entropy_form")
+        check_form(objective.power_form, ("companion", "density"), "power_form")
+        return objective
+
+
+@final
+@dataclass(frozen=True)
+class Discretisation:
+    """What J is made of on a mesh.
+
+    Attributes:
+        velocity_space: where the field is evaluated.
+        initial: ρ₀.
+        terminal: the functional of ρ(T).
+        running: the costs along the way.
+        smoothing: δ of the upwind flux, in units of velocity.
+        continuous: what ρ₀, target and costs are before they are discretised.
+    """
+
+    velocity_space: VelocitySpace
+    initial: Density
+    terminal: Terminal
+    running: RunningCosts
+    smoothing: float
+    continuous: ContinuousData
+
+    @classmethod
+    def of(
+        cls, velocity_space: VelocitySpace, initial: Density, objective: Objective, horizon: float, flux: float
+    ) -> "Discretisation":
+        """**Collective**.
+
+        Args:
+            velocity_space: where the field is evaluated.
+            initial: ρ₀.
+            objective: what J is made of.
+            horizon: T.
+            flux: δ of the upwind flux, in units of the domain's extent per horizon.
+
+        Raises:
+            InputError: a cost does not fit the space, its labels or its dimension; the same on all ranks.
+        """
+        space, costs = velocity_space.density_space, objective.costs
+        exact = exact_density(initial)
+        smoothing = flux_smoothing(space, horizon, flux)
+        by_label, together = _initial_entropies(objective, space, exact)
+        squares = _square_costs(objective, space, exact)
+        terminal = on_mesh(objective.terminal, space, initial_entropy=by_label)
+        potential = costs.potential_in(space.dim)
+        continuous = ContinuousData(exact, terminal.exact, potential, costs.congestion, costs.entropy)
+        charged = None
+        if by_label is not None or together is not None:
+            charged = EntropyCosts(
+                EntropyBalance(velocity_space, smoothing),
+                0.0 if by_label is None else 1.0,
+                0.0 if together is None else costs.entropy,
+                0.0 if together is None else together,
+            )
+        running = RunningCosts(
+            VelocityCost(velocity_space, costs.kinetic, costs.jacobian),
+            None if potential is None else potential_vector(space, potential),
+            _mesh_costs(objective, space, of_mesh=together is None),
+            charged,
+            squares,
+        )
+        return cls(velocity_space, initial, terminal, running, smoothing, continuous)
+
+
+def _initial_entropies(
+    objective: Objective, space: DensitySpace, exact: ExactDensity
+) -> tuple[float | None, float | None]:
+    """∫ρ₀ log ρ₀, summed over the labels and of all together, each where a cost takes it by its balance. Collective."""
+    running = objective.costs.entropy > 0.0 and objective.entropy_form == "balance"
+    if running and objective.label_dependent and space.n_labels > 1:
+        running = False
+        warn(space.comm, _NO_BALANCE)
+    if not (objective.terminal.needs_entropy or running):
+        return None, None
+    by_label, together = exact.entropies(space)
+    return float(by_label.sum()) if objective.terminal.needs_entropy else None, together if running else None
+
+
+def _square_costs(objective: Objective, space: DensitySpace, exact: ExactDensity) -> SquareCosts | None:
+    """The costs of ∫ρ² by squares that move beside the densities. Collective."""
+    congestion = objective.costs.congestion if objective.power_form == "companion" else 0.0
+    if not (objective.terminal.needs_squares or congestion > 0.0):
+        return None
+    return SquareCosts.of(space, exact, congestion, terminal=objective.terminal.needs_squares)
+
+
+def _mesh_costs(objective: Objective, space: DensitySpace, *, of_mesh: bool) -> DensityCost | None:
+    """What is charged of the mesh's own density; ``of_mesh``: the entropy, which has no balance here, too."""
+    costs, by_squares = objective.costs, objective.power_form == "companion"
+    entropy = costs.entropy if of_mesh else 0.0
+    # The square of a sum of labels with velocities of their own moves with none: products are the mesh's.
+    products = by_squares and objective.label_dependent and space.n_labels > 1
+    congestion = costs.congestion if products or not by_squares else 0.0
+    if congestion == 0.0 and entropy == 0.0:
+        return None
+    return DensityCost(congestion, entropy, space.floor, products)
+
+
+def check_field(field: Any, dim: int, n_labels: int, *, label_dependent: bool) -> VectorField:
+    """Hold a field against the dimension and the labels, before anything is computed.
+
+    Raises:
+        InputError: it is none, or one for another dimension or other labels.
+    """
+    missing = [name for name in _METHODS if not callable(getattr(field, name, None))]
+    if missing:
+        remedy = "Give a field of eulerian (Mlp, …), or see VectorField for what one takes and returns."
+        what = f"is no vector field: it has no {', '.join(missing)}"
+        raise InputError(what, key="field", value=type(field).__name__, remedy=remedy)
+    found: VectorField = field
+    found.n_params(dim)  # raises where it was built for another dimension
+    known = getattr(plain(found), "n_labels", 0)
+    if known and (not label_dependent or known != n_labels):
+        what = f"tells {known} labels apart, but there are {n_labels} and label_dependent = {label_dependent}"
+        raise InputError(what, key="field", value=type(field).__name__, remedy="Give the field as many labels.")
+    return found
+
+
+def check_time(time: TimeGrid) -> TimeGrid:
+    """Raise InputError unless time is cut in a way that can be."""
+    if not isinstance(time, TimeGrid):
+        raise InputError("must be a TimeGrid(horizon, layers)", key="time", value=time)
+    checks: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+        ("horizon", lambda value: value > 0.0 and math.isfinite(value), "a finite number > 0"),
+        ("layers", lambda value: value >= 1 and value == int(value), "a whole number >= 1"),
+        ("cfl", lambda value: 0.0 < value <= 1.0, "a number > 0 and <= 1"),
+        ("max_steps", lambda value: value >= 1, "a whole number >= 1"),
+    )
+    for name, fits, wanted in checks:
+        if not fits(getattr(time, name)):
+            raise InputError(f"must be {wanted}", key=f"time.{name}", value=getattr(time, name))
+    return time
+
+
+def initial_rows(
+    field: VectorField, space: DensitySpace, layers: int, given: ArrayLike | None, seed: int, *, tied: bool
+) -> Floats:
+    """Where optimisers start, (L, p) or (1, p) for tied layers, the same on all ranks. **Collective**.
+
+    Args:
+        field: that they are parameters of.
+        space: the dimension, and who works.
+        layers: L.
+        given: (p,) or (1, p) for all layers, or (L, p); None for the field's own random start in every layer.
+        seed: of that.
+        tied: all layers share one row.
+
+    Raises:
+        InputError: sizes do not fit, rows of tied layers differ, or a number is not finite; the same on all ranks.
+    """
+    with agreed(space.comm):
+        rows = field.init(np.random.default_rng(seed)) if given is None else given
+        theta, p = np.atleast_2d(np.array(rows, dtype=np.float64)), field.n_params(space.dim)
+        if theta.shape not in ((1, p), (layers, p)):
+            what = f"has shape {np.shape(rows)}, but {layers} layers of {p} parameters need ({layers}, {p}) or (1, {p})"
+            raise InputError(what, key="initial_theta", remedy="One row serves all layers.")
+        if not np.all(np.isfinite(theta)):
+            raise InputError("holds numbers that are not finite", key="initial_theta", remedy="Give finite numbers.")
+        if tied and np.any(theta != theta[0]):
+            raise InputError("has rows that differ, but layers are tied", key="initial_theta", remedy="Give one row.")
+    # A model that was drawn without a seed has other parameters on every rank: rank 0 says which.
+    theta = np.asarray(space.comm.bcast(theta, 0))
+    return theta[:1] if tied else np.ascontiguousarray(np.broadcast_to(theta, (layers, p)))
