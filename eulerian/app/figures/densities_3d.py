@@ -13,6 +13,7 @@ from eulerian.app.figures.colours import DENSITY, DensityScale, density_colours,
 from eulerian.app.figures.labels import time_title
 from eulerian.app.figures.maps import MARGIN, MapPanels, draw_picture, frame_map, write_in_corner
 from eulerian.app.figures.run_figure import RunFigure
+from eulerian.app.figures.style import page_width
 from eulerian.app.runs.files import FIGURES, PROJECTIONS, TARGETS
 from eulerian.app.runs.pixel_grid import Box
 from eulerian.app.runs.projections import Projections
@@ -45,7 +46,7 @@ def projection_maps(found: Projections, targets: Targets | None = None) -> Figur
         for i, panel in enumerate(panels.axes[row]):
             colours = density_colours(density[i] / scale.peaks[i, row])
             draw_picture(panel, domain, colours, inside, interpolation="bilinear")
-            frame_map(panel)
+            frame_map(panel, ticks=4 if page_width() is None else 2)  # five columns on a page leave room for few
             panel.set(xlim=(lower[axes[0]], upper[axes[0]]), ylim=(lower[axes[1]], upper[axes[1]]))
             write_in_corner(panel, scale.remark(i, row).replace(r"\max\rho", r"\max"))
         if targets is not None:

@@ -6,15 +6,14 @@ from typing import Self, final
 
 from eulerian.analysis.classification import Classification, classify
 from eulerian.base.arrays import Floats
-from eulerian.app.config import SamplesTerm, Term
+from eulerian.app.config import Term
 from eulerian.control.control import ControlProblem
 from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
 from eulerian.base.parallel import gather_rows, on_root
 from eulerian.particles.sample import share
 from eulerian.particles.flow import Scheme, carry
-from eulerian.app.build.mixture import class_names
-from eulerian.density.csv_samples import read_samples
+from eulerian.app.build.mixture import INITIAL, class_names
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,11 +133,7 @@ def assigned_classes(problem: ControlProblem, theta: Floats, x: Floats, labels: 
 
 def _samples(terms: Sequence[Term], dim: int) -> tuple[Floats, Labels]:
     """Points (n, dim) and labels (n,) of the samples among the terms. Not collective."""
-    found = [(np.zeros((0, dim)), np.zeros(0, dtype=np.int32))]
-    for index, term in enumerate(terms):
-        if isinstance(term, SamplesTerm):
-            samples = term.read(f"density.initial.{index}")
-            own = samples.labels if term.label_column is not None else np.full(len(samples.points), term.label)
-            found.append((samples.points, own))
-    points, labels = zip(*found, strict=True)
+    none = np.zeros((0, dim)), np.zeros(0, dtype=np.int32)
+    each = (term.labelled_points(f"{INITIAL}.{index}") for index, term in enumerate(terms))
+    points, labels = zip(none, *(pair for pair in each if pair is not None), strict=True)
     return np.concatenate(points), np.concatenate(labels)

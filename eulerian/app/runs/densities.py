@@ -10,12 +10,12 @@ from eulerian.control.control import ControlProblem
 from eulerian.base.errors import ComputationError, EulerianError, FigureError, explained
 from eulerian.objective.losses import PointLoss
 from eulerian.app.runs.class_regions import ClassRegions
-from eulerian.app.runs.files import BOUNDARY, CLASSES, FIGURES, PROJECTIONS, SNAPSHOTS, TARGETS
+from eulerian.app.runs.files import BOUNDARY, CLASSES, FIGURES, TARGETS
 from eulerian.app.runs.paraview import ParaviewWriter
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.cell_nodes import CellNodes, Gathering
-from eulerian.app.runs.projections import ProjectionGathering, Projections
+from eulerian.app.runs.projections import ProjectionGathering
 from eulerian.app.runs.snapshots import FIGURE_TIMES
 from eulerian.app.runs.targets import Targets
 from eulerian.app.runs.boundary_mass import mass_at_boundary
@@ -140,7 +140,7 @@ def draw_gathered(run: RunFolder, gathering: Gathering | ProjectionGathering) ->
 
     def keep() -> None:
         if found is not None:
-            found.save(run.path / FIGURES / (PROJECTIONS if isinstance(found, Projections) else SNAPSHOTS))
+            found.save(run.path / FIGURES / found.FILE)
 
     on_root(run.comm, keep)
     draw_here(run)

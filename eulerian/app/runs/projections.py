@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.app.runs.files import PROJECTIONS
 from eulerian.app.runs.line_integrals import LineIntegrals
 from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
 from eulerian.base.arrays import Floats
@@ -32,6 +33,7 @@ class Projections(ArrayRecord):
     """
 
     CONTENTS = "projections"
+    FILE = PROJECTIONS
 
     times: Floats
     lower: Floats

@@ -11,6 +11,7 @@ import numpy as np
 
 from eulerian.base.arrays import Floats
 from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.app.runs.files import SNAPSHOTS
 
 FIGURE_TIMES = 5  # that figures show
 
@@ -28,6 +29,7 @@ class Snapshots(ArrayRecord):
     """
 
     CONTENTS = "snapshots"
+    FILE = SNAPSHOTS
 
     times: Floats
     points: Floats
