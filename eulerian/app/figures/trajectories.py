@@ -21,7 +21,7 @@ from eulerian.app.runs.snapshots import Snapshots
 from eulerian.app.runs.triangles import Triangles
 from eulerian.base.arrays import Floats
 from eulerian.base.npz import read_arrays
-from eulerian.ideal.path_bundle import PathBundle
+from eulerian.ideal.problem import PathBundle
 
 _FIRST, _LAST = BLUE, VERMILION
 _PASSING = LinearSegmentedColormap.from_list("passing", [_FIRST, "#3a3a3a", _LAST])

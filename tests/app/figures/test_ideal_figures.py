@@ -17,7 +17,7 @@ from eulerian.app.figures.trajectories import load_paths, trajectory_lines, traj
 from eulerian.app.runs.files import GAP_COLUMNS, write_arrays
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.base.errors import FigureError, InputError
-from eulerian.ideal.path_bundle import PathBundle
+from eulerian.ideal.problem import PathBundle
 
 pytestmark = pytest.mark.one_process
 
