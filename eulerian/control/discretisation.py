@@ -20,7 +20,7 @@ from eulerian.objective.squares import SquareCosts
 from eulerian.objective.terminal import Terminal, exact_density, on_mesh
 from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import flux_smoothing
-from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.time_grid import TimeGrid
 from eulerian.transport.velocity_space import VelocitySpace
 
 _NO_BALANCE = (

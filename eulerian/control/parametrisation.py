@@ -11,25 +11,27 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import agreed
 from eulerian.fields.base import VectorField
-from eulerian.fields.frame import plain
-
-_METHODS = ("n_params", "init", "value", "vjp")
+from eulerian.fields.frame import in_box, unwrapped
 
 
-def check_field(field: Any, dim: int, n_labels: int, *, label_dependent: bool) -> VectorField:
-    """Hold a field against the dimension and the labels, before anything is computed.
+def check_field(
+    field: Any, lower: Floats, upper: Floats, horizon: float, n_labels: int, *, label_dependent: bool
+) -> VectorField:
+    """A field as it is used in a domain, held against dimension and labels before anything is computed.
+
+    Args:
+        field: the user's.
+        lower: corner (dim,) of the domain's bounding box, the same on all ranks.
+        upper: opposite corner.
+        horizon: T.
+        n_labels: K.
+        label_dependent: whether the field is told the label.
 
     Raises:
         InputError: it is none, or one for another dimension or other labels.
     """
-    missing = [name for name in _METHODS if not callable(getattr(field, name, None))]
-    if missing:
-        remedy = "Give a field of eulerian (Mlp, …), or see VectorField for what one takes and returns."
-        what = f"is no vector field: it has no {', '.join(missing)}"
-        raise InputError(what, key="field", value=type(field).__name__, remedy=remedy)
-    found: VectorField = field
-    found.n_params(dim)  # raises where it was built for another dimension
-    known = getattr(plain(found), "n_labels", 0)
+    found = in_box(field, lower.tolist(), upper.tolist(), horizon)
+    known = getattr(unwrapped(found), "n_labels", 0)
     if known and (not label_dependent or known != n_labels):
         what = f"tells {known} labels apart, but there are {n_labels} and label_dependent = {label_dependent}"
         raise InputError(what, key="field", value=type(field).__name__, remedy="Give the field as many labels.")

@@ -180,7 +180,7 @@ class Descent:
 
     def stand(self, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
         """The next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm. Not collective."""
-        trail = IterateHistory(self.problem.n_params, self.now.points, self.problem.charts)
+        trail = IterateHistory(self.problem.n_params, self.now.points, self.problem.units)
         if gradient is not None and self._keeps_curvature:
             trail.add(theta.ravel(), gradient)
         best = self.now.best
@@ -231,7 +231,7 @@ class Descent:
     def _initial_hessian(self) -> Curvature | None:
         """What the last steps tell; None where nothing is kept."""
         problem = self.problem
-        return IterateHistory(problem.n_params, self.now.points, problem.charts).curvature if self.now.points else None
+        return IterateHistory(problem.n_params, self.now.points, problem.units).curvature if self.now.points else None
 
     def _first_segment(self) -> Leg:
         value, gradient = self.problem.value_and_gradient(self.now.theta)

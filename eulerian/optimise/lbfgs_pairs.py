@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.fields.frame import Charts
+from eulerian.fields.frame import ParameterUnits
 
 # Pairs that L-BFGS works with. PETSc's five are few where a network is trained: on twelve problems twenty reached in 60
 # iterations what five reached in 65 to 100, and fifty hardly more.
@@ -31,13 +31,13 @@ class Curvature:
     slopes: Floats
 
     @classmethod
-    def of(cls, steps: Floats, slopes: Floats, charts: Charts | None = None) -> "Curvature":
+    def of(cls, steps: Floats, slopes: Floats, units: ParameterUnits | None = None) -> "Curvature":
         """Those of the pairs (m, n_params) along which J is convex: BFGS can use no others.
 
-        ``charts`` lead to numbers in which the pairs are not all but orthogonal only because of the user's units.
+        ``units`` lead to numbers in which the pairs are not all but orthogonal only because of the user's units.
         """
-        charts = Charts() if charts is None else charts
-        changes = [(charts.relative(s), charts.gradient(g)) for s, g in zip(steps, slopes, strict=True)]
+        units = ParameterUnits() if units is None else units
+        changes = [(units.relative(s), units.gradient(g)) for s, g in zip(steps, slopes, strict=True)]
         along = np.array([change @ slope for change, slope in changes])
         length = np.array([np.linalg.norm(change) * np.linalg.norm(slope) for change, slope in changes])
         convex = along > _LEAST_COSINE * length
@@ -55,13 +55,13 @@ class IterateHistory:
     Args:
         n_params: numbers in θ.
         points: θ and dJ/dθ of points to start with, oldest first.
-        charts: of θ, as for ``Curvature.of``.
+        units: of θ, as for ``Curvature.of``.
     """
 
     def __init__(
-        self, n_params: int, points: Sequence[tuple[Floats, Floats]] = (), charts: Charts | None = None
+        self, n_params: int, points: Sequence[tuple[Floats, Floats]] = (), units: ParameterUnits | None = None
     ) -> None:
-        self._charts = charts
+        self._units = units
         self._length = 1 + max(1, min(MEMORY, LARGEST // (16 * n_params)))
         self._points = list(points)
 
@@ -79,4 +79,4 @@ class IterateHistory:
     def curvature(self) -> Curvature:
         """Of the steps between the points."""
         thetas, gradients = (np.array(each) for each in zip(*self._points, strict=True))
-        return Curvature.of(np.diff(thetas, axis=0), np.diff(gradients, axis=0), self._charts)
+        return Curvature.of(np.diff(thetas, axis=0), np.diff(gradients, axis=0), self._units)

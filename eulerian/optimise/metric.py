@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.fields.frame import Charts
+from eulerian.fields.frame import ParameterUnits
 
 # Eigenvalues below this share of the damping stretch nothing, and their eigenvectors may not be orthogonal.
 _NEGLIGIBLE = 1e-4
@@ -44,24 +44,24 @@ class Metric:
     Attributes:
         scaling: (n_params,), x over ϑ before any stretching; the same along a row of θ.
         rows: for every row of θ what stretches it, or none.
-        charts: from θ to ϑ.
+        units: from θ to ϑ.
     """
 
     scaling: Floats
     rows: tuple[LowRankScaling, ...] = ()
-    charts: Charts = field(default_factory=Charts)
+    units: ParameterUnits = field(default_factory=ParameterUnits)
 
     def variable(self, theta: Floats) -> Floats:
         """The variable x of θ, both (n_params,)."""
-        return self._rowwise(self.charts.relative(theta), undo=False) * self.scaling
+        return self._rowwise(self.units.relative(theta), undo=False) * self.scaling
 
     def theta(self, x: Floats) -> Floats:
         """The θ of a variable x, both (n_params,)."""
-        return self.charts.absolute(self._rowwise(x, undo=True) / self.scaling)
+        return self.units.absolute(self._rowwise(x, undo=True) / self.scaling)
 
     def gradient(self, gradient: Floats) -> Floats:
         """The derivative by x of the one by θ, both (n_params,)."""
-        return self._rowwise(self.charts.gradient(gradient), undo=True) / self.scaling
+        return self._rowwise(self.units.gradient(gradient), undo=True) / self.scaling
 
     def times(self, unit: float) -> "Metric":
         """The same inner product in another unit."""

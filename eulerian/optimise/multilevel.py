@@ -17,7 +17,6 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError, EulerianWarning
 from eulerian.control.control import ControlProblem
 from eulerian.fields.base import VectorField
-from eulerian.fields.nodal import Nodal
 from eulerian.mesh.simplices import Simplices
 from eulerian.optimise import Curvature, Descent, DescentState, LevelReport, OptimiseResult, Record, Settings
 from eulerian.optimise.transfer import Transfer
@@ -324,7 +323,7 @@ class Training(StagedTraining):
         """The level of a state. Collective."""
         if config is self.config:
             return Level(self.problem, self.problem.initial_theta)
-        field = None if isinstance(self.problem.field, Nodal) else self.problem.field
+        field = None if self.problem.layered.at_nodes_only else self.problem.field
         problem = _build_coarse(config, self.problem.comm, field)
         return Level(problem, problem.initial_theta, to_finest=Transfer(problem, self.problem))
 
@@ -334,7 +333,7 @@ class Training(StagedTraining):
         if finest:
             problem = self.problem
         else:
-            field = None if isinstance(self.problem.field, Nodal) else self.problem.field
+            field = None if self.problem.layered.at_nodes_only else self.problem.field
             try:
                 problem = _build_coarse(config, self.problem.comm, field)
             except EulerianError as error:

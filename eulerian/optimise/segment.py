@@ -75,7 +75,7 @@ class Leg:
         self.answers: list[Evaluation] = []
         self._descent, self._problem, self._told = descent, descent.problem, told
         self._last = first  # iteration at which the leg ends
-        self._metric = Metric(self._problem.scaling, charts=self._problem.charts)
+        self._metric = Metric(self._problem.scaling, units=self._problem.units)
         self._origin = np.zeros(0)  # the variable at its start
         self._seen: tuple[Floats, Floats, float] | None = None  # θ of the last gradient, that, and its norm
         self.rejection: str | None = None
@@ -91,7 +91,7 @@ class Leg:
         problem, theta = self._problem, self.began.theta
         value, gradient = problem.value_and_gradient(theta)
         found = velocity_metric(problem) if method.name == LMVM and renewal is not None else None
-        metric = Metric(problem.scaling, charts=problem.charts) if found is None else found
+        metric = Metric(problem.scaling, units=problem.units) if found is None else found
         known = self.known
         if known is None:
             metric = in_sensible_unit(problem, metric, theta, value, gradient)

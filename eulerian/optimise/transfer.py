@@ -1,16 +1,16 @@
 """θ and what a descent has learnt, carried from one problem to the same problem on another mesh with other layers."""
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, cast, final
 
 import numpy as np
 
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
-from eulerian.fields.nodal import Nodal
+from eulerian.fields.base import VectorField
 from eulerian.optimise.lbfgs_pairs import Curvature
 
 if TYPE_CHECKING:
-    from eulerian.transport.nodal_interpolant import NodalField
+    from eulerian.fields.nodal import Nodal
 
 
 @final
@@ -47,7 +47,7 @@ class Transfer:
         wanted = np.einsum("mi,mi->m", known.steps, known.slopes)
         found = np.einsum("mi,mi->m", steps, slopes)
         kept = found > 0.0
-        return Curvature.of(steps[kept], slopes[kept] * (wanted[kept] / found[kept])[:, None], self.target.charts)
+        return Curvature.of(steps[kept], slopes[kept] * (wanted[kept] / found[kept])[:, None], self.target.units)
 
     def _carried(self, flat: Floats) -> Floats:
         size = int(np.prod(self.source.layer_shape))
@@ -56,18 +56,17 @@ class Transfer:
             rows = np.array([self._interpolated(self._between, row) for row in rows])
         return np.concatenate([rows[self._holders].ravel(), readout])
 
-    def _interpolated(self, between: "NodalField", row: Floats) -> Floats:
+    def _interpolated(self, between: VectorField, row: Floats) -> Floats:
         """The source's velocities at the target's nodes."""
-        target = self.target.field
-        assert isinstance(target, Nodal)
+        target = cast("Nodal", self.target.field)
         labels = range(target.n_labels) if target.n_labels else [None]
         return np.concatenate([between.value(row, target.nodes, label).ravel() for label in labels])
 
 
-def _nodal(problem: ControlProblem) -> "NodalField | None":
+def _nodal(problem: ControlProblem) -> VectorField | None:
     """A free field of the problem between its nodes. Collective."""
-    if not isinstance(problem.field, Nodal):
+    if not problem.layered.at_nodes_only:
         return None
-    from eulerian.transport.nodal_interpolant import NodalField  # it stands on SciPy, which takes its time to load
+    from eulerian.transport.nodal_interpolant import anywhere  # it stands on SciPy, which takes its time to load
 
-    return NodalField.gather(problem.velocity_space, problem.field)
+    return anywhere(problem.layered, problem.velocity_space).field

@@ -9,7 +9,6 @@ from eulerian.base import parallel  # first: it starts MPI before dolfinx
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
 from eulerian.control.reduced import ReducedProblem
-from eulerian.fields.nodal import Nodal
 from eulerian.optimise.metric import LowRankScaling, Metric, low_rank_scaling
 
 # Points per layer and group of labels, at most and at least. The metric only preconditions: on eight problems 100 and
@@ -50,7 +49,7 @@ def velocity_metric(problem: ReducedProblem) -> Metric | None:
     Returns:
         None where the problem has no densities on a mesh or the field cannot tell its derivatives by θ.
     """
-    if not isinstance(problem, ControlProblem) or isinstance(problem.field, Nodal):
+    if not isinstance(problem, ControlProblem):
         return None
     if not problem.layered.tells_theta_jacobian:
         return None
@@ -76,7 +75,7 @@ def velocity_metric(problem: ReducedProblem) -> Metric | None:
     stretches = {layer: low_rank_scaling(rows, DAMPING * trace) for layer, rows in mine.items()}
     whole = {layer: stretch for part in comm.allgather(stretches) for layer, stretch in part.items()}
     rows = tuple[LowRankScaling, ...](whole[layer] for layer in range(count))
-    return Metric(problem.scaling, rows, problem.charts)
+    return Metric(problem.scaling, rows, problem.units)
 
 
 def _rows(problem: ControlProblem, layer: int, row: Floats, probes: list[_Probes]) -> Floats:
@@ -84,8 +83,8 @@ def _rows(problem: ControlProblem, layer: int, row: Floats, probes: list[_Probes
     parts = []
     for group, probe in zip(problem.groups, probes, strict=True):
         jacobian = problem.layered.theta_jacobian(layer, row, probe.x, group[0])
-        if problem.charts.layers is not None:
-            jacobian = problem.charts.layers.gradient(jacobian)
+        if problem.units.layers is not None:
+            jacobian = problem.units.layers.gradient(jacobian)
         parts.append((jacobian * np.sqrt(probe.weights)[:, None, None]).reshape(-1, row.size))
     return np.concatenate(parts)
 
@@ -97,7 +96,7 @@ def _probes(problem: ControlProblem, points: int) -> list[list[_Probes]]:
     centroids = space.vertices.mean(axis=1)
     candidates: list[list[Floats]] = []
     for layer in range(problem.n_layers):
-        ends = zip(problem.trajectory.start(layer), problem.trajectory.start(layer + 1), strict=True)
+        ends = zip(problem.sweep.start(layer), problem.sweep.start(layer + 1), strict=True)
         masses = [0.5 * (space.cell_mass(before) + space.cell_mass(after)).sum(axis=1) for before, after in ends]
         candidates.append([_foremost(mass, cells, centroids, layer, points) for mass in masses])
     gathered = space.comm.allgather(candidates)

@@ -17,7 +17,7 @@ from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.control.parametrisation import check_field, initial_rows
 from eulerian.control.reduced import ReducedProblem
 from eulerian.fields.base import VectorField
-from eulerian.fields.frame import Charts, plain
+from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import BLIND, Distance, KullbackLeibler
@@ -140,7 +140,9 @@ class ParticleProblem(ReducedProblem):
         own.check(comm, self.n_labels)
         dim = own.dim
         self.box = own.box(comm) if box is None else np.asarray(box, dtype=np.float64)
-        check_field(field, dim, self.n_labels, label_dependent=label_dependent)
+        field = check_field(
+            field, self.box[0], self.box[1], time.horizon, self.n_labels, label_dependent=label_dependent
+        )
         self.layered = PiecewiseField.equal(field, time.horizon, time.layers, label_dependent=label_dependent)
         self.sample, self.loss = own, particle_loss(terminal, dim, self.n_labels)
         _refuse_costs(costs)
@@ -150,8 +152,8 @@ class ParticleProblem(ReducedProblem):
             _require_log_density(own, comm)
         rows = initial_rows(field, dim, comm, time.layers, initial_theta, seed, tied=tied)
         readout, weights = self.loss.initial_readout(), (costs.parameters, costs.parameters_h1)
-        charts = Charts.of(field, (self.box[0], self.box[1]), readout.size)
-        super().__init__(comm, time.horizon, time.layers, rows, readout, weights, tied=tied, charts=charts)
+        units = ParameterUnits.of(field, (self.box[0], self.box[1]), readout.size)
+        super().__init__(comm, time.horizon, time.layers, rows, readout, weights, tied=tied, units=units)
         length = 0.5 * float(np.max(self.box[1] - self.box[0]))
         self.scheme = Scheme(time.horizon, method, steps_per_layer, tolerance, length=length)
         potential = costs.potential_in(dim)
@@ -304,7 +306,7 @@ class ParticleProblem(ReducedProblem):
     def headline(self) -> str:
         """Its sizes in one line."""
         return (
-            f"{self.count} particles in {self.rates.dim}-D; {type(plain(self.field)).__name__} field, "
+            f"{self.count} particles in {self.rates.dim}-D; {type(unwrapped(self.field)).__name__} field, "
             f"{self.n_layers} layers of {self.layer_shape[1]} parameters"
         )
 
@@ -444,7 +446,7 @@ def require_derivatives(layered: PiecewiseField, *, second: bool) -> None:
         raise InputError(
             f"particles need {', '.join(missing)}, which the field has not",
             key="field.object",
-            value=type(plain(layered.field)).__name__,
+            value=type(unwrapped(layered.field)).__name__,
             remedy="See eulerian.fields.VectorField for what they take and return.",
         )
 

@@ -16,7 +16,7 @@ from eulerian.objective.point_loss import PointLoss
 from eulerian.particles.kl import KlLoss
 from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.sample import ParticleSample, share
-from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.time_grid import TimeGrid
 
 HORIZON, LAYERS, N_LABELS = 0.8, 3, 2
 BOX = np.array([[-3.0, -3.0], [3.0, 3.0]])

@@ -23,7 +23,7 @@ from eulerian.particles.flow import Scheme
 from eulerian.particles.kl import kl_loss
 from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.sample import ParticleSample, share
-from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.time_grid import TimeGrid
 
 pytestmark = pytest.mark.two_ranks
 

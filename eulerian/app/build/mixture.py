@@ -73,10 +73,7 @@ def labelled_shapes(terms: Sequence[Term], dim: int, comm: MPI.Comm, key: str = 
 
 
 def exact_density(space: DensitySpace, terms: Sequence[Term], key: str = INITIAL) -> ExactDensity:
-    """The density of all terms as a function. **Collective**.
-
-    Errors as of ``labelled_shapes`` and ``project_shapes``.
-    """
+    """The density of all terms as a function. **Collective**. Errors as of ``labelled_shapes``, ``project_shapes``."""
     return ExactDensity.of_shapes(space, labelled_shapes(terms, space.dim, space.comm, key))
 
 

@@ -9,7 +9,6 @@ from eulerian.app.build.memory import sample_needs, total_memory
 from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes
 from eulerian.app.config import (
     Config,
-    FreeField,
     Particles,
     check_target_labels,
 )
@@ -32,7 +31,7 @@ from eulerian.objective.parts import part_names
 from eulerian.particles.kl import KlLoss
 from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.sample import ParticleSample, share
-from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.time_grid import TimeGrid
 
 KEY = "objective.terminal"
 
@@ -60,8 +59,8 @@ def refuse_on_particles(config: Config) -> None:
             raise _refusal(f"objective.{key}", weight, BLIND, "Set it to 0.")
     if terminal.particles_cannot:
         raise _refusal(f"{KEY}.kind", terminal.kind, *terminal.particles_cannot)
-    if isinstance(config.field, FreeField):
-        raise _refusal("field.kind", "free", "nodal velocities live on a mesh", "Use another kind of field.")
+    if config.field.needs_nodes:
+        raise _refusal("field.kind", config.field.kind, "nodal velocities live on a mesh", "Use another kind of field.")
     for index, term in enumerate(terminal.mixture):
         if not term.has_log_gradient:
             what = f"log ρ* of {_article(term.kind)} has no slope for particles that end where ρ* is zero"
