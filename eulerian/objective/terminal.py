@@ -9,8 +9,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 
 from eulerian.base import parallel
-from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
+from eulerian.base.arrays import Floats, require_finite
 from eulerian.density.density import Density
 from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import DensitySpace, Quadrature
@@ -99,14 +98,7 @@ class LinearLoss(Terminal):
         start = self.initial_readout()
         with parallel.agreed(space.comm), np.errstate(all="ignore"):
             values = self._values(start)
-            if not np.all(np.isfinite(values)):
-                where = self._rule.points[~np.isfinite(values).all(axis=2)][0]
-                raise InputError(
-                    "the loss is not finite everywhere in the domain",
-                    key=key,
-                    value=f"a non-finite value at {where.tolist()}",
-                    remedy="Use a formula that is defined on the whole domain",
-                )
+            require_finite(values.reshape(-1, space.n_labels), self._points, "the loss", key)
         self._fixed = None if loss.n_readout else self._vector(values)
 
     @property

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from functools import singledispatch
+from typing import Any, Literal, NoReturn, Protocol
 
 from mpi4py import MPI
 
@@ -19,7 +20,8 @@ from eulerian.fields.base import VectorField
 from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.costs import Costs
-from eulerian.objective.distances import BLIND, Distance, as_terminal_cost
+from eulerian.objective.distances import BLIND, Distance, KullbackLeibler
+from eulerian.objective.losses import as_loss
 from eulerian.objective.parts import part_names
 from eulerian.objective.point_loss import PointLoss
 from eulerian.particles.flow import Labels, Scheme, carry, carry_back, carry_density, label_groups, segments
@@ -142,7 +144,8 @@ class ParticleProblem(ReducedProblem):
             field, self.box[0], self.box[1], time.horizon, self.n_labels, label_dependent=label_dependent
         )
         self.layered = PiecewiseField.equal(field, time.horizon, time.layers, label_dependent=label_dependent)
-        self.sample, self.loss = own, _particle_loss(terminal, costs, dim, self.n_labels)
+        self.sample, self.loss = own, particle_loss(terminal, dim, self.n_labels)
+        _refuse_costs(costs)
         relative = self.loss.adds_log_density
         require_derivatives(self.layered, second=relative or costs.jacobian > 0.0)
         if relative:
@@ -400,24 +403,38 @@ class ParticleProblem(ReducedProblem):
             )
 
 
-def _particle_loss(terminal: Any, costs: Costs, dim: int, n_labels: int) -> PointLoss:
-    """The cost of a particle's end.
+@singledispatch
+def particle_loss(terminal: Any, dim: int, n_labels: int) -> PointLoss:
+    """What the end of a particle costs.
+
+    Args:
+        terminal: a loss, a function of points, or a distance.
+        dim: of space.
+        n_labels: K.
 
     Raises:
-        InputError: particles cannot have it, or a cost along the way.
+        InputError: particles cannot have it.
     """
+    return as_loss(terminal).bind(dim, n_labels)
+
+
+@particle_loss.register
+def _(terminal: KullbackLeibler, dim: int, n_labels: int) -> PointLoss:
+    return terminal.target if isinstance(terminal.target, KlLoss) else kl_loss(terminal.target, dim, n_labels)
+
+
+@particle_loss.register
+def _(terminal: Distance, dim: int, n_labels: int) -> NoReturn:  # noqa: ARG001
+    raise _refusal("terminal", terminal.kind, *terminal.particles_cannot)
+
+
+def _refuse_costs(costs: Costs) -> None:
     for name in part_names("density"):
         if getattr(costs, name) > 0.0:
             raise _refusal(f"costs.{name}", getattr(costs, name), BLIND, "Set it to 0.")
-    cost = as_terminal_cost(terminal)
-    if not isinstance(cost, Distance):
-        return cost.bind(dim, n_labels)
-    if cost.particles_cannot:
-        raise _refusal("terminal", cost.kind, *cost.particles_cannot)
-    return cost.target if isinstance(cost.target, KlLoss) else kl_loss(cost.target, dim, n_labels)
 
 
-def _refusal(key: str, value: object, reason: str, remedy: str) -> InputError:
+def _refusal(key: str, value: object, reason: str = "", remedy: str = "") -> InputError:
     return InputError(f"particles cannot have this: {reason}", key=key, value=value, remedy=remedy)
 
 
