@@ -106,6 +106,7 @@ class Discretisation:
             InputError: a cost does not fit the space, its labels or its dimension; the same on all ranks.
         """
         space, costs = velocity_space.density_space, objective.costs
+        # Entropies and squares are those of ρ₀ itself: its projection has lost some of both.
         exact = exact_density(initial)
         smoothing = flux_smoothing(space, horizon, flux)
         by_label, together = _initial_entropies(objective, space, exact)
@@ -136,6 +137,7 @@ def _initial_entropies(
 ) -> tuple[float | None, float | None]:
     """∫ρ₀ log ρ₀, summed over the labels and of all together, each where a cost takes it by its balance. Collective."""
     running = objective.costs.entropy > 0.0 and objective.entropy_form == "balance"
+    # d/dt ∫ρ log ρ of a sum needs one velocity for all that is summed.
     if running and objective.label_dependent and space.n_labels > 1:
         running = False
         warn(space.comm, _NO_BALANCE)

@@ -82,6 +82,7 @@ class ParameterCost:
     def gradient(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:
         """Derivatives (L, p) and (r,)."""
         layers = self.l2 * self.layer_time * theta
+        # Differences of neighbours: each layer is pushed by both, the first and the last by one.
         slope = self.h1 / self.layer_time * np.diff(theta, axis=0)
         layers[1:] += slope
         layers[:-1] -= slope
