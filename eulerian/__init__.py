@@ -28,7 +28,7 @@ _PUBLIC = {
     "minimise": "optimise",
     "train": "optimise.multilevel",
     "adapt": "optimise.adaptive",
-    "start_problem": "optimise.adaptive",
+    "start_problem": "app.build.training",
     "build": "app.build.network",
     "build_ideal": "app.build.network",
     "build_particles": "app.build.network",

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
+from eulerian.control import velocity_probes
 from eulerian.control.discretisation import Discretisation, Objective, check_time
 from eulerian.control.parametrisation import check_field, initial_rows
 from eulerian.control.reduced import ReducedProblem
@@ -206,9 +207,7 @@ class ControlProblem(ReducedProblem):
         return self._sweep
 
     def plan(self, theta: ArrayLike) -> Plan:
-        """What a gradient at θ would keep, and what it would compute again. Collective.
-
-        Afterwards there is no last evaluation.
+        """What a gradient at θ would keep, and compute again; then there is no last evaluation. Collective.
 
         Raises:
             RejectedEvaluation: J cannot be evaluated there.
@@ -231,6 +230,8 @@ class ControlProblem(ReducedProblem):
             return math.inf
         changes = [[b - a for a, b in zip(*layer, strict=True)] for layer in zip(before, after, strict=True)]
         return float(self.comm.allreduce(largest_speed(changes), MPI.MAX))
+
+    velocity_matrices = velocity_probes.velocity_matrices  # None where the field has no derivatives by θ, or too many
 
     @property
     def speed(self) -> float:
@@ -369,10 +370,9 @@ class ControlProblem(ReducedProblem):
         self._bare = observer is not None
         if observer is not None:
             steps = observer.steps
-        squares = [columns.initial for columns in self._squares]
         rho = self._parted(self.initial.coefficients)
         sweep = self._prepared(velocities, steps)
-        sweep.forward(rho, squares, observer)
+        sweep.forward(rho, [each.initial for each in self._squares], observer)
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
             linear, rates = self._sums.linear(velocities), self._sums.rates(velocities)
             parts = self._sums.parts(sweep, linear, rates)

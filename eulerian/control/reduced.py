@@ -171,6 +171,14 @@ class ReducedProblem(ABC):
     def velocity_change(self, theta: ArrayLike, change: ArrayLike) -> float:
         """Largest |v(x, θ + change) − v(x, θ)| over points, layers and labels; ∞ where v fails. Collective."""
 
+    def velocity_matrices(self) -> dict[int, Floats] | None:
+        """By row of θ a matrix A (m, p) such that |A δϑ|² is the mean of ∫ |δv|² dμ over the row's layers. Collective.
+
+        ϑ is θ in units of the box, v is linearised at the last evaluation, and μ is the mass as it is in a layer. Each
+        rank has the matrices of some rows. None where the problem has none.
+        """
+        return None
+
     @property
     @abstractmethod
     def speed(self) -> float:

@@ -32,7 +32,7 @@ from study import BLACK, BLUE, GREEN, GREY, VERMILION, Table, print_table, read_
 from eulerian import build
 from eulerian.app.build.network import build_ideal
 from eulerian.app.config import parse_config
-from eulerian.app.figures.ideal import draw_transport
+from eulerian.app.figures.trajectories import draw_transport
 from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex

@@ -23,7 +23,7 @@ from eulerian.app.build.mixture import exact_density
 from eulerian.app.commands.command import SILENT
 from eulerian.app.commands.loaded_run import LABEL, LoadedRun, load_trained
 from eulerian.app.config import KlTerminal
-from eulerian.app.runs.class_regions import LabelledPoints
+from eulerian.app.runs.class_regions import ClassifiedPoints
 from eulerian.app.runs.densities import draw_here
 from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, write_text
 from eulerian.app.runs.folder import RunFolder
@@ -264,7 +264,7 @@ def _show_classes(run: LoadedRun, samples: SampleTable, moved: _Moved, comm: MPI
 
     def save() -> None:
         if assigned is not None and inside is not None:
-            points = LabelledPoints(samples.points[inside], samples.labels[inside], assigned[inside])
+            points = ClassifiedPoints(samples.points[inside], samples.labels[inside], assigned[inside])
             points.save(run.folder / FIGURES / PUSHED_POINTS)
 
     on_root(comm, save)

@@ -24,6 +24,7 @@ from eulerian.app.config.values import (
     problem,
 )
 from eulerian.app.config.values import Formula as FormulaText
+from eulerian.base.arrays import Floats, Ints
 from eulerian.base.formula import COORDINATES
 from eulerian.density.csv_samples import SampleTable, kernel_estimates, read_samples
 from eulerian.density.image_file import read_darkness
@@ -148,6 +149,10 @@ class _Term(Section):
     def classes(self, key: str) -> tuple[str, ...]:  # noqa: ARG002 - for kinds that have classes
         """Names of its classes, which are its labels then; none where the term has one label. A file is read for it."""
         return ()
+
+    def labelled_points(self, key: str) -> tuple[Floats, Ints] | None:  # noqa: ARG002 - for kinds that have points
+        """Points (n, dim) that it is an estimate of, and their labels (n,); None without. A file is read for it."""
+        return None
 
 
 class GaussianTerm(_Term):
@@ -281,6 +286,12 @@ class SamplesTerm(_Term):
     def classes(self, key: str) -> tuple[str, ...]:
         """Those of its ``label_column``."""
         return () if self.label_column is None else self.read(key).classes
+
+    def labelled_points(self, key: str) -> tuple[Floats, Ints]:
+        """The rows of its file."""
+        rows = self.read(key)
+        one = self.label_column is None
+        return rows.points, np.full(len(rows.points), self.label, dtype=np.int32) if one else rows.labels
 
     def labelled_shapes(self, dim: int, key: str) -> list[LabelledShape]:  # noqa: ARG002 - the same for all kinds
         """A kernel estimate of each class."""

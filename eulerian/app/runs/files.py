@@ -21,7 +21,7 @@ METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 PARTICLES = "particles.npz"
 DENSITIES = "density_*.h5"
 BOUNDARY, TARGETS, EXACT = "boundary.npz", "targets.npz", "exact.npz"
-CLASSES, PUSHED_POINTS, SIGHTS = "classes.npz", "pushed_points.npz", "sights.npz"
+CLASSES, PUSHED_POINTS, PROJECTIONS = "classes.npz", "pushed_points.npz", "sights.npz"
 ANIMATION = "animation.gif"
 
 LATER_COLUMNS = (*part_names("potential", "density"), "level")  # which histories of earlier versions have not

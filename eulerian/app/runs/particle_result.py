@@ -13,7 +13,7 @@ from eulerian.app.runs.files import FIGURES, PARTICLES
 from eulerian.app.runs.result import Document
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.particle_paths import ParticlePaths
-from eulerian.app.figures.triangle_grid import TriangleGrid
+from eulerian.app.runs.triangles import Triangles
 
 _SHOWN = 4000  # particles whose paths are kept
 _TIMES = 41
@@ -78,7 +78,7 @@ def keep_paths(run: RunFolder, sampled: SampledProblem, theta: Floats) -> None:
         assert shares is not None
         times = np.linspace(0.0, problem.horizon, _TIMES)
         flat = sampled.initial.dim == 2
-        outline = TriangleGrid.build(sampled.initial.vertices).outline() if flat else np.empty((0, 2, 2))
+        outline = Triangles.of_nodes(sampled.initial.vertices).outline() if flat else np.empty((0, 2, 2))
         kept: Any = moved.swapaxes(0, 1).astype(np.float32)  # figures do not see the difference
         ParticlePaths(times, kept, own, stride * shares, problem.box, outline).save(run.path / FIGURES / PARTICLES)
 
