@@ -21,7 +21,8 @@ TREES = {str(file.relative_to(PACKAGE)): ast.parse(file.read_text(encoding="utf-
 
 LONGEST_FILE = 400
 LONGER_FILES = {
-    "density/shapes.py": 548,
+    "control/control.py": 577,
+    "density/shapes.py": 477,
     "optimise/multilevel.py": 414,
     "transport/trajectory.py": 598,
 }
