@@ -145,10 +145,9 @@ def problem_config(
 def limited_cells(problem: ControlProblem) -> int:
     """How often the limiter scaled a cell (without emptying it) in the last evaluation, over all ranks. Collective."""
     count = 0
-    trajectory = problem.trajectory
-    for layer, steps in enumerate(trajectory.steps):
-        trajectory.assemble(layer)
-        for stepper, rho in zip(trajectory.steppers, trajectory.start(layer), strict=True):
+    for layer, steps in enumerate(problem.steps):
+        problem.sweep.assemble(layer)
+        for stepper, rho in zip(problem.trajectory.steppers, problem.sweep.start(layer), strict=True):
             records = [stepper.new_record() for _ in range(steps)]
             stepper.step_forward(stepper.layout.pack(rho, fill=1.0), problem.grid.layer_time / steps, steps, records)
             touched = [record.lowest_at[record.limited > 0] for record in records]

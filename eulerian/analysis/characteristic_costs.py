@@ -16,13 +16,11 @@ from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
 from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import TOLERANCE, DensityRule, density_rules
-from eulerian.fields.nodal import Nodal
-from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.parts import part_names
 from eulerian.objective.terminal import Terminal
 from eulerian.particles.right_hand_side import RightHandSide
-from eulerian.transport.nodal_interpolant import NodalField
+from eulerian.transport.nodal_interpolant import anywhere
 
 # Shares of the mass that has touched a wall, where it has no density: above the first one functionals of the density's
 # values are those of the rest of the mass, above the second one they have no value at all.
@@ -85,10 +83,8 @@ class CharacteristicCosts:
     @classmethod
     def of(cls, problem: ControlProblem, theta: ArrayLike) -> "CharacteristicCosts":
         """Collective."""
-        space, layered, cost = problem.density_space, problem.layered, problem.running.velocity
-        if isinstance(layered.field, Nodal):
-            between = NodalField.gather(problem.velocity_space, layered.field)
-            layered = PiecewiseField(between, layered.times, label_dependent=layered.label_dependent)
+        space, cost = problem.density_space, problem.running.velocity
+        layered = anywhere(problem.layered, problem.velocity_space)
         data, has_jacobian = problem.continuous, layered.has("jacobian")
         rates = RightHandSide(
             layered,

@@ -14,22 +14,26 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
 from eulerian.control import velocity_probes
-from eulerian.control.discretisation import Discretisation, Objective, check_field, check_time, initial_rows
+from eulerian.control.discretisation import Discretisation, Objective, check_time
+from eulerian.control.parametrisation import check_field, initial_rows
 from eulerian.control.reduced import ReducedProblem
 from eulerian.control.statistics import Statistics, counted, describe_space, mesh_sizes
 from eulerian.control.sweep import ForwardSweep, SweepCosts, Velocities, check_velocity, largest_speed
 from eulerian.density.density import Density
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
-from eulerian.fields.frame import Charts, plain
+from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.costs import Costs
 from eulerian.transport.checkpointing import Plan
-from eulerian.transport.observer import SweepObserver, TimeMark
+from eulerian.transport.group_stepper import Groups
+from eulerian.transport.observer import SweepObserver
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.power import Power
 from eulerian.transport.stepper import Stepper
-from eulerian.transport.trajectory import Groups, TimeGrid, Trajectory
+from eulerian.transport.sweep import Sweep
+from eulerian.transport.time_grid import TimeGrid, TimeMark
+from eulerian.transport.trajectory import Trajectory
 from eulerian.transport.velocity_space import VelocitySpace
 
 
@@ -98,7 +102,9 @@ class ControlProblem(ReducedProblem):
         self.costs, self.grid = Costs() if costs is None else costs, check_time(TimeGrid() if time is None else time)
         forms = {"entropy_form": entropy_form, "power_form": power_form}
         objective = Objective.of(terminal, self.costs, label_dependent=label_dependent, **forms)
-        check_field(field, space.dim, space.n_labels, label_dependent=label_dependent)
+        field = check_field(
+            field, *space.bounding_box, self.grid.horizon, space.n_labels, label_dependent=label_dependent
+        )
         self.density_space = space
         self.velocity_space = VelocitySpace(space) if velocity_space is None else velocity_space
         self.initial = Density.of(space, rho0, key="rho0")
@@ -110,20 +116,21 @@ class ControlProblem(ReducedProblem):
             space.comm,
             self.grid.horizon,
             layers,
-            initial_rows(field, space, layers, initial_theta, seed, tied=tied),
+            initial_rows(field, space.dim, space.comm, layers, initial_theta, seed, tied=tied),
             readout,
             (self.costs.parameters, self.costs.parameters_h1),
             tied=tied,
-            charts=Charts.of(field, space.bounding_box, readout.size),
+            units=ParameterUnits.of(field, space.bounding_box, readout.size),
         )
         self.layered = PiecewiseField.equal(field, self.grid.horizon, layers, label_dependent=label_dependent)
         labels = list(range(space.n_labels))
         self.groups = [[label] for label in labels] if label_dependent else [labels]
+        self._sweep: Sweep | None = None
         self._observer: SweepObserver | None = None
         self._bare = False  # whether the last forward solve left nothing for an adjoint
         self._squares = [] if self.running.squares is None else self.running.squares.columns(self.groups)
         self.trajectory = self._new_trajectory(memory, disk, limited=limiter)
-        self._sums = SweepCosts(space, self.running, self._squares, self.trajectory)
+        self._sums = SweepCosts(space, self.running, self._squares, self.horizon)
 
     def _new_trajectory(self, memory: float, disk: tuple[float, Path | None], *, limited: bool) -> Trajectory:
         """Collective."""
@@ -186,7 +193,18 @@ class ControlProblem(ReducedProblem):
     @property
     def steps(self) -> tuple[int, ...]:
         """Time steps per layer of the last evaluation."""
-        return self.trajectory.steps
+        return () if self._sweep is None else self._sweep.steps.counts
+
+    @property
+    def sweep(self) -> Sweep:
+        """The last forward sweep through the layers.
+
+        Raises:
+            RejectedEvaluation: there is none.
+        """
+        if self._sweep is None:
+            raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
+        return self._sweep
 
     def plan(self, theta: ArrayLike) -> Plan:
         """What a gradient at θ would keep, and compute again; then there is no last evaluation. Collective.
@@ -195,7 +213,7 @@ class ControlProblem(ReducedProblem):
             RejectedEvaluation: J cannot be evaluated there.
         """
         self._last = None
-        return self.trajectory.prepare(self._velocities(self.split(theta)[0]).values)
+        return self._prepared(self._velocities(self.split(theta)[0])).plan
 
     @property
     def extent(self) -> float:
@@ -219,7 +237,7 @@ class ControlProblem(ReducedProblem):
     def speed(self) -> float:
         """Largest |v| over nodes, layers and labels at the last evaluation. Collective."""
         self._require_last()
-        return float(self.comm.allreduce(largest_speed(self.trajectory.velocities), MPI.MAX))
+        return float(self.comm.allreduce(largest_speed(self.sweep.velocities), MPI.MAX))
 
     def running_cost(self) -> Floats:
         """Cost per time λ/2∫|v|²ρ + η/2∫|∇v|²ρ + ∫Vρ + ε/2|θ|², the mean over each layer (L,), at the last evaluation.
@@ -229,7 +247,9 @@ class ControlProblem(ReducedProblem):
         """
         last = self._require_last()
         layers, _ = self.split(last.theta)
-        local = np.array([sum(self._sums.of_layer(of, layer).values()) for layer, of in enumerate(last.sweep.linear)])
+        sweep, of_layer = last.sweep, self._sums.of_layer
+        costs = [of_layer(sweep.densities, linear, layer) for layer, linear in enumerate(sweep.linear)]
+        local = np.array([sum(each.values()) for each in costs])
         motion = parallel.sum_all(self.comm, local) / self.grid.layer_time
         return np.asarray(motion + 0.5 * self._parameter_cost.l2 * np.sum(layers**2, axis=1))
 
@@ -245,7 +265,7 @@ class ControlProblem(ReducedProblem):
 
     def density_at(self, layer: int) -> Floats:
         """ρ at the start of a layer, ρ(T) for L, of the last evaluation, (n_cells, nd, K). Collective."""
-        return self._joined(self.trajectory.start(layer))
+        return self._joined(self.sweep.start(layer))
 
     @property
     def statistics(self) -> Statistics:
@@ -270,8 +290,8 @@ class ControlProblem(ReducedProblem):
             rejected_evaluations=self.rejected_evaluations,
         )
 
-    def snapshots(self, theta: ArrayLike, n: int) -> Iterator[tuple[float, Floats, Floats]]:
-        """The solution at n equally spaced times from 0 to T. Collective.
+    def snapshots(self, theta: ArrayLike, times: int | ArrayLike) -> Iterator[tuple[float, Floats, Floats]]:
+        """The solution at ascending times, or at so many equally spaced ones from 0 to T. Collective.
 
         They are computed one by one, as they are asked for; nothing else may be evaluated meanwhile.
 
@@ -284,19 +304,19 @@ class ControlProblem(ReducedProblem):
         """
         if not math.isfinite(self.value(theta)):
             raise RejectedEvaluation(self.rejection or "the evaluation failed")
-        times = np.linspace(0.0, self.horizon, n)
-        samples = zip(times.tolist(), self.trajectory.at_times(times), strict=True)
-        return ((t, self._joined(groups), self._velocity(self.trajectory.mark(t))) for t, groups in samples)
+        wanted = np.linspace(0.0, self.horizon, times) if isinstance(times, int) else np.atleast_1d(np.array(times))
+        samples = zip(wanted.tolist(), self.sweep.at_times(wanted), strict=True)
+        return ((t, self._joined(groups), self._velocity(self.sweep.steps.mark(t))) for t, groups in samples)
 
     def sample(self, t: float, densities: Groups) -> tuple[float, Floats, Floats]:
-        """What ``snapshots`` gives for t, in a forward solve that is watched. Collective.
+        """What ``snapshots`` gives for t, in a forward solve with an observer. Collective.
 
         Args:
             t: time.
             densities: in batches, after as many steps as the mark of t says.
         """
-        mark = self.trajectory.mark(t)
-        return t, self._joined(self.trajectory.between(densities, mark)), self._velocity(mark)
+        mark = self.sweep.steps.mark(t)
+        return t, self._joined(self.sweep.between(densities, mark)), self._velocity(mark)
 
     def carry(self, theta: ArrayLike, rho: Floats) -> Floats:
         """Another initial density (n_cells, nd, K) at time T, in the flow of θ. Collective.
@@ -310,7 +330,7 @@ class ControlProblem(ReducedProblem):
         layers, _ = self.split(theta)
         # The squares of ρ₀ go along, though nobody asks for them: the time steps are to be those of an evaluation.
         squares = [columns.initial for columns in self._squares]
-        self.trajectory.forward(self._parted(rho), self._velocities(layers).values, None, powers=squares)
+        self._prepared(self._velocities(layers)).forward(self._parted(rho), squares)
         return self.final_density
 
     # -- inner workings ----------------------------------------------------------------------------------------------
@@ -320,7 +340,7 @@ class ControlProblem(ReducedProblem):
         """Its sizes in one line. Collective."""
         layers, size = self.layer_shape[0], self.layer_shape[1]
         layers = max(layers, self.n_layers)
-        name = type(plain(self.field)).__name__
+        name = type(unwrapped(self.field)).__name__
         network = f"{name} field, {counted(layers, 'layer')} of {counted(size, 'parameter')}"
         return f"{describe_space(self.density_space)}; {network}; {counted(self.comm.size, 'rank')}"
 
@@ -342,7 +362,7 @@ class ControlProblem(ReducedProblem):
     def _velocity(self, mark: TimeMark) -> Floats:
         """Of the layer that a mark lies in or ends, at the nodes; by label if the field depends on it."""
         layer = mark.layer - (mark.layer > 0 and mark.step == sum(self.steps[: mark.layer]) and mark.fraction == 0.0)
-        velocities = self.trajectory.velocities[layer]
+        velocities = self.sweep.velocities[layer]
         return np.stack(velocities) if self.layered.label_dependent else velocities[0]
 
     def _solve(self, theta: Floats, readout: Floats, steps: tuple[int, ...] | None) -> ForwardSweep:
@@ -351,13 +371,20 @@ class ControlProblem(ReducedProblem):
         if observer is not None:
             steps = observer.steps
         rho = self._parted(self.initial.coefficients)
-        self.trajectory.forward(rho, velocities.values, steps, observer, [each.initial for each in self._squares])
+        sweep = self._prepared(velocities, steps)
+        sweep.forward(rho, [each.initial for each in self._squares], observer)
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
             linear, rates = self._sums.linear(velocities), self._sums.rates(velocities)
-            parts = self._sums.parts(linear, rates)
+            parts = self._sums.parts(sweep, linear, rates)
             terminal = self.terminal.evaluate(self.final_density, readout)
             parts["terminal"] = terminal.value + parts.get("terminal", 0.0)
-        return ForwardSweep(velocities, linear, rates, terminal, parts)
+        return ForwardSweep(velocities, sweep, linear, rates, terminal, parts)
+
+    def _prepared(self, velocities: Velocities, steps: tuple[int, ...] | None = None) -> Sweep:
+        """A sweep that begins, instead of the last one, which is dropped first: it holds densities. Collective."""
+        self._sweep = None
+        self._sweep = self.trajectory.prepare(velocities.values, steps)
+        return self._sweep
 
     @property
     def _steady(self) -> bool:

@@ -5,17 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, final
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.base.parallel import agreed, warn
+from eulerian.base.parallel import warn
 from eulerian.density.density import Density
 from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import DensitySpace
-from eulerian.fields.base import VectorField
-from eulerian.fields.frame import plain
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import Distance, as_terminal_cost, check_form
@@ -26,15 +20,13 @@ from eulerian.objective.squares import SquareCosts
 from eulerian.objective.terminal import Terminal, exact_density, on_mesh
 from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import flux_smoothing
-from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.time_grid import TimeGrid
 from eulerian.transport.velocity_space import VelocitySpace
 
 _NO_BALANCE = (
     "objective.entropy is taken from the mesh's density, which numerical diffusion lowers: the entropy of all labels "
     "together has a balance along the flow only where they share one velocity (label_dependent = false)"
 )
-
-_METHODS = ("n_params", "init", "value", "vjp")
 
 
 @final
@@ -169,26 +161,6 @@ def _mesh_costs(objective: Objective, space: DensitySpace, *, of_mesh: bool) -> 
     return DensityCost(congestion, entropy, space.floor, products)
 
 
-def check_field(field: Any, dim: int, n_labels: int, *, label_dependent: bool) -> VectorField:
-    """Hold a field against the dimension and the labels, before anything is computed.
-
-    Raises:
-        InputError: it is none, or one for another dimension or other labels.
-    """
-    missing = [name for name in _METHODS if not callable(getattr(field, name, None))]
-    if missing:
-        remedy = "Give a field of eulerian (Mlp, …), or see VectorField for what one takes and returns."
-        what = f"is no vector field: it has no {', '.join(missing)}"
-        raise InputError(what, key="field", value=type(field).__name__, remedy=remedy)
-    found: VectorField = field
-    found.n_params(dim)  # raises where it was built for another dimension
-    known = getattr(plain(found), "n_labels", 0)
-    if known and (not label_dependent or known != n_labels):
-        what = f"tells {known} labels apart, but there are {n_labels} and label_dependent = {label_dependent}"
-        raise InputError(what, key="field", value=type(field).__name__, remedy="Give the field as many labels.")
-    return found
-
-
 def check_time(time: TimeGrid) -> TimeGrid:
     """Raise InputError unless time is cut in a way that can be."""
     if not isinstance(time, TimeGrid):
@@ -203,34 +175,3 @@ def check_time(time: TimeGrid) -> TimeGrid:
         if not fits(getattr(time, name)):
             raise InputError(f"must be {wanted}", key=f"time.{name}", value=getattr(time, name))
     return time
-
-
-def initial_rows(
-    field: VectorField, space: DensitySpace, layers: int, given: ArrayLike | None, seed: int, *, tied: bool
-) -> Floats:
-    """Where optimisers start, (L, p) or (1, p) for tied layers, the same on all ranks. **Collective**.
-
-    Args:
-        field: that they are parameters of.
-        space: the dimension, and who works.
-        layers: L.
-        given: (p,) or (1, p) for all layers, or (L, p); None for the field's own random start in every layer.
-        seed: of that.
-        tied: all layers share one row.
-
-    Raises:
-        InputError: sizes do not fit, rows of tied layers differ, or a number is not finite; the same on all ranks.
-    """
-    with agreed(space.comm):
-        rows = field.init(np.random.default_rng(seed)) if given is None else given
-        theta, p = np.atleast_2d(np.array(rows, dtype=np.float64)), field.n_params(space.dim)
-        if theta.shape not in ((1, p), (layers, p)):
-            what = f"has shape {np.shape(rows)}, but {layers} layers of {p} parameters need ({layers}, {p}) or (1, {p})"
-            raise InputError(what, key="initial_theta", remedy="One row serves all layers.")
-        if not np.all(np.isfinite(theta)):
-            raise InputError("holds numbers that are not finite", key="initial_theta", remedy="Give finite numbers.")
-        if tied and np.any(theta != theta[0]):
-            raise InputError("has rows that differ, but layers are tied", key="initial_theta", remedy="Give one row.")
-    # A model that was drawn without a seed has other parameters on every rank: rank 0 says which.
-    theta = np.asarray(space.comm.bcast(theta, 0))
-    return theta[:1] if tied else np.ascontiguousarray(np.broadcast_to(theta, (layers, p)))

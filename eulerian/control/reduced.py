@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError, EulerianError, InputError, RejectedEvaluation
-from eulerian.fields.frame import Charts
+from eulerian.fields.frame import ParameterUnits
 from eulerian.objective.parameters import ParameterCost
 from eulerian.objective.parts import part_names
 
@@ -107,7 +107,7 @@ class ReducedProblem(ABC):
         initial_readout: (r,).
         parameter_weights: (ε, ε₁), of the L² and H¹ costs of θ.
         tied: all layers share one row.
-        charts: from θ to numbers in units of the domain's box, in which descents work; by default θ itself.
+        units: from θ to numbers in units of the domain's box, in which descents work; by default θ itself.
 
     Attributes:
         layer_shape: (L, p), or (1, p) for tied layers.
@@ -115,7 +115,7 @@ class ReducedProblem(ABC):
         evaluations: of J so far, rejected ones included.
         rejected_evaluations: those where J could not be evaluated.
         rejection: why the last one was rejected, or None.
-        charts: as given.
+        units: as given.
     """
 
     def __init__(
@@ -128,9 +128,9 @@ class ReducedProblem(ABC):
         parameter_weights: tuple[float, float],
         *,
         tied: bool = False,
-        charts: Charts | None = None,
+        units: ParameterUnits | None = None,
     ) -> None:
-        self.charts = Charts() if charts is None else charts
+        self.units = ParameterUnits() if units is None else units
         self.comm, self.horizon, self.n_layers = comm, horizon, n_layers
         self.layer_shape = (1 if tied else n_layers, initial_theta.shape[1])
         self.n_params = math.prod(self.layer_shape) + initial_readout.size
@@ -235,7 +235,7 @@ class ReducedProblem(ABC):
 
     def gradient_norm(self, gradient: ArrayLike) -> float:
         """Norm in L²(0, T) of the function of time that represents a gradient, θ being in units of the box."""
-        return float(np.linalg.norm(self.charts.gradient(np.ravel(gradient)) / self.scaling))
+        return float(np.linalg.norm(self.units.gradient(np.ravel(gradient)) / self.scaling))
 
     # -- J and ∇J ----------------------------------------------------------------------------------------------------
 

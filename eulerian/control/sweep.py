@@ -14,7 +14,8 @@ from eulerian.objective.parts import part_names
 from eulerian.objective.running import RunningCosts
 from eulerian.objective.squares import SquareColumns, integral
 from eulerian.objective.terminal import TerminalValue
-from eulerian.transport.trajectory import Groups, Trajectory
+from eulerian.transport.group_stepper import Groups
+from eulerian.transport.sweep import Sweep
 
 
 @final
@@ -38,6 +39,7 @@ class ForwardSweep:
 
     Attributes:
         velocities: that moved the densities.
+        densities: what their transport has left for its adjoint.
         linear: by part, what the velocity costs (see ``RunningCosts.linear``).
         rates: d/dt ∫ρ log ρ (see ``EntropyBalance.rate``); empty unless that is charged.
         terminal: where the flow ends.
@@ -45,6 +47,7 @@ class ForwardSweep:
     """
 
     velocities: Velocities
+    densities: Sweep
     linear: list[list[dict[str, Floats]]]
     rates: list[Groups]
     terminal: TerminalValue
@@ -54,19 +57,19 @@ class ForwardSweep:
 @final
 @dataclass(frozen=True)
 class SweepCosts:
-    """Sums up the running costs of the trajectory's last forward sweep, and starts its adjoint.
+    """Sums up the running costs of a forward sweep, and starts its adjoint.
 
     Attributes:
         space: of the densities.
         running: the costs.
         squares: that move beside the densities.
-        trajectory: holds ∫ρ dt and ∫(T − t)ρ dt, by layer and group, and ∫q dt of the squares.
+        horizon: T.
     """
 
     space: DensitySpace
     running: RunningCosts
     squares: list[SquareColumns]
-    trajectory: Trajectory
+    horizon: float
 
     def linear(self, velocities: Velocities) -> list[list[dict[str, Floats]]]:
         """By layer and group, what the velocity costs (see ``RunningCosts.linear``)."""
@@ -77,21 +80,21 @@ class SweepCosts:
         entropy = self.running.entropy
         return [] if entropy is None else [[entropy.balance.rate(v) for v in groups] for groups in velocities.values]
 
-    def of_layer(self, linear: list[dict[str, Floats]], layer: int) -> dict[str, float]:
+    def of_layer(self, sweep: Sweep, linear: list[dict[str, Floats]], layer: int) -> dict[str, float]:
         """This rank's share of the costs that are linear in the density, over one layer."""
         found: dict[str, float] = {}
-        for costs, occupation in zip(linear, self.trajectory.occupations[layer], strict=True):
+        for costs, occupation in zip(linear, sweep.occupations[layer], strict=True):
             for name, vector in costs.items():
                 found[name] = found.get(name, 0.0) + float(np.vdot(vector, occupation))
         return found
 
-    def parts(self, linear: list[list[dict[str, Floats]]], rates: list[Groups]) -> dict[str, float]:
+    def parts(self, sweep: Sweep, linear: list[list[dict[str, Floats]]], rates: list[Groups]) -> dict[str, float]:
         """The parts of J that arise along the way, among them what the terminal cost leaves to it. **Collective**."""
-        layers = [self.of_layer(costs, layer) for layer, costs in enumerate(linear)]
+        layers = [self.of_layer(sweep, costs, layer) for layer, costs in enumerate(linear)]
         local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
         if self.running.nonlinear is not None:
-            local |= dict(zip(part_names("density"), self.trajectory.charged.tolist(), strict=True))
-        changes = [*self._entropy_changes(rates).items(), *self._squares().items()]
+            local |= dict(zip(part_names("density"), sweep.charged.tolist(), strict=True))
+        changes = [*self._entropy_changes(sweep, rates).items(), *self._squares(sweep).items()]
         # One reduction of everything: the sums have the same bits whatever else is charged.
         total = parallel.sum_all(self.space.comm, np.array([*local.values(), *(change for _, change in changes)]))
         parts = dict(zip(local, total.tolist(), strict=False))
@@ -99,29 +102,28 @@ class SweepCosts:
             parts[name] = parts.get(name, 0.0) + change
         entropy = self.running.entropy
         if entropy is not None and entropy.running > 0.0:
-            parts["entropy"] += entropy.running * self.trajectory.grid.horizon * entropy.initial
+            parts["entropy"] += entropy.running * self.horizon * entropy.initial
         return parts
 
-    def _entropy_changes(self, rates: list[Groups]) -> dict[str, float]:
+    def _entropy_changes(self, sweep: Sweep, rates: list[Groups]) -> dict[str, float]:
         """This rank's share of what the flow does to the costs of ∫ρ log ρ, by part of J."""
-        entropy, trajectory = self.running.entropy, self.trajectory
+        entropy = self.running.entropy
         changes: dict[str, float] = {}
         if entropy is not None and entropy.terminal > 0.0:
-            changes["terminal"] = entropy.terminal * _inner(rates, trajectory.occupations)
+            changes["terminal"] = entropy.terminal * _inner(rates, sweep.occupations)
         if entropy is not None and entropy.running > 0.0:
-            changes["entropy"] = entropy.running * _inner(rates, trajectory.moments)
+            changes["entropy"] = entropy.running * _inner(rates, sweep.moments)
         return changes
 
-    def _squares(self) -> dict[str, float]:
+    def _squares(self, sweep: Sweep) -> dict[str, float]:
         """This rank's share of the costs of ∫ρ² by squares, by part of J. Collective."""
-        space, trajectory, costs = self.space, self.trajectory, dict[str, float]()
+        space, costs = self.space, dict[str, float]()
         if not self.squares:
             return costs
-        for g, (columns, final_q) in enumerate(
-            zip(self.squares, trajectory.powers_at(trajectory.grid.layers), strict=True)
-        ):
+        finals = sweep.powers_at(len(sweep.velocities))
+        for g, (columns, final_q) in enumerate(zip(self.squares, finals, strict=True)):
             if columns.congestion > 0.0:
-                occupation = sum(groups[g] for groups in trajectory.power_occupations)
+                occupation = sum(groups[g] for groups in sweep.power_occupations)
                 charged = float(np.vdot(columns.running(space), occupation))
                 costs["congestion"] = costs.get("congestion", 0.0) + charged
             if columns.terminal > 0.0:
@@ -133,16 +135,16 @@ class SweepCosts:
         """By layer and group, this rank's contribution (n_nodes, dim) to dJ/dv. **Collective**; once per sweep.
 
         Args:
-            sweep: the trajectory's last.
+            sweep: to be consumed.
             cotangents: (n_cells, nd, columns) per group, of the terminal cost; overwritten.
         """
-        trajectory, velocities = self.trajectory, sweep.velocities.values
+        densities, velocities = sweep.densities, sweep.velocities.values
         running, tilted = self._per_time(sweep)
         squares = [s.cotangent(self.space) for s in self.squares], [s.running(self.space) for s in self.squares]
-        gradients = trajectory.adjoint(cotangents, running, tilted, squares)
-        for layer, occupations in enumerate(trajectory.occupations):
+        gradients = densities.adjoint(cotangents, running, tilted, squares)
+        for layer, occupations in enumerate(densities.occupations):
             for g, occupation in enumerate(occupations):
-                moment = trajectory.moments[layer][g] if trajectory.moments else None
+                moment = densities.moments[layer][g] if densities.moments else None
                 gradients[layer][g] += self.running.velocity_gradient(velocities[layer][g], occupation, moment)
         return gradients
 

@@ -61,8 +61,8 @@ def _matrix(problem: "ControlProblem", layer: int, row: Floats, probes: list[_Pr
     parts = []
     for group, probe in zip(problem.groups, probes, strict=True):
         jacobian = problem.layered.theta_jacobian(layer, row, probe.x, group[0])
-        if problem.charts.layers is not None:
-            jacobian = problem.charts.layers.gradient(jacobian)
+        if problem.units.layers is not None:
+            jacobian = problem.units.layers.gradient(jacobian)
         parts.append((jacobian * np.sqrt(probe.weights)[:, None, None]).reshape(-1, row.size))
     return np.concatenate(parts)
 
@@ -74,7 +74,7 @@ def _probes(problem: "ControlProblem", points: int) -> list[list[_Probes]]:
     centroids = space.vertices.mean(axis=1)
     candidates: list[list[Floats]] = []
     for layer in range(problem.n_layers):
-        ends = zip(problem.trajectory.start(layer), problem.trajectory.start(layer + 1), strict=True)
+        ends = zip(problem.sweep.start(layer), problem.sweep.start(layer + 1), strict=True)
         masses = [0.5 * (space.cell_mass(before) + space.cell_mass(after)).sum(axis=1) for before, after in ends]
         candidates.append([_foremost(mass, cells, centroids, layer, points) for mass in masses])
     gathered = space.comm.allgather(candidates)

@@ -7,8 +7,8 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.hopf_lax import HopfLax
-from eulerian.ideal.path_bundle import PathBundle
 from eulerian.ideal.poisson import WholeMesh
+from eulerian.ideal.problem import PathBundle
 from eulerian.mesh.cell_walk import CellWalk
 
 N_PATHS = {1: 28, 2: 72, 3: 120}

@@ -130,7 +130,7 @@ class Descent:
 
     def record_iterate(self, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
         """Keep the next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm. Not collective."""
-        points = IterateHistory(self.problem.n_params, self.current.points, self.problem.charts)
+        points = IterateHistory(self.problem.n_params, self.current.points, self.problem.units)
         if gradient is not None and self._keeps_pairs:
             points.add(theta.ravel(), gradient)
         best = self.current.best
@@ -202,7 +202,7 @@ class Descent:
     def _latest_pairs(self) -> Curvature | None:
         """The L-BFGS pairs of the last steps; None where none are kept."""
         problem, points = self.problem, self.current.points
-        return IterateHistory(problem.n_params, points, problem.charts).curvature if points else None
+        return IterateHistory(problem.n_params, points, problem.units).curvature if points else None
 
     def _first_segment(self) -> Segment:
         value, gradient = self.problem.value_and_gradient(self.current.theta)

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.fields.frame import Charts
+from eulerian.fields.frame import ParameterUnits
 
 # Pairs that L-BFGS works with. PETSc's five are few where a network is trained: on twelve problems twenty reached in 60
 # iterations what five reached in 65 to 100, and fifty hardly more.
@@ -31,17 +31,17 @@ class Curvature:
     slopes: Floats
 
     @classmethod
-    def of(cls, steps: Floats, slopes: Floats, charts: Charts | None = None) -> "Curvature":
+    def of(cls, steps: Floats, slopes: Floats, units: ParameterUnits | None = None) -> "Curvature":
         """The pairs (m, n_params) along which J is convex: BFGS can use no others.
 
         Args:
             steps: (m, n_params), changes of θ.
             slopes: (m, n_params), of dJ/dθ.
-            charts: to θ in units of the domain's box.
+            units: to θ in units of the domain's box.
         """
-        charts = Charts() if charts is None else charts
+        units = ParameterUnits() if units is None else units
         # In units of the box: in others step and slope may be all but orthogonal only because the units are unequal.
-        changes = [(charts.relative(s), charts.gradient(g)) for s, g in zip(steps, slopes, strict=True)]
+        changes = [(units.relative(s), units.gradient(g)) for s, g in zip(steps, slopes, strict=True)]
         along = np.array([change @ slope for change, slope in changes])
         length = np.array([np.linalg.norm(change) * np.linalg.norm(slope) for change, slope in changes])
         convex = along > _LEAST_COSINE * length
@@ -59,13 +59,13 @@ class IterateHistory:
     Args:
         n_params: numbers in θ.
         points: θ and dJ/dθ of earlier iterates, oldest first.
-        charts: of θ, as for ``Curvature.of``.
+        units: of θ, as for ``Curvature.of``.
     """
 
     def __init__(
-        self, n_params: int, points: Sequence[tuple[Floats, Floats]] = (), charts: Charts | None = None
+        self, n_params: int, points: Sequence[tuple[Floats, Floats]] = (), units: ParameterUnits | None = None
     ) -> None:
-        self._charts = charts
+        self._units = units
         self._length = 1 + max(1, min(MEMORY, LARGEST // (16 * n_params)))
         self._points = list(points)
 
@@ -84,4 +84,4 @@ class IterateHistory:
     def curvature(self) -> Curvature:
         """The pairs of the steps between the iterates."""
         thetas, gradients = (np.array(each) for each in zip(*self._points, strict=True))
-        return Curvature.of(np.diff(thetas, axis=0), np.diff(gradients, axis=0), self._charts)
+        return Curvature.of(np.diff(thetas, axis=0), np.diff(gradients, axis=0), self._units)

@@ -7,7 +7,7 @@ import numpy as np
 
 from eulerian.base.arrays import Floats
 from eulerian.control.reduced import ReducedProblem
-from eulerian.fields.frame import Charts
+from eulerian.fields.frame import ParameterUnits
 
 # Added to the metric on its diagonal, relative to its trace: parameters that move no mass must not run away, and mass
 # must not go straight for the nearest wall. With 1e-3 networks got caught on the near side of a corridor, with 1e-2
@@ -50,24 +50,24 @@ class Metric:
     Attributes:
         scaling: (n_params,), the diagonal of S; constant along a row of θ.
         rows: R, one matrix per row of θ; empty for the identity.
-        charts: from θ to ϑ.
+        units: from θ to ϑ.
     """
 
     scaling: Floats
     rows: tuple[LowRankScaling, ...] = ()
-    charts: Charts = field(default_factory=Charts)
+    units: ParameterUnits = field(default_factory=ParameterUnits)
 
     def variable(self, theta: Floats) -> Floats:
         """The variable x of θ, both (n_params,)."""
-        return self._rowwise(self.charts.relative(theta), undo=False) * self.scaling
+        return self._rowwise(self.units.relative(theta), undo=False) * self.scaling
 
     def theta(self, x: Floats) -> Floats:
         """The θ of a variable x, both (n_params,)."""
-        return self.charts.absolute(self._rowwise(x, undo=True) / self.scaling)
+        return self.units.absolute(self._rowwise(x, undo=True) / self.scaling)
 
     def gradient(self, gradient: Floats) -> Floats:
         """dJ/dx of dJ/dθ, both (n_params,)."""
-        return self._rowwise(self.charts.gradient(gradient), undo=True) / self.scaling
+        return self._rowwise(self.units.gradient(gradient), undo=True) / self.scaling
 
     def times(self, unit: float) -> "Metric":
         """The same inner product with lengths ``unit`` times as large."""
@@ -122,4 +122,4 @@ def velocity_metric(problem: ReducedProblem) -> Metric | None:
         return None
     scalings = {row: low_rank_scaling(matrix, DAMPING * trace) for row, matrix in matrices.items()}
     gathered = {row: scaling for part in comm.allgather(scalings) for row, scaling in part.items()}
-    return Metric(problem.scaling, tuple(gathered[row] for row in range(count)), problem.charts)
+    return Metric(problem.scaling, tuple(gathered[row] for row in range(count)), problem.units)

@@ -74,7 +74,7 @@ class Segment:
         self.rejection: str | None = None
         self._descent, self._problem, self._replay = descent, descent.problem, replay
         self._last = first  # iteration at which the segment ends
-        self._metric = Metric(self._problem.scaling, charts=self._problem.charts)
+        self._metric = Metric(self._problem.scaling, units=self._problem.units)
         self._origin = np.zeros(0)  # the variable at its start
         self._latest: tuple[Floats, Floats, float] | None = None  # θ of the last gradient, that, and its norm
 
@@ -89,7 +89,7 @@ class Segment:
         problem, theta, pairs = self._problem, self.start.theta, self.initial_hessian
         value, gradient = problem.value_and_gradient(theta)
         found = velocity_metric(problem) if method.name == LMVM and renewal is not None else None
-        metric = Metric(problem.scaling, charts=problem.charts) if found is None else found
+        metric = Metric(problem.scaling, units=problem.units) if found is None else found
         if pairs is None:
             metric = scaled_to_first_step(problem, metric, theta, value, gradient)
         else:

@@ -47,7 +47,7 @@ class Transfer:
         wanted = np.einsum("mi,mi->m", pairs.steps, pairs.slopes)
         found = np.einsum("mi,mi->m", steps, slopes)
         kept = found > 0.0  # where layers are joined a pair may lose its convexity
-        return Curvature.of(steps[kept], slopes[kept] * (wanted[kept] / found[kept])[:, None], self.target.charts)
+        return Curvature.of(steps[kept], slopes[kept] * (wanted[kept] / found[kept])[:, None], self.target.units)
 
     def _carried(self, flat: Floats) -> Floats:
         size = int(np.prod(self.source.layer_shape))
@@ -65,7 +65,7 @@ class Transfer:
 
 def _between_nodes(problem: ControlProblem) -> "VectorField | None":
     """For a field that knows velocities at its nodes only: the field between them. **Collective**."""
-    if not getattr(problem.field, "at_nodes_only", False):
+    if not problem.layered.at_nodes_only:
         return None
     from eulerian.transport.nodal_interpolant import anywhere  # needs SciPy, which takes its time to load
 

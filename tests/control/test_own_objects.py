@@ -15,12 +15,12 @@ from eulerian.control.control import ControlProblem
 from eulerian.density.density import Density
 from eulerian.density.shapes import Gaussian
 from eulerian.density.space import DensitySpace
-from eulerian.fields.linear import Translation
+from eulerian.fields.features import Translation
 from eulerian.fields.mlp import Mlp
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import FixedDensity, KullbackLeibler, SquaredDistance
 from eulerian.objective.losses import QuadraticLoss
-from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.time_grid import TimeGrid
 
 TIME = TimeGrid(0.5, 2)
 TARGET = np.array([0.5, -0.25])
@@ -100,7 +100,7 @@ Wrong = dict[str, tuple[Callable[[DensitySpace], dict[str, Any]], str, str]]
 
 WRONG: Wrong = {
     "field of another dimension": (lambda _: {"field": Mlp(3, (4,))}, "field", "dimension 3"),
-    "no field": (lambda _: {"field": "mlp"}, "field", "is no vector field"),
+    "no field": (lambda _: {"field": "mlp"}, "field", "is no VectorField"),
     "labels of the field": (lambda _: {"field": Mlp(2, (4,), n_labels=2)}, "field", "2 labels"),
     "density of another space": (lambda s: {"rho0": start(box_space(s.comm, 2, 4, 1))}, "rho0", "another space"),
     "labels of the density": (lambda _: {"rho0": {1: Gaussian([0.0, 0.0], std=1.0)}}, "rho0", "label"),

@@ -14,7 +14,7 @@ from eulerian.app.config import parse_config
 from eulerian.base.arrays import Floats
 from eulerian.control import velocity_probes as probes
 from eulerian.control.control import ControlProblem
-from eulerian.fields.linear import Affine
+from eulerian.fields.features import Affine
 from eulerian.optimise import Curvature
 from eulerian.optimise.metric import DAMPING, LowRankScaling, Metric, low_rank_scaling, velocity_metric
 from eulerian.optimise.segment import scaled_to_first_step, scaled_to_last_pair
@@ -139,7 +139,7 @@ def integral(problem: ControlProblem, step: Floats) -> float:
         for number, group in enumerate(problem.groups):
             delta = change(problem, layer, row, points, group[0])
             square = np.sum(delta**2, axis=1).reshape(*rule.weights.shape, 1)
-            ends = [problem.trajectory.start(at)[number] for at in (layer, layer + 1)]
+            ends = [problem.sweep.start(at)[number] for at in (layer, layer + 1)]
             for rho in ends:
                 table = np.einsum("qi,cik->cqk", rule.basis, rho[: space.n_owned])
                 total += 0.5 * float(np.einsum("cqm,cqk,cq->", square, table, rule.weights))
@@ -148,7 +148,7 @@ def integral(problem: ControlProblem, step: Floats) -> float:
 
 def scaled_length(problem: ControlProblem, metric: Metric, step: Floats) -> float:
     """|δθ|² in the metric, without its damping, in units of the damping."""
-    plain = problem.scaling * problem.charts.relative(step)
+    plain = problem.scaling * problem.units.relative(step)
     variable = metric.variable(step)
     return float(variable @ variable - plain @ plain)
 
@@ -156,7 +156,7 @@ def scaled_length(problem: ControlProblem, metric: Metric, step: Floats) -> floa
 def damping(problem: ControlProblem) -> float:
     """DAMPING times the mean over the rows of the trace of the integral's matrix, per unit of time."""
     units = np.eye(problem.n_params)[: int(np.prod(problem.layer_shape))]
-    units = np.array([problem.charts.absolute(unit) for unit in units])
+    units = np.array([problem.units.absolute(unit) for unit in units])
     rows = problem.layer_shape[0]
     return DAMPING * sum(integral(problem, unit) for unit in units) / rows / (problem.horizon / rows)
 
@@ -264,7 +264,7 @@ def test_a_readout_is_only_scaled(comm: MPI.Comm) -> None:
     assert metric is not None
     step = np.zeros(problem.n_params)
     step[-4:] = [1.0, 2.0, 3.0, 4.0]
-    relative = problem.charts.relative(step)
+    relative = problem.units.relative(step)
     np.testing.assert_allclose(metric.variable(step), problem.scaling * relative, rtol=1e-14)
 
 

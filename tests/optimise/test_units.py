@@ -17,7 +17,7 @@ from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.folder import RunFolder
 from eulerian.base.errors import EulerianWarning
 from eulerian.base.parallel import on_root
-from eulerian.fields import Frame, InBox
+from eulerian.fields import Frame, NormalisedField
 from eulerian.optimise import minimise
 
 # Where the origin is, the unit of length, and the horizon.
@@ -119,7 +119,7 @@ def stored(comm: MPI.Comm, folder: Path, frame: Frame | None) -> Path:
 
 def test_a_stored_network_is_the_same_function_elsewhere(comm: MPI.Comm, tmp_path: Path) -> None:
     problem = build(config(FIELDS["mlp"]), comm)
-    assert isinstance(problem.field, InBox)
+    assert isinstance(problem.field, NormalisedField)
     again = build(shifted(stored(comm, tmp_path, problem.field.frame)), comm)
     x, row = np.random.default_rng(1).uniform(-4.0, 4.0, (9, 2)), again.initial_theta[1]
     np.testing.assert_array_equal(again.field.value(row, x), problem.field.value(row, x))
@@ -132,14 +132,14 @@ def test_a_network_without_its_box_is_read_as_it_was_meant_then(comm: MPI.Comm, 
             problem = build(shifted(file), comm)
     else:
         problem = build(shifted(file), comm)
-    assert isinstance(problem.field, InBox)
+    assert isinstance(problem.field, NormalisedField)
     x, row = np.random.default_rng(1).uniform(-1.0, 3.0, (9, 2)), problem.initial_theta[1]
     np.testing.assert_array_equal(problem.field.value(row, x), problem.field.wrapped.value(row, x))
 
 
 def test_a_command_given_theta_takes_its_box_along(comm: MPI.Comm, tmp_path: Path) -> None:
     problem = build(config(FIELDS["mlp"]), comm)
-    assert isinstance(problem.field, InBox)
+    assert isinstance(problem.field, NormalisedField)
     file = on_root(comm, lambda: stored(MPI.COMM_SELF, tmp_path, problem.field.frame).rename(tmp_path / "some.npz"))
     elsewhere = config(FIELDS["mlp"], ((1.0, 2.0), 1.5, 2.0))
     given = GivenTheta.of(elsewhere, file, comm)
@@ -171,7 +171,8 @@ def test_raw_coordinates_far_away_are_warned_of(
     problem = build(config(field, UNITS["UTM metres"] if far else HERE), comm)
     found = [each for each in recwarn if "normalised" in str(each.message)]
     assert len(found) == int(told and comm.rank == 0)
-    assert isinstance(problem.field, InBox) == (name == "seen")
+    seen = isinstance(problem.field, NormalisedField) and problem.field.frame != Frame.raw(2)
+    assert seen == (name == "seen")
 
 
 def test_a_failing_line_search_of_a_users_field_names_its_vjp() -> None:

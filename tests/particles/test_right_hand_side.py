@@ -14,8 +14,7 @@ from eulerian.particles.right_hand_side import Motion, RightHandSide
 pytestmark = pytest.mark.one_process
 
 DIM = 3
-NAMES = ("x", "y", "z")
-POTENTIAL = as_point_function("x*y + exp(z/2)", 3, "test")
+POTENTIAL = as_point_function("x*y + exp(z/2)", DIM, "test")
 CHOICES: list[dict[str, Any]] = [
     {},
     {"kinetic": 0.7},

@@ -4,9 +4,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from eulerian.base.errors import InputError
+from eulerian.objective.parts import part_names
 
-# Arguments of ``ControlProblem`` and the keys that they come from.
-_KEYS = {"terminal": "objective.terminal", "costs": "objective", "rho0": "density.initial", "time": "field"}
+# Arguments of the library's problems and solvers, and the keys that they come from.
+_KEYS = {
+    "terminal": "objective.terminal",
+    "costs": "objective",
+    "rho0": "density.initial",
+    "time": "field",
+    "horizon": "field.horizon",
+    "slabs": "ideal.layers",
+    "bound": "ideal.certificate",
+    "max_iterations": "ideal.max_iterations",
+    **{name: f"objective.{name}" for name in part_names("velocity", "potential", "density")},
+}
 
 
 @contextmanager

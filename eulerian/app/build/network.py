@@ -7,13 +7,12 @@ their modules are imported by the functions that need them.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, cast, final
 
 from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.app.build.field import KEY, build_field, earlier_frame, initial_theta
 from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
 from eulerian.app.build.mesh import create_mesh
@@ -21,7 +20,7 @@ from eulerian.app.build.mixture import count_labels, density_and_exact
 from eulerian.app.config import Config, check_dimension, check_labels, check_target_labels
 from eulerian.app.config.checks import TARGET
 from eulerian.app.config.density import Terms
-from eulerian.app.config.field import IDEAL, PythonField
+from eulerian.app.config.field import IDEAL, KEY
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.memory_limits import MemoryNeed, require_memory
@@ -31,17 +30,17 @@ from eulerian.control.statistics import mesh_sizes
 from eulerian.density.density import Density
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
-from eulerian.fields.frame import InBox, plain
-from eulerian.fields.nodal import Nodal
+from eulerian.fields.frame import frame_of, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
 from eulerian.mesh.simplices import Simplices
-from eulerian.transport.trajectory import TimeGrid
+from eulerian.transport.time_grid import TimeGrid
 from eulerian.transport.velocity_space import VelocitySpace
 
 if TYPE_CHECKING:
     from eulerian.density.gathered import GatheredDensity
+    from eulerian.fields.nodal import Nodal
     from eulerian.particles.problem import ParticleProblem
 
 # Half the longest side of a domain, and how many of them its centre is from the origin, up to which a network may well
@@ -83,7 +82,7 @@ def build(
     terminal = objective.terminal.cost(objective, lambda terms: _target(space, terms))
     velocity_space = VelocitySpace(space)
     if field is None:
-        nodes = velocity_space.all_nodes() if section.kind == "free" else None
+        nodes = velocity_space.all_nodes() if section.needs_nodes else None
         field = _field(config, space, nodes, theta_file)
     with configured_keys():
         return ControlProblem(
@@ -182,9 +181,7 @@ def build_sampled_problem(config: Config, comm: MPI.Comm | None = None) -> Sampl
     sample = sample_of(config, whole, space.comm)
     field = _field(config, space)
     theta = _given_theta(config, field, space)
-    horizon, layers, labelled = config.field.horizon, config.field.layers, config.field.label_dependent
-    layered = PiecewiseField.equal(field, horizon, layers, label_dependent=labelled)
-    return SampledProblem(particle_problem(config, space, layered, theta, sample), space, whole)
+    return SampledProblem(particle_problem(config, space, field, theta, sample), space, whole)
 
 
 def warn_of_fixed_mesh(config: Config, comm: MPI.Comm) -> None:
@@ -239,18 +236,25 @@ def _initial(
 def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
     """The idealised problem on given ground. Collective."""
     from eulerian.ideal.dynamic_ot import require_equal_masses
-    from eulerian.ideal.functionals import Fixed, build_functional
-    from eulerian.ideal.running_cost import RunningCost
 
-    functional = build_functional(config.objective.terminal, space)
-    if isinstance(functional, Fixed):
-        require_equal_masses(space.mass(rho0.coefficients), space.mass(functional.target), MASS_TOLERANCE)
-    slabs = config.ideal.slabs(config.field.layers)
-    with agreed(space.comm):
-        running = RunningCost.build(config.objective, space.dim)
-    return IdealProblem(
-        space, rho0.coefficients, functional, config.objective.kinetic, config.field.horizon, slabs, running
-    )
+    objective = config.objective
+    terminal = objective.terminal.cost(objective, lambda terms: _target(space, terms))
+    with configured_keys():
+        problem = IdealProblem(
+            space,
+            rho0,
+            terminal,
+            objective.kinetic,
+            config.field.horizon,
+            config.ideal.slabs(config.field.layers),
+            potential=objective.potential,
+            congestion=objective.congestion,
+            entropy=objective.entropy,
+        )
+        target = problem.functional.target
+        if target is not None and problem.functional.is_constraint:
+            require_equal_masses(rho0.mass, space.mass(target), MASS_TOLERANCE)
+    return problem
 
 
 def _field(
@@ -262,23 +266,23 @@ def _field(
     file = given if theta_file is None and isinstance(given, Path) else theta_file
     with agreed(space.comm):
         stored = None if file is None else read_frame(file, KEY)
-        frame = earlier_frame(config.field, low, high) if file is not None and stored is None else stored
-        field = build_field(config.field, space.dim, space.n_labels, low, high, nodes, frame=frame)
-    if file is not None and stored is None and isinstance(field, InBox):
+        frame = config.field.earlier_frame(low, high) if file is not None and stored is None else stored
+        field = config.field.build(space.dim, space.n_labels, low, high, nodes, frame)
+    if file is not None and stored is None and frame_of(field) is not None:
         warn(space.comm, f"{file} {_RAW_PARAMETERS}")
-    if isinstance(config.field, PythonField) and getattr(plain(field), "normalised", None) is None:
-        _warn_of_raw_coordinates(space, config.field)
+    if config.field.code is not None and getattr(unwrapped(field), "normalised", None) is None:
+        _warn_of_raw_coordinates(space, config.field.code)
     return field
 
 
-def _warn_of_raw_coordinates(space: DensitySpace, config: PythonField) -> None:
+def _warn_of_raw_coordinates(space: DensitySpace, code: str) -> None:
     """Warn where a field of the user's that may be a network is given numbers that networks are not made for."""
     low, high = space.bounding_box
     size, away = float(np.max(high - low)) / 2.0, float(np.max(np.abs(high + low))) / 2.0
     if size > _LARGEST_BOX or size < 1.0 / _LARGEST_BOX or away > _FARTHEST_BOX * size:
         warn(
             space.comm,
-            f"field.object {config.object!r} is given the coordinates as they are, from {low.tolist()} to "
+            f"field.object {code!r} is given the coordinates as they are, from {low.tolist()} to "
             f"{high.tolist()}: a network hardly trains on numbers so far from the box from -1 to 1. With "
             "normalised=True, where it is wrapped (or as its attribute), it sees where in the domain's box a point is "
             "and answers in half boxes per horizon; normalised=False says that all is well",
@@ -301,15 +305,15 @@ def _given_theta(config: Config, field: VectorField, space: DensitySpace) -> Flo
         InputError: they do not fit, or the field itself differs from rank to rank.
     """
     with agreed(space.comm):
-        theta = initial_theta(config.field, field, space.dim, config.field.layers)
+        theta = config.field.initial_theta(field, space.dim)
     # A model of the user's that was drawn without a seed has other parameters on every rank.
     theta = np.asarray(space.comm.bcast(theta, 0))
-    if isinstance(config.field, PythonField) and space.comm.size > 1:
-        _require_one_field(config.field, field, theta[0], space)
+    if config.field.code is not None and space.comm.size > 1:
+        _require_one_field(config, field, theta[0], space)
     return theta
 
 
-def _require_one_field(config: PythonField, field: VectorField, row: Floats, space: DensitySpace) -> None:
+def _require_one_field(config: Config, field: VectorField, row: Floats, space: DensitySpace) -> None:
     """Refuse a user's field with fixed parts that were drawn without a seed. Collective.
 
     Raises:
@@ -318,14 +322,14 @@ def _require_one_field(config: PythonField, field: VectorField, row: Floats, spa
     low, high = space.bounding_box
     points = low + np.linspace(0.3, 0.6, 3)[:, None] * (high - low)
     with agreed(space.comm):
-        layered = PiecewiseField.equal(field, 1.0, 1, label_dependent=config.label_dependent)
+        layered = PiecewiseField.equal(field, 1.0, 1, label_dependent=config.field.label_dependent)
         v = layered.value(0, row, points, 0)
     values = np.array(space.comm.allgather(v))
     if not np.allclose(values, values[0], rtol=1e-6, atol=1e-6 * float(np.max(np.abs(values)))):
         raise InputError(
             "is not the same on all ranks, although its parameters are",
             key="field.object",
-            value=config.object,
+            value=config.field.code,
             remedy="Give a seed to the random numbers that its module draws.",
         )
 
@@ -333,7 +337,7 @@ def _require_one_field(config: PythonField, field: VectorField, row: Floats, spa
 def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rho0: Density) -> Floats:
     """Where to start, (L, p), or (1, p) for tied layers. Collective."""
     space = velocity_space.density_space
-    if config.field.theta != IDEAL or not isinstance(field, Nodal):
+    if config.field.theta != IDEAL or not getattr(field, "at_nodes_only", False):  # one handed over may be another
         return _given_theta(config, field, space)
     if config.objective.kinetic <= 0.0:
         raise InputError(
@@ -343,12 +347,10 @@ def _theta(config: Config, field: VectorField, velocity_space: VelocitySpace, rh
             remedy="Set objective.kinetic > 0.",
         )
     from eulerian.ideal.dynamic_ot import solve_convex
-    from eulerian.ideal.free_theta import nodal_theta
+    from eulerian.ideal.flow import nodal_theta
 
-    solution = solve_convex(
-        _ideal(config, space, rho0),
-        gap_tolerance=config.ideal.gap_tolerance,
-        residual_tolerance=config.ideal.residual_tolerance,
-        max_iterations=config.ideal.max_iterations,
+    with configured_keys():
+        solution = solve_convex(_ideal(config, space, rho0), **config.ideal.solver_options)
+    return nodal_theta(
+        solution.flow, cast("Nodal", field), velocity_space, 1 if config.field.tied else config.field.layers
     )
-    return nodal_theta(solution.flow, field, velocity_space, 1 if config.field.tied else config.field.layers)

@@ -146,8 +146,8 @@ def pushed_density(initial: GatheredDensity, particles: ParticleProblem, theta: 
     rows, _ = particles.split(theta)
     return PushedDensity(
         initial,
-        lambda x, labels: carry_back(particles.field, rows, x, labels, particles.scheme, particles.comm),
-        particles.field.label_dependent,
+        lambda x, labels: carry_back(particles.layered, rows, x, labels, particles.scheme, particles.comm),
+        particles.layered.label_dependent,
     )
 
 
@@ -212,7 +212,7 @@ def _distances(whole: GatheredDensity, points: LabelledPoints, seed: int) -> Tra
 
 
 def all_points(particles: ParticleProblem) -> LabelledPoints:
-    """The particles at T with their labels and weights, on all ranks, in the order of the cloud. Collective."""
+    """The particles at T with their labels and weights, on all ranks, in the order of the sample. Collective."""
     sample, comm = particles.sample, particles.comm
     rows = (particles.final_points, sample.labels, sample.weights)
     x, labels, weights = (np.concatenate(comm.allgather(each)) for each in rows)

@@ -61,7 +61,7 @@ def warn_of_rest(problem: ReducedProblem, config: Config, result: str) -> None:
     remedy = "Name a trained run with --theta RUN"
     if config.field.theta is not None:
         remedy = "Name a run whose flow moves something with --theta RUN, or change field.theta"
-    elif config.field.kind == "python":
+    elif config.field.code is not None:
         remedy += ", or let the field start from parameters that move something"
     elif config.field.zero_init:
         remedy += ", or set field.zero_init = false to start from a random velocity"

@@ -141,13 +141,13 @@ def _trained(session: Session[SampledProblem], start: Start, result: OptimiseRes
 
 def _fresh(session: Session[SampledProblem], theta: Floats) -> Document | None:
     """J on particles of another seed, or nothing where the particles are a file's. Collective."""
-    config, swarm = session.config, session.problem
+    config, sampled = session.config, session.problem
     if config.particles.file is not None:
         return None
     others = config.particles.model_copy(update={"seed": config.particles.seed + 1})
-    sample = sample_of(config.model_copy(update={"particles": others}), swarm.initial, swarm.problem.comm)
-    start = np.ascontiguousarray(swarm.problem.split(theta)[0][: swarm.problem.layer_shape[0]])
-    problem = particle_problem(config, swarm.space, swarm.problem.field, start, sample)
+    sample = sample_of(config.model_copy(update={"particles": others}), sampled.initial, sampled.problem.comm)
+    start = np.ascontiguousarray(sampled.problem.split(theta)[0][: sampled.problem.layer_shape[0]])
+    problem = particle_problem(config, sampled.space, sampled.problem.field, start, sample)
     return {"total": problem.value(theta), "interval": problem.interval("total", LEVEL), "seed": others.seed}
 
 

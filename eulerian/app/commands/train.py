@@ -9,6 +9,7 @@ from typing import Final
 
 from mpi4py import MPI
 
+from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.training import build_training
 from eulerian.app.commands.command import SILENT, Command, Session
 from eulerian.app.commands.network_run import finite_value, kept, storage_statement, training_outcome, with_fields
@@ -125,14 +126,19 @@ def _certificate(session: Session[ControlProblem], document: Document) -> Docume
         return {}
     started = time.perf_counter()
     from eulerian.ideal.certificate import certify  # stands on a good part of SciPy, which takes its time to load
-    from eulerian.ideal.running_cost import RunningCost
 
     try:
-        with progress.gaps(config.ideal.max_iterations) as observer:
-            running = RunningCost.build(config.objective, problem.density_space.dim)
+        with configured_keys(), progress.gaps(config.ideal.max_iterations) as observer:
             parts = (document["verified"] or {}).get("objective", {})
             known = {name: math.nan if value is None else value for name, value in parts.items()}
-            certificate = certify(problem, config.objective.kinetic, config.ideal, observer, running, known)
+            certificate = certify(
+                problem,
+                bound=config.ideal.certificate,
+                slabs=config.ideal.slabs(problem.n_layers),
+                verified=known,
+                callback=observer,
+                **config.ideal.solver_options,
+            )
     except EulerianError as error:
         reason = str(error)
     except Exception as error:

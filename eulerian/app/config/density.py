@@ -111,7 +111,10 @@ class _Term(Section):
         kind: what the other keys are.
         weight: mass of the term before all terms are scaled to total mass 1.
         label: the label it belongs to, 0..K-1.
+        has_log_gradient: whether particles that end where it is small know which way it grows.
     """
+
+    has_log_gradient: ClassVar[bool] = True
 
     kind: str  # first, so that it also comes first where a configuration is written out
     weight: Positive = Field(default=1.0, description="the share of mass of this term, a number > 0")
@@ -194,6 +197,8 @@ def _positive_definite(matrix: np.ndarray) -> bool:
 
 class UniformTerm(_Term):
     """A constant density on a box."""
+
+    has_log_gradient: ClassVar[bool] = False
 
     kind: Literal["uniform"] = "uniform"
     lower: Vector = Field(description="the lower corner of the box, one number per axis")
@@ -285,6 +290,8 @@ class SamplesTerm(_Term):
 
 class ImageTerm(_Term):
     """A picture laid over a rectangle: dark is dense. 2-D only."""
+
+    has_log_gradient: ClassVar[bool] = False
 
     kind: Literal["image"] = "image"
     file: FilePath = Field(description="the path of a picture, relative to the TOML file")

@@ -20,7 +20,7 @@ from eulerian.app.figures.triangle_grid import TriangleGrid
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.base.arrays import Floats
 from eulerian.base.npz import read_arrays
-from eulerian.ideal.path_bundle import PathBundle
+from eulerian.ideal.problem import PathBundle
 
 # Of Okabe and Ito's palette.
 _FIRST, _LAST, _RESIDUAL = "#0072B2", "#D55E00", "#009E73"

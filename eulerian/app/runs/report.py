@@ -34,14 +34,14 @@ def ideal_headline(_config: Config, problem: IdealProblem) -> str:
     """The sizes of an idealised problem in one line."""
     velocity = "any velocity" if problem.space.n_labels == 1 else "any velocity for each label"
     return (
-        f"{_ground(problem.space)}; {velocity}, {_count(problem.layers, 'time slab')}; "
+        f"{_ground(problem.space)}; {velocity}, {_count(problem.slabs, 'time slab')}; "
         f"{_count(problem.space.comm.size, 'rank')}"
     )
 
 
-def particle_headline(config: Config, swarm: SampledProblem) -> str:
+def particle_headline(config: Config, sampled: SampledProblem) -> str:
     """The sizes of a problem on particles in one line."""
-    problem, space, particles = swarm.problem, swarm.space, config.particles
+    problem, space, particles = sampled.problem, sampled.space, config.particles
     origin = "of a file" if particles.file is not None else f"drawn ({particles.sampling})"
     return (
         f"{_count(problem.count, 'particle')} in {space.dim}-D {origin}, {_count(space.n_labels, 'label')}, "

@@ -161,9 +161,9 @@ def ideal_statistics(problem: IdealProblem, solution: "ConvexSolution") -> Docum
     ``mass.boundary`` is the largest at the ends of the time slabs, ``density`` holds the extrema over all of them.
     """
     space = solution.flow.linear_space
-    densities = [solution.flow.density_at(t) for t in np.linspace(0.0, problem.horizon, problem.layers + 1)]
+    densities = [solution.flow.density_at(t) for t in np.linspace(0.0, problem.horizon, problem.slabs + 1)]
     extrema = [space.extrema(rho) for rho in densities]
-    before, after = problem.space.mass(problem.rho), space.mass(densities[-1])
+    before, after = problem.space.mass(problem.rho0), space.mass(densities[-1])
     mean, covariance = space.mean_and_covariance(densities[-1])
     return {
         "mass": {

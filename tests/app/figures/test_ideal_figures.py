@@ -16,7 +16,7 @@ from eulerian.app.figures.ideal import gap_curves, load_paths, trajectory_lines,
 from eulerian.app.runs.files import GAP_COLUMNS, write_arrays
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.base.errors import FigureError, InputError
-from eulerian.ideal.path_bundle import PathBundle
+from eulerian.ideal.problem import PathBundle
 
 pytestmark = pytest.mark.one_process
 

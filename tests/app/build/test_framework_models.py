@@ -16,20 +16,20 @@ from eulerian.app.commands import run_verify
 from eulerian.app.config import parse_config
 from eulerian.base.errors import InputError
 from eulerian.control.reduced import ReducedProblem
-from eulerian.fields.frame import plain
+from eulerian.fields.frame import Frame, NormalisedField, unwrapped
 
 pytestmark = pytest.mark.two_ranks
 
 # What users write, but for the double precision that the comparison needs.
 EQUINOX = """
     import equinox as eqx, jax
-    from eulerian.fields.jax import equinox_field
+    from eulerian.jax import equinox_field
     model = eqx.nn.MLP({inputs}, 2, 5, 2, activation=jax.numpy.tanh, key=jax.random.key(0))
     field = equinox_field(model, dtype="float64"{given})
 """
 TORCH = """
     from torch import nn
-    from eulerian.fields.torch import torch_field
+    from eulerian.torch import torch_field
     model = nn.Sequential(nn.Linear({inputs}, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 2))
     field = torch_field(model, dtype="float64"{given})
 """
@@ -60,7 +60,7 @@ BUILT_IN_IN_TIME = """
 """
 EQUINOX_IN_TIME = """
     import equinox as eqx, jax
-    from eulerian.fields.jax import equinox_field
+    from eulerian.jax import equinox_field
 
     class Timed(eqx.Module):
         network: eqx.nn.MLP
@@ -74,7 +74,7 @@ EQUINOX_IN_TIME = """
 TORCH_IN_TIME = """
     import torch
     from torch import nn
-    from eulerian.fields.torch import torch_field
+    from eulerian.torch import torch_field
 
     class Timed(nn.Module):
         def __init__(self):
@@ -135,7 +135,7 @@ def test_equal_weights_give_equal_objectives_and_gradients(comm, models, library
     given = {"inputs": 4 if by_label else 2, "given": ", n_labels=2" if by_label else ""}
     foreign = models.section(PLAIN[library].format(**given), label_dependent=by_label)
     config = config_with(built_in, labelling)
-    own = build(config, comm, plain(build(config, comm).field))  # not in the box's coordinates
+    own = build(config, comm, NormalisedField(unwrapped(build(config, comm).field), Frame.raw(2)))
     agree(own, build(config_with(foreign, labelling), comm), theta_with_layers(own, size=0.3))
 
 
@@ -168,7 +168,7 @@ def test_particles_of_models_in_time(comm, models, library):
 def test_a_model_drawn_without_a_seed_starts_alike_on_all_ranks(comm, models):
     text = """
         import numpy as np
-        from eulerian.fields.jax import jax_field
+        from eulerian.jax import jax_field
         field = jax_field(lambda p, x: p @ x, np.random.default_rng().standard_normal((2, 2)))
     """
     problem = build(config_with(models.section(text)), comm)
@@ -180,7 +180,7 @@ def test_a_model_drawn_without_a_seed_starts_alike_on_all_ranks(comm, models):
 def test_fixed_parts_drawn_without_a_seed_are_refused(comm, models):
     text = """
         import numpy as np
-        from eulerian.fields.jax import jax_field
+        from eulerian.jax import jax_field
         fixed = np.random.default_rng().standard_normal((2, 2))
         field = jax_field(lambda p, x: p * (fixed @ x), np.ones(2))
     """
@@ -236,7 +236,7 @@ def test_a_model_in_float32_is_verified_in_float64(comm, models):
     """The three lines of the documentation, with the precision that JAX has by default."""
     text = """
         import equinox as eqx, jax
-        from eulerian.fields.jax import equinox_field
+        from eulerian.jax import equinox_field
         field = equinox_field(eqx.nn.MLP(2, 2, 5, 2, key=jax.random.key(0)))
     """
     config = {**problem_config(2, 1, LABELLINGS[0], 4), "field": models.section(text)}

@@ -28,6 +28,7 @@ from eulerian.app.runs import solve_checkpoint
 from eulerian.app.runs.solve_checkpoint_file import Header, read_header
 from eulerian.base.errors import InputError
 from eulerian.transport.observer import SweepState
+from eulerian.transport.time_grid import TimeSteps
 
 pytestmark = pytest.mark.one_process
 
@@ -53,16 +54,16 @@ def configure(folder: Path, *overrides: str, output: str = "run", labelling: str
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, passed: int) -> None:
     """The next solve ends for good once it has come past that many places."""
-    passes, count = SolveObserver.passes, 0
+    at, count = SolveObserver.at, 0
 
-    def counted(self: SolveObserver, position: SweepState) -> None:
+    def counted(self: SolveObserver, state: SweepState) -> None:
         nonlocal count
-        passes(self, position)
+        at(self, state)
         count += 1
         if count == passed:
             raise Killed
 
-    monkeypatch.setattr(SolveObserver, "passes", counted)
+    monkeypatch.setattr(SolveObserver, "at", counted)
 
 
 def interrupted(config: Config, passed: int) -> None:
@@ -110,31 +111,31 @@ def require_same(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("labelling", LABELLINGS)
-def test_to_watch_changes_nothing(labelling: str) -> None:
-    """J, its gradient and the snapshots; the watcher's stops are at every step."""
+def test_an_observer_changes_nothing(labelling: str) -> None:
+    """J, its gradient and the snapshots; the observer's stops are at every step."""
 
     class Everywhere:
         steps, seconds = None, 0.0
 
-        def begin(self, trajectory: Any) -> range:
-            return range(sum(trajectory.steps))
+        def begin(self, steps: TimeSteps) -> range:
+            return range(steps.ends[-1])
 
-        def known(self, _step: int) -> None:
+        def restore(self, _step: int) -> None:
             return None
 
-        def passes(self, position: SweepState) -> None:
+        def at(self, state: SweepState) -> None:
             pass
 
     config = configure(Path(), labelling=labelling)
-    problem, watched = build(config), build(config)
+    problem, observed = build(config), build(config)
     theta = problem.initial_theta
-    assert sum(problem.steps) == 0 < problem.value(theta) == watched.value_observed(theta, Everywhere())
+    assert sum(problem.steps) == 0 < problem.value(theta) == observed.value_observed(theta, Everywhere())
     assert min(problem.steps) > 2
-    assert problem.parts == watched.parts
-    for ours, theirs in zip(problem.snapshots(theta, 7), watched.snapshots(theta, 7), strict=True):
+    assert problem.parts == observed.parts
+    for ours, theirs in zip(problem.snapshots(theta, 7), observed.snapshots(theta, 7), strict=True):
         np.testing.assert_array_equal(ours[1], theirs[1])
-    assert np.array_equal(problem.value_and_gradient(theta)[1], watched.value_and_gradient(theta)[1])
-    assert watched.evaluations == 2, "a gradient needs another forward solve"
+    assert np.array_equal(problem.value_and_gradient(theta)[1], observed.value_and_gradient(theta)[1])
+    assert observed.evaluations == 2, "a gradient needs another forward solve"
 
 
 @pytest.mark.parametrize("labelling", LABELLINGS)
