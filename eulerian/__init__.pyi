@@ -20,7 +20,7 @@ from .density.density import Density as Density
 from .density.shapes import Formula as Formula
 from .density.shapes import Gaussian as Gaussian
 from .density.shapes import Image as Image
-from .density.shapes import LabelledShape as LabelledShape
+from .density.shape import LabelledShape as LabelledShape
 from .density.shapes import Samples as Samples
 from .density.shapes import Uniform as Uniform
 from .density.space import DensitySpace as DensitySpace
