@@ -117,7 +117,7 @@ class Sweep:
 
     def powers_at(self, layer: int) -> Groups:
         """Powers, as ``start``. Collective."""
-        return self._stepper.unpack_powers(self._starts[layer])
+        return self._stepper.unpack(self._starts[layer], len(self._stepper.densities))
 
     @property
     def end(self) -> Groups:

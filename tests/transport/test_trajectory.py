@@ -190,6 +190,12 @@ def test_step_counts(cfl: float, rate: float, expected: int) -> None:
     assert TimeGrid(1.0, 2, cfl).steps(rate) == expected
 
 
+@pytest.mark.parametrize("bad", [{"horizon": 0.0}, {"horizon": np.nan}, {"layers": 0}, {"cfl": -1.0}, {"max_steps": 0}])
+def test_times_that_make_no_sense(bad: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(bad))):
+        TimeGrid(**bad)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("rate", [np.nan, np.inf, 1e300])
 def test_step_counts_of_rates_that_make_no_sense(rate: float) -> None:
     with pytest.raises(RejectedEvaluation, match="time steps"):
