@@ -112,7 +112,7 @@ class GroupStepper:
         return [s.layout.pack(r, fill=1.0) for s, r in zip(self.all, rho, strict=True)]
 
     def unpack(self, state: Groups, first: int = 0) -> Groups:
-        """Modal coefficients (n_cells, nd, columns), with ghosts, of a state from its number ``first`` on. Collective."""
+        """Modal coefficients (n_cells, nd, columns), with ghosts, of a state from number ``first`` on. Collective."""
         found = [stepper.layout.unpack(group) for stepper, group in zip(self.all[first:], state[first:], strict=False)]
         for rho in found:
             self.space.update_ghosts(rho)
