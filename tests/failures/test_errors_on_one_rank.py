@@ -12,8 +12,8 @@ import pytest
 from configurations import small
 
 from eulerian import build
-from eulerian.app.commands import run_train
 from eulerian.app.config import parse_config
+from eulerian.app.tasks import run_train
 from eulerian.base.errors import ComputationError, InputError
 from eulerian.base.parallel import agreed, on_root
 from eulerian.control.control import ControlProblem
@@ -137,7 +137,7 @@ def test_a_rank_alone_with_an_unexpected_error(tmp_path: Path, mpirun) -> None:
 import sys
 from eulerian.app import cli
 from eulerian.base import parallel
-from eulerian.app.commands import train
+from eulerian.app.tasks import train
 def work(session, *_):
     if session.run.comm.rank == 1:
         raise ZeroDivisionError("nobody expected this")

@@ -10,9 +10,9 @@ import pytest
 from thinning import thinned
 
 from eulerian.app.build.network import build, build_particles
-from eulerian.app.commands.theta_option import GivenTheta
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.folder import RunFolder
+from eulerian.app.tasks.theta_option import GivenTheta
 from eulerian.base.errors import EulerianWarning
 from eulerian.base.parallel import on_root
 from eulerian.fields import Frame, InBox

@@ -29,9 +29,9 @@ def compute(options: Options) -> int:
     comm = MPI.COMM_WORLD
     config = _config(options, comm)
     on_particles = getattr(options, "method", None) == "particles"
-    from eulerian.app import commands
+    from eulerian.app import tasks
 
-    run = getattr(commands, f"run_{options.name}{'_particles' if on_particles else ''}")
+    run = getattr(tasks, f"run_{options.name}{'_particles' if on_particles else ''}")
     progress = _progress(options, comm)
     given = {name: getattr(options, name, None) for name in ("resume", "restart", "at", "theta")}
     more = {name: value for name, value in given.items() if value is not None and value is not False}
@@ -44,7 +44,7 @@ def compute(options: Options) -> int:
 
 def _verify_run(options: Options) -> int:
     """Collective."""
-    from eulerian.app import commands
+    from eulerian.app import tasks
 
     # isort: split
     from mpi4py import MPI
@@ -54,13 +54,13 @@ def _verify_run(options: Options) -> int:
             remedy = "The run's own flow is verified, in its own folder."
             raise InputError("does not go with --run", key=f"--{name}", remedy=remedy)
     comm = MPI.COMM_WORLD
-    commands.run_verify_run(options.run, comm, python=options.python, progress=_progress(options, comm))
+    tasks.run_verify_run(options.run, comm, python=options.python, progress=_progress(options, comm))
     return 0
 
 
 def compare(options: Options) -> int:
     """Collective."""
-    from eulerian.app import commands
+    from eulerian.app import tasks
 
     # isort: split
     from mpi4py import MPI
@@ -69,8 +69,8 @@ def compare(options: Options) -> int:
         raise InputError("belongs to a study", key="--degrees", remedy="Add --study, or set density.degree.")
     comm = MPI.COMM_WORLD
     config = _config(options, comm)
-    plan = commands.StudyPlan(degrees=tuple(options.degrees or (config.density.degree,))) if options.study else None
-    document = commands.run_compare(
+    plan = tasks.StudyPlan(degrees=tuple(options.degrees or (config.density.degree,))) if options.study else None
+    document = tasks.run_compare(
         config,
         comm,
         theta=options.theta,
@@ -130,14 +130,14 @@ def _details(document: Mapping[str, Any]) -> str:
 
 def push(options: Options) -> int:
     """Collective."""
-    from eulerian.app import commands
+    from eulerian.app import tasks
 
     # isort: split
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
     columns = None if options.columns is None else tuple(_column(name) for name in options.columns.split(","))
-    commands.run_push(
+    tasks.run_push(
         options.folder,
         options.samples,
         comm,
@@ -159,13 +159,13 @@ def _column(name: str) -> str | int:
 
 def sample(options: Options) -> int:
     """Collective."""
-    from eulerian.app import commands
+    from eulerian.app import tasks
 
     # isort: split
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
-    commands.run_sample(
+    tasks.run_sample(
         options.folder,
         options.n,
         comm,
@@ -206,7 +206,7 @@ def plot(options: Options) -> int:
     failures: list[FigureError] = []
     if options.serial:
         return _tell_figures(options, _drawn(lambda: _draw(options), failures), failures)
-    from eulerian.app import commands
+    from eulerian.app import tasks
     from eulerian.base.parallel import on_root
 
     # isort: split
@@ -215,10 +215,10 @@ def plot(options: Options) -> int:
     comm = MPI.COMM_WORLD
     more = {**given, "python": options.python, "progress": _progress(options, comm)}
     if options.exact:
-        commands.keep_exact_densities(options.folder, comm, python=options.python)
+        tasks.keep_exact_densities(options.folder, comm, python=options.python)
     animation: list[Path] = []
     if options.animate:
-        animation = _drawn(lambda: [commands.run_animate(options.folder, comm, **more)], failures)
+        animation = _drawn(lambda: [tasks.run_animate(options.folder, comm, **more)], failures)
     figures = _drawn(lambda: on_root(comm, lambda: _draw(options)), failures)
     return _tell_figures(options, [*figures, *animation], failures, comm.rank)
 

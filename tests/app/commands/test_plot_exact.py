@@ -11,12 +11,12 @@ from scipy.linalg import expm
 from test_push import A, B, T, config
 
 from eulerian.app.build.network import build
-from eulerian.app.commands import keep_exact_densities
 from eulerian.app.config import parse_config
 from eulerian.app.figures.draw import draw_run
 from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.files import FIGURES, SNAPSHOTS
+from eulerian.app.tasks import keep_exact_densities
 from eulerian.base.errors import InputError
 
 # Everything turns and moves a little, so that the walls are not met by what can be seen.

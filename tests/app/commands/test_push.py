@@ -13,10 +13,10 @@ from run_folders import leave_run, numbers, read_csv, write_csv
 from scipy.linalg import expm
 
 from eulerian.app.build.network import build
-from eulerian.app.commands import run_ideal, run_push
 from eulerian.app.config import parse_config, read_config
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.result import classification, plain
+from eulerian.app.tasks import run_ideal, run_push
 from eulerian.base.errors import InputError
 from eulerian.density.gathered import GatheredDensity
 

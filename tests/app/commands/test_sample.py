@@ -11,8 +11,8 @@ from run_folders import leave_run, numbers, read_csv
 from test_push import AFFINE, A, B, T, config
 
 from eulerian.app.build.network import build
-from eulerian.app.commands import run_sample
 from eulerian.app.config import read_config
+from eulerian.app.tasks import run_sample
 from eulerian.base.errors import InputError
 from eulerian.density.gathered import GatheredDensity
 

@@ -7,17 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eulerian.app.commands.animate import run_animate
-    from eulerian.app.commands.compare import run_compare
-    from eulerian.app.commands.ideal import run_ideal
-    from eulerian.app.commands.particles import run_solve_particles, run_train_particles
-    from eulerian.app.commands.plot_exact import keep_exact_densities
-    from eulerian.app.commands.push import run_push
-    from eulerian.app.commands.sample import run_sample
-    from eulerian.app.commands.solve import run_solve
-    from eulerian.app.commands.study import StudyPlan
-    from eulerian.app.commands.train import run_train
-    from eulerian.app.commands.verify import run_verify
+    from eulerian.app.tasks.animate import run_animate
+    from eulerian.app.tasks.compare import run_compare
+    from eulerian.app.tasks.ideal import run_ideal
+    from eulerian.app.tasks.particles import run_solve_particles, run_train_particles
+    from eulerian.app.tasks.plot_exact import keep_exact_densities
+    from eulerian.app.tasks.push import run_push
+    from eulerian.app.tasks.sample import run_sample
+    from eulerian.app.tasks.solve import run_solve
+    from eulerian.app.tasks.study import StudyPlan
+    from eulerian.app.tasks.train import run_train
+    from eulerian.app.tasks.verify import run_verify
 
 __all__ = [
     "StudyPlan",

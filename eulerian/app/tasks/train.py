@@ -9,17 +9,17 @@ from typing import Final
 
 from mpi4py import MPI
 
-from eulerian.app.commands.command import SILENT, Command, Session
-from eulerian.app.commands.network_run import finite_value, kept, storage_statement, training_outcome, with_fields
-from eulerian.app.commands.problem_mesh import build_on_own_mesh, keep_mesh, warn_of_shortfall
-from eulerian.app.commands.train_monitor import Start, followed
-from eulerian.app.commands.train_resume import Finished, resumable, tell_resume_command, tell_start, without_start
-from eulerian.app.commands.verification import verification
 from eulerian.app.config import Config
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import classification_table, headline, levels_table, parts_table
 from eulerian.app.runs.result import Document, Outcome, classification
 from eulerian.app.runs.train_checkpoint import Checkpoint
+from eulerian.app.tasks.network_run import finite_value, kept, storage_statement, training_outcome, with_fields
+from eulerian.app.tasks.problem_mesh import build_on_own_mesh, keep_mesh, warn_of_shortfall
+from eulerian.app.tasks.task import SILENT, Command, Session
+from eulerian.app.tasks.train_monitor import Start, followed
+from eulerian.app.tasks.train_resume import Finished, resumable, tell_resume_command, tell_start, without_start
+from eulerian.app.tasks.verification import verification
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
 from eulerian.control.control import ControlProblem

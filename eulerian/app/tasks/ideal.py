@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 from mpi4py import MPI
 
 from eulerian.app.build.network import build_ideal
-from eulerian.app.commands.command import SILENT, Command, Session
 from eulerian.app.config import Config
 from eulerian.app.runs.ideal_densities import keep_ideal_targets, write_ideal_figures, write_ideal_paraview
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import ideal_headline, ideal_table
 from eulerian.app.runs.result import Document, Outcome, ideal_statistics
+from eulerian.app.tasks.task import SILENT, Command, Session
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError, InputError
 from eulerian.fields.nodal import Nodal

@@ -19,8 +19,6 @@ from eulerian.analysis.classification import (
     posterior_probabilities,
     readout_probabilities,
 )
-from eulerian.app.commands.command import SILENT
-from eulerian.app.commands.loaded_run import LABEL, LoadedRun, load_trained
 from eulerian.app.config import KlTerminal, SamplesTerm
 from eulerian.app.runs.class_regions import LabelledPoints
 from eulerian.app.runs.densities import draw_here
@@ -30,6 +28,8 @@ from eulerian.app.runs.point_tables import claim_table, push_summary, write_tabl
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.result import Document, plain
 from eulerian.app.runs.run_files import require_run
+from eulerian.app.tasks.loaded_run import LABEL, LoadedRun, load_trained
+from eulerian.app.tasks.task import SILENT
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import ComputationError, EulerianWarning, InputError
 from eulerian.base.parallel import agreed, gather_rows, on_root

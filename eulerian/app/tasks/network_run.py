@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from eulerian.app.build.network import SampledProblem
-from eulerian.app.commands.command import Session
 from eulerian.app.config import Config
 from eulerian.app.runs.densities import write_figures, write_paraview
 from eulerian.app.runs.result import Document, Outcome
+from eulerian.app.tasks.task import Session
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError, RejectedEvaluation
 from eulerian.base.parallel import warn

@@ -7,12 +7,12 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.app.build.memory import total_memory
-from eulerian.app.commands.command import SILENT
-from eulerian.app.commands.loaded_run import load_trained
 from eulerian.app.runs.point_tables import claim_table, write_table
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.result import Document
 from eulerian.app.runs.run_files import require_run
+from eulerian.app.tasks.loaded_run import load_trained
+from eulerian.app.tasks.task import SILENT
 from eulerian.base.errors import InputError
 from eulerian.base.memory_limits import MemoryNeed, require_memory
 from eulerian.base.parallel import agreed, gather_rows, on_root

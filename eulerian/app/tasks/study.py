@@ -32,9 +32,9 @@ from eulerian.analysis.pushed_density import PushedDensity, density_values, l1_d
 from eulerian.analysis.stopwatch import EvaluationCost, Seconds, clocked, evaluation_cost
 from eulerian.app.build.network import build
 from eulerian.app.build.particles import particles_on, sample_of
-from eulerian.app.commands.compare_methods import all_points, kernel_error, pushed_density, require_value
 from eulerian.app.config import Config
 from eulerian.app.runs.progress import Progress
+from eulerian.app.tasks.compare_methods import all_points, kernel_error, pushed_density, require_value
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.control.control import ControlProblem

@@ -12,13 +12,13 @@ import numpy as np
 
 from eulerian.analysis.verify import Verification, verify
 from eulerian.app.build.network import build, warn_of_fixed_mesh
-from eulerian.app.commands.command import SILENT, Command, Session
-from eulerian.app.commands.network_run import finite_value, layers_and_readout, warn_of_rest
-from eulerian.app.commands.theta_option import GivenTheta
 from eulerian.app.config import Config
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import headline, laws_table
 from eulerian.app.runs.result import Document, Outcome
+from eulerian.app.tasks.network_run import finite_value, layers_and_readout, warn_of_rest
+from eulerian.app.tasks.task import SILENT, Command, Session
+from eulerian.app.tasks.theta_option import GivenTheta
 from eulerian.control.control import ControlProblem
 from eulerian.fields.frame import InBox, frame_of, plain
 

@@ -8,11 +8,11 @@ from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.app.commands.loaded_run import LoadedRun, load_trained
 from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.files import EXACT, FIGURES, SNAPSHOTS
 from eulerian.app.runs.pixel_grid import pixel_centres
 from eulerian.app.runs.snapshots import FIGURE_TIMES, Snapshots
+from eulerian.app.tasks.loaded_run import LoadedRun, load_trained
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import gather_rows, on_root

@@ -6,8 +6,6 @@ from typing import final
 
 import numpy as np
 
-from eulerian.app.commands.command import Session
-from eulerian.app.commands.solve_restart import EarlierSolve
 from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.densities import draw_gathered, gathering_of, keep_aims, tell_boundary_mass
 from eulerian.app.runs.files import CHECKPOINT
@@ -15,6 +13,8 @@ from eulerian.app.runs.paraview import ParaviewWriter
 from eulerian.app.runs.snapshots import FIGURE_TIMES
 from eulerian.app.runs.solve_checkpoint import SolveCheckpoint
 from eulerian.app.runs.solve_checkpoint_file import Header
+from eulerian.app.tasks.solve_restart import EarlierSolve
+from eulerian.app.tasks.task import Session
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
 from eulerian.control.control import ControlProblem

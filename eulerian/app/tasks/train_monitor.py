@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import final
 
 from eulerian.app.build.network import SampledProblem
-from eulerian.app.commands.command import Session, interrupted_early
-from eulerian.app.commands.network_run import layers_and_readout
 from eulerian.app.runs.result import Outcome, describe, history_row
 from eulerian.app.runs.train_checkpoint import Checkpoint
+from eulerian.app.tasks.network_run import layers_and_readout
+from eulerian.app.tasks.task import Session, interrupted_early
 from eulerian.base import signals
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import on_root

@@ -10,13 +10,6 @@ from eulerian.analysis import wasserstein
 from eulerian.analysis.stopwatch import EvaluationCost
 from eulerian.app.build.network import training_start
 from eulerian.app.build.particles import particles_on, refuse_on_particles, sample_of
-from eulerian.app.commands.command import SILENT, Command, Session
-from eulerian.app.commands.compare_methods import Comparison, Transport, compare_methods, require_value
-from eulerian.app.commands.network_run import warn_of_rest, with_fields
-from eulerian.app.commands.problem_mesh import build_on_adapted_mesh
-from eulerian.app.commands.study import Study, StudyPlan, run_study
-from eulerian.app.commands.theta_option import GivenTheta
-from eulerian.app.commands.verification import verified
 from eulerian.app.config import Config
 from eulerian.app.runs.comparison_table import comparison_table
 from eulerian.app.runs.comparison_writer import keep_comparison
@@ -25,6 +18,13 @@ from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import headline
 from eulerian.app.runs.result import Document, Outcome
 from eulerian.app.runs.study_table import study_rates, study_rows, study_table, write_study
+from eulerian.app.tasks.compare_methods import Comparison, Transport, compare_methods, require_value
+from eulerian.app.tasks.network_run import warn_of_rest, with_fields
+from eulerian.app.tasks.problem_mesh import build_on_adapted_mesh
+from eulerian.app.tasks.study import Study, StudyPlan, run_study
+from eulerian.app.tasks.task import SILENT, Command, Session
+from eulerian.app.tasks.theta_option import GivenTheta
+from eulerian.app.tasks.verification import verified
 from eulerian.base.parallel import on_root
 from eulerian.control.control import ControlProblem
 from eulerian.density.gathered import GatheredDensity

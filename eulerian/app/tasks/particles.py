@@ -13,11 +13,6 @@ import numpy as np
 
 from eulerian.app.build.network import SampledProblem, build_sampled_problem
 from eulerian.app.build.particles import particle_problem, refuse_training_on_particles, sample_of
-from eulerian.app.commands.command import SILENT, Command, Session
-from eulerian.app.commands.network_run import finite_value, kept, layers_and_readout, training_outcome, warn_of_rest
-from eulerian.app.commands.theta_option import GivenTheta
-from eulerian.app.commands.train_monitor import Start, followed
-from eulerian.app.commands.train_resume import Finished, resumable, tell_resume_command, tell_start
 from eulerian.app.config import Config
 from eulerian.app.runs.densities import draw_here
 from eulerian.app.runs.particle_result import LEVEL, keep_paths, particle_document, particle_table
@@ -25,6 +20,11 @@ from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import particle_headline, parts_table
 from eulerian.app.runs.result import Document, Outcome
 from eulerian.app.runs.train_checkpoint import Checkpoint
+from eulerian.app.tasks.network_run import finite_value, kept, layers_and_readout, training_outcome, warn_of_rest
+from eulerian.app.tasks.task import SILENT, Command, Session
+from eulerian.app.tasks.theta_option import GivenTheta
+from eulerian.app.tasks.train_monitor import Start, followed
+from eulerian.app.tasks.train_resume import Finished, resumable, tell_resume_command, tell_start
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
 from eulerian.optimise import Descent, OptimiseResult, Settings

@@ -6,11 +6,11 @@ from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.app.commands.command import SILENT
-from eulerian.app.commands.loaded_run import LoadedRun, load_trained
 from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.files import ANIMATION, FIGURES
 from eulerian.app.runs.progress import Progress
+from eulerian.app.tasks.loaded_run import LoadedRun, load_trained
+from eulerian.app.tasks.task import SILENT
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import ComputationError, FigureError, InputError, RejectedEvaluation, explained
 from eulerian.base.parallel import gather_rows, on_root

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from eulerian.app.commands.command import SILENT, Command, Session
-from eulerian.app.commands.network_run import layers_and_readout, rejected_at_start, warn_of_rest, with_output
-from eulerian.app.commands.problem_mesh import adaptation_document, build_on_own_mesh, keep_mesh, warn_of_shortfall
-from eulerian.app.commands.solve_observer import SolveObserver
-from eulerian.app.commands.solve_restart import EarlierSolve
-from eulerian.app.commands.theta_option import GivenTheta
-from eulerian.app.commands.train_resume import complete_result
-from eulerian.app.commands.verification import verification
 from eulerian.app.config import Config
 from eulerian.app.runs.files import CHECKPOINT, DENSITIES, MESH
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import classification_table, headline, parts_table
 from eulerian.app.runs.result import Document, Outcome, classification
+from eulerian.app.tasks.network_run import layers_and_readout, rejected_at_start, warn_of_rest, with_output
+from eulerian.app.tasks.problem_mesh import adaptation_document, build_on_own_mesh, keep_mesh, warn_of_shortfall
+from eulerian.app.tasks.solve_observer import SolveObserver
+from eulerian.app.tasks.solve_restart import EarlierSolve
+from eulerian.app.tasks.task import SILENT, Command, Session
+from eulerian.app.tasks.theta_option import GivenTheta
+from eulerian.app.tasks.train_resume import complete_result
+from eulerian.app.tasks.verification import verification
 from eulerian.base.errors import InputError, collected_warnings
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from mpi4py import MPI
 
 from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
-from eulerian.app.commands.command import SILENT, Session
 from eulerian.app.config import Adapt
 from eulerian.app.runs.files import RESULT
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.result import Document, plain
+from eulerian.app.tasks.task import SILENT, Session
 from eulerian.base.errors import EulerianError, InputError, collected_warnings, explained
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
@@ -97,7 +97,7 @@ def run_verify_run(
         InputError: it is no run folder, or no complete one.
         RejectedEvaluation: J cannot be evaluated there.
     """
-    from eulerian.app.commands.loaded_run import load_trained  # with a good part of SciPy
+    from eulerian.app.tasks.loaded_run import load_trained  # with a good part of SciPy
 
     comm = MPI.COMM_WORLD if comm is None else comm
     trained = load_trained(folder, comm, python=python)
