@@ -138,10 +138,10 @@ import sys
 from eulerian.app import cli
 from eulerian.base import parallel
 from eulerian.app.tasks import train
-def work(session, *_):
-    if session.run.comm.rank == 1:
+def work(context, *_):
+    if context.folder.comm.rank == 1:
         raise ZeroDivisionError("nobody expected this")
-    session.run.comm.barrier()
+    context.folder.comm.barrier()
 train._train = work
 parallel.SECONDS_TO_MEET = 0.5
 sys.argv = ["eulerian", "train", "model.toml"]

@@ -16,6 +16,7 @@ from mpi4py import MPI
 import h5py
 import numpy as np
 import pytest
+from eulerian.app.tasks.density_observer import DensityObserver
 from jobs import environment
 from paths import MESHES
 from problems import LABELLINGS, problem_config
@@ -25,7 +26,6 @@ from eulerian.app.build.network import build
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs import solve_checkpoint
 from eulerian.app.runs.solve_checkpoint_file import Header, read_header
-from eulerian.app.tasks.solve_observer import SolveObserver
 from eulerian.base.errors import InputError
 from eulerian.transport.observer import SweepState
 
@@ -53,16 +53,16 @@ def configure(folder: Path, *overrides: str, output: str = "run", labelling: str
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, passed: int) -> None:
     """The next solve ends for good once it has come past that many places."""
-    passes, count = SolveObserver.passes, 0
+    passes, count = DensityObserver.passes, 0
 
-    def counted(self: SolveObserver, position: SweepState) -> None:
+    def counted(self: DensityObserver, position: SweepState) -> None:
         nonlocal count
         passes(self, position)
         count += 1
         if count == passed:
             raise Killed
 
-    monkeypatch.setattr(SolveObserver, "passes", counted)
+    monkeypatch.setattr(DensityObserver, "passes", counted)
 
 
 def interrupted(config: Config, passed: int) -> None:

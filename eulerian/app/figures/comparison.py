@@ -13,7 +13,7 @@ from eulerian.app.figures.densities_1d import sorted_line
 from eulerian.app.figures.density_scale import DENSITY_COLOURS
 from eulerian.app.figures.map_window import WALL, shown, visible_window
 from eulerian.app.figures.triangle_grid import TriangleGrid
-from eulerian.app.runs.comparison_data import ComparisonData
+from eulerian.app.runs.comparison import ComparisonData
 from eulerian.app.runs.pixel_grid import Box
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.base.arrays import Floats

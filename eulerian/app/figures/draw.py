@@ -27,7 +27,7 @@ from eulerian.app.figures.study import frontier
 from eulerian.app.figures.style import Kind, drawing, why
 from eulerian.app.runs.boundary_mass import BoundaryMass
 from eulerian.app.runs.class_regions import ClassRegions, LabelledPoints
-from eulerian.app.runs.comparison_data import ComparisonData
+from eulerian.app.runs.comparison import ComparisonData
 from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.files import (
     BOUNDARY,
@@ -50,7 +50,7 @@ from eulerian.app.runs.files import (
     TRAJECTORIES,
     write_atomically,
 )
-from eulerian.app.runs.particle_paths import ParticlePaths
+from eulerian.app.runs.particles import ParticlePaths
 from eulerian.app.runs.projections import Projections
 from eulerian.app.runs.snapshots import FIGURE_TIMES, Snapshots
 from eulerian.app.runs.study_table import read_study
@@ -61,11 +61,12 @@ from eulerian.base.errors import FigureError, InputError
 _PAGE = 6.2  # inches, of figures for a paper
 
 
-def draw_run(folder: Path, kind: Kind = "png", only: Collection[str] = ()) -> list[Path]:
+def draw_run(folder: Path, kind: Kind = "png", only: Collection[str] = (), without: Collection[str] = ()) -> list[Path]:
     """Draw every figure that a run folder holds the data of; the files written. Not collective: for one rank.
 
     A ``pdf`` or ``svg`` is for a paper: at most as wide as a page of text, 8 pt letters, fonts embedded, and densities
-    as pictures inside of axes that are lines and letters. ``only`` figures of these names are drawn, if there are any.
+    as pictures inside of axes that are lines and letters. ``only`` figures of these names are drawn, if there are any,
+    and none of those ``without``.
 
     Raises:
         FigureError: some could not be drawn, perhaps because their data are damaged; all others are there.
@@ -76,7 +77,7 @@ def draw_run(folder: Path, kind: Kind = "png", only: Collection[str] = ()) -> li
     code = InputError.exit_code
     with drawing(kind):
         for name, figure in _figures(folder, kind):
-            if only and name not in only:
+            if name in without or (only and name not in only):
                 continue
             path = folder / FIGURES / f"{name}.{kind}"
             try:

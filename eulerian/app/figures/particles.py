@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from eulerian.app.figures.label_colours import label_colours
 from eulerian.app.figures.map_window import WALL
-from eulerian.app.runs.particle_paths import ParticlePaths
+from eulerian.app.runs.particles import ParticlePaths
 from eulerian.app.runs.pixel_grid import Box
 from eulerian.base.arrays import Floats
 

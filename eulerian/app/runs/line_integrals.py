@@ -4,8 +4,8 @@ from typing import final
 
 import numpy as np
 
-from eulerian.base.arrays import Floats
 from eulerian.app.runs.cell_nodes import EDGES
+from eulerian.base.arrays import Floats
 
 SIGHTS = 112  # lines along the longer side of a picture
 _DEPTH = 32  # points along a line

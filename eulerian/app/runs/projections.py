@@ -6,11 +6,11 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.base.arrays import Floats
 from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.line_integrals import LineIntegrals
 from eulerian.app.runs.pixel_grid import pixel_centres
-from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows
 
 _PIXELS = 64  # along the longest side of the box: to find the cells of all points takes its time

@@ -13,14 +13,14 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.analysis.classification import classify
-from eulerian.base.arrays import Floats
 from eulerian.app.build.network import SampledProblem
-from eulerian.control.control import ControlProblem
-from eulerian.ideal.problem import IdealProblem
-from eulerian.optimise import Record
 from eulerian.app.runs.boundary_mass import boundary_contact
+from eulerian.base.arrays import Floats
+from eulerian.control.control import ControlProblem
 from eulerian.control.reduced import PARTS
 from eulerian.density.space import DensitySpace
+from eulerian.ideal.problem import IdealProblem
+from eulerian.optimise import Record
 
 if TYPE_CHECKING:
     from eulerian.ideal.dynamic_ot import ConvexSolution

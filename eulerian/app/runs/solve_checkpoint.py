@@ -4,16 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
-from eulerian.base.arrays import Floats
-from eulerian.control.control import ControlProblem
-from eulerian.base.errors import InputError
-from eulerian.app.runs.solve_checkpoint_file import Arrays, Header, read_densities, write_densities
-from eulerian.base.parallel import on_root, sum_all
-from eulerian.density.cell_order import CellOrder
-from eulerian.transport.observer import SweepState
-
 import numpy as np
 from numpy.typing import NDArray
+
+from eulerian.app.runs.solve_checkpoint_file import Arrays, Header, read_densities, write_densities
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.base.parallel import on_root, sum_all
+from eulerian.control.control import ControlProblem
+from eulerian.density.cell_order import CellOrder
+from eulerian.transport.observer import SweepState
 
 
 @final

@@ -11,18 +11,18 @@ from eulerian.analysis.stopwatch import EvaluationCost
 from eulerian.app.build.network import training_start
 from eulerian.app.build.particles import particles_on, refuse_on_particles, sample_of
 from eulerian.app.config import Config
-from eulerian.app.runs.comparison_table import comparison_table
-from eulerian.app.runs.comparison_writer import keep_comparison
+from eulerian.app.runs.comparison import comparison_table, save_comparison
 from eulerian.app.runs.files import STUDY
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import headline
 from eulerian.app.runs.result import Document, Outcome
 from eulerian.app.runs.study_table import study_rates, study_rows, study_table, write_study
 from eulerian.app.tasks.compare_methods import Comparison, Transport, compare_methods, require_value
-from eulerian.app.tasks.network_run import warn_of_rest, with_fields
+from eulerian.app.tasks.density_observer import DensityObserver
+from eulerian.app.tasks.network_run import layers_and_readout, warn_of_rest, with_output
 from eulerian.app.tasks.problem_mesh import build_on_adapted_mesh
 from eulerian.app.tasks.study import Study, StudyPlan, run_study
-from eulerian.app.tasks.task import SILENT, Command, Session
+from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.theta_option import GivenTheta
 from eulerian.app.tasks.verification import verified
 from eulerian.base.parallel import on_root
@@ -58,7 +58,7 @@ def run_compare(
         ComputationError: the computation failed; ``result.json`` says so too.
     """
     work = _Compare(config, GivenTheta.of(config, theta, comm), study)
-    return Command("compare", work.build, headline, work.compare).run(
+    return Task("compare", work.build, headline, work.compare).run(
         work.given.config, comm, overwrite=overwrite, progress=progress
     )
 
@@ -87,23 +87,23 @@ class _Compare:
         self.particles = particles_on(config, problem, sample_of(config, whole, comm))
         return problem
 
-    def compare(self, session: Session[ControlProblem]) -> Outcome:
+    def compare(self, context: RunContext[ControlProblem]) -> Outcome:
         """Collective."""
-        problem, particles, theta = session.problem, self.particles, session.problem.initial_theta
-        session.progress.say(self.given.told)
+        problem, particles, theta = context.problem, self.particles, context.problem.initial_theta
+        context.progress.say(self.given.told)
         started = time.perf_counter()
         require_value(problem, theta, "on the mesh")
-        warn_of_rest(problem, session.config, "Both methods leave ρ₀ as it is, so there is little to compare")
+        warn_of_rest(problem, context.config, "Both methods leave ρ₀ as it is, so there is little to compare")
         require_value(particles, theta, "on particles")
-        known = verified(problem, session.progress)
+        known = verified(problem, context.progress)
         errors = (known["verified"] or {}).get("density_l1")
         start = training_start(self.config, problem)
-        found = compare_methods(problem, particles, theta, session.config.particles.seed, start, errors)
+        found = compare_methods(problem, particles, theta, context.config.particles.seed, start, errors)
         total, gradient = problem.value_and_gradient(theta)
-        document = {**self.given.document, **known, "compare": comparison_document(found, particles, session.config)}
-        session.progress.say(comparison_table({"objective": found.parts.mesh, **document}))
+        document = {**self.given.document, **known, "compare": comparison_document(found, particles, context.config)}
+        context.progress.say(comparison_table({"objective": found.parts.mesh, **document}))
         if self.plan is not None:
-            document["study"] = self.study(session, self.plan)
+            document["study"] = self.study(context, self.plan)
             require_value(problem, theta, "on the mesh")
         outcome = Outcome(
             "compare",
@@ -114,15 +114,22 @@ class _Compare:
             gradient_norm=problem.gradient_norm(gradient),
             extra=document,
         )
-        keep_comparison(session.run, problem, found.pushed, found.points, found.parts.rows)
-        return replace(with_fields(session, theta, outcome), seconds_solve=time.perf_counter() - started)
+        save_comparison(context.folder, problem, found.pushed, found.points, found.parts.rows)
+        observer = DensityObserver(context, theta)
 
-    def study(self, session: Session[ControlProblem], plan: StudyPlan) -> Document:
+        def write() -> None:
+            context.folder.write_theta(*layers_and_readout(problem, theta))
+            observer.evaluate()
+            observer.finish()
+
+        return replace(with_output(outcome, write), seconds_solve=time.perf_counter() - started)
+
+    def study(self, context: RunContext[ControlProblem], plan: StudyPlan) -> Document:
         """Climb the ladders, keep them in the folder, and say what was found. Collective."""
-        session.progress.say("Study:")
-        found = run_study(session.config, session.problem, session.problem.initial_theta, plan, session.progress)
-        on_root(session.run.comm, lambda: write_study(session.run.path / STUDY, found.rungs))
-        session.progress.say(study_table(found.rungs), _reference_sentence(found))
+        context.progress.say("Study:")
+        found = run_study(context.config, context.problem, context.problem.initial_theta, plan, context.progress)
+        on_root(context.folder.comm, lambda: write_study(context.folder.path / STUDY, found.rungs))
+        context.progress.say(study_table(found.rungs), _reference_sentence(found))
         return {
             "reference": found.reference.name,
             "reference_objective": found.reference.value,

@@ -1,29 +1,43 @@
 """`eulerian ideal`: the best that any velocity could do."""
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 
 from mpi4py import MPI
 
+import numpy as np
+
 from eulerian.app.build.network import build_ideal
-from eulerian.app.config import Config
-from eulerian.app.runs.ideal_densities import keep_ideal_targets, write_ideal_figures, write_ideal_paraview
+from eulerian.app.config import Config, TargetTerminal
+from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.app.runs.densities import DensityWriter, save_targets
+from eulerian.app.runs.files import FIGURES, TRAJECTORIES, write_arrays
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import ideal_headline, ideal_table
 from eulerian.app.runs.result import Document, Outcome, ideal_statistics
-from eulerian.app.tasks.task import SILENT, Command, Session
+from eulerian.app.runs.snapshots import FIGURE_TIMES
+from eulerian.app.tasks.drawing import draw_figures
+from eulerian.app.tasks.network_run import with_output
+from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import EulerianError, InputError
+from eulerian.base.errors import InputError
+from eulerian.base.parallel import on_root
 from eulerian.fields.nodal import Nodal
 from eulerian.ideal.certificate import try_hopf_lax
 from eulerian.ideal.domain_parts import domain_parts, require_masses
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
+from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.free_theta import nodal_theta
 from eulerian.ideal.functionals import Fixed
 from eulerian.ideal.hopf_lax import HopfLax
+from eulerian.ideal.paths import flow_paths, straight_paths
 from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
+from eulerian.objective.losses import build_loss
 from eulerian.transport.velocity_space import VelocitySpace
+
+_TIMES_ON_A_LINE = 61  # in the picture of a density over space and time
 
 
 def run_ideal(
@@ -33,8 +47,8 @@ def run_ideal(
 
     The field of the configuration is not made: only its layers and its horizon count.
     """
-    command = Command("ideal", _build, ideal_headline, _ideal)
-    return command.run(config, comm, overwrite=overwrite, progress=progress)
+    task = Task("ideal", _build, ideal_headline, _ideal)
+    return task.run(config, comm, overwrite=overwrite, progress=progress)
 
 
 def _build(config: Config, comm: MPI.Comm) -> IdealProblem:
@@ -53,15 +67,15 @@ def _build(config: Config, comm: MPI.Comm) -> IdealProblem:
     return problem
 
 
-def _ideal(session: Session[IdealProblem]) -> Outcome:
-    problem, settings = session.problem, session.config.ideal
+def _ideal(context: RunContext[IdealProblem]) -> Outcome:
+    problem, settings = context.problem, context.config.ideal
     started = time.perf_counter()
     exact, reason = try_hopf_lax(problem)
-    session.progress.say(f"Hopf–Lax: J = {exact.value:.10g}" if exact else f"Hopf–Lax does not apply: {reason}")
-    with session.progress.gaps(settings.max_iterations) as observer:
+    context.progress.say(f"Hopf–Lax: J = {exact.value:.10g}" if exact else f"Hopf–Lax does not apply: {reason}")
+    with context.progress.gaps(settings.max_iterations) as observer:
 
         def follow(record: GapRecord) -> None:
-            session.run.append_gap(asdict(record))
+            context.folder.append_gap(asdict(record))
             observer(record)
 
         solution = solve_convex(
@@ -81,8 +95,8 @@ def _ideal(session: Session[IdealProblem]) -> Outcome:
         seconds_solve=time.perf_counter() - started,
         extra={"ideal": _numbers(problem, solution, exact), **ideal_statistics(problem, solution)},
     )
-    session.progress.say(ideal_table(solution, exact))
-    return _with_fields(session, solution, exact, outcome)
+    context.progress.say(ideal_table(solution, exact))
+    return _with_fields(context, solution, exact, outcome)
 
 
 def _numbers(problem: IdealProblem, solution: ConvexSolution, exact: HopfLax | None) -> Document:
@@ -95,23 +109,52 @@ def _numbers(problem: IdealProblem, solution: ConvexSolution, exact: HopfLax | N
 
 
 def _with_fields(
-    session: Session[IdealProblem], solution: ConvexSolution, exact: HopfLax | None, outcome: Outcome
+    context: RunContext[IdealProblem], solution: ConvexSolution, exact: HopfLax | None, outcome: Outcome
 ) -> Outcome:
     """The outcome, with θ, ParaView files and figures written; failed if they could not be. **Collective**."""
-    run, output = session.run, session.config.output
-    try:
-        run.write_theta(_theta(session, solution))
-        write_ideal_paraview(run, solution.flow, output.densities)
-        keep_ideal_targets(run, session.problem, session.config.objective.terminal)
-        write_ideal_figures(run, solution.flow, exact)
-    except EulerianError as error:
-        return replace(outcome, status="failed", reason=f"{outcome.reason}; then the output failed: {error}")
-    return outcome
+
+    def write() -> None:
+        context.folder.write_theta(_theta(context, solution))
+        write_densities(context, solution.flow)
+        if context.folder.figures:
+            _save_targets(context)
+            paths = flow_paths(solution.flow) if exact is None else straight_paths(exact, solution.flow)
+            file = context.folder.path / FIGURES / TRAJECTORIES
+            on_root(context.folder.comm, lambda: write_arrays(file, paths._asdict()))
+        draw_figures(context.folder)
+
+    return with_output(outcome, write)
 
 
-def _theta(session: Session[IdealProblem], solution: ConvexSolution) -> Floats:
+def write_densities(context: RunContext[IdealProblem], flow: ConvexFlow) -> None:
+    """Densities, velocities and potentials of a convex flow, for ParaView and for the figures. **Collective**.
+
+    Raises:
+        ComputationError: a file could not be written.
+    """
+    nodes = CellNodes(flow.linear_space, VelocitySpace(flow.linear_space))
+    figure_times = _TIMES_ON_A_LINE if flow.grid.dim == 1 else FIGURE_TIMES
+    count = context.config.output.densities
+    writer = DensityWriter(context.folder, nodes, flow.grid.horizon, count, figure_times)
+    for t in writer.times:
+        velocities = flow.velocity_at(t, nodes.velocity_space)
+        v = velocities if len(velocities) > 1 else velocities[0]
+        writer.write(t, flow.density_at(t), v, partial(flow.potential_at, t))
+    writer.finish()
+
+
+def _save_targets(context: RunContext[IdealProblem]) -> None:
+    """Collective."""
+    space, terminal = context.problem.space, context.config.objective.terminal
+    density = getattr(context.problem.functional, "target", None)
+    loss = None if isinstance(terminal, TargetTerminal) else build_loss(terminal, space.dim, space.n_labels)
+    readout = np.zeros(0) if loss is None else loss.initial_readout()
+    save_targets(context.folder, CellNodes(space, VelocitySpace(space)), loss, density, readout)
+
+
+def _theta(context: RunContext[IdealProblem], solution: ConvexSolution) -> Floats:
     """The velocities as parameters of a free field, label-dependent if there are labels."""
-    space = session.problem.space
+    space = context.problem.space
     velocity_space = VelocitySpace(space)
     field = Nodal(velocity_space.all_nodes(), n_labels=space.n_labels if space.n_labels > 1 else 0)
-    return nodal_theta(solution.flow, field, velocity_space, session.config.field.layers)
+    return nodal_theta(solution.flow, field, velocity_space, context.config.field.layers)

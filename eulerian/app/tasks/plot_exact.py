@@ -37,7 +37,7 @@ class _Frame:
     counts: tuple[int, ...]
 
 
-def keep_exact_densities(folder: Path, comm: MPI.Comm | None = None, *, python: bool = True) -> Path:
+def save_exact_densities(folder: Path, comm: MPI.Comm | None = None, *, python: bool = True) -> Path:
     """Evaluate a run's densities along characteristics where its figures show them, and keep them. **Collective**.
 
     ``eulerian plot`` draws them from then on, beside those of the mesh.

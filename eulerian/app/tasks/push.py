@@ -21,13 +21,13 @@ from eulerian.analysis.classification import (
 )
 from eulerian.app.config import KlTerminal, SamplesTerm
 from eulerian.app.runs.class_regions import LabelledPoints
-from eulerian.app.runs.densities import draw_here
 from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, write_text
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.point_tables import claim_table, push_summary, write_table
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.result import Document, plain
 from eulerian.app.runs.run_files import require_run
+from eulerian.app.tasks.drawing import draw_figures
 from eulerian.app.tasks.loaded_run import LABEL, LoadedRun, load_trained
 from eulerian.app.tasks.task import SILENT
 from eulerian.base.arrays import Floats, Ints
@@ -267,7 +267,7 @@ def _show_classes(run: LoadedRun, samples: Samples, moved: _Moved, comm: MPI.Com
             points.save(run.folder / FIGURES / PUSHED_POINTS)
 
     on_root(comm, save)
-    draw_here(RunFolder(comm, run.folder, figures=run.config.output.figures), only=("classification",))
+    draw_figures(RunFolder(comm, run.folder, figures=run.config.output.figures), only=("classification",))
 
 
 # -- summing up ------------------------------------------------------------------------------------------------------

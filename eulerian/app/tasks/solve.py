@@ -12,11 +12,11 @@ from eulerian.app.runs.files import CHECKPOINT, DENSITIES, MESH
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import classification_table, headline, parts_table
 from eulerian.app.runs.result import Document, Outcome, classification
+from eulerian.app.tasks.density_observer import DensityObserver
 from eulerian.app.tasks.network_run import layers_and_readout, rejected_at_start, warn_of_rest, with_output
-from eulerian.app.tasks.problem_mesh import adaptation_document, build_on_own_mesh, keep_mesh, warn_of_shortfall
-from eulerian.app.tasks.solve_observer import SolveObserver
+from eulerian.app.tasks.problem_mesh import adaptation_document, build_on_own_mesh, save_mesh, warn_of_shortfall
 from eulerian.app.tasks.solve_restart import EarlierSolve
-from eulerian.app.tasks.task import SILENT, Command, Session
+from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.theta_option import GivenTheta
 from eulerian.app.tasks.train_resume import complete_result
 from eulerian.app.tasks.verification import verification
@@ -75,9 +75,9 @@ def run_solve(
         progress.say("The run is finished: the solve has come to its end. To do it again, use --overwrite.")
         return complete
     work = partial(_solve, given=given, earlier=earlier)
-    command = Command("solve", build_fitting, headline, work, verification)
+    task = Task("solve", build_fitting, headline, work, verification)
     keep = (f"{CHECKPOINT}/{DENSITIES}", MESH) if resume else ()
-    return command.run(given.config, comm, overwrite=overwrite, progress=progress, resume=resume, keep=keep)
+    return task.run(given.config, comm, overwrite=overwrite, progress=progress, resume=resume, keep=keep)
 
 
 def _earlier(
@@ -94,18 +94,21 @@ def _earlier(
     return None if restart is None else EarlierSolve.to_restart(comm, config, restart, at)
 
 
-def _solve(session: Session[ControlProblem], given: GivenTheta, earlier: EarlierSolve | None) -> Outcome:
-    problem, progress = session.problem, session.progress
+def _solve(context: RunContext[ControlProblem], given: GivenTheta, earlier: EarlierSolve | None) -> Outcome:
+    problem, progress = context.problem, context.progress
     progress.say(given.told)
-    _tell_start(session, earlier)
+    _tell_start(context, earlier)
     started = time.perf_counter()
-    session, extra = _on_adapted_mesh(session, earlier)
-    problem = session.problem
-    journey = SolveObserver(session, earlier)
-    theta = journey.theta
-    total = problem.value_observed(theta, journey)
+    context, extra = _on_adapted_mesh(context, earlier)
+    problem = context.problem
+    theta = problem.initial_theta
+    if earlier is not None and earlier.theta is not None:
+        theta = earlier.theta.reshape(theta.shape)
+    checkpoints = context.config.output.checkpoint_every != 0
+    observer = DensityObserver(context, theta, checkpoints=checkpoints, earlier=earlier)
+    total = observer.evaluate()
     rejected_at_start(problem, total, given.name)
-    warn_of_rest(problem, session.config, "ρ(T) is ρ₀")
+    warn_of_rest(problem, context.config, "ρ(T) is ρ₀")
     seconds = time.perf_counter() - started
     outcome = Outcome(
         "solve",
@@ -119,36 +122,36 @@ def _solve(session: Session[ControlProblem], given: GivenTheta, earlier: Earlier
     progress.say(parts_table({given.title: (total, problem.parts)}), classification_table(outcome.extra))
 
     def write() -> None:
-        session.run.write_theta(*layers_and_readout(problem, theta))
-        journey.finish()
+        context.folder.write_theta(*layers_and_readout(problem, theta))
+        observer.finish()
 
     return replace(with_output(outcome, write), seconds_solve=seconds)
 
 
 def _on_adapted_mesh(
-    session: Session[ControlProblem], earlier: EarlierSolve | None
-) -> tuple[Session[ControlProblem], Document]:
-    """The session on the mesh that its θ wants, and what to tell of it. Collective.
+    context: RunContext[ControlProblem], earlier: EarlierSolve | None
+) -> tuple[RunContext[ControlProblem], Document]:
+    """The context on the mesh that its θ wants, and what to tell of it. Collective.
 
     A solve that is gone on with has its mesh already.
     """
-    problem, config = session.problem, session.config
+    problem, config = context.problem, context.config
     extra: Document = {}
     if config.adapt is not None and (earlier is None or not earlier.headers):
-        found = adapt(config, problem, problem.initial_theta, session.progress.say)
-        session, extra = replace(session, problem=found.problem), adaptation_document(found)
-        warn_of_shortfall(session.run.comm, found.shortfall)
-    keep_mesh(session.run, session.problem)
-    return session, extra
+        found = adapt(config, problem, problem.initial_theta, context.progress.say)
+        context, extra = replace(context, problem=found.problem), adaptation_document(found)
+        warn_of_shortfall(context.folder.comm, found.shortfall)
+    save_mesh(context.folder, context.problem)
+    return context, extra
 
 
-def _tell_start(session: Session[ControlProblem], earlier: EarlierSolve | None) -> None:
+def _tell_start(context: RunContext[ControlProblem], earlier: EarlierSolve | None) -> None:
     """Say from where the solve goes on; that there was nothing to go on from is a warning. Not collective."""
     if earlier is None:
         return
-    session.progress.say(*(f"Left out: {why}" for why in earlier.damaged))
+    context.progress.say(*(f"Left out: {why}" for why in earlier.damaged))
     if not earlier.headers:
-        warn(session.run.comm, f"{earlier.folder} holds nothing to go on from: this solve begins at t = 0")
+        warn(context.folder.comm, f"{earlier.folder} holds nothing to go on from: this solve begins at t = 0")
         return
     last = earlier.headers[max(earlier.headers)]
-    session.progress.say(f"Goes on at t = {last.time:.6g}, after time step {last.step}, from {earlier.folder}")
+    context.progress.say(f"Goes on at t = {last.time:.6g}, after time step {last.step}, from {earlier.folder}")

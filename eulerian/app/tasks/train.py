@@ -14,9 +14,16 @@ from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import classification_table, headline, levels_table, parts_table
 from eulerian.app.runs.result import Document, Outcome, classification
 from eulerian.app.runs.train_checkpoint import Checkpoint
-from eulerian.app.tasks.network_run import finite_value, kept, storage_statement, training_outcome, with_fields
-from eulerian.app.tasks.problem_mesh import build_on_own_mesh, keep_mesh, warn_of_shortfall
-from eulerian.app.tasks.task import SILENT, Command, Session
+from eulerian.app.tasks.density_observer import DensityObserver
+from eulerian.app.tasks.network_run import (
+    finite_value,
+    save_and_evaluate_best,
+    storage_statement,
+    training_outcome,
+    with_output,
+)
+from eulerian.app.tasks.problem_mesh import build_on_own_mesh, save_mesh, warn_of_shortfall
+from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.train_monitor import Start, followed
 from eulerian.app.tasks.train_resume import Finished, resumable, tell_resume_command, tell_start, without_start
 from eulerian.app.tasks.verification import verification
@@ -61,28 +68,28 @@ def run_train(
     def build_again(config: Config, comm: MPI.Comm) -> ControlProblem:
         return build_on_own_mesh(config if found is None else without_start(config), comm)
 
-    def work(session: Session[ControlProblem]) -> Outcome:
+    def work(context: RunContext[ControlProblem]) -> Outcome:
         tell_start(found, comm, progress, resume=resume)
-        return _train(session, found)
+        return _train(context, found)
 
-    command = Command("train", build_again, headline, work, _verification_and_certificate)
+    task = Task("train", build_again, headline, work, _verification_and_certificate)
     go_on = tell_resume_command(found)
-    return command.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, **go_on)
+    return task.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, **go_on)
 
 
-def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcome:
-    problem, progress = session.problem, session.progress
+def _train(context: RunContext[ControlProblem], found: Checkpoint | None) -> Outcome:
+    problem, progress = context.problem, context.progress
     started = time.perf_counter()
     if found is None:
         progress.say(storage_statement(problem, problem.initial_theta))
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
-    kind = Training if session.config.adapt is None else AdaptiveTraining
-    training = kind(session.config, problem, progress.say, None if found is None else found.state)
-    keep_mesh(session.run, problem)
+    kind = Training if context.config.adapt is None else AdaptiveTraining
+    training = kind(context.config, problem, progress.say, None if found is None else found.state)
+    save_mesh(context.folder, problem)
     state = partial(_state_of, training)
-    with followed(session, METHOD, start, state, training.max_iterations) as follower:
+    with followed(context, METHOD, start, state, training.max_iterations) as follower:
         result = training.run(follower)
         follower.finish()
         if follower.interrupted:
@@ -90,11 +97,11 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
         seconds = time.perf_counter() - started
         if isinstance(training, AdaptiveTraining):
             problem = training.problem
-            session = replace(session, problem=problem)
-            keep_mesh(session.run, problem)
-            warn_of_shortfall(session.run.comm, training.shortfall)
-        with kept(session, result):
-            problem.value(result.theta)
+            context = replace(context, problem=problem)
+            save_mesh(context.folder, problem)
+            warn_of_shortfall(context.folder.comm, training.shortfall)
+        observer = DensityObserver(context, result.theta)
+        save_and_evaluate_best(context, result, observer.evaluate)
         extra = {**_levels(result), **classification(problem, result.theta)}
         outcome = training_outcome(result, problem, seconds, extra)
         progress.say(
@@ -102,7 +109,7 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
             parts_table({"start": start, "end": (outcome.total, outcome.parts)}),
             classification_table(outcome.extra),
         )
-        return replace(with_fields(session, result.theta, outcome), problem=problem)
+        return replace(with_output(outcome, observer.finish), problem=problem)
 
 
 def _state_of(training: Training | AdaptiveTraining) -> tuple[TrainingState, Callable[[Floats], Floats]]:
@@ -114,15 +121,15 @@ def _levels(result: OptimiseResult) -> Document:
     return {"levels": [asdict(report) for report in result.levels]} if len(result.levels) > 1 else {}
 
 
-def _verification_and_certificate(session: Session[ControlProblem], document: Document) -> Document:
+def _verification_and_certificate(context: RunContext[ControlProblem], document: Document) -> Document:
     """What the flow is worth by itself, and how far that is from the best. **Collective**."""
-    found = verification(session, document)
-    return {**found, **_certificate(session, document | found)}
+    found = verification(context, document)
+    return {**found, **_certificate(context, document | found)}
 
 
-def _certificate(session: Session[ControlProblem], document: Document) -> Document:
+def _certificate(context: RunContext[ControlProblem], document: Document) -> Document:
     """The distance of the flow to the best one, or why there is none; never an error of its own. **Collective**."""
-    config, problem, progress = session.config, session.problem, session.progress
+    config, problem, progress = context.config, context.problem, context.progress
     if config.ideal.certificate == "none" or not problem.parts:
         return {}
     started = time.perf_counter()
@@ -138,7 +145,7 @@ def _certificate(session: Session[ControlProblem], document: Document) -> Docume
     except EulerianError as error:
         reason = str(error)
     except Exception as error:
-        if session.run.comm.size > 1:  # the other ranks may be elsewhere
+        if context.folder.comm.size > 1:  # the other ranks may be elsewhere
             raise
         reason = f"{type(error).__name__}: {error}"
     else:

@@ -57,7 +57,7 @@ class Finished:
 
 
 def tell_resume_command(found: Checkpoint | None) -> dict[str, Any]:
-    """What ``Command.run`` is to know of a checkpoint."""
+    """What ``Task.run`` is to know of a checkpoint."""
     if found is None:
         return {}
     rows = [history_row(record) for record in found.state.history]

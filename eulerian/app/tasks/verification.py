@@ -13,7 +13,7 @@ from eulerian.app.runs.files import RESULT
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.result import Document, plain
-from eulerian.app.tasks.task import SILENT, Session
+from eulerian.app.tasks.task import SILENT, RunContext
 from eulerian.base.errors import EulerianError, InputError, collected_warnings, explained
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from eulerian.analysis.characteristics import Verification  # with a good part of SciPy
 
 
-def verification(session: Session[ControlProblem], document: Document) -> Document:  # noqa: ARG001 - of a command
+def verification(context: RunContext[ControlProblem], document: Document) -> Document:  # noqa: ARG001 - of a command
     """The keys ``verified`` and ``resolved`` for the θ of the last evaluation. **Collective**.
 
     Said in a sentence; what is not resolved is a warning. A verification that fails is a warning too, and no error.
     """
-    return verified(session.problem, session.progress, session.config.adapt)
+    return verified(context.problem, context.progress, context.config.adapt)
 
 
 def verified(problem: ControlProblem, progress: Progress, adapt: Adapt | None = None) -> Document:

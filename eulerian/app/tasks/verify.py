@@ -17,7 +17,7 @@ from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import headline, laws_table
 from eulerian.app.runs.result import Document, Outcome
 from eulerian.app.tasks.network_run import finite_value, layers_and_readout, warn_of_rest
-from eulerian.app.tasks.task import SILENT, Command, Session
+from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.theta_option import GivenTheta
 from eulerian.control.control import ControlProblem
 from eulerian.fields.frame import InBox, frame_of, plain
@@ -43,25 +43,25 @@ def run_verify(
     the status is ``failed`` and the reason names it.
     """
     given = GivenTheta.of(config, theta, comm)
-    command = Command("verify", partial(given.build, build), headline, partial(_verify, given=given))
-    return command.run(given.config, comm, overwrite=overwrite, progress=progress)
+    task = Task("verify", partial(given.build, build), headline, partial(_verify, given=given))
+    return task.run(given.config, comm, overwrite=overwrite, progress=progress)
 
 
-def _verify(session: Session[ControlProblem], given: GivenTheta) -> Outcome:
-    problem, theta = session.problem, session.problem.initial_theta
+def _verify(context: RunContext[ControlProblem], given: GivenTheta) -> Outcome:
+    problem, theta = context.problem, context.problem.initial_theta
     started = time.perf_counter()
-    session.progress.say(given.told)
-    warn_of_fixed_mesh(session.config, session.run.comm)
-    _compute_in_double(session)
+    context.progress.say(given.told)
+    warn_of_fixed_mesh(context.config, context.folder.comm)
+    _compute_in_double(context)
     finite_value(problem, theta, given.name)
     result = "There the gradient of a network vanishes but for its last layer, so it is checked at a θ near it too"
-    warn_of_rest(problem, session.config, result)
-    laws = verify(problem, theta, np.random.default_rng(session.config.field.seed))
+    warn_of_rest(problem, context.config, result)
+    laws = verify(problem, theta, np.random.default_rng(context.config.field.seed))
     seconds = time.perf_counter() - started
     total, gradient = problem.value_and_gradient(theta)
     broken = _broken_laws(laws)
-    session.run.write_theta(*layers_and_readout(problem, theta))
-    session.progress.say(laws_table(laws))
+    context.folder.write_theta(*layers_and_readout(problem, theta))
+    context.progress.say(laws_table(laws))
     return Outcome(
         "verify",
         "failed" if broken else "done",
@@ -74,15 +74,15 @@ def _verify(session: Session[ControlProblem], given: GivenTheta) -> Outcome:
     )
 
 
-def _compute_in_double(session: Session[ControlProblem]) -> None:
+def _compute_in_double(context: RunContext[ControlProblem]) -> None:
     """The steps of the Taylor test drown in the rounding of a model in float32: verify it in float64."""
-    layered = session.problem.layered
+    layered = context.problem.layered
     field, frame = plain(layered.field), frame_of(layered.field)
     in_double = getattr(field, "in_double", None)
     exact = in_double() if callable(in_double) else field
     if exact is not field:
         layered.field = exact if frame is None else InBox(exact, frame)
-        session.progress.say("the model computes in float32; what follows was found with it in float64")
+        context.progress.say("the model computes in float32; what follows was found with it in float64")
 
 
 def _broken_laws(laws: Verification) -> list[str]:

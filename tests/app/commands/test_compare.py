@@ -16,7 +16,7 @@ from eulerian.analysis import wasserstein
 from eulerian.app import tasks
 from eulerian.app.build.network import build
 from eulerian.app.config import Config, parse_config
-from eulerian.app.runs.comparison_table import comparison_table
+from eulerian.app.runs.comparison import comparison_table
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.study_table import read_study
 from eulerian.app.tasks.study import StudyPlan, refined, run_study

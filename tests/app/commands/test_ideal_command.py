@@ -203,7 +203,7 @@ def test_output_that_fails_keeps_the_numbers(comm: MPI.Comm, tmp_path: Path, mon
     def fail(*_: object) -> None:
         raise ComputationError("disk full")
 
-    monkeypatch.setattr("eulerian.app.tasks.ideal.write_ideal_figures", fail)
+    monkeypatch.setattr("eulerian.app.tasks.ideal.draw_figures", fail)
     document = tasks.run_ideal(configure(tmp_path), comm)
     assert document["status"] == "failed"
     assert "disk full" in document["reason"]

@@ -14,7 +14,7 @@ from jobs import Here
 from eulerian.app import tasks
 from eulerian.app.config import Config, parse_config
 from eulerian.app.figures.draw import draw_run
-from eulerian.app.runs.particle_paths import ParticlePaths
+from eulerian.app.runs.particles import ParticlePaths
 from eulerian.base.errors import InputError
 
 pytestmark = pytest.mark.two_ranks

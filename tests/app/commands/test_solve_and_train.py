@@ -297,9 +297,9 @@ def test_levels_need_a_mesh(comm: MPI.Comm, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("run", "place"),
     [
-        (tasks.run_solve, "solve_observer.ParaviewWriter.write"),
-        (tasks.run_solve, "solve_observer.draw_gathered"),
-        (tasks.run_train, "network_run.write_figures"),
+        (tasks.run_solve, "density_observer.DensityWriter.write"),
+        (tasks.run_solve, "density_observer.draw_figures"),
+        (tasks.run_train, "density_observer.draw_figures"),
     ],
 )
 def test_output_that_fails_keeps_the_numbers(

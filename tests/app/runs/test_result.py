@@ -9,8 +9,8 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 
-from eulerian.control.control import Statistics
 from eulerian.app.runs.result import Outcome, describe, plain
+from eulerian.control.control import Statistics
 from eulerian.control.reduced import PARTS
 
 INTERFACE = json.loads("""
