@@ -13,7 +13,7 @@ from eulerian.app.runs.pixel_grid import pixel_centres
 from eulerian.base.parallel import gather_rows, on_root
 from eulerian.particles.sample import share
 from eulerian.particles.flow import Scheme, carry
-from eulerian.density.projection import class_names
+from eulerian.app.build.mixture import class_names
 from eulerian.density.csv_samples import read_samples
 
 import numpy as np
@@ -137,7 +137,7 @@ def _samples(terms: Sequence[Term], dim: int) -> tuple[Floats, Labels]:
     found = [(np.zeros((0, dim)), np.zeros(0, dtype=np.int32))]
     for index, term in enumerate(terms):
         if isinstance(term, SamplesTerm):
-            samples = read_samples(term, f"density.initial.{index}")
+            samples = term.read(f"density.initial.{index}")
             own = samples.labels if term.label_column is not None else np.full(len(samples.points), term.label)
             found.append((samples.points, own))
     points, labels = zip(*found, strict=True)
