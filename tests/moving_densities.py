@@ -6,6 +6,7 @@ from mpi4py import MPI
 
 import dolfinx
 import numpy as np
+from problems import projected
 
 from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.density.space import DensitySpace
@@ -35,4 +36,4 @@ def linear_samples(
         v = t + x
         if label_dependent:
             v = np.stack([(k + 1) * v for k in range(space.n_labels)])
-        yield t, space.project(np.stack(values, axis=2), rule), v
+        yield t, projected(space, np.stack(values, axis=2), rule), v

@@ -8,12 +8,12 @@ from mpi4py import MPI
 import dolfinx
 import numpy as np
 
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.build.network import build
 from eulerian.app.config import Box, Domain, parse_config
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
-from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
+from eulerian.density.space import DensitySpace, Quadrature
 
 # Cells per side of a mesh that is small and still has interior cells.
 TINY = {1: 12, 2: 5, 3: 3}
@@ -39,6 +39,15 @@ def box_space(comm: MPI.Comm, dim: int, cells: int, degree: int, n_labels: int =
     """Densities on [-size, size]^dim."""
     box = Box(lower=(-size,) * dim, upper=(size,) * dim, cells=(cells,) * dim)
     return DensitySpace(create_mesh(comm, Domain(box=box)), degree, n_labels)
+
+
+def projected(space: DensitySpace, values: Floats, rule: Quadrature) -> Floats:
+    """L² projection (n_cells, nd, K) of values (n_owned, nq, K) at the points of a rule."""
+    rho = space.zeros()
+    weighted = rule.reference_weights[:, None] * rule.basis
+    rho[: space.n_owned] = np.einsum("qi,cqk->cik", weighted, values, optimize=True)
+    space.update_ghosts(rho)
+    return rho
 
 
 def random_rows(space: DensitySpace, columns: int, seed: int) -> Floats:

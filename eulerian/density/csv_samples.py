@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from eulerian.app.config import SamplesTerm
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.density.csv_rows import Row, Sheet, is_missing, read_sheet
+from eulerian.density.shapes import LabelledShape, Samples
 
 # Stricter than Python's float, which also takes 1_000, nan, inf, and digits of other scripts.
 _POINT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
@@ -23,7 +24,7 @@ _WHOLE = re.compile(r"([+-]?)(0|[1-9]\d*)(?:\.0*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Samples:
+class SampleTable:
     """Rows of a CSV file.
 
     Attributes:
@@ -37,27 +38,49 @@ class Samples:
     classes: tuple[str, ...]
 
 
-def read_samples(term: SamplesTerm, key: str) -> Samples:
-    """Read the columns that a term names.
+def read_samples(
+    file: str | Path, columns: Sequence[str | int], label_column: str | int | None = None, *, key: str = "samples"
+) -> SampleTable:
+    """Read columns of coordinates, and perhaps one of classes.
 
     What kinds of files there are, says ``read_sheet``. Numbers have decimal points, or all of them decimal commas.
     A class is called as it is written; classes are sorted as numbers where all are numbers, else as text.
 
     Args:
-        term: file, columns and label_column.
-        key: dotted key of the term, for messages.
+        file: its path.
+        columns: of the coordinates, by name or by number from 0.
+        label_column: of the classes, likewise; None if there are none.
+        key: dotted key of the samples, for messages.
 
     Raises:
         InputError: the file cannot be read, a column is missing, a value is not a finite number, or a class is missing.
     """
-    sheet = read_sheet(Path(term.file), term.columns, term.label_column, f"{key}.file")
-    columns = [_find(column, sheet, f"{key}.columns") for column in term.columns]
-    points = _numbers(sheet, columns, f"{key}.file")
-    if term.label_column is None:
-        return Samples(points, np.zeros(len(sheet.rows), dtype=np.int32), ("",))
-    column = _find(term.label_column, sheet, f"{key}.label_column")
+    sheet = read_sheet(Path(file), tuple(columns), label_column, f"{key}.file")
+    points = _numbers(sheet, [_find(column, sheet, f"{key}.columns") for column in columns], f"{key}.file")
+    if label_column is None:
+        return SampleTable(points, np.zeros(len(sheet.rows), dtype=np.int32), ("",))
+    column = _find(label_column, sheet, f"{key}.label_column")
     labels, classes = _classes([_class(row, column, f"{key}.file") for row in sheet.rows])
-    return Samples(points, labels, classes)
+    return SampleTable(points, labels, classes)
+
+
+def kernel_estimates(table: SampleTable, bandwidth: float | Literal["scott"], key: str) -> list[LabelledShape]:
+    """A kernel estimate of each class that has samples, with its share of them.
+
+    Args:
+        table: the samples.
+        bandwidth: of the kernels, or "scott" for Scott's rule for every class.
+        key: of the samples, for messages.
+
+    Raises:
+        InputError: a class has too few different samples for Scott's rule.
+    """
+    found = []
+    for label in np.unique(table.labels).tolist():
+        own = table.labels == label
+        shape = Samples(table.points[own], bandwidth, key=f"{key}.bandwidth")
+        found.append(LabelledShape(shape, label, float(np.mean(own)), key, table.classes[label]))
+    return found
 
 
 def class_key(name: str) -> str:

@@ -1,16 +1,16 @@
-"""The density that terms of a configuration describe, as a function of x: what a mesh holds is its projection."""
+"""The density that shapes describe, as a function of x: what a mesh holds is its projection."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self, final
 
 import numpy as np
 
-from eulerian.app.config import Term
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import agreed, sum_all
 from eulerian.density import basis
-from eulerian.density.projection import Piece, density_and_factors, piece_factors
+from eulerian.density.projection import Factors, project_shapes, shape_factors
+from eulerian.density.shapes import LabelledShape
 from eulerian.density.space import DensitySpace
 from eulerian.density.subdivided_rule import physical_points, subdivided_rules
 from eulerian.mesh.simplices import Indices
@@ -19,65 +19,62 @@ from eulerian.mesh.simplices import Indices
 @final
 @dataclass(frozen=True)
 class ExactDensity:
-    """Densities ρ_y(x) = Σ factor · profile(x) over the pieces of label y, of total mass 1 in the domain.
+    """Densities ρ_y(x) = Σ factor · shape(x) over the terms of label y, of total mass 1 in the domain.
 
-    It is normalised as ``initial_density`` normalises the mesh's: every piece to its share of the mass *inside the
-    domain*. Outside the domain the profiles go on, but there is no mass there. The same numbers on all ranks.
+    It is normalised as ``project_shapes`` normalises the mesh's: every term to its share of the mass *inside the
+    domain*. Outside the domain the shapes go on, but there is no mass there. The same numbers on all ranks.
 
     Attributes:
-        pieces: profiles with label and key, each with its factor.
+        terms: shapes with label and key, each with its factor.
         n_labels: K.
     """
 
-    pieces: tuple[tuple[Piece, float], ...]
+    terms: Factors
     n_labels: int
 
     @classmethod
-    def of_terms(cls, space: DensitySpace, terms: Sequence[Term], key: str = "density.initial") -> Self:
-        """The density of terms in the domain that a space covers. **Collective**.
+    def of_shapes(cls, space: DensitySpace, terms: Iterable[LabelledShape]) -> Self:
+        """The density of shapes in the domain that a space covers. **Collective**.
 
         Args:
             space: of K labels; its cells are the domain over which masses are taken.
-            terms: as in ``density.initial``.
-            key: dotted key of ``terms``, for messages.
+            terms: the same on all ranks.
 
         Raises:
-            InputError: as for ``initial_density``, but nothing is said about mass outside the domain.
+            InputError: as for ``project_shapes``, but nothing is said about mass outside the domain.
         """
-        return cls(piece_factors(space, terms, key), space.n_labels)
+        return cls(shape_factors(space, terms), space.n_labels)
 
     @classmethod
-    def with_projection(
-        cls, space: DensitySpace, terms: Sequence[Term], key: str = "density.initial"
-    ) -> tuple[Floats, Self]:
-        """The mesh's density (n_cells, nd, K), as ``initial_density`` gives it, and the one it stands for.
+    def with_projection(cls, space: DensitySpace, terms: Iterable[LabelledShape]) -> tuple[Floats, Self]:
+        """The mesh's density (n_cells, nd, K), as ``project_shapes`` gives it, and the one it stands for.
 
-        **Collective**. Raises what ``initial_density`` raises.
+        **Collective**. Raises what ``project_shapes`` raises.
         """
-        rho, pieces = density_and_factors(space, terms, key)
-        return rho, cls(pieces, space.n_labels)
+        rho, factors = project_shapes(space, terms)
+        return rho, cls(factors, space.n_labels)
 
     @property
     def mass(self) -> Floats:
         """∫ρ_y over the domain, (K,): the labels' shares."""
         shares = np.zeros(self.n_labels)
-        for piece, _ in self.pieces:
-            shares[piece.label] += piece.share
+        for term, _ in self.terms:
+            shares[term.label] += term.weight
         return np.asarray(shares / shares.sum())
 
     def values(self, x: Floats) -> Floats:
         """ρ_y(x), (n, K), at points x (n, d), per unit of volume. Points that follow one another should be near."""
         result = np.zeros((len(x), self.n_labels))
-        for piece, factor in self.pieces:
-            result[:, piece.label] += factor * piece.profile.values(x)
+        for term, factor in self.terms:
+            result[:, term.label] += factor * term.shape.values(x)
         return result
 
     def log_values(self, x: Floats) -> Floats:
         """Log ρ_y(x), (n, K), far tails included and without a floor; −∞ where the density is zero."""
         result = np.full((len(x), self.n_labels), -np.inf)
-        for piece, factor in self.pieces:
-            column = result[:, piece.label]
-            np.logaddexp(column, np.log(factor) + piece.profile.log_values(x), out=column)
+        for term, factor in self.terms:
+            column = result[:, term.label]
+            np.logaddexp(column, np.log(factor) + term.shape.log_values(x), out=column)
         return result
 
     def projection(self, space: DensitySpace, function: Callable[[Floats], Floats]) -> Floats:
@@ -97,8 +94,8 @@ class ExactDensity:
         return found
 
     def _rules(self, space: DensitySpace) -> list[tuple[Indices, Floats, Floats]]:
-        """Rules that are fine enough for all pieces, some cells at a time: see ``subdivided_rules``. **Collective**."""
-        scales = [piece.profile.scale for piece, _ in self.pieces]
+        """Rules that are fine enough for all terms, some cells at a time: see ``subdivided_rules``. **Collective**."""
+        scales = [term.shape.scale for term, _ in self.terms]
         return list(subdivided_rules(space, scales, np.arange(space.n_owned)))
 
     def _values_in(self, vertices: Floats, points: Floats) -> Floats:

@@ -42,6 +42,10 @@ class GatheredDensity:
 
         return cls(whole(space.vertices), whole(rho[: space.n_owned]), space.degree)
 
+    def only(self, label: int) -> Self:
+        """The density of one label."""
+        return type(self)(self.vertices, np.ascontiguousarray(self.coefficients[..., label : label + 1]), self.degree)
+
     # -- sizes ------------------------------------------------------------------------------------------------------
 
     @property

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import agreed, sum_all, warn
-from eulerian.density.profiles import KernelEstimate, Profile, Uniform
+from eulerian.density.shapes import DensityShape
 from eulerian.density.space import DensitySpace
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 type Flags = NDArray[np.bool_]
 
-_POINTS = 10_000  # that stand for a profile: shares are right within some tenths of a percent
+_POINTS = 10_000  # that stand for a shape: shares are right within some tenths of a percent
 _TOLD = 0.02  # shares of mass below are tails: two standard deviations from a wall, it is 0.023
 _REFUSED = 0.505  # half, and the uncertainty of a share
 _ROUNDING = 1e-10  # of the domain's size: data are often scaled to end at its walls
@@ -74,7 +74,7 @@ class Domain:
         return CellFinder(self._space.vertices)
 
 
-def check_mass(domain: Domain, profile: Profile, key: str) -> None:
+def check_mass(domain: Domain, shape: DensityShape, key: str) -> None:
     """Warn of mass of a term outside the domain. Collective.
 
     Of a formula nothing can be said: it is a density on the domain, whatever it is elsewhere.
@@ -82,11 +82,9 @@ def check_mass(domain: Domain, profile: Profile, key: str) -> None:
     Raises:
         InputError: more than half of its mass is outside.
     """
-    points = profile.points(_POINTS)
+    points = shape.equal_mass_points(_POINTS)
     share = 0.0 if len(points) == 0 else float(np.mean(~domain.contains(points)))
-    remedy = f"{_REMEDY} term."
-    if isinstance(profile, Uniform):
-        remedy += ' A density that is the same everywhere is kind = "expression", value = "1".'
+    remedy = f"{_REMEDY} term.{shape.hint}"
     if share > _REFUSED:
         raise InputError(f"{_percent(share)} of its mass lies outside the domain", key=key, remedy=remedy)
     if share > _TOLD:
@@ -94,26 +92,29 @@ def check_mass(domain: Domain, profile: Profile, key: str) -> None:
         warn(domain.comm, f"{_percent(share)} of the mass of {key} lies outside the domain and {fate}. {remedy}")
 
 
-def check_estimates(domain: Domain, estimates: Sequence[KernelEstimate], classes: Sequence[str], key: str) -> None:
+def check_samples_and_kernels(
+    domain: Domain, estimates: Sequence[DensityShape], classes: Sequence[str], key: str
+) -> None:
     """Warn of samples outside the domain, or of wide kernels of those inside. Collective.
 
     Args:
         domain: the domain.
-        estimates: of each class.
+        estimates: of the samples of each class.
         classes: their names, of one class "".
         key: the samples' name, for messages.
 
     Raises:
         InputError: more than half of all samples, or all samples of a class, or more than half of the mass, is outside.
     """
-    labels = np.repeat(np.arange(len(estimates), dtype=np.int32), [len(each.samples) for each in estimates])
-    inside = domain.contains(np.concatenate([each.samples for each in estimates]))
+    samples = [each.samples for each in estimates if each.samples is not None]
+    labels = np.repeat(np.arange(len(samples), dtype=np.int32), [len(each) for each in samples])
+    inside = domain.contains(np.concatenate(samples))
     fate = "are lost; the others take their mass" + (", class by class" if len(classes) > 1 else "")
     if check_samples(domain.comm, inside, labels, classes, key, fate):
         return
     cause, remedy = "although all samples are inside: their kernels are wide", "Enlarge the domain, or set bandwidth."
     for name, estimate in zip(classes, estimates, strict=True):
-        share = float(np.mean(~domain.contains(estimate.points(_POINTS))))
+        share = float(np.mean(~domain.contains(estimate.equal_mass_points(_POINTS))))
         whose = f"of class {name!r} of {key}" if name else f"of {key}"
         if share > _REFUSED:
             what = f"{_percent(share)} of the mass {whose} lies outside the domain, {cause}"

@@ -21,7 +21,7 @@ def projection_errors(space: DensitySpace, rho: Floats, exact: ExactDensity) -> 
         exact: ρ, of as many labels.
     """
     found = np.zeros((space.n_owned, space.n_labels))
-    scales = [piece.profile.scale for piece, _ in exact.pieces]
+    scales = [term.shape.scale for term, _ in exact.terms]
     rules = list(subdivided_rules(space, scales, np.arange(space.n_owned)))
     with parallel.agreed(space.comm):
         for cells, points, weights in rules:

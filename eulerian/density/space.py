@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
@@ -12,11 +13,16 @@ from mpi4py import MPI
 import basix
 import dolfinx
 import numpy as np
+from numpy.typing import ArrayLike
 
+from eulerian.base.errors import InputError
 from eulerian.density import basis
 from eulerian.mesh.geometry import SimplexGeometry, sides, simplex_geometry
 from eulerian.mesh.ghost_rows import GhostExchange
 from eulerian.mesh.simplices import Simplices
+
+if TYPE_CHECKING:
+    from eulerian.density.density import Density, Projectable
 
 # Below this cell mean a density is treated as empty: its higher modes are dropped (ratios of denormals overflow).
 EMPTY = 1e-200
@@ -53,18 +59,27 @@ class DensitySpace:
     Args:
         mesh: affine simplices with shared-facet ghosts.
         degree: polynomial degree, 0, 1 or 2.
-        n_labels: K.
+        labels: K.
         simplices: what the mesh was made of, where all ranks know it: then it can be refined and written.
+
+    Raises:
+        InputError: the mesh is not of affine simplices that fill their space, or lacks ghosts, or degree or labels are
+            out of range; the same on all ranks.
     """
 
     def __init__(
-        self, mesh: dolfinx.mesh.Mesh, degree: int, n_labels: int = 1, simplices: Simplices | None = None
+        self, mesh: dolfinx.mesh.Mesh, degree: int = 1, labels: int = 1, simplices: Simplices | None = None
     ) -> None:
         """Collective."""
+        _require_mesh(mesh)
+        if degree not in (0, 1, 2):
+            raise InputError("must be 0, 1 or 2", key="degree", value=degree)
+        if labels < 1:
+            raise InputError("needs at least one label", key="labels", value=labels)
         self.mesh, self.simplices = mesh, simplices
         self.comm: MPI.Comm = mesh.comm
         self.degree = degree
-        self.n_labels = n_labels
+        self.n_labels = labels
         self.geometry: SimplexGeometry = simplex_geometry(mesh)
         self.dim = self.geometry.dim
         self.n_owned, self.n_cells = self.geometry.n_owned, self.geometry.n_cells
@@ -157,13 +172,24 @@ class DensitySpace:
         """The zero density, (n_cells, nd, K)."""
         return np.zeros((self.n_cells, self.nd, self.n_labels))
 
-    def project(self, values: Floats, rule: Quadrature) -> Floats:
-        """L² projection of values (n_owned, nq, K) at the rule's points. Collective."""
-        rho = self.zeros()
-        weighted = rule.reference_weights[:, None] * rule.basis
-        rho[: self.n_owned] = np.einsum("qi,cqk->cik", weighted, values, optimize=True)
-        self.update_ghosts(rho)
-        return rho
+    def project(self, what: "Projectable", masses: ArrayLike | None = None, *, key: str = "density") -> "Density":
+        """The L² projection of a density, limited to be ≥ 0 and scaled to total mass 1. **Collective**.
+
+        Args:
+            what: a shape (``Gaussian``, ``Uniform``, ``Formula``, ``Samples``, ``Image``), a function of points
+                x (n, dim) with values (n,) (any multiple of a density), an array of samples (n, dim), a DOLFINx
+                function or a UFL expression on this mesh, a list of these (a mixture of equal shares), or a dictionary
+                label → one of these; the same on all ranks.
+            masses: (K,) > 0, the labels' shares of the mass; by default one share for each thing that is given.
+            key: what messages call it.
+
+        Raises:
+            InputError: it is none of these, does not fit the mesh or the labels, is negative or not finite somewhere,
+                or lies outside the domain; the same on all ranks.
+        """
+        from eulerian.density.density import Density  # which stands on spaces
+
+        return Density.of(self, what, masses, key)
 
     def limit(self, rho: Floats, points: Floats | None = None) -> None:
         """Scale towards the cell mean, in place, until ρ ≥ 0 at reference points (the limiter's). Ghost cells included.
@@ -240,3 +266,23 @@ class DensitySpace:
         low = self.comm.allreduce(float(values.min(initial=np.inf)), MPI.MIN)
         high = self.comm.allreduce(float(values.max(initial=-np.inf)), MPI.MAX)
         return low, high
+
+
+def _require_mesh(mesh: Any) -> None:
+    """Refuse what is no mesh of affine simplices with ghosts. **Collective**, if it is a mesh."""
+    if not isinstance(mesh, dolfinx.mesh.Mesh):
+        remedy = "Give a dolfinx.mesh.Mesh, or make one by box_mesh or read_mesh."
+        raise InputError("is no DOLFINx mesh", key="mesh", value=type(mesh).__name__, remedy=remedy)
+    topology, geometry = mesh.topology, mesh.geometry
+    if topology.cell_name() not in ("interval", "triangle", "tetrahedron") or geometry.cmaps[0].degree != 1:
+        remedy = "Give a mesh of straight intervals, triangles or tetrahedra."
+        raise InputError("must have affine simplices", key="mesh", value=topology.cell_name(), remedy=remedy)
+    if geometry.dim != topology.dim:
+        what = f"has cells of dimension {topology.dim} in a space of dimension {geometry.dim}"
+        raise InputError(what, key="mesh", remedy="Give it as many coordinates as its cells have dimensions.")
+    if geometry.x.dtype != np.float64:
+        raise InputError("must have coordinates of double precision", key="mesh", value=str(geometry.x.dtype))
+    # The flux across a facet between two ranks needs the cells on both sides of it.
+    if mesh.comm.size > 1 and mesh.comm.allreduce(topology.index_map(topology.dim).num_ghosts) == 0:
+        remedy = "Make it with ghost_mode=dolfinx.mesh.GhostMode.shared_facet (or a partitioner of that mode)."
+        raise InputError("has no ghost cells", key="mesh", value=f"{mesh.comm.size} ranks", remedy=remedy)

@@ -1,6 +1,6 @@
 """Distributed meshes: boxes, and everything that meshio reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import factorial, prod
 from pathlib import Path
@@ -15,14 +15,23 @@ from dolfinx import graph, io
 from dolfinx import mesh as dmesh
 from numpy.typing import NDArray
 
-from eulerian.app.config import Box, Domain
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
 from eulerian.mesh.importing import read_simplices
 from eulerian.mesh.report import MeshReport, TagReport, convert, inspect
 from eulerian.mesh.simplices import Simplices, halve_edges, part_corners
 
-__all__ = ["ImportedMesh", "MeshReport", "TagReport", "convert", "create_mesh", "distributed", "import_mesh", "inspect"]
+__all__ = [
+    "ImportedMesh",
+    "MeshReport",
+    "TagReport",
+    "box_mesh",
+    "convert",
+    "distributed",
+    "import_mesh",
+    "inspect",
+    "read_mesh",
+]
 
 type Check = Callable[[int, float], None]
 
@@ -49,34 +58,61 @@ class ImportedMesh:
     tag_names: dict[str, tuple[int, int]]
 
 
-def create_mesh(
-    comm: MPI.Comm, domain: Domain, check: Check | None = None, simplices: Simplices | None = None
+def box_mesh(
+    lower: Sequence[float],
+    upper: Sequence[float],
+    cells: Sequence[int],
+    comm: MPI.Comm = MPI.COMM_WORLD,
+    *,
+    check: Check | None = None,
 ) -> dmesh.Mesh:
-    """The mesh of a domain: affine simplices that fill their space, with shared-facet ghosts. Collective.
+    """An interval, a rectangle of triangles or a cuboid of tetrahedra, with shared-facet ghosts. **Collective**.
 
     The order of the cells by ``original_cell_index`` does not depend on the number of ranks.
 
     Args:
+        lower: (d,) corner.
+        upper: (d,) opposite corner.
+        cells: (d,) boxes along every axis, each of which is cut into 1, 2 or 6 simplices.
         comm: the ranks that share the mesh.
-        domain: a box or a file.
         check: told the dimension and the number of cells before the mesh is made, at least on rank 0; what it raises
             reaches all ranks.
-        simplices: another mesh of the same domain, known to all ranks, to be used instead of the one that it describes.
 
     Raises:
-        InputError: the mesh file cannot be read, or is not the triangulation of a domain.
+        InputError: the corners are no box, or there would be too many cells.
     """
-    if simplices is not None:
-        dim, n_cells = simplices.dim, float(len(simplices.cells))
-        _check_size(n_cells, "adapt.max_cells")
-        if check is not None:
-            on_root(comm, lambda: check(dim, n_cells))
-        return distributed(comm, simplices if comm.rank == 0 else None, dim)
-    if domain.box is not None:
-        return _box_mesh(comm, domain.box, domain.refine, check)
-    if domain.file is None:
-        raise InputError("needs a box or a file", key="domain")
-    return import_mesh(comm, domain.file, domain.refine, check).mesh
+    dim = len(lower)
+    if dim not in _NAMES or len(upper) != dim or len(cells) != dim:
+        remedy = "Give one number per axis, for 1, 2 or 3 axes."
+        raise InputError("lower, upper and cells do not fit together", key="box_mesh", value=cells, remedy=remedy)
+    if not all(low < high for low, high in zip(lower, upper, strict=True)) or min(cells) < 1:
+        what, remedy = "is no box", "upper must be above lower, with at least one cell along every axis."
+        raise InputError(what, key="box_mesh", value=[list(lower), list(upper), list(cells)], remedy=remedy)
+    n_cells = prod(map(float, cells)) * factorial(dim)
+    check_size(n_cells, "domain.box.cells")
+    if check is not None:
+        on_root(comm, lambda: check(dim, n_cells))
+    ghosts = dmesh.GhostMode.shared_facet
+    if dim == 1:
+        return dmesh.create_interval(comm, cells[0], [lower[0], upper[0]], ghost_mode=ghosts)
+    corners: list[Any] = [np.array(lower, dtype=float), np.array(upper, dtype=float)]
+    if dim == 2:
+        return dmesh.create_rectangle(comm, corners, cells, ghost_mode=ghosts)
+    return dmesh.create_box(comm, corners, cells, ghost_mode=ghosts)
+
+
+def read_mesh(file: str | Path, comm: MPI.Comm = MPI.COMM_WORLD, *, refine: int = 0) -> dmesh.Mesh:
+    """A mesh of simplices from a file that meshio or gmsh wrote, with shared-facet ghosts. **Collective**.
+
+    Args:
+        file: its path.
+        comm: the ranks that share the mesh.
+        refine: how often every cell is cut into 2^d.
+
+    Raises:
+        InputError: on all ranks, if the file cannot be read or is not the triangulation of a domain.
+    """
+    return import_mesh(comm, file, refine).mesh
 
 
 def import_mesh(comm: MPI.Comm, path: str | Path, refine: int = 0, check: Check | None = None) -> ImportedMesh:
@@ -86,7 +122,7 @@ def import_mesh(comm: MPI.Comm, path: str | Path, refine: int = 0, check: Check 
         comm: the ranks that share the mesh.
         path: any file of meshio with intervals, triangles or tetrahedra.
         refine: how often every cell is cut into 2^d.
-        check: as for ``create_mesh``.
+        check: as for ``box_mesh``.
 
     Raises:
         InputError: on all ranks, if the file cannot be read or is not the triangulation of a domain.
@@ -96,7 +132,7 @@ def import_mesh(comm: MPI.Comm, path: str | Path, refine: int = 0, check: Check 
     def read() -> tuple[int, bool, bool, dict[str, tuple[int, int]]]:
         mesh, table = read_simplices(path)
         n_cells = len(mesh.cells) * 2.0 ** (mesh.dim * refine)
-        _check_size(n_cells, str(path))
+        check_size(n_cells, str(path))
         if check is not None:
             check(mesh.dim, n_cells)
         mesh = part_corners(mesh, table)
@@ -143,24 +179,8 @@ def _distribute_tags(
     return dmesh.meshtags_from_entities(mesh, dim, graph.adjacencylist(local), tags)
 
 
-def _box_mesh(comm: MPI.Comm, box: Box, refinements: int, check: Check | None) -> dmesh.Mesh:
-    """An interval, a rectangle of triangles or a cuboid of tetrahedra. Collective."""
-    dim = len(box.lower)
-    cells = [n * 2**refinements for n in box.cells]
-    n_cells = prod(map(float, cells)) * factorial(dim)
-    _check_size(n_cells, "domain.box.cells")
-    if check is not None:
-        on_root(comm, lambda: check(dim, n_cells))
-    ghosts = dmesh.GhostMode.shared_facet
-    if dim == 1:
-        return dmesh.create_interval(comm, cells[0], [box.lower[0], box.upper[0]], ghost_mode=ghosts)
-    corners: list[Any] = [np.array(box.lower), np.array(box.upper)]
-    if dim == 2:
-        return dmesh.create_rectangle(comm, corners, cells, ghost_mode=ghosts)
-    return dmesh.create_box(comm, corners, cells, ghost_mode=ghosts)
-
-
-def _check_size(n_cells: float, key: str) -> None:
+def check_size(n_cells: float, key: str) -> None:
+    """Refuse a mesh of more cells than can be counted."""
     if n_cells > MAX_CELLS:
         raise InputError(
             f"the mesh would have {n_cells:.3g} cells, more than {MAX_CELLS:.3g}",

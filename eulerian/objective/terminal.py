@@ -7,11 +7,11 @@ from typing import Protocol
 import numpy as np
 
 from eulerian.app import config
+from eulerian.app.build.mixture import count_labels, density_and_exact
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.density.exact_density import ExactDensity
-from eulerian.density.projection import count_labels
 from eulerian.density.space import DensitySpace, Quadrature
 from eulerian.objective.floored_entropy import entropy, entropy_slope
 from eulerian.objective.losses import PointLoss, build_loss
@@ -262,7 +262,7 @@ def target_density(terminal: config.TargetTerminal, space: DensitySpace) -> Floa
 def _target_and_exact(terminal: config.TargetTerminal, space: DensitySpace) -> tuple[Floats, ExactDensity]:
     """ρ* on the mesh, and as a function. Collective."""
     config.check_target_labels(count_labels(terminal.target, space.comm, f"{KEY}.target"), space.n_labels)
-    return ExactDensity.with_projection(space, terminal.target, f"{KEY}.target")
+    return density_and_exact(space, terminal.target, f"{KEY}.target")
 
 
 def build_terminal(

@@ -17,6 +17,7 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.analysis.jump_indicator import jump_indicator
+from eulerian.app.build.mixture import density_and_exact
 from eulerian.app.build.network import build, build_space
 from eulerian.app.config import Adapt, Config, TargetTerminal
 from eulerian.app.config.density import Terms
@@ -24,7 +25,6 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianWarning, InputError, RejectedEvaluation
 from eulerian.base.parallel import sum_all
 from eulerian.control.control import ControlProblem
-from eulerian.density.exact_density import ExactDensity
 from eulerian.density.projection_error import projection_errors
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
@@ -229,7 +229,7 @@ def _data_mesh(config: Config, comm: MPI.Comm) -> Simplices:
 
 
 def _data_errors(space: DensitySpace, terms: Terms, key: str) -> Floats:
-    rho, exact = ExactDensity.with_projection(space, terms, key)
+    rho, exact = density_and_exact(space, terms, key)
     return projection_errors(space, rho, exact)
 
 

@@ -4,20 +4,20 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
-from problems import control_problem, random_density, theta_with_layers, warped_mesh
+from problems import control_problem, projected, random_density, theta_with_layers, warped_mesh
 
 from eulerian.analysis.jump_indicator import jump_indicator, summed_jumps
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Box, Domain
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.density.cell_order import CellOrder
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
 
 
-def projected(space: DensitySpace, slope: float) -> Floats:
+def sloping(space: DensitySpace, slope: float) -> Floats:
     rule = space.quadrature(6)
-    return space.project(2.0 + slope * rule.points.sum(axis=2)[..., None], rule)
+    return projected(space, 2.0 + slope * rule.points.sum(axis=2)[..., None], rule)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
@@ -25,10 +25,10 @@ def test_what_the_space_holds_has_no_jumps(comm: MPI.Comm, dim: int) -> None:
     mesh = warped_mesh(comm, dim)
     for degree in (1, 2):
         space = DensitySpace(mesh, degree)
-        assert np.max(summed_jumps(space, [projected(space, 0.4)]), initial=0.0) <= 1e-12
+        assert np.max(summed_jumps(space, [sloping(space, 0.4)]), initial=0.0) <= 1e-12
     space = DensitySpace(mesh, 0)
-    assert np.max(summed_jumps(space, [projected(space, 0.0)]), initial=0.0) <= 1e-12
-    assert comm.allreduce(float(np.max(summed_jumps(space, [projected(space, 0.4)]), initial=0.0)), MPI.MAX) > 1e-3
+    assert np.max(summed_jumps(space, [sloping(space, 0.0)]), initial=0.0) <= 1e-12
+    assert comm.allreduce(float(np.max(summed_jumps(space, [sloping(space, 0.4)]), initial=0.0)), MPI.MAX) > 1e-3
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])

@@ -4,7 +4,7 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
-from problems import warped_mesh
+from problems import projected, warped_mesh
 from scipy.stats import norm
 
 from eulerian.analysis.pushed_density import PushedDensity, density_values, distance_rule, l1_distance
@@ -23,7 +23,7 @@ def constant(space: DensitySpace) -> GatheredDensity:
     """ρ_y = y + 1 on the whole domain."""
     rule = space.quadrature(2)
     values = np.broadcast_to(np.arange(1.0, space.n_labels + 1), (*rule.weights.shape, space.n_labels))
-    return GatheredDensity.gather(space, space.project(values, rule))
+    return GatheredDensity.gather(space, projected(space, values, rule))
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
@@ -57,7 +57,7 @@ def test_distances_are_integrals_over_the_domain(comm: MPI.Comm) -> None:
     other = np.stack([norm.pdf(rule.points[..., 0], mean, 0.1) for mean in (0.15, -0.2)], axis=2)
     expected = [2.0 * (2.0 * norm.cdf(0.75) - 1.0), 0.0]
     assert l1_distance(space, one, other) == pytest.approx(expected, abs=1e-4)
-    rho = space.project(one, rule)
+    rho = projected(space, one, rule)
     assert l1_distance(space, density_values(space, rho), one) == pytest.approx([0.0, 0.0], abs=2e-3)
     length = comm.allreduce(rule.weights.sum())
     assert l1_distance(space, one + 3.0, one) == pytest.approx(np.full(2, 3.0 * length))

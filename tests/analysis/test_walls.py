@@ -8,9 +8,9 @@ from paths import MESHES
 from problems import box_space
 
 from eulerian.analysis.walls import BoxWalls, FacetWalls, boundary_facets, closest_on_simplices, walls_of
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Domain
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])

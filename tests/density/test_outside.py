@@ -13,15 +13,16 @@ from paths import MESHES
 from PIL import Image as Pillow
 from scipy.stats import norm
 
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import initial_density
 from eulerian.app.config import Box, Domain, ExpressionTerm, GaussianTerm, ImageTerm, SamplesTerm, Term, UniformTerm
 from eulerian.app.config.values import FilePath
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.base.parallel import on_root
 from eulerian.density import outside
-from eulerian.density.profiles import Gaussian, Image, KernelEstimate, Uniform
-from eulerian.density.projection import initial_density
+from eulerian.density.shapes import Gaussian, Image, Samples, Uniform
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh, import_mesh
+from eulerian.mesh.create import import_mesh
 
 
 def square(comm: MPI.Comm, cells: int = 6, n_labels: int = 1) -> DensitySpace:
@@ -77,13 +78,13 @@ def test_points_stand_for_their_profile(dim: int) -> None:
     mean, samples = rng.normal(size=dim), rng.normal(size=(7, dim))
     lower, upper, n = mean - 1.0, mean + rng.random(dim), 10_000
     for threshold in mean[0] + np.array([-0.5, 0.0, 0.2]):
-        gaussian = Gaussian(mean, root @ root.T).points(n)
+        gaussian = Gaussian(mean, root @ root.T).equal_mass_points(n)
         exact = norm.cdf((threshold - mean[0]) / np.sqrt((root @ root.T)[0, 0]))
         assert np.mean(gaussian[:, 0] < threshold) == pytest.approx(exact, abs=2e-3)
-        uniform = Uniform(lower, upper).points(n)
+        uniform = Uniform(lower, upper).equal_mass_points(n)
         exact = np.clip((threshold - lower[0]) / (upper[0] - lower[0]), 0, 1)
         assert np.mean(uniform[:, 0] < threshold) == pytest.approx(exact, abs=1e-3)
-        estimate = KernelEstimate(samples, np.full(dim, 0.4)).points(n)
+        estimate = Samples(samples, np.full(dim, 0.4)).equal_mass_points(n)
         exact = norm.cdf((threshold - samples[:, 0]) / 0.4).mean()
         assert np.mean(estimate[:, 0] < threshold) == pytest.approx(exact, abs=3e-3)
 
@@ -91,14 +92,14 @@ def test_points_stand_for_their_profile(dim: int) -> None:
 @pytest.mark.one_process
 def test_points_stand_for_a_picture() -> None:
     darkness = np.array([[0.0, 1.0, 0.2], [0.6, 0.0, 0.2]])
-    points = Image(darkness, np.array([1.0, -2.0]), np.array([4.0, 0.0])).points(10_000)
+    points = Image(darkness, np.array([1.0, -2.0]), np.array([4.0, 0.0])).equal_mass_points(10_000)
     assert points.shape == (10_000, 2)
     assert np.all((points >= [1.0, -2.0]) & (points <= [4.0, 0.0]))
     across, down = np.floor(points[:, 0] - 1).astype(int), np.floor(-points[:, 1]).astype(int)
     found = np.zeros((2, 3))
     np.add.at(found, (down, across), 1e-4)
     np.testing.assert_allclose(found, darkness / darkness.sum(), atol=2e-4)
-    assert len(Image(np.zeros((2, 2)), np.zeros(2), np.ones(2)).points(100)) == 0
+    assert len(Image(np.zeros((2, 2)), np.zeros(2), np.ones(2)).equal_mass_points(100)) == 0
 
 
 def test_every_kind_of_term_is_told(comm: MPI.Comm, tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 from paths import MESHES
 from problems import random_density
 
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Domain
 from eulerian.density.gathered import GatheredDensity
 from eulerian.density.point_values import PointValues
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
 
 
 def test_they_are_those_of_the_whole_density(comm: MPI.Comm) -> None:

@@ -12,11 +12,11 @@ from paths import MESHES, TESTS
 from PIL import Image as Pillow
 from problems import box_space
 
+from eulerian.app.build.mixture import count_labels, initial_density
 from eulerian.app.config import ExpressionTerm, GaussianTerm, ImageTerm, SamplesTerm, Term, UniformTerm
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.base.parallel import on_root
-from eulerian.density.projection import count_labels, initial_density
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.create import import_mesh
 
@@ -181,9 +181,8 @@ def test_count_labels(comm: MPI.Comm, files: Path) -> None:
         (ExpressionTerm(value="x"), "1", "not negative, but it is -"),
         (ExpressionTerm(value="log(x)"), "1", "must be finite"),
         (ExpressionTerm(value="exp(exp(exp(9 + x)))"), "1", "must be finite.*inf"),
-        (GaussianTerm(mean=(0.0, 0.0, 0.0), std=0.3), "1.mean", "needs 2 entries"),
-        (UniformTerm(lower=(0.0,), upper=(1.0,)), "1.lower", "needs 2 entries"),
-        (SamplesTerm(file=Path("/nowhere.csv"), columns=(0,)), "1.columns", "needs 2 entries"),
+        (GaussianTerm(mean=(0.0, 0.0, 0.0), std=0.3), "1", "a shape of dimension 3"),
+        (UniformTerm(lower=(0.0,), upper=(1.0,)), "1", "a shape of dimension 1"),
         (SamplesTerm(file=Path("/nowhere.csv"), columns=(0, 1)), "1.file", "No such file"),
         (ImageTerm(file=Path("/nowhere.png"), lower=(0.0, 0.0), upper=(1.0, 1.0)), "1.file", "cannot read the picture"),
         (GaussianTerm(mean=(0.0, 0.0), std=0.3, label=1), "1.label", "only 1 labels"),
@@ -200,7 +199,7 @@ def test_refused_for_the_dimension_or_the_content(comm: MPI.Comm, tmp_path: Path
     on_root(comm, lambda: Pillow.new("L", (4, 4), 255).save(tmp_path / "white.png"))
     on_root(comm, lambda: (tmp_path / "one.csv").write_text("1,1\n"))
     white = ImageTerm(file=tmp_path / "white.png", lower=(0.0, 0.0), upper=(1.0, 1.0))
-    with pytest.raises(InputError, match="pictures need dimension 2"):
+    with pytest.raises(InputError, match="a shape of dimension 2"):
         initial_density(box_space(comm, 1, 4, 1), [white])
     with pytest.raises(InputError, match="no mass"):
         initial_density(box_space(comm, 2, 4, 1), [white])
@@ -247,7 +246,7 @@ from test_projection import two_densities
 from problems import box_space
 from eulerian.app.config import ExpressionTerm
 from eulerian.base.errors import InputError
-from eulerian.density.projection import initial_density
+from eulerian.app.build.mixture import initial_density
 
 comm = MPI.COMM_WORLD
 found = two_densities(comm, Path({folder!r}))

@@ -5,12 +5,12 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import density_and_exact
 from eulerian.app.config import Box, Domain, GaussianTerm, Term, UniformTerm
 from eulerian.base.parallel import sum_all
-from eulerian.density.exact_density import ExactDensity
 from eulerian.density.projection_error import projection_errors
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
 
 TERMS: list[Term] = [
     GaussianTerm(mean=(0.1, -0.2), std=0.3),
@@ -21,7 +21,7 @@ TERMS: list[Term] = [
 def total(comm: MPI.Comm, cells: int, degree: int, terms: list[Term], labels: int) -> list[float]:
     box = Box(lower=(-2.0, -2.0), upper=(2.0, 2.0), cells=(cells, cells))
     space = DensitySpace(create_mesh(comm, Domain(box=box)), degree, labels)
-    rho, exact = ExactDensity.with_projection(space, terms)
+    rho, exact = density_and_exact(space, terms)
     errors = projection_errors(space, rho, exact)
     assert errors.min(initial=0.0) >= 0.0
     return [float(each) for each in sum_all(comm, errors.sum(axis=0))]

@@ -11,6 +11,7 @@ import pytest
 from problems import random_density, warped_mesh
 from scipy import stats
 
+from eulerian.app.build.mixture import initial_density
 from eulerian.app.config import parse_config
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
@@ -18,7 +19,6 @@ from eulerian.density import basis
 from eulerian.density.cell_quantiles import cell_quantiles
 from eulerian.density.cell_tree import CellTree
 from eulerian.density.gathered import GatheredDensity
-from eulerian.density.projection import initial_density
 from eulerian.density.sampling import Draw, draw_points
 from eulerian.density.space import DensitySpace
 

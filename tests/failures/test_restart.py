@@ -16,7 +16,6 @@ from mpi4py import MPI
 import h5py
 import numpy as np
 import pytest
-from eulerian.app.tasks.density_observer import DensityObserver
 from jobs import environment
 from paths import MESHES
 from problems import LABELLINGS, problem_config
@@ -26,6 +25,7 @@ from eulerian.app.build.network import build
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs import solve_checkpoint
 from eulerian.app.runs.solve_checkpoint_file import Header, read_header
+from eulerian.app.tasks.density_observer import DensityObserver
 from eulerian.base.errors import InputError
 from eulerian.transport.observer import SweepState
 

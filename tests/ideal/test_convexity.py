@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from paths import MESHES
 
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Box, Domain
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.convexity import convex_domain, is_convex
-from eulerian.mesh.create import create_mesh
 
 
 def box_space(comm: MPI.Comm, dim: int, cells: int = 4) -> DensitySpace:

@@ -9,6 +9,7 @@ from mpi4py import MPI
 import meshio
 import numpy as np
 import pytest
+from problems import projected
 from thinning import thinned
 
 from eulerian.base.arrays import Floats
@@ -62,7 +63,7 @@ def archipelago(comm: MPI.Comm, folder: Path, dim: int, corners: list[list[float
 def density(space: DensitySpace, bump: Callable[[Floats], Floats]) -> Floats:
     """The projection of a formula of x (n, q, dim)."""
     rule = space.quadrature(4)
-    rho = space.project(bump(rule.points)[..., None], rule)
+    rho = projected(space, bump(rule.points)[..., None], rule)
     space.limit(rho)
     return rho
 

@@ -18,16 +18,16 @@ from point_losses import formula, logistic, quadratic
 from problems import orders, warped_mesh
 from thinning import thinned
 
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import initial_density
 from eulerian.app.config import Box, Domain, ExpressionTerm, GaussianTerm, SamplesTerm, Term, UniformTerm
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import InputError
 from eulerian.base.formula import Expression
-from eulerian.density.projection import initial_density
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.functionals import Fixed, Functional, KullbackLeibler, Linear, SquaredDistance
 from eulerian.ideal.problem import GapRecord, IdealProblem
-from eulerian.mesh.create import create_mesh
 
 # Accuracy has nothing to do with ranks: where many iterations are needed, every rank does them all for itself.
 ALONE = MPI.COMM_SELF

@@ -10,6 +10,7 @@ import scipy.optimize
 from discrete import discretise, everywhere
 from problems import random_density, warped_mesh
 
+from eulerian.app.build.mixture import initial_density
 from eulerian.app.config import (
     CrossEntropyTerminal,
     ExpressionTerm,
@@ -22,7 +23,6 @@ from eulerian.app.config import (
 )
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.density.projection import initial_density
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.functionals import (
     Fixed,

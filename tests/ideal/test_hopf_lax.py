@@ -16,14 +16,14 @@ from paths import MESHES
 from point_losses import cross_entropy, formula, logistic, quadratic
 from problems import random_density
 
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import initial_density
 from eulerian.app.config import Box, Domain, ExpressionTerm, GaussianTerm, Term
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.formula import Expression
-from eulerian.density.projection import initial_density
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.hopf_lax import HopfLax, Loss, solve_hopf_lax
-from eulerian.mesh.create import create_mesh
 
 CELLS = {1: 20, 2: 6, 3: 3}
 

@@ -11,10 +11,11 @@ from discrete import Discrete, cheapest_momenta, discretise, everywhere
 from point_losses import quadratic
 from problems import orders, warped_mesh
 
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import initial_density
 from eulerian.app.config import Box, Domain, GaussianTerm
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.density.projection import initial_density
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.functionals import Fixed, Functional, KullbackLeibler, Linear, SquaredDistance
@@ -22,7 +23,6 @@ from eulerian.ideal.inner_product import Metric, at
 from eulerian.ideal.problem import LABEL_BY_LABEL, IdealProblem
 from eulerian.ideal.running_cost import RunningAtVertices, RunningCost
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.mesh.create import create_mesh
 
 ALONE = MPI.COMM_SELF
 LAYERS = 3

@@ -4,13 +4,13 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
-from problems import orders
+from problems import orders, projected
 
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Box, Domain
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
 from eulerian.transport.operator import TransportOperator, flux_smoothing
 from eulerian.transport.stepper import Stepper
 from eulerian.transport.trajectory import TimeGrid, Trajectory
@@ -64,7 +64,7 @@ def error(comm: MPI.Comm, dim: int, motion: str, degree: int, horizon: float, st
         return normal(moved(x, motion, -t), std)
 
     rule = space.quadrature(2 * degree + 4)
-    rho = space.project(exact(rule.points, 0.0)[..., None], rule)
+    rho = projected(space, exact(rule.points, 0.0)[..., None], rule)
     space.limit(rho)
     (end,) = trajectory.forward([rho], [[velocity(velocity_space.x, motion)]])
 

@@ -14,10 +14,11 @@ from dolfinx import fem
 from numpy.typing import NDArray
 from paths import MESHES, TESTS
 
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Box, Domain
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
-from eulerian.mesh.create import MAX_CELLS, convert, create_mesh, import_mesh, inspect
+from eulerian.mesh.create import MAX_CELLS, convert, import_mesh, inspect
 from eulerian.mesh.importing import read_simplices
 
 # name: dimension, cells, measure, {tag name: (dimension, tag, count, measure)}
@@ -262,7 +263,8 @@ import json, sys
 from pathlib import Path
 from eulerian.app.config import Box, Domain
 from eulerian.base.errors import InputError
-from eulerian.mesh.create import create_mesh, import_mesh
+from eulerian.app.build.mesh import create_mesh
+from eulerian.mesh.create import import_mesh
 import numpy as np
 from mpi4py import MPI
 

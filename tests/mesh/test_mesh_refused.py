@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from paths import MESHES
 
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Domain
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
-from eulerian.mesh.create import convert, create_mesh, import_mesh
+from eulerian.mesh.create import convert, import_mesh
 
 pytestmark = pytest.mark.two_ranks
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from paths import MESHES
 
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Box, Domain
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.box import box_simplices
-from eulerian.mesh.create import create_mesh
 from eulerian.mesh.refinement import COARSEST, coarse_mesh, doerfler_marking, refined
 from eulerian.mesh.simplices import Simplices
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from problems import control_problem, random_density, random_rows, warped_mesh
 
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import initial_density
 from eulerian.app.build.network import build
 from eulerian.app.config import Box, Domain, GaussianTerm, UniformTerm, parse_config
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.density.projection import initial_density
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
 from eulerian.objective.floored_entropy import entropy, entropy_slope
 from eulerian.objective.running import potential_vector
 from eulerian.objective.terminal import KullbackLeiblerLoss, SquaredDistanceLoss

@@ -8,15 +8,15 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
-from problems import control_problem, random_rows, warped_mesh, wave
+from problems import control_problem, projected, random_rows, warped_mesh, wave
 
 from eulerian.analysis.verify import taylor_rates, taylor_remainders
+from eulerian.app.build.mixture import exact_density
 from eulerian.app.build.network import build
 from eulerian.app.config import parse_config
 from eulerian.base import parallel
 from eulerian.base.errors import EulerianWarning
 from eulerian.control.control import ControlProblem
-from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import DensitySpace
 from eulerian.objective.entropy import EntropyBalance
 from eulerian.optimise import minimise
@@ -43,7 +43,7 @@ def test_what_linear_velocities_do_to_a_uniform_density(comm: MPI.Comm, dim: int
     """
     balance = balance_on(comm, dim, degree, delta=0.0)
     space = balance.space.density_space
-    one = space.project(np.ones((space.n_owned, len(space.quadrature(2).reference), 1)), space.quadrature(2))[..., 0]
+    one = projected(space, np.ones((space.n_owned, len(space.quadrature(2).reference), 1)), space.quadrature(2))[..., 0]
     volume = total(comm, float(space.quadrature(0).weights.sum()))
     rates = [
         total(comm, float(np.vdot(balance.rate(sign * balance.space.x), one[: space.n_owned]))) for sign in (1, -1)
@@ -72,7 +72,7 @@ def test_the_entropy_of_densities(comm: MPI.Comm) -> None:
     ]
     config = parse_config(line(terms, objective={"terminal": {"kind": "expression", "value": "0"}}))
     space = build(config, comm).density_space
-    by_label, together = ExactDensity.of_terms(space, config.density.initial).entropies(space)
+    by_label, together = exact_density(space, config.density.initial).entropies(space)
     normal = -0.5 * math.log(2.0 * math.pi * math.e * 0.3**2)
     expected = [0.25 * (normal + math.log(0.25)), 0.75 * math.log(0.75 / 3.0)]
     np.testing.assert_allclose(by_label, expected, rtol=2e-3)

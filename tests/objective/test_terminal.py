@@ -11,13 +11,13 @@ from problems import random_density, random_rows, warped_mesh
 from pydantic import TypeAdapter
 
 from eulerian.app import config
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import initial_density
 from eulerian.app.config import Box, Domain, GaussianTerm, UniformTerm
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.density.projection import initial_density
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
 from eulerian.objective.losses import QuadraticLoss, log_softmax
 from eulerian.objective.terminal import LinearLoss, Terminal, build_terminal
 

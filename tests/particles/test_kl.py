@@ -6,7 +6,7 @@ from particle_problems import N_LABELS, relative_entropy
 from scipy.stats import multivariate_normal
 
 from eulerian.base.formula import Expression
-from eulerian.density.profiles import KernelEstimate
+from eulerian.density.shapes import Samples
 from eulerian.particles.kl import Component, KlLoss, LogFormula, LogGaussian, LogKernels, LogShape
 
 pytestmark = pytest.mark.one_process
@@ -25,12 +25,12 @@ def test_gaussian() -> None:
 def test_kernels_also_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
     x = RNG.standard_normal((9, 2))
     shape = LogKernels(SAMPLES, BANDWIDTH)
-    np.testing.assert_allclose(shape.log(x)[0], np.log(KernelEstimate(SAMPLES, BANDWIDTH).values(x)))
+    np.testing.assert_allclose(shape.log(x)[0], np.log(Samples(SAMPLES, BANDWIDTH).values(x)))
     far, slope = shape.log(np.array([[300.0, 0.0]]))
     assert -400_000 < far[0] < -250_000
     assert slope[0, 0] == pytest.approx(-(300 - SAMPLES[:, 0].max()) / 0.16, rel=0.01)
     monkeypatch.setattr("eulerian.particles.kl._PAIRS", 100)  # block by block
-    np.testing.assert_allclose(shape.log(x)[0], np.log(KernelEstimate(SAMPLES, BANDWIDTH).values(x)))
+    np.testing.assert_allclose(shape.log(x)[0], np.log(Samples(SAMPLES, BANDWIDTH).values(x)))
 
 
 def test_formula_is_divided_by_its_mass() -> None:

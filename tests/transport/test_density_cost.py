@@ -9,12 +9,12 @@ import pytest
 from problems import random_density, random_rows, warped_mesh
 from thinning import thinned
 
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import initial_density
 from eulerian.app.config import Box, Domain, GaussianTerm
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
-from eulerian.density.projection import initial_density
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
 from eulerian.objective.floored_entropy import entropy, entropy_slope
 from eulerian.transport.density_cost import DensityCharge, DensityCost
 from eulerian.transport.simd_layout import NodalLayout

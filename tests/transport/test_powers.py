@@ -10,11 +10,11 @@ from modal import modes
 from problems import random_density, random_rows, warped_mesh, wave
 from thinning import thinned
 
+from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Box, Domain
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.power import Power
 from eulerian.transport.reference import blocks

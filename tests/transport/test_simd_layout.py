@@ -4,7 +4,7 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
-from problems import random_density, random_rows, warped_mesh
+from problems import projected, random_density, random_rows, warped_mesh
 from thinning import thinned
 
 from eulerian.base.arrays import Floats
@@ -62,7 +62,7 @@ def test_packed_values_are_those_at_the_nodes(comm: MPI.Comm, dim: int, degree: 
     space = layout.space
     rule = space.quadrature(4)
     slope = np.arange(1.0, dim + 1)
-    rho = space.project((rule.points @ slope)[..., None] * np.arange(1.0, columns + 1), rule)
+    rho = projected(space, (rule.points @ slope)[..., None] * np.arange(1.0, columns + 1), rule)
     flat = layout.pack(rho).ravel()
     for k in range(columns):
         there = flat[layout.places + offset(layout, k)]

@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 import numpy as np
 
+from eulerian.app.build.mixture import density_and_exact
 from eulerian.base.arrays import Floats
 from eulerian.app.config import Config, KlTerminal, L2Terminal, check_dimension, check_labels
 from eulerian.app.config.field import IDEAL, PythonField
@@ -35,8 +36,8 @@ from eulerian.objective.terminal import build_terminal
 from eulerian.base.parallel import agreed, warn
 from eulerian.density.space import DensitySpace
 from eulerian.density.exact_density import ExactDensity
-from eulerian.density.projection import count_labels
-from eulerian.mesh.create import create_mesh
+from eulerian.app.build.mixture import count_labels
+from eulerian.app.build.mesh import create_mesh
 from eulerian.mesh.simplices import Simplices
 from eulerian.transport.velocity_space import VelocitySpace
 from eulerian.transport.density_cost import DensityCost
@@ -278,7 +279,7 @@ def _initial(
 ) -> tuple[DensitySpace, Floats, ExactDensity, float]:
     """The space of the densities, ρ₀ (n_cells, nd, K), what it projects, and the bytes left over. Collective."""
     space, left = build_space(config, comm, mesh, needs)
-    return space, *ExactDensity.with_projection(space, config.density.initial), left
+    return space, *density_and_exact(space, config.density.initial), left
 
 
 def _ideal(config: Config, space: DensitySpace, rho: Floats) -> IdealProblem:

@@ -36,10 +36,11 @@ from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.right_hand_side import FormulaPotential
 from eulerian.density.space import DensitySpace
 from eulerian.density.sampling import draw_points
-from eulerian.density.projection import Piece, class_names, count_labels, mass_in_domain, mixture
+from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes
+from eulerian.density.projection import mass_in_domain
 from eulerian.density.outside import check_samples
-from eulerian.density.profiles import Formula, Gaussian, KernelEstimate
-from eulerian.density.csv_samples import Samples, class_key, read_samples
+from eulerian.density.shapes import Formula, Gaussian, LabelledShape, Samples
+from eulerian.density.csv_samples import SampleTable, class_key, read_samples
 from eulerian.density.gathered import GatheredDensity
 
 KEY = "objective.terminal"
@@ -125,8 +126,12 @@ def _sample_of_file(particles: Particles, whole: GatheredDensity, names: tuple[s
     """Samples of a file, all of one weight, dealt out to the replicates like cards. Collective."""
     assert particles.file is not None
     assert particles.columns is not None
-    term = SamplesTerm(file=particles.file, columns=particles.columns, label_column=particles.label_column)
-    samples = on_root(comm, lambda: _with_labels_of(names, read_samples(term, "particles"), particles.label_column))
+    file, columns, label_column = particles.file, particles.columns, particles.label_column
+
+    def read() -> SampleTable:
+        return _with_labels_of(names, read_samples(file, columns, label_column, key="particles"), label_column)
+
+    samples = on_root(comm, read)
     n = len(samples.points)
     own = share(n, comm)
     x, labels = np.ascontiguousarray(samples.points[own]), samples.labels[own]
@@ -140,7 +145,7 @@ def _sample_of_file(particles: Particles, whole: GatheredDensity, names: tuple[s
     return ParticleSample(x, labels, np.full(len(x), 1.0 / n), log_density, replicate)
 
 
-def _with_labels_of(names: tuple[str, ...], samples: Samples, label_column: str | int | None) -> Samples:
+def _with_labels_of(names: tuple[str, ...], samples: SampleTable, label_column: str | int | None) -> SampleTable:
     """Samples with the labels that their classes have in the initial density; not collective.
 
     Where that knows its labels by number only, classes are taken in their order.
@@ -157,7 +162,7 @@ def _with_labels_of(names: tuple[str, ...], samples: Samples, label_column: str 
         what = f"a class that density.initial does not have: there are {', '.join(names)[:200]}"
         raise InputError(what, key=key, value=unknown[0], remedy=remedy)
     order = np.array([known[class_key(name)] for name in samples.classes], dtype=np.int32)
-    return Samples(samples.points, order[samples.labels], names)
+    return SampleTable(samples.points, order[samples.labels], names)
 
 
 def particles_on(config: Config, problem: ControlProblem, sample: ParticleSample) -> ParticleProblem:
@@ -248,19 +253,19 @@ def relative_entropy(terminal: KlTerminal, space: DensitySpace) -> KlLoss:
         InputError: the target has other labels than the density, or a term cannot be a target of particles.
     """
     check_target_labels(count_labels(terminal.target, space.comm, TARGET), space.n_labels)
-    pieces = list(mixture(space, terminal.target, TARGET))
-    total = sum(piece.share for piece in pieces)
-    components = [Component(_log_shape(piece, space), piece.share / total, piece.label) for piece in pieces]
+    terms = list(labelled_shapes(terminal.target, space.dim, space.comm, TARGET))
+    total = sum(term.weight for term in terms)
+    components = [Component(_log_shape(term, space), term.weight / total, term.label) for term in terms]
     return KlLoss(tuple(components), space.n_labels)
 
 
-def _log_shape(piece: Piece, space: DensitySpace) -> LogShape:
+def _log_shape(term: LabelledShape, space: DensitySpace) -> LogShape:
     """Collective."""
-    match piece.profile:
+    match term.shape:
         case Gaussian(mean, covariance):
             return LogGaussian(mean, covariance)
-        case KernelEstimate(samples, bandwidth):
+        case Samples(samples, bandwidth):
             return LogKernels(samples, bandwidth)
         case Formula(expression):
-            return LogFormula(expression, VARIABLES[: space.dim], mass_in_domain(space, piece))
-    raise InputError("particles cannot have such a target", key=piece.key, value=type(piece.profile).__name__)
+            return LogFormula(expression, VARIABLES[: space.dim], mass_in_domain(space, term))
+    raise InputError("particles cannot have such a target", key=term.key, value=type(term.shape).__name__)

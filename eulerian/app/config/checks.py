@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from eulerian.app.config.density import ImageTerm, SamplesTerm, Term, Terms
+from eulerian.app.config.density import Term, Terms
 from eulerian.app.config.field import PythonField
 from eulerian.app.config.model import Config
 from eulerian.app.config.objective import (
@@ -44,9 +44,9 @@ def check_dimension(config: Config, dim: int) -> None:
                 remedy=f"Give {dim}." if length < dim or not _held(config, dim) else f"Give {dim}, or {_MESHED}",
             )
     for key, term in _terms(config):
-        if isinstance(term, ImageTerm) and dim != 2:
-            what, remedy = f"pictures need dimension 2, not {dim}{_held(config, dim)}", "Use another kind."
-            raise InputError(what, key=f"{key}.kind", value="image", remedy=remedy)
+        if term.only_dimension not in (None, dim):
+            what = f"pictures need dimension {term.only_dimension}, not {dim}{_held(config, dim)}"
+            raise InputError(what, key=f"{key}.kind", value=term.kind, remedy="Use another kind.")
     for key, formula, extra in _formulas(config):
         try:
             Expression.parse(formula, VARIABLES[:dim] + extra, key)
@@ -108,8 +108,8 @@ def _loss_lengths(terminal: LossTerminal) -> Iterator[tuple[str, int, object, st
 def _formulas(config: Config) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Every formula: key, text, and the names it may use besides coordinates."""
     for key, term in _terms(config):
-        if term.kind == "expression":
-            yield f"{key}.value", term.value, ()
+        for name, text in term.formulas:
+            yield f"{key}.{name}", text, ()
     if config.objective.potential is not None:
         yield "objective.potential", config.objective.potential, ()
     if config.objective.terminal.kind == "expression":
@@ -190,8 +190,8 @@ def _files(config: Config) -> Iterator[tuple[str, Path]]:
     if config.domain.file is not None:
         yield "domain.file", config.domain.file
     for key, term in _terms(config):
-        if isinstance(term, SamplesTerm | ImageTerm):
-            yield f"{key}.file", term.file
+        if (file := getattr(term, "file", None)) is not None:
+            yield f"{key}.file", file
     if config.particles.file is not None:
         yield "particles.file", config.particles.file
     if isinstance(config.field.theta, Path):

@@ -1,7 +1,9 @@
 """`[domain]` and `[density]`: where the densities live and how they start."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, PlainValidator, model_validator
@@ -13,7 +15,6 @@ from eulerian.app.config.values import (
     Column,
     Count,
     FilePath,
-    Formula,
     Length,
     Matrix,
     Positive,
@@ -22,6 +23,10 @@ from eulerian.app.config.values import (
     Whole,
     problem,
 )
+from eulerian.app.config.values import Formula as FormulaText
+from eulerian.density.csv_samples import SampleTable, kernel_estimates, read_samples
+from eulerian.density.image_file import read_darkness
+from eulerian.density.shapes import VARIABLES, DensityShape, Formula, Gaussian, Image, LabelledShape, Uniform
 
 MAX_CELLS = 2e8
 _SIMPLICES_PER_BOX_CELL = (1, 2, 6)
@@ -111,6 +116,34 @@ class _Term(Section):
     weight: Positive = Field(default=1.0, description="the share of mass of this term, a number > 0")
     label: Whole = Field(default=0, description="the label of this term; labels are 0..K-1 without gaps")
 
+    only_dimension: ClassVar[int | None] = None
+    """The one dimension of space that the kind exists in; None for any."""
+
+    @property
+    def formulas(self) -> tuple[tuple[str, str], ...]:
+        """Names and texts of its keys that are formulas."""
+        return ()
+
+    def shape(self, dim: int, key: str) -> DensityShape:
+        """The shape that it describes; a file is read for it. Not collective.
+
+        Args:
+            dim: space dimension, which the term has been held against.
+            key: dotted key of the term, for messages.
+
+        Raises:
+            InputError: its file cannot be read, or does not fit.
+        """
+        raise NotImplementedError
+
+    def labelled_shapes(self, dim: int, key: str) -> list[LabelledShape]:
+        """The shapes that it stands for with their labels and shares; arguments and errors as for ``shape``."""
+        return [LabelledShape(self.shape(dim, key), self.label, self.weight, key)]
+
+    def classes(self, key: str) -> tuple[str, ...]:  # noqa: ARG002 - for kinds that have classes
+        """Names of its classes, which are its labels then; none where the term has one label. A file is read for it."""
+        return ()
+
 
 class GaussianTerm(_Term):
     """A normal density, given by its standard deviation or its covariance."""
@@ -130,6 +163,10 @@ class GaussianTerm(_Term):
         if self.covariance is not None:
             self._check_covariance(np.array(self.covariance))
         return self
+
+    def shape(self, dim: int, key: str) -> Gaussian:  # noqa: ARG002 - the same for all kinds
+        """The normal density."""
+        return Gaussian(self.mean, self.covariance, std=self.std)
 
     def _check_covariance(self, covariance: np.ndarray) -> None:
         dim, what = len(self.mean), None
@@ -166,12 +203,25 @@ class UniformTerm(_Term):
         _check_corners(self.lower, self.upper)
         return self
 
+    def shape(self, dim: int, key: str) -> Uniform:  # noqa: ARG002 - the same for all kinds
+        """The constant density."""
+        return Uniform(self.lower, self.upper)
+
 
 class ExpressionTerm(_Term):
     """A density proportional to a formula in x, y, z."""
 
     kind: Literal["expression"] = "expression"
-    value: Formula = Field(description='a formula in quotes, like "exp(-x**2 - y**2)"')
+    value: FormulaText = Field(description='a formula in quotes, like "exp(-x**2 - y**2)"')
+
+    @property
+    def formulas(self) -> tuple[tuple[str, str], ...]:
+        """Its value."""
+        return (("value", self.value),)
+
+    def shape(self, dim: int, key: str) -> Formula:
+        """The formula."""
+        return Formula(self.value, VARIABLES[:dim], f"{key}.value")
 
 
 def _bandwidth(value: object) -> object:
@@ -213,12 +263,31 @@ class SamplesTerm(_Term):
             )
         return self
 
+    def read(self, key: str) -> SampleTable:
+        """The rows of its file. Not collective.
+
+        Raises:
+            InputError: the file cannot be read, or does not hold such columns.
+        """
+        return read_samples(self.file, self.columns, self.label_column, key=key)
+
+    def classes(self, key: str) -> tuple[str, ...]:
+        """Those of its ``label_column``."""
+        return () if self.label_column is None else self.read(key).classes
+
+    def labelled_shapes(self, dim: int, key: str) -> list[LabelledShape]:  # noqa: ARG002 - the same for all kinds
+        """A kernel estimate of each class."""
+        estimates = kernel_estimates(self.read(key), self.bandwidth, key)
+        one = self.label_column is None
+        return [replace(e, label=self.label if one else e.label, weight=self.weight * e.weight) for e in estimates]
+
 
 class ImageTerm(_Term):
     """A picture laid over a rectangle: dark is dense. 2-D only."""
 
     kind: Literal["image"] = "image"
     file: FilePath = Field(description="the path of a picture, relative to the TOML file")
+    only_dimension: ClassVar[int] = 2
     lower: Vector = Field(description="the lower left corner of the picture, like [0.0, 0.0]")
     upper: Vector = Field(description="the upper right corner of the picture, like [1.0, 1.0]")
 
@@ -227,16 +296,15 @@ class ImageTerm(_Term):
         _check_corners(self.lower, self.upper)
         return self
 
+    def shape(self, dim: int, key: str) -> Image:  # noqa: ARG002 - the same for all kinds
+        """The picture's darkness."""
+        return Image(read_darkness(Path(self.file), f"{key}.file"), self.lower, self.upper)
 
-type Term = GaussianTerm | UniformTerm | SamplesTerm | ImageTerm | ExpressionTerm
 
-Terms = Annotated[
-    tuple[
-        Annotated[GaussianTerm | UniformTerm | SamplesTerm | ImageTerm | ExpressionTerm, Field(discriminator="kind")],
-        ...,
-    ],
-    Field(min_length=1),
-]
+AnyTerm = GaussianTerm | UniformTerm | SamplesTerm | ImageTerm | ExpressionTerm
+type Term = AnyTerm
+
+Terms = Annotated[tuple[Annotated[AnyTerm, Field(discriminator="kind")], ...], Field(min_length=1)]
 
 
 def label_count(terms: Sequence[Term]) -> int | None:

@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.analysis.classification import Classification, classify
+from eulerian.app.build.mixture import class_names
 from eulerian.app.config import SamplesTerm, Term
 from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.pixel_grid import pixel_centres
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows, on_root
 from eulerian.control.control import ControlProblem
-from eulerian.density.csv_samples import read_samples
-from eulerian.density.projection import class_names
 from eulerian.particles.flow import Scheme, carry
 from eulerian.particles.sample import share
 
@@ -137,7 +136,7 @@ def _samples(terms: Sequence[Term], dim: int) -> tuple[Floats, Labels]:
     found = [(np.zeros((0, dim)), np.zeros(0, dtype=np.int32))]
     for index, term in enumerate(terms):
         if isinstance(term, SamplesTerm):
-            samples = read_samples(term, f"density.initial.{index}")
+            samples = term.read(f"density.initial.{index}")
             own = samples.labels if term.label_column is not None else np.full(len(samples.points), term.label)
             found.append((samples.points, own))
     points, labels = zip(*found, strict=True)

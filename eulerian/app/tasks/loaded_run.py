@@ -9,6 +9,7 @@ from mpi4py import MPI
 
 import numpy as np
 
+from eulerian.app.build.mixture import class_names, count_labels
 from eulerian.app.build.network import build
 from eulerian.app.config import Config, SamplesTerm, parse_config
 from eulerian.app.runs.adapted_mesh import read_mesh
@@ -18,7 +19,6 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.base.parallel import agreed, on_root
 from eulerian.control.control import ControlProblem
-from eulerian.density.projection import class_names, count_labels
 from eulerian.fields.frame import plain
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.particles.flow import Scheme

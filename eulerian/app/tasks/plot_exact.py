@@ -8,6 +8,7 @@ from mpi4py import MPI
 
 import numpy as np
 
+from eulerian.app.build.mixture import exact_density
 from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.files import EXACT, FIGURES, SNAPSHOTS
 from eulerian.app.runs.pixel_grid import pixel_centres
@@ -16,7 +17,6 @@ from eulerian.app.tasks.loaded_run import LoadedRun, load_trained
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import gather_rows, on_root
-from eulerian.density.exact_density import ExactDensity
 from eulerian.density.gathered import GatheredDensity
 from eulerian.mesh.region import BoxRegion, MeshRegion
 from eulerian.particles.characteristics import CharacteristicDensity, Region
@@ -79,7 +79,7 @@ def save_exact_densities(folder: Path, comm: MPI.Comm | None = None, *, python: 
 def _density(run: LoadedRun) -> CharacteristicDensity:
     """Collective."""
     space, box = run.problem.density_space, run.config.domain.box
-    initial = ExactDensity.of_terms(space, run.config.density.initial)
+    initial = exact_density(space, run.config.density.initial)
     field = run.field_anywhere()
     if box is not None:
         region: Region = BoxRegion(np.array(box.lower), np.array(box.upper))

@@ -19,7 +19,8 @@ from eulerian.analysis.classification import (
     posterior_probabilities,
     readout_probabilities,
 )
-from eulerian.app.config import KlTerminal, SamplesTerm
+from eulerian.app.build.mixture import exact_density
+from eulerian.app.config import KlTerminal
 from eulerian.app.runs.class_regions import LabelledPoints
 from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, write_text
 from eulerian.app.runs.folder import RunFolder
@@ -33,10 +34,9 @@ from eulerian.app.tasks.task import SILENT
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import ComputationError, EulerianWarning, InputError
 from eulerian.base.parallel import agreed, gather_rows, on_root
-from eulerian.density.csv_samples import Samples, class_key, read_samples
-from eulerian.density.exact_density import ExactDensity
+from eulerian.density.csv_samples import SampleTable, class_key, kernel_estimates, read_samples
 from eulerian.density.gathered import GatheredDensity
-from eulerian.density.projection import estimated_density
+from eulerian.density.projection import project_shapes
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.particles.flow import carry_back, carry_density
 from eulerian.particles.sample import share
@@ -153,7 +153,9 @@ class _Moved:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _read(run: LoadedRun, file: Path, columns: Columns | None, label_column: str | int | None) -> tuple[Samples, bool]:
+def _read(
+    run: LoadedRun, file: Path, columns: Columns | None, label_column: str | int | None
+) -> tuple[SampleTable, bool]:
     """The points with the run's labels, and whether they have any. Not collective."""
     dim, own = run.problem.density_space.dim, run.samples_term
     chosen = columns or (run.axes if own is None else own.columns)
@@ -163,9 +165,8 @@ def _read(run: LoadedRun, file: Path, columns: Columns | None, label_column: str
     classes = label_column
     if classes is None:
         classes = LABEL if own is None or own.label_column is None else own.label_column
-    term = SamplesTerm.model_construct(file=file, columns=chosen, label_column=classes)
     try:
-        samples = read_samples(term, "samples")
+        samples = read_samples(file, chosen, classes)
     except InputError as error:
         if label_column is not None or error.key != "samples.label_column":
             option = _OPTIONS.get(error.key or "", error.key)
@@ -173,20 +174,20 @@ def _read(run: LoadedRun, file: Path, columns: Columns | None, label_column: str
         if run.config.field.label_dependent:
             what = "the field depends on the label, so it moves labelled points only"
             raise InputError(what, key="--label-column", value=classes, remedy=error.remedy) from None
-        return read_samples(term.model_copy(update={"label_column": None}), "samples"), False
+        return read_samples(file, chosen), False
     known = {class_key(name): label for label, name in enumerate(run.classes)}
     unknown = [name for name in samples.classes if class_key(name) not in known]
     if unknown:
         remedy = f"The classes of the run are: {', '.join(run.classes)}."
         raise InputError("a class that the run does not know", key="--label-column", value=unknown[0], remedy=remedy)
     numbers = np.array([known[class_key(name)] for name in samples.classes], dtype=np.int32)
-    return Samples(samples.points, numbers[samples.labels], run.classes), True
+    return SampleTable(samples.points, numbers[samples.labels], run.classes), True
 
 
 # -- moving ----------------------------------------------------------------------------------------------------------
 
 
-def _move(run: LoadedRun, samples: Samples, labelled: bool, comm: MPI.Comm) -> _Moved:
+def _move(run: LoadedRun, samples: SampleTable, labelled: bool, comm: MPI.Comm) -> _Moved:
     """This rank's share of the points, moved. Collective."""
     problem, field = run.problem, run.field_anywhere()
     start = GatheredDensity.gather(problem.density_space, problem.initial_density).non_negative()
@@ -221,7 +222,7 @@ def _log_likelihood(run: LoadedRun, end: Floats, change: Floats, labels: Ints | 
     if not isinstance(terminal, KlTerminal):
         return None
     with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # the run has told them
-        target = ExactDensity.of_terms(run.problem.density_space, terminal.target, "objective.terminal.target")
+        target = exact_density(run.problem.density_space, terminal.target, "objective.terminal.target")
     with agreed(comm):
         logs = target.log_values(end)
     logs = np.logaddexp.reduce(logs, axis=1) if labels is None else logs[np.arange(len(end)), labels]
@@ -253,7 +254,7 @@ def _log(values: Floats) -> Floats:
         return np.asarray(np.log(np.maximum(values, 0.0)))
 
 
-def _show_classes(run: LoadedRun, samples: Samples, moved: _Moved, comm: MPI.Comm) -> None:
+def _show_classes(run: LoadedRun, samples: SampleTable, moved: _Moved, comm: MPI.Comm) -> None:
     """Keep the points that start in the domain for the figure of the classes, and draw it again. Collective."""
     loss = run.problem.terminal.loss
     if loss is None:
@@ -308,7 +309,7 @@ def _told(found: Classification) -> Document:
     return {"accuracy": accuracy, "correct": found.correct, "confusion": found.confusion}
 
 
-def _by_points(moved: _Moved, samples: Samples, comm: MPI.Comm, n_labels: int) -> Classification:
+def _by_points(moved: _Moved, samples: SampleTable, comm: MPI.Comm, n_labels: int) -> Classification:
     """How many of the points that start in the domain are most probably what they are. Collective."""
     mine = moved.started_inside
     labels, found = samples.labels[moved.rows][mine], most_probable(moved.probabilities)[mine]
@@ -316,16 +317,17 @@ def _by_points(moved: _Moved, samples: Samples, comm: MPI.Comm, n_labels: int) -
     return Classification(comm.allreduce(local.confusion), comm.allreduce(local.total))
 
 
-def _by_densities(run: LoadedRun, samples: Samples, moved: _Moved, comm: MPI.Comm) -> Document:
+def _by_densities(run: LoadedRun, samples: SampleTable, moved: _Moved, comm: MPI.Comm) -> Document:
     """The same for the kernel estimate of these points, carried on the run's mesh; or why there is none. Collective."""
     problem, term = run.problem, run.samples_term
     space = problem.density_space
     inside = np.concatenate(comm.allgather(moved.started_inside))
     if not np.any(inside):
         return {"accuracy": None, "reason": "all points start outside the domain"}
-    known = Samples(samples.points[inside], samples.labels[inside], samples.classes)
+    known = SampleTable(samples.points[inside], samples.labels[inside], samples.classes)
     try:
-        rho = estimated_density(space, known, term.bandwidth if term else "scott", "samples")
+        estimates = kernel_estimates(known, term.bandwidth if term else "scott", "samples")
+        rho = project_shapes(space, estimates, check_outside=False)[0]
     except InputError as error:
         return {"accuracy": None, "reason": str(error)}
     rule, loss = space.quadrature(space.objective_degree), problem.terminal.loss
@@ -340,7 +342,7 @@ def _by_densities(run: LoadedRun, samples: Samples, moved: _Moved, comm: MPI.Com
 
 
 def _table(
-    run: LoadedRun, samples: Samples, labelled: bool, moved: _Moved, comm: MPI.Comm
+    run: LoadedRun, samples: SampleTable, labelled: bool, moved: _Moved, comm: MPI.Comm
 ) -> tuple[list[str], list[Floats | list[str]]]:
     """Names and columns of the table; the columns are empty but on rank 0. Collective."""
     several = len(run.classes) > 1

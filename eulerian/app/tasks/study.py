@@ -30,6 +30,8 @@ from eulerian.analysis.convergence import (
 )
 from eulerian.analysis.pushed_density import PushedDensity, density_values, l1_distance
 from eulerian.analysis.stopwatch import EvaluationCost, Seconds, clocked, evaluation_cost
+from eulerian.app.build.mesh import create_mesh
+from eulerian.app.build.mixture import initial_density
 from eulerian.app.build.network import build
 from eulerian.app.build.particles import particles_on, sample_of
 from eulerian.app.config import Config
@@ -39,9 +41,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.control.control import ControlProblem
 from eulerian.density.gathered import GatheredDensity
-from eulerian.density.projection import initial_density
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.create import create_mesh
 from eulerian.particles.problem import ParticleProblem
 
 type Sampling = Literal["random", "sobol"]

@@ -11,6 +11,7 @@ from mpi4py import MPI
 
 import numpy as np
 
+from eulerian.app.build.mixture import count_labels
 from eulerian.app.config import Config
 from eulerian.app.config.changes import changed_keys
 from eulerian.app.config.objective import CrossEntropyTerminal
@@ -22,7 +23,6 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
-from eulerian.density.projection import count_labels
 from eulerian.density.space import DensitySpace
 from eulerian.fields.theta_file import read_theta
 

@@ -9,8 +9,7 @@ from scipy.stats import gaussian_kde, multivariate_normal
 
 from eulerian.app.config import SamplesTerm
 from eulerian.base.errors import InputError
-from eulerian.density.csv_samples import read_samples
-from eulerian.density.profiles import Gaussian, Image, KernelEstimate, Uniform, scott_bandwidth
+from eulerian.density.shapes import Gaussian, Image, Samples, Uniform, scott_bandwidth
 
 pytestmark = pytest.mark.one_process
 
@@ -32,7 +31,7 @@ def test_kernel_estimate_against_scipy(dim: int) -> None:
     # scipy uses the whole covariance, ours its diagonal: whiten the samples so that both are the same.
     samples = np.linalg.solve(np.linalg.cholesky(np.cov(samples, rowvar=False).reshape(dim, dim)), samples.T).T
     expected = gaussian_kde(samples.T)(x.T)
-    found = KernelEstimate(samples, scott_bandwidth(samples, "key")).values(x)
+    found = Samples(samples, scott_bandwidth(samples, "key")).values(x)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-13 * expected.max())
 
 
@@ -43,12 +42,12 @@ def test_kernel_estimate_against_the_plain_loop() -> None:
     for i, point in enumerate(x):
         for sample in samples:
             expected[i] += np.exp(-0.5 * (((point - sample) / h) ** 2).sum()) / (2 * np.pi * h.prod()) / 20
-    np.testing.assert_allclose(KernelEstimate(samples, h).values(x), expected, rtol=1e-12)
+    np.testing.assert_allclose(Samples(samples, h).values(x), expected, rtol=1e-12)
 
 
 def test_kernel_estimate_far_away_is_zero_and_does_not_depend_on_the_blocks() -> None:
     rng = np.random.default_rng(3)
-    estimate = KernelEstimate(rng.normal(size=(500, 2)), np.array([0.1, 0.1]))
+    estimate = Samples(rng.normal(size=(500, 2)), np.array([0.1, 0.1]))
     x = np.vstack([rng.normal(size=(9000, 2)), [[100.0, 0.0]]])
     whole = estimate.values(x)
     assert whole[-1] == 0
@@ -121,7 +120,7 @@ def test_samples(tmp_path: Path, case: str) -> None:
     text, columns, points, labels, classes = READABLE[case]
     path = tmp_path / "data.csv"
     path.write_bytes(text.encode())
-    samples = read_samples(SamplesTerm(file=path, **columns), "term")
+    samples = SamplesTerm(file=path, **columns).read("term")
     assert samples.points.tolist() == points
     assert samples.labels.tolist() == labels
     assert samples.classes == classes
@@ -171,7 +170,7 @@ WRITTEN_BY: dict[str, tuple[str, tuple[str | int, ...]]] = {
 def test_samples_of_other_programs(tmp_path: Path, program: str, encoding: str) -> None:
     text, columns = WRITTEN_BY[program]
     (tmp_path / "data.csv").write_bytes(text.encode(encoding))
-    samples = read_samples(SamplesTerm(file=tmp_path / "data.csv", columns=columns), "term")
+    samples = SamplesTerm(file=tmp_path / "data.csv", columns=columns).read("term")
     assert samples.points.tolist() == [[0.5, 2.0], [1.5, 4.0]]
 
 
@@ -244,14 +243,14 @@ def test_samples_that_cannot_be_read(tmp_path: Path, case: str) -> None:
     path = tmp_path / "data.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
-        read_samples(SamplesTerm(file=path, **{"columns": ("a", "b"), **columns}), "term")
+        SamplesTerm(file=path, **{"columns": ("a", "b"), **columns}).read("term")
 
 
 def test_samples_in_no_text_file(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_bytes(b"\xff\xfe\x00")
     for name, message in (("data.csv", "UTF-8"), ("nowhere.csv", "No such file"), (".", "cannot read")):
         with pytest.raises(InputError, match=rf"term\.file: .*{message}"):
-            read_samples(SamplesTerm(file=tmp_path / name, columns=(0,)), "term")
+            SamplesTerm(file=tmp_path / name, columns=(0,)).read("term")
 
 
 @pytest.mark.parametrize(
@@ -278,6 +277,6 @@ def test_classes_are_called_as_they_are_written(
 ) -> None:
     rows = "".join(f"{i},{text}\n" for i, text in enumerate(written.split()))
     (tmp_path / "data.csv").write_text(f"a,c\n{rows}")
-    samples = read_samples(SamplesTerm(file=tmp_path / "data.csv", columns=("a",), label_column="c"), "term")
+    samples = SamplesTerm(file=tmp_path / "data.csv", columns=("a",), label_column="c").read("term")
     assert samples.classes == classes
     assert samples.labels.tolist() == labels
