@@ -92,7 +92,7 @@ def test_help_names_every_command_and_gives_examples(here: Here) -> None:
 def prepared(tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the examples of the help are about, small: a mesh, points, configurations and their runs."""
     (tmp_path / "new.csv").write_text("pc1,pc2,class\n0.1,0.2,0\n-0.3,0.1,2\n")
-    for name in ("gaussian", "wine", "crowds"):
+    for name in ("gaussian", "wine", "crowds", "moons"):
         here("init", name)
         path = tmp_path / f"{name}.toml"
         text = re.sub(r"cells = \[\d+, \d+\]", "cells = [8, 8]", path.read_text())

@@ -17,6 +17,7 @@ class Push(Command):
         "eulerian push runs/wine --samples new.csv",
         "eulerian push runs/wine --samples new.csv --columns pc1,pc2 --label-column class --output moved.csv",
         "eulerian push runs/wine --samples new.csv --set particles.steps_per_layer=16 --overwrite",
+        "eulerian push runs/wine --samples runs/wine/pushed_new.csv --back",
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,8 @@ class Push(Command):
         help_ = "default: pushed_FILE.csv in the run folder; a summary of the same name ends in .json"
         parser.add_argument("--output", metavar="OUT.csv", type=Path, help=help_)
         parser.add_argument("--overwrite", action="store_true", help="replace OUT.csv and its summary")
+        help_ = "from T to 0: where such points come from; the default OUT.csv is pulled_FILE.csv"
+        parser.add_argument("--back", action="store_true", help=help_)
         help_ = "override a key of [particles], which says how points move in time"
         parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=help_)
 
@@ -49,6 +52,7 @@ class Push(Command):
             output=options.output,
             overwrite=options.overwrite,
             overrides=tuple(options.set),
+            back=options.back,
             python=options.python,
             progress=progress_of(options, MPI.COMM_WORLD),
         )

@@ -80,9 +80,9 @@ _PRODUCTS = (
     f"{CHECKPOINT}/{LATEST}",
     f"{CHECKPOINT}/{PREVIOUS}",
     f"{CHECKPOINT}/{DENSITIES}",
-    "pushed_*.csv",
-    "pushed_*.json",
+    *(f"{word}_*.{kind}" for word in ("pushed", "pulled") for kind in ("csv", "json")),
     "sampled.csv",
+    "generated.csv",
     f"{CHECKPOINT}/.*.part",
 )
 

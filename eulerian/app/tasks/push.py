@@ -1,11 +1,8 @@
-"""`eulerian push`: new points through the flow of a run."""
+"""`eulerian push`: new points through the flow of a run, forwards or back."""
 
 import json
 import math
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import final
 
 from mpi4py import MPI
 
@@ -19,8 +16,6 @@ from eulerian.analysis.classification import (
     posterior_probabilities,
     readout_probabilities,
 )
-from eulerian.app.build.mixture import exact_density
-from eulerian.app.config import KlTerminal
 from eulerian.app.runs.class_regions import LabelledPoints
 from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, write_text
 from eulerian.app.runs.folder import RunFolder
@@ -30,16 +25,13 @@ from eulerian.app.runs.result import Document, plain
 from eulerian.app.runs.run_files import require_run
 from eulerian.app.tasks.drawing import draw_figures
 from eulerian.app.tasks.loaded_run import LABEL, LoadedRun, load_trained
+from eulerian.app.tasks.moved_points import MovedPoints, logarithm, pull_points, push_points
 from eulerian.app.tasks.task import SILENT
-from eulerian.base.arrays import Floats, Ints
-from eulerian.base.errors import ComputationError, EulerianWarning, InputError
-from eulerian.base.parallel import agreed, gather_rows, on_root
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.base.parallel import gather_rows, on_root
 from eulerian.density.csv_samples import SampleTable, class_key, kernel_estimates, read_samples
-from eulerian.density.gathered import GatheredDensity
 from eulerian.density.projection import project_shapes
-from eulerian.fields.piecewise import PiecewiseField
-from eulerian.particles.flow import carry_back, carry_density
-from eulerian.particles.sample import share
 
 type Columns = tuple[str | int, ...]
 
@@ -57,6 +49,7 @@ def run_push(
     output: Path | None = None,
     overwrite: bool = False,
     overrides: tuple[str, ...] = (),
+    back: bool = False,
     python: bool = True,
     progress: Progress = SILENT,
 ) -> Document:
@@ -71,15 +64,21 @@ def run_push(
     start outside, or in a hole, are moved like the others, but nothing was trained there: the means and the accuracies
     leave them out.
 
+    With ``back`` the points are of time T and are carried to time 0. Then the coordinates, ``log_density`` (of ρ₀) and
+    ``log_likelihood`` are of where they come to, ``outside`` says whether they lay outside the domain at T, and there
+    are no classes.
+
     Args:
         folder: of the run.
         file: the points.
         comm: who shares the work, everybody by default.
         columns: the file's coordinates; by default those of the run's own samples, else x, y, z.
         label_column: the file's classes; by default those of the run's own samples, else ``label``, if it is there.
-        output: the table; ``pushed_<name of the file>.csv`` in the run folder by default.
+        output: the table; ``pushed_<name of the file>.csv`` (``pulled_...`` with ``back``) in the run folder by
+            default.
         overwrite: replace the table, if it exists.
         overrides: ``KEY=VALUE`` for keys of ``[particles]``, which say how points move in time.
+        back: carry them from T to 0.
         python: the run's field may be Python code of the user's.
         progress: where messages go.
 
@@ -88,23 +87,24 @@ def run_push(
         ComputationError: points are carried to infinity.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
-    table = folder / f"pushed_{file.stem}.csv" if output is None else output
+    table = folder / f"{'pulled' if back else 'pushed'}_{file.stem}.csv" if output is None else output
     on_root(comm, lambda: require_run(folder))
     on_root(comm, lambda: claim_table(table, overwrite, summary=True, source=file))
     run = load_trained(folder, comm, overrides, python=python)
     samples, labelled = on_root(comm, lambda: _read(run, file, columns, label_column))
-    moved = _move(run, samples, labelled, comm)
+    moved = (pull_points if back else push_points)(run, samples, labelled, comm)
     document: Document = {
         "command": "push",
+        "back": back,
         "run": str(folder),
         "samples": str(file),
         "output": str(table),
         "classes": run.classes,
         **_numbers(moved, comm),
     }
-    if labelled and len(run.classes) > 1:
+    if labelled and len(run.classes) > 1 and not back:
         document["accuracy"] = {
-            "points": _told(_by_points(moved, samples, comm, len(run.classes))),
+            "points": _classification_document(_by_points(moved, samples, comm, len(run.classes))),
             "densities": _by_densities(run, samples, moved, comm),
         }
     document = comm.bcast(plain(document), 0)
@@ -116,38 +116,9 @@ def run_push(
 
     on_root(comm, write)
     progress.say(push_summary(document))
-    if labelled and on_root(comm, (folder / FIGURES / CLASSES).is_file):
+    if labelled and not back and on_root(comm, (folder / FIGURES / CLASSES).is_file):
         _show_classes(run, samples, moved, comm)
     return document
-
-
-@final
-@dataclass(frozen=True)
-class _Moved:
-    """This rank's points at time T.
-
-    Attributes:
-        rows: of the file.
-        x: (n, dim).
-        started_inside: (n,) whether they lay in the domain at time 0.
-        inside: (n,) whether they lie in it now.
-        log_density: (n, K).
-        probabilities: (n, K); NaN where they are unknown.
-        log_likelihood: (n,) of the target pulled back, or None without one.
-    """
-
-    rows: slice
-    x: Floats
-    started_inside: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    inside: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    log_density: Floats
-    probabilities: Floats
-    log_likelihood: Floats | None
-
-    @property
-    def log_total(self) -> Floats:
-        """Logarithm of the density of all labels together, (n,)."""
-        return np.asarray(np.logaddexp.reduce(self.log_density, axis=1))
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -184,77 +155,10 @@ def _read(
     return SampleTable(samples.points, numbers[samples.labels], run.classes), True
 
 
-# -- moving ----------------------------------------------------------------------------------------------------------
+# -- classes ---------------------------------------------------------------------------------------------------------
 
 
-def _move(run: LoadedRun, samples: SampleTable, labelled: bool, comm: MPI.Comm) -> _Moved:
-    """This rank's share of the points, moved. Collective."""
-    problem, field = run.problem, run.field_anywhere()
-    start = GatheredDensity.gather(problem.density_space, problem.initial_density).non_negative()
-    rows = share(len(samples.points), comm)
-    x, labels = samples.points[rows], samples.labels[rows]
-    end, change = carry_density(field, run.layers, x, labels, run.scheme, comm)
-    if not comm.allreduce(bool(np.all(np.isfinite(end))), MPI.LAND):
-        raise ComputationError("the flow carries points to infinity")
-    log_density = _log(start.values(x)) + change[:, None]
-    if field.label_dependent:
-        log_density = _by_label(run, field, start, end, labels, log_density, comm)
-    loss = problem.terminal.loss
-    if loss is not None and has_readout(loss):
-        probabilities = readout_probabilities(loss, end, run.readout)
-    else:
-        probabilities = posterior_probabilities(log_density)
-    likelihood = _log_likelihood(run, end, change, labels if labelled else None, comm)
-    return _Moved(rows, end, start.contains(x), start.contains(end), log_density, probabilities, likelihood)
-
-
-def _log_likelihood(run: LoadedRun, end: Floats, change: Floats, labels: Ints | None, comm: MPI.Comm) -> Floats | None:
-    """Log ρ* at points' ends (n, dim) minus the change of log ρ on their way there, (n,). Collective.
-
-    Args:
-        run: with its target.
-        end: (n, dim).
-        change: −∫div v dt, (n,).
-        labels: (n,) whose density counts; None for that of all labels together.
-        comm: who shares the points.
-    """
-    terminal = run.config.objective.terminal
-    if not isinstance(terminal, KlTerminal):
-        return None
-    with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # the run has told them
-        target = exact_density(run.problem.density_space, terminal.target, "objective.terminal.target")
-    with agreed(comm):
-        logs = target.log_values(end)
-    logs = np.logaddexp.reduce(logs, axis=1) if labels is None else logs[np.arange(len(end)), labels]
-    return np.asarray(logs - change)
-
-
-def _by_label(
-    run: LoadedRun,
-    field: PiecewiseField,
-    start: GatheredDensity,
-    end: Floats,
-    labels: np.ndarray[tuple[int], np.dtype[np.int32]],
-    own: Floats,
-    comm: MPI.Comm,
-) -> Floats:
-    """Log ρ_y (n, K) at points (n, dim) where every label has a flow of its own. Collective."""
-    result = np.empty_like(own)
-    for label in range(own.shape[1]):
-        before, change = carry_back(field, run.layers, end, np.full(len(end), label), run.scheme, comm)
-        # What comes from infinity comes from outside the domain.
-        finite = np.isfinite(before).all(axis=1) & np.isfinite(change)
-        values = _log(start.values(np.where(finite[:, None], before, np.inf))[:, label])
-        result[:, label] = np.where(labels == label, own[:, label], values + np.where(finite, change, 0.0))
-    return result
-
-
-def _log(values: Floats) -> Floats:
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.maximum(values, 0.0)))
-
-
-def _show_classes(run: LoadedRun, samples: SampleTable, moved: _Moved, comm: MPI.Comm) -> None:
+def _show_classes(run: LoadedRun, samples: SampleTable, moved: MovedPoints, comm: MPI.Comm) -> None:
     """Keep the points that start in the domain for the figure of the classes, and draw it again. Collective."""
     loss = run.problem.terminal.loss
     if loss is None:
@@ -274,7 +178,7 @@ def _show_classes(run: LoadedRun, samples: SampleTable, moved: _Moved, comm: MPI
 # -- summing up ------------------------------------------------------------------------------------------------------
 
 
-def _numbers(moved: _Moved, comm: MPI.Comm) -> Document:
+def _numbers(moved: MovedPoints, comm: MPI.Comm) -> Document:
     """Collective."""
     log_total, started = moved.log_total, moved.started_inside
     positive = started & np.isfinite(log_total)
@@ -304,20 +208,21 @@ def _numbers(moved: _Moved, comm: MPI.Comm) -> Document:
     }
 
 
-def _told(found: Classification) -> Document:
+def _classification_document(found: Classification) -> Document:
     accuracy = found.accuracy if found.total.sum() > 0 else None
     return {"accuracy": accuracy, "correct": found.correct, "confusion": found.confusion}
 
 
-def _by_points(moved: _Moved, samples: SampleTable, comm: MPI.Comm, n_labels: int) -> Classification:
+def _by_points(moved: MovedPoints, samples: SampleTable, comm: MPI.Comm, n_labels: int) -> Classification:
     """How many of the points that start in the domain are most probably what they are. Collective."""
+    assert moved.probabilities is not None
     mine = moved.started_inside
     labels, found = samples.labels[moved.rows][mine], most_probable(moved.probabilities)[mine]
     local = Classification.of_points(labels, found, n_labels)
     return Classification(comm.allreduce(local.confusion), comm.allreduce(local.total))
 
 
-def _by_densities(run: LoadedRun, samples: SampleTable, moved: _Moved, comm: MPI.Comm) -> Document:
+def _by_densities(run: LoadedRun, samples: SampleTable, moved: MovedPoints, comm: MPI.Comm) -> Document:
     """The same for the kernel estimate of these points, carried on the run's mesh; or why there is none. Collective."""
     problem, term = run.problem, run.samples_term
     space = problem.density_space
@@ -337,22 +242,22 @@ def _by_densities(run: LoadedRun, samples: SampleTable, moved: _Moved, comm: MPI
     else:
         own = problem.carry(run.theta, problem.initial_density)[: space.n_owned]
         values = np.einsum("qi,cik->cqk", rule.basis, own).reshape(-1, space.n_labels)
-        probabilities = posterior_probabilities(_log(values))
-    return _told(measure_regions(space, most_probable(probabilities), problem.carry(run.theta, rho)))
+        probabilities = posterior_probabilities(logarithm(values))
+    return _classification_document(measure_regions(space, most_probable(probabilities), problem.carry(run.theta, rho)))
 
 
 def _table(
-    run: LoadedRun, samples: SampleTable, labelled: bool, moved: _Moved, comm: MPI.Comm
+    run: LoadedRun, samples: SampleTable, labelled: bool, moved: MovedPoints, comm: MPI.Comm
 ) -> tuple[list[str], list[Floats | list[str]]]:
     """Names and columns of the table; the columns are empty but on rank 0. Collective."""
-    several = len(run.classes) > 1
+    several = len(run.classes) > 1 and moved.probabilities is not None
     parts = [moved.x, ~moved.started_inside[:, None], moved.log_total[:, None]]
     names = [*run.axes, "outside", "log_density"]
     if moved.log_likelihood is not None:
         parts.append(moved.log_likelihood[:, None])
         names.append("log_likelihood")
     first = sum(part.shape[1] for part in parts)
-    parts += [moved.probabilities] if several else []
+    parts += [moved.probabilities] if several and moved.probabilities is not None else []
     numbers = gather_rows(comm, np.concatenate(parts, axis=1))
     dim = moved.x.shape[1]
     if several:
