@@ -4,10 +4,10 @@ The idealised problem and the particles stand on a good part of SciPy, which tak
 their modules are imported by the functions that need them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from mpi4py import MPI
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from eulerian.app.build.mixture import density_and_exact
 from eulerian.base.arrays import Floats
-from eulerian.app.config import Config, KlTerminal, L2Terminal, check_dimension, check_labels
+from eulerian.app.config import Config, KlTerminal, L2Terminal, as_config, check_dimension, check_labels
 from eulerian.app.config.field import IDEAL, PythonField
 from eulerian.control.control import ControlProblem, EntropyCosts, RunningCosts
 from eulerian.base.errors import InputError
@@ -67,7 +67,7 @@ MASS_TOLERANCE = 1e-8
 
 
 def build(
-    config: Config,
+    config: Config | Mapping[str, Any],
     comm: MPI.Comm | None = None,
     field: VectorField | None = None,
     *,
@@ -77,7 +77,7 @@ def build(
     """The problem that a configuration describes. Collective.
 
     Args:
-        config: from ``read_config``.
+        config: from ``read_config``, or tables for ``parse_config``.
         comm: who shares the work, everybody by default.
         field: to be used instead of the one that the configuration describes, built already.
         theta_file: whose parameters the field is to be used with; it says what those of a network are relative to. By
@@ -87,6 +87,7 @@ def build(
     Raises:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
     """
+    config = as_config(config)
     density_space, rho, exact, memory = _initial(config, comm, mesh_needs, mesh)
     velocity_space = VelocitySpace(density_space)
     smoothing = flux_smoothing(density_space, config.field.horizon, config.solver.flux_smoothing)
@@ -121,16 +122,17 @@ def build(
     )
 
 
-def build_ideal(config: Config, comm: MPI.Comm | None = None) -> IdealProblem:
+def build_ideal(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None) -> IdealProblem:
     """The idealised problem of a configuration: of its field it needs the horizon and the layers only. Collective.
 
     Args:
-        config: from ``read_config``.
+        config: from ``read_config``, or tables for ``parse_config``.
         comm: who shares the work, everybody by default.
 
     Raises:
         InputError: as for ``build``; also for a readout that is to be trained.
     """
+    config = as_config(config)
     space, rho, *_ = _initial(config, comm, ideal_needs)
     warn_of_fixed_mesh(config, space.comm)
     return _ideal(config, space, rho)
@@ -152,11 +154,11 @@ class SampledProblem:
     initial: "GatheredDensity"
 
 
-def build_particles(config: Config, comm: MPI.Comm | None = None) -> "ParticleProblem":
+def build_particles(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None) -> "ParticleProblem":
     """The problem of a configuration on particles that are drawn from its initial density. Collective.
 
     Args:
-        config: from ``read_config``.
+        config: from ``read_config``, or tables for ``parse_config``.
         comm: who shares the work, everybody by default.
 
     Raises:
@@ -165,11 +167,12 @@ def build_particles(config: Config, comm: MPI.Comm | None = None) -> "ParticlePr
     return build_sampled_problem(config, comm).problem
 
 
-def build_sampled_problem(config: Config, comm: MPI.Comm | None = None) -> SampledProblem:
+def build_sampled_problem(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None) -> SampledProblem:
     """``build_particles``, with the ground that the particles stand on. Collective."""
     from eulerian.density.gathered import GatheredDensity
     from eulerian.app.build.particles import sample_of, particle_problem, refuse_on_particles
 
+    config = as_config(config)
     refuse_on_particles(config)
     space, rho, *_ = _initial(config, comm, particle_needs)
     warn_of_fixed_mesh(config, space.comm)
