@@ -89,7 +89,7 @@ def run_folder(config: Config, needs: dict[str, Any]) -> Finding:
     wanted = _output_bytes(config, needs)
     found = f"{folder}, {size_text(room)} free; the run takes {size_text(wanted)} at most"
     if room < wanted:
-        return Finding("TROUBLE", "run folder", found, "Nodal some space, or lower output.densities")
+        return Finding("TROUBLE", "run folder", found, "Free some space, or lower output.densities")
     return Finding("ok", "run folder", found, "may be written")
 
 
@@ -144,5 +144,5 @@ def _adjoint_disk(config: Config, needs: dict[str, Any]) -> list[Finding]:
     wanted = needs.get("disk", 0)
     found = f"{folder}, {size_text(room)} free; the adjoint keeps {size_text(wanted)} there"
     if room < wanted:
-        return [Finding("TROUBLE", "solver.disk", found, "Nodal some space, or lower solver.disk")]
+        return [Finding("TROUBLE", "solver.disk", found, "Free some space, or lower solver.disk")]
     return [Finding("ok", "solver.disk", found, "may be written")]

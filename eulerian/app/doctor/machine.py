@@ -197,7 +197,7 @@ def temporary_files() -> Finding:
         room = writable_room(folder)
     except OSError as error:
         found = f"they cannot be written: {error.strerror or error}"
-        return Finding("TROUBLE", "temporary files", found, "Nodal some space, or set TMPDIR to a folder with room")
+        return Finding("TROUBLE", "temporary files", found, "Free some space, or set TMPDIR to a folder with room")
     return Finding("ok", "temporary files", f"{folder}, {size_text(room)} free", "may be written")
 
 

@@ -1,15 +1,13 @@
 """Figures of a run, drawn from what its folder holds: densities over time, paths, how the minimisation went."""
 
-import csv
 import io
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
@@ -27,6 +25,7 @@ from eulerian.app.figures.study import frontier
 from eulerian.app.figures.style import Kind, drawing, why
 from eulerian.app.runs.boundary_mass import BoundaryMass
 from eulerian.app.runs.class_regions import ClassRegions, LabelledPoints
+from eulerian.app.runs.columns import read_columns
 from eulerian.app.runs.comparison import ComparisonData
 from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.files import (
@@ -55,7 +54,6 @@ from eulerian.app.runs.projections import Projections
 from eulerian.app.runs.snapshots import FIGURE_TIMES, Snapshots
 from eulerian.app.runs.study_table import read_study
 from eulerian.app.runs.targets import Targets
-from eulerian.base.arrays import Floats
 from eulerian.base.errors import FigureError, InputError
 
 _PAGE = 6.2  # inches, of figures for a paper
@@ -159,7 +157,7 @@ def _pair(pair: ComparisonData) -> Figure | None:
 
 
 def _history(folder: Path) -> Figure | None:
-    rows = _read_columns(folder / HISTORY, HISTORY_COLUMNS, "history", absent=LATER_COLUMNS)
+    rows = read_columns(folder / HISTORY, HISTORY_COLUMNS, "history", absent=LATER_COLUMNS)
     return history_curves(rows, Yardsticks.of(_result(folder))) if len(rows["total"]) > 0 else None
 
 
@@ -173,28 +171,8 @@ def _result(folder: Path) -> Mapping[str, Any]:
 
 
 def _gap(path: Path) -> Figure | None:
-    rows = _read_columns(path, GAP_COLUMNS, "gap")
+    rows = read_columns(path, GAP_COLUMNS, "gap")
     return gap_curves(rows) if len(rows["primal"]) > 0 else None
-
-
-def _read_columns(path: Path, columns: Sequence[str], key: str, absent: Sequence[str] = ()) -> dict[str, Floats]:
-    """Columns of a table of numbers; an empty cell is NaN; empty columns if there is no such file.
-
-    Columns that may be ``absent``, in files of earlier versions, are zero there.
-
-    Raises:
-        InputError: it is not such a file.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        missing = {name: "0" for name in absent if rows and name not in rows[0]}
-        return {name: np.array([float((row | missing)[name] or "nan") for row in rows]) for name in columns}
-    except FileNotFoundError:
-        return {name: np.zeros(0) for name in columns}
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        remedy = "It is damaged: run the command again."
-        raise InputError(f"cannot be read ({error})", key=key, value=str(path), remedy=remedy) from error
 
 
 def _picture(draw: _Draw, kind: Kind) -> bytes:

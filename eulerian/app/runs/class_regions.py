@@ -7,7 +7,7 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.analysis.classification import Classification, classify
+from eulerian.analysis.classification import Classification, classify, has_readout
 from eulerian.app.build.mixture import class_names
 from eulerian.app.config import SamplesTerm, Term
 from eulerian.app.runs.array_record import ArrayRecord
@@ -81,7 +81,7 @@ class ClassRegions(ArrayRecord):
 
     @classmethod
     def measure(cls, problem: ControlProblem, theta: Floats, terms: Sequence[Term]) -> Self | None:
-        """Those of a flow, complete on rank 0; None where the loss tells no classes apart. **Collective**.
+        """Those of a flow, complete on rank 0; None where the loss is no classification. **Collective**.
 
         Args:
             problem: evaluated at ``theta``.
@@ -92,6 +92,8 @@ class ClassRegions(ArrayRecord):
             InputError: a file of samples cannot be read any more.
         """
         space, comm = problem.density_space, problem.comm
+        if not has_readout(problem.terminal.loss):  # targets by label tell labels apart, too, but are no classes
+            return None
         found = classify(space, problem.terminal, problem.final_density, problem.split(theta)[1])
         if found is None:
             return None
