@@ -266,7 +266,7 @@ def test_a_status_of_failure_is_told(tmp_path: Path, model: Path) -> None:
 
 
 def test_an_unexpected_error_has_a_traceback(tmp_path: Path, model: Path) -> None:
-    source = "from eulerian.app import cli, tasks\ncommands.run_train = None\ncli.entry()"
+    source = "from eulerian.app import cli, tasks\ntasks.run_train = None\ncli.entry()"
     done = run_group([sys.executable, "-c", source, "train", str(model)], 60, tmp_path)
     assert done.returncode == 2
     assert "TypeError" in done.stderr

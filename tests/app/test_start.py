@@ -1,11 +1,13 @@
 """What is loaded before it is needed would be waited for by everyone."""
 
 import os
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 
+from eulerian.app import commands
 from eulerian.app.cli import _limit_threads
 from eulerian.app.cli.launch import _RANK_VARIABLES
 
@@ -24,7 +26,12 @@ def _loaded(statement: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import eulerian", "from eulerian.app.cli import build_parser; build_parser()", "import eulerian.app.tasks"],
+    [
+        "import eulerian",
+        "from eulerian.app.cli import build_parser; build_parser()",
+        "import eulerian.app.commands",
+        "import eulerian.app.tasks",
+    ],
 )
 def test_the_package_and_the_help_load_nothing_heavy(statement: str) -> None:
     assert not _loaded(statement) & set(STACK)
@@ -41,8 +48,15 @@ def test_a_certificate_in_closed_form_waits_for_the_convex_solver_as_little() ->
     assert "scipy" not in _loaded("from eulerian.ideal.certificate import certify")
 
 
+def test_a_command_is_one_file_and_one_line() -> None:
+    """But for what several share."""
+    files = {module.name for module in pkgutil.iter_modules(commands.__path__)} - {"command", "computation"}
+    assert {command.name for command in commands.ALL} == files
+    assert all(type(command).__module__ == f"eulerian.app.commands.{command.name}" for command in commands.ALL)
+
+
 @pytest.mark.parametrize("name", ["run_solve", "run_train_particles", "run_verify", "StudyPlan"])
-def test_every_command_is_found_by_its_name(name: str) -> None:
+def test_every_task_is_found_by_its_name(name: str) -> None:
 
     from eulerian.app import tasks
 
@@ -50,7 +64,7 @@ def test_every_command_is_found_by_its_name(name: str) -> None:
     assert name in dir(tasks)
 
 
-def test_all_commands_are_there() -> None:
+def test_all_tasks_are_there() -> None:
     from eulerian.app import tasks
 
     for name in tasks.__all__:

@@ -12,17 +12,14 @@ from eulerian.app.config.objective import (
     LossTerminal,
     TargetTerminal,
 )
-from eulerian.base.errors import InputError
+from eulerian.base.errors import GMSH_SAVES, InputError
 from eulerian.base.formula import Expression
 
 VARIABLES = ("x", "y", "z")
 TARGET = "objective.terminal.target"
 
 
-_MESHED = (
-    "mesh what the file is the boundary of: gmsh saves only what has a physical group, so give the domain one, or set "
-    "Mesh.SaveAll = 1."
-)
+_MESHED = f"mesh what the file is the boundary of ({GMSH_SAVES.format('domain')})."
 
 
 def check_dimension(config: Config, dim: int) -> None:

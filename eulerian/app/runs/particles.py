@@ -48,9 +48,9 @@ class ParticlePaths(ArrayRecord):
     outline: Floats
 
 
-def particle_document(swarm: SampledProblem, particles: Particles) -> Document:
+def particle_document(sampled: SampledProblem, particles: Particles) -> Document:
     """The keys ``method`` and ``particles``, for the last evaluation. **Collective**."""
-    problem = swarm.problem
+    problem = sampled.problem
     names = ["total", *(name for name, value in problem.parts.items() if value != 0.0 and name != "parameters")]
     from_file = particles.file is not None
     return {

@@ -25,7 +25,7 @@ def headline(config: Config, problem: ControlProblem) -> str:
     """The sizes of a problem in one line."""
     space = problem.density_space
     return (
-        f"{_ground(space)}; {config.field.kind} field, {_count(problem.n_layers, 'layer')} of "
+        f"{_mesh_sizes(space)}; {config.field.kind} field, {_count(problem.n_layers, 'layer')} of "
         f"{_count(problem.layer_shape[1], 'parameter')}; {_count(space.comm.size, 'rank')}"
     )
 
@@ -34,14 +34,14 @@ def ideal_headline(_config: Config, problem: IdealProblem) -> str:
     """The sizes of an idealised problem in one line."""
     velocity = "any velocity" if problem.space.n_labels == 1 else "any velocity for each label"
     return (
-        f"{_ground(problem.space)}; {velocity}, {_count(problem.layers, 'time slab')}; "
+        f"{_mesh_sizes(problem.space)}; {velocity}, {_count(problem.layers, 'time slab')}; "
         f"{_count(problem.space.comm.size, 'rank')}"
     )
 
 
-def particle_headline(config: Config, swarm: SampledProblem) -> str:
+def particle_headline(config: Config, sampled: SampledProblem) -> str:
     """The sizes of a problem on particles in one line."""
-    problem, space, particles = swarm.problem, swarm.space, config.particles
+    problem, space, particles = sampled.problem, sampled.space, config.particles
     origin = "of a file" if particles.file is not None else f"drawn ({particles.sampling})"
     return (
         f"{_count(problem.count, 'particle')} in {space.dim}-D {origin}, {_count(space.n_labels, 'label')}, "
@@ -50,7 +50,7 @@ def particle_headline(config: Config, swarm: SampledProblem) -> str:
     )
 
 
-def _ground(space: DensitySpace) -> str:
+def _mesh_sizes(space: DensitySpace) -> str:
     cells = space.mesh.topology.index_map(space.dim).size_global
     labels = _count(space.n_labels, "label")
     return f"{cells} cells in {space.dim}-D, density of degree {space.degree}, {labels}"

@@ -198,9 +198,9 @@ def mesh_sizes(space: DensitySpace) -> Document:
     }
 
 
-def _add_particles(document: Document, swarm: SampledProblem) -> None:
+def _add_particles(document: Document, sampled: SampledProblem) -> None:
     """Fill in what the last evaluation on particles left. Collective."""
-    problem = swarm.problem
+    problem = sampled.problem
     document["evaluations"] = problem.evaluations
     document["rejected_evaluations"] = problem.rejected_evaluations
     if not problem.parts:

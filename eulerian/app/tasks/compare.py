@@ -23,8 +23,8 @@ from eulerian.app.tasks.network_run import layers_and_readout, warn_of_rest, wit
 from eulerian.app.tasks.problem_mesh import build_on_adapted_mesh
 from eulerian.app.tasks.study import Study, StudyPlan, run_study
 from eulerian.app.tasks.task import SILENT, RunContext, Task
-from eulerian.app.tasks.theta_option import GivenTheta
-from eulerian.app.tasks.verification import verified
+from eulerian.app.tasks.theta_option import ThetaSource
+from eulerian.app.tasks.verification import verify_flow
 from eulerian.base.parallel import on_root
 from eulerian.control.control import ControlProblem
 from eulerian.density.gathered import GatheredDensity
@@ -57,7 +57,7 @@ def run_compare(
         InputError: as for ``run_solve``; also for costs and fields that particles do not have.
         ComputationError: the computation failed; ``result.json`` says so too.
     """
-    work = _Compare(config, GivenTheta.of(config, theta, comm), study)
+    work = _Compare(config, ThetaSource.of(config, theta, comm), study)
     return Task("compare", work.build, headline, work.compare).run(
         work.given.config, comm, overwrite=overwrite, progress=progress
     )
@@ -75,7 +75,7 @@ class _Compare:
     """
 
     config: Config
-    given: GivenTheta
+    given: ThetaSource
     plan: StudyPlan | None
     particles: ParticleProblem = field(init=False)
 
@@ -90,12 +90,12 @@ class _Compare:
     def compare(self, context: RunContext[ControlProblem]) -> Outcome:
         """Collective."""
         problem, particles, theta = context.problem, self.particles, context.problem.initial_theta
-        context.progress.say(self.given.told)
+        context.progress.say(self.given.description)
         started = time.perf_counter()
         require_value(problem, theta, "on the mesh")
         warn_of_rest(problem, context.config, "Both methods leave ρ₀ as it is, so there is little to compare")
         require_value(particles, theta, "on particles")
-        known = verified(problem, context.progress)
+        known = verify_flow(problem, context.progress)
         errors = (known["verified"] or {}).get("density_l1")
         start = training_start(self.config, problem)
         found = compare_methods(problem, particles, theta, context.config.particles.seed, start, errors)

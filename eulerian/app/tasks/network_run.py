@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eulerian.particles.problem import ParticleProblem  # with a good part of SciPy
 
 
-def storage_statement(problem: ControlProblem, theta: Floats) -> str:
+def storage_plan(problem: ControlProblem, theta: Floats) -> str:
     """What gradients at θ will keep and compute again, before anything is solved. **Collective**."""
     try:
         return problem.plan(theta).statement
@@ -85,13 +85,13 @@ def save_and_evaluate_best[P: (ControlProblem, SampledProblem)](
 
 def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: float, extra: Document) -> Outcome:
     """The outcome of a minimisation, for a problem that was evaluated last at its best θ, if it could be."""
-    told = next((record.parts for record in reversed(result.history) if record.total == result.value), {})
+    known = next((record.parts for record in reversed(result.history) if record.total == result.value), {})
     return Outcome(
         "train",
         result.status,
         result.reason,
         result.value,
-        problem.parts or told,
+        problem.parts or known,
         result.iterations,
         result.gradient_norm,
         seconds_solve=seconds,

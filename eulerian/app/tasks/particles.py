@@ -28,9 +28,9 @@ from eulerian.app.tasks.network_run import (
     with_output,
 )
 from eulerian.app.tasks.task import SILENT, RunContext, Task
-from eulerian.app.tasks.theta_option import GivenTheta
-from eulerian.app.tasks.train_monitor import Start, followed
-from eulerian.app.tasks.train_resume import Finished, resumable, tell_resume_command, tell_start
+from eulerian.app.tasks.theta_option import ThetaSource
+from eulerian.app.tasks.train_monitor import Start, monitored
+from eulerian.app.tasks.train_resume import FinishedRun, find_checkpoint, report_start, resume_arguments
 from eulerian.base.arrays import Floats
 from eulerian.density.gathered import GatheredDensity
 from eulerian.optimise import Descent, OptimiseResult, Settings
@@ -53,7 +53,7 @@ def run_solve_particles(
     progress: Progress = SILENT,
 ) -> Document:
     """J on particles at one θ; arguments, result and errors as for ``run_solve``. **Collective**."""
-    given = GivenTheta.of(config, theta, comm)
+    given = ThetaSource.of(config, theta, comm)
     task = Task("solve", partial(given.build, build_sampled_problem), particle_headline, partial(_solve, given=given))
     return task.run(given.config, comm, overwrite=overwrite, progress=progress)
 
@@ -72,17 +72,17 @@ def run_train_particles(
     of these is told beside it.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
-    found = resumable(config, METHOD, comm, overwrite=overwrite) if resume else None
-    if isinstance(found, Finished):
+    found = find_checkpoint(config, METHOD, comm, overwrite=overwrite) if resume else None
+    if isinstance(found, FinishedRun):
         progress.say(found.statement)
         return found.document
 
     def work(context: RunContext[SampledProblem]) -> Outcome:
-        tell_start(found, comm, progress, resume=resume)
+        report_start(found, comm, progress, resume=resume)
         return _train(context, found)
 
     task = Task("train", _build_to_train, particle_headline, work)
-    go_on = tell_resume_command(found)
+    go_on = resume_arguments(found)
     return task.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, **go_on)
 
 
@@ -91,9 +91,9 @@ def _build_to_train(config: Config, comm: MPI.Comm) -> SampledProblem:
     return build_sampled_problem(config, comm)
 
 
-def _solve(context: RunContext[SampledProblem], given: GivenTheta) -> Outcome:
+def _solve(context: RunContext[SampledProblem], given: ThetaSource) -> Outcome:
     problem, theta = context.problem.problem, context.problem.problem.initial_theta
-    context.progress.say(given.told)
+    context.progress.say(given.description)
     started = time.perf_counter()
     total = finite_value(problem, theta, given.name)
     seconds = time.perf_counter() - started
@@ -118,11 +118,11 @@ def _train(context: RunContext[SampledProblem], found: Checkpoint | None) -> Out
     def state() -> tuple[TrainingState, Callable[[Floats], Floats]]:
         return TrainingState(1, descent.state), lambda theta: theta
 
-    with followed(context, METHOD, start, state, optimiser.max_iterations) as follower:
-        result = descent.run(follower)
-        follower.finish()
-        if follower.interrupted:
-            return follower.interrupted_outcome()
+    with monitored(context, METHOD, start, state, optimiser.max_iterations) as monitor:
+        result = descent.run(monitor)
+        monitor.finish()
+        if monitor.interrupted:
+            return monitor.interrupted_outcome()
         return _trained(context, start, result, time.perf_counter() - started)
 
 
@@ -148,13 +148,13 @@ def _trained(context: RunContext[SampledProblem], start: Start, result: Optimise
 
 def _fresh(context: RunContext[SampledProblem], theta: Floats) -> Document | None:
     """J on particles of another seed, or nothing where the particles are a file's. Collective."""
-    config, swarm = context.config, context.problem
+    config, sampled = context.config, context.problem
     if config.particles.file is not None:
         return None
     others = config.particles.model_copy(update={"seed": config.particles.seed + 1})
-    sample = sample_of(config.model_copy(update={"particles": others}), swarm.initial, swarm.problem.comm)
-    start = np.ascontiguousarray(swarm.problem.split(theta)[0][: swarm.problem.layer_shape[0]])
-    problem = particle_problem(config, swarm.space, swarm.problem.field, start, sample)
+    sample = sample_of(config.model_copy(update={"particles": others}), sampled.initial, sampled.problem.comm)
+    start = np.ascontiguousarray(sampled.problem.split(theta)[0][: sampled.problem.layer_shape[0]])
+    problem = particle_problem(config, sampled.space, sampled.problem.field, start, sample)
     return {"total": problem.value(theta), "interval": problem.interval("total", LEVEL), "seed": others.seed}
 
 

@@ -17,7 +17,7 @@ from eulerian.app.tasks.network_run import layers_and_readout, rejected_at_start
 from eulerian.app.tasks.problem_mesh import adaptation_document, build_on_own_mesh, save_mesh, warn_of_shortfall
 from eulerian.app.tasks.solve_restart import EarlierSolve
 from eulerian.app.tasks.task import SILENT, RunContext, Task
-from eulerian.app.tasks.theta_option import GivenTheta
+from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.app.tasks.train_resume import complete_result
 from eulerian.app.tasks.verification import verification
 from eulerian.base.errors import InputError, collected_warnings
@@ -58,7 +58,7 @@ def run_solve(
         ComputationError: the computation failed; ``result.json`` says so too.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
-    given = GivenTheta.of(config, theta, comm)
+    given = ThetaSource.of(config, theta, comm)
     earlier = _earlier(given.config, comm, overwrite, resume, restart, at)
     gone_on_with = None if earlier is None else earlier.folder.parent
 
@@ -94,10 +94,10 @@ def _earlier(
     return None if restart is None else EarlierSolve.to_restart(comm, config, restart, at)
 
 
-def _solve(context: RunContext[ControlProblem], given: GivenTheta, earlier: EarlierSolve | None) -> Outcome:
+def _solve(context: RunContext[ControlProblem], given: ThetaSource, earlier: EarlierSolve | None) -> Outcome:
     problem, progress = context.problem, context.progress
-    progress.say(given.told)
-    _tell_start(context, earlier)
+    progress.say(given.description)
+    _report_start(context, earlier)
     started = time.perf_counter()
     context, extra = _on_adapted_mesh(context, earlier)
     problem = context.problem
@@ -145,7 +145,7 @@ def _on_adapted_mesh(
     return context, extra
 
 
-def _tell_start(context: RunContext[ControlProblem], earlier: EarlierSolve | None) -> None:
+def _report_start(context: RunContext[ControlProblem], earlier: EarlierSolve | None) -> None:
     """Say from where the solve goes on; that there was nothing to go on from is a warning. Not collective."""
     if earlier is None:
         return

@@ -18,14 +18,14 @@ from eulerian.app.tasks.density_observer import DensityObserver
 from eulerian.app.tasks.network_run import (
     finite_value,
     save_and_evaluate_best,
-    storage_statement,
+    storage_plan,
     training_outcome,
     with_output,
 )
 from eulerian.app.tasks.problem_mesh import build_on_own_mesh, save_mesh, warn_of_shortfall
 from eulerian.app.tasks.task import SILENT, RunContext, Task
-from eulerian.app.tasks.train_monitor import Start, followed
-from eulerian.app.tasks.train_resume import Finished, resumable, tell_resume_command, tell_start, without_start
+from eulerian.app.tasks.train_monitor import Start, monitored
+from eulerian.app.tasks.train_resume import FinishedRun, find_checkpoint, report_start, resume_arguments, without_start
 from eulerian.app.tasks.verification import verification
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
@@ -60,8 +60,8 @@ def run_train(
         progress: where messages go; nowhere by default.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
-    found = resumable(config, METHOD, comm, overwrite=overwrite) if resume else None
-    if isinstance(found, Finished):
+    found = find_checkpoint(config, METHOD, comm, overwrite=overwrite) if resume else None
+    if isinstance(found, FinishedRun):
         progress.say(found.statement)
         return found.document
 
@@ -69,11 +69,11 @@ def run_train(
         return build_on_own_mesh(config if found is None else without_start(config), comm)
 
     def work(context: RunContext[ControlProblem]) -> Outcome:
-        tell_start(found, comm, progress, resume=resume)
+        report_start(found, comm, progress, resume=resume)
         return _train(context, found)
 
     task = Task("train", build_again, headline, work, _verification_and_certificate)
-    go_on = tell_resume_command(found)
+    go_on = resume_arguments(found)
     return task.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, **go_on)
 
 
@@ -81,7 +81,7 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None) -> Out
     problem, progress = context.problem, context.progress
     started = time.perf_counter()
     if found is None:
-        progress.say(storage_statement(problem, problem.initial_theta))
+        progress.say(storage_plan(problem, problem.initial_theta))
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
@@ -89,11 +89,11 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None) -> Out
     training = kind(context.config, problem, progress.say, None if found is None else found.state)
     save_mesh(context.folder, problem)
     state = partial(_state_of, training)
-    with followed(context, METHOD, start, state, training.max_iterations) as follower:
-        result = training.run(follower)
-        follower.finish()
-        if follower.interrupted:
-            return follower.interrupted_outcome()
+    with monitored(context, METHOD, start, state, training.max_iterations) as monitor:
+        result = training.run(monitor)
+        monitor.finish()
+        if monitor.interrupted:
+            return monitor.interrupted_outcome()
         seconds = time.perf_counter() - started
         if isinstance(training, AdaptiveTraining):
             problem = training.problem

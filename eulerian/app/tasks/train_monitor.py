@@ -116,7 +116,7 @@ class TrainMonitor:
 
 
 @contextmanager
-def followed[P: (ControlProblem, SampledProblem)](
+def monitored[P: (ControlProblem, SampledProblem)](
     context: RunContext[P],
     method: str,
     start: Start,
@@ -133,6 +133,6 @@ def followed[P: (ControlProblem, SampledProblem)](
         max_iterations: the most that there can be.
     """
     with context.progress.iterations(max_iterations) as observer:
-        follower = TrainMonitor(context, method, start, state, observer)
-        with signals.last_words(follower.last_words, asks=True):
-            yield follower
+        monitor = TrainMonitor(context, method, start, state, observer)
+        with signals.last_words(monitor.last_words, asks=True):
+            yield monitor

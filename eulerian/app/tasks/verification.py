@@ -1,4 +1,4 @@
-"""What follows a run on densities: its J and ρ(T) are verified by characteristics, and told."""
+"""What follows a run on densities: its J and ρ(T) are verified by characteristics, and reported."""
 
 import json
 import math
@@ -27,10 +27,10 @@ def verification(context: RunContext[ControlProblem], document: Document) -> Doc
 
     Said in a sentence; what is not resolved is a warning. A verification that fails is a warning too, and no error.
     """
-    return verified(context.problem, context.progress, context.config.adapt)
+    return verify_flow(context.problem, context.progress, context.config.adapt)
 
 
-def verified(problem: ControlProblem, progress: Progress, adapt: Adapt | None = None) -> Document:
+def verify_flow(problem: ControlProblem, progress: Progress, adapt: Adapt | None = None) -> Document:
     """``verification`` of a problem that has been evaluated, or tried to be. **Collective**.
 
     Args:
@@ -102,18 +102,18 @@ def run_verify_run(
     comm = MPI.COMM_WORLD if comm is None else comm
     trained = load_trained(folder, comm, python=python)
     document: Document = on_root(comm, lambda: _read_result(folder))
-    told: list[str] = []
+    heard: list[str] = []
 
     def warned(text: str) -> None:
-        told.append(text)
+        heard.append(text)
         progress.say(f"Warning: {text}")
 
     trained.problem.value(trained.theta)
     with collected_warnings(warned):
-        document |= comm.bcast(plain(verified(trained.problem, progress, trained.config.adapt)), 0)
+        document |= comm.bcast(plain(verify_flow(trained.problem, progress, trained.config.adapt)), 0)
     document["warnings"] = [text for text in document.get("warnings", []) if not text.startswith(_ABOUT)]
-    RunFolder(comm, folder, told).write_result(document)
-    document["warnings"] = comm.bcast([*document["warnings"], *told], 0)
+    RunFolder(comm, folder, heard).write_result(document)
+    document["warnings"] = comm.bcast([*document["warnings"], *heard], 0)
     return document
 
 

@@ -18,7 +18,7 @@ from eulerian.app.runs.report import headline, laws_table
 from eulerian.app.runs.result import Document, Outcome
 from eulerian.app.tasks.network_run import finite_value, layers_and_readout, warn_of_rest
 from eulerian.app.tasks.task import SILENT, RunContext, Task
-from eulerian.app.tasks.theta_option import GivenTheta
+from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.control.control import ControlProblem
 from eulerian.fields.frame import InBox, frame_of, plain
 
@@ -42,15 +42,15 @@ def run_verify(
     Where nothing moves at that θ, the gradient is also checked at one near it. A law that does not hold raises nothing:
     the status is ``failed`` and the reason names it.
     """
-    given = GivenTheta.of(config, theta, comm)
+    given = ThetaSource.of(config, theta, comm)
     task = Task("verify", partial(given.build, build), headline, partial(_verify, given=given))
     return task.run(given.config, comm, overwrite=overwrite, progress=progress)
 
 
-def _verify(context: RunContext[ControlProblem], given: GivenTheta) -> Outcome:
+def _verify(context: RunContext[ControlProblem], given: ThetaSource) -> Outcome:
     problem, theta = context.problem, context.problem.initial_theta
     started = time.perf_counter()
-    context.progress.say(given.told)
+    context.progress.say(given.description)
     warn_of_fixed_mesh(context.config, context.folder.comm)
     _compute_in_double(context)
     finite_value(problem, theta, given.name)

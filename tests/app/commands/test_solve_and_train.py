@@ -15,6 +15,7 @@ from eulerian.app import tasks
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.progress import Progress
+from eulerian.app.runs.snapshots import Snapshots
 from eulerian.base.errors import ComputationError, InputError, RejectedEvaluation
 from eulerian.base.parallel import warn
 from eulerian.optimise import Descent, multilevel
@@ -294,6 +295,40 @@ def test_levels_need_a_mesh(comm: MPI.Comm, tmp_path: Path) -> None:
     assert tasks.run_compare(config, comm, overwrite=True)["status"] == "done"
 
 
+def test_solve_leaves_the_densities_that_the_training_left(comm: MPI.Comm, tmp_path: Path) -> None:
+    """Byte by byte: ParaView's files, and what the figures are drawn from."""
+    tasks.run_train(configure(tmp_path), comm)
+    tasks.run_solve(configure(tmp_path / "again"), comm, theta=tmp_path / "run")
+    comm.barrier()
+    folders = [tmp_path / "run", tmp_path / "again" / "run"]
+    names = [sorted(file.name for file in folder.glob("densities*")) for folder in folders]
+    assert names[0] == names[1]
+    assert len(names[0]) > 2
+    for name in names[0]:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    one, other = (Snapshots.load(folder / "figures" / "snapshots.npz") for folder in folders)
+    np.testing.assert_array_equal(one.density, other.density)
+    np.testing.assert_array_equal(one.velocity, other.velocity)
+
+
+def test_every_figure_is_drawn_once(comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The history last, when its certificate is known; a figure that fails is a warning in the result all the same."""
+    drawn: list[tuple[Any, Any, bool]] = []
+
+    def draw(folder: Path, only: Any, without: Any) -> list[str]:
+        certified = "certificate" in json.loads((folder / "result.json").read_text()) if only else False
+        drawn.append((tuple(only), tuple(without), certified))
+        return ["history.png could not be drawn"] if only else []
+
+    monkeypatch.setattr("eulerian.app.tasks.drawing._failures_of_drawing", draw)
+    document = tasks.run_train(configure(tmp_path), comm)
+    if comm.rank == 0:
+        assert drawn == [((), ("history",), False), (("history",), (), True)]
+    assert any("history.png could not be drawn" in text for text in document["warnings"])
+    comm.barrier()
+    assert result(tmp_path)["warnings"] == document["warnings"]
+
+
 @pytest.mark.parametrize(
     ("run", "place"),
     [
@@ -363,6 +398,20 @@ def test_labels_and_a_trained_readout(comm: MPI.Comm, tmp_path: Path) -> None:
     with np.load(tmp_path / "run" / "theta.npz") as data:
         assert data["theta"].shape == (3, 2)
         assert data["readout"].shape == (4,)
+    assert (tmp_path / "run" / "figures" / "classes.npz").exists()
+
+
+def test_targets_by_label_are_no_classes(comm: MPI.Comm, tmp_path: Path) -> None:
+    """How much of each label comes to its own target is told, but there is no figure of classes."""
+    config = configure(
+        tmp_path,
+        'density.initial=[{kind="gaussian", mean=[-0.5], std=0.3}, {kind="gaussian", mean=[0.5], std=0.3, label=1}]',
+        'objective.terminal={kind="quadratic", targets=[[-0.5], [0.5]]}',
+    )
+    assert tasks.run_solve(config, comm)["classification"]["final"]["accuracy"] > 0.9
+    comm.barrier()
+    assert (tmp_path / "run" / "figures" / "targets.npz").exists()
+    assert not (tmp_path / "run" / "figures" / "classes.npz").exists()
 
 
 @pytest.mark.figures

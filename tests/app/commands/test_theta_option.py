@@ -19,7 +19,7 @@ from eulerian.app import tasks
 from eulerian.app.build.network import build
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.progress import Progress
-from eulerian.app.tasks.theta_option import GivenTheta
+from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
 from eulerian.fields.piecewise import PiecewiseField
@@ -300,5 +300,5 @@ def test_a_field_that_no_theta_moves(comm: MPI.Comm, tmp_path: Path) -> None:
 
 
 def test_given_theta_of_nothing(comm: MPI.Comm, tmp_path: Path) -> None:
-    given = GivenTheta.of(configured(tmp_path), None, comm)
+    given = ThetaSource.of(configured(tmp_path), None, comm)
     assert (given.name, given.document) == ("the initial θ", {"theta": {"run": None, "file": None}})
