@@ -3,7 +3,7 @@
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, StringConstraints, model_validator
 
@@ -126,6 +126,11 @@ class Ideal(Section):
     certificate: Literal["auto", "hopf_lax", "convex", "none"] = Field(
         default="auto", description='"auto", "hopf_lax", "convex" or "none"'
     )
+
+    @property
+    def solver_options(self) -> dict[str, Any]:
+        """What ``solve_convex`` is asked for."""
+        return {name: getattr(self, name) for name in ("gap_tolerance", "residual_tolerance", "max_iterations")}
 
     def slabs(self, field_layers: int) -> int:
         """Number of time slabs for a field of so many layers: the error in time wants more than few fields need."""

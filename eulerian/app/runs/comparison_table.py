@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eulerian.control.reduced import PARTS
+from eulerian.objective.parts import part_names
 
 _NAME, _CELL = 38, 16
 
@@ -13,7 +13,7 @@ def comparison_table(document: Mapping[str, Any]) -> str:
     """What ``eulerian compare`` found, from the keys ``objective`` and ``compare`` of its document."""
     mesh, found = document["objective"], document["compare"]
     lines = [_line("", "mesh", "particles", "± 95 %")]
-    for name in ("total", *PARTS):
+    for name in ("total", *part_names()):
         values = (mesh[name], found["parts"][name])
         if name == "total" or any(values):
             title = "J" if name == "total" else f"  {name}"

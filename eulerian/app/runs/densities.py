@@ -10,15 +10,15 @@ from eulerian.control.control import ControlProblem
 from eulerian.base.errors import ComputationError, EulerianError, FigureError, explained
 from eulerian.objective.losses import PointLoss
 from eulerian.app.runs.class_regions import ClassRegions
-from eulerian.app.runs.files import BOUNDARY, CLASSES, FIGURES, SIGHTS, SNAPSHOTS, TARGETS
+from eulerian.app.runs.files import BOUNDARY, CLASSES, FIGURES, TARGETS
 from eulerian.app.runs.paraview import ParaviewWriter
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.cell_nodes import CellNodes, Gathering
-from eulerian.app.runs.projections import ProjectionGathering, Projections
+from eulerian.app.runs.projections import ProjectionGathering
 from eulerian.app.runs.snapshots import FIGURE_TIMES
 from eulerian.app.runs.targets import Targets
-from eulerian.app.runs.boundary_mass import boundary_contact
+from eulerian.app.runs.boundary_mass import mass_at_boundary
 from eulerian.base.parallel import on_root, warn
 
 
@@ -104,7 +104,7 @@ def tell_boundary_mass(run: RunFolder, problem: ControlProblem, progress: Progre
     Raises:
         ComputationError: a file could not be written.
     """
-    contact = boundary_contact(problem)
+    contact = mass_at_boundary(problem)
     if contact is not None:
         progress.say(f"Warning: {contact.statement}")
         if run.figures:
@@ -140,7 +140,7 @@ def draw_gathered(run: RunFolder, gathering: Gathering | ProjectionGathering) ->
 
     def keep() -> None:
         if found is not None:
-            found.save(run.path / FIGURES / (SIGHTS if isinstance(found, Projections) else SNAPSHOTS))
+            found.save(run.path / FIGURES / found.FILE)
 
     on_root(run.comm, keep)
     draw_here(run)

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.app.config import TargetTerminal, Terminal
 from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.hopf_lax import HopfLax
 from eulerian.ideal.paths import flow_paths, straight_paths
 from eulerian.ideal.problem import IdealProblem
-from eulerian.objective.losses import build_loss
 from eulerian.app.runs.densities import draw_figures, keep_targets
 from eulerian.app.runs.files import FIGURES, TRAJECTORIES, write_arrays
 from eulerian.app.runs.paraview import ParaviewWriter
@@ -37,7 +35,7 @@ def write_ideal_paraview(run: RunFolder, flow: ConvexFlow, count: int) -> None:
         writer.write(t, rho, v, flow.potential_at(t))
 
 
-def keep_ideal_targets(run: RunFolder, problem: IdealProblem, terminal: Terminal) -> None:
+def keep_ideal_targets(run: RunFolder, problem: IdealProblem) -> None:
     """Keep the targets of an idealised problem for the figures. **Collective**.
 
     Raises:
@@ -45,11 +43,8 @@ def keep_ideal_targets(run: RunFolder, problem: IdealProblem, terminal: Terminal
     """
     if not run.figures:
         return
-    space = problem.space
-    density = getattr(problem.functional, "target", None)
-    loss = None if isinstance(terminal, TargetTerminal) else build_loss(terminal, space.dim, space.n_labels)
-    readout = np.zeros(0) if loss is None else loss.initial_readout()
-    keep_targets(run, CellNodes(space, VelocitySpace(space)), loss, density, readout)
+    nodes, functional = CellNodes(problem.space, VelocitySpace(problem.space)), problem.functional
+    keep_targets(run, nodes, functional.point_loss, functional.target, np.zeros(0))
 
 
 def write_ideal_figures(run: RunFolder, flow: ConvexFlow, exact: HopfLax | None) -> None:

@@ -13,16 +13,16 @@ from eulerian.app.runs.files import FIGURES, PARTICLES
 from eulerian.app.runs.result import Document
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.particle_paths import ParticlePaths
-from eulerian.app.figures.triangle_grid import TriangleGrid
+from eulerian.app.runs.triangles import Triangles
 
 _SHOWN = 4000  # particles whose paths are kept
 _TIMES = 41
 LEVEL = 0.95
 
 
-def particle_document(swarm: SampledProblem, particles: Particles) -> Document:
+def particle_document(sampled: SampledProblem, particles: Particles) -> Document:
     """The keys ``method`` and ``particles``, for the last evaluation. **Collective**."""
-    problem = swarm.problem
+    problem = sampled.problem
     names = ["total", *(name for name, value in problem.parts.items() if value != 0.0 and name != "parameters")]
     from_file = particles.file is not None
     return {
@@ -52,15 +52,15 @@ def particle_table(document: Document) -> str:
     return "\n".join(lines)
 
 
-def keep_paths(run: RunFolder, swarm: SampledProblem, theta: Floats) -> None:
+def keep_paths(run: RunFolder, sampled: SampledProblem, theta: Floats) -> None:
     """Keep the paths of some particles for the figure. **Collective**.
 
     Args:
         run: the folder.
-        swarm: the particles.
+        sampled: the particles.
         theta: (L, p).
     """
-    problem, sample = swarm.problem, swarm.problem.sample
+    problem, sample = sampled.problem, sampled.problem.sample
     first = sum(problem.comm.allgather(len(sample.x))[: problem.comm.rank])
     stride = -(-problem.count // _SHOWN)
     chosen = np.flatnonzero((first + np.arange(len(sample.x))) % stride == 0)
@@ -77,8 +77,8 @@ def keep_paths(run: RunFolder, swarm: SampledProblem, theta: Floats) -> None:
         assert own is not None
         assert shares is not None
         times = np.linspace(0.0, problem.horizon, _TIMES)
-        flat = swarm.initial.dim == 2
-        outline = TriangleGrid.build(swarm.initial.vertices).outline() if flat else np.empty((0, 2, 2))
+        flat = sampled.initial.dim == 2
+        outline = Triangles.of_nodes(sampled.initial.vertices).outline() if flat else np.empty((0, 2, 2))
         kept: Any = moved.swapaxes(0, 1).astype(np.float32)  # figures do not see the difference
         ParticlePaths(times, kept, own, stride * shares, problem.box, outline).save(run.path / FIGURES / PARTICLES)
 

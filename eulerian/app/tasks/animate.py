@@ -78,10 +78,9 @@ def run_animate(
     def draw() -> None:
         assert points is not None
         try:
-            from eulerian.app.figures.animation.data import AnimationData
-            from eulerian.app.figures.animation.write import (
-                write_animation,  # matplotlib takes its time to load: on rank 0 only
-            )
+            # Matplotlib takes its time to load: on rank 0 only.
+            from eulerian.app.figures.animation import write_animation
+            from eulerian.app.figures.animation_figure import AnimationData
 
             write_animation(path, AnimationData(times, points, density, positions, labels, run.classes), fps)
         except OSError as error:

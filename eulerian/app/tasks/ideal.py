@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 from mpi4py import MPI
 
+from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.network import build_ideal
 from eulerian.app.config import Config
 from eulerian.app.runs.ideal_densities import keep_ideal_targets, write_ideal_figures, write_ideal_paraview
@@ -15,14 +16,13 @@ from eulerian.app.tasks.task import SILENT, Command, Session
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError, InputError
 from eulerian.fields.nodal import Nodal
-from eulerian.ideal.certificate import try_hopf_lax
 from eulerian.ideal.domain_parts import domain_parts, require_masses
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
-from eulerian.ideal.free_theta import nodal_theta
-from eulerian.ideal.functionals import Fixed
-from eulerian.ideal.hopf_lax import HopfLax
+from eulerian.ideal.flow import nodal_theta
+from eulerian.ideal.hopf_lax import HopfLax, try_hopf_lax
 from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
+from eulerian.objective.parts import part_names
 from eulerian.transport.velocity_space import VelocitySpace
 
 
@@ -37,6 +37,7 @@ def run_ideal(
     return command.run(config, comm, overwrite=overwrite, progress=progress)
 
 
+@configured_keys()
 def _build(config: Config, comm: MPI.Comm) -> IdealProblem:
     problem = build_ideal(config, comm)
     if problem.kinetic <= 0.0:
@@ -48,11 +49,12 @@ def _build(config: Config, comm: MPI.Comm) -> IdealProblem:
             value=problem.kinetic,
             remedy="Give a positive weight.",
         )
-    if isinstance(problem.functional, Fixed):  # before anything is written; of the others the solver only warns
-        require_masses(problem, domain_parts(SpaceTime(problem.space, problem.layers, problem.horizon)))
+    if problem.functional.is_constraint:  # before anything is written; of the others the solver only warns
+        require_masses(problem, domain_parts(SpaceTime(problem.space, problem.slabs, problem.horizon)))
     return problem
 
 
+@configured_keys()
 def _ideal(session: Session[IdealProblem]) -> Outcome:
     problem, settings = session.problem, session.config.ideal
     started = time.perf_counter()
@@ -64,19 +66,13 @@ def _ideal(session: Session[IdealProblem]) -> Outcome:
             session.run.append_gap(asdict(record))
             observer(record)
 
-        solution = solve_convex(
-            problem,
-            gap_tolerance=settings.gap_tolerance,
-            residual_tolerance=settings.residual_tolerance,
-            max_iterations=settings.max_iterations,
-            callback=follow,
-        )
+        solution = solve_convex(problem, callback=follow, **settings.solver_options)
     outcome = Outcome(
         "ideal",
         solution.status,
         solution.reason,
         solution.primal,
-        {**solution.parts, "jacobian": 0.0, "parameters": 0.0},
+        dict.fromkeys(part_names(), 0.0) | dict(solution.parts),
         solution.iterations,
         seconds_solve=time.perf_counter() - started,
         extra={"ideal": _numbers(problem, solution, exact), **ideal_statistics(problem, solution)},
@@ -90,7 +86,7 @@ def _numbers(problem: IdealProblem, solution: ConvexSolution, exact: HopfLax | N
     return {
         "hopf_lax": exact.value if exact else None,
         **{name: getattr(solution, name) for name in names},
-        "layers": problem.layers,
+        "layers": problem.slabs,
     }
 
 
@@ -102,7 +98,7 @@ def _with_fields(
     try:
         run.write_theta(_theta(session, solution))
         write_ideal_paraview(run, solution.flow, output.densities)
-        keep_ideal_targets(run, session.problem, session.config.objective.terminal)
+        keep_ideal_targets(run, session.problem)
         write_ideal_figures(run, solution.flow, exact)
     except EulerianError as error:
         return replace(outcome, status="failed", reason=f"{outcome.reason}; then the output failed: {error}")

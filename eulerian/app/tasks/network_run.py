@@ -61,7 +61,7 @@ def warn_of_rest(problem: ReducedProblem, config: Config, result: str) -> None:
     remedy = "Name a trained run with --theta RUN"
     if config.field.theta is not None:
         remedy = "Name a run whose flow moves something with --theta RUN, or change field.theta"
-    elif config.field.kind == "python":
+    elif config.field.code is not None:
         remedy += ", or let the field start from parameters that move something"
     elif config.field.zero_init:
         remedy += ", or set field.zero_init = false to start from a random velocity"
@@ -74,7 +74,7 @@ def kept[P: (ControlProblem, SampledProblem)](session: Session[P], result: Optim
 
     After a failure J may well not be evaluated there again: then errors are let pass, and nothing is told.
     """
-    problem = session.problem.problem if isinstance(session.problem, SampledProblem) else session.problem
+    problem = session.problem.reduced
     session.run.write_theta(*layers_and_readout(problem, result.theta))
     try:
         yield
@@ -86,13 +86,12 @@ def kept[P: (ControlProblem, SampledProblem)](session: Session[P], result: Optim
 
 def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: float, extra: Document) -> Outcome:
     """The outcome of a minimisation, for a problem that was evaluated last at its best θ, if it could be."""
-    told = next((record.parts for record in reversed(result.history) if record.total == result.value), {})
     return Outcome(
         "train",
         result.status,
         result.reason,
         result.value,
-        problem.parts or told,
+        problem.parts or result.parts,
         result.iterations,
         result.gradient_norm,
         seconds_solve=seconds,
@@ -125,5 +124,4 @@ def layers_and_readout(
 ) -> tuple[Floats, Floats | None, Frame | None]:
     """What a ``theta.npz`` holds: θ as (L, p), the readout where one is trained, and the frame of a network."""
     layers, readout = problem.split(theta)
-    layered = problem.layered if isinstance(problem, ControlProblem) else problem.field
-    return layers, readout if readout.size else None, frame_of(layered.field)
+    return layers, readout if readout.size else None, frame_of(problem.layered.field)

@@ -13,6 +13,7 @@ import numpy as np
 
 from eulerian.app.build.network import SampledProblem, build_sampled_problem
 from eulerian.app.build.particles import particle_problem, refuse_training_on_particles, sample_of
+from eulerian.app.build.training import descent_settings
 from eulerian.app.config import Config
 from eulerian.app.runs.densities import draw_here
 from eulerian.app.runs.particle_result import LEVEL, keep_paths, particle_document, particle_table
@@ -27,8 +28,7 @@ from eulerian.app.tasks.train_monitor import Start, followed
 from eulerian.app.tasks.train_resume import Finished, resumable, tell_resume_command, tell_start
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
-from eulerian.optimise import Descent, OptimiseResult, Settings
-from eulerian.optimise.multilevel import TrainingState
+from eulerian.optimise import Descent, OptimiseResult, TrainingState
 
 METHOD: Final = "particles"
 
@@ -108,8 +108,7 @@ def _train(session: Session[SampledProblem], found: Checkpoint | None) -> Outcom
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
-    settings = Settings.of(session.config, optimiser.max_iterations, optimiser.gradient_tolerance)
-    descent = Descent(problem, settings, state=None if found is None else found.state.descent)
+    descent = Descent(problem, descent_settings(session.config), state=None if found is None else found.state.descent)
 
     def state() -> tuple[TrainingState, Callable[[Floats], Floats]]:
         return TrainingState(1, descent.state), lambda theta: theta
@@ -142,13 +141,13 @@ def _trained(session: Session[SampledProblem], start: Start, result: OptimiseRes
 
 def _fresh(session: Session[SampledProblem], theta: Floats) -> Document | None:
     """J on particles of another seed, or nothing where the particles are a file's. Collective."""
-    config, swarm = session.config, session.problem
+    config, sampled = session.config, session.problem
     if config.particles.file is not None:
         return None
     others = config.particles.model_copy(update={"seed": config.particles.seed + 1})
-    sample = sample_of(config.model_copy(update={"particles": others}), swarm.initial, swarm.problem.comm)
-    start = np.ascontiguousarray(swarm.problem.split(theta)[0][: swarm.problem.layer_shape[0]])
-    problem = particle_problem(config, swarm.space, swarm.problem.field, start, sample)
+    sample = sample_of(config.model_copy(update={"particles": others}), sampled.initial, sampled.problem.comm)
+    start = np.ascontiguousarray(sampled.problem.split(theta)[0][: sampled.problem.layer_shape[0]])
+    problem = particle_problem(config, sampled.space, sampled.problem.field, start, sample)
     return {"total": problem.value(theta), "interval": problem.interval("total", LEVEL), "seed": others.seed}
 
 

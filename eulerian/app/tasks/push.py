@@ -21,7 +21,7 @@ from eulerian.analysis.classification import (
 )
 from eulerian.app.build.mixture import exact_density
 from eulerian.app.config import KlTerminal
-from eulerian.app.runs.class_regions import LabelledPoints
+from eulerian.app.runs.class_regions import ClassifiedPoints
 from eulerian.app.runs.densities import draw_here
 from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, write_text
 from eulerian.app.runs.folder import RunFolder
@@ -264,7 +264,7 @@ def _show_classes(run: LoadedRun, samples: SampleTable, moved: _Moved, comm: MPI
 
     def save() -> None:
         if assigned is not None and inside is not None:
-            points = LabelledPoints(samples.points[inside], samples.labels[inside], assigned[inside])
+            points = ClassifiedPoints(samples.points[inside], samples.labels[inside], assigned[inside])
             points.save(run.folder / FIGURES / PUSHED_POINTS)
 
     on_root(comm, save)

@@ -18,9 +18,9 @@ from eulerian.app.tasks.task import Session
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
 from eulerian.control.control import ControlProblem
-from eulerian.density.cell_order import digest
+from eulerian.mesh.cell_order import digest
 from eulerian.transport.observer import SweepState
-from eulerian.transport.trajectory import Trajectory
+from eulerian.transport.time_grid import TimeSteps
 
 
 @final
@@ -59,17 +59,17 @@ class SolveObserver:
         self._kept: set[int] = set()
         self._failure: EulerianError | None = None
 
-    def begin(self, trajectory: Trajectory) -> Iterable[int]:
+    def begin(self, steps: TimeSteps) -> Iterable[int]:
         """See ``SweepObserver``."""
         for t in sorted(self._shown | self._drawn):
-            self._due.setdefault(trajectory.mark(t).step, []).append(t)
+            self._due.setdefault(steps.mark(t).step, []).append(t)
         if self._earlier is None:
             return self._due
         if self._store is not None and self._earlier.folder == self._store.folder:
             self._kept = set(self._earlier.headers)
         return {*self._due, *self._earlier.headers}
 
-    def known(self, step: int) -> SweepState | None:
+    def restore(self, step: int) -> SweepState | None:
         """See ``SweepObserver``."""
         if self._earlier is None or step not in self._earlier.headers:
             return None
@@ -81,14 +81,14 @@ class SolveObserver:
         self.seconds += time.perf_counter() - started
         return position
 
-    def passes(self, position: SweepState) -> None:
+    def at(self, state: SweepState) -> None:
         """See ``SweepObserver``."""
         started = time.perf_counter()
         if self._failure is None:
             try:
-                self._keep(position)
-                for t in self._due.get(position.step, ()):
-                    self._show(*self._problem.sample(t, position.densities))
+                self._keep(state)
+                for t in self._due.get(state.step, ()):
+                    self._show(*self._problem.sample(t, state.densities))
             except EulerianError as error:  # the same on all ranks
                 self._failure = error
         self.seconds += time.perf_counter() - started
@@ -107,14 +107,14 @@ class SolveObserver:
             keep_aims(self._session.run, self._problem, self._gathering.nodes, self.theta, terms)
         draw_gathered(self._session.run, self._gathering)
 
-    def _keep(self, position: SweepState) -> None:
-        if self._store is None or position.step in self._kept:
+    def _keep(self, state: SweepState) -> None:
+        if self._store is None or state.step in self._kept:
             return
-        trajectory, space = self._problem.trajectory, self._problem.density_space
+        space, steps = self._problem.density_space, self._problem.sweep.steps
         header = Header(
-            position.step,
-            trajectory.time(position.step),
-            trajectory.steps,
+            state.step,
+            steps.time(state.step),
+            steps.counts,
             self._problem.horizon,
             space.mesh.topology.index_map(space.dim).size_global,
             space.degree,
@@ -123,7 +123,7 @@ class SolveObserver:
             digest(self.theta),
             self._session.config.to_toml(),
         )
-        self._store.write(header, position, {"theta": self.theta} if position.step == 0 else None)
+        self._store.write(header, state, {"theta": self.theta} if state.step == 0 else None)
 
     def _show(self, t: float, rho: Floats, v: Floats) -> None:
         if t in self._shown:

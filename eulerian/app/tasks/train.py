@@ -9,6 +9,8 @@ from typing import Final
 
 from mpi4py import MPI
 
+from eulerian.app.build.keys import configured_keys
+from eulerian.app.build.training import build_training
 from eulerian.app.config import Config
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import classification_table, headline, levels_table, parts_table
@@ -23,9 +25,8 @@ from eulerian.app.tasks.verification import verification
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
 from eulerian.control.control import ControlProblem
-from eulerian.optimise import OptimiseResult
-from eulerian.optimise.adaptive_training import AdaptiveTraining
-from eulerian.optimise.multilevel import Training, TrainingState
+from eulerian.optimise import OptimiseResult, TrainingState
+from eulerian.optimise.stages import StagedTraining
 
 METHOD: Final = "densities"
 
@@ -78,8 +79,7 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
-    kind = Training if session.config.adapt is None else AdaptiveTraining
-    training = kind(session.config, problem, progress.say, None if found is None else found.state)
+    training = build_training(session.config, problem, progress.say, None if found is None else found.state)
     keep_mesh(session.run, problem)
     state = partial(_state_of, training)
     with followed(session, METHOD, start, state, training.max_iterations) as follower:
@@ -88,11 +88,10 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
         if follower.interrupted:
             return follower.interrupted_outcome()
         seconds = time.perf_counter() - started
-        if isinstance(training, AdaptiveTraining):
-            problem = training.problem
-            session = replace(session, problem=problem)
-            keep_mesh(session.run, problem)
-            warn_of_shortfall(session.run.comm, training.shortfall)
+        problem = training.problem  # the last mesh, where it was adapted
+        session = replace(session, problem=problem)
+        keep_mesh(session.run, problem)
+        warn_of_shortfall(session.run.comm, training.shortfall)
         with kept(session, result):
             problem.value(result.theta)
         extra = {**_levels(result), **classification(problem, result.theta)}
@@ -105,7 +104,7 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
         return replace(with_fields(session, result.theta, outcome), problem=problem)
 
 
-def _state_of(training: Training | AdaptiveTraining) -> tuple[TrainingState, Callable[[Floats], Floats]]:
+def _state_of(training: StagedTraining) -> tuple[TrainingState, Callable[[Floats], Floats]]:
     return training.state, training.carry
 
 
@@ -127,14 +126,19 @@ def _certificate(session: Session[ControlProblem], document: Document) -> Docume
         return {}
     started = time.perf_counter()
     from eulerian.ideal.certificate import certify  # stands on a good part of SciPy, which takes its time to load
-    from eulerian.ideal.running_cost import RunningCost
 
     try:
-        with progress.gaps(config.ideal.max_iterations) as observer:
-            running = RunningCost.build(config.objective, problem.density_space.dim)
+        with configured_keys(), progress.gaps(config.ideal.max_iterations) as observer:
             parts = (document["verified"] or {}).get("objective", {})
             known = {name: math.nan if value is None else value for name, value in parts.items()}
-            certificate = certify(problem, config.objective.kinetic, config.ideal, observer, running, known)
+            certificate = certify(
+                problem,
+                bound=config.ideal.certificate,
+                slabs=config.ideal.slabs(problem.n_layers),
+                verified=known,
+                callback=observer,
+                **config.ideal.solver_options,
+            )
     except EulerianError as error:
         reason = str(error)
     except Exception as error:
