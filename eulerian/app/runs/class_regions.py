@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self, final
 
-from eulerian.analysis.classification import Classification, classify
-from eulerian.base.arrays import Floats
-from eulerian.app.config import Term
-from eulerian.control.control import ControlProblem
-from eulerian.app.runs.array_record import ArrayRecord
-from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
-from eulerian.base.parallel import gather_rows, on_root
-from eulerian.particles.sample import share
-from eulerian.particles.flow import Scheme, carry
-from eulerian.app.build.mixture import INITIAL, class_names
-
 import numpy as np
 from numpy.typing import NDArray
+
+from eulerian.analysis.classification import Classification, classify
+from eulerian.app.build.mixture import INITIAL, class_names
+from eulerian.app.config import Term
+from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
+from eulerian.base.arrays import Floats
+from eulerian.base.parallel import gather_rows, on_root
+from eulerian.control.control import ControlProblem
+from eulerian.particles.flow import Scheme, carry
+from eulerian.particles.sample import share
 
 type Labels = NDArray[np.integer]
 

@@ -6,8 +6,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.base.arrays import Floats
 from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.base.arrays import Floats
 
 
 @final

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from eulerian.analysis.pushed_density import PushedDensity
 from eulerian.analysis.wasserstein import LabelledPoints
-from eulerian.control.control import ControlProblem
-from eulerian.app.runs.files import FIGURES, METHOD_PAIR
-from eulerian.app.runs.comparison_data import ComparisonData
-from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.app.runs.comparison_data import ComparisonData
+from eulerian.app.runs.files import FIGURES, METHOD_PAIR
+from eulerian.app.runs.folder import RunFolder
 from eulerian.base.parallel import gather_rows, on_root
-
-import numpy as np
+from eulerian.control.control import ControlProblem
 
 _SHOWN = 50_000  # particles that are kept for a picture
 

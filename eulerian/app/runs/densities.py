@@ -4,22 +4,22 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eulerian.base.arrays import Floats
 from eulerian.app.config import Term
-from eulerian.control.control import ControlProblem
-from eulerian.base.errors import ComputationError, EulerianError, FigureError, explained
-from eulerian.objective.losses import PointLoss
+from eulerian.app.runs.boundary_mass import mass_at_boundary
+from eulerian.app.runs.cell_nodes import CellNodes, Gathering
 from eulerian.app.runs.class_regions import ClassRegions
 from eulerian.app.runs.files import BOUNDARY, CLASSES, FIGURES, TARGETS
+from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.paraview import ParaviewWriter
 from eulerian.app.runs.progress import Progress
-from eulerian.app.runs.folder import RunFolder
-from eulerian.app.runs.cell_nodes import CellNodes, Gathering
 from eulerian.app.runs.projections import ProjectionGathering
 from eulerian.app.runs.snapshots import FIGURE_TIMES
 from eulerian.app.runs.targets import Targets
-from eulerian.app.runs.boundary_mass import mass_at_boundary
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError, EulerianError, FigureError, explained
 from eulerian.base.parallel import on_root, warn
+from eulerian.control.control import ControlProblem
+from eulerian.objective.losses import PointLoss
 
 
 def write_paraview(run: RunFolder, problem: ControlProblem, theta: Floats, count: int) -> None:

@@ -12,10 +12,7 @@ from typing import final
 
 from mpi4py import MPI
 
-from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
-from eulerian.fields.frame import Frame
-from eulerian.fields.theta_file import theta_arrays
+from eulerian.app.runs.adapted_mesh import mesh_arrays
 from eulerian.app.runs.files import (
     ANIMATION,
     BOUNDARY,
@@ -48,8 +45,11 @@ from eulerian.app.runs.files import (
     write_text,
 )
 from eulerian.app.runs.result import Document, plain
-from eulerian.app.runs.adapted_mesh import mesh_arrays
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
+from eulerian.fields.frame import Frame
+from eulerian.fields.theta_file import theta_arrays
 from eulerian.mesh.simplices import Simplices
 
 KEY = "output.directory"

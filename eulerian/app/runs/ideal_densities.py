@@ -4,18 +4,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.app.runs.densities import draw_figures, keep_targets
+from eulerian.app.runs.files import FIGURES, TRAJECTORIES, write_arrays
+from eulerian.app.runs.folder import RunFolder
+from eulerian.app.runs.paraview import ParaviewWriter
+from eulerian.app.runs.snapshots import FIGURE_TIMES
 from eulerian.base.arrays import Floats
+from eulerian.base.parallel import on_root
 from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.hopf_lax import HopfLax
 from eulerian.ideal.paths import flow_paths, straight_paths
 from eulerian.ideal.problem import IdealProblem
-from eulerian.app.runs.densities import draw_figures, keep_targets
-from eulerian.app.runs.files import FIGURES, TRAJECTORIES, write_arrays
-from eulerian.app.runs.paraview import ParaviewWriter
-from eulerian.app.runs.folder import RunFolder
-from eulerian.app.runs.cell_nodes import CellNodes
-from eulerian.app.runs.snapshots import FIGURE_TIMES
-from eulerian.base.parallel import on_root
 from eulerian.transport.velocity_space import VelocitySpace
 
 _TIMES_ON_A_LINE = 61  # in the picture of a density over space and time

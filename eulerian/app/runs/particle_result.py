@@ -2,18 +2,17 @@
 
 from typing import Any
 
-from eulerian.base import parallel
-from eulerian.base.arrays import Floats
-
 import numpy as np
 
 from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Particles
 from eulerian.app.runs.files import FIGURES, PARTICLES
-from eulerian.app.runs.result import Document
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.particle_paths import ParticlePaths
+from eulerian.app.runs.result import Document
 from eulerian.app.runs.triangles import Triangles
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
 
 _SHOWN = 4000  # particles whose paths are kept
 _TIMES = 41

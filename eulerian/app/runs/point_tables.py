@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eulerian.app.runs.files import write_text
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.app.runs.files import write_text
 
 KEY = "--output"
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Config
-from eulerian.control.control import ControlProblem
-from eulerian.ideal.problem import IdealProblem
 from eulerian.app.runs.files import FIGURES, GAP, HISTORY, RESULT, STUDY, THETA
 from eulerian.app.runs.folder import RunFolder
-from eulerian.objective.parts import part_names
+from eulerian.control.control import ControlProblem
 from eulerian.density.space import DensitySpace
+from eulerian.ideal.problem import IdealProblem
+from eulerian.objective.parts import part_names
 
 if TYPE_CHECKING:
     from eulerian.analysis.verify import Verification

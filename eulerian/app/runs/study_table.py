@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from eulerian.analysis.convergence import ERRORS, Rung, ladders, observed_rate
-from eulerian.base.errors import InputError
 from eulerian.app.runs.files import STUDY_COLUMNS, write_text
 from eulerian.app.runs.result import Document, plain
+from eulerian.base.errors import InputError
 
 _TITLES = {"objective_error": "J", "gradient_error": "∇J", "density_error": "density"}
 

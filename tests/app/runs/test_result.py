@@ -9,9 +9,9 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 
+from eulerian.app.runs.result import Outcome, describe, plain
 from eulerian.control.control import ControlProblem
 from eulerian.control.statistics import Statistics
-from eulerian.app.runs.result import Outcome, describe, plain
 from eulerian.objective.parts import part_names
 
 INTERFACE = json.loads("""
