@@ -12,16 +12,35 @@ _PUBLIC = {
     "Config": "app.config",
     "read_config": "app.config",
     "ControlProblem": "control.control",
+    "Costs": "objective.costs",
+    "TimeGrid": "transport.trajectory",
+    "PointLoss": "objective.losses",
+    "QuadraticLoss": "objective.losses",
+    "LogisticLoss": "objective.losses",
+    "CrossEntropyLoss": "objective.losses",
+    "FormulaLoss": "objective.losses",
+    "FunctionLoss": "objective.losses",
+    "KullbackLeibler": "objective.distances",
+    "SquaredDistance": "objective.distances",
+    "FixedDensity": "objective.distances",
     "ParticleProblem": "particles.problem",
     "OptimiseResult": "optimise",
     "minimise": "optimise",
     "train": "optimise.multilevel",
     "adapt": "optimise.adaptive",
-    "start_problem": "optimise.adaptive",
+    "start_problem": "app.build.training",
     "build": "app.build.network",
     "build_ideal": "app.build.network",
     "build_particles": "app.build.network",
+    "IdealProblem": "ideal.problem",
+    "certify": "ideal.certificate",
+    "hopf_lax": "ideal.hopf_lax",
     "solve_convex": "ideal.dynamic_ot",
+    "Linear": "fields",
+    "Mlp": "fields",
+    "Nodal": "fields",
+    "VectorField": "fields",
+    "velocity_nodes": "transport.velocity_space",
 }
 
 __all__ = [*_PUBLIC, "__version__"]
@@ -30,6 +49,8 @@ __all__ = [*_PUBLIC, "__version__"]
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(import_module(f"eulerian.{_PUBLIC[name]}"), name)
+    if name in ("jax", "torch"):  # rooms that need an extra, so that nothing imports them but who names them
+        return import_module(f"eulerian.{name}")
     raise AttributeError(f"module 'eulerian' has no attribute {name!r}")
 
 

@@ -1,6 +1,6 @@
 """Small problems that many tests share, built the way users build them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpi4py import MPI
@@ -10,10 +10,12 @@ import numpy as np
 
 from eulerian.app.build.mesh import create_mesh
 from eulerian.app.build.network import build
-from eulerian.app.config import Box, Domain, parse_config
+from eulerian.app.build.training import build_training
+from eulerian.app.config import Box, Config, Domain, parse_config
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
 from eulerian.density.space import DensitySpace, Quadrature
+from eulerian.optimise import OptimiseResult, Record
 
 # Cells per side of a mesh that is small and still has interior cells.
 TINY = {1: 12, 2: 5, 3: 3}
@@ -143,10 +145,9 @@ def problem_config(
 def limited_cells(problem: ControlProblem) -> int:
     """How often the limiter scaled a cell (without emptying it) in the last evaluation, over all ranks. Collective."""
     count = 0
-    trajectory = problem.trajectory
-    for layer, steps in enumerate(trajectory.steps):
-        trajectory.assemble(layer)
-        for stepper, rho in zip(trajectory.steppers, trajectory.start(layer), strict=True):
+    for layer, steps in enumerate(problem.steps):
+        problem.sweep.assemble(layer)
+        for stepper, rho in zip(problem.trajectory.steppers, problem.sweep.start(layer), strict=True):
             records = [stepper.new_record() for _ in range(steps)]
             stepper.step_forward(stepper.layout.pack(rho, fill=1.0), problem.grid.layer_time / steps, steps, records)
             touched = [record.lowest_at[record.limited > 0] for record in records]
@@ -164,3 +165,11 @@ def orders(errors: Sequence[float], ratio: float = 2.0) -> Floats:
     """Observed orders of convergence between successive errors."""
     e = np.asarray(errors)
     return np.asarray(np.log(e[:-1] / e[1:]) / np.log(ratio))
+
+
+def train_as_configured(
+    config: Config, comm: MPI.Comm | None = None, callback: Callable[[Record], object] | None = None
+) -> tuple[ControlProblem, OptimiseResult]:
+    """The training that a configuration describes, on all of its levels, and its finest problem. Collective."""
+    problem = build(config, comm)
+    return problem, build_training(config, problem).run(callback)

@@ -9,7 +9,6 @@ from mpi4py import MPI
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eulerian.app.build.field import build_field
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.folder import RunFolder
 from eulerian.base.parallel import on_root
@@ -35,7 +34,7 @@ def _frame(config: Config) -> Frame | None:
     box = config.domain.box
     if box is None or config.field.kind not in ("mlp", "linear"):
         return None
-    return frame_of(build_field(config.field, box.dim, config.n_labels or 1, box.lower, box.upper))
+    return frame_of(config.field.build(box.dim, config.n_labels or 1, box.lower, box.upper))
 
 
 def write_csv(comm: MPI.Comm, path: Path, names: list[str], rows: Any) -> Path:

@@ -14,16 +14,13 @@ from eulerian.analysis.walls import Walls, walls_of
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
-from eulerian.density.gathered import GatheredDensity
 from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import TOLERANCE, DensityRule, density_rules
-from eulerian.fields.nodal import Nodal
-from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.continuous import ContinuousData
-from eulerian.objective.losses import COORDINATES
-from eulerian.objective.terminal import RelativeEntropy, SquaredDistanceLoss
-from eulerian.particles.right_hand_side import FormulaPotential, RightHandSide
-from eulerian.transport.nodal_interpolant import NodalField
+from eulerian.objective.parts import part_names
+from eulerian.objective.terminal import Terminal
+from eulerian.particles.right_hand_side import RightHandSide
+from eulerian.transport.nodal_interpolant import anywhere
 
 # Shares of the mass that has touched a wall, where it has no density: above the first one functionals of the density's
 # values are those of the rest of the mass, above the second one they have no value at all.
@@ -58,25 +55,6 @@ class PointSums:
 
 @final
 @dataclass(frozen=True)
-class _OnMesh:
-    """A density of a mesh as a function, where nobody knows what it is a projection of."""
-
-    whole: GatheredDensity
-
-    @property
-    def mass(self) -> Floats:
-        return self.whole.mass
-
-    def values(self, x: Floats) -> Floats:
-        return np.maximum(self.whole.values(x), 0.0)
-
-    def log_values(self, x: Floats) -> Floats:
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(self.values(x)))
-
-
-@final
-@dataclass(frozen=True)
 class CharacteristicCosts:
     """The flow of a problem at θ, and what J is made of along it.
 
@@ -97,7 +75,7 @@ class CharacteristicCosts:
     readout: Floats
     horizon: float
     walls: Walls
-    terminal: Any
+    terminal: Terminal
     target_square: float
     label_dependent: bool
     jacobian: float
@@ -105,25 +83,19 @@ class CharacteristicCosts:
     @classmethod
     def of(cls, problem: ControlProblem, theta: ArrayLike) -> "CharacteristicCosts":
         """Collective."""
-        space, layered, cost = problem.density_space, problem.layered, problem.costs.velocity
-        if isinstance(layered.field, Nodal):
-            between = NodalField.gather(problem.velocity_space, layered.field)
-            layered = PiecewiseField(between, layered.times, label_dependent=layered.label_dependent)
-        data = problem.continuous or _data_of_mesh(problem)
-        has_jacobian = layered.has("jacobian")
-        potential = None
-        if data.potential is not None:
-            potential = FormulaPotential(data.potential, COORDINATES[: space.dim])
+        space, cost = problem.density_space, problem.running.velocity
+        layered = anywhere(problem.layered, problem.velocity_space)
+        data, has_jacobian = problem.continuous, layered.has("jacobian")
         rates = RightHandSide(
             layered,
             space.dim,
             cost.kinetic,
             cost.jacobian if has_jacobian else 0.0,
-            potential,
+            data.potential,
             log_density=has_jacobian,
         )
         square = 0.0
-        if isinstance(problem.terminal, SquaredDistanceLoss):
+        if problem.terminal.cancelling:
             assert data.target is not None
             rule, _ = density_rules(space, data.target, range(space.n_labels), _FINER)
             local = np.array([0.5 * np.vdot(rule.weights, rule.density)])
@@ -142,7 +114,7 @@ class CharacteristicCosts:
 
     def rules(self, space: DensitySpace, labels: Sequence[int]) -> tuple[DensityRule, DensityRule]:
         """For integrals against ρ₀ of some labels, and a coarser one. Collective."""
-        tolerance = _FINER if isinstance(self.terminal, SquaredDistanceLoss) else TOLERANCE
+        tolerance = _FINER if self.terminal.cancelling else TOLERANCE
         return density_rules(space, self.data.initial, labels, tolerance)
 
     @property
@@ -154,7 +126,7 @@ class CharacteristicCosts:
     @property
     def costs_of_density(self) -> tuple[str, ...]:
         """Names of the running costs of the total density."""
-        return tuple(name for name in ("congestion", "entropy") if getattr(self.data, name) > 0.0)
+        return tuple(name for name in part_names("density") if getattr(self.data, name) > 0.0)
 
     def carried(self, rule: DensityRule, labels: Sequence[int], steps: int, *, keep_nodes: bool = False) -> Carried:
         """The points of a rule at T."""
@@ -208,12 +180,9 @@ class CharacteristicCosts:
         found: dict[str, Floats] = {}
         with np.errstate(all="ignore"):
             log_density = np.log(rule.density) + carried.log_change[:, None]
-            if isinstance(self.terminal, RelativeEntropy):
-                found["terminal"] = _weighted(rule, log_density - self._log_target(carried.x)[:, labels])
-            elif isinstance(self.terminal, SquaredDistanceLoss):
-                assert self.data.target is not None
-                target = self.data.target.values(carried.x)[:, labels]
-                found["terminal"] = _weighted(rule, 0.5 * np.exp(log_density) - target)
+            distance = self.terminal.density_cost(log_density, self.data.target, carried.x, labels)
+            if distance is not None:
+                found["terminal"] = _weighted(rule, distance)
             total, mass = rule.density.sum(axis=1), rule.weights.sum(axis=1)
             if self.data.congestion > 0.0:
                 found["congestion"] = 0.5 * self.data.congestion * mass * total * carried.ratio_integral
@@ -221,11 +190,6 @@ class CharacteristicCosts:
                 mean = self.horizon * np.log(total) + carried.log_integral
                 found["entropy"] = self.data.entropy * np.where(mass > 0.0, mass * mean, 0.0)
         return found
-
-    def _log_target(self, x: Floats) -> Floats:
-        """What counts as log ρ*, (n, K)."""
-        assert self.data.target is not None
-        return np.asarray(np.logaddexp(self.data.target.log_values(x), self.terminal.log_floor))
 
     def unknown(self, touched: float) -> tuple[set[str], list[str]]:
         """Parts that have no value, and why."""
@@ -252,10 +216,3 @@ class CharacteristicCosts:
 def _weighted(rule: DensityRule, values: Floats) -> Floats:
     """Σ_k w·values (n,); points without weight count for nothing, whatever is there."""
     return np.asarray(np.where(rule.weights > 0.0, rule.weights * values, 0.0).sum(axis=1))
-
-
-def _data_of_mesh(problem: ControlProblem) -> ContinuousData:
-    """Collective."""
-    space, target = problem.density_space, getattr(problem.terminal, "target", None)
-    initial = _OnMesh(GatheredDensity.gather(space, problem.initial_density))
-    return ContinuousData(initial, None if target is None else _OnMesh(GatheredDensity.gather(space, target)))

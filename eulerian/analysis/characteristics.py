@@ -29,10 +29,9 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
 from eulerian.control.control import ControlProblem
-from eulerian.control.reduced import PARTS
 from eulerian.density.point_values import PointValues
 from eulerian.density.weighted_rule import DensityRule
-from eulerian.objective.terminal import RelativeEntropy
+from eulerian.objective.parts import part_names
 
 STEPS = 4
 """Runge–Kutta steps in every layer."""
@@ -232,13 +231,13 @@ def _verification(
     for sums in (fine, coarse):
         sums["parameters"] = mesh["parameters"]
         if touched > FEW_TOUCHED:
-            for name in PARTS:
+            for name in part_names():
                 sums[name] = sums.get(name, 0.0) - sums.get(AT_WALLS + name, 0.0)
         sums["terminal"] += flow.target_square
-    parts = {name: math.nan if name in unknown else fine.get(name, 0.0) for name in PARTS}
+    parts = {name: math.nan if name in unknown else fine.get(name, 0.0) for name in part_names()}
     total = math.fsum(parts.values())
     doubt = fine[UNCERTAIN] if math.isfinite(total) else math.nan
-    error = abs(total - math.fsum(coarse.get(name, 0.0) for name in PARTS)) + doubt
+    error = abs(total - math.fsum(coarse.get(name, 0.0) for name in part_names())) + doubt
     return Verification(
         {"total": total, **parts},
         {"total": math.fsum(mesh.values()), **mesh},
@@ -246,6 +245,6 @@ def _verification(
         distance if flow.rates.log_density else None,
         touched,
         seconds,
-        isinstance(flow.terminal, RelativeEntropy),
+        flow.terminal.logarithmic,
         "; ".join(reasons),
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
-from eulerian.objective.losses import CrossEntropyLoss, LogisticLoss, PointLoss
+from eulerian.objective.losses import PointLoss
 from eulerian.objective.terminal import Terminal
 
 
@@ -88,7 +88,7 @@ def measure_regions(space: DensitySpace, assigned: NDArray[np.integer], rho: Flo
 
 def has_readout(loss: PointLoss | None) -> bool:
     """Whether the loss is the negative logarithm of a class probability."""
-    return isinstance(loss, CrossEntropyLoss | LogisticLoss)
+    return loss is not None and loss.of_classes
 
 
 def readout_probabilities(loss: PointLoss, x: Floats, readout: Floats) -> Floats:

@@ -11,7 +11,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
 from eulerian.control.control import ControlProblem
 from eulerian.transport.operator import TransportOperator
-from eulerian.transport.trajectory import Trajectory
+from eulerian.transport.sweep import Sweep
 
 # Steps and random directions of the Taylor test; an odd number has a median.
 HALVINGS = 3
@@ -147,15 +147,15 @@ def taylor_rates(remainders: Floats) -> list[float]:
 def dot_error(problem: ControlProblem, rng: np.random.Generator) -> float:
     """Largest relative error of the transpose over the layers and velocities of the last evaluation. Collective."""
     return max(
-        _dot_error(problem.trajectory, layer, stepper.operator, rng)
+        _dot_error(problem.sweep, layer, stepper.operator, rng)
         for stepper in problem.trajectory.steppers
         for layer in range(problem.n_layers)
     )
 
 
-def _dot_error(trajectory: Trajectory, layer: int, operator: TransportOperator, rng: np.random.Generator) -> float:
+def _dot_error(sweep: Sweep, layer: int, operator: TransportOperator, rng: np.random.Generator) -> float:
     space = operator.density_space
-    trajectory.assemble(layer)
+    sweep.assemble(layer)
     seed = int(rng.integers(2**31))
     fields = []
     for offset in range(2):

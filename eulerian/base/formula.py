@@ -25,6 +25,8 @@ from eulerian.base.errors import InputError
 
 type Array = NDArray[np.float64]
 
+COORDINATES = ("x", "y", "z")
+
 MAX_LENGTH = 2000
 MAX_DEPTH = 50
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import signal
@@ -43,6 +44,10 @@ _ABANDONED_AFTER = 3600.0  # seconds
 
 _CACHE_REMEDY = "set XDG_CACHE_HOME to a folder that may be written and has some room"
 
+# In our C files a line that begins with a word, and not with "static", begins a function that others may call.
+_FUNCTION = re.compile(r"^(?!static|typedef)(\w[^;{}()]*\([^;{}]*\))\s*\{", re.MULTILINE)
+_INCLUDE = re.compile(r'#include "(.+)"')
+
 # C pointers by NumPy's codes of types.
 _POINTERS = {"d": "double *", "i": "int32_t *", "B": "uint8_t *"}
 
@@ -51,17 +56,16 @@ class Library:
     """A C file whose functions are called through cffi, compiled for given compile-time constants when needed.
 
     Args:
-        source: the C file.
-        struct: name of the one struct type that it defines and its functions take.
-        signatures: C declarations of its functions.
+        source: the C file; what it includes from its own folder belongs to it.
+        struct: name of the struct type that its functions take, the first one that it defines.
     """
 
-    def __init__(self, source: Path, struct: str, signatures: str) -> None:
+    def __init__(self, source: Path, struct: str) -> None:
         self._source = source
         self.ffi = cffi.FFI()
-        text = source.read_text(encoding="utf-8")  # the struct is written once, in the C file
+        text = _with_includes(source)  # cffi reads the declarations there: they are written once, in C
         start, end = text.index("typedef struct"), text.index(f"}} {struct};") + len(f"}} {struct};")
-        self.ffi.cdef(text[start:end] + signatures)
+        self.ffi.cdef(text[start:end] + ";\n".join(_FUNCTION.findall(text)) + ";")
         self._loaded: dict[Path, Any] = {}
 
     def load(self, comm: MPI.Comm, tables: Mapping[str, np.ndarray[Any, Any]] | None = None, **constants: int) -> Any:
@@ -158,10 +162,21 @@ def _definition(name: str, table: np.ndarray[Any, Any]) -> str:
     return f"static const {kind} {name}{shape} = {braces(table)};\n"
 
 
+def _with_includes(source: Path) -> str:
+    """A C file with the files of its folder that it includes: one text, so that a change in any of them is noticed."""
+    lines = [f'#line 1 "{source.name}"']
+    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
+        included = _INCLUDE.fullmatch(line)
+        lines.append(line if included is None else _with_includes(source.with_name(included[1])))
+        if included is not None:
+            lines.append(f'#line {number + 1} "{source.name}"')
+    return "\n".join(lines)
+
+
 def _compiled(source: Path, header: str, defines: list[str]) -> Path:
     """Path of the shared library, compiled if it is not in the cache yet, or not as it was."""
     command = [*compiler(), *_FLAGS]
-    text = f'{header}#line 1 "{source.name}"\n{source.read_text(encoding="utf-8")}'
+    text = f"{header}{_with_includes(source)}\n"
     key = "\n".join([text, *command, *defines, _processor()])
     stem = f"{source.stem}-{_digest(key.encode())}"
     folder = cache_folder()

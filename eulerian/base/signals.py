@@ -2,7 +2,8 @@
 
 A thread of its own on every rank hears signals even while compiled loops or other ranks are waited for. Code that comes
 by often enough asks ``asked`` and ends in an orderly manner. Where nobody does in time, the thread on rank 0 says the
-last words (writes what is known so far) and ends the job. A library does not touch signals: the command line listens.
+last words (writes what is known so far) and ends the job. Only the command line listens like that. Calls from Python
+touch no signal but Ctrl-C, while they minimise, and only where nobody else handles it: ``CtrlC``.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import final
+from typing import Self, final
 
 from mpi4py import MPI
 
@@ -31,6 +32,41 @@ _ENDING = 4.0  # seconds more for its orderly end
 _ALONE = 3.0  # seconds after which a rank that was asked no longer waits for rank 0
 _TWICE = 1.0  # seconds between two of one wish: a launcher and a terminal may both pass it on
 _LOOK = 0.2  # seconds between two looks for notes of other ranks
+
+
+@final
+class CtrlC:
+    """A context in which the first Ctrl-C only sets ``pressed``; the second raises KeyboardInterrupt as usual.
+
+    It leaves signals alone where somebody else handles Ctrl-C already (the command line, a notebook's kernel with a
+    handler of its own), and outside of the main thread, where Python does not let it. Not collective: whoever acts on
+    ``pressed`` has to agree with the other ranks.
+
+    Attributes:
+        pressed: whether Ctrl-C was pressed.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._listens = False
+        self._when = 0.0
+
+    def __enter__(self) -> Self:
+        main = threading.current_thread() is threading.main_thread()
+        self._listens = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._listens:
+            signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._listens:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed and time.monotonic() > self._when + _TWICE:
+            signal.default_int_handler(number, frame)
+        if not self.pressed:
+            self.pressed, self._when = True, time.monotonic()
 
 
 def _plain_words(name: str) -> str:

@@ -1,9 +1,9 @@
 """θ ↦ J(θ) and its exact discrete gradient on densities: the reduced functional of the mesh."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mpi4py import MPI
 
@@ -13,239 +13,143 @@ from numpy.typing import ArrayLike
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
+from eulerian.control import velocity_probes
+from eulerian.control.discretisation import Discretisation, Objective, check_time
+from eulerian.control.parametrisation import check_field, initial_rows
 from eulerian.control.reduced import ReducedProblem
+from eulerian.control.statistics import Statistics, counted, describe_space, mesh_sizes
+from eulerian.control.sweep import ForwardSweep, SweepCosts, Velocities, check_velocity, largest_speed
+from eulerian.density.density import Density
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
-from eulerian.fields.frame import Charts
+from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
-from eulerian.objective.continuous import ContinuousData
-from eulerian.objective.entropy import EntropyBalance
-from eulerian.objective.running import VelocityCost
-from eulerian.objective.squares import SquareCosts, integral
-from eulerian.objective.terminal import Terminal, TerminalValue
+from eulerian.objective.costs import Costs
 from eulerian.transport.checkpointing import Plan
-from eulerian.transport.density_cost import DensityCost
-from eulerian.transport.observer import SweepObserver, TimeMark
+from eulerian.transport.group_stepper import Groups
+from eulerian.transport.observer import SweepObserver
 from eulerian.transport.operator import TransportOperator
+from eulerian.transport.power import Power
 from eulerian.transport.stepper import Stepper
-from eulerian.transport.trajectory import Groups, TimeGrid, Trajectory
+from eulerian.transport.sweep import Sweep
+from eulerian.transport.time_grid import TimeGrid, TimeMark
+from eulerian.transport.trajectory import Trajectory
 from eulerian.transport.velocity_space import VelocitySpace
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """What the last evaluation did. Densities are dimensionless, times in seconds.
-
-    Attributes:
-        steps_per_layer: (L,) time steps; with a label-dependent field the largest over the labels.
-        mass_initial: (K,).
-        mass_final: (K,).
-        boundary_masses: (L + 1, K) mass in the cells at the domain's boundary, at the ends of the layers.
-        density_min: smallest value at the limiter's points, over the ends of the layers.
-        density_max: largest one.
-        mean: (K, dim) of ρ(T).
-        covariance: (K, dim, dim) of ρ(T).
-        seconds_forward: mean time of a forward solve.
-        seconds_gradient: mean time of a value with its gradient.
-        evaluations: forward solves so far, rejected ones included.
-        rejected_evaluations: trial points that would have needed too many steps or overflowed.
-    """
-
-    steps_per_layer: tuple[int, ...]
-    mass_initial: Floats
-    mass_final: Floats
-    boundary_masses: Floats
-    density_min: float
-    density_max: float
-    mean: Floats
-    covariance: Floats
-    seconds_forward: float
-    seconds_gradient: float
-    evaluations: int
-    rejected_evaluations: int
-
-    @property
-    def boundary_mass(self) -> float:
-        """Largest mass of all labels at the boundary."""
-        return float(self.boundary_masses.sum(axis=1).max())
-
-    @property
-    def mass_error(self) -> float:
-        """Largest relative change of a label's mass."""
-        return float(np.max(np.abs(self.mass_final - self.mass_initial) / self.mass_initial))
-
-
-@dataclass(frozen=True)
-class EntropyCosts:
-    """Costs of ∫ρ log ρ by its balance, which follow from what it is at the start and from what the flow does to it.
-
-    Attributes:
-        balance: d/dt ∫ρ log ρ.
-        terminal: the weight of ∫ρ log ρ at T, which the terminal cost leaves to the balance: 1 for kl, or 0.
-        running: σ, the weight of ∫∫ρ log ρ dt; 0 unless all labels have one velocity.
-        initial: ∫ρ₀ log ρ₀ of all labels together, where σ > 0.
-    """
-
-    balance: EntropyBalance
-    terminal: float = 0.0
-    running: float = 0.0
-    initial: float = 0.0
-
-
-@dataclass(frozen=True)
-class RunningCosts:
-    """Costs per time of a flow.
-
-    Attributes:
-        velocity: kinetic and Jacobian cost.
-        potential: (n_owned, nd) derivative of ∫Vρ by the coefficients of ρ, or None.
-        nonlinear: congestion and entropy, or None.
-        entropy: the costs that the balance of ∫ρ log ρ tells, or None.
-        squares: the costs of ∫ρ² by squares that move beside the densities, or None.
-    """
-
-    velocity: VelocityCost
-    potential: Floats | None = None
-    nonlinear: DensityCost | None = None
-    entropy: EntropyCosts | None = None
-    squares: SquareCosts | None = None
-
-    def linear(self, v: Floats) -> dict[str, Floats]:
-        """By part, the vector (n_owned, nd) whose product with ρ's coefficients is the cost per time."""
-        vectors = self.velocity.densities(v)
-        if self.potential is not None:
-            vectors["potential"] = self.potential
-        return vectors
-
-    @property
-    def counts_time_left(self) -> bool:
-        """Whether there is a cost per time that is (T − t) times something."""
-        return self.entropy is not None and self.entropy.running > 0.0
-
-    def velocity_gradient(self, v: Floats, occupation: Floats, moment: Floats | None) -> Floats:
-        """This rank's contribution (n_nodes, dim) to the derivative by v of the costs.
-
-        Args:
-            v: (n_nodes, dim).
-            occupation: ∫ρ dt, (n_owned, nd).
-            moment: ∫(T − t)ρ dt, where it counts.
-        """
-        gradient, entropy = self.velocity.velocity_gradient(v, occupation), self.entropy
-        if entropy is None:
-            return gradient
-        weighted = entropy.terminal * occupation
-        if moment is not None:
-            weighted = weighted + entropy.running * moment
-        return gradient + entropy.balance.velocity_gradient(v, weighted)
-
-
-@dataclass
-class _Flow:
-    """The last forward solve; lists by layer and group of labels.
-
-    Attributes:
-        velocities: at the nodes.
-        vjps: w ↦ gradient (p,) of Σ w · velocity by the layer's θ.
-        costs: by part, what the velocity costs (see ``RunningCosts.linear``).
-        rates: d/dt ∫ρ log ρ (see ``EntropyBalance.rate``), where that is charged.
-        terminal: where the flow ends.
-    """
-
-    velocities: list[Groups] = field(default_factory=list)
-    vjps: list[list[Callable[[Floats], Floats]]] = field(default_factory=list)
-    costs: list[list[dict[str, Floats]]] = field(default_factory=list)
-    rates: list[Groups] = field(default_factory=list)
-    terminal: TerminalValue | None = None
-
-
 class ControlProblem(ReducedProblem):
-    """The reduced functional J(θ) on densities. All methods are collective.
+    """The reduced functional J(θ) on densities. All methods are **collective**.
 
     Args:
-        velocity_space: where the field is evaluated; knows the density space.
-        vector_field: v(x, θ).
-        rho: (n_cells, nd, K) initial density.
-        terminal: the loss at the final time.
-        costs: the costs along the way.
-        parameter_weights: (ε, ε₁), of the L² and H¹ costs of θ.
-        grid: horizon, layers, CFL.
-        initial_theta: (L, p) where optimisers start, or (1, p) for tied layers.
+        space: of the densities.
+        field: v(x, θ).
+        rho0: the initial density, or whatever ``space.project`` takes.
+        terminal: the cost of ρ(T): a loss, a distance, or any function ℓ(x) or ℓ(x, label) of points x (n, dim).
+        costs: the weights of all other costs; none by default.
+        time: horizon, layers, CFL number.
+        initial_theta: where optimisers start, (L, p), or one row for all layers; by default the field's own random
+            start, the same in every layer.
         label_dependent: the label is passed to the field, and every label is moved by a velocity of its own.
         tied: all layers share one row of θ.
-        limited: keep densities non-negative.
+        entropy_form: how ∫∫ρ log ρ is taken: by its "balance" along the flow, or of the mesh's "density", which
+            numerical diffusion lowers.
+        power_form: how ∫∫ρ² is taken: by a "companion", squares that move beside the densities, or of the mesh's
+            "density".
+        limiter: keep densities non-negative.
+        flux_smoothing: δ in the upwind flux's √(s² + δ²), relative to the domain's extent per horizon.
         memory: budget in bytes for the adjoint, over all ranks.
         disk: budget in bytes on disk, and the folder for it (None: the system's for temporary files).
-        smoothing: δ of the upwind flux, in units of velocity.
-        continuous: what ρ₀, targets and costs are before they are discretised; None if nobody knows.
+        seed: of the random start.
+        velocity_space: where the field is evaluated, where it has been made already (a nodal field needs its nodes).
 
     Attributes:
+        density_space, velocity_space, costs, smoothing: as given; δ in units of velocity.
+        initial: ρ₀.
+        terminal: the functional of ρ(T) on the mesh.
+        running: the costs along the way on the mesh.
+        continuous: what ρ₀, target and costs are before they are discretised.
+        grid: ``time``.
         layered: the field as the layers use it.
         trajectory: of all groups of labels, each of which moves with one velocity.
         groups: the labels of each group.
 
     Raises:
-        InputError: the memory budget is too small.
+        InputError: something does not fit the rest, or the memory budget is too small; the same on all ranks.
     """
 
     def __init__(
         self,
-        velocity_space: VelocitySpace,
-        vector_field: VectorField,
-        rho: Floats,
-        terminal: Terminal,
-        costs: RunningCosts,
-        parameter_weights: tuple[float, float],
-        grid: TimeGrid,
-        initial_theta: Floats,
+        space: DensitySpace,
+        field: VectorField,
+        rho0: Any,
+        terminal: Any,
+        costs: Costs | None = None,
+        time: TimeGrid | None = None,
         *,
+        initial_theta: ArrayLike | None = None,
         label_dependent: bool = False,
         tied: bool = False,
-        limited: bool = True,
+        entropy_form: str = "balance",
+        power_form: str = "companion",
+        limiter: bool = True,
+        flux_smoothing: float = 1e-3,
         memory: float = 2.0**32,
         disk: tuple[float, Path | None] = (0.0, None),
-        smoothing: float = 0.0,
-        continuous: ContinuousData | None = None,
+        seed: int = 0,
+        velocity_space: VelocitySpace | None = None,
     ) -> None:
         """Collective."""
-        space = velocity_space.density_space
-        readout = terminal.initial_readout()
+        self.costs, self.grid = Costs() if costs is None else costs, check_time(TimeGrid() if time is None else time)
+        forms = {"entropy_form": entropy_form, "power_form": power_form}
+        objective = Objective.of(terminal, self.costs, label_dependent=label_dependent, **forms)
+        field = check_field(
+            field, *space.bounding_box, self.grid.horizon, space.n_labels, label_dependent=label_dependent
+        )
+        self.density_space = space
+        self.velocity_space = VelocitySpace(space) if velocity_space is None else velocity_space
+        self.initial = Density.of(space, rho0, key="rho0")
+        found = Discretisation.of(self.velocity_space, self.initial, objective, self.grid.horizon, flux_smoothing)
+        self.terminal, self.running, self.continuous = found.terminal, found.running, found.continuous
+        self.smoothing = found.smoothing
+        readout, layers = self.terminal.initial_readout(), self.grid.layers
         super().__init__(
             space.comm,
-            grid.horizon,
-            grid.layers,
-            initial_theta,
+            self.grid.horizon,
+            layers,
+            initial_rows(field, space.dim, space.comm, layers, initial_theta, seed, tied=tied),
             readout,
-            parameter_weights,
+            (self.costs.parameters, self.costs.parameters_h1),
             tied=tied,
-            charts=Charts.of(vector_field, space.bounding_box, readout.size),
+            units=ParameterUnits.of(field, space.bounding_box, readout.size),
         )
-        self.density_space: DensitySpace = space
-        self.velocity_space, self.terminal, self.grid = velocity_space, terminal, grid
-        self.layered = PiecewiseField.equal(vector_field, grid.horizon, grid.layers, label_dependent=label_dependent)
-        self.costs, self.smoothing, self.continuous = costs, smoothing, continuous
+        self.layered = PiecewiseField.equal(field, self.grid.horizon, layers, label_dependent=label_dependent)
         labels = list(range(space.n_labels))
         self.groups = [[label] for label in labels] if label_dependent else [labels]
-        self._rho, self._flow = rho, _Flow()
+        self._sweep: Sweep | None = None
         self._observer: SweepObserver | None = None
-        self._bare = False  # whether the last forward solve left nothing for a reverse
-        operators = [TransportOperator(space, velocity_space, len(group), smoothing) for group in self.groups]
-        steppers = [Stepper(operator, limited=limited) for operator in operators]
-        self._squares = [] if costs.squares is None else costs.squares.columns(self.groups)
-        powers = [(columns.group, columns.power(operators[columns.group].layout)) for columns in self._squares]
+        self._bare = False  # whether the last forward solve left nothing for an adjoint
+        self._squares = [] if self.running.squares is None else self.running.squares.columns(self.groups)
+        self.trajectory = self._new_trajectory(memory, disk, limited=limiter)
+        self._sums = SweepCosts(space, self.running, self._squares, self.horizon)
+
+    def _new_trajectory(self, memory: float, disk: tuple[float, Path | None], *, limited: bool) -> Trajectory:
+        """Collective."""
+        space, velocity_space = self.density_space, self.velocity_space
+
+        def stepper(columns: int, power: Power | None = None) -> Stepper:
+            operator = TransportOperator(space, velocity_space, columns, self.smoothing, power=power)
+            return Stepper(operator, limited=limited)
+
+        steppers = [stepper(len(group)) for group in self.groups]
+        powers = [(each.group, each.power(steppers[each.group].layout)) for each in self._squares]
         room, folder = disk
-        self.trajectory = Trajectory(
+        return Trajectory(
             steppers,
-            grid,
+            self.grid,
             memory,
-            costs.nonlinear,
-            powers=[
-                (
-                    group,
-                    Stepper(TransportOperator(space, velocity_space, p.columns, smoothing, power=p), limited=limited),
-                )
-                for group, p in powers
-            ],
-            moments=costs.counts_time_left,
+            self.running.nonlinear,
+            powers=[(group, stepper(power.columns, power)) for group, power in powers],
+            moments=self.running.counts_time_left,
             disk=room,
             disk_directory=folder,
         )
@@ -279,7 +183,7 @@ class ControlProblem(ReducedProblem):
         """
         self._last = None  # first: the flow is overwritten, also by a solve that breaks off
         layers, readout = self.split(theta)
-        return self._summed(self._solve(layers, readout, tuple(steps)), layers, readout)[0]
+        return self._summed(self._solve(layers, readout, tuple(steps)).parts, layers, readout)[0]
 
     @property
     def field(self) -> VectorField:
@@ -289,18 +193,27 @@ class ControlProblem(ReducedProblem):
     @property
     def steps(self) -> tuple[int, ...]:
         """Time steps per layer of the last evaluation."""
-        return self.trajectory.steps
+        return () if self._sweep is None else self._sweep.steps.counts
+
+    @property
+    def sweep(self) -> Sweep:
+        """The last forward sweep through the layers.
+
+        Raises:
+            RejectedEvaluation: there is none.
+        """
+        if self._sweep is None:
+            raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
+        return self._sweep
 
     def plan(self, theta: ArrayLike) -> Plan:
-        """What a gradient at θ would keep, and what it would compute again. Collective.
-
-        Afterwards there is no last evaluation.
+        """What a gradient at θ would keep, and compute again; then there is no last evaluation. Collective.
 
         Raises:
             RejectedEvaluation: J cannot be evaluated there.
         """
         self._last = None
-        return self.trajectory.prepare(self._flow_of(self.split(theta)[0]).velocities)
+        return self._prepared(self._velocities(self.split(theta)[0])).plan
 
     @property
     def extent(self) -> float:
@@ -312,23 +225,19 @@ class ControlProblem(ReducedProblem):
         """Largest |v(x, θ + change) − v(x, θ)| over nodes, layers and labels; ∞ where v fails. Collective."""
         rows = [self.split(self._flat(theta) + shift * self._flat(change))[0] for shift in (0.0, 1.0)]
         try:
-            before, after = (self._flow_of(row).velocities for row in rows)
+            before, after = (self._velocities(row).values for row in rows)
         except RejectedEvaluation:
             return math.inf
-        largest = max(
-            float(np.max(np.linalg.norm(b - a, axis=1), initial=0.0))
-            for layer in zip(before, after, strict=True)
-            for a, b in zip(*layer, strict=True)
-        )
-        return float(self.comm.allreduce(largest, MPI.MAX))
+        changes = [[b - a for a, b in zip(*layer, strict=True)] for layer in zip(before, after, strict=True)]
+        return float(self.comm.allreduce(largest_speed(changes), MPI.MAX))
+
+    velocity_matrices = velocity_probes.velocity_matrices  # None where the field has no derivatives by θ, or too many
 
     @property
     def speed(self) -> float:
         """Largest |v| over nodes, layers and labels at the last evaluation. Collective."""
         self._require_last()
-        velocities = [v for layer in self._flow.velocities for v in layer]
-        largest = max(float(np.max(np.linalg.norm(v, axis=1), initial=0.0)) for v in velocities)
-        return float(self.comm.allreduce(largest, MPI.MAX))
+        return float(self.comm.allreduce(largest_speed(self.sweep.velocities), MPI.MAX))
 
     def running_cost(self) -> Floats:
         """Cost per time λ/2∫|v|²ρ + η/2∫|∇v|²ρ + ∫Vρ + ε/2|θ|², the mean over each layer (L,), at the last evaluation.
@@ -336,8 +245,11 @@ class ControlProblem(ReducedProblem):
         Without a potential this is constant in t along a critical point of a field that does not depend on time.
         Costs that are not linear in the density are left out. Collective.
         """
-        layers, _ = self.split(self._require_last().theta)
-        local = np.array([sum(self._linear_costs(layer).values()) for layer in range(self.n_layers)])
+        last = self._require_last()
+        layers, _ = self.split(last.theta)
+        sweep, of_layer = last.sweep, self._sums.of_layer
+        costs = [of_layer(sweep.densities, linear, layer) for layer, linear in enumerate(sweep.linear)]
+        local = np.array([sum(each.values()) for each in costs])
         motion = parallel.sum_all(self.comm, local) / self.grid.layer_time
         return np.asarray(motion + 0.5 * self._parameter_cost.l2 * np.sum(layers**2, axis=1))
 
@@ -349,11 +261,11 @@ class ControlProblem(ReducedProblem):
     @property
     def initial_density(self) -> Floats:
         """ρ₀, (n_cells, nd, K)."""
-        return self._rho.copy()
+        return self.initial.coefficients.copy()
 
     def density_at(self, layer: int) -> Floats:
         """ρ at the start of a layer, ρ(T) for L, of the last evaluation, (n_cells, nd, K). Collective."""
-        return self._joined(self.trajectory.start(layer))
+        return self._joined(self.sweep.start(layer))
 
     @property
     def statistics(self) -> Statistics:
@@ -378,8 +290,8 @@ class ControlProblem(ReducedProblem):
             rejected_evaluations=self.rejected_evaluations,
         )
 
-    def snapshots(self, theta: ArrayLike, n: int) -> Iterator[tuple[float, Floats, Floats]]:
-        """The solution at n equally spaced times from 0 to T. Collective.
+    def snapshots(self, theta: ArrayLike, times: int | ArrayLike) -> Iterator[tuple[float, Floats, Floats]]:
+        """The solution at ascending times, or at so many equally spaced ones from 0 to T. Collective.
 
         They are computed one by one, as they are asked for; nothing else may be evaluated meanwhile.
 
@@ -392,19 +304,19 @@ class ControlProblem(ReducedProblem):
         """
         if not math.isfinite(self.value(theta)):
             raise RejectedEvaluation(self.rejection or "the evaluation failed")
-        times = np.linspace(0.0, self.horizon, n)
-        samples = zip(times.tolist(), self.trajectory.at_times(times), strict=True)
-        return ((t, self._joined(groups), self._velocity(self.trajectory.mark(t))) for t, groups in samples)
+        wanted = np.linspace(0.0, self.horizon, times) if isinstance(times, int) else np.atleast_1d(np.array(times))
+        samples = zip(wanted.tolist(), self.sweep.at_times(wanted), strict=True)
+        return ((t, self._joined(groups), self._velocity(self.sweep.steps.mark(t))) for t, groups in samples)
 
     def sample(self, t: float, densities: Groups) -> tuple[float, Floats, Floats]:
-        """What ``snapshots`` gives for t, in a forward solve that is watched. Collective.
+        """What ``snapshots`` gives for t, in a forward solve with an observer. Collective.
 
         Args:
             t: time.
             densities: in batches, after as many steps as the mark of t says.
         """
-        mark = self.trajectory.mark(t)
-        return t, self._joined(self.trajectory.between(densities, mark)), self._velocity(mark)
+        mark = self.sweep.steps.mark(t)
+        return t, self._joined(self.sweep.between(densities, mark)), self._velocity(mark)
 
     def carry(self, theta: ArrayLike, rho: Floats) -> Floats:
         """Another initial density (n_cells, nd, K) at time T, in the flow of θ. Collective.
@@ -416,39 +328,71 @@ class ControlProblem(ReducedProblem):
         """
         self._last = None
         layers, _ = self.split(theta)
-        self._flow = self._flow_of(layers)
-        squares = [columns.initial for columns in self._squares]  # of ρ₀: nobody asks for these here
-        self.trajectory.forward(self._parted(rho), self._flow.velocities, None, powers=squares)
+        # The squares of ρ₀ go along, though nobody asks for them: the time steps are to be those of an evaluation.
+        squares = [columns.initial for columns in self._squares]
+        self._prepared(self._velocities(layers)).forward(self._parted(rho), squares)
         return self.final_density
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
-    def _forward(self, theta: Floats, readout: Floats) -> dict[str, float]:
+    @property
+    def headline(self) -> str:
+        """Its sizes in one line. Collective."""
+        layers, size = self.layer_shape[0], self.layer_shape[1]
+        layers = max(layers, self.n_layers)
+        name = type(unwrapped(self.field)).__name__
+        network = f"{name} field, {counted(layers, 'layer')} of {counted(size, 'parameter')}"
+        return f"{describe_space(self.density_space)}; {network}; {counted(self.comm.size, 'rank')}"
+
+    def describe(self) -> dict[str, Any]:
+        """See ``ReducedProblem``; with the sizes of the mesh."""
+        return {"mesh": mesh_sizes(self.density_space), **super().describe()}
+
+    @property
+    def has_statistics(self) -> bool:
+        """See ``ReducedProblem``."""
+        return bool(self.parts)
+
+    def _numbers(self) -> dict[str, Any]:
+        return self.statistics.numbers
+
+    def _forward(self, theta: Floats, readout: Floats) -> ForwardSweep:
         return self._solve(theta, readout, None)
 
     def _velocity(self, mark: TimeMark) -> Floats:
         """Of the layer that a mark lies in or ends, at the nodes; by label if the field depends on it."""
         layer = mark.layer - (mark.layer > 0 and mark.step == sum(self.steps[: mark.layer]) and mark.fraction == 0.0)
-        velocities = self._flow.velocities[layer]
+        velocities = self.sweep.velocities[layer]
         return np.stack(velocities) if self.layered.label_dependent else velocities[0]
 
-    def _solve(self, theta: Floats, readout: Floats, steps: tuple[int, ...] | None) -> dict[str, float]:
-        self._flow, observer = self._flow_of(theta), self._observer
+    def _solve(self, theta: Floats, readout: Floats, steps: tuple[int, ...] | None) -> ForwardSweep:
+        velocities, observer = self._velocities(theta), self._observer
         self._bare = observer is not None
         if observer is not None:
             steps = observer.steps
-        squares = [columns.initial for columns in self._squares]
-        self.trajectory.forward(self._parted(self._rho), self._flow.velocities, steps, observer, squares)
+        rho = self._parted(self.initial.coefficients)
+        sweep = self._prepared(velocities, steps)
+        sweep.forward(rho, [each.initial for each in self._squares], observer)
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
-            return self._sum_up(readout)
+            linear, rates = self._sums.linear(velocities), self._sums.rates(velocities)
+            parts = self._sums.parts(sweep, linear, rates)
+            terminal = self.terminal.evaluate(self.final_density, readout)
+            parts["terminal"] = terminal.value + parts.get("terminal", 0.0)
+        return ForwardSweep(velocities, sweep, linear, rates, terminal, parts)
+
+    def _prepared(self, velocities: Velocities, steps: tuple[int, ...] | None = None) -> Sweep:
+        """A sweep that begins, instead of the last one, which is dropped first: it holds densities. Collective."""
+        self._sweep = None
+        self._sweep = self.trajectory.prepare(velocities.values, steps)
+        return self._sweep
 
     @property
     def _steady(self) -> bool:
         """Whether all layers have one and the same velocity."""
         return self.layer_shape[0] == 1 and not self.layered.time_dependent
 
-    def _flow_of(self, theta: Floats) -> _Flow:
-        """The velocities of θ (L, p) and their derivatives; a field that fails on one rank fails on all. Collective."""
+    def _velocities(self, theta: Floats) -> Velocities:
+        """Those of θ (L, p) and their derivatives; a field that fails on one rank fails on all. Collective."""
         x, repeats = self.velocity_space.x, self.n_layers if self._steady else 1
         with parallel.agreed(self.comm, "the field"), np.errstate(all="ignore"):
             found = [
@@ -458,95 +402,21 @@ class ControlProblem(ReducedProblem):
             velocities = [[np.ascontiguousarray(v) for v, _ in groups] for groups in found] * repeats
             for layer, groups in enumerate(velocities[: len(found)]):
                 for velocity in groups:
-                    _check_velocity(velocity, x, "every layer" if self._steady else f"layer {layer}")
-        return _Flow(velocities, [[vjp for _, vjp in groups] for groups in found] * repeats)
+                    check_velocity(velocity, x, "every layer" if self._steady else f"layer {layer}")
+        return Velocities(velocities, [[vjp for _, vjp in groups] for groups in found] * repeats)
 
-    def _linear_costs(self, layer: int) -> dict[str, float]:
-        """This rank's share of the costs that are linear in the density, over one layer."""
-        found: dict[str, float] = {}
-        for costs, occupation in zip(self._flow.costs[layer], self.trajectory.occupations[layer], strict=True):
-            for name, vector in costs.items():
-                found[name] = found.get(name, 0.0) + float(np.vdot(vector, occupation))
-        return found
-
-    def _sum_up(self, readout: Floats) -> dict[str, float]:
-        """The parts of J of the flow. Collective."""
-        self._flow.costs = [[self.costs.linear(v) for v in groups] for groups in self._flow.velocities]
-        layers = [self._linear_costs(layer) for layer in range(self.n_layers)]
-        local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
-        if self.costs.nonlinear is not None:
-            local |= dict(zip(("congestion", "entropy"), self.trajectory.charged.tolist(), strict=True))
-        changes = [*self._entropy_changes().items(), *self._square_costs().items()]
-        total = parallel.sum_all(self.comm, np.array([*local.values(), *(change for _, change in changes)]))
-        parts = dict(zip(local, total.tolist(), strict=False))
-        for (name, _), change in zip(changes, total[len(local) :].tolist(), strict=True):
-            parts[name] = parts.get(name, 0.0) + change
-        entropy = self.costs.entropy
-        if entropy is not None and entropy.running > 0.0:
-            parts["entropy"] += entropy.running * self.horizon * entropy.initial
-        self._flow.terminal = self.terminal.evaluate(self.final_density, readout)
-        parts["terminal"] = self._flow.terminal.value + parts.get("terminal", 0.0)
-        return parts
-
-    def _entropy_changes(self) -> dict[str, float]:
-        """This rank's share of what the flow does to the costs of ∫ρ log ρ, by part of J."""
-        entropy, flow, trajectory = self.costs.entropy, self._flow, self.trajectory
-        if entropy is None:
-            return {}
-        flow.rates = [[entropy.balance.rate(v) for v in groups] for groups in flow.velocities]
-        changes = {}
-        if entropy.terminal > 0.0:
-            changes["terminal"] = entropy.terminal * _inner(flow.rates, trajectory.occupations)
-        if entropy.running > 0.0:
-            changes["entropy"] = entropy.running * _inner(flow.rates, trajectory.moments)
-        return changes
-
-    def _square_costs(self) -> dict[str, float]:
-        """This rank's share of the costs of ∫ρ² by squares, by part of J. Collective."""
-        space, trajectory, costs = self.density_space, self.trajectory, dict[str, float]()
-        if not self._squares:
-            return costs
-        for g, (columns, final) in enumerate(zip(self._squares, trajectory.powers_at(self.n_layers), strict=True)):
-            if columns.congestion > 0.0:
-                occupation = sum(groups[g] for groups in trajectory.power_occupations)
-                charged = float(np.vdot(columns.running(space), occupation))
-                costs["congestion"] = costs.get("congestion", 0.0) + charged
-            if columns.terminal > 0.0:
-                left = 0.5 * columns.terminal * float(np.vdot(integral(space), final[: space.n_owned].sum(axis=2)))
-                costs["terminal"] = costs.get("terminal", 0.0) + left
-        return costs
-
-    def _adjoint(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:  # noqa: ARG002 - the base's argument
-        space, flow, terminal = self.density_space, self._flow, self._flow.terminal
-        assert terminal is not None
-        cotangent = space.zeros()
-        cotangent[: space.n_owned] = terminal.density
-        running = [[self._running(costs) for costs in layer] for layer in flow.costs]
-        tilted, entropy, moments = None, self.costs.entropy, self.trajectory.moments
-        if entropy is not None:
-            for sums, rates in zip(running, flow.rates, strict=True):
-                sums[:] = [s + entropy.terminal * rate for s, rate in zip(sums, rates, strict=True)]
-            if entropy.running > 0.0:
-                tilted = [[entropy.running * rate for rate in rates] for rates in flow.rates]
-        squares = [s.cotangent(space) for s in self._squares], [s.running(space) for s in self._squares]
-        by_velocity = self.trajectory.adjoint(self._parted(cotangent), running, tilted, squares)
-        for layer, occupations in enumerate(self.trajectory.occupations):
-            for g, occupation in enumerate(occupations):
-                moment = moments[layer][g] if moments else None
-                by_velocity[layer][g] += self.costs.velocity_gradient(flow.velocities[layer][g], occupation, moment)
-        if self._steady:
+    def _adjoint(self, sweep: ForwardSweep) -> tuple[Floats, Floats]:
+        cotangent = self.density_space.zeros()
+        cotangent[: self.density_space.n_owned] = sweep.terminal.density
+        by_velocity = self._sums.velocity_gradients(sweep, self._parted(cotangent))
+        if self._steady:  # one pull-back instead of L: the layers' θ is one row
             by_velocity = [[np.sum(layers, axis=0) for layers in zip(*by_velocity, strict=True)]]
         gradient = np.zeros((self.n_layers, self.layer_shape[1]))
         with parallel.agreed(self.comm, "the field"), np.errstate(all="ignore"):
             for layer, groups in enumerate(by_velocity):
-                for w, vjp in zip(groups, flow.vjps[layer], strict=True):
+                for w, vjp in zip(groups, sweep.velocities.vjps[layer], strict=True):
                     gradient[layer] += vjp(w)
-        return parallel.sum_all(self.comm, gradient), terminal.readout
-
-    def _running(self, costs: dict[str, Floats]) -> Floats:
-        """Derivative (n_owned, nd) of the linear running costs per time by the density of any label."""
-        space = self.density_space
-        return sum(costs.values(), start=np.zeros((space.n_owned, space.nd)))
+        return parallel.sum_all(self.comm, gradient), sweep.terminal.readout
 
     def _parted(self, rho: Floats) -> Groups:
         """Labels (…, K) by group."""
@@ -555,23 +425,3 @@ class ControlProblem(ReducedProblem):
     def _joined(self, groups: Groups) -> Floats:
         """Groups as labels (…, K)."""
         return np.concatenate(groups, axis=2)
-
-
-def _inner(rates: list[Groups], integrals: list[Groups]) -> float:
-    """Σ of the products of vectors by layer and group."""
-    pairs = (pair for layer in zip(rates, integrals, strict=True) for pair in zip(*layer, strict=True))
-    return float(sum(np.vdot(rate, integral) for rate, integral in pairs))
-
-
-def _check_velocity(velocity: Floats, x: Floats, where: str) -> None:
-    """Look at the numbers of a velocity at the nodes x, both (n, dim).
-
-    Raises:
-        RejectedEvaluation: one of them is not finite.
-    """
-    if not np.isfinite(velocity).all():
-        broken = np.flatnonzero(~np.isfinite(velocity).all(axis=1))
-        raise RejectedEvaluation(
-            f"the velocity is not finite in {where}, at {len(broken)} of {len(x)} nodes, "
-            f"first at {x[broken[0]].tolist()}"
-        )

@@ -4,6 +4,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
 
 from mpi4py import MPI
 
@@ -12,13 +13,12 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError, EulerianError, InputError, RejectedEvaluation
-from eulerian.fields.frame import Charts
+from eulerian.fields.frame import ParameterUnits
 from eulerian.objective.parameters import ParameterCost
+from eulerian.objective.parts import part_names
 
 # A way that is shorter than this, relative to the domain, is none.
 _ROUNDING = 1e-14
-
-PARTS = ("terminal", "kinetic", "jacobian", "parameters", "potential", "congestion", "entropy")
 
 
 @dataclass
@@ -38,12 +38,58 @@ class _Timer:
 
 @dataclass
 class _Evaluation:
-    """The last evaluation of J; no parts where it was rejected."""
+    """The last evaluation of J; no parts where it was rejected, and no sweep either."""
 
     theta: Floats
     value: float = math.inf
     parts: dict[str, float] = field(default_factory=dict)
     gradient: Floats | None = None
+    sweep: Any = None
+
+
+class Sweep(Protocol):
+    """What a forward sweep leaves: all that its adjoint needs."""
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """The parts of J that depend on the flow, the same on all ranks; missing ones are zero."""
+        ...
+
+
+class Problem(Protocol):
+    """θ ↦ J(θ) as optimisers, tests and commands see it, on densities and on particles alike."""
+
+    @property
+    def n_params(self) -> int:
+        """Of θ and readout."""
+        ...
+
+    @property
+    def initial_theta(self) -> Floats:
+        """Where to start."""
+        ...
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """The parts of J at the last evaluation, by name; empty if it was rejected."""
+        ...
+
+    @property
+    def headline(self) -> str:
+        """Its sizes in one line. **Collective**."""
+        ...
+
+    def value(self, theta: ArrayLike) -> float:
+        """J(θ), or +∞ where it cannot be evaluated. **Collective**."""
+        ...
+
+    def value_and_gradient(self, theta: ArrayLike) -> tuple[float, Floats]:
+        """J(θ) and dJ/dθ in the shape of θ. **Collective**."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What the last evaluation found, by the keys of ``result.json``. **Collective**."""
+        ...
 
 
 class ReducedProblem(ABC):
@@ -61,7 +107,7 @@ class ReducedProblem(ABC):
         initial_readout: (r,).
         parameter_weights: (ε, ε₁), of the L² and H¹ costs of θ.
         tied: all layers share one row.
-        charts: from θ to numbers in units of the domain's box, in which descents work; by default θ itself.
+        units: from θ to numbers in units of the domain's box, in which descents work; by default θ itself.
 
     Attributes:
         layer_shape: (L, p), or (1, p) for tied layers.
@@ -69,7 +115,7 @@ class ReducedProblem(ABC):
         evaluations: of J so far, rejected ones included.
         rejected_evaluations: those where J could not be evaluated.
         rejection: why the last one was rejected, or None.
-        charts: as given.
+        units: as given.
     """
 
     def __init__(
@@ -82,9 +128,9 @@ class ReducedProblem(ABC):
         parameter_weights: tuple[float, float],
         *,
         tied: bool = False,
-        charts: Charts | None = None,
+        units: ParameterUnits | None = None,
     ) -> None:
-        self.charts = Charts() if charts is None else charts
+        self.units = ParameterUnits() if units is None else units
         self.comm, self.horizon, self.n_layers = comm, horizon, n_layers
         self.layer_shape = (1 if tied else n_layers, initial_theta.shape[1])
         self.n_params = math.prod(self.layer_shape) + initial_readout.size
@@ -99,22 +145,39 @@ class ReducedProblem(ABC):
     # -- what a method of computing J provides -----------------------------------------------------------------------
 
     @abstractmethod
-    def _forward(self, theta: Floats, readout: Floats) -> dict[str, float]:
-        """The parts of J that depend on the flow, at θ (L, p) and readout (r,); keeps what ``_adjoint`` needs.
+    def _forward(self, theta: Floats, readout: Floats) -> Sweep:
+        """The forward sweep at θ (L, p) and readout (r,): the parts of J of the flow, and what ``_adjoint`` needs.
 
-        Parts that are missing are zero. The same on all ranks. Collective.
+        Collective.
 
         Raises:
             RejectedEvaluation: J cannot be evaluated there; the same on all ranks.
         """
 
     @abstractmethod
-    def _adjoint(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:
-        """Derivatives (L, p) and (r,) of the parts of the last ``_forward``, the same on all ranks. Collective."""
+    def _adjoint(self, sweep: Any) -> tuple[Floats, Floats]:
+        """Derivatives (L, p) and (r,) of the parts of the last ``_forward``'s sweep, alike on all ranks. Collective."""
+
+    @property
+    @abstractmethod
+    def headline(self) -> str:
+        """Its sizes in one line. Collective."""
+
+    @abstractmethod
+    def _numbers(self) -> dict[str, Any]:
+        """What the last evaluation found, by the keys of ``describe``. Collective."""
 
     @abstractmethod
     def velocity_change(self, theta: ArrayLike, change: ArrayLike) -> float:
         """Largest |v(x, θ + change) − v(x, θ)| over points, layers and labels; ∞ where v fails. Collective."""
+
+    def velocity_matrices(self) -> dict[int, Floats] | None:
+        """By row of θ a matrix A (m, p) such that |A δϑ|² is the mean of ∫ |δv|² dμ over the row's layers. Collective.
+
+        ϑ is θ in units of the box, v is linearised at the last evaluation, and μ is the mass as it is in a layer. Each
+        rank has the matrices of some rows. None where the problem has none.
+        """
+        return None
 
     @property
     @abstractmethod
@@ -129,6 +192,16 @@ class ReducedProblem(ABC):
     @abstractmethod
     def extent(self) -> float:
         """Longest side of the domain's bounding box. Collective."""
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether the last evaluation left densities whose ``statistics`` can be asked for."""
+        return False
+
+    @property
+    def reduced(self) -> Self:
+        """θ ↦ J(θ) itself: a problem may come with what it was made of."""
+        return self
 
     @property
     def at_rest(self) -> bool:
@@ -162,7 +235,7 @@ class ReducedProblem(ABC):
 
     def gradient_norm(self, gradient: ArrayLike) -> float:
         """Norm in L²(0, T) of the function of time that represents a gradient, θ being in units of the box."""
-        return float(np.linalg.norm(self.charts.gradient(np.ravel(gradient)) / self.scaling))
+        return float(np.linalg.norm(self.units.gradient(np.ravel(gradient)) / self.scaling))
 
     # -- J and ∇J ----------------------------------------------------------------------------------------------------
 
@@ -206,6 +279,16 @@ class ReducedProblem(ABC):
         """The parts of J at the last evaluation, by name; empty if it was rejected."""
         return dict(self._last.parts) if self._last else {}
 
+    def describe(self) -> dict[str, Any]:
+        """What the last evaluation found, by the keys of ``result.json``; without one, the sizes only. Collective."""
+        counts = {"evaluations": self.evaluations, "rejected_evaluations": self.rejected_evaluations}
+        found: dict[str, Any] = {**counts, "time": {"layers": self.n_layers, "horizon": self.horizon}}
+        if not self.parts:  # rejected, or never evaluated
+            return found
+        numbers = self._numbers()
+        seconds = {"forward": self.seconds_forward, "gradient": self.seconds_gradient or None}
+        return {**found, **numbers, "time": found["time"] | numbers["time"], "seconds": seconds}
+
     @property
     def theta(self) -> Floats:
         """θ of the last evaluation, in the shape of ``initial_theta``."""
@@ -243,10 +326,12 @@ class ReducedProblem(ABC):
             if not np.all(np.isfinite(flat)):
                 raise RejectedEvaluation("θ is not finite")
             theta, readout = self.split(flat)
-            evaluation.value, evaluation.parts = self._summed(self._forward(theta, readout), theta, readout)
+            evaluation.sweep = self._forward(theta, readout)
+            evaluation.value, evaluation.parts = self._summed(evaluation.sweep.parts, theta, readout)
             self.rejection = None
             self._forward_timer.add(time.perf_counter() - started)
         except RejectedEvaluation as reason:
+            evaluation.sweep = None
             self.rejected_evaluations += 1
             self.rejection = str(reason)
         return evaluation
@@ -259,7 +344,7 @@ class ReducedProblem(ABC):
         """
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
             parameters = self._parameter_cost.value(theta, readout)
-        parts = {**dict.fromkeys(PARTS, 0.0), **found, "parameters": parameters}
+        parts = {**dict.fromkeys(part_names(), 0.0), **found, "parameters": parameters}
         broken = [f"{name} is {value}" for name, value in parts.items() if not math.isfinite(value)]
         total = math.nan if broken else sum(parts.values())  # not fsum yet: it raises where a sum overflows
         if not math.isfinite(total):
@@ -268,7 +353,7 @@ class ReducedProblem(ABC):
 
     def _finite_gradient(self, last: _Evaluation) -> Floats:
         try:
-            gradient = self._gradient(last.theta)
+            gradient = self._gradient(last)
             if not np.all(np.isfinite(gradient)):
                 where = self._name(int(np.flatnonzero(~np.isfinite(gradient))[0]))
                 raise ComputationError(
@@ -291,9 +376,9 @@ class ReducedProblem(ABC):
             return f"number {index - math.prod(self.layer_shape)} of the readout"
         return f"parameter {column} of {f'layer {row}' if self.layer_shape[0] > 1 else 'every layer'}"
 
-    def _gradient(self, flat: Floats) -> Floats:
-        theta, readout = self.split(flat)
-        layers, constant = self._adjoint(theta, readout)
+    def _gradient(self, last: _Evaluation) -> Floats:
+        theta, readout = self.split(last.theta)
+        layers, constant = self._adjoint(last.sweep)
         with np.errstate(over="ignore", invalid="ignore"):  # told by a gradient that is not finite
             more_layers, more_constant = self._parameter_cost.gradient(theta, readout)
             rows = layers + more_layers

@@ -11,10 +11,8 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.base.formula import Expression
+from eulerian.base.formula import COORDINATES, Expression
 from eulerian.base.quasirandom import even_points
-
-VARIABLES = ("x", "y", "z")
 
 _TAIL = 12.0  # standard deviations beyond which a normal density is taken for zero: exp(-72)
 _KERNEL_TAIL = 9.0  # bandwidths beyond which a sample may be left out: exp(-40)
@@ -75,6 +73,13 @@ class DensityShape(Protocol):
     def log_values(self, x: Floats) -> Floats:
         """Logarithms (n,) of the function at points x (n, d), far tails included; −∞ where it is zero."""
 
+    def log_and_gradient(self, x: Floats) -> tuple[Floats, Floats]:
+        """Logarithms (n,) and their gradients (n, d) at points x (n, d).
+
+        Raises:
+            InputError: the function has none: it is zero on whole regions, or its derivative is not known.
+        """
+
     def equal_mass_points(self, count: int) -> Floats:
         """About ``count`` points (m, d) of equal mass that stand for the function; none where its mass is unknown.
 
@@ -127,6 +132,15 @@ class _Shape:
             what = f"is a shape of dimension {self.dim}, but the mesh has dimension {dim}"
             raise InputError(what, key=key, value=type(self).__name__, remedy=f"Give it {dim} coordinates.")
 
+    def log_and_gradient(self, x: Floats) -> tuple[Floats, Floats]:  # noqa: ARG002 - for those that have one
+        """None.
+
+        Raises:
+            InputError: always.
+        """
+        what, remedy = "its logarithm has no gradient that is known", "Take a Gaussian, Samples or a Formula."
+        raise InputError(what, key="density", value=type(self).__name__, remedy=remedy)
+
 
 @dataclass(frozen=True, init=False)
 class Gaussian(_Shape):
@@ -173,6 +187,10 @@ class Gaussian(_Shape):
     def _root(self) -> Floats:
         return np.asarray(np.linalg.cholesky(self.covariance))
 
+    @cached_property
+    def _precision(self) -> Floats:
+        return np.asarray(np.linalg.inv(self.covariance))
+
     @property
     def lower(self) -> Floats:
         """(d,) where the tail ends."""
@@ -201,6 +219,10 @@ class Gaussian(_Shape):
             white[:, i] = (rest[:, i] - white[:, :i] @ root[i, :i]) / root[i, i]
         log_norm = np.log(np.diag(root)).sum() + 0.5 * rest.shape[1] * np.log(2 * np.pi)
         return np.asarray(-0.5 * (white**2).sum(axis=1) - log_norm)
+
+    def log_and_gradient(self, x: Floats) -> tuple[Floats, Floats]:
+        """Logarithms (n,) and their gradients (n, d) at points x (n, d)."""
+        return self.log_values(x), (self.mean - x) @ self._precision
 
     def equal_mass_points(self, count: int) -> Floats:
         """Points (count, d) of equal mass."""
@@ -275,7 +297,7 @@ class Formula(_Everywhere):
 
     expression: Expression
 
-    def __init__(self, formula: str | Expression, variables: Sequence[str] = VARIABLES, key: str = "Formula") -> None:
+    def __init__(self, formula: str | Expression, variables: Sequence[str] = COORDINATES, key: str = "Formula") -> None:
         parsed = Expression.parse(formula, tuple(variables), key) if isinstance(formula, str) else formula
         object.__setattr__(self, "expression", parsed)
 
@@ -285,11 +307,18 @@ class Formula(_Everywhere):
         Raises:
             InputError: it is not.
         """
-        Expression.parse(self.expression.text, VARIABLES[:dim], key)
+        Expression.parse(self.expression.text, COORDINATES[:dim], key)
 
     def values(self, x: Floats) -> Floats:
         """Values (n,) at points x (n, d)."""
-        return self.expression(dict(zip(VARIABLES, x.T, strict=False)))
+        return self.expression(dict(zip(COORDINATES, x.T, strict=False)))
+
+    def log_and_gradient(self, x: Floats) -> tuple[Floats, Floats]:
+        """Logarithms (n,) and their gradients (n, d) at points x (n, d); not finite where the formula is not > 0."""
+        names = COORDINATES[: x.shape[1]]
+        value, slopes = self.expression.gradient(dict(zip(names, x.T, strict=True)), names)
+        with np.errstate(all="ignore"):
+            return _logarithm(value), np.stack(slopes, axis=1) / value[:, None]
 
 
 @dataclass(frozen=True)
@@ -433,6 +462,27 @@ class Samples(_Shape):
             total = np.exp(exponents - peak[:, None]).sum(axis=1)
             result[far[start : start + step]] = peak + np.log(total) - np.log(self._norm)
         return result
+
+    def log_and_gradient(self, x: Floats) -> tuple[Floats, Floats]:
+        """Logarithms (n,) and their gradients (n, d) at points x (n, d); memory stays bounded.
+
+        No sample is left out, however far: the gradient of a far tail leads back to the nearest ones.
+        """
+        from scipy.spatial.distance import cdist
+
+        white, centres = self._in_bandwidths(x)
+        values, gradients = np.empty(len(x)), np.empty_like(x)
+        step = max(_PAIRS // len(centres), 1)
+        for start in range(0, len(x), step):
+            block = slice(start, start + step)
+            exponents = cdist(white[block], centres, "sqeuclidean")
+            exponents *= -0.5
+            peak = exponents.max(axis=1, keepdims=True)
+            np.exp(np.subtract(exponents, peak, out=exponents), out=exponents)
+            total = exponents.sum(axis=1)
+            values[block] = peak[:, 0] + np.log(total) - np.log(self._norm)
+            gradients[block] = (exponents @ centres / total[:, None] - white[block]) / self.bandwidth
+        return values, gradients
 
     @property
     def _norm(self) -> float:

@@ -1,9 +1,9 @@
 """Velocity fields: what the network is. NumPy only."""
 
 from eulerian.fields.base import VectorField, divergence, divergence_vjp, divergence_vjp_x
-from eulerian.fields.features import RandomFeatures, Rbf, Residual
-from eulerian.fields.frame import Frame, InBox
-from eulerian.fields.linear import Affine, FeatureField, Translation
+from eulerian.fields.features import Affine, Linear, RandomFeatures, Rbf, Residual, Translation
+from eulerian.fields.frame import Frame, NormalisedField, in_box
+from eulerian.fields.linear import FeatureField
 from eulerian.fields.mlp import Mlp
 from eulerian.fields.nodal import Nodal
 from eulerian.fields.user import load_field
@@ -12,9 +12,10 @@ __all__ = [
     "Affine",
     "FeatureField",
     "Frame",
-    "InBox",
+    "Linear",
     "Mlp",
     "Nodal",
+    "NormalisedField",
     "RandomFeatures",
     "Rbf",
     "Residual",
@@ -23,5 +24,6 @@ __all__ = [
     "divergence",
     "divergence_vjp",
     "divergence_vjp_x",
+    "in_box",
     "load_field",
 ]

@@ -1,13 +1,13 @@
 """What a velocity field is: the protocol that the network, and any field of the user, fulfils."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
+from eulerian.base.errors import InputError, explained
 
 
 class VectorField(Protocol):
@@ -16,11 +16,17 @@ class VectorField(Protocol):
     A class with these methods is a field, it needs no base class. θ is (p,), one layer's parameters; points x,
     velocities and cotangents w are (n, dim), n = 0 included; all float64 and dimensionless; no method changes its
     arguments. ``label`` is the class y whose points move: label-dependent fields need it, other fields may leave the
-    argument out, because it is passed to label-dependent fields only. A field that depends on time says so by a true
-    attribute ``time_dependent``; then every method is given the time t in [0, T] as the keyword ``time`` too. A field
-    with a true attribute ``normalised`` is put into the frame of the domain (see ``frame.InBox``): its points are
-    relative to the domain's box, its times to the horizon, and what it returns is in boxes per horizon. Others see the
-    user's coordinates; ``normalised = False`` says that this is as it should be.
+    argument out, because it is passed to label-dependent fields only.
+
+    Attributes that a field may have:
+        time_dependent: true: every method is given the time t in [0, T] as the keyword ``time`` too.
+        n_labels: number K of labels that it distinguishes; 0, or no such attribute, if it sees no label.
+        normalised: true: it is put into the frame of the domain (see ``frame.NormalisedField``): its points are
+            relative to the domain's box, from −1 to 1, its times to the horizon, and what it returns is in half boxes
+            per horizon. False says that the user's coordinates, which all others see, are as they should be.
+        in_box: a method of (lower, upper, horizon): the field as it is to be used in this domain; for fields that want
+            another frame than ``normalised`` gives them.
+        at_nodes_only: true: its velocities are known at the nodes of a mesh only (see ``nodal.Nodal``).
 
     Laws, for every perturbation δ of θ and small ξ of x:
         ⟨w, v(x, θ + δ) − v(x, θ)⟩ = ⟨vjp(θ, x, w), δ⟩ + O(|δ|²), and the same for ``jacobian`` with ``jacobian_vjp``;
@@ -88,6 +94,61 @@ def divergence_vjp_x(field: VectorField, theta: Floats, x: Floats, w: Floats, la
     if label is None:
         return field.jacobian_vjp_x(theta, x, cotangent)
     return field.jacobian_vjp_x(theta, x, cotangent, label=label)
+
+
+REQUIRED = ("n_params", "init", "value", "vjp")
+"""Methods without which nothing is a field; the others are for Jacobian penalties and particles."""
+
+
+# --- what users' code does, told --------------------------------------------------------------------------------------
+
+
+def returned(
+    method: str, outcome: Any, shape: tuple[int, ...], *, key: str = "field", name: str | None = None
+) -> Floats:
+    """What a field's method returned, as float64 of the promised shape.
+
+    Args:
+        method: its name.
+        outcome: what it returned.
+        shape: promised.
+        key: what an error is to name.
+        name: the field's, for the error; without it the error shows what is wrong with the outcome.
+
+    Raises:
+        InputError: it is something else; broadcast, or without its imaginary part, it would give a wrong gradient.
+    """
+    try:
+        array = np.asarray(outcome)
+        if array.dtype.kind not in "fiub":
+            raise TypeError
+        array = array.astype(np.float64, copy=False)
+    except (TypeError, ValueError) as error:
+        kind = str(getattr(outcome, "dtype", type(outcome).__name__))
+        what = f"{method} must return an array of real numbers, it returned {kind}"
+        raise InputError(what, key=key, value=name or kind) from error
+    if array.shape != shape:
+        what = f"{method} must return an array of shape {shape}, it returned shape {array.shape}"
+        raise InputError(what, key=key, value=name or array.shape)
+    return array
+
+
+def raised(what: str, error: BaseException, name: str | None = None, remedy: str | None = None) -> InputError:
+    """What to raise where code that ``field.object`` names has raised an error.
+
+    Args:
+        what: was done, as in "vjp raised".
+        error: its error.
+        name: the import path of the code.
+        remedy: how to mend it.
+    """
+    remedy = remedy or "The fault is in the code that field.object names."
+    return InputError(f"{what} {explained(error)}", key="field.object", value=name, remedy=remedy)
+
+
+def install(extra: str) -> str:
+    """The remedy where a library of an extra is missing."""
+    return f'Install it: pip install "eulerian[{extra}]".'
 
 
 # --- helpers for the fields of this package --------------------------------------------------------------------------

@@ -1,27 +1,108 @@
-"""Fixed features laid out in the box [-1, 1]^dim, for fields that are linear in θ."""
+"""Which features a field that is linear in θ has: the coordinates, or functions laid out in the domain's box."""
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import ClassVar, Self
 
 import numpy as np
 
 from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
 from eulerian.base.quasirandom import even_points
 from eulerian.fields.activations import activation
 from eulerian.fields.base import check_sizes
+from eulerian.fields.frame import AffineUnits, Frame, NormalisedField
 from eulerian.fields.linear import FeatureField
 
 
 @dataclass(frozen=True)
+class _InUserUnits(FeatureField):
+    """A field whose θ means the same whatever the domain is: its features are the user's coordinates.
+
+    Attributes:
+        frame: of the domain: random starts are drawn, and descents are made, in its units; None for those of the user.
+    """
+
+    frame: Frame | None = field(default=None, kw_only=True)
+
+    def init(self, rng: np.random.Generator, /) -> Floats:
+        """Zero or, in units of the frame, small random θ (p,)."""
+        theta = super().init(rng)
+        return theta if self.units is None else self.units.absolute(theta)
+
+    def in_box(self, lower: Sequence[float], upper: Sequence[float], horizon: float) -> Self:
+        """The same field, whose random starts and descents are in units of a domain's box."""
+        return replace(self, frame=Frame.of_box(lower, upper, horizon))
+
+    @property
+    def units(self) -> AffineUnits | None:
+        """From θ to numbers relative to the frame."""
+        return None if self.frame is None else AffineUnits(self.frame, self.dim, self.n_features, self.frame.velocity)
+
+
+@dataclass(frozen=True)
+class Translation(_InUserUnits):
+    """v = θ: the whole density moves as one."""
+
+    row_layout: ClassVar[str] = "the velocity"
+
+    @property
+    def n_features(self) -> int:
+        """None: only the constant is there."""
+        return 0
+
+    def features(self, x: Floats) -> Floats:
+        """An array (n, 0)."""
+        return np.empty((len(x), 0))
+
+    def gradients(self, x: Floats) -> Floats:
+        """An array (n, dim, 0)."""
+        return np.empty((len(x), self.dim, 0))
+
+    def bends(self, x: Floats, c: Floats) -> Floats:  # noqa: ARG002
+        """Zero."""
+        return np.zeros_like(x)
+
+
+@dataclass(frozen=True)
+class Affine(_InUserUnits):
+    """v = A x + b with θ = (A row by row, b)."""
+
+    row_layout: ClassVar[str] = "A row by row, then b"
+
+    @property
+    def n_features(self) -> int:
+        """One per coordinate."""
+        return self.dim
+
+    def features(self, x: Floats) -> Floats:
+        """The coordinates themselves."""
+        return x
+
+    def gradients(self, x: Floats) -> Floats:
+        """The unit matrix at every point."""
+        return np.broadcast_to(np.eye(self.dim), (len(x), self.dim, self.dim))
+
+    def bends(self, x: Floats, c: Floats) -> Floats:  # noqa: ARG002
+        """Zero."""
+        return np.zeros_like(x)
+
+
+@dataclass(frozen=True)
 class _BoxFeatures(FeatureField):
-    """``width`` features laid out in the box [-1, 1]^dim: ``InBox`` brings them to that of a domain."""
+    """``width`` features laid out in the box [-1, 1]^dim, which ``in_box`` brings to that of a domain."""
 
     width: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(width=self.width)
+
+    def in_box(self, lower: Sequence[float], upper: Sequence[float], horizon: float) -> NormalisedField:
+        """The field whose features are laid out in a domain's box."""
+        return NormalisedField(self, Frame.of_box(lower, upper, horizon))
 
     @property
     def n_features(self) -> int:
@@ -164,3 +245,32 @@ class Residual(_RidgeFeatures):
     def _second(self, x: Floats) -> Floats:
         sigma, a = activation(self.activation), self.features(x)
         return sigma.bend(a, sigma.slope(a))
+
+
+def Linear(
+    dim: int, features: str = "affine", width: int = 16, *, seed: int = 0, n_labels: int = 0, zero_init: bool = True
+) -> FeatureField:
+    """A field that is linear in θ: v(x, θ) = W φ(x) + b, the regime in which a minimiser is known to exist.
+
+    Args:
+        dim: space dimension.
+        features: what φ is: "affine" (φ = x, θ = (A row by row, b)), "translation" (none, θ = v), "rbf" (Gaussian
+            bumps), "random" (random Fourier features) or "residual" (a frozen hidden layer of tanh).
+        width: number of bumps, waves or hidden units; the first two have no use for it.
+        seed: of the frozen random numbers of "random" and "residual".
+        n_labels: number K of labels that the field distinguishes; 0 for a label-independent field.
+        zero_init: start from θ = 0, else from independent normal numbers of standard deviation 0.1.
+
+    Raises:
+        InputError: there are no such features, or a size is too small.
+    """
+    make: dict[str, Callable[[], FeatureField]] = {
+        "affine": lambda: Affine(dim, n_labels=n_labels, zero_init=zero_init),
+        "translation": lambda: Translation(dim, n_labels=n_labels, zero_init=zero_init),
+        "rbf": lambda: Rbf(dim, width, n_labels=n_labels, zero_init=zero_init),
+        "random": lambda: RandomFeatures(dim, width, seed=seed, n_labels=n_labels, zero_init=zero_init),
+        "residual": lambda: Residual(dim, width, seed=seed, n_labels=n_labels, zero_init=zero_init),
+    }
+    if features not in make:
+        raise InputError(f"must be one of {', '.join(make)}", key="field.features", value=features)
+    return make[features]()

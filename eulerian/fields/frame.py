@@ -10,7 +10,8 @@ from typing import Any, Self, final
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.fields.base import VectorField, check_box, checked
+from eulerian.base.errors import InputError
+from eulerian.fields.base import REQUIRED, VectorField, check_box, checked
 
 ARRAYS = ("box_centre", "length_unit", "velocity_unit", "time_unit")
 """Names of a frame's numbers where it is stored beside θ."""
@@ -66,10 +67,10 @@ class Frame:
 
 @final
 @dataclass(frozen=True)
-class InBox:
+class NormalisedField:
     """A field f in the frame of a domain: v(x, θ) = V f((x − c)/h, θ), with all derivatives by the chain rule.
 
-    It has the methods that f has. A field that depends on time is given t/T.
+    It has the methods that f has. A field that depends on time is given t/T. In ``Frame.raw`` it is f itself.
 
     Attributes:
         wrapped: f.
@@ -83,6 +84,15 @@ class InBox:
     def time_dependent(self) -> bool:
         """Whether f is."""
         return bool(getattr(self.wrapped, "time_dependent", False))
+
+    @property
+    def n_labels(self) -> int:
+        """Number K of labels that f distinguishes; 0 where it sees none."""
+        return int(getattr(self.wrapped, "n_labels", 0))
+
+    def in_box(self, lower: Sequence[float], upper: Sequence[float], horizon: float) -> Self:  # noqa: ARG002
+        """Itself: its θ is relative to its own frame, whatever the domain is."""
+        return self
 
     def n_params(self, dim: int, /) -> int:
         """Those of f."""
@@ -163,19 +173,55 @@ class InBox:
         return inputs | {name: moment / self.frame.time for name, moment in time.items()}
 
 
-def plain(field: VectorField) -> VectorField:
+def in_box(field: VectorField, lower: Sequence[float], upper: Sequence[float], horizon: float) -> VectorField:
+    """The field as it is used in a domain: networks are put into the frame of its box, others stay as they are.
+
+    The field's own method ``in_box(lower, upper, horizon)`` decides, where it has one. Of others those with a true
+    attribute ``normalised`` are put into the frame in which the box is from −1 to 1. To have a network see the user's
+    coordinates, give it as ``NormalisedField(field, Frame.raw(dim))``.
+
+    Args:
+        field: any field, of this package or of the user's.
+        lower: corner (dim,) of the domain's bounding box, the same on all ranks.
+        upper: opposite corner.
+        horizon: T.
+
+    Raises:
+        InputError: it is no field, or one for another dimension.
+    """
+    missing = [method for method in REQUIRED if not callable(getattr(field, method, None))]
+    if missing:
+        what = f"{type(field).__name__} is no VectorField: it has no {', '.join(missing)}"
+        remedy = "Give Mlp(...), Linear(...), a wrapped model, or an object with these methods."
+        raise InputError(what, key="field", value=repr(field)[:60], remedy=remedy)
+    field.n_params(len(lower))
+    own = getattr(field, "in_box", None)
+    if callable(own):
+        framed: VectorField = own(lower, upper, horizon)
+        return framed
+    if getattr(field, "normalised", False):
+        return NormalisedField(field, Frame.of_box(lower, upper, horizon))
+    return field
+
+
+def in_frame(field: VectorField, frame: Frame) -> VectorField:
+    """The field with parameters that are relative to ``frame`` instead of to its own, if they are relative to any."""
+    return field if frame_of(field) is None else NormalisedField(unwrapped(field), frame)
+
+
+def unwrapped(field: VectorField) -> VectorField:
     """The field without the frame that it may be in: what its methods and its class are asked of."""
-    return field.wrapped if isinstance(field, InBox) else field
+    return field.wrapped if isinstance(field, NormalisedField) else field
 
 
 def frame_of(field: VectorField) -> Frame | None:
     """The frame that a field's parameters are relative to; None where they are in the user's units."""
-    return field.frame if isinstance(field, InBox) else None
+    return field.frame if isinstance(field, NormalisedField) else None
 
 
 @final
 @dataclass(frozen=True)
-class Chart:
+class AffineUnits:
     """Parameters (W row by row, b) of x ↦ W x + b, relative to a frame: W' = W h/s and b' = (b + W c)/s.
 
     They are other numbers for the same map, u ↦ s (W' u + b'). Descents work with these: by W and b the map changes in
@@ -231,41 +277,41 @@ class Chart:
 
 @final
 @dataclass(frozen=True)
-class Charts:
-    """Those of a whole θ, layers and readout in one vector (n,); None for numbers that have no units.
+class ParameterUnits:
+    """Units of a whole θ, of layers and readout in one vector (n,): descents work with the numbers relative to them.
 
     Attributes:
-        layers: of all rows of the field.
-        readout: of the numbers behind them.
+        layers: of all rows of the field; None where θ has no units, as that of a network has none.
+        readout: of the numbers behind them; None without a readout.
         n_readout: how many these are.
     """
 
-    layers: Chart | None = None
-    readout: Chart | None = None
+    layers: AffineUnits | None = None
+    readout: AffineUnits | None = None
     n_readout: int = 0
 
     @classmethod
     def of(cls, field: VectorField, box: tuple[Floats, Floats], n_readout: int) -> Self:
         """Those of a field and of a readout (W row by row, b) of points in a box, or of none."""
-        layers = getattr(field, "chart", None)
+        layers = getattr(field, "units", None)
         if not n_readout:
-            return cls(layers if isinstance(layers, Chart) else None)
+            return cls(layers if isinstance(layers, AffineUnits) else None)
         low, high = box
         frame = Frame.of_box(low.tolist(), high.tolist(), 1.0)
-        readout = Chart(frame, n_readout // (len(low) + 1), len(low), 1.0)
-        return cls(layers if isinstance(layers, Chart) else None, readout, n_readout)
+        readout = AffineUnits(frame, n_readout // (len(low) + 1), len(low), 1.0)
+        return cls(layers if isinstance(layers, AffineUnits) else None, readout, n_readout)
 
     def relative(self, theta: Floats) -> Floats:
         """θ in units of the box."""
-        return self._both(theta, Chart.relative)
+        return self._both(theta, AffineUnits.relative)
 
     def absolute(self, theta: Floats) -> Floats:
         """θ of the one in units of the box."""
-        return self._both(theta, Chart.absolute)
+        return self._both(theta, AffineUnits.absolute)
 
     def gradient(self, gradient: Floats) -> Floats:
         """The derivative by θ in units of the box of the one by θ."""
-        return self._both(gradient, Chart.gradient)
+        return self._both(gradient, AffineUnits.gradient)
 
     def _both(self, flat: Floats, change: Any) -> Floats:
         if self.layers is None and self.readout is None:

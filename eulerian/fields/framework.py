@@ -11,7 +11,7 @@ import numpy as np
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.fields.base import checked, label_block
+from eulerian.fields.base import checked, install, label_block, raised
 from eulerian.fields.theta_file import read_theta
 
 KEY = "field.object"
@@ -29,7 +29,7 @@ class Inputs:
         style: "joined": the model takes one array, the point with the unit vector e_y of the label and the time behind
             it, dim + K + 1 numbers; "separate": it takes the point and the keywords ``label`` (a whole number) and
             ``time`` (a number), of which only those it has asked for are passed.
-        normalised: the model works in the frame of the domain (see ``fields.frame.InBox``): it is given points
+        normalised: the model works in the frame of the domain (see ``NormalisedField``): it is given points
             relative to the domain's box, from −1 to 1, and times relative to the horizon, and what it returns is in
             half boxes (of the longest side) per horizon. False gives it everything as it is; so does None, but then
             there is a warning where the box is far from the one from −1 to 1.
@@ -92,6 +92,7 @@ class FrameworkField(ABC):
 
     Attributes:
         inputs: as given.
+        n_labels: number of labels that the model sees.
         time_dependent: the model sees the time.
         normalised: the model works in the frame of the domain.
 
@@ -105,6 +106,7 @@ class FrameworkField(ABC):
         if not np.all(np.isfinite(start)):
             raise InputError("the model holds parameters that are not finite", key=KEY)
         self._start, self.inputs = start, inputs
+        self.n_labels = inputs.n_labels
         self.time_dependent, self.normalised = inputs.time_dependent, inputs.normalised
 
     def n_params(self, dim: int, /) -> int:  # noqa: ARG002
@@ -208,9 +210,7 @@ class FrameworkField(ABC):
 
 def missing(package: str, extra: str, error: ImportError) -> InputError:
     """What to raise where a library is missing."""
-    return InputError(
-        f"{package} cannot be imported ({error})", key=KEY, remedy=f'Install it: pip install "eulerian[{extra}]".'
-    )
+    return InputError(f"{package} cannot be imported ({error})", key=KEY, remedy=install(extra))
 
 
 def call_model(call: Callable[[], Any], inputs: Inputs, dim: int) -> Any:
@@ -222,12 +222,11 @@ def call_model(call: Callable[[], Any], inputs: Inputs, dim: int) -> Any:
     try:
         return call()
     except Exception as error:
-        raise InputError(
-            f"the model cannot be applied to {inputs.describe(dim)}: {type(error).__name__}: {error}",
-            key=KEY,
-            remedy="Its input must have room for the coordinates, one entry per label and the time, as far as they are "
-            'asked for (or inputs="separate").',
-        ) from error
+        remedy = (
+            "Its input must have room for the coordinates, one entry per label and the time, as far as they are asked "
+            'for (or inputs="separate").'
+        )
+        raise raised(f"the model cannot be applied to {inputs.describe(dim)}:", error, remedy=remedy) from error
 
 
 def check_outcome(outcome: Any, expected: Sequence[int], given: str) -> None:

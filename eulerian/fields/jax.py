@@ -3,7 +3,7 @@
 In a module beside the configuration, whose field is then ``kind = "python"`` with ``object = "mymodel:field"``::
 
     import equinox as eqx, jax
-    from eulerian.fields.jax import equinox_field
+    from eulerian.jax import equinox_field
     field = equinox_field(eqx.nn.MLP(2, 2, 32, 2, key=jax.random.key(0)))
 
 JAX's own setting of 64-bit numbers (``jax_enable_x64``) is neither needed nor changed: the field switches it on while

@@ -22,7 +22,6 @@ from eulerian.fields.base import (
     label_block,
     quiet,
 )
-from eulerian.fields.frame import Chart, Frame
 
 
 @dataclass(frozen=True)
@@ -176,68 +175,3 @@ class FeatureField(ABC):
         """A zero gradient (p,) with views of its W and b parts."""
         gradient = np.zeros_like(checked("theta", theta, (self.n_params(self.dim),)))
         return gradient, *self._split(gradient, label)
-
-
-@dataclass(frozen=True)
-class _InUserUnits(FeatureField):
-    """A field whose θ means the same whatever the domain is.
-
-    Attributes:
-        frame: of the domain: random starts are drawn, and descents are made, in its units; None for those of the user.
-    """
-
-    frame: Frame | None = field(default=None, kw_only=True)
-
-    def init(self, rng: np.random.Generator, /) -> Floats:
-        """Zero or, in units of the frame, small random θ (p,)."""
-        theta = super().init(rng)
-        return theta if self.chart is None else self.chart.absolute(theta)
-
-    @property
-    def chart(self) -> Chart | None:
-        """From θ to numbers relative to the frame."""
-        return None if self.frame is None else Chart(self.frame, self.dim, self.n_features, self.frame.velocity)
-
-
-@dataclass(frozen=True)
-class Translation(_InUserUnits):
-    """v = θ: the whole density moves as one."""
-
-    @property
-    def n_features(self) -> int:
-        """None: only the constant is there."""
-        return 0
-
-    def features(self, x: Floats) -> Floats:
-        """An array (n, 0)."""
-        return np.empty((len(x), 0))
-
-    def gradients(self, x: Floats) -> Floats:
-        """An array (n, dim, 0)."""
-        return np.empty((len(x), self.dim, 0))
-
-    def bends(self, x: Floats, c: Floats) -> Floats:  # noqa: ARG002
-        """Zero."""
-        return np.zeros_like(x)
-
-
-@dataclass(frozen=True)
-class Affine(_InUserUnits):
-    """v = A x + b with θ = (A row by row, b)."""
-
-    @property
-    def n_features(self) -> int:
-        """One per coordinate."""
-        return self.dim
-
-    def features(self, x: Floats) -> Floats:
-        """The coordinates themselves."""
-        return x
-
-    def gradients(self, x: Floats) -> Floats:
-        """The unit matrix at every point."""
-        return np.broadcast_to(np.eye(self.dim), (len(x), self.dim, self.dim))
-
-    def bends(self, x: Floats, c: Floats) -> Floats:  # noqa: ARG002
-        """Zero."""
-        return np.zeros_like(x)

@@ -1,6 +1,6 @@
 """A multilayer perceptron as a velocity field, with exact derivatives written out by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,14 @@ from eulerian.fields.base import (
     label_block,
     quiet,
 )
+from eulerian.fields.frame import Frame, NormalisedField
+
+REACH = 4.0
+"""The box of a perceptron is from −4 to 4 along every axis, where weights of size one make a few bends.
+
+With a box from −1 to 1 the moons of the templates came down to KL = 0.13 in as many iterations as otherwise to 0.03,
+whatever the size of the first weights; with velocities in half boxes per horizon to 0.05.
+"""
 
 type Layers = list[tuple[Floats, Floats]]  # weights (outputs, inputs) and bias (outputs,) of every layer
 
@@ -27,8 +35,9 @@ class Mlp:
     """v = W_m σ(… σ(W_1 (x, e_y) + b_1) …) + b_m with all weights trained.
 
     θ = (W_1 row by row, b_1, W_2 row by row, b_2, …). A label-dependent network sees the unit vector e_y of the label
-    behind the coordinates: it only adds one column of W_1 to b_1. No theorem says that a minimiser exists for this
-    field; its gap to the ideal value can be measured.
+    behind the coordinates: it only adds one column of W_1 to b_1. In a problem x is relative to the domain's box, and
+    v to the box and the horizon (see ``in_box``). No theorem says that a minimiser exists for this field; its gap to
+    the ideal value can be measured.
 
     Attributes:
         dim: space dimension.
@@ -52,6 +61,10 @@ class Mlp:
         for width in self.hidden:
             check_sizes(hidden=width)
         activation(self.activation)
+
+    def in_box(self, lower: Sequence[float], upper: Sequence[float], horizon: float) -> NormalisedField:
+        """The network that sees a domain's box as the one from −4 to 4."""
+        return NormalisedField(self, Frame.of_box(lower, upper, horizon, REACH))
 
     def n_params(self, dim: int, /) -> int:
         """Number of all weights and biases."""

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
-from eulerian.fields.base import VectorField
-from eulerian.fields.frame import plain
+from eulerian.fields.base import VectorField, returned
+from eulerian.fields.frame import unwrapped
 
 
 class PiecewiseField:
@@ -41,11 +40,11 @@ class PiecewiseField:
 
     def value(self, layer: int, row: Floats, x: Floats, label: int | None = None) -> Floats:
         """Velocities (n, dim) at points x (n, dim)."""
-        return _returned("value", self.field.value(row, x, **self._inputs(layer, label)), x.shape)
+        return returned("value", self.field.value(row, x, **self._inputs(layer, label)), x.shape)
 
     def vjp(self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradient (p,) with respect to θ of Σ_n w_n · v(x_n, θ), w (n, dim)."""
-        return _returned("vjp", self.field.vjp(row, x, w, **self._inputs(layer, label)), row.shape)
+        return returned("vjp", self.field.vjp(row, x, w, **self._inputs(layer, label)), row.shape)
 
     def value_and_vjp(
         self, layer: int, row: Floats, x: Floats, label: int | None = None
@@ -54,13 +53,13 @@ class PiecewiseField:
         method = self._joint("value_and_vjp", ("value", "vjp"))
         if method is not None:
             v, vjp = method(row, x, **self._inputs(layer, label))
-            return _returned("value_and_vjp", v, x.shape), lambda w: _returned("value_and_vjp", vjp(w), row.shape)
+            return returned("value_and_vjp", v, x.shape), lambda w: returned("value_and_vjp", vjp(w), row.shape)
         return self.value(layer, row, x, label), lambda w: self.vjp(layer, row, x, w, label)
 
     def jacobian(self, layer: int, row: Floats, x: Floats, label: int | None = None) -> Floats:
         """Derivatives (n, dim, dim) in space."""
         jacobian = self.field.jacobian(row, x, **self._inputs(layer, label))
-        return _returned("jacobian", jacobian, (*x.shape, x.shape[1]))
+        return returned("jacobian", jacobian, (*x.shape, x.shape[1]))
 
     def value_and_divergence(
         self, layer: int, row: Floats, x: Floats, label: int | None = None
@@ -70,22 +69,27 @@ class PiecewiseField:
         if method is not None:
             v, diagonal = method(row, x, **self._inputs(layer, label))
             name = "value_and_diagonal"
-            return _returned(name, v, x.shape), np.einsum("ni->n", _returned(name, diagonal, x.shape))
+            return returned(name, v, x.shape), np.einsum("ni->n", returned(name, diagonal, x.shape))
         return self.value(layer, row, x, label), np.einsum("nii->n", self.jacobian(layer, row, x, label))
 
     def jacobian_vjp(self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradient (p,) with respect to θ of Σ_n w_n : ∇v(x_n, θ), w (n, dim, dim)."""
         gradient = self.field.jacobian_vjp(row, x, w, **self._inputs(layer, label))
-        return _returned("jacobian_vjp", gradient, row.shape)
+        return returned("jacobian_vjp", gradient, row.shape)
 
     def jacobian_vjp_x(self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
         """Gradients (n, dim) with respect to x_n of w_n : ∇v(x_n, θ), w (n, dim, dim)."""
         method: Any = self.field.jacobian_vjp_x
-        return _returned("jacobian_vjp_x", method(row, x, w, **self._inputs(layer, label)), x.shape)
+        return returned("jacobian_vjp_x", method(row, x, w, **self._inputs(layer, label)), x.shape)
 
     def has(self, method: str) -> bool:
         """Whether the field has a method of this name."""
-        return callable(getattr(plain(self.field), method, None))
+        return callable(getattr(unwrapped(self.field), method, None))
+
+    @property
+    def at_nodes_only(self) -> bool:
+        """Whether the field knows its velocities at the nodes of a mesh only."""
+        return bool(getattr(self.field, "at_nodes_only", False))
 
     @property
     def tells_theta_jacobian(self) -> bool:
@@ -95,7 +99,7 @@ class PiecewiseField:
     def theta_jacobian(self, layer: int, row: Floats, x: Floats, label: int | None = None) -> Floats:
         """Derivatives (n, dim, p) by θ, of a field that tells them."""
         method: Any = self.field.theta_jacobian  # type: ignore[attr-defined]
-        return _returned("theta_jacobian", method(row, x, **self._inputs(layer, label)), (*x.shape, row.size))
+        return returned("theta_jacobian", method(row, x, **self._inputs(layer, label)), (*x.shape, row.size))
 
     def pull_back(
         self, layer: int, row: Floats, x: Floats, w: Floats, label: int | None = None
@@ -104,7 +108,7 @@ class PiecewiseField:
         method = self._joint("pull_back", ("value", "vjp", "jacobian"))
         if method is not None:
             by_theta, by_point = method(row, x, w, **self._inputs(layer, label))
-            return _returned("pull_back", by_theta, row.shape), _returned("pull_back", by_point, x.shape)
+            return returned("pull_back", by_theta, row.shape), returned("pull_back", by_point, x.shape)
         by_theta = self.vjp(layer, row, x, w, label)
         return by_theta, np.asarray(np.einsum("nij,ni->nj", self.jacobian(layer, row, x, label), w))
 
@@ -116,7 +120,7 @@ class PiecewiseField:
         if method is not None:
             by_theta, by_point = method(row, x, w, **self._inputs(layer, label))
             name = "jacobian_pull_back"
-            return _returned(name, by_theta, row.shape), _returned(name, by_point, x.shape)
+            return returned(name, by_theta, row.shape), returned(name, by_point, x.shape)
         return self.jacobian_vjp(layer, row, x, w, label), self.jacobian_vjp_x(layer, row, x, w, label)
 
     def _joint(self, name: str, single: tuple[str, ...]) -> Any:
@@ -124,7 +128,7 @@ class PiecewiseField:
 
         A class that inherits it, but has another version of one of the others, does not mean it.
         """
-        ancestry = type(plain(self.field)).__mro__
+        ancestry = type(unwrapped(self.field)).__mro__
 
         def depth(method: str) -> int:
             return next((i for i, ancestor in enumerate(ancestry) if method in vars(ancestor)), len(ancestry))
@@ -137,22 +141,3 @@ class PiecewiseField:
         if self.time_dependent:
             inputs["time"] = self.times[layer]
         return inputs
-
-
-def _returned(method: str, outcome: Any, shape: tuple[int, ...]) -> Floats:
-    """What a field's method returned, as float64 of the promised shape.
-
-    Raises:
-        InputError: it is something else; broadcast, or without its imaginary part, it would give a wrong gradient.
-    """
-    try:
-        array = np.asarray(outcome)
-        if array.dtype.kind not in "fiub":
-            raise TypeError
-        array = array.astype(np.float64, copy=False)
-    except (TypeError, ValueError) as error:
-        kind = getattr(outcome, "dtype", type(outcome).__name__)
-        raise InputError(f"{method} must return an array of real numbers", key="field", value=str(kind)) from error
-    if array.shape != shape:
-        raise InputError(f"{method} must return an array of shape {shape}", key="field", value=array.shape)
-    return array

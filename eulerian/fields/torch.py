@@ -3,7 +3,7 @@
 In a module beside the configuration, whose field is then ``kind = "python"`` with ``object = "mymodel:field"``::
 
     from torch import nn
-    from eulerian.fields.torch import torch_field
+    from eulerian.torch import torch_field
     field = torch_field(nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 2)))
 
 A module keeps the precision of its parameters, which PyTorch makes in float32 unless told otherwise; velocities and

@@ -6,19 +6,41 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, final
 
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError, explained
-from eulerian.fields.base import VectorField
-from eulerian.fields.models import KEY, WRAPPERS, refuse_model
+from eulerian.base.errors import InputError
+from eulerian.fields.base import REQUIRED, VectorField, install, raised, returned
 
-NEEDED = ("n_params", "init", "value", "vjp")
-NEEDED_BY_JACOBIAN = ("jacobian", "jacobian_vjp", "jacobian_vjp_x")
+KEY = "field.object"
+WRAPPERS = (
+    "A model of another library becomes a field by equinox_field, flax_field or jax_field of eulerian.jax, or "
+    "torch_field of eulerian.torch."
+)
+
+
+@final
+@dataclass(frozen=True)
+class _Library:
+    """How its models are told from other objects, by the packages of their classes, and how they are wrapped."""
+
+    name: str
+    package: str
+    wrapper: str
+    call: str
+
+
+_LIBRARIES = (
+    _Library("an Equinox", "equinox", "jax", "equinox_field({model})"),
+    _Library("a Flax (nnx)", "flax.nnx", "jax", "flax_field({model})"),
+    _Library("a Flax (linen)", "flax.linen", "jax", "flax_field({model}, {model}.init(key, x))"),
+    _Library("a torch", "torch.nn", "torch", "torch_field({model})"),
+)
 
 
 def load_field(
@@ -28,7 +50,6 @@ def load_field(
     dim: int,
     n_labels: int = 0,
     points: Floats | None = None,
-    needs_jacobian: bool = False,
 ) -> VectorField:
     """The field called ``name``: an instance, or what a class or function makes of ``dim`` and ``n_labels``.
 
@@ -41,7 +62,6 @@ def load_field(
         dim: space dimension.
         n_labels: number of labels that the field must distinguish; 0 calls it without a label.
         points: (2, dim) where the field is tried out, unless it is ``normalised``; by default near the origin.
-        needs_jacobian: ``jacobian``, ``jacobian_vjp`` and ``jacobian_vjp_x`` must be there too.
 
     Raises:
         InputError: the object is missing, cannot be made, or does not keep the protocol.
@@ -50,14 +70,17 @@ def load_field(
     if not module_name or not attribute:
         raise InputError("is no import path", key=KEY, value=name, remedy='Write "package.module:name".')
     field = _attribute(_module(name, module_name, Path(folder).resolve()), name, attribute)
-    refuse_model(field, name)
+    _refuse_model(field, name)
     if isinstance(field, type | partial) or inspect.isroutine(field):
         field = _made(field, name, {"dim": dim, "n_labels": n_labels})
-        refuse_model(field, f"{name}()")
+        _refuse_model(field, f"{name}()")
     tried_at = np.linspace(0.1, 0.4, 2 * dim).reshape(2, dim) if points is None else points
     if getattr(field, "normalised", False):
         tried_at = np.repeat([[-0.3], [0.2]], dim, axis=1)
-    _check_protocol(field, name, dim, n_labels - 1 if n_labels else None, tried_at, needs_jacobian)
+    inputs: dict[str, object] = {"label": n_labels - 1} if n_labels else {}
+    if getattr(field, "time_dependent", False):
+        inputs["time"] = 0.0
+    _Trial(field, name, inputs).check(dim, tried_at)
     return cast("VectorField", field)
 
 
@@ -78,7 +101,7 @@ def _module(name: str, module_name: str, folder: Path) -> Any:
                     value=name,
                     remedy=f"Install it, or put {top}.py into the folder {folder}.",
                 ) from error
-            raise _failure(f"importing {module_name!r} raised", name, error, _extra(error)) from error
+            raise raised(f"importing {module_name!r} raised", error, name, _extra(error)) from error
 
 
 def _lives_in(top: str, folder: Path) -> bool:
@@ -126,6 +149,33 @@ def _attribute(module: Any, name: str, attribute: str) -> Any:
     return found
 
 
+def _refuse_model(found: Any, name: str) -> None:
+    """Refuse a model, or a class of models, that is no field by itself; no library is imported for that.
+
+    Raises:
+        InputError: it is one; the remedy is what to write instead.
+    """
+    if all(callable(getattr(found, method, None)) for method in ("value", "vjp")):
+        return
+    kind = found if isinstance(found, type) else type(found)
+    packages = [ancestor.__module__ for ancestor in kind.__mro__]
+    for library in _LIBRARIES:
+        if not any(f"{package}.".startswith(f"{library.package}.") for package in packages):
+            continue
+        what = (
+            f"is the class {kind.__name__} of {library.name} module" if found is kind else f"is {library.name} module"
+        )
+        model = f"{kind.__name__}(...)" if found is kind else name.rpartition(":")[2]
+        function, call = library.call.partition("(")[0], library.call.format(model=model)
+        raise InputError(
+            f"{what}, not a field",
+            key=KEY,
+            value=name,
+            remedy=f"Wrap it where it is made: from eulerian.{library.wrapper} import {function}; "
+            f"field = {call}. Then name that field.",
+        )
+
+
 def _made(factory: Callable[..., Any], name: str, offered: dict[str, int]) -> Any:
     try:
         signature = inspect.signature(factory)
@@ -145,7 +195,7 @@ def _made(factory: Callable[..., Any], name: str, offered: dict[str, int]) -> An
     except InputError:  # a field made by this package's own adapters says best what is wrong
         raise
     except (Exception, SystemExit) as error:
-        raise _failure("making the field raised", name, error) from error
+        raise raised("making the field raised", error, name) from error
 
 
 def _binds(signature: inspect.Signature) -> bool:
@@ -156,91 +206,72 @@ def _binds(signature: inspect.Signature) -> bool:
     return True
 
 
-def _check_protocol(field: Any, name: str, dim: int, label: int | None, x: Floats, needs_jacobian: bool) -> None:
-    """Try every method once, at two points.
+@final
+@dataclass(frozen=True)
+class _Trial:
+    """Methods of a field that nobody has tried yet, called once each.
 
-    Raises:
-        InputError: a method is missing, raises, or returns something of another kind than promised.
+    Attributes:
+        field: of the user's.
+        name: its import path, for messages.
+        inputs: the keywords that it asks for: label and time.
     """
-    needed = NEEDED + (NEEDED_BY_JACOBIAN if needs_jacobian else ())
-    missing = [method for method in needed if not callable(getattr(field, method, None))]
-    if missing:
-        raise InputError(
-            f"{type(field).__name__} is no VectorField: it has no {', '.join(missing)}",
-            key=KEY,
-            value=name,
-            remedy=f"See eulerian.fields.VectorField for what every method takes and returns. {WRAPPERS}",
-        )
-    p = _called(name, "n_params", field.n_params, dim)
-    if isinstance(p, bool) or not isinstance(p, int | np.integer) or p < 1:
-        raise InputError(f"n_params({dim}) must be a whole number of at least 1, it is {p!r}", key=KEY, value=name)
-    theta = _array(name, "init", (int(p),), _called(name, "init", field.init, np.random.default_rng(0)))
-    if not np.all(np.isfinite(theta)):
-        raise InputError("init returned values that are not finite", key=KEY, value=name)
-    keywords: dict[str, object] = {} if label is None else {"label": label}
-    if getattr(field, "time_dependent", False):
-        keywords["time"] = 0.0
-    w, n = np.ones_like(x), len(x)
-    v = _array(name, "value", (n, dim), _called(name, "value", field.value, theta, x, **keywords))
-    if not np.all(np.isfinite(v)):
-        raise InputError(
-            f"value returned numbers that are not finite, at the initial parameters and the points {x.tolist()}",
-            key=KEY,
-            value=name,
-        )
-    alone = _array(name, "value", (1, dim), _called(name, "value", field.value, theta, x[1:], **keywords))
-    if not np.allclose(alone, v[1:], rtol=1e-4, atol=1e-4 * float(np.max(np.abs(v)))):  # it may compute in float32
-        raise InputError(
-            "the velocity of a point must depend on that point only, but it changes with the other points or with "
-            "every call",
-            key=KEY,
-            value=name,
-            remedy="Normalise over fixed statistics instead of the points at hand, and switch off random layers.",
-        )
-    _array(name, "vjp", (int(p),), _called(name, "vjp", field.vjp, theta, x, w, **keywords))
-    if needs_jacobian:
-        square = _array(
-            name, "jacobian", (n, dim, dim), _called(name, "jacobian", field.jacobian, theta, x, **keywords)
-        )
-        for method, shape in (("jacobian_vjp", (int(p),)), ("jacobian_vjp_x", (n, dim))):
-            outcome = _called(name, method, getattr(field, method), theta, x, np.ones_like(square), **keywords)
-            _array(name, method, shape, outcome)
 
+    field: Any
+    name: str
+    inputs: dict[str, object]
 
-def _called(name: str, method: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    try:
-        return function(*arguments, **keywords)
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise _failure(f"{method} raised", name, error) from error
+    def check(self, dim: int, x: Floats) -> None:
+        """Try n_params, init, value and vjp at the points x (2, dim).
 
+        Raises:
+            InputError: a method is missing, raises, or returns something of another kind than promised.
+        """
+        missing = [method for method in REQUIRED if not callable(getattr(self.field, method, None))]
+        if missing:
+            remedy = f"See eulerian.VectorField for what every method takes and returns. {WRAPPERS}"
+            raise self._error(f"{type(self.field).__name__} is no VectorField: it has no {', '.join(missing)}", remedy)
+        p = self._called("n_params", dim)
+        if isinstance(p, bool) or not isinstance(p, int | np.integer) or p < 1:
+            raise self._error(f"n_params({dim}) must be a whole number of at least 1, it is {p!r}")
+        theta = returned("init", self._called("init", np.random.default_rng(0)), (int(p),), key=KEY, name=self.name)
+        if not np.all(np.isfinite(theta)):
+            raise self._error("init returned values that are not finite")
+        self._check_values(theta, x)
+        gradient = self._called("vjp", theta, x, np.ones_like(x), **self.inputs)
+        returned("vjp", gradient, theta.shape, key=KEY, name=self.name)
 
-def _array(name: str, method: str, shape: tuple[int, ...], outcome: Any) -> Floats:
-    try:
-        array = np.asarray(outcome, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{method} must return an array of numbers, it returned {type(outcome).__name__}", key=KEY
-        ) from error
-    if array.shape != shape:
-        raise InputError(
-            f"{method} must return an array of shape {shape}, it returned shape {array.shape}", key=KEY, value=name
-        )
-    return array
+    def _check_values(self, theta: Floats, x: Floats) -> None:
+        v, alone = self._value(theta, x), self._value(theta, x[1:])
+        if not np.all(np.isfinite(v)):
+            where = f"at the initial parameters and the points {x.tolist()}"
+            raise self._error(f"value returned numbers that are not finite, {where}")
+        # It may compute in float32. A network that mixes the points of a batch would have another θ-gradient on every
+        # number of ranks, because ranks hold different points.
+        if not np.allclose(alone, v[1:], rtol=1e-4, atol=1e-4 * float(np.max(np.abs(v)))):
+            raise self._error(
+                "the velocity of a point must depend on that point only, but it changes with the other points or with "
+                "every call",
+                "Normalise over fixed statistics instead of the points at hand, and switch off random layers.",
+            )
+
+    def _value(self, theta: Floats, x: Floats) -> Floats:
+        return returned("value", self._called("value", theta, x, **self.inputs), x.shape, key=KEY, name=self.name)
+
+    def _called(self, method: str, *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return getattr(self.field, method)(*arguments, **keywords)
+        except InputError:  # of this package's own adapters, which know best what is wrong
+            raise
+        except (Exception, SystemExit) as error:
+            raise raised(f"{method} raised", error, self.name) from error
+
+    def _error(self, what: str, remedy: str | None = None) -> InputError:
+        return InputError(what, key=KEY, value=self.name, remedy=remedy)
 
 
 def _extra(error: BaseException) -> str | None:
     """How to get the library whose absence stopped an import, where it belongs to an extra of this package."""
     top = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     extra = {"jax": "jax", "equinox": "jax", "flax": "jax", "torch": "torch"}.get(top)
-    return f'Install it: pip install "eulerian[{extra}]".' if extra else None
-
-
-def _failure(what: str, name: str, error: BaseException, remedy: str | None = None) -> InputError:
-    return InputError(
-        f"{what} {explained(error)}",
-        key=KEY,
-        value=name,
-        remedy=remedy or "The fault is in the code that field.object names.",
-    )
+    return install(extra) if extra else None

@@ -3,23 +3,17 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, final
+from typing import Literal, TypedDict, Unpack, final
 
-from mpi4py import MPI
+from numpy.typing import ArrayLike
 
-import numpy as np
-
-from eulerian.app.config import Ideal
-from eulerian.base.errors import InputError
-from eulerian.base.parallel import agreed
+from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.control.control import ControlProblem
-from eulerian.ideal.functionals import Functional, KullbackLeibler, Linear, SquaredDistance
-from eulerian.ideal.hopf_lax import HopfLax, solve_hopf_lax
-from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem
-from eulerian.ideal.running_cost import RunningCost
-from eulerian.objective.terminal import RelativeEntropy, SquaredDistanceLoss
+from eulerian.ideal.functionals import functional_of
+from eulerian.ideal.hopf_lax import try_hopf_lax
+from eulerian.ideal.problem import LABEL_BY_LABEL, LEAST_SLABS, PARTS, GapRecord, IdealProblem
 
-KEY = "ideal.certificate"
+KEY = "bound"
 
 # A bound that is smaller than this, relative to the parts of J, is no measure of a distance to it.
 _SMALL = 0.1
@@ -68,48 +62,87 @@ class _Bound:
     size: float
 
 
+class ConvexOptions(TypedDict, total=False):
+    """What ``solve_convex`` is asked for besides the problem."""
+
+    gap_tolerance: float
+    residual_tolerance: float
+    max_iterations: int
+    callback: Callable[[GapRecord], None]
+
+
 def certify(
     problem: ControlProblem,
-    kinetic: float,
-    settings: Ideal,
-    callback: Callable[[GapRecord], None] | None = None,
-    running: RunningCost | None = None,
+    theta: ArrayLike | None = None,
+    bound: Literal["auto", "hopf_lax", "convex"] = "auto",
+    *,
+    slabs: int | None = None,
     verified: Mapping[str, float] | None = None,
+    **convex: Unpack[ConvexOptions],
 ) -> Certificate:
-    """Hold the flow of the last evaluation against the best possible one. **Collective**.
+    """Hold a flow against the best possible one. **Collective**.
+
+    For example, after ``result = eulerian.minimise(problem)``: ``eulerian.certify(problem, result.theta).statement``.
 
     Args:
-        problem: evaluated at the θ in question.
-        kinetic: λ.
-        settings: the section ``[ideal]``; its ``certificate`` says which bound.
-        callback: told about the convex solver's progress, where it is used.
-        running: the problem's running costs of the density.
+        problem: on a mesh.
+        theta: of the flow; by default that of the last evaluation.
+        bound: where it comes from; "auto" takes Hopf–Lax where that applies, which is exact and quick.
+        slabs: time slabs of the convex solver; None for as many as the problem has layers, and at least 16.
         verified: the parts of J of the flow itself, by characteristics, which are then held against the bound. Where
             one is missing or not finite those of the mesh are, and the statement says so.
+        convex: tolerances and callback, as for ``solve_convex``.
 
     Raises:
         InputError: there is no bound of the kind asked for.
+        RejectedEvaluation: J cannot be evaluated at θ.
         ComputationError: the convex solver broke down.
     """
-    layers = settings.slabs(problem.n_layers)
-    space, rho = problem.density_space, problem.initial_density
-    ideal = IdealProblem(space, rho, _functional(problem), kinetic, problem.horizon, layers, running)
-    bound = _lower_bound(ideal, settings, callback)
+    if theta is not None:
+        problem.value(theta)
+    if not problem.parts:
+        raise RejectedEvaluation(problem.rejection or "J has not been evaluated yet")
+    ideal = ideal_problem(problem, slabs)
+    found = _lower_bound(ideal, bound, convex)
     own = [(verified or {}).get(name, math.nan) for name in PARTS]
     exact = all(map(math.isfinite, own))
     parts = own if exact else [problem.parts.get(name, 0.0) for name in PARTS]
     cost = sum(parts)
-    gap, caveats = cost - bound.value, _unattained(problem, ideal)
-    relative = math.nan if caveats else _relative(gap, bound, sum(map(abs, parts)))
+    gap, caveats = cost - found.value, _unattained(problem, ideal)
+    relative = math.nan if caveats else _relative(gap, found, sum(map(abs, parts)))
     if not caveats and math.isnan(relative):
-        kind = "is not positive" if bound.value <= 0.0 else "lies so far below the parts of J"
+        kind = "is not positive" if found.value <= 0.0 else "lies so far below the parts of J"
         caveats = [f"as a percentage of a bound that {kind} it would tell nothing"]
     caveats += _caveats(problem, gap, exact=exact)
     if verified is not None and not exact:
         caveats.append("the costs are those of the mesh, because the flow's own are not known")
-    certificate = Certificate(bound.value, gap, relative, bound.origin, "")
+    certificate = Certificate(found.value, gap, relative, found.origin, "")
     whose = " of the flow itself" if exact else ""
-    return replace(certificate, statement=_statement(certificate, bound, cost, ideal, caveats, whose))
+    return replace(certificate, statement=_statement(certificate, found, cost, ideal, caveats, whose))
+
+
+def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealProblem:
+    """The idealised problem of a control problem, with the readout of its last evaluation. **Collective**.
+
+    Args:
+        problem: evaluated at the θ in question.
+        slabs: time slabs; None for as many as the problem has layers, and at least 16.
+
+    Raises:
+        InputError: the idealised problem does not know the terminal functional.
+    """
+    space, readout, costs = problem.density_space, problem.split(problem.theta)[1], problem.costs
+    return IdealProblem(
+        space,
+        problem.initial,
+        functional_of(problem.terminal, space, readout),
+        costs.kinetic,
+        problem.horizon,
+        slabs or max(problem.n_layers, LEAST_SLABS),
+        potential=costs.potential,
+        congestion=costs.congestion,
+        entropy=costs.entropy,
+    )
 
 
 def _relative(gap: float, bound: _Bound, size: float) -> float:
@@ -118,55 +151,19 @@ def _relative(gap: float, bound: _Bound, size: float) -> float:
     return math.nan if negative or not bound.size > _SMALL * size else gap / bound.size
 
 
-def _functional(problem: ControlProblem) -> Functional:
-    """The terminal functional of a problem, with the readout of its last evaluation.
-
-    Raises:
-        InputError: it is none that the idealised problem knows.
-    """
-    _, readout = problem.split(problem.theta)
-    terminal, loss = problem.terminal, problem.terminal.loss
-    if loss is not None:
-        return Linear(lambda x: loss.value(x, readout))
-    match terminal:
-        case RelativeEntropy():
-            return KullbackLeibler(terminal.target)
-        case SquaredDistanceLoss():
-            return SquaredDistance(terminal.target)
-    raise InputError("no bound is known for this terminal functional", key=KEY, value=type(terminal).__name__)
-
-
-def try_hopf_lax(problem: IdealProblem) -> tuple[HopfLax | None, str]:
-    """The solution by the Hopf–Lax formula, or why it does not apply. **Collective**."""
-    if not isinstance(problem.functional, Linear):
-        return None, "the terminal functional is not linear in ρ(T)"
-    if problem.running is not None:
-        return None, "there are running costs of the density, under which the best paths are not straight"
-    try:
-        return solve_hopf_lax(problem.space, problem.rho, problem.functional.loss, problem.kinetic, problem.horizon), ""
-    except InputError as error:
-        return None, error.what
-
-
-def _lower_bound(problem: IdealProblem, settings: Ideal, callback: Callable[[GapRecord], None] | None) -> _Bound:
-    """A lower bound of the kind that ``settings`` asks for. Collective."""
-    if settings.certificate != "convex":
-        found, reason = try_hopf_lax(problem)
-        if found:
-            return _Bound(found.value, "hopf_lax", abs(found.value))
-        if settings.certificate == "hopf_lax":
+def _lower_bound(problem: IdealProblem, kind: str, convex: ConvexOptions) -> _Bound:
+    """A lower bound of the kind that is asked for. Collective."""
+    if kind != "convex":
+        exact, reason = try_hopf_lax(problem)
+        if exact:
+            return _Bound(exact.value, "hopf_lax", abs(exact.value))
+        if kind == "hopf_lax":
             raise InputError(f"Hopf–Lax does not apply: {reason}", key=KEY, value="hopf_lax", remedy='Use "convex".')
     if problem.kinetic <= 0.0:
-        raise InputError("the convex solver needs kinetic energy", key="objective.kinetic", value=problem.kinetic)
+        raise InputError("the convex solver needs kinetic energy", key="kinetic", value=problem.kinetic)
     from eulerian.ideal.dynamic_ot import solve_convex  # stands on a good part of SciPy, which takes its time to load
 
-    solution = solve_convex(
-        problem,
-        gap_tolerance=settings.gap_tolerance,
-        residual_tolerance=settings.residual_tolerance,
-        max_iterations=settings.max_iterations,
-        callback=callback,
-    )
+    solution = solve_convex(problem, **convex)
     size = abs(solution.dual)
     if problem.running is not None:
         size = abs(solution.dual + 2.0 * sum(-part for part in solution.parts.values() if part < 0.0))
@@ -188,7 +185,7 @@ def _statement(
     side = "above" if certificate.gap >= 0.0 else "below"
     origin = {
         "hopf_lax": "Hopf–Lax",
-        "convex": f"the dual of the convex problem, discretised on this mesh and {ideal.layers} time slabs",
+        "convex": f"the dual of the convex problem, discretised on this mesh and {ideal.slabs} time slabs",
     }[certificate.bound]
     sentence = (
         f"{costs} {cost:.6g}, which is {abs(certificate.gap):.3g}{share} {side} the lower bound "
@@ -200,7 +197,7 @@ def _statement(
 def _unattained(problem: ControlProblem, ideal: IdealProblem) -> list[str]:
     """Why in general no flow of this kind attains the bound, if that is so. Collective."""
     found = []
-    if len(problem.groups) < problem.density_space.n_labels and _labels_matter(ideal):
+    if len(problem.groups) < problem.density_space.n_labels and ideal.functional.tells_labels_apart(ideal.space):
         found.append(
             "the bound lets the velocity depend on the label, which this field does not see: in general none of its "
             "flows attains the bound, and how much of the distance could be saved is not known"
@@ -208,18 +205,6 @@ def _unattained(problem: ControlProblem, ideal: IdealProblem) -> list[str]:
     if ideal.couples_labels:
         found.append(LABEL_BY_LABEL)
     return found
-
-
-def _labels_matter(ideal: IdealProblem) -> bool:
-    """Whether the best velocities of two labels differ: not where both have the same loss. Collective."""
-    space, functional = ideal.space, ideal.functional
-    if not isinstance(functional, Linear):
-        return True
-    points = space.quadrature(space.objective_degree).points.reshape(-1, space.dim)
-    with agreed(space.comm), np.errstate(all="ignore"):
-        values = functional.loss(points)
-        apart = bool(np.any(np.abs(values - values[:, :1]) > 1e-12 * np.max(np.abs(values), initial=0.0)))
-    return bool(space.comm.allreduce(apart, MPI.LOR))
 
 
 def _caveats(problem: ControlProblem, gap: float, *, exact: bool) -> list[str]:

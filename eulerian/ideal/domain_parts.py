@@ -14,7 +14,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import InputError
 from eulerian.density.space import DensitySpace
-from eulerian.ideal.functionals import KEY, Fixed, KullbackLeibler, SquaredDistance
+from eulerian.ideal.functionals import KEY
 from eulerian.ideal.problem import IdealProblem
 from eulerian.ideal.space_time import SpaceTime
 
@@ -94,16 +94,16 @@ def require_masses(problem: IdealProblem, parts: list[DomainPart]) -> None:
     Raises:
         InputError: a fixed target wants mass to change parts.
     """
-    space, rho, functional = problem.space, problem.rho, problem.functional
-    if len(parts) < 2 or not isinstance(functional, Fixed | KullbackLeibler | SquaredDistance):
+    space, target = problem.space, problem.functional.target
+    if len(parts) < 2 or target is None:
         return
-    have, want = (_masses(space, density, parts) for density in (rho, functional.target))
+    have, want = (_masses(space, density, parts) for density in (problem.rho0, target))
     total = have.sum(axis=0)
     worst = float(np.max(np.abs(have - want) / np.maximum(total, np.finfo(float).tiny)))
     if worst <= SAME_MASS:
         return
     said = _difference(have, want, parts)
-    if not isinstance(functional, Fixed):
+    if not problem.functional.is_constraint:
         text = "no flow makes the masses of ρ(T) those of the target, because they belong to other parts of the domain"
         parallel.warn(space.comm, f"{text}, which are not connected: {said}")
     elif worst <= _NEARLY:

@@ -36,13 +36,13 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.ideal.domain_parts import SAME_MASS, DomainPart, domain_parts, require_masses
 from eulerian.ideal.flow import ConvexFlow
-from eulerian.ideal.functionals import KEY, Fixed
+from eulerian.ideal.functionals import KEY
 from eulerian.ideal.part_flow import PartFlow, relative_gap
 from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.ideal.splitting import Parts
 
-_CHECK_EVERY = 10
+_CHECK_EVERY = 10  # iterations: to see what an iterate is worth takes more sweeps over its state
 _ADAPT_AT = (50, 150)  # iterations after which the vertices are weighed by the densities found so far
 
 
@@ -131,7 +131,7 @@ def solve_convex(
         ComputationError: a linear system cannot be solved; the dual value grows without bound.
     """
     _require_solvable(problem, max_iterations)
-    grid = SpaceTime(problem.space, problem.layers, problem.horizon)
+    grid = SpaceTime(problem.space, problem.slabs, problem.horizon)
     parts = domain_parts(grid)
     require_masses(problem, parts)
     solver = _Solver(problem, grid, parts, gap_tolerance, residual_tolerance)
@@ -148,16 +148,17 @@ def _require_solvable(problem: IdealProblem, max_iterations: int) -> None:
         InputError: see ``solve_convex``.
     """
     if max_iterations < 1:
-        raise InputError("must be at least 1", key="ideal.max_iterations", value=max_iterations)
+        raise InputError("must be at least 1", key="max_iterations", value=max_iterations)
     if not problem.kinetic > 0.0:
         raise InputError(
             "the idealised problem needs a price of moving",
-            key="objective.kinetic",
+            key="kinetic",
             value=problem.kinetic,
             remedy="Give a number > 0; without it the infimum is not attained",
         )
-    if isinstance(problem.functional, Fixed):
-        begin, end = (problem.space.mass(rho) for rho in (problem.rho, problem.functional.target))
+    target = problem.functional.target
+    if target is not None and problem.functional.is_constraint:
+        begin, end = (problem.space.mass(rho) for rho in (problem.rho0, target))
         require_equal_masses(begin, end, SAME_MASS * begin)
 
 
@@ -195,7 +196,7 @@ class _Solver:
     ) -> None:
         self._problem, self._grid = problem, grid
         self._started = time.perf_counter()
-        masses = problem.space.mass(problem.rho)
+        masses = problem.space.mass(problem.rho0)
         self._parts = [PartFlow(problem, part, masses, gap_tolerance, residual_tolerance) for part in parts]
         self._labels = [label for part in self._parts for label in part.labels]
         self._history: list[GapRecord] = []
@@ -212,20 +213,20 @@ class _Solver:
             for part in self._parts:
                 part.step(iteration, checked=checked, last=iteration == max_iterations)
             if checked:
-                self._tell(iteration, callback)
+                self._record(iteration, callback)
             if iteration in _ADAPT_AT and iteration < max_iterations:
                 for part in self._parts:
                     part.adapt()
         return self._solution(iteration)
 
-    def _tell(self, iteration: int, callback: Callable[[GapRecord], None] | None) -> None:
+    def _record(self, iteration: int, callback: Callable[[GapRecord], None] | None) -> None:
         parts, feasible = self._costs(), all(label.flow is not None for label in self._labels)
         primal = sum(parts.values())
         dual = sum(label.check.dual for label in self._labels)
-        seconds = self._grid.comm.bcast(time.perf_counter() - self._started, 0)
+        seconds = self._grid.comm.bcast(time.perf_counter() - self._started, 0)  # histories are the same on all ranks
         residual = max(label.check.residual for label in self._labels)
         gap, relative = math.nan, math.nan
-        if feasible:
+        if feasible:  # an estimate of the primal value may lie below the dual one, and proves nothing
             gap, relative = primal - dual, relative_gap(parts, dual, sum(part.floor for part in self._parts))
         self._history.append(GapRecord(iteration, primal, dual, gap, relative, residual, seconds, feasible))
         if callback is not None:

@@ -4,45 +4,66 @@ The dual of the idealised problem is sup ∫φ_0 dμ_0 − F*(φ_T). With F(ρ) 
 F*(w) = Σ M_i f_i*(w_i), and the splitting method needs its proximal map only.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from functools import singledispatch
+from typing import Any, NoReturn, final
+
+from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.app import config
 from eulerian.base import parallel
-from eulerian.base.arrays import Floats
+from eulerian.base.arrays import Floats, require_finite
 from eulerian.base.errors import InputError
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.space_time import SpaceTime
+from eulerian.objective.distances import FixedDensity, KullbackLeibler, SquaredDistance
 from eulerian.objective.floored_entropy import entropy
-from eulerian.objective.terminal import LinearLoss, build_terminal, target_density
+from eulerian.objective.losses import as_loss
+from eulerian.objective.point_loss import PointLoss
+from eulerian.objective.terminal import LinearLoss, RelativeEntropy, SquaredDistanceLoss, Terminal
 
-KEY = "objective.terminal"
+KEY = "terminal"
+_NO_TARGET = 1e-9  # of the mass: a part of the domain with less of a target has none
+
+type Loss = Callable[[Floats], Floats]
+"""x (n, dim) ↦ ℓ (n, K)."""
 
 
-class VertexFunctional(Protocol):
-    """F of the final density of one label, ρ ≥ 0 at the vertices; arrays (n_nodes,)."""
+class VertexFunctional(ABC):
+    """F of the final density of one label, ρ ≥ 0 at the vertices; arrays (n_nodes,).
 
+    Attributes:
+        loss: ℓ where F is ΣM_i ℓ_i ρ_i, else None.
+        fixed: ∫φ_i dρ_T where F is finite for that density alone, else None.
+    """
+
+    loss: Floats | None = None
+    fixed: Floats | None = None
+
+    @abstractmethod
     def value(self, rho: Floats) -> float:
         """F(ρ), +∞ where it is not finite. Collective."""
-        ...
 
+    @abstractmethod
     def conjugate(self, w: Floats) -> float:
-        """F*(w) = sup over ρ ≥ 0 of ΣM_i w_i ρ_i − F(ρ), for w at which it is finite. Collective."""
-        ...
+        """F*(w) = sup over ρ ≥ 0 of ΣM_i w_i ρ_i − F(ρ), for w that the best ``shift`` is taken off. Collective."""
 
+    @abstractmethod
     def proximal(self, z: Floats, weight: Floats) -> Floats:
         """Where f*(w) + weight/2 (w − z)² is smallest, vertex by vertex."""
-        ...
 
+    @abstractmethod
     def shift(self, w: Floats, mass: float) -> float:
         """The c for which −c·mass − F*(w − c) is largest: the best constant to take off a potential. Collective."""
-        ...
 
 
-class LinearAtVertices:
+@final
+class LinearAtVertices(VertexFunctional):
     """ΣM_i ℓ_i ρ_i. F* is 0 where w ≤ ℓ and +∞ elsewhere."""
+
+    loss: Floats
 
     def __init__(self, grid: SpaceTime, loss: Floats) -> None:
         self._grid, self.loss = grid, loss
@@ -64,7 +85,8 @@ class LinearAtVertices:
         return self._grid.max(w - self.loss)
 
 
-class KullbackLeiblerAtVertices:
+@final
+class KullbackLeiblerAtVertices(VertexFunctional):
     """ΣM_i ((ρ+δ) log((ρ+δ)/(ρ*+δ)) − ρ + ρ*) with the floor δ > 0 of the space of densities: finite for every ρ ≥ 0.
 
     F*(w) = ΣM_i ((ρ*+δ)(eᵘ − 1) − δu) with u = max(w, log(δ/(ρ*+δ))): below that w not even the first mass pays.
@@ -110,7 +132,8 @@ class KullbackLeiblerAtVertices:
         return top - float(np.log(scale))
 
 
-class SquaredDistanceAtVertices:
+@final
+class SquaredDistanceAtVertices(VertexFunctional):
     """ΣM_i ½(ρ − ρ*)². F*(w) = ΣM_i ½(max(w + ρ*, 0)² − ρ*²)."""
 
     def __init__(self, grid: SpaceTime, target: Floats) -> None:
@@ -141,40 +164,103 @@ class SquaredDistanceAtVertices:
         return c
 
 
-class Linear:
-    """∫ℓρ_T.
+@final
+class FixedAtVertices(VertexFunctional):
+    """0 for one density, whose loads are ``fixed``, and +∞ for all others. F*(w) = ∫w dρ_T."""
 
-    Args:
-        loss: x (n, dim) ↦ ℓ (n, K), finite in the domain.
+    fixed: Floats
+
+    def __init__(self, grid: SpaceTime, fixed: Floats) -> None:
+        self._grid, self.fixed = grid, fixed
+
+    def value(self, rho: Floats) -> float:  # noqa: ARG002 - the protocol's argument
+        """0: nobody asks for another density."""
+        return 0.0
+
+    def conjugate(self, w: Floats) -> float:  # noqa: ARG002 - the protocol's argument
+        """0, which the shift has made of ∫w dρ_T."""
+        return 0.0
+
+    def proximal(self, z: Floats, weight: Floats) -> Floats:
+        """Z − ρ_T/weight."""
+        return np.asarray(z - self.fixed / (self._grid.masses * weight))
+
+    def shift(self, w: Floats, mass: float) -> float:
+        """The mean of w over ρ_T: any constant is as good, because ρ_T has the mass. Collective."""
+        return self._grid.total(self.fixed * w) / mass
+
+
+class Functional(ABC):
+    """A convex functional F of the final densities ρ_T of all labels, a sum over the labels.
+
+    Attributes:
+        loss: ℓ where F(ρ_T) = ∫ℓρ_T, else None.
+        point_loss: what ℓ was made of, where that is known.
+        target: ρ* (n_cells, nd, K) where F is least for it, else None.
+        is_constraint: whether F is finite for ρ_T = ρ* alone.
     """
 
-    def __init__(self, loss: Callable[[Floats], Floats]) -> None:
-        self.loss = loss
+    loss: Loss | None = None
+    point_loss: PointLoss | None = None
+    target: Floats | None = None
+    is_constraint = False
 
-    def at_vertices(self, grid: SpaceTime, label: int) -> LinearAtVertices:
-        """The functional of one label. Collective.
+    @abstractmethod
+    def at_vertices(self, grid: SpaceTime, label: int, source: Floats) -> VertexFunctional:
+        """F of one label on a space-time. **Collective**.
+
+        Args:
+            grid: of the domain, or of a part of it.
+            label: y.
+            source: ∫φ_i dρ_0 of the label there, (n_nodes,): its mass is that of ρ_T.
 
         Raises:
             InputError: ℓ is not finite at a vertex; the same on all ranks.
         """
+
+    def tells_labels_apart(self, space: DensitySpace) -> bool:  # noqa: ARG002 - for those that have to look
+        """Whether F differs from label to label, as far as that is known. **Collective**."""
+        return True
+
+
+@final
+class LinearFunctional(Functional):
+    """∫ℓρ_T.
+
+    Args:
+        loss: x (n, dim) ↦ ℓ (n, K), finite in the domain.
+        point_loss: what ℓ was made of.
+    """
+
+    loss: Loss
+
+    def __init__(self, loss: Loss, point_loss: PointLoss | None = None) -> None:
+        self.loss, self.point_loss = loss, point_loss
+
+    def at_vertices(self, grid: SpaceTime, label: int, source: Floats) -> LinearAtVertices:  # noqa: ARG002
+        """See ``Functional``."""
         with parallel.agreed(grid.comm), np.errstate(all="ignore"):
             values = self.loss(grid.x)[:, label]
-            if not np.all(np.isfinite(values)):
-                raise InputError(
-                    "the loss is not finite everywhere in the domain",
-                    key=KEY,
-                    value=f"a non-finite value at {grid.x[~np.isfinite(values)][0].tolist()}",
-                    remedy="Use a formula that is defined on the whole domain, its boundary included",
-                )
+            require_finite(values, grid.x, "the loss", KEY, "the whole domain, its boundary included")
         return LinearAtVertices(grid, grid.of_owners(values))
 
+    def tells_labels_apart(self, space: DensitySpace) -> bool:
+        """Whether ℓ differs from label to label, up to rounding. **Collective**."""
+        points = space.quadrature(space.objective_degree).points.reshape(-1, space.dim)
+        with parallel.agreed(space.comm), np.errstate(all="ignore"):
+            values = self.loss(points)
+            apart = bool(np.any(np.abs(values - values[:, :1]) > 1e-12 * np.max(np.abs(values), initial=0.0)))
+        return bool(space.comm.allreduce(apart, MPI.LOR))
 
-class _ToTarget:
+
+class _ToTarget(Functional):
     """What functionals of a target density share.
 
     Args:
         target: ρ* (n_cells, nd, K).
     """
+
+    target: Floats
 
     def __init__(self, target: Floats) -> None:
         self.target = target
@@ -184,49 +270,108 @@ class _ToTarget:
         return grid.load(self.target, label) / grid.masses
 
 
-class KullbackLeibler(_ToTarget):
+@final
+class KullbackLeiblerFunctional(_ToTarget):
     """KL(ρ_T | ρ*), with a floor (see ``KullbackLeiblerAtVertices``)."""
 
-    def at_vertices(self, grid: SpaceTime, label: int) -> KullbackLeiblerAtVertices:
-        """The functional of one label. Collective."""
+    def at_vertices(self, grid: SpaceTime, label: int, source: Floats) -> KullbackLeiblerAtVertices:  # noqa: ARG002
+        """See ``Functional``."""
         return KullbackLeiblerAtVertices(grid, self._values(grid, label))
 
 
-class SquaredDistance(_ToTarget):
+@final
+class SquaredDistanceFunctional(_ToTarget):
     """½‖ρ_T − ρ*‖² in L²."""
 
-    def at_vertices(self, grid: SpaceTime, label: int) -> SquaredDistanceAtVertices:
-        """The functional of one label. Collective."""
+    def at_vertices(self, grid: SpaceTime, label: int, source: Floats) -> SquaredDistanceAtVertices:  # noqa: ARG002
+        """See ``Functional``."""
         return SquaredDistanceAtVertices(grid, self._values(grid, label))
 
 
-class Fixed(_ToTarget):
-    """ρ_T = ρ* exactly. F*(w) = ∫w dρ*."""
+@final
+class FixedFunctional(_ToTarget):
+    """0 for ρ_T = ρ*, else +∞: dynamic optimal transport."""
+
+    is_constraint = True
+
+    def at_vertices(self, grid: SpaceTime, label: int, source: Floats) -> FixedAtVertices:
+        """See ``Functional``."""
+        load, mass = grid.load(self.target, label), grid.total(source)
+        total = grid.total(load)
+        # In a part of the domain without a target the little that is there stays where it is.
+        return FixedAtVertices(grid, load * (mass / total) if total > _NO_TARGET * mass else source)
 
 
-type Functional = Linear | KullbackLeibler | SquaredDistance | Fixed
+@singledispatch
+def functional_of(terminal: Any, space: DensitySpace, readout: Floats | None = None) -> Functional:
+    """The functional of what a problem is asked to make small at T. **Collective**.
 
-
-def build_functional(terminal: config.Terminal, space: DensitySpace) -> Functional:
-    """The functional that the configuration describes. Collective.
+    Args:
+        terminal: a loss ℓ(x) or ℓ(x, label): an object like ``QuadraticLoss``, a formula, or a function of points; a
+            distance from a target density (``KullbackLeibler``, ``SquaredDistance``) or the density itself
+            (``FixedDensity``); a terminal functional on the mesh; a ``Functional``.
+        space: of the densities.
+        readout: (r,) the parameters of a loss that is trained.
 
     Raises:
-        InputError: the target has other labels than the density or no mass; the loss is not finite or is trained; the
-            same on all ranks.
+        InputError: the loss is not finite somewhere, or is trained and its parameters are not given; the idealised
+            problem knows no such functional; the same on all ranks.
     """
-    match terminal:
-        case config.FixedTerminal():
-            return Fixed(target_density(terminal, space))
-        case config.KlTerminal():
-            return KullbackLeibler(target_density(terminal, space))
-        case config.L2Terminal():
-            return SquaredDistance(target_density(terminal, space))
-    loss = build_terminal(terminal, space)
-    if not isinstance(loss, LinearLoss) or loss.n_readout:
+    loss = as_loss(terminal).bind(space.dim, space.n_labels, KEY)
+    if readout is None and loss.n_readout:
         raise InputError(
             "the idealised problem needs a loss that is not trained",
             key=f"{KEY}.trainable",
             value=True,
             remedy="Set trainable = false and give the weights of the readout",
         )
-    return Linear(lambda x: loss.losses(x, np.zeros(0)))
+    values, points = np.zeros(0) if readout is None else readout, space.quadrature(space.objective_degree).points
+    x = points.reshape(-1, space.dim)
+    with parallel.agreed(space.comm), np.errstate(all="ignore"):
+        require_finite(loss.value(x, values), x, "the loss", KEY)
+    return LinearFunctional(lambda x: loss.value(x, values), loss)
+
+
+@functional_of.register
+def _(terminal: Functional, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
+    return terminal
+
+
+@functional_of.register
+def _(terminal: Terminal, space: DensitySpace, readout: Floats | None = None) -> NoReturn:  # noqa: ARG001
+    raise InputError("no bound is known for this terminal functional", key=KEY, value=type(terminal).__name__)
+
+
+@functional_of.register
+def _(terminal: KullbackLeibler, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
+    return KullbackLeiblerFunctional(_target(terminal.target, space))
+
+
+@functional_of.register
+def _(terminal: SquaredDistance, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
+    return SquaredDistanceFunctional(_target(terminal.target, space))
+
+
+@functional_of.register
+def _(terminal: FixedDensity, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
+    return FixedFunctional(_target(terminal.target, space))
+
+
+@functional_of.register
+def _(terminal: LinearLoss, space: DensitySpace, readout: Floats | None = None) -> Functional:
+    return functional_of(terminal.loss, space, readout)
+
+
+@functional_of.register
+def _(terminal: RelativeEntropy, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
+    return KullbackLeiblerFunctional(terminal.target)
+
+
+@functional_of.register
+def _(terminal: SquaredDistanceLoss, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
+    return SquaredDistanceFunctional(terminal.target)
+
+
+def _target(target: Any, space: DensitySpace) -> Floats:
+    """ρ* (n_cells, nd, K). Collective."""
+    return space.project(target, key=f"{KEY}.target").coefficients

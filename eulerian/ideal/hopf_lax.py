@@ -5,7 +5,6 @@ x moves straight to the minimiser z (Evans, Partial Differential Equations, 2nd 
 independent of each other: the velocity may depend on them, so for one that may not J* is only a lower bound.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.base import parallel
-from eulerian.base.arrays import Floats
+from eulerian.base.arrays import Floats, require_finite
 from eulerian.base.errors import InputError
 from eulerian.density.space import DensitySpace, Quadrature
 from eulerian.ideal.convexity import ConvexDomain, convex_domain
+from eulerian.ideal.functionals import KEY, Loss
 from eulerian.ideal.grid_search import Candidates, LossTable, tabulation_grid
 from eulerian.ideal.local_search import LocalSearch
-
-type Loss = Callable[[Floats], Floats]
+from eulerian.ideal.problem import IdealProblem
 
 # φ_0 is smooth but for kinks, which cells meet one by one in 1-D and in great number, with errors that cancel, beyond.
 QUADRATURE_DEGREE = {1: 30, 2: 6, 3: 4}
@@ -116,8 +115,8 @@ class _Search:
         """ℓ(z, label) for z (n, dim), +∞ where it has no value; (n,)."""
         with np.errstate(all="ignore"):
             values = self.loss(z)[:, label]
-        if np.any(values == -np.inf):
-            raise _not_finite(z[values == -np.inf][0])
+        sunk = values == -np.inf
+        require_finite(values[sunk], z[sunk], "the loss", KEY)
         return np.asarray(np.where(np.isnan(values), np.inf, values))
 
     def _polished(self, label: int, x: Floats, candidates: Candidates) -> tuple[Floats, Floats]:
@@ -140,30 +139,45 @@ class _Search:
         return chosen, self.losses(label, chosen)
 
 
-def solve_hopf_lax(space: DensitySpace, rho: Floats, loss: Loss, kinetic: float, horizon: float) -> HopfLax:
-    """The idealised problem for the terminal loss Σ_y ∫ℓ(x, y) ρ_y(T, x) dx, by the Hopf–Lax formula. Collective.
+def hopf_lax(problem: IdealProblem) -> HopfLax:
+    """The solution of an idealised problem with a loss, Σ_y ∫ℓ(x, y) ρ_y(T, x) dx, on a convex domain. **Collective**.
 
     ℓ may have kinks, jumps and many minima. The search sees those wider than about three cells of its grid (4096, 512
     or 64 cells per axis of the bounding box in dimension 1, 2 or 3); among minima at kinks or jumps whose values differ
     by less than ℓ changes over one cell it may miss the best. φ_0 is then too large by no more than that difference.
 
     Args:
-        space: densities on a convex domain.
-        rho: (n_cells, nd, K) initial density ρ_0.
-        loss: x (n, dim) ↦ ℓ (n, K).
-        kinetic: λ ≥ 0; with λ = 0 the value is the infimum, φ_0 = min ℓ.
-        horizon: T > 0.
+        problem: with λ = 0 the value is the infimum, φ_0 = min ℓ.
 
     Raises:
-        InputError: the domain is not convex, ℓ is not finite on it, or λ or T is out of range; the same on all ranks.
+        InputError: the functional is not ∫ℓρ_T, there are running costs of the density, the domain is not convex, or ℓ
+            is not finite on it; the same on all ranks.
     """
-    _require_range(kinetic, horizon)
+    space, loss = problem.space, problem.functional.loss
+    if loss is None:
+        raise InputError("the terminal functional is not linear in ρ(T)", key=KEY)
+    if problem.running is not None:
+        what = "there are running costs of the density, under which the best paths are not straight"
+        raise InputError(what, key="objective")
     domain = convex_domain(space)
     with parallel.agreed(space.comm):
-        search = _Search(domain, loss, kinetic / horizon, _tabulate(domain, loss, space.n_labels))
+        tables = _tabulate(domain, loss, space.n_labels)
+    search = _Search(domain, loss, problem.kinetic / problem.horizon, tables)
     rule = space.quadrature(max(space.objective_degree, QUADRATURE_DEGREE[space.dim]))
-    density = np.einsum("qi,cik->cqk", rule.basis, rho[: space.n_owned], optimize=True)
-    masses = rule.weights[:, :, None] * density
+    density = np.einsum("qi,cik->cqk", rule.basis, problem.rho0[: space.n_owned], optimize=True)
+    return _transported(search, space, rule, rule.weights[:, :, None] * density, problem.horizon)
+
+
+def try_hopf_lax(problem: IdealProblem) -> tuple[HopfLax | None, str]:
+    """The solution by the Hopf–Lax formula, or why it does not apply. **Collective**."""
+    try:
+        return hopf_lax(problem), ""
+    except InputError as error:
+        return None, error.what
+
+
+def _transported(search: "_Search", space: DensitySpace, rule: Quadrature, masses: Floats, horizon: float) -> HopfLax:
+    """The masses (n_owned, nq, K) of quadrature points, each moved to the best place. Collective."""
     total = float(parallel.sum_all(space.comm, np.abs(masses).sum()[None])[0])
     number = float(parallel.sum_all(space.comm, np.array([masses.size], dtype=float))[0])
     with parallel.agreed(space.comm):
@@ -172,25 +186,11 @@ def solve_hopf_lax(space: DensitySpace, rho: Floats, loss: Loss, kinetic: float,
         transport = search.transport(rule.points.reshape(-1, space.dim), destinations.reshape(flat))
     transport = transport.reshape(masses.shape)
     local = np.array([np.vdot(masses, losses), np.vdot(masses, transport)])
-    terminal, kinetic_part = map(float, parallel.sum_all(space.comm, local))
+    terminal, kinetic = map(float, parallel.sum_all(space.comm, local))
+    potentials = losses + transport
     return HopfLax(
-        terminal + kinetic_part,
-        terminal,
-        kinetic_part,
-        horizon,
-        rule.points,
-        masses,
-        losses + transport,
-        destinations,
-        search,
+        terminal + kinetic, terminal, kinetic, horizon, rule.points, masses, potentials, destinations, search
     )
-
-
-def _require_range(kinetic: float, horizon: float) -> None:
-    if not (kinetic >= 0.0 and np.isfinite(kinetic)):
-        raise InputError("must be a number ≥ 0", key="objective.kinetic", value=kinetic)
-    if not (horizon > 0.0 and np.isfinite(horizon)):
-        raise InputError("must be a number > 0", key="field.horizon", value=horizon)
 
 
 def _tabulate(domain: ConvexDomain, loss: Loss, n_labels: int) -> tuple[LossTable, ...]:
@@ -203,9 +203,7 @@ def _tabulate(domain: ConvexDomain, loss: Loss, n_labels: int) -> tuple[LossTabl
     values = np.full((n_labels, len(points)), np.inf)
     with np.errstate(all="ignore"):
         values[:, inside] = loss(points[inside]).T
-    strange = inside & ~np.isfinite(values).all(axis=0)
-    if np.any(strange):
-        raise _not_finite(points[strange][0])
+    require_finite(values[:, inside].T, points[inside], "the loss", KEY)
     sizes = tuple(len(axis) for axis in axes)
     return tuple(LossTable(axes, table.reshape(sizes)) for table in values)
 
@@ -221,15 +219,6 @@ def _search_points(search: _Search, rule: Quadrature, wanted: NDArray[np.bool_])
         if not here.all():
             losses[~here, y] = search.losses(y, rule.points[~here].reshape(-1, dim))
     return destinations, losses
-
-
-def _not_finite(where: Floats) -> InputError:
-    return InputError(
-        "the loss is not finite everywhere in the domain",
-        key="objective.terminal",
-        value=f"a non-finite value at {where.tolist()}",
-        remedy="Use a formula that is defined on the whole domain",
-    )
 
 
 def _between(start: Floats, end: Floats, share: float) -> Floats:

@@ -11,25 +11,7 @@ from eulerian.base.jit import Library
 from eulerian.ideal.poisson import SpaceTimePoisson
 from eulerian.ideal.space_time import SpaceTime
 
-LIBRARY = Library(
-    Path(__file__).with_name("sweep.c"),
-    "slabs_t",
-    """
-double spread(const slabs_t *, const double *phi, const double *shrink, double relaxation, double *zb,
-              double *squares);
-void project(const slabs_t *, const double *phi, const double *squares, double relaxation, double *za, double *mu,
-             double *shrink, double *totals);
-void charge(const slabs_t *, const double *potential, double congestion, double entropy, double floor, double penalty,
-            const double *phi, const double *squares, double relaxation, double *za, double *mu, double *shrink,
-            double *totals);
-void collect(const slabs_t *, const double *za, const double *zb, const double *mu, const double *shrink, double *rhs);
-void rescale(const slabs_t *, const double *factors, double *za, double *zb, double *mu, double *shrink);
-void compare(const slabs_t *, const double *za, const double *zb, const double *mu, const double *shrink,
-             const double *old_za, const double *old_zb, const double *old_mu, const double *old_shrink,
-             double *totals);
-void gradient_squares(const slabs_t *, const double *phi, double *squares);
-""",
-)
+LIBRARY = Library(Path(__file__).with_name("sweep.c"), "slabs_t")
 at = LIBRARY.pointer
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from eulerian.base.arrays import Floats
 from eulerian.ideal.advection import Advection
 from eulerian.ideal.continuity import FeasibleFlow, MomentumProblem
-from eulerian.ideal.functionals import Fixed, Functional
+from eulerian.ideal.functionals import Functional
 from eulerian.ideal.last_step import LastStep
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.ideal.splitting import Check, Parts, Splitting
@@ -61,11 +61,9 @@ class LabelSolution:
         these have mass where it does not belong, which some terminal functionals make dear. Collective.
         """
         splitting = self.splitting
-        functional = splitting.functional
         density, final = splitting.density, splitting.final_density()
-        carried = advection.carry(
-            splitting.phi, splitting.source, None if functional else final * splitting.grid.masses
-        )
+        fixed = None if splitting.functional.fixed is None else final * splitting.grid.masses
+        carried = advection.carry(splitting.phi, splitting.source, fixed)
         self.flow = None
         for share in _CARRIED if carried is not None else (0.0,):
             slabs, end = density, final
@@ -98,7 +96,7 @@ class IdleLabel:
     def __init__(self, grid: SpaceTime, functional: Functional, source: Floats, label: int) -> None:
         """Collective."""
         self.source, self._shape = np.zeros_like(source), (grid.n_nodes, grid.layers)
-        cost = 0.0 if isinstance(functional, Fixed) else functional.at_vertices(grid, label).value(self.source)
+        cost = functional.at_vertices(grid, label, self.source).value(self.source)
         self.parts: Parts = {"terminal": cost}
         self.check = Check(self.parts, cost, 0.0, 0.0)
         self.flow = FeasibleFlow(self.parts, np.zeros(self._shape), np.zeros(grid.n_nodes))

@@ -9,11 +9,10 @@ from eulerian.base.errors import ComputationError
 from eulerian.ideal.advection import Advection
 from eulerian.ideal.continuity import MomentumProblem
 from eulerian.ideal.domain_parts import DomainPart
-from eulerian.ideal.functionals import Fixed, LinearAtVertices
 from eulerian.ideal.inner_product import Metric
 from eulerian.ideal.label_solution import IdleLabel, LabelSolution
 from eulerian.ideal.last_step import LastStep
-from eulerian.ideal.poisson import WholeMesh
+from eulerian.ideal.poisson import GatheredMesh
 from eulerian.ideal.problem import IdealProblem
 from eulerian.ideal.speed import driven_speed, typical_speed
 from eulerian.ideal.splitting import Parts, Splitting
@@ -22,7 +21,7 @@ _BALANCE_OFTEN = 100  # until this iteration the penalty may change at every che
 _BALANCE_EVERY = 50
 _PENALTY = 3.0  # in units of mass/(volume λ ω²): where the residuals of a transport over many cells are balanced
 _LEAST_WEIGHT = 1e-2  # relative to the typical density
-_PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is certified again
+_PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is certified again: that is costly
 _NOTHING = 1e-12  # of a label's mass: with less of it a part stays as it is
 _BEYOND = 1e-6  # relative: a dual value that is so far above what a flow costs bounds nothing
 
@@ -57,7 +56,7 @@ class PartFlow:
         self._metric: Metric | None = None
         self._momenta: MomentumProblem | None = None
         self._cell_cost = 0.5 * problem.kinetic * part.grid.cell_size**2 / problem.horizon
-        sources = [part.grid.load(problem.rho, y) for y in range(problem.space.n_labels)]
+        sources = [part.grid.load(problem.rho0, y) for y in range(problem.space.n_labels)]
         moving = [part.grid.total(source) > _NOTHING * mass for source, mass in zip(sources, masses, strict=True)]
         if any(moving):
             self._start(sources)
@@ -70,13 +69,14 @@ class PartFlow:
         """What the labels share. Collective."""
         grid, problem = self._grid, self._problem
         omega = typical_speed(
-            problem.space, problem.rho, problem.functional, problem.kinetic, problem.horizon, self.part
+            problem.space, problem.rho0, problem.functional, problem.kinetic, problem.horizon, self.part
         )
         if self._running is not None:
             omega = math.hypot(omega, driven_speed(self._running, np.stack(sources, axis=1), problem.kinetic))
-        gamma = 0.0 if isinstance(problem.functional, Fixed) else 1.0 / problem.horizon
+        # Where ρ_T is prescribed φ(T) has no functional of its own, so nothing is split there.
+        gamma = 0.0 if problem.functional.is_constraint else 1.0 / problem.horizon
         self._metric = Metric(grid, problem.kinetic, omega, gamma, np.ones(grid.n_nodes))
-        self._whole = WholeMesh(grid)
+        self._whole = GatheredMesh(grid)
         self._momenta = MomentumProblem(grid, self._whole, problem.kinetic)
         self._advection = Advection(grid, self._whole, problem.kinetic)
 
@@ -85,10 +85,11 @@ class PartFlow:
         grid, problem, metric = self._grid, self._problem, self._metric
         assert metric is not None
         penalty = _PENALTY / (grid.volume * problem.kinetic * metric.omega**2) * grid.total(source)
-        splitting = Splitting(metric, problem.functional, source, label, penalty, self._running)
+        functional = problem.functional.at_vertices(grid, label, source)
+        splitting = Splitting(metric, functional, source, penalty, self._running)
         last_step = None
-        if isinstance(splitting.functional, LinearAtVertices):
-            last_step = LastStep(grid, self._whole, problem.kinetic, splitting.functional.loss)
+        if functional.loss is not None:
+            last_step = LastStep(grid, self._whole, problem.kinetic, functional.loss)
         return LabelSolution(splitting, last_step)
 
     def destroy(self) -> None:
@@ -135,7 +136,7 @@ class PartFlow:
 
     def _dearest(self, label: LabelSolution) -> float:
         """More than the problem's value: what it costs to stay or, with a fixed target, to move along all vertices."""
-        if label.splitting.functional is not None:
+        if label.splitting.functional.fixed is None:
             costs = label.stay.values()
             return sum(costs) + _BEYOND * (sum(map(abs, costs)) + label.splitting.mass * self._cell_cost)
         if self._running is not None:
@@ -156,7 +157,7 @@ class PartFlow:
         self._metric = Metric(grid, old.kinetic, old.omega, old.gamma, weights)
         for label in flows:
             label.splitting.change_metric(self._metric)
-        old.destroy()
+        old.destroy()  # not before all labels have left it
 
     def _narrow(self, label: LabelSolution) -> bool:
         """Whether the gap of a label is small."""

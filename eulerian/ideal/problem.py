@@ -1,16 +1,22 @@
-"""The idealised problem, and what its solvers tell on their way. Quick to load: the solvers stand on SciPy."""
+"""The idealised problem, what its solvers report on their way, and the paths that they find. Quick to load."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.control.statistics import mesh_sizes
 from eulerian.density.space import DensitySpace
+from eulerian.ideal.functionals import Functional, functional_of
+from eulerian.ideal.running_cost import Potential, RunningCost, running_cost
+from eulerian.objective import parts
 
-if TYPE_CHECKING:
-    from eulerian.ideal.functionals import Functional
-    from eulerian.ideal.running_cost import RunningCost
+PARTS = tuple(part.name for part in parts.PARTS if part.of_any_flow)
 
-PARTS = ("terminal", "kinetic", "potential", "congestion", "entropy")
+LEAST_SLABS = 16  # the error in time wants more of them than a field of few layers has
 
 LABEL_BY_LABEL = (
     "congestion and entropy are counted label by label: a lower bound, in general not attained, of their cost for the "
@@ -18,35 +24,97 @@ LABEL_BY_LABEL = (
 )
 
 
-@dataclass(frozen=True)
+@final
 class IdealProblem:
     """min F(ρ_T) + λ/2 ∫∫|v|²ρ + ∫∫g(x, ρ) over all velocities, one per label, summed over the labels.
 
-    Congestion and entropy of the density of all labels together cost at least the sum of what they cost label by label,
-    because g is convex and vanishes at 0: then the value is a lower bound, in general not attained.
+    g = Vρ + γ/2 ρ² + σρ log ρ. Congestion and entropy of the density of all labels together cost at least the sum of
+    what they cost label by label, because g is convex and vanishes at 0: then the value is a lower bound, in general
+    not attained.
+
+    For example, the best that any flow can do that moves a Gaussian density to a point (``hopf_lax`` has the exact
+    value 0.565, ``solve_convex`` brackets that of the discrete problem)::
+
+        import eulerian as eu
+
+        space = eu.DensitySpace(eu.box_mesh([-3.0, -3.0], [3.0, 3.0], [32, 32]))
+        rho0 = space.project(eu.Gaussian([-0.5, 0.3], std=0.5))
+        problem = eu.IdealProblem(space, rho0, eu.QuadraticLoss([1.0, -0.5]), kinetic=0.5)
+        exact = eu.hopf_lax(problem).value
+        solution = eu.solve_convex(problem, gap_tolerance=1e-2)
+        print(solution.dual, exact, solution.primal)
+
+    Making one is **collective**.
+
+    Args:
+        space: of the densities.
+        rho0: ρ_0, a density of the space, its coefficients (n_cells, nd, K), or whatever ``space.project`` takes.
+        terminal: F: whatever ``functional_of`` takes.
+        kinetic: λ ≥ 0.
+        horizon: T > 0.
+        slabs: L, time slabs of the convex solver.
+        potential: V, a formula in x, y, z or a function of points (n, dim).
+        congestion: γ ≥ 0.
+        entropy: σ ≥ 0.
 
     Attributes:
-        space: of ρ.
-        rho: (n_cells, nd, K) initial density.
+        space, kinetic, horizon, slabs: as given.
+        rho0: (n_cells, nd, K) coefficients of ρ_0.
         functional: F.
-        kinetic: λ > 0.
-        horizon: T > 0.
-        layers: L, time slabs.
-        running: g, None for 0.
+        running: g, or None for 0.
+
+    Raises:
+        InputError: a number is out of range; F does not fit the space; the same on all ranks.
     """
 
-    space: DensitySpace
-    rho: Floats
-    functional: "Functional"
-    kinetic: float
-    horizon: float
-    layers: int
-    running: "RunningCost | None" = None
+    def __init__(
+        self,
+        space: DensitySpace,
+        rho0: Any,
+        terminal: Any,
+        kinetic: float,
+        horizon: float = 1.0,
+        slabs: int = LEAST_SLABS,
+        *,
+        potential: Potential | None = None,
+        congestion: float = 0.0,
+        entropy: float = 0.0,
+    ) -> None:
+        _require_ranges(kinetic, horizon, slabs)
+        self.space, self.kinetic, self.horizon, self.slabs = space, kinetic, horizon, slabs
+        self.running: RunningCost | None = running_cost(space.dim, potential, congestion, entropy)
+        self.rho0: Floats = _coefficients(space, rho0)
+        self.functional: Functional = functional_of(terminal, space)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there is an evaluation at a θ: never."""
+        return False
+
+    def describe(self) -> dict[str, Any]:
+        """Its sizes, by the keys of ``result.json``. **Collective**."""
+        return {"mesh": mesh_sizes(self.space), "time": {"layers": self.slabs, "horizon": self.horizon}}
 
     @property
     def couples_labels(self) -> bool:
         """Whether the labels one by one cost less than all together."""
         return self.space.n_labels > 1 and self.running is not None and self.running.couples_labels
+
+
+def _coefficients(space: DensitySpace, rho0: Any) -> Floats:
+    """Collective."""
+    if isinstance(rho0, np.ndarray) and rho0.ndim == 3:  # two axes are those of samples
+        return rho0
+    return space.project(rho0, key="rho0").coefficients
+
+
+def _require_ranges(kinetic: float, horizon: float, slabs: int) -> None:
+    if not (kinetic >= 0.0 and np.isfinite(kinetic)):
+        raise InputError("must be a number ≥ 0", key="kinetic", value=kinetic)
+    if not (horizon > 0.0 and np.isfinite(horizon)):
+        raise InputError("must be a number > 0", key="horizon", value=horizon)
+    if slabs < 1:
+        raise InputError("must be at least 1", key="slabs", value=slabs)
 
 
 @dataclass(frozen=True)
@@ -72,3 +140,17 @@ class GapRecord:
     residual: float
     seconds: float
     feasible: bool = True
+
+
+class PathBundle(NamedTuple):
+    """Points on their way.
+
+    Attributes:
+        times: (n,).
+        paths: (m, n, dim).
+        labels: (m,) label of each path.
+    """
+
+    times: Floats
+    paths: Floats
+    labels: NDArray[np.int64]

@@ -7,21 +7,24 @@ density that the potential asks for.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from eulerian.app import config
 from eulerian.base import parallel
-from eulerian.base.arrays import Floats
+from eulerian.base.arrays import Floats, require_finite
 from eulerian.base.errors import InputError
-from eulerian.base.formula import Expression
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.objective.floored_entropy import entropy as floored_entropy
+from eulerian.objective.parts import part_names
+from eulerian.objective.point_functions import as_point_function
 
-KEY = "objective.potential"
+KEY = "potential"
 _MAX_NEWTON = 60
 _SHIFT_TOLERANCE = 1e-6  # relative error of a slab's mass; the bound depends on its square
+
+type Potential = str | Callable[[Floats], ArrayLike]
+"""A formula in x, y, z, or a function: points (n, dim) ↦ V (n,)."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +41,6 @@ class RunningCost:
     congestion: float = 0.0
     entropy: float = 0.0
 
-    @classmethod
-    def build(cls, objective: config.Objective, dim: int) -> Self | None:
-        """What the configuration asks for, None if nothing.
-
-        Raises:
-            InputError: the formula has other variables than the dimension's.
-        """
-        if objective.potential is None and objective.congestion == 0.0 and objective.entropy == 0.0:
-            return None
-        potential = None
-        if objective.potential is not None:
-            names = ("x", "y", "z")[:dim]
-            formula = Expression.parse(objective.potential, names, KEY)
-
-            def potential(x: Floats) -> Floats:
-                return np.array(np.broadcast_to(formula(dict(zip(names, x.T, strict=True))), len(x)))
-
-        return cls(potential, objective.congestion, objective.entropy)
-
     @property
     def couples_labels(self) -> bool:
         """Whether the cost of the total density is more than that of the labels one by one."""
@@ -72,21 +56,32 @@ class RunningCost:
         if self.potential is not None:
             with parallel.agreed(grid.comm), np.errstate(all="ignore"):
                 potential = np.asarray(self.potential(grid.x), dtype=float)
-                _require_finite(potential, grid.x)
+                require_finite(potential, grid.x, "the potential", KEY, "the whole domain, its boundary included")
             potential = grid.of_owners(potential)
         return RunningAtVertices(grid, potential, self.congestion, self.entropy)
 
 
-def _require_finite(potential: Floats, x: Floats) -> None:
-    """Refuse values (n,) at points (n, dim) that are not finite."""
-    bad = ~np.isfinite(potential)
-    if np.any(bad):
-        raise InputError(
-            "the potential is not finite everywhere in the domain",
-            key=KEY,
-            value=f"a non-finite value at {x[bad][0].tolist()}",
-            remedy="Use a formula that is defined on the whole domain, its boundary included",
-        )
+def running_cost(
+    dim: int, potential: Potential | None, congestion: float = 0.0, entropy: float = 0.0
+) -> RunningCost | None:
+    """The cost of numbers and a potential, None if there is nothing to pay.
+
+    Args:
+        dim: of space.
+        potential: V, a formula in the coordinates or a function.
+        congestion: γ.
+        entropy: σ.
+
+    Raises:
+        InputError: a number is negative; the formula has other variables than the dimension's.
+    """
+    for name, weight in (("congestion", congestion), ("entropy", entropy)):
+        if not (weight >= 0.0 and np.isfinite(weight)):
+            raise InputError("must be a number ≥ 0", key=name, value=weight)
+    if potential is None and congestion == 0.0 and entropy == 0.0:
+        return None
+    function = None if potential is None else as_point_function(potential, dim, KEY).value
+    return RunningCost(function, congestion, entropy)
 
 
 class RunningAtVertices:
@@ -117,7 +112,7 @@ class RunningAtVertices:
             entropy = self.entropy * (floored_entropy(rho, delta) - delta * np.log(delta))
         columns = [self.potential[:, None] * rho, 0.5 * self.congestion * rho**2, entropy]
         sums = parallel.sum_all(grid.comm, np.array([(grid.own_masses @ column).sum() for column in columns]))
-        return dict(zip(("potential", "congestion", "entropy"), (grid.tau * sums).tolist(), strict=True))
+        return dict(zip(part_names("potential", "density"), (grid.tau * sums).tolist(), strict=True))
 
     def wanted(self, s: Floats) -> Floats:
         """ρ = g*′(s) ≥ 0, the maximiser of sρ − g(ρ); not for γ = σ = 0, where it is not determined."""

@@ -14,6 +14,7 @@ from eulerian.base.arrays import Floats, Ints
 from eulerian.density import basis
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.ghost_rows import GhostExchange
+from eulerian.mesh.point_location import barycentric_gradients
 
 
 class SpaceTime:
@@ -61,9 +62,7 @@ class SpaceTime:
         self.cells: Ints = np.arange(space.n_owned, dtype=np.int32)
         inverse = space.geometry.inverse_jacobian[: space.n_owned]
         self.volumes: Floats = space.geometry.det[: space.n_owned] / math.factorial(space.dim)
-        self.gradients: Floats = np.ascontiguousarray(
-            np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
-        )
+        self.gradients: Floats = np.ascontiguousarray(barycentric_gradients(inverse))
         self.own_masses: Floats = self.share(self.volumes)
         self.masses: Floats = self.own_masses.copy()
         self.accumulate(self.masses)

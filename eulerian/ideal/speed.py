@@ -7,7 +7,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.parallel import sum_all
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.domain_parts import DomainPart
-from eulerian.ideal.functionals import Functional, Linear
+from eulerian.ideal.functionals import Functional, Loss
 from eulerian.ideal.running_cost import RunningAtVertices
 
 _BOXES = 700  # of the lattice between whose boxes moves are tried
@@ -27,10 +27,12 @@ def typical_speed(
     With a linear loss everything moves to the best box of a lattice; with a target the Gaussians of the same moments
     are transported (Gelbrich 1990, doi:10.1002/mana.19901470121).
     """
-    if isinstance(functional, Linear):
-        squared = _best_moves(space, rho, functional, kinetic, horizon, part)
-    else:
+    squared = 0.0
+    if functional.loss is not None:
+        squared = _best_moves(space, rho, functional.loss, kinetic, horizon, part)
+    if functional.target is not None:
         squared = _gaussian_distance(space, part.only(rho), part.only(functional.target))
+    # A density that stays where it is still has to find that out: with ω = 0 there would be no metric.
     slowest = _SLOWEST * float(np.linalg.norm(part.high - part.low))
     return max(float(np.sqrt(squared)), slowest) / horizon
 
@@ -56,15 +58,15 @@ def driven_speed(running: RunningAtVertices, loads: Floats, kinetic: float) -> f
 
 
 def _best_moves(
-    space: DensitySpace, rho: Floats, functional: Linear, kinetic: float, horizon: float, part: DomainPart
+    space: DensitySpace, rho: Floats, loss: Loss, kinetic: float, horizon: float, part: DomainPart
 ) -> float:
     """Mean squared distance of the moves x → argmin ℓ(z) + λ|x − z|²/2T between the boxes of a lattice. Collective."""
     points, masses = _boxes(space, rho, part)
     squares = np.sum((points[:, None] - points) ** 2, axis=2)
-    loss = functional.loss(points)
+    losses = loss(points)
     moved = 0.0
     for label in range(space.n_labels):
-        best = np.argmin(loss[:, label] + 0.5 * kinetic / horizon * squares, axis=1)
+        best = np.argmin(losses[:, label] + 0.5 * kinetic / horizon * squares, axis=1)
         moved += float(masses[:, label] @ squares[np.arange(len(points)), best])
     return moved / max(float(masses.sum()), np.finfo(float).tiny)
 

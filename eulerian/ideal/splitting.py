@@ -7,7 +7,7 @@ import numpy as np
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
-from eulerian.ideal.functionals import Fixed, Functional, VertexFunctional
+from eulerian.ideal.functionals import VertexFunctional
 from eulerian.ideal.inner_product import Metric, at
 from eulerian.ideal.running_cost import RunningAtVertices
 from eulerian.ideal.space_time import SpaceTime
@@ -15,7 +15,6 @@ from eulerian.ideal.space_time import SpaceTime
 RELAXATION = 1.8  # Eckstein & Bertsekas (1992), doi:10.1007/BF01581204
 _BALANCED = 1.5  # residuals within this factor of each other leave the penalty alone
 _LARGEST_CHANGE = 3.0
-_NO_TARGET = 1e-9
 
 type Parts = dict[str, float]
 
@@ -83,9 +82,8 @@ class Splitting:
 
     Args:
         metric: of the splitting; may be changed between steps.
-        functional: F.
+        functional: F of the label.
         source: ∫φ_i dρ_0, (n_nodes,).
-        label: y.
         penalty: r to begin with.
         running: g, if there are running costs of the density.
     """
@@ -93,26 +91,16 @@ class Splitting:
     def __init__(
         self,
         metric: Metric,
-        functional: Functional,
+        functional: VertexFunctional,
         source: Floats,
-        label: int,
         penalty: float,
         running: RunningAtVertices | None = None,
     ) -> None:
         """Collective."""
         grid = metric.grid
         self.grid, self.source, self.penalty, self.running = grid, source, penalty, running
-        self._metric = metric
+        self.functional, self._metric = functional, metric
         self.mass = grid.total(source)
-        self._target: Floats | None = None
-        self.functional: VertexFunctional | None = None
-        if isinstance(functional, Fixed):
-            target = grid.load(functional.target, label)
-            total = grid.total(target)
-            # In a part of the domain without a target the little that is there stays where it is.
-            self._target = target * (self.mass / total) if total > _NO_TARGET * self.mass else source
-        else:
-            self.functional = functional.at_vertices(grid, label)
         self._state = State.zero(grid)
         self._project_end()
         self.phi = np.zeros((grid.n_nodes, grid.layers + 1))
@@ -129,8 +117,9 @@ class Splitting:
         functions.collect(struct, *state.arrays, at(f))
         owned = slice(0, grid.n_owned_nodes)
         f[owned, 0] += self.source[owned] / self.penalty
-        if self._target is not None:
-            f[owned, -1] -= self._target[owned] / self.penalty
+        fixed = self.functional.fixed
+        if fixed is not None:
+            f[owned, -1] -= fixed[owned] / self.penalty
         else:
             f[:, -1] += self._metric.end_weights * (2.0 * state.end_q - state.end)
         self.phi = self._metric.poisson.solve(f)
@@ -144,7 +133,7 @@ class Splitting:
         else:
             weights = running.congestion, running.entropy, running.floor
             functions.charge(struct, at(running.potential), *weights, self.penalty, *sweep)
-        if self.functional is not None:
+        if fixed is None:
             gap = self.phi[:, -1] - state.end_q
             totals[0] += float(self._metric.end_weights @ gap**2)
             state.end += RELAXATION * gap
@@ -152,7 +141,7 @@ class Splitting:
         self._totals = np.array([missed, *totals])
 
     def _project_end(self) -> None:
-        if self.functional is not None:
+        if self.functional.fixed is None:
             self._state.end_q = self.functional.proximal(
                 self._state.end, self.penalty * self._metric.gamma * self._metric.weights
             )
@@ -163,7 +152,7 @@ class Splitting:
         self.step()
         state, totals = self._state, np.zeros(3)
         self._metric.functions.compare(self._metric.struct, *state.arrays, *old.arrays, at(totals))
-        if self.functional is not None:
+        if self.functional.fixed is None:
             weight = self._metric.end_weights
             squares = (state.end_q - old.end_q) ** 2, state.end_q**2, (state.end - state.end_q) ** 2
             totals += [float(weight @ square) for square in squares]
@@ -214,16 +203,18 @@ class Splitting:
 
     def final_density(self) -> Floats:
         """ρ(T) ≥ 0 at the vertices, (n_nodes,), of the label's mass. Collective."""
-        if self._target is not None:
-            return self._target / self.grid.masses
+        if self.functional.fixed is not None:
+            return self.functional.fixed / self.grid.masses
+        # The multiplier of φ_T is the density up to a factor, which its mass tells.
         rho = self._metric.weights * np.maximum(self._state.end - self._state.end_q, 0.0)
         total = self.grid.integrate(rho)
         return rho * (self.mass / total) if total > 0.0 else np.full_like(rho, self.mass / self.grid.volume)
 
     def price(self, density: Floats, final: Floats) -> Parts:
         """What densities cost without their momenta, (n_nodes, L) on the slabs and (n_nodes,) at T. Collective."""
-        terminal = 0.0 if self.functional is None else self.functional.value(final)
-        return {"terminal": terminal} | ({} if self.running is None else self.running.parts(density))
+        return {"terminal": self.functional.value(final)} | (
+            {} if self.running is None else self.running.parts(density)
+        )
 
     def feasible_potential(self) -> tuple[Floats, float]:
         """The potential (n_nodes, L + 1) lowered until it satisfies every constraint, and its dual value. Collective.
@@ -238,13 +229,8 @@ class Splitting:
         self._fall = fall
         lowered = np.append(np.cumsum(grid.tau * fall[::-1])[::-1], 0.0)
         end = self.phi[:, -1]
-        if self._target is not None:
-            lowered += grid.total(self._target * end) / self.mass  # φ is free up to a constant: let ∫φ_T dρ_T vanish
-            paid = 0.0
-        else:
-            assert self.functional is not None
-            lowered += self.functional.shift(end, self.mass)
-            paid = self.functional.conjugate(end - lowered[-1])
+        lowered += self.functional.shift(end, self.mass)
+        paid = self.functional.conjugate(end - lowered[-1])
         if running is not None:
             paid += running.conjugate(excess - fall)
         return self.phi - lowered, grid.total(self.source * self.phi[:, 0]) - self.mass * float(lowered[0]) - paid

@@ -3,12 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol, final
 
-from eulerian.app import config
 from eulerian.base.arrays import Floats
-from eulerian.base.formula import Expression
-from eulerian.density.exact_density import ExactDensity
-from eulerian.density.space import DensitySpace
-from eulerian.objective.losses import COORDINATES
+from eulerian.objective.point_functions import PointFunction
 
 
 class FunctionDensity(Protocol):
@@ -43,23 +39,6 @@ class ContinuousData:
 
     initial: FunctionDensity
     target: FunctionDensity | None = None
-    potential: Expression | None = None
+    potential: PointFunction | None = None
     congestion: float = 0.0
     entropy: float = 0.0
-
-
-def continuous_data(
-    objective: config.Objective, space: DensitySpace, initial: ExactDensity, target: ExactDensity | None
-) -> ContinuousData:
-    """The data of a configuration.
-
-    Args:
-        objective: the section, which has been found to fit.
-        space: whose cells cover the domain.
-        initial: ρ₀.
-        target: ρ* of the terminal functional, where it has one.
-    """
-    potential = None
-    if objective.potential is not None:
-        potential = Expression.parse(objective.potential, COORDINATES[: space.dim], "objective.potential")
-    return ContinuousData(initial, target, potential, objective.congestion, objective.entropy)

@@ -1,71 +1,55 @@
 """Losses ℓ(x, y) at points, with their derivatives; meshes integrate them against densities, particles take means."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from eulerian.app import config
 from eulerian.base.arrays import Floats
-from eulerian.base.formula import Expression
-
-COORDINATES = ("x", "y", "z")
-
-
-class PointLoss(Protocol):
-    """ℓ(x, y), possibly with parameters of its own (a trained readout r). Points x are (n, dim), dimensionless."""
-
-    @property
-    def n_readout(self) -> int:
-        """Number of trained parameters."""
-        ...
-
-    def initial_readout(self) -> Floats:
-        """Where the trained parameters start, (r,)."""
-        ...
-
-    def value(self, x: Floats, readout: Floats) -> Floats:
-        """ℓ at points for every label, (n, K)."""
-        ...
-
-    def gradient(self, x: Floats, readout: Floats) -> Floats:
-        """Derivative in space for every label, (n, K, dim)."""
-        ...
-
-    def readout_vjp(self, x: Floats, readout: Floats, w: Floats) -> Floats:
-        """Gradient (r,) with respect to the readout of Σ w_ny ℓ(x_n, y), w (n, K)."""
-        ...
+from eulerian.base.errors import InputError
+from eulerian.base.formula import COORDINATES, Expression
+from eulerian.objective.point_functions import called, central_differences
+from eulerian.objective.point_loss import PointLoss as PointLoss  # whoever looks for losses finds it here
+from eulerian.objective.point_loss import are_labels, numbers, require_axes, require_one_each
 
 
-class _Untrained:
-    """What losses without a readout share."""
-
-    n_readout = 0
-
-    def initial_readout(self) -> Floats:
-        """Nothing to train."""
-        return np.zeros(0)
-
-    def readout_vjp(self, x: Floats, readout: Floats, w: Floats) -> Floats:  # noqa: ARG002 - the protocol's arguments
-        """Nothing to train."""
-        return np.zeros(0)
-
-
+@final
 @dataclass(frozen=True)
-class QuadraticLoss(_Untrained):
+class QuadraticLoss(PointLoss):
     """weight/2 |x − target_y|².
 
     Attributes:
-        targets: (K, dim).
+        targets: (dim,) for all labels, or (K, dim) one for each; bound they are (K, dim).
         weight: dimensionless.
     """
 
     targets: Floats
-    weight: float
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", numbers(self.targets, "targets"))
+
+    @property
+    def goals(self) -> Floats:
+        """The targets."""
+        return self.targets
+
+    def check_labels(self, n_labels: int, key: str = "terminal") -> None:
+        """One target for all, or one for each."""
+        if self.targets.ndim > 1:
+            require_one_each(self.targets, n_labels, f"{key}.targets")
+
+    def _bound(self, dim: int, n_labels: int, key: str) -> Self:
+        name = "target" if self.targets.ndim == 1 else "targets"
+        require_axes(self.targets, dim, f"{key}.{name}")
+        return replace(self, targets=np.array(np.broadcast_to(self.targets, (n_labels, dim))))
 
     def value(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """ℓ, (n, K)."""
+        # Axis by axis: (n, K, dim) numbers at a time would leave the cache.
         away = sum((column[:, None] - target) ** 2 for column, target in zip(x.T, self.targets.T, strict=True))
         return np.asarray(0.5 * self.weight * away)
 
@@ -74,8 +58,9 @@ class QuadraticLoss(_Untrained):
         return self.weight * (x[:, None, :] - self.targets)
 
 
+@final
 @dataclass(frozen=True)
-class LogisticLoss(_Untrained):
+class LogisticLoss(PointLoss):
     """log(1 + exp(−s (direction·x + offset))), s = −1 for label 0 and +1 for label 1.
 
     Attributes:
@@ -83,8 +68,24 @@ class LogisticLoss(_Untrained):
         offset: of the separating plane.
     """
 
+    of_classes = True
+
     direction: Floats
-    offset: float
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "direction", numbers(self.direction, "direction"))
+
+    def check_labels(self, n_labels: int, key: str = "terminal") -> None:
+        """Two of them."""
+        if n_labels != 2:
+            remedy = "Use cross_entropy, or label the initial densities 0 and 1."
+            what = f"needs two labels, but there {are_labels(n_labels)}"
+            raise InputError(what, key=f"{key}.kind", value="logistic", remedy=remedy)
+
+    def _bound(self, dim: int, n_labels: int, key: str) -> Self:  # noqa: ARG002 - checked
+        require_axes(self.direction, dim, f"{key}.direction")
+        return self
 
     def _margins(self, x: Floats) -> Floats:
         return np.asarray((x @ self.direction + self.offset)[:, None] * np.array([-1.0, 1.0]))
@@ -95,62 +96,150 @@ class LogisticLoss(_Untrained):
 
     def gradient(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """∂ℓ/∂x, (n, 2, dim)."""
+        # exp(−log(1 + eᵐ)) is 1/(1 + eᵐ) without an overflow for large margins m.
         slope = -np.exp(-np.logaddexp(0.0, self._margins(x))) * np.array([-1.0, 1.0])
         return np.asarray(slope[..., None] * self.direction)
 
 
+@final
 @dataclass(frozen=True)
-class FormulaLoss(_Untrained):
-    """A formula in the coordinates and ``label``.
+class FormulaLoss(PointLoss):
+    """A formula in the coordinates x, y, z and ``label``, like "(x**2 - 1)**2/4".
 
     Attributes:
-        expression: the formula.
-        dim: space dimension.
-        n_labels: K.
+        text: the formula.
+        dim: space dimension, once bound.
+        n_labels: K, once bound.
     """
 
-    expression: Expression
-    dim: int
-    n_labels: int
+    text: str
+    dim: int = 0
+    n_labels: int = 0
+    _expression: Expression | None = field(default=None, repr=False)
+
+    def _bound(self, dim: int, n_labels: int, key: str) -> Self:
+        expression = Expression.parse(self.text, (*COORDINATES[:dim], "label"), f"{key}.value")
+        return replace(self, dim=dim, n_labels=n_labels, _expression=expression)
 
     def value(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """ℓ, (n, K)."""
-        columns = [np.broadcast_to(self.expression(self._at(x, y)), len(x)) for y in range(self.n_labels)]
-        return np.stack(columns, axis=1)
+        assert self._expression is not None
+        return np.stack([self._expression(self._at(x, y)) for y in range(self.n_labels)], axis=1)
 
     def gradient(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """∂ℓ/∂x, (n, K, dim)."""
-        slopes = [self.expression.gradient(self._at(x, y), COORDINATES[: self.dim])[1] for y in range(self.n_labels)]
-        return np.stack([np.stack([np.broadcast_to(d, len(x)) for d in slope], axis=1) for slope in slopes], axis=1)
+        assert self._expression is not None
+        names = COORDINATES[: self.dim]
+        slopes = [self._expression.gradient(self._at(x, y), names)[1] for y in range(self.n_labels)]
+        return np.stack([np.stack(slope, axis=1) for slope in slopes], axis=1)
 
     def _at(self, x: Floats, label: int) -> dict[str, Floats | float]:
         return {**dict(zip(COORDINATES, x.T, strict=False)), "label": float(label)}
 
 
+@final
 @dataclass(frozen=True)
-class CrossEntropyLoss:
+class FunctionLoss(PointLoss):
+    """Any function ℓ(x) or ℓ(x, label) of points x (n, dim), with values (n,).
+
+    It is passed the label where it takes a second positional argument. Its derivative in space is needed on particles
+    only: by default it is taken by differences of fourth order, right to about 1e-12 relative to ℓ where ℓ varies over
+    ``length`` (see ``central_differences``); give ``gradient`` where that is not enough.
+
+    Attributes:
+        function: ℓ.
+        derivative: ∂ℓ/∂x (n, dim), called with the same arguments; or None.
+        length: over which ℓ varies, in units of x.
+    """
+
+    function: Callable[..., ArrayLike]
+    derivative: Callable[..., ArrayLike] | None = None
+    length: float = 1.0
+    n_labels: int = 0
+    _labelled: bool = False
+    _key: str = "terminal"
+
+    def _bound(self, dim: int, n_labels: int, key: str) -> Self:  # noqa: ARG002 - it fits any dimension
+        return replace(self, n_labels=n_labels, _labelled=_takes_label(self.function, key), _key=key)
+
+    def value(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
+        """ℓ, (n, K)."""
+        columns = [self._of_label(x, *more) for more in self._labels]
+        return np.repeat(columns[0][:, None], self.n_labels, axis=1) if not self._labelled else np.stack(columns, 1)
+
+    def gradient(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
+        """∂ℓ/∂x, (n, K, dim)."""
+        slopes = [self._slope(x, *more) for more in self._labels]
+        return np.repeat(slopes[0][:, None], self.n_labels, axis=1) if not self._labelled else np.stack(slopes, 1)
+
+    @property
+    def _labels(self) -> list[tuple[int, ...]]:
+        """What the function is called with besides points: nothing once, or each label."""
+        return [(label,) for label in range(self.n_labels)] if self._labelled else [()]
+
+    def _of_label(self, x: Floats, *label: int) -> Floats:
+        return called(self.function, x, (len(x),), self._key, *label)
+
+    def _slope(self, x: Floats, *label: int) -> Floats:
+        if self.derivative is not None:
+            return called(self.derivative, x, x.shape, f"{self._key}.gradient", *label)
+        return central_differences(lambda y: self._of_label(y, *label), x, self.length)
+
+
+@final
+@dataclass(frozen=True)
+class CrossEntropyLoss(PointLoss):
     """−log softmax(W x + b)_y, a linear readout of the end points.
 
     Attributes:
-        weights: W (K, dim), fixed or where training starts.
+        weights: W (K, dim), fixed or where training starts; zero where it is missing.
         bias: b (K,), likewise.
         trained: (W row by row, b) is the readout.
     """
 
-    weights: Floats
-    bias: Floats
-    trained: bool
+    of_classes = True
+
+    weights: Floats | None = None
+    bias: Floats | None = None
+    trained: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "bias"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, None if given is None else numbers(given, name))
+
+    def check_labels(self, n_labels: int, key: str = "terminal") -> None:
+        """At least two, with a row and an entry for each."""
+        if n_labels < 2:
+            remedy = "Label the initial densities 0, 1, …"
+            what = f"needs at least two labels, but there {are_labels(n_labels)}"
+            raise InputError(what, key=f"{key}.kind", value="cross_entropy", remedy=remedy)
+        for name in ("weights", "bias"):
+            given = getattr(self, name)
+            if given is not None:
+                require_one_each(given, n_labels, f"{key}.{name}")
+
+    def _bound(self, dim: int, n_labels: int, key: str) -> Self:
+        weights = np.zeros((n_labels, dim)) if self.weights is None else self.weights
+        require_axes(weights, dim, f"{key}.weights")
+        return replace(self, weights=weights, bias=np.zeros(n_labels) if self.bias is None else self.bias)
 
     @property
     def n_readout(self) -> int:
         """K·dim + K if trained, else 0."""
-        return self.weights.size + self.bias.size if self.trained else 0
+        return self.initial_readout().size
 
     def initial_readout(self) -> Floats:
         """(W row by row, b), or nothing."""
-        return np.concatenate([self.weights.ravel(), self.bias]) if self.trained else np.zeros(0)
+        if not self.trained:
+            return np.zeros(0)
+        assert self.weights is not None
+        assert self.bias is not None
+        return np.concatenate([self.weights.ravel(), self.bias])
 
     def _matrices(self, readout: Floats) -> tuple[Floats, Floats]:
+        assert self.weights is not None
+        assert self.bias is not None
         if not self.trained:
             return self.weights, self.bias
         return readout[: self.weights.size].reshape(self.weights.shape), readout[self.weights.size :]
@@ -181,18 +270,42 @@ def log_softmax(logits: Floats) -> Floats:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
-def build_loss(terminal: config.LossTerminal, dim: int, n_labels: int) -> PointLoss:
-    """The loss that the configuration describes, which fits ``dim`` and ``n_labels`` (``config.check_*``)."""
-    match terminal:
-        case config.QuadraticTerminal():
-            targets: Sequence[object] = terminal.targets or (terminal.target,) * n_labels
-            return QuadraticLoss(np.array(targets, dtype=float), terminal.weight)
-        case config.ExpressionTerminal():
-            names = (*COORDINATES[:dim], "label")
-            return FormulaLoss(Expression.parse(terminal.value, names, "objective.terminal.value"), dim, n_labels)
-        case config.LogisticTerminal():
-            return LogisticLoss(np.array(terminal.direction, dtype=float), terminal.offset)
-        case config.CrossEntropyTerminal():
-            weights = np.zeros((n_labels, dim)) if terminal.weights is None else np.array(terminal.weights, dtype=float)
-            bias = np.zeros(n_labels) if terminal.bias is None else np.array(terminal.bias, dtype=float)
-            return CrossEntropyLoss(weights, bias, terminal.trainable)
+def as_loss(what: Any, key: str = "terminal") -> PointLoss:
+    """A loss as it is, the text of a formula or a function of points (and label) as one.
+
+    Raises:
+        InputError: it is nothing of this.
+    """
+    if hasattr(what, "bind"):
+        loss: PointLoss = what
+        return loss
+    if isinstance(what, str):
+        return FormulaLoss(what)
+    if callable(what):
+        return FunctionLoss(what)
+    raise InputError(
+        "is nothing that can be a terminal cost",
+        key=key,
+        value=type(what).__name__,
+        remedy="Give a loss (QuadraticLoss, …), KullbackLeibler(target), SquaredDistance(target), or a function of "
+        "points (n, dim), and of a label if you like, that returns (n,).",
+    )
+
+
+def _takes_label(function: Callable[..., Any], key: str) -> bool:
+    """Whether a function has a second positional argument without a default, or one that is called label.
+
+    Raises:
+        InputError: it cannot be called with points, or with points and a label.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # compiled code may not say
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p for p in positional if p.default is p.empty or p.name == "label"]
+    keywords = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is p.empty]
+    if len(needed) > 2 or keywords or not (positional or any(p.kind == p.VAR_POSITIONAL for p in parameters)):
+        what, remedy = f"cannot be called as f(x) or f(x, label): its arguments are {list(parameters)}", "Wrap it."
+        raise InputError(what, key=key, remedy=remedy)
+    return len(needed) == 2

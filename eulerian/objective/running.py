@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from eulerian.base import parallel
-from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
-from eulerian.base.formula import Expression
+from eulerian.base.arrays import Floats, require_finite
 from eulerian.density.space import DensitySpace, Quadrature
-from eulerian.objective.losses import COORDINATES
+from eulerian.objective.entropy import EntropyBalance
+from eulerian.objective.point_functions import PointFunction
+from eulerian.objective.squares import SquareCosts
+from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.velocity_space import VelocitySpace
 
 
@@ -63,21 +64,84 @@ class VelocityCost:
         return density_space.quadrature(density_space.kinetic_degree)
 
 
-def potential_vector(space: DensitySpace, formula: str) -> Floats:
-    """(n_owned, nd) whose product with ρ's coefficients is ∫Vρ, for V given as a formula in x, y, z. Collective.
+@dataclass(frozen=True)
+class EntropyCosts:
+    """Costs of ∫ρ log ρ by its balance, which follow from what it is at the start, and from what the flow does to it.
+
+    Attributes:
+        balance: d/dt ∫ρ log ρ.
+        terminal: the weight of ∫ρ log ρ at T, which the terminal cost leaves to the balance: 1 for kl, or 0.
+        running: σ, the weight of ∫∫ρ log ρ dt; 0 unless all labels have one velocity.
+        initial: ∫ρ₀ log ρ₀ of all labels together, where σ > 0.
+    """
+
+    balance: EntropyBalance
+    terminal: float = 0.0
+    running: float = 0.0
+    initial: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunningCosts:
+    """Costs per time of a flow.
+
+    Attributes:
+        velocity: kinetic and Jacobian cost.
+        potential: (n_owned, nd) derivative of ∫Vρ by the coefficients of ρ, or None.
+        nonlinear: congestion and entropy, or None.
+        entropy: the costs that the balance of ∫ρ log ρ tells, or None.
+        squares: the costs of ∫ρ² by squares that move beside the densities, or None.
+    """
+
+    velocity: VelocityCost
+    potential: Floats | None = None
+    nonlinear: DensityCost | None = None
+    entropy: EntropyCosts | None = None
+    squares: SquareCosts | None = None
+
+    def linear(self, v: Floats) -> dict[str, Floats]:
+        """By part, the vector (n_owned, nd) whose product with ρ's coefficients is the cost per time."""
+        vectors = self.velocity.densities(v)
+        if self.potential is not None:
+            vectors["potential"] = self.potential
+        return vectors
+
+    @property
+    def counts_time_left(self) -> bool:
+        """Whether there is a cost per time that is (T − t) times something."""
+        return self.entropy is not None and self.entropy.running > 0.0
+
+    def velocity_gradient(self, v: Floats, occupation: Floats, moment: Floats | None) -> Floats:
+        """This rank's contribution (n_nodes, dim) to the derivative by v of the costs.
+
+        Args:
+            v: (n_nodes, dim).
+            occupation: ∫ρ dt, (n_owned, nd).
+            moment: ∫(T − t)ρ dt, where it counts.
+        """
+        gradient, entropy = self.velocity.velocity_gradient(v, occupation), self.entropy
+        if entropy is None:
+            return gradient
+        weighted = entropy.terminal * occupation
+        if moment is not None:
+            weighted = weighted + entropy.running * moment
+        return gradient + entropy.balance.velocity_gradient(v, weighted)
+
+
+def potential_vector(space: DensitySpace, potential: PointFunction, key: str = "costs.potential") -> Floats:
+    """(n_owned, nd) whose product with ρ's coefficients is ∫Vρ. **Collective**.
+
+    Args:
+        space: of ρ.
+        potential: V.
+        key: what it is called in messages.
 
     Raises:
         InputError: V is not finite somewhere in the domain; the same on all ranks.
     """
-    key, rule = "objective.potential", space.quadrature(space.objective_degree)
+    rule = space.quadrature(space.objective_degree)
     with parallel.agreed(space.comm):
-        expression = Expression.parse(formula, COORDINATES[: space.dim], key)
-        values = expression(dict(zip(COORDINATES, np.moveaxis(rule.points, 2, 0), strict=False)))
-        if not np.all(np.isfinite(values)):
-            raise InputError(
-                "the potential is not finite everywhere in the domain",
-                key=key,
-                value=f"a non-finite value at {rule.points[~np.isfinite(values)][0].tolist()}",
-                remedy="Use a formula that is defined on the whole domain",
-            )
-    return (rule.weights * np.broadcast_to(values, rule.weights.shape)) @ rule.basis
+        x = rule.points.reshape(-1, space.dim)
+        values = potential.value(x)
+        require_finite(values, x, "the potential", key)
+    return np.asarray((rule.weights * values.reshape(rule.weights.shape)) @ rule.basis)

@@ -1,22 +1,23 @@
 """Terminal functionals of the final density, and their derivatives: losses Σ_y ∫ℓ(x, y) ρ_y(T, x) dx, distances."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from functools import cached_property, singledispatch
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from eulerian.app import config
-from eulerian.app.build.mixture import count_labels, density_and_exact
 from eulerian.base import parallel
-from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
+from eulerian.base.arrays import Floats, require_finite
+from eulerian.density.density import Density
 from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import DensitySpace, Quadrature
+from eulerian.objective.continuous import FunctionDensity
+from eulerian.objective.distances import FixedDensity, KullbackLeibler, SquaredDistance
 from eulerian.objective.floored_entropy import entropy, entropy_slope
-from eulerian.objective.losses import PointLoss, build_loss
-
-KEY = "objective.terminal"
+from eulerian.objective.losses import as_loss
+from eulerian.objective.point_loss import PointLoss
 
 
 @dataclass(frozen=True)
@@ -34,48 +35,70 @@ class TerminalValue:
     readout: Floats
 
 
-class Terminal(Protocol):
-    """A functional of the final density, possibly with parameters of its own (a trained readout)."""
+class Terminal(ABC):
+    """A functional of the final density, possibly with parameters of its own (a trained readout).
 
-    @property
-    def loss(self) -> PointLoss | None:
-        """ℓ where the functional is ∫ℓρ(T), else None."""
-        ...
+    Attributes:
+        loss: ℓ where the functional is ∫ℓρ(T), else None.
+        target: (n_cells, nd, K) ρ* on the mesh where it is a distance from one, else None.
+        exact: ρ* itself, where that is known.
+        logarithmic: whether it holds logarithms of densities, so that errors of it are measured in nats.
+        cancelling: whether it is what is left of much larger integrals, which must be the more exact.
+    """
+
+    loss: PointLoss | None = None
+    target: Floats | None = None
+    exact: ExactDensity | None = None
+    logarithmic: ClassVar[bool] = False
+    cancelling: ClassVar[bool] = False
 
     def initial_readout(self) -> Floats:
         """Where the trained parameters start, (r,)."""
-        ...
+        return np.zeros(0)
 
+    @abstractmethod
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
-        """Value and derivatives at ρ (n_cells, nd, K) and readout (r,). Collective."""
-        ...
+        """Value and derivatives at ρ (n_cells, nd, K) and readout (r,). **Collective**."""
+
+    def density_cost(
+        self,
+        log_density: Floats,  # noqa: ARG002 - for distances
+        target: FunctionDensity | None,  # noqa: ARG002
+        x: Floats,  # noqa: ARG002
+        labels: Sequence[int],  # noqa: ARG002
+    ) -> Floats | None:
+        """What a distance costs per mass at points of the exact flow, up to a constant; None for a loss.
+
+        Args:
+            log_density: (n, k) log ρ(T) there, of some labels.
+            target: ρ*.
+            x: (n, dim).
+            labels: these k.
+        """
+        return None
 
 
-class LinearLoss:
+class LinearLoss(Terminal):
     """∫ℓρ_T: quadrature turns a loss that is not trained into one inner product, once and for all.
 
     Args:
         space: the space of ρ.
-        loss: ℓ.
+        loss: ℓ, bound.
+        key: what it is called in messages.
 
     Raises:
         InputError: ℓ is not finite somewhere in the domain; the same on all ranks.
     """
 
-    def __init__(self, space: DensitySpace, loss: PointLoss) -> None:
+    loss: PointLoss
+
+    def __init__(self, space: DensitySpace, loss: PointLoss, key: str = "terminal") -> None:
         """Collective."""
         self._space, self.loss = space, loss
         start = self.initial_readout()
         with parallel.agreed(space.comm), np.errstate(all="ignore"):
             values = self._values(start)
-            if not np.all(np.isfinite(values)):
-                where = self._rule.points[~np.isfinite(values).all(axis=2)][0]
-                raise InputError(
-                    "the loss is not finite everywhere in the domain",
-                    key=KEY,
-                    value=f"a non-finite value at {where.tolist()}",
-                    remedy="Use a formula that is defined on the whole domain",
-                )
+            require_finite(values.reshape(-1, space.n_labels), self._points, "the loss", key)
         self._fixed = None if loss.n_readout else self._vector(values)
 
     @property
@@ -99,10 +122,6 @@ class LinearLoss:
         total = parallel.sum_all(space.comm, local)
         return TerminalValue(float(total[0]), vector, total[1:])
 
-    def losses(self, x: Floats, readout: Floats) -> Floats:
-        """ℓ(x, y) at points (n, dim) for every label, (n, K)."""
-        return self.loss.value(x, readout)
-
     @property
     def _rule(self) -> Quadrature:
         return self._space.quadrature(self._space.objective_degree)
@@ -118,8 +137,8 @@ class LinearLoss:
         return np.asarray(np.einsum("cq,qi,cqk->cik", self._rule.weights, self._rule.basis, values, optimize=True))
 
 
-class _ToTarget:
-    """What functionals of a target density share: no readout, no loss at points.
+class _ToTarget(Terminal):
+    """What functionals of a target density share.
 
     Args:
         space: the space of ρ.
@@ -127,14 +146,10 @@ class _ToTarget:
         exact: ρ* itself, where that is known.
     """
 
-    loss = None
+    target: Floats
 
     def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity | None = None) -> None:
         self._space, self.target, self.exact = space, target, exact
-
-    def initial_readout(self) -> Floats:
-        """Nothing to train."""
-        return np.zeros(0)
 
 
 class RelativeEntropy(_ToTarget):
@@ -145,6 +160,14 @@ class RelativeEntropy(_ToTarget):
     """
 
     log_floor: Floats
+    logarithmic = True
+
+    def density_cost(
+        self, log_density: Floats, target: FunctionDensity | None, x: Floats, labels: Sequence[int]
+    ) -> Floats:
+        """log(ρ/ρ*), (n, k)."""
+        assert target is not None
+        return np.asarray(log_density - np.logaddexp(target.log_values(x), self.log_floor)[:, labels])
 
 
 class KullbackLeiblerLoss(RelativeEntropy):
@@ -212,6 +235,15 @@ class KullbackLeiblerBalance(RelativeEntropy):
 class SquaredDistanceLoss(_ToTarget):
     """½‖ρ_T − ρ*‖² in L², summed over the labels: the basis is orthonormal up to the cells' size."""
 
+    cancelling = True
+
+    def density_cost(
+        self, log_density: Floats, target: FunctionDensity | None, x: Floats, labels: Sequence[int]
+    ) -> Floats:
+        """½ρ − ρ*, (n, k): all but the constant ½∫ρ*²."""
+        assert target is not None
+        return np.asarray(0.5 * np.exp(log_density) - target.values(x)[:, labels])
+
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
         """Value and derivatives at ρ (n_cells, nd, K). Collective."""
         n = self._space.n_owned
@@ -250,50 +282,57 @@ class SquaredDistanceByPowers(SquaredDistanceLoss):
         return TerminalValue(value, self._vector, readout)
 
 
-def target_density(terminal: config.TargetTerminal, space: DensitySpace) -> Floats:
-    """ρ* (n_cells, nd, K) of mass 1. Collective.
-
-    Raises:
-        InputError: it has other labels than the density, or no mass; the same on all ranks.
-    """
-    return _target_and_exact(terminal, space)[0]
-
-
-def _target_and_exact(terminal: config.TargetTerminal, space: DensitySpace) -> tuple[Floats, ExactDensity]:
-    """ρ* on the mesh, and as a function. Collective."""
-    config.check_target_labels(count_labels(terminal.target, space.comm, f"{KEY}.target"), space.n_labels)
-    return density_and_exact(space, terminal.target, f"{KEY}.target")
-
-
-def build_terminal(
-    terminal: config.Terminal, space: DensitySpace, initial_entropy: float | None = None, *, powers: bool = False
-) -> Terminal:
-    """The terminal functional that the configuration describes. Collective.
+@singledispatch
+def on_mesh(cost: Any, space: DensitySpace, key: str = "terminal", initial_entropy: float | None = None) -> Terminal:
+    """What a user hands to a problem as its terminal cost, as a functional of densities in a space. **Collective**.
 
     Args:
-        terminal: what it is.
+        cost: a distance, a loss, or what can be one (see ``losses.as_loss``).
         space: the space of ρ.
-        initial_entropy: Σ_y ∫ρ₀ log ρ₀, where kl leaves what becomes of it to its balance along the flow; else None.
-        powers: whether l2 leaves ½∫ρ_T² to squares that move beside the densities.
+        key: what the cost is called in messages.
+        initial_entropy: Σ_y ∫ρ₀ log ρ₀, which the relative entropy by its balance starts from.
 
     Raises:
-        InputError: it does not fit the number of labels or the domain, or is a constraint; the same on all ranks.
+        InputError: it does not fit the space or its labels, or no network can have it; the same on all ranks.
     """
-    match terminal:
-        case config.KlTerminal() if initial_entropy is not None:
-            return KullbackLeiblerBalance(space, *_target_and_exact(terminal, space), initial_entropy)
-        case config.KlTerminal():
-            return KullbackLeiblerLoss(space, *_target_and_exact(terminal, space))
-        case config.L2Terminal() if powers:
-            return SquaredDistanceByPowers(space, *_target_and_exact(terminal, space))
-        case config.L2Terminal():
-            return SquaredDistanceLoss(space, *_target_and_exact(terminal, space))
-        case config.FixedTerminal():
-            raise InputError(
-                "a network cannot be held to a final density exactly",
-                key=f"{KEY}.kind",
-                value="fixed",
-                remedy="Use `eulerian ideal`, or kind = kl or l2",
-            )
-        case _:
-            return LinearLoss(space, build_loss(terminal, space.dim, space.n_labels))
+    del initial_entropy
+    return LinearLoss(space, as_loss(cost, key).bind(space.dim, space.n_labels, key), key)
+
+
+@on_mesh.register
+def _(
+    cost: KullbackLeibler, space: DensitySpace, key: str = "terminal", initial_entropy: float | None = None
+) -> Terminal:
+    target = Density.of(space, cost.target, key=f"{key}.target")
+    if cost.form == "density":
+        return KullbackLeiblerLoss(space, target.coefficients, target.exact)
+    assert initial_entropy is not None
+    return KullbackLeiblerBalance(space, target.coefficients, exact_density(target), initial_entropy)
+
+
+@on_mesh.register
+def _(
+    cost: SquaredDistance, space: DensitySpace, key: str = "terminal", initial_entropy: float | None = None
+) -> Terminal:
+    del initial_entropy
+    target = Density.of(space, cost.target, key=f"{key}.target")
+    if cost.form == "density":
+        return SquaredDistanceLoss(space, target.coefficients, target.exact)
+    return SquaredDistanceByPowers(space, target.coefficients, exact_density(target))
+
+
+@on_mesh.register
+def _(cost: FixedDensity, space: DensitySpace, key: str = "terminal", initial_entropy: float | None = None) -> NoReturn:
+    del space, initial_entropy
+    cost.refuse_network(key)
+    raise AssertionError("it refuses every network")
+
+
+def exact_density(density: Density) -> ExactDensity:
+    """What a density on the mesh is the projection of; itself, where nobody knows. **Collective**."""
+    if density.exact is not None:
+        return density.exact
+    functions = {label: density.to_function(label) for label in range(density.space.n_labels)}
+    again = Density.of(density.space, functions, masses=density.mass)
+    assert again.exact is not None
+    return again.exact

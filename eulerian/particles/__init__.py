@@ -1,1 +1,1 @@
-"""The Lagrangian rival: the same field and the same objective on samples of the density."""
+"""The Lagrangian method: the same field and the same objective on samples of the density."""

@@ -47,8 +47,8 @@ class Scheme:
 
 
 @dataclass(frozen=True)
-class Leg:
-    """The way through one layer.
+class Segment:
+    """Paths through one layer.
 
     Attributes:
         motion: the layer's rates.
@@ -73,8 +73,8 @@ def segments(
     comm: MPI.Comm | None = None,
     steps: Sequence[Floats] | None = None,
     back: bool = False,
-) -> Iterator[Leg]:
-    """The way of points of one label through the layers, one after another. Collective, if there is a communicator.
+) -> Iterator[Segment]:
+    """Paths of points of one label through the layers, one after another. **Collective**, if there is a communicator.
 
     Args:
         rates: what is integrated.
@@ -83,7 +83,7 @@ def segments(
         label: theirs; None where the field does not ask.
         scheme: how.
         comm: who shares the points: error control looks at all of them, and an error reaches every rank.
-        steps: the lengths of the steps in every layer, in the order of the legs, instead of the scheme's choice.
+        steps: the lengths of the steps in every layer, in the order of the segments, instead of the scheme's choice.
         back: from T to 0.
 
     Raises:
@@ -108,11 +108,11 @@ def segments(
                     comm=comm,
                     length=scheme.length,
                 )
-                segment = Leg(motion, *found)
+                segment = Segment(motion, *found)
             else:
                 count = scheme.steps_per_layer
                 lengths = np.full(count, duration / count) if steps is None else steps[index]
-                segment = _given_steps(motion, scheme.tableau, y, lengths, rates.dim, comm)
+                segment = _with_steps(motion, scheme.tableau, y, lengths, rates.dim, comm)
         y, longest = segment.end, float(segment.steps.max())
         yield segment
 
@@ -126,11 +126,11 @@ def segments_back_from(
     scheme: Scheme,
     *,
     comm: MPI.Comm | None = None,
-) -> Iterator[Leg]:
-    """The way back to 0 of points that are at ``x`` at a time t, with equal steps. Collective with ``comm``.
+) -> Iterator[Segment]:
+    """Paths back to 0 of points that are at ``x`` at a time t, with equal steps. **Collective** with ``comm``.
 
-    Arguments as for ``segments``; of the layer that t lies in, only the part before t is gone through, with steps that
-    are as long as the others or shorter. At t = 0 there is no way.
+    Arguments as for ``segments``; of the layer that t lies in, only the part before t is integrated over, with steps
+    that are as long as the others or shorter. At t = 0 there are no segments.
     """
     duration, count = scheme.horizon / len(theta), scheme.steps_per_layer
     layers = int(np.ceil(t / duration - 1e-9))
@@ -138,11 +138,11 @@ def segments_back_from(
     rest = t - (layers - 1) * duration
     if layers and rest < (1.0 - 1e-9) * duration:
         few = max(1, int(np.ceil(count * rest / duration)))
-        steps[0] = np.full(few, rest / few)  # the first leg is that of the last layer
+        steps[0] = np.full(few, rest / few)  # the first segment is that of the last layer
     return segments(rates, theta[:layers], x, label, scheme, comm=comm, steps=steps, back=True) if layers else iter(())
 
 
-def _given_steps(motion: Motion, tableau: Tableau, y: Floats, steps: Floats, dim: int, comm: MPI.Comm | None) -> Leg:
+def _with_steps(motion: Motion, tableau: Tableau, y: Floats, steps: Floats, dim: int, comm: MPI.Comm | None) -> Segment:
     """One layer with steps that are known. Collective, if there is a communicator."""
     starts: list[Floats] = []
 
@@ -153,10 +153,10 @@ def _given_steps(motion: Motion, tableau: Tableau, y: Floats, steps: Floats, dim
         return state
 
     if comm is None:
-        return Leg(motion, steps, starts, step_forward(y))
+        return Segment(motion, steps, starts, step_forward(y))
     with parallel.agreed(comm, "the field"):
         y = step_forward(y)
-    return Leg(motion, steps, starts, y)
+    return Segment(motion, steps, starts, y)
 
 
 def label_groups(

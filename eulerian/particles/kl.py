@@ -1,160 +1,112 @@
 """Relative entropy of particles: KL(ρ(T) | ρ*) = E[log ρ(T, x(T)) − log ρ*(x(T))] by the change of variables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
-from scipy.special import logsumexp
 
 from eulerian.base.arrays import Floats
-from eulerian.base.formula import Expression
-
-_PAIRS = 500_000  # point-sample pairs at a time: small enough for the cache
-
-
-class LogShape(Protocol):
-    """The logarithm of a positive function, with its gradient."""
-
-    def log(self, x: Floats, /) -> tuple[Floats, Floats]:
-        """Values (n,) and gradients (n, dim) at points x (n, dim)."""
-        ...
+from eulerian.base.errors import InputError
+from eulerian.density.shapes import LabelledShape
+from eulerian.objective.point_loss import PointLoss
 
 
+@final
 @dataclass(frozen=True)
-class LogGaussian:
-    """The normal density.
-
-    Attributes:
-        mean: (dim,).
-        covariance: (dim, dim).
-    """
-
-    mean: Floats
-    covariance: Floats
-
-    @cached_property
-    def _precision(self) -> Floats:
-        return np.asarray(np.linalg.inv(self.covariance))
-
-    def log(self, x: Floats, /) -> tuple[Floats, Floats]:
-        """Values (n,) and gradients (n, dim) at points x (n, dim)."""
-        rest = x - self.mean
-        pull = -rest @ self._precision
-        _, log_det = np.linalg.slogdet(2.0 * np.pi * self.covariance)
-        return 0.5 * np.einsum("ni,ni->n", rest, pull) - 0.5 * log_det, pull
-
-
-@dataclass(frozen=True)
-class LogKernels:
-    """The mean of normal densities about samples, far tails included (Silverman 1986).
-
-    Attributes:
-        samples: (m, dim).
-        bandwidth: (dim,) standard deviations along the axes.
-    """
-
-    samples: Floats
-    bandwidth: Floats
-
-    def log(self, x: Floats, /) -> tuple[Floats, Floats]:
-        """Values (n,) and gradients (n, dim) at points x (n, dim); memory stays bounded."""
-        from scipy.spatial.distance import cdist
-
-        middle = self.samples.mean(axis=0)  # far from the origin bandwidths would be lost in rounding
-        white, centres = (x - middle) / self.bandwidth, (self.samples - middle) / self.bandwidth
-        values, gradients = np.empty(len(x)), np.empty_like(x)
-        size = max(_PAIRS // len(centres), 1)
-        for start in range(0, len(x), size):
-            block = slice(start, start + size)
-            exponents = cdist(white[block], centres, "sqeuclidean")
-            exponents *= -0.5
-            peak = exponents.max(axis=1, keepdims=True)
-            np.exp(np.subtract(exponents, peak, out=exponents), out=exponents)
-            total = exponents.sum(axis=1)
-            values[block] = peak[:, 0] + np.log(total)
-            gradients[block] = (exponents @ centres / total[:, None] - white[block]) / self.bandwidth
-        norm = len(centres) * np.prod(self.bandwidth) * (2.0 * np.pi) ** (x.shape[1] / 2.0)
-        return values - np.log(norm), gradients
-
-
-@dataclass(frozen=True)
-class LogFormula:
-    """A formula in the coordinates over its mass; where it is not positive the value is not finite.
-
-    Attributes:
-        expression: the formula.
-        names: (dim,) of the coordinates.
-        mass: its integral.
-    """
-
-    expression: Expression
-    names: Sequence[str]
-    mass: float
-
-    def log(self, x: Floats, /) -> tuple[Floats, Floats]:
-        """Values (n,) and gradients (n, dim) at points x (n, dim)."""
-        value, slopes = self.expression.gradient(dict(zip(self.names, x.T, strict=True)), self.names)
-        with np.errstate(all="ignore"):
-            return np.log(value / self.mass), np.stack(slopes, axis=1) / value[:, None]
-
-
-@dataclass(frozen=True)
-class Component:
-    """One term of a mixture.
-
-    Attributes:
-        shape: of mass 1.
-        share: > 0 of the total mass of all labels.
-        label: its own.
-    """
-
-    shape: LogShape
-    share: float
-    label: int
-
-
-@dataclass(frozen=True)
-class KlLoss:
+class KlLoss(PointLoss):
     """The part −log ρ*_y(x) of the relative entropy: a point loss; particles add log ρ_y(T, x), which they carry.
 
     Summed over the labels, KL = Σ_y ∫ρ_y log(ρ_y/ρ*_y), with ρ* on all of R^d: particles know no walls.
 
     Attributes:
-        components: of ρ*; every label has one.
+        terms: the shapes that ρ* consists of, each with its factor; every label has one.
         n_labels: K.
     """
 
-    components: tuple[Component, ...]
+    adds_log_density: ClassVar[bool] = True
+
+    terms: tuple[tuple[LabelledShape, float], ...]
     n_labels: int
-    n_readout = 0
 
-    def initial_readout(self) -> Floats:
-        """Nothing to train."""
-        return np.zeros(0)
+    @classmethod
+    def of(cls, terms: Sequence[LabelledShape], masses: Sequence[float], n_labels: int) -> Self:
+        """Of a target of mass 1.
 
-    def readout_vjp(self, x: Floats, readout: Floats, w: Floats) -> Floats:  # noqa: ARG002 - the protocol's arguments
-        """Nothing to train."""
-        return np.zeros(0)
+        Args:
+            terms: their weights are shares of the mass.
+            masses: what the shapes themselves integrate to.
+            n_labels: K.
+        """
+        total = sum(term.weight for term in terms)
+        factors = (term.weight / (mass * total) for term, mass in zip(terms, masses, strict=True))
+        return cls(tuple(zip(terms, factors, strict=True)), n_labels)
 
     def value(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """−log ρ*_y at points for every label, (n, K)."""
-        return -np.stack([self._log(x, label)[0] for label in range(self.n_labels)], axis=1)
+        return -np.stack([self._log(x, label) for label in range(self.n_labels)], axis=1)
 
     def gradient(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """Derivative in space for every label, (n, K, dim)."""
-        return -np.stack([self._log(x, label)[1] for label in range(self.n_labels)], axis=1)
+        return -np.stack([self._slope(x, label) for label in range(self.n_labels)], axis=1)
 
-    def _log(self, x: Floats, label: int) -> tuple[Floats, Floats]:
-        """The logarithm of a mixture (n,), and its gradient (n, dim): the mean of the terms' by their shares of ρ*."""
-        own = [component for component in self.components if component.label == label]
-        found = [component.shape.log(x) for component in own]
-        if len(own) == 1:
-            return found[0][0] + np.log(own[0].share), found[0][1]
-        logs = np.stack([values + np.log(term.share) for (values, _), term in zip(found, own, strict=True)])
+    def _of_label(self, label: int) -> list[tuple[LabelledShape, float]]:
+        return [(term, np.log(factor)) for term, factor in self.terms if term.label == label]
+
+    def _log(self, x: Floats, label: int) -> Floats:
+        """The logarithm of a mixture (n,)."""
+        logs = [term.shape.log_values(x) + shift for term, shift in self._of_label(label)]
+        return logs[0] if len(logs) == 1 else np.asarray(np.logaddexp.reduce(logs, axis=0))
+
+    def _slope(self, x: Floats, label: int) -> Floats:
+        """Its gradient (n, dim): the mean of the terms' by their shares of ρ*."""
+        found = [(term.shape.log_and_gradient(x), shift) for term, shift in self._of_label(label)]
+        if len(found) == 1:
+            return found[0][0][1]
+        logs = np.stack([log + shift for (log, _), shift in found])
+        slopes = np.stack([slope for (_, slope), _ in found])
         with np.errstate(all="ignore"):
-            total = np.asarray(logsumexp(logs, axis=0))
-            parts = np.exp(logs - total)
-        slopes = np.stack([slope for _, slope in found])
-        return total, np.einsum("mn,mni->ni", parts, np.where(parts[..., None] > 0.0, slopes, 0.0))
+            parts = np.exp(logs - np.logaddexp.reduce(logs, axis=0))
+        # A term that vanishes at a point has no slope there, and no part in that of the mixture.
+        return np.asarray(np.einsum("mn,mni->ni", parts, np.where(parts[..., None] > 0.0, slopes, 0.0)))
+
+
+def kl_loss(target: Any, dim: int, n_labels: int, key: str = "terminal.target") -> KlLoss:
+    """The loss of a target that a user gives. A shape of unknown mass, as of a formula, counts as if it were 1.
+
+    Args:
+        target: a shape, a list of shapes (a mixture of equal shares), a dictionary label → one of these, or a
+            projected ``Density``, whose shapes then have their masses inside its domain.
+        dim: of space.
+        n_labels: K.
+        key: what messages call it.
+
+    Raises:
+        InputError: it is none of these, or does not fit the dimension or the labels.
+    """
+    if (exact := getattr(target, "exact", None)) is not None:
+        return KlLoss(tuple(exact.pieces), n_labels)
+    terms = list(_labelled(target, key))
+    for term in terms:
+        term.shape.check(dim, term.key)
+    if {term.label for term in terms} != set(range(n_labels)):
+        given = sorted({term.label for term in terms})
+        what = f"has labels {given}, but those of the particles are from 0 to {n_labels - 1}"
+        raise InputError(what, key=key, remedy="Give a dictionary label → target.")
+    return KlLoss.of(terms, [1.0 if term.shape.mass is None else term.shape.mass for term in terms], n_labels)
+
+
+def _labelled(target: Any, key: str, label: int = 0) -> Iterator[LabelledShape]:
+    if isinstance(target, LabelledShape):
+        yield target
+    elif isinstance(target, Mapping):
+        for each, part in target.items():
+            yield from _labelled(part, f"{key}[{each!r}]", each)
+    elif isinstance(target, list | tuple):
+        for index, part in enumerate(target):
+            yield from _labelled(part, f"{key}[{index}]", label)
+    elif hasattr(target, "log_and_gradient"):
+        yield LabelledShape(target, label, key=key)
+    else:
+        remedy = "Give Gaussian, Samples or Formula, a list of these, or a dictionary label → one of these."
+        raise InputError("is no shape with a logarithm", key=key, value=type(target).__name__, remedy=remedy)

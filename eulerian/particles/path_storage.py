@@ -1,4 +1,4 @@
-"""The way of a group of particles through all layers: what of it is kept, and the derivatives back along it."""
+"""The paths of a group of particles through all layers: what is stored of them, and the adjoint sweep along them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -7,18 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
-from eulerian.particles.flow import Leg, Rows
+from eulerian.particles.flow import Rows, Segment
 from eulerian.particles.right_hand_side import Motion, RightHandSide
 from eulerian.particles.runge_kutta import Tableau, step, step_vjp
 
 
 @dataclass
 class PathStorage:
-    """How the particles of one group went.
+    """The paths of the particles of one group, at the starts of their time steps.
 
     Attributes:
         label: theirs, or None where the field does not ask.
-        rows: of the cloud.
+        rows: of the sample.
         motions: one per layer.
         steps: one array (k,) per layer.
         starts: per layer the positions (n, dim) at the start of each step, or of the first step only.
@@ -30,8 +30,8 @@ class PathStorage:
     steps: list[Floats] = field(default_factory=list)
     starts: list[list[Floats]] = field(default_factory=list)
 
-    def add(self, segment: Leg) -> None:
-        """Keep one more layer."""
+    def add(self, segment: Segment) -> None:
+        """Store one more layer."""
         self.motions.append(segment.motion)
         self.steps.append(segment.steps)
         self.starts.append(segment.starts)
@@ -42,49 +42,49 @@ class PathStorage:
         return sum(positions.nbytes for starts in self.starts for positions in starts)
 
     def thin(self) -> None:
-        """Forget all but the first start of every layer; the others are found again when they are needed."""
+        """Drop all but the first start of every layer; the others are computed again when they are needed."""
         self.starts = [starts[:1] for starts in self.starts]
 
-    def pulled_back(self, tableau: Tableau, w: Floats, picked: NDArray[np.intp] | None = None) -> Floats:
+    def adjoint(self, tableau: Tableau, w: Floats, picked: NDArray[np.intp] | None = None) -> Floats:
         """Derivatives (L, p) by θ of Σ w · (x, q)(T), w (n, width), over all particles of the group or those picked."""
         by_layer: list[Floats] = []
         w = w.copy()
-        for motion, steps, kept in reversed(list(zip(self.motions, self.steps, self.starts, strict=True))):
-            starts = kept if picked is None else [positions[picked] for positions in kept]
-            # Starts that have to be found again are found for so few particles at a time that together they need no
-            # more memory than one start of all particles.
+        for motion, steps, stored in reversed(list(zip(self.motions, self.steps, self.starts, strict=True))):
+            starts = stored if picked is None else [positions[picked] for positions in stored]
+            # Starts that have to be computed again are computed for so few particles at a time that together they need
+            # no more memory than one start of all particles.
             pieces = 1 if len(starts) == len(steps) else len(steps)
             total: Floats | float = 0.0
             for block in _pieces(len(w), pieces):
-                ways = [positions[block] for positions in starts]
-                if len(ways) < len(steps):
-                    ways = _found_again(tableau, motion, ways[0], steps)
-                for h, x in zip(reversed(steps), reversed(ways), strict=True):
+                points = [positions[block] for positions in starts]
+                if len(points) < len(steps):
+                    points = _recomputed(tableau, motion, points[0], steps)
+                for h, x in zip(reversed(steps), reversed(points), strict=True):
                     w[block], more = step_vjp(tableau, motion, x, float(h), w[block])
                     total = total + more
             by_layer.append(np.asarray(total))
         return np.array(by_layer[::-1])
 
 
-def keep_within(passages: Sequence[PathStorage], budget: float) -> None:
-    """Thin passages, the fullest first, until all together have no more bytes than the budget, or are all thin."""
-    for passage in sorted(passages, key=lambda passage: -passage.size):
-        if sum(each.size for each in passages) <= budget:
+def thin_to_budget(paths: Sequence[PathStorage], budget: float) -> None:
+    """Thin paths, the largest first, until all together have no more bytes than the budget, or are all thin."""
+    for path in sorted(paths, key=lambda path: -path.size):
+        if sum(each.size for each in paths) <= budget:
             return
-        passage.thin()
+        path.thin()
 
 
 def _pieces(n: int, count: int) -> Iterator[slice]:
-    """Cut n particles into ``count`` pieces, or fewer; one at least, so that nothing is left unsaid if n = 0."""
+    """Cut n particles into ``count`` pieces, or fewer; one at least, so that no particles too have a gradient: 0."""
     size = max(-(-n // count), 1)
     return (slice(start, min(start + size, n)) for start in range(0, max(n, 1), size))
 
 
-def _found_again(tableau: Tableau, motion: Motion, x: Floats, steps: Floats) -> list[Floats]:
+def _recomputed(tableau: Tableau, motion: Motion, x: Floats, steps: Floats) -> list[Floats]:
     """Positions (n, dim) at the start of every step of a layer."""
     dim = x.shape[1]
     bare = Motion(RightHandSide(motion.rates.field, dim), motion.layer, motion.theta, motion.label)
-    ways = [x]
+    points = [x]
     for h in steps[:-1]:
-        ways.append(step(tableau, bare, ways[-1], float(h), dim))
-    return ways
+        points.append(step(tableau, bare, points[-1], float(h), dim))
+    return points

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any, Literal, NoReturn, Protocol
 
 from mpi4py import MPI
 
@@ -12,99 +14,154 @@ from numpy.typing import ArrayLike, NDArray
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError, RejectedEvaluation
+from eulerian.control.parametrisation import check_field, initial_rows
 from eulerian.control.reduced import ReducedProblem
-from eulerian.fields.frame import Charts
+from eulerian.fields.base import VectorField
+from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
-from eulerian.objective.losses import PointLoss
+from eulerian.objective.costs import Costs
+from eulerian.objective.distances import BLIND, Distance, KullbackLeibler
+from eulerian.objective.losses import as_loss
+from eulerian.objective.parts import part_names
+from eulerian.objective.point_loss import PointLoss
 from eulerian.particles.flow import Labels, Scheme, carry, carry_back, carry_density, label_groups, segments
-from eulerian.particles.kl import KlLoss
-from eulerian.particles.path_storage import PathStorage, keep_within
-from eulerian.particles.right_hand_side import COSTS, LOG_DENSITY, Potential, RightHandSide
+from eulerian.particles.kl import KlLoss, kl_loss
+from eulerian.particles.path_storage import PathStorage, thin_to_budget
+from eulerian.particles.right_hand_side import COSTS, LOG_DENSITY, RightHandSide
 from eulerian.particles.sample import ParticleSample
 from eulerian.particles.statistics import count_replicates, half_widths, moments, standard_errors
 
 TERMINAL = "terminal"
 
 
+class Layers(Protocol):
+    """How time is cut: a ``TimeGrid``, whose CFL number and steps particles do not need."""
+
+    @property
+    def horizon(self) -> float:
+        """T."""
+
+    @property
+    def layers(self) -> int:
+        """L."""
+
+
 @dataclass
 class _Forward:
-    """Where the particles ended.
+    """What the forward sweep leaves to the adjoint one.
 
     Attributes:
-        passages: one per group.
-        ends: (n, width) positions and integrals.
+        paths: one per group.
+        ends: (n, width) positions and integrals at T.
+        readout: (r,) that the losses were taken with.
         values: (n,) what each particle contributes to a part of J, by name.
+        parts: their weighted sums over all particles.
     """
 
-    passages: list[PathStorage]
+    paths: list[PathStorage]
     ends: Floats
+    readout: Floats
     values: dict[str, Floats]
+    parts: dict[str, float]
 
 
 class ParticleProblem(ReducedProblem):
-    """The reduced functional J(θ) as the mean over weighted particles.
+    """The reduced functional J(θ) as the mean over weighted particles. All methods are **collective**.
 
     Particles follow dx/dt = v(x, θ_t) by a Runge–Kutta method; kinetic, Jacobian and potential costs and the
     log-density are integrated with the same weights on the same stages, and the gradient is that of the discrete J,
-    with step sizes held. Positions at the starts of all steps are kept if the memory allows, else those at the starts
-    of the layers; stages are computed anew in reverse. Particles feel no walls.
+    with step sizes held. Positions at the starts of all steps are stored if the memory allows, else those at the starts
+    of the layers; stages are computed anew by the adjoint sweep. Particles feel no walls.
+
+    For example::
+
+        x = np.random.default_rng(0).normal([-0.5, 0.3], 0.5, (2000, 2))
+        problem = eu.ParticleProblem(
+            x, eu.Mlp(2, [16]), eu.QuadraticLoss([1.0, -0.5]), eu.Costs(kinetic=0.5), eu.TimeGrid(horizon=1.0, layers=4)
+        )
+        result = eu.minimise(problem, max_iterations=50)
 
     Args:
-        comm: who shares the particles.
-        sample: this rank's share of the particles.
-        field: v, in layers.
-        loss: ℓ(x, y), or the relative entropy.
-        scheme: horizon and time stepping.
-        initial_theta: where optimisers start, (L, p), or (1, p) for tied layers.
-        n_labels: K.
-        box: (2, dim) corners of the domain's bounding box.
-        kinetic: λ.
-        jacobian: η.
-        potential: V, or None.
-        parameter_weights: (ε, ε₁).
+        sample: this rank's share of the particles, or points (n, dim) of all particles, the same on all ranks.
+        field: v(x, θ), with its Jacobian; relative entropies and the Jacobian cost need the Jacobian's VJPs too.
+        terminal: a loss, a function ℓ(x) or ℓ(x, label) of points x (n, dim), or ``KullbackLeibler(target)``.
+        costs: the weights of all other costs, without those of the density itself.
+        time: horizon and layers.
+        comm: who shares the particles, everybody by default.
+        n_labels: K, by default one more than the largest label of a particle.
+        box: (2, dim) corners of the domain, by default of the box of all particles: the length that tolerances and
+            optimisers go by.
+        initial_theta: where optimisers start, (L, p), or one row for all layers; by default the field's own random
+            start, the same in every layer.
+        label_dependent: the label is passed to the field.
         tied: all layers share one row of θ.
+        method: the classical Runge–Kutta method of order 4, or Dormand and Prince's pair under error control.
+        steps_per_layer: of "rk4".
+        tolerance: of "dopri5".
         memory: budget in bytes over all ranks.
+        seed: of the random start.
+
+    Attributes:
+        sample, box, n_labels: as above.
+        layered: the field as the layers use it.
+        loss: ℓ, bound to dimension and labels.
+        scheme: horizon and time stepping.
+        count: of all particles.
 
     Raises:
-        InputError: the cloud does not fit, log ρ₀ is needed and unknown, or the memory is too small.
+        InputError: something does not fit the rest, particles cannot have a cost, the field lacks a derivative, log ρ₀
+            is needed and unknown, or the memory is too small; the same on all ranks.
     """
 
     def __init__(
         self,
-        comm: MPI.Comm,
-        sample: ParticleSample,
-        field: PiecewiseField,
-        loss: PointLoss | KlLoss,
-        scheme: Scheme,
-        initial_theta: Floats,
+        sample: ParticleSample | ArrayLike,
+        field: VectorField,
+        terminal: Any,
+        costs: Costs,
+        time: Layers,
         *,
-        n_labels: int,
-        box: Floats,
-        kinetic: float = 0.0,
-        jacobian: float = 0.0,
-        potential: Potential | None = None,
-        parameter_weights: tuple[float, float] = (0.0, 0.0),
+        comm: MPI.Comm | None = None,
+        n_labels: int | None = None,
+        box: ArrayLike | None = None,
+        initial_theta: ArrayLike | None = None,
+        label_dependent: bool = False,
         tied: bool = False,
+        method: Literal["rk4", "dopri5"] = "rk4",
+        steps_per_layer: int = 4,
+        tolerance: float = 1e-8,
         memory: float = 2.0**32,
+        seed: int = 0,
     ) -> None:
         """Collective."""
-        layers, readout = len(field.times), loss.initial_readout()
-        self.box = np.asarray(box, dtype=np.float64)
-        charts = Charts.of(field.field, (self.box[0], self.box[1]), readout.size)
-        super().__init__(
-            comm, scheme.horizon, layers, initial_theta, readout, parameter_weights, tied=tied, charts=charts
+        comm = MPI.COMM_WORLD if comm is None else comm
+        own = sample if isinstance(sample, ParticleSample) else ParticleSample.of(sample, comm)
+        self.n_labels = own.count_labels(comm) if n_labels is None else n_labels
+        own.check(comm, self.n_labels)
+        dim = own.dim
+        self.box = own.box(comm) if box is None else np.asarray(box, dtype=np.float64)
+        field = check_field(
+            field, self.box[0], self.box[1], time.horizon, self.n_labels, label_dependent=label_dependent
         )
-        sample.check(comm, n_labels)
-        self.sample, self.field, self.loss, self.scheme = sample, field, loss, scheme
-        self.n_labels = n_labels
-        self.count = int(comm.allreduce(len(sample.x)))
-        self._relative = isinstance(loss, KlLoss)
-        if self._relative:
-            _require_log_density(sample, comm)
-        self.rates = RightHandSide(field, sample.dim, kinetic, jacobian, potential, log_density=self._relative)
+        self.layered = PiecewiseField.equal(field, time.horizon, time.layers, label_dependent=label_dependent)
+        self.sample, self.loss = own, particle_loss(terminal, dim, self.n_labels)
+        _refuse_costs(costs)
+        relative = self.loss.adds_log_density
+        require_derivatives(self.layered, second=relative or costs.jacobian > 0.0)
+        if relative:
+            _require_log_density(own, comm)
+        rows = initial_rows(field, dim, comm, time.layers, initial_theta, seed, tied=tied)
+        readout, weights = self.loss.initial_readout(), (costs.parameters, costs.parameters_h1)
+        units = ParameterUnits.of(field, (self.box[0], self.box[1]), readout.size)
+        super().__init__(comm, time.horizon, time.layers, rows, readout, weights, tied=tied, units=units)
+        length = 0.5 * float(np.max(self.box[1] - self.box[0]))
+        self.scheme = Scheme(time.horizon, method, steps_per_layer, tolerance, length=length)
+        potential = costs.potential_in(dim)
+        self.rates = RightHandSide(self.layered, dim, costs.kinetic, costs.jacobian, potential, log_density=relative)
+        self.count = int(comm.allreduce(len(own.x)))
         self._budget = memory / comm.size
-        self._groups = label_groups(sample.labels, label_dependent=field.label_dependent, comm=comm)
-        self._forwarded: _Forward | None = None
+        self._groups = label_groups(own.labels, label_dependent=label_dependent, comm=comm)
+        self._last_sweep: _Forward | None = None
         self._check_memory(memory)
 
     # -- J and ∇J ----------------------------------------------------------------------------------------------------
@@ -119,56 +176,56 @@ class ParticleProblem(ReducedProblem):
         """
         self._last = None
         layers, readout = self.split(theta)
-        self._forwarded = self._moved(layers, readout, steps)
-        return self._summed(self._means(self._forwarded), layers, readout)[0]
+        self._last_sweep = self._sweep(layers, readout, steps)
+        return self._summed(self._last_sweep.parts, layers, readout)[0]
 
     @property
     def steps(self) -> list[list[Floats]]:
         """Lengths of the steps (k,) of the last evaluation, for every group of labels, for every layer."""
-        return [passage.steps for passage in self._require_forward().passages]
+        return [path.steps for path in self._require_sweep().paths]
 
-    def _forward(self, theta: Floats, readout: Floats) -> dict[str, float]:
-        self._forwarded = None
-        self._forwarded = self._moved(theta, readout, None)
-        return self._means(self._forwarded)
+    def _forward(self, theta: Floats, readout: Floats) -> _Forward:
+        self._last_sweep = None
+        self._last_sweep = self._sweep(theta, readout, None)
+        return self._last_sweep
 
-    def _moved(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> _Forward:
+    def _sweep(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> _Forward:
         """All particles at T, with what they have gathered. Collective."""
         ends = np.empty((len(self.sample.x), self.rates.width))
-        passages: list[PathStorage] = []
+        paths: list[PathStorage] = []
         for index, (label, rows) in enumerate(self._groups):
-            passages.append(PathStorage(label, rows))
+            paths.append(PathStorage(label, rows))
             given = None if steps is None else steps[index]
             for segment in segments(
                 self.rates, theta, self.sample.x[rows], label, self.scheme, comm=self.comm, steps=given
             ):
-                passages[-1].add(segment)
-                keep_within(passages, self._budget)
+                paths[-1].add(segment)
+                thin_to_budget(paths, self._budget)
                 ends[rows] = segment.end
         values = dict(zip(self.rates.names, ends.T[self.rates.dim :], strict=True))
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
             losses = self.loss.value(self._positions(ends), readout)
             terminal = np.take_along_axis(losses, self.sample.labels[:, None], axis=1)[:, 0]
-            if self._relative:
+            if self.loss.adds_log_density:
                 assert self.sample.log_density is not None
                 terminal = terminal + self.sample.log_density + values[LOG_DENSITY]
-        return _Forward(passages, ends, {TERMINAL: terminal, **{n: v for n, v in values.items() if n in COSTS}})
+        by_part = {TERMINAL: terminal, **{n: v for n, v in values.items() if n in COSTS}}
+        return _Forward(paths, ends, readout, by_part, self._means(by_part))
 
-    def _means(self, forward: _Forward) -> dict[str, float]:
+    def _means(self, values: dict[str, Floats]) -> dict[str, float]:
         """Collective."""
         with np.errstate(all="ignore"):
-            local = np.array([float(self.sample.weights @ values) for values in forward.values.values()])
-        return dict(zip(forward.values, parallel.sum_all(self.comm, local).tolist(), strict=True))
+            local = np.array([float(self.sample.weights @ column) for column in values.values()])
+        return dict(zip(values, parallel.sum_all(self.comm, local).tolist(), strict=True))
 
-    def _adjoint(self, theta: Floats, readout: Floats) -> tuple[Floats, Floats]:
-        rows, constant = self._local_gradient(readout, None)
-        size = theta.size
+    def _adjoint(self, sweep: _Forward) -> tuple[Floats, Floats]:
+        rows, constant = self._local_gradient(sweep.readout, None)
         total = parallel.sum_all(self.comm, np.concatenate([rows.ravel(), constant]))
-        return total[:size].reshape(theta.shape), total[size:]
+        return total[: rows.size].reshape(rows.shape), total[rows.size :]
 
     def _local_gradient(self, readout: Floats, chosen: NDArray[np.bool_] | None) -> tuple[Floats, Floats]:
         """This rank's part of the derivatives (L, p) and (r,), of the chosen particles only. Collective."""
-        forward, sample = self._require_forward(), self.sample
+        forward, sample = self._require_sweep(), self.sample
         x = self._positions(forward.ends)
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
             weights = sample.weights if chosen is None else np.where(chosen, sample.weights, 0.0)
@@ -178,19 +235,19 @@ class ParticleProblem(ReducedProblem):
             by_label = weights[:, None] * (sample.labels[:, None] == np.arange(self.n_labels))
             constant = self.loss.readout_vjp(x, readout, by_label)
             rows = np.zeros((self.n_layers, self.layer_shape[1]))
-            for passage in forward.passages:
-                picked = None if chosen is None else np.flatnonzero(chosen[passage.rows])
-                by_own = by_end[passage.rows]
+            for path in forward.paths:
+                picked = None if chosen is None else np.flatnonzero(chosen[path.rows])
+                by_own = by_end[path.rows]
                 by_own = by_own if picked is None else by_own[picked]
-                rows += passage.pulled_back(self.scheme.tableau, by_own, picked)
+                rows += path.adjoint(self.scheme.tableau, by_own, picked)
         return rows, constant
 
     # -- what the last evaluation found ------------------------------------------------------------------------------
 
     @property
     def final_points(self) -> Floats:
-        """(n, dim) where this rank's particles ended, in the order of the cloud."""
-        return self._positions(self._require_forward().ends)
+        """(n, dim) where this rank's particles ended, in the order of the sample."""
+        return self._positions(self._require_sweep().ends)
 
     def final_log_density(self) -> Floats:
         """(n,) log ρ_y(T, x(T)) of this rank's particles, y their label. Collective.
@@ -199,9 +256,9 @@ class ParticleProblem(ReducedProblem):
             InputError: log ρ₀ is not known.
         """
         if self.sample.log_density is None:
-            raise InputError("log ρ₀ is not known at the particles", key="cloud.log_density")
-        if self._relative:
-            return np.asarray(self.sample.log_density + self._require_forward().ends[:, -1])
+            raise InputError("log ρ₀ is not known at the particles", key="sample.log_density")
+        if self.loss.adds_log_density:
+            return np.asarray(self.sample.log_density + self._require_sweep().ends[:, -1])
         theta, _ = self.split(self._require_last().theta)
         return self.sample.log_density + self.log_density_change(theta, self.sample.x, self.sample.labels)
 
@@ -210,7 +267,7 @@ class ParticleProblem(ReducedProblem):
 
         From the variance over independent particles, or that over replicates of others (see ``uncertainty``).
         """
-        values = self._require_forward().values
+        values = self._require_sweep().values
         if name != "total" and name not in values:
             return 0.0  # the parameters' cost is no mean over particles, other parts are zero
         chosen = sum(values.values()) if name == "total" else values[name]
@@ -239,6 +296,28 @@ class ParticleProblem(ReducedProblem):
     def gradient_interval(self) -> Floats:
         """Standard errors of ∇J in the shape of θ, from the variance over replicates; NaN of one only. Collective."""
         return standard_errors(self.gradient_by_replicate()).reshape(self.initial_theta.shape)
+
+    @property
+    def field(self) -> VectorField:
+        """v(x, θ)."""
+        return self.layered.field
+
+    @property
+    def headline(self) -> str:
+        """Its sizes in one line."""
+        return (
+            f"{self.count} particles in {self.rates.dim}-D; {type(unwrapped(self.field)).__name__} field, "
+            f"{self.n_layers} layers of {self.layer_shape[1]} parameters"
+        )
+
+    def _numbers(self) -> dict[str, Any]:
+        mass, (mean, covariance) = self.masses(), self.moments()
+        counts = [[len(steps) for steps in layers] for layers in self.steps]
+        return {
+            "mass": {"initial": mass, "final": mass, "relative_error": 0.0},  # every particle keeps its weight
+            "moments": {"mean": mean, "covariance": covariance},
+            "time": {"steps_per_layer": np.max(counts, axis=0)},
+        }
 
     def moments(self) -> tuple[Floats, Floats]:
         """Means (K, dim) and covariances (K, dim, dim) of the particles at T, per label. Collective."""
@@ -282,36 +361,36 @@ class ParticleProblem(ReducedProblem):
         """Velocities (n, dim) of θ (L, p) for every group and layer, where the last evaluation had the particles."""
         for index, (label, rows) in enumerate(self._groups):
             for layer in range(self.n_layers):
-                forwarded = self._forwarded
-                x = self.sample.x[rows] if forwarded is None else forwarded.passages[index].starts[layer][0]
-                yield self.field.value(layer, theta[layer], x, label)
+                sweep = self._last_sweep
+                x = self.sample.x[rows] if sweep is None else sweep.paths[index].starts[layer][0]
+                yield self.layered.value(layer, theta[layer], x, label)
 
     # -- the flow at any θ -------------------------------------------------------------------------------------------
 
     def push(self, theta: Floats, x: Floats, labels: Labels, n_times: int) -> Floats:
         """Positions (n_times, n, dim) of this rank's points at equally spaced times from 0 to T. Collective."""
-        return carry(self.field, theta, x, labels, np.linspace(0.0, self.horizon, n_times), self.scheme, self.comm)
+        return carry(self.layered, theta, x, labels, np.linspace(0.0, self.horizon, n_times), self.scheme, self.comm)
 
     def log_density_change(self, theta: Floats, x: Floats, labels: Labels) -> Floats:
         """−∫div v dt (n,) along the paths of points that start at x (n, dim). Collective."""
-        return carry_density(self.field, theta, x, labels, self.scheme, self.comm)[1]
+        return carry_density(self.layered, theta, x, labels, self.scheme, self.comm)[1]
 
     def pull(self, theta: Floats, x: Floats, labels: Labels) -> tuple[Floats, Floats]:
         """Where points x (n, dim) at T come from, and −∫div v dt on the way: log ρ(T, x) = log ρ₀(x₀) + change.
 
         Collective.
         """
-        return carry_back(self.field, theta, x, labels, self.scheme, self.comm)
+        return carry_back(self.layered, theta, x, labels, self.scheme, self.comm)
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
     def _positions(self, ends: Floats) -> Floats:
         return np.ascontiguousarray(ends[:, : self.rates.dim])
 
-    def _require_forward(self) -> _Forward:
-        if self._forwarded is None:
+    def _require_sweep(self) -> _Forward:
+        if self._last_sweep is None:
             raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
-        return self._forwarded
+        return self._last_sweep
 
     def _check_memory(self, memory: float) -> None:
         needed = 8.0 * self.rates.dim * self.count * (self.n_layers + 1)
@@ -322,6 +401,54 @@ class ParticleProblem(ReducedProblem):
                 value=f"{memory / 2**20:.3g} MiB",
                 remedy="Raise it, or take fewer particles.",
             )
+
+
+@singledispatch
+def particle_loss(terminal: Any, dim: int, n_labels: int) -> PointLoss:
+    """What the end of a particle costs.
+
+    Args:
+        terminal: a loss, a function of points, or a distance.
+        dim: of space.
+        n_labels: K.
+
+    Raises:
+        InputError: particles cannot have it.
+    """
+    return as_loss(terminal).bind(dim, n_labels)
+
+
+@particle_loss.register
+def _(terminal: KullbackLeibler, dim: int, n_labels: int) -> PointLoss:
+    return terminal.target if isinstance(terminal.target, KlLoss) else kl_loss(terminal.target, dim, n_labels)
+
+
+@particle_loss.register
+def _(terminal: Distance, dim: int, n_labels: int) -> NoReturn:  # noqa: ARG001
+    raise _refusal("terminal", terminal.kind, *terminal.particles_cannot)
+
+
+def _refuse_costs(costs: Costs) -> None:
+    for name in part_names("density"):
+        if getattr(costs, name) > 0.0:
+            raise _refusal(f"costs.{name}", getattr(costs, name), BLIND, "Set it to 0.")
+
+
+def _refusal(key: str, value: object, reason: str = "", remedy: str = "") -> InputError:
+    return InputError(f"particles cannot have this: {reason}", key=key, value=value, remedy=remedy)
+
+
+def require_derivatives(layered: PiecewiseField, *, second: bool) -> None:
+    """Raise InputError unless the field has the derivatives that particles need, ``second`` ones where they count."""
+    methods = ("jacobian", *(("jacobian_vjp", "jacobian_vjp_x") if second else ()))
+    missing = [method for method in methods if not layered.has(method)]
+    if missing:
+        raise InputError(
+            f"particles need {', '.join(missing)}, which the field has not",
+            key="field.object",
+            value=type(unwrapped(layered.field)).__name__,
+            remedy="See eulerian.fields.VectorField for what they take and return.",
+        )
 
 
 def _require_log_density(sample: ParticleSample, comm: MPI.Comm) -> None:
@@ -335,7 +462,7 @@ def _require_log_density(sample: ParticleSample, comm: MPI.Comm) -> None:
     if missing:
         raise InputError(
             f"the relative entropy needs log ρ₀, which is unknown or infinite at {missing} particles",
-            key="cloud.log_density",
+            key="sample.log_density",
             remedy="Particles must lie where the initial density is positive",
         )
 

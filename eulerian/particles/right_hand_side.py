@@ -1,54 +1,17 @@
 """How fast a particle moves, gathers costs and is compressed: the right-hand side that is integrated in time."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.base.formula import Expression
 from eulerian.fields.piecewise import PiecewiseField
+from eulerian.objective.parts import part_names
+from eulerian.objective.point_functions import PointFunction
 
-COSTS = ("kinetic", "jacobian", "potential")
+COSTS = part_names("velocity", "potential")  # what a point of the flow can be charged for
 LOG_DENSITY = "log_density"
-
-
-class Potential(Protocol):
-    """A function V(x) with its derivative; x is (n, dim)."""
-
-    def value(self, x: Floats, /) -> Floats:
-        """V, (n,)."""
-        ...
-
-    def gradient(self, x: Floats, /) -> Floats:
-        """∇V, (n, dim)."""
-        ...
-
-
-@dataclass(frozen=True)
-class FormulaPotential:
-    """A formula in the coordinates.
-
-    Attributes:
-        expression: the formula.
-        names: (dim,) of the coordinates.
-    """
-
-    expression: Expression
-    names: Sequence[str]
-
-    def value(self, x: Floats, /) -> Floats:
-        """V, (n,)."""
-        return self.expression(self._at(x))
-
-    def gradient(self, x: Floats, /) -> Floats:
-        """∇V, (n, dim)."""
-        return np.stack(self.expression.gradient(self._at(x), self.names)[1], axis=1)
-
-    def _at(self, x: Floats) -> dict[str, Floats]:
-        return dict(zip(self.names, x.T, strict=True))
 
 
 @dataclass(frozen=True)
@@ -70,7 +33,7 @@ class RightHandSide:
     dim: int
     kinetic: float = 0.0
     jacobian: float = 0.0
-    potential: Potential | None = None
+    potential: PointFunction | None = None
     log_density: bool = False
 
     @cached_property

@@ -1,12 +1,12 @@
 """Particles that stand for a density."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Self, final
 
 from mpi4py import MPI
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
@@ -36,13 +36,54 @@ class ParticleSample:
     replicate: NDArray[np.integer]
     independent: bool = True
 
+    @classmethod
+    def of(
+        cls,
+        points: ArrayLike,
+        comm: MPI.Comm,
+        labels: ArrayLike | None = None,
+        log_density: ArrayLike | None = None,
+        replicates: int = 16,
+    ) -> Self:
+        """This rank's share of points of equal weight. Not collective, but every rank gives the same points.
+
+        Args:
+            points: (n, dim) of all particles, independent draws from ρ₀.
+            comm: who shares them.
+            labels: (n,) theirs; 0 by default.
+            log_density: (n,) log ρ_y there, which the relative entropy needs.
+            replicates: sets that they are dealt out to, like cards.
+
+        Raises:
+            InputError: the points are not n rows of numbers.
+        """
+        x = np.asarray(points, dtype=np.float64)
+        if x.ndim != 2 or not x.size:
+            raise InputError(f"an array of shape {x.shape}", key="sample.x", remedy="Give points (n, dim).")
+        n, own = len(x), share(len(x), comm)
+        classes = np.zeros(n, dtype=np.int64) if labels is None else np.asarray(labels)
+        known = None if log_density is None else np.asarray(log_density, dtype=np.float64)[own]
+        replicate = np.arange(own.start, own.stop) % min(replicates, n)
+        mine = np.ascontiguousarray(x[own])
+        return cls(mine, classes[own], np.full(len(mine), 1.0 / n), known, replicate)
+
+    def count_labels(self, comm: MPI.Comm) -> int:
+        """One more than the largest label. **Collective**."""
+        return 1 + int(comm.allreduce(int(self.labels.max(initial=0)), MPI.MAX))
+
+    def box(self, comm: MPI.Comm) -> Floats:
+        """(2, dim) corners of the bounding box of all particles. **Collective**."""
+        corners = np.stack([-self.x.min(axis=0, initial=np.inf), self.x.max(axis=0, initial=-np.inf)])
+        comm.Allreduce(MPI.IN_PLACE, corners, MPI.MAX)
+        return corners * [[-1.0], [1.0]]
+
     @property
     def dim(self) -> int:
         """Space dimension."""
         return int(self.x.shape[1])
 
     def check(self, comm: MPI.Comm, n_labels: int) -> None:
-        """Hold shapes, labels and weights against what a cloud is. Collective.
+        """Hold shapes, labels and weights against what a sample is. **Collective**.
 
         Raises:
             InputError: something does not fit; the same on all ranks.
@@ -54,16 +95,16 @@ class ParticleSample:
                 rows["log_density"] = self.log_density
             for name, values in rows.items():
                 if values.shape != (n,):
-                    raise InputError(f"an array of shape ({n},) is needed", key=f"cloud.{name}", value=values.shape)
+                    raise InputError(f"an array of shape ({n},) is needed", key=f"sample.{name}", value=values.shape)
             if not np.all(np.isfinite(self.x)):
-                raise InputError("holds numbers that are not finite", key="cloud.x")
+                raise InputError("holds numbers that are not finite", key="sample.x")
             if n and not (self.labels.min() >= 0 and self.labels.max() < n_labels):
-                raise InputError(f"labels are from 0 to {n_labels - 1}", key="cloud.labels", value=self.labels.max())
+                raise InputError(f"labels are from 0 to {n_labels - 1}", key="sample.labels", value=self.labels.max())
             if n and not self.weights.min() >= 0.0:
-                raise InputError("weights are not negative", key="cloud.weights", value=self.weights.min())
+                raise InputError("weights are not negative", key="sample.weights", value=self.weights.min())
         total = float(sum_all(comm, np.array([self.weights.sum()]))[0])
         if not abs(total - 1.0) < _MASS_TOLERANCE:
-            raise InputError("the weights of all ranks sum to 1", key="cloud.weights", value=total)
+            raise InputError("the weights of all ranks sum to 1", key="sample.weights", value=total)
 
 
 def share(n: int, comm: MPI.Comm) -> slice:

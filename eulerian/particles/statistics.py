@@ -65,7 +65,7 @@ def _variance_of_draws(sample: ParticleSample, values: Floats, n_labels: int, co
 
 
 def moments(sample: ParticleSample, x: Floats, n_labels: int, comm: MPI.Comm) -> tuple[Floats, Floats]:
-    """Means (K, dim) and covariances (K, dim, dim) per label of the cloud's particles at x (n, dim). Collective."""
+    """Means (K, dim) and covariances (K, dim, dim) per label of a sample's particles at x (n, dim). Collective."""
     dim = x.shape[1]
     sums = np.zeros((n_labels, dim + 1))
     np.add.at(sums, sample.labels, sample.weights[:, None] * np.concatenate([x, np.ones((len(x), 1))], axis=1))

@@ -13,13 +13,9 @@
 #include <math.h>
 #include <stdint.h>
 
-#define LANES 8
-#define CELLS (LANES / WIDTH)
-#define TERMS 11 /* of the series of the logarithm */
+#include "simd.h"
 
-typedef double vec __attribute__((vector_size(8 * LANES)));
-typedef double wide __attribute__((vector_size(8 * LANES), aligned(8))); /* in memory, wherever it lies */
-typedef int64_t mask __attribute__((vector_size(8 * LANES)));
+#define TERMS 11 /* of the series of the logarithm */
 
 typedef struct {
     int64_t n_owned;    /* cells */
@@ -29,16 +25,6 @@ typedef struct {
     double floor;       /* d, positive */
     int64_t products;   /* whether the parts' own squares are left out of the congestion */
 } cost_t;
-
-static inline vec all(double a)
-{
-    return a - (vec){0.0};
-}
-
-static inline vec choose(mask m, vec a, vec b)
-{
-    return (vec)((m & (mask)a) | (~m & (mask)b));
-}
 
 /* log a of positive normal numbers, by a = 2^e x with x in [1/sqrt 2, sqrt 2] and the series of artanh, to about the
  * last digit; infinity and NaN give some finite number. */

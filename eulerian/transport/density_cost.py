@@ -12,13 +12,7 @@ from eulerian.base.jit import Library
 from eulerian.density import basis
 from eulerian.transport.simd_layout import NodalLayout, aligned, in_blocks
 
-_SIGNATURES = """
-void charge(const cost_t *, const double *const *states, int64_t n_parts, int64_t count, double *values);
-void slope(const cost_t *, const double *const *states, int64_t n_parts, int64_t count, int64_t own,
-           const double *base, double *const *results);
-"""
-
-_LIBRARY = Library(Path(__file__).with_name("density_cost.c"), "cost_t", _SIGNATURES)
+_LIBRARY = Library(Path(__file__).with_name("density_cost.c"), "cost_t")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A free field's velocity between its nodes: the finite-element function that the nodal velocities stand for."""
 
-from typing import final
+from typing import cast, final
 
 import basix
 import numpy as np
@@ -136,7 +136,7 @@ def _second(dim: int, i: int, j: int) -> int:
 
 def anywhere(layered: PiecewiseField, velocity_space: VelocitySpace) -> PiecewiseField:
     """A field that can be asked at any point: itself, or for a free field functions of its mesh. **Collective**."""
-    if not isinstance(layered.field, Nodal):
+    if not layered.at_nodes_only:
         return layered
-    between = NodalField.gather(velocity_space, layered.field)
+    between = NodalField.gather(velocity_space, cast("Nodal", layered.field))
     return PiecewiseField(between, layered.times, label_dependent=layered.label_dependent)

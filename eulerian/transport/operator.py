@@ -12,6 +12,7 @@ import numpy as np
 
 from eulerian.base.arrays import Floats
 from eulerian.density.space import EMPTY, DensitySpace
+from eulerian.mesh.point_location import barycentric_gradients
 from eulerian.transport import reference
 from eulerian.transport.ghost_exchange import Halo, mpi_functions
 from eulerian.transport.kernels import ffi, load_kernels, pointer
@@ -199,7 +200,7 @@ class TransportOperator:
         n, order, element = space.n_owned, space.geometry.vertex_order[: space.n_owned], self.layout.element
         batches = layout.n_batches + 1  # the loops read eight numbers where fewer are needed
         inverse = geometry.inverse_jacobian[:n]
-        gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
+        gradients = barycentric_gradients(inverse)
         places = element.places(order, element.velocity_nodes)
         inner = np.take_along_axis(geometry.neighbours[:n], order, axis=1) >= 0
         outward = np.take_along_axis(geometry.facet_normals[:n], order[:, :, None], axis=1)

@@ -1,4 +1,4 @@
-"""Steps of the limited scheme and their reverse, many in one call."""
+"""Steps of the limited scheme and their adjoint, many in one call."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from eulerian.transport.kernels import ffi, pointer
 from eulerian.transport.operator import Accumulated, TransportOperator
 from eulerian.transport.simd_layout import LANES, aligned
 from eulerian.transport.ssp import SCHEMES
+from eulerian.transport.time_grid import TimeLeft
 
 # Where steps of densities started from, and the records of all of them: what powers take from their densities.
 type Source = tuple[Floats, Sequence["StepRecord"]]
@@ -37,20 +38,6 @@ class StepRecord:
     factors: Floats
     lowest_at: NDArray[np.uint8]
     limited: NDArray[np.uint8]
-
-
-@final
-@dataclass(frozen=True)
-class TimeLeft:
-    """The time that is left until T, as the steps of a layer know it.
-
-    Attributes:
-        at_start: of the layer.
-        done: steps since then.
-    """
-
-    at_start: float = 0.0
-    done: int = 0
 
 
 @final
@@ -148,7 +135,7 @@ class Stepper:
         source: Source | None = None,
         handed: Floats | None = None,
     ) -> None:
-        """Reverse of ``step_forward`` with the records that it filled. Collective.
+        """Adjoint of ``step_forward`` with the records that it filled. Collective.
 
         Args:
             cotangent: batches that represent the derivative by the result in L² (``NodalLayout.pack_derivative``);

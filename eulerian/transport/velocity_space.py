@@ -102,3 +102,8 @@ class VelocitySpace:
         nodes = self._owned_nodes.ravel()
         columns = [np.bincount(nodes, values.ravel(), minlength=self.n_nodes) for values in cell_values]
         return np.stack(columns, axis=1)
+
+
+def velocity_nodes(space: DensitySpace) -> Floats:
+    """All nodes (N, dim) of velocities on a space's mesh, the same on all ranks: what ``Nodal`` takes. Collective."""
+    return VelocitySpace(space).all_nodes()

@@ -52,7 +52,7 @@ def work(kind: str, cells: int, degree: int, layers: int, steps: int, runs: int)
     mine, theirs = in_turns(runs, ours, lambda: rival.value_and_gradient(theta), warm=0)
     return {
         "dofs": problem.density_space.n_owned * problem.density_space.nd,
-        "steps": int(sum(problem.trajectory.steps)),
+        "steps": int(sum(problem.steps)),
         "stages": degree + 1,
         "first": first,
         "eulerian": statistics.median(mine),
@@ -83,7 +83,7 @@ class Scheme:
         self.W = dolfinx.fem.functionspace(self.mesh, ("Lagrange", max(space.degree, 1), (space.dim,)))
         self.x = self.W.tabulate_dof_coordinates()[:, : space.dim]
         self.alpha = ALPHA[space.degree]
-        self.steps, self.dt = problem.trajectory.steps, [problem.grid.layer_time / n for n in problem.trajectory.steps]
+        self.steps, self.dt = problem.steps, [problem.grid.layer_time / n for n in problem.steps]
         self.dx = ufl.Measure("dx", self.mesh, metadata={"quadrature_degree": 3 * space.degree})
         self.dS = ufl.Measure("dS", self.mesh, metadata={"quadrature_degree": 2 * space.degree + 1})
 

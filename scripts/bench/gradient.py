@@ -44,7 +44,7 @@ def work(cells: int, dim: int, degree: int, islands: bool, runs: int, steps: int
     zero = np.any(values.min(axis=1) <= 1e-12 * means, axis=1)
     return {
         "dofs": space.mesh.topology.index_map(dim).size_global * space.nd,
-        "steps": int(sum(problem.trajectory.steps)),
+        "steps": int(sum(problem.steps)),
         "stages": degree + 1,
         "forward": statistics.median(forward),
         "gradient": statistics.median(both),

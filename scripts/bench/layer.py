@@ -78,7 +78,7 @@ def assembly(cells: int, dim: int, degree: int, runs: int, steps: int) -> Table:
     bare = [min(a, b) / 20 for a, b in zip(with_aij, with_baij, strict=True)]
     found = {
         "dofs": problem.density_space.n_owned * problem.density_space.nd,
-        "steps_per_layer": problem.trajectory.steps[0],
+        "steps_per_layer": problem.steps[0],
         "assemble": statistics.median(once),
         "product": statistics.median(bare),
         "products": median_ratio(once, bare),
@@ -109,7 +109,7 @@ def network(cells: int, runs: int, layers: int) -> Table:
     return {
         "dofs": problem.density_space.n_owned * problem.density_space.nd,
         "nodes": len(problem.velocity_space.x),
-        "steps": int(sum(problem.trajectory.steps)),
+        "steps": int(sum(problem.steps)),
         "share": statistics.median(shares),
         "gradient": statistics.median(seconds[1:]),
     }

@@ -31,14 +31,14 @@ def stored(cells: int, degree: int, steps: int) -> Table:
     """Bytes of all step records."""
     problem = built(cells, degree, steps, cases.spare_memory())
     problem.value(problem.initial_theta)
-    return {"bytes": int(problem.trajectory.plan.all_bytes), "steps": int(sum(problem.trajectory.steps))}
+    return {"bytes": int(problem.sweep.plan.all_bytes), "steps": int(sum(problem.steps))}
 
 
 def alone(cells: int, degree: int, steps: int, memory: float) -> Table:
     """One gradient."""
     problem = built(cells, degree, steps, memory)
     problem.value_and_gradient(problem.initial_theta)
-    return {"plan": problem.trajectory.plan.statement, "kept": int(problem.trajectory.kept_bytes)}
+    return {"plan": problem.sweep.plan.statement, "kept": int(problem.trajectory.kept_bytes)}
 
 
 def ratio(cells: int, degree: int, steps: int, memory: float, runs: int) -> Table:

@@ -64,7 +64,7 @@ def work(cells: int, dim: int, degree: int, runs: int, steps: int, triad_mib: in
     stream = triad(triad_mib)
     actions = (evaluate, lambda: product(aij), lambda: product(baij), stream, lambda: operator.apply(rho))
     forward, with_aij, with_baij, triads, applied = in_turns(runs, *actions)
-    stages = int(sum(problem.trajectory.steps)) * (degree + 1)
+    stages = int(sum(problem.steps)) * (degree + 1)
     stage = [seconds / stages for seconds in forward]
     bare = {"AIJ": [s / repeats for s in with_aij], "BAIJ": [s / repeats for s in with_baij]}
     best = [min(a, b) for a, b in zip(bare["AIJ"], bare["BAIJ"], strict=True)]
@@ -101,7 +101,7 @@ def matrices(operator: Any, space: Any) -> tuple[Any, Any]:
 
 def triad(mib: int) -> Any:
     """The triad on three arrays of that size, as a function of nothing."""
-    library = Library(Path(__file__).with_name("triad.c"), "triad_t", "void triad(const triad_t *t);")
+    library = Library(Path(__file__).with_name("triad.c"), "triad_t")
     compiled = library.load(MPI.COMM_SELF)
     n = mib * 2**17
     a, b, c = np.zeros(n), np.ones(n), np.full(n, 2.0)

@@ -49,7 +49,7 @@ def times(cells: int, dim: int, degree: int, runs: int) -> Table:
     return {
         "forward": statistics.median(forward),
         "gradient": statistics.median(a + b for a, b in zip(forward, adjoint, strict=True)),
-        "steps": int(sum(problem.trajectory.steps)),
+        "steps": int(sum(problem.steps)),
         "dofs": problem.density_space.mesh.topology.index_map(dim).size_global * problem.density_space.nd,
     }
 
@@ -76,7 +76,7 @@ def count(cells: int, dim: int, degree: int) -> Table:
         theta = problem.initial_theta
         problem.value_and_gradient(1.0001 * theta)  # whatever happens once
         found = [counted(lambda: problem.value(theta)), counted(lambda: problem.value_and_gradient(theta))]  # noqa: B023
-        solved.append((layers, int(sum(problem.trajectory.steps)), found))
+        solved.append((layers, int(sum(problem.steps)), found))
     index_map = problem.density_space.mesh.topology.index_map(dim)
     neighbours = len(set(index_map.owners.tolist()))
     return {

@@ -127,7 +127,7 @@ def seconds_per_cell(cells: int, dim: int) -> Table:
 
     (seconds,) = in_turns(3, gradient)
     space = problem.density_space
-    stages = 2 * 2 * sum(problem.trajectory.steps)
+    stages = 2 * 2 * sum(problem.steps)
     return {"seconds": float(np.median(seconds)) / (stages * space.n_owned), "cells": space.n_owned}
 
 

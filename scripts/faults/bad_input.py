@@ -23,6 +23,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from bad_cases import BASE, Case, config_cases
+from bad_commands import command_cases
 from bad_files import file_cases
 from harness import Fault, Verdict, end_group, eulerian, launcher, started, turn
 
@@ -56,7 +57,7 @@ def faults(quick: bool) -> Iterable[Fault]:
 @cache
 def corpus(quick: bool = False) -> tuple[Case, ...]:
     """All cases; quick: every seventh."""
-    cases = [*config_cases(), *file_cases()]
+    cases = [*config_cases(), *command_cases(), *file_cases()]
     return tuple(cases[::7] if quick else cases)
 
 

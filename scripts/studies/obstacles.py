@@ -32,16 +32,14 @@ from study import BLACK, BLUE, GREEN, GREY, VERMILION, Table, print_table, read_
 from eulerian import build
 from eulerian.app.build.network import build_ideal
 from eulerian.app.config import parse_config
-from eulerian.app.figures.ideal import draw_transport
+from eulerian.app.figures.trajectories import draw_transport
 from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.flow import ConvexFlow
-from eulerian.ideal.functionals import Linear
-from eulerian.ideal.hopf_lax import solve_hopf_lax
-from eulerian.ideal.path_bundle import PathBundle
+from eulerian.ideal.hopf_lax import hopf_lax
 from eulerian.ideal.paths import flow_paths
-from eulerian.ideal.problem import IdealProblem
+from eulerian.ideal.problem import IdealProblem, PathBundle
 from eulerian.transport.velocity_space import VelocitySpace
 
 MESHES = Path(__file__).resolve().parents[2] / "meshes"
@@ -124,8 +122,7 @@ def exact_values(place: Place, spacing: float) -> tuple[float, float]:
     lower, upper = space.bounding_box
     box = {"lower": lower.tolist(), "upper": upper.tolist(), "cells": [20, 20]}
     hull = build_ideal(parse_config({**configuration(place, 0, {"kind": "free"}), "domain": {"box": box}}, "."))
-    assert isinstance(hull.functional, Linear)
-    straight = solve_hopf_lax(hull.space, hull.rho, hull.functional.loss, KINETIC, HORIZON).potential(x)[:, 0]
+    straight = hopf_lax(hull).potential(x)[:, 0]
 
     domain = Polygon.of_mesh(mesh.geometry.x[:, :2], mesh.geometry.dofmaps[0])
     around = least_cost(domain, x, np.array(place.target), WEIGHT, KINETIC / HORIZON, spacing)
@@ -164,7 +161,7 @@ def _row(
         "domain": place.name,
         "refine": refine,
         "cells": problem.space.n_owned,
-        "slabs": problem.layers,
+        "slabs": problem.slabs,
         "without_walls": hull,
         "around_walls": exact,
         "walls_cost": exact / hull - 1.0,

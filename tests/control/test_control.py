@@ -15,7 +15,7 @@ from eulerian.app.config import parse_config
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError, InputError, RejectedEvaluation
 from eulerian.control.control import ControlProblem
-from eulerian.control.reduced import PARTS
+from eulerian.objective.parts import part_names
 
 TRAINED = {"kind": "cross_entropy", "trainable": True}
 
@@ -28,7 +28,7 @@ def test_j_is_the_sum_of_its_parts(comm: MPI.Comm) -> None:
     problem = small(comm)
     theta = theta_with_layers(problem)
     value, _ = problem.value_and_gradient(theta)
-    assert list(problem.parts) == list(PARTS)
+    assert list(problem.parts) == list(part_names())
     assert all(abs(part) > 1e-4 for part in problem.parts.values())
     assert value == pytest.approx(sum(problem.parts.values()), rel=1e-14)
 

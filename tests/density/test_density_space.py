@@ -15,7 +15,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.density import basis
 from eulerian.density.space import DensitySpace
-from eulerian.fields.node_lookup import NodeIndex
+from eulerian.fields.nodal import NodeIndex
 from eulerian.mesh.geometry import sides
 from eulerian.transport.velocity_space import VelocitySpace
 

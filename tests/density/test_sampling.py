@@ -44,11 +44,6 @@ def smooth(comm: MPI.Comm, dim: int, degree: int, std: float = 0.3) -> tuple[Den
     return space, rho, GatheredDensity.gather(space, rho).non_negative()
 
 
-def reference_points(points: Floats, corners: Floats) -> Floats:
-    """Barycentric coordinates 1.. of points (n, dim) in one simplex (dim+1, dim)."""
-    return np.asarray(np.linalg.solve((corners[1:] - corners[0]).T, (points - corners[0]).T).T)
-
-
 def moments(whole: GatheredDensity, label: int, degree: int = 3) -> Floats:
     """∫ f ρ/mass of all monomials f up to a degree."""
     rule = basis.quadrature_rule(whole.dim, whole.degree + degree)

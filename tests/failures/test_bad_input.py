@@ -10,7 +10,7 @@ import pytest
 from paths import SCRIPTS
 
 FAULTS = SCRIPTS / "faults"
-NAMES = ("harness", "bad_cases", "bad_files", "bad_input")
+NAMES = ("harness", "bad_cases", "bad_commands", "bad_files", "bad_input")
 
 pytestmark = pytest.mark.one_process
 

@@ -26,12 +26,12 @@ double scaled(const scale_t *s, double x) { return s->factor * x; }
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "scale.c").write_text(SOURCE)
-    return Library(tmp_path / "scale.c", "scale_t", "double scaled(const scale_t *, double x);")
+    return Library(tmp_path / "scale.c", "scale_t")
 
 
 def fresh(library: Library) -> Library:
     """The same, as another process would see it."""
-    return Library(library._source, "scale_t", "double scaled(const scale_t *, double x);")
+    return Library(library._source, "scale_t")
 
 
 def works(library: Library) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from eulerian import build
 from eulerian.app import tasks
 from eulerian.app.config import Config, parse_config
-from eulerian.app.runs.boundary_mass import LIMIT, BoundaryMass, boundary_contact
+from eulerian.app.runs.boundary_mass import LIMIT, BoundaryMass, mass_at_boundary
 from eulerian.app.runs.progress import Progress
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError, RejectedEvaluation
@@ -172,7 +172,7 @@ def test_little_mass_at_the_boundary_is_none(comm: MPI.Comm) -> None:
     for share, warned in ((0.99 * LIMIT, False), (1.01 * LIMIT, True)):
         masses = np.zeros((3, 2))
         masses[1, 1] = share * initial[1]
-        contact = boundary_contact(problem, dataclasses.replace(statistics, boundary_masses=masses))
+        contact = mass_at_boundary(problem, dataclasses.replace(statistics, boundary_masses=masses))
         assert (contact is not None) == warned
     assert contact is not None
     assert contact.worst == (1, 1)

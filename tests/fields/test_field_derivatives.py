@@ -7,9 +7,9 @@ from eulerian.base.errors import InputError
 from eulerian.fields import (
     Affine,
     Frame,
-    InBox,
     Mlp,
     Nodal,
+    NormalisedField,
     RandomFeatures,
     Rbf,
     Residual,
@@ -26,8 +26,8 @@ NODES = np.random.default_rng(7).uniform(-1.0, 2.0, (7, 3))
 LOWER, UPPER = (-2.0, -1.0, 0.5), (1.0, 3.0, 2.5)
 
 
-def in_box(field: VectorField, dim: int) -> InBox:
-    return InBox(field, Frame.of_box(LOWER[:dim], UPPER[:dim], 0.4))
+def in_box(field: VectorField, dim: int) -> NormalisedField:
+    return NormalisedField(field, Frame.of_box(LOWER[:dim], UPPER[:dim], 0.4))
 
 
 MAKERS = {

@@ -269,7 +269,7 @@ def test_without_the_extra():
     code = (
         "import sys; sys.modules['jax'] = None\n"
         "from eulerian.base.errors import InputError\n"
-        "try:\n    import eulerian.fields.jax\n"
+        "try:\n    import eulerian.jax\n"
         "except InputError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

@@ -5,7 +5,7 @@ import pytest
 
 from eulerian.base.arrays import Floats
 from eulerian.fields.base import VectorField
-from eulerian.fields.linear import Affine
+from eulerian.fields.features import Affine
 from eulerian.fields.mlp import Mlp
 from eulerian.fields.piecewise import PiecewiseField
 

@@ -246,7 +246,7 @@ def test_without_the_extra():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from eulerian.base.errors import InputError\n"
-        "try:\n    import eulerian.fields.torch\n"
+        "try:\n    import eulerian.torch\n"
         "except InputError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

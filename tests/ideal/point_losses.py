@@ -29,4 +29,4 @@ def cross_entropy(weights: Floats, bias: Floats) -> Loss:
 
 
 def formula(expression: Expression, n_labels: int) -> Loss:
-    return plain(FormulaLoss(expression, 3, n_labels))
+    return plain(FormulaLoss(expression.text).bind(3, n_labels))

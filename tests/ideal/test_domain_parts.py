@@ -19,10 +19,15 @@ from eulerian.density.space import DensitySpace
 from eulerian.ideal.continuity import MomentumProblem
 from eulerian.ideal.domain_parts import domain_parts
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
-from eulerian.ideal.functionals import Fixed, Functional, KullbackLeibler, Linear, SquaredDistance
+from eulerian.ideal.functionals import (
+    FixedFunctional,
+    Functional,
+    KullbackLeiblerFunctional,
+    LinearFunctional,
+    SquaredDistanceFunctional,
+)
 from eulerian.ideal.part_flow import PartFlow
 from eulerian.ideal.problem import IdealProblem
-from eulerian.ideal.running_cost import RunningCost
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.mesh.create import import_mesh, inspect
 
@@ -78,28 +83,31 @@ def bumps(places: dict[float, float], width: float = 0.15) -> Callable[[Floats],
     return value
 
 
+type Costs = dict[str, float]
+
+
 def functional(kind: str, target: Floats) -> Functional:
     if kind == "linear":  # the same in every part
-        return Linear(lambda x: (np.mod(x[:, :1], FAR) - 0.7) ** 2)
-    return {"fixed": Fixed, "kl": KullbackLeibler, "l2": SquaredDistance}[kind](target)
+        return LinearFunctional(lambda x: (np.mod(x[:, :1], FAR) - 0.7) ** 2)
+    return {"fixed": FixedFunctional, "kl": KullbackLeiblerFunctional, "l2": SquaredDistanceFunctional}[kind](target)
 
 
-def solve(space: DensitySpace, kind: str, begin: Floats, end: Floats, running: RunningCost | None) -> ConvexSolution:
-    problem = IdealProblem(space, begin, functional(kind, end), 0.5, 1.0, 6, running)
+def solve(space: DensitySpace, kind: str, begin: Floats, end: Floats, costs: Costs) -> ConvexSolution:
+    problem = IdealProblem(space, begin, functional(kind, end), 0.5, 1.0, 6, **costs)
     return solve_convex(problem, gap_tolerance=2e-3, residual_tolerance=2e-4, max_iterations=3000)
 
 
-@pytest.mark.parametrize("running", [None, RunningCost(None, 0.05, 0.01)], ids=["plain", "running"])
+@pytest.mark.parametrize("costs", [{}, {"congestion": 0.05, "entropy": 0.01}], ids=["plain", "running"])
 @pytest.mark.parametrize("kind", thinned(["fixed", "linear", "kl", "l2"], {"kl"}))
 @pytest.mark.parametrize("dim", [1, 2])
 def test_two_parts_are_worth_what_they_are_worth_alone(
-    comm: MPI.Comm, tmp_path: Path, dim: int, kind: str, running: RunningCost | None
+    comm: MPI.Comm, tmp_path: Path, dim: int, kind: str, costs: Costs
 ) -> None:
     single = archipelago(comm, tmp_path, dim, [[0, 0, 0]])
     both = archipelago(comm, tmp_path, dim, [[0, 0, 0], [FAR, 0, 0]])
-    alone = solve(single, kind, density(single, bumps({0.4: 1.0})), density(single, bumps({0.6: 1.0})), running)
+    alone = solve(single, kind, density(single, bumps({0.4: 1.0})), density(single, bumps({0.6: 1.0})), costs)
     begin, end = (density(both, bumps({x: 1.0, x + FAR: 1.0})) for x in (0.4, 0.6))
-    together = solve(both, kind, begin, end, running)
+    together = solve(both, kind, begin, end, costs)
     assert together.status == alone.status == "converged"
     size = sum(abs(part) for part in alone.parts.values())
     assert together.primal == pytest.approx(2 * alone.primal, abs=6e-3 * size)
@@ -112,7 +120,7 @@ def test_what_holds_no_mass_costs_nothing_and_stays(comm: MPI.Comm, tmp_path: Pa
     single = archipelago(comm, tmp_path, 2, [[0, 0, 0]])
     both = archipelago(comm, tmp_path, 2, [[0, 0, 0], [FAR, 0, 0]])
     alone, there = (
-        solve(space, "fixed", density(space, bumps({0.4: 1.0}, 0.1)), density(space, bumps({0.6: 1.0}, 0.1)), None)
+        solve(space, "fixed", density(space, bumps({0.4: 1.0}, 0.1)), density(space, bumps({0.6: 1.0}, 0.1)), {})
         for space in (single, both)
     )
     assert there.status == "converged"
@@ -129,12 +137,12 @@ def test_a_fixed_target_in_another_part_is_refused(comm: MPI.Comm, tmp_path: Pat
     with pytest.raises(
         InputError, match=r"not connected: part 1 .*area 1\) has mass .* its target .*; part 2"
     ) as error:
-        solve(space, "fixed", begin, end, None)
-    assert error.value.key == "objective.terminal.target"
+        solve(space, "fixed", begin, end, {})
+    assert error.value.key == "terminal.target"
     with (
         pytest.warns(EulerianWarning, match="belong to other parts") if comm.rank == 0 else pytest.MonkeyPatch.context()
     ):
-        found = solve(space, "kl", begin, end, None)
+        found = solve(space, "kl", begin, end, {})
     assert found.status == "converged"
     assert math.isfinite(found.primal)
 
@@ -145,7 +153,7 @@ def test_a_difference_that_is_hardly_there_is_scaled_away(comm: MPI.Comm, tmp_pa
     end = density(space, bumps({0.6: 1.0001, 0.6 + FAR: 0.9999}))
     end *= float(space.mass(begin)[0] / space.mass(end)[0])
     with pytest.warns(EulerianWarning, match="are scaled") if comm.rank == 0 else pytest.MonkeyPatch.context():
-        found = solve(space, "fixed", begin, end, None)
+        found = solve(space, "fixed", begin, end, {})
     assert found.status == "converged"
 
 
@@ -176,14 +184,14 @@ def test_a_dual_value_without_bound_is_told(comm: MPI.Comm, tmp_path: Path, monk
     begin, end = density(space, bumps({0.4: 1.0})), density(space, bumps({0.6: 1.0}))
     monkeypatch.setattr(PartFlow, "_dearest", lambda *_: -1.0)
     with pytest.raises(ComputationError, match="grows beyond what any flow can cost"):
-        solve(space, "fixed", begin, end, None)
+        solve(space, "fixed", begin, end, {})
 
 
 def test_without_a_feasible_flow_it_has_failed(comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = archipelago(comm, tmp_path, 1, [[0, 0, 0]])
     begin, end = density(space, bumps({0.4: 1.0})), density(space, bumps({0.6: 1.0}))
     monkeypatch.setattr(MomentumProblem, "_cost", lambda *_: math.inf)
-    problem = IdealProblem(space, begin, Fixed(end), 0.5, 1.0, 6)
+    problem = IdealProblem(space, begin, FixedFunctional(end), 0.5, 1.0, 6)
     found = solve_convex(problem, max_iterations=30)
     assert found.status == "failed"
     assert found.primal == math.inf

@@ -26,7 +26,13 @@ from eulerian.base.errors import InputError
 from eulerian.base.formula import Expression
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
-from eulerian.ideal.functionals import Fixed, Functional, KullbackLeibler, Linear, SquaredDistance
+from eulerian.ideal.functionals import (
+    FixedFunctional,
+    Functional,
+    KullbackLeiblerFunctional,
+    LinearFunctional,
+    SquaredDistanceFunctional,
+)
 from eulerian.ideal.problem import GapRecord, IdealProblem
 
 # Accuracy has nothing to do with ranks: where many iterations are needed, every rank does them all for itself.
@@ -89,7 +95,7 @@ class Reference:
 
 
 def loss(function: Callable[[Floats], Floats]) -> Callable[[DensitySpace], Functional]:
-    return lambda _: Linear(function)
+    return lambda _: LinearFunctional(function)
 
 
 def to_quadratic(
@@ -112,7 +118,7 @@ def between(lam: float, horizon: float, start: GaussianTerm, end: GaussianTerm) 
     exact = 0.5 * lam / horizon * float(distance)
     dim = len(start.mean)
     return Reference(
-        dim, (-0.25, 1.25), [start], lambda space: Fixed(initial_density(space, [end])), lam, horizon, exact
+        dim, (-0.25, 1.25), [start], lambda space: FixedFunctional(initial_density(space, [end])), lam, horizon, exact
     )
 
 
@@ -203,7 +209,7 @@ LOSSES = {
     "expression": lambda _: KINKED,
     "logistic": lambda dim: logistic(np.arange(1.0, dim + 1.0), 0.1),
 }
-TARGETS = {"kl": KullbackLeibler, "l2": SquaredDistance, "fixed": Fixed}
+TARGETS = {"kl": KullbackLeiblerFunctional, "l2": SquaredDistanceFunctional, "fixed": FixedFunctional}
 KINDS = (*LOSSES, *TARGETS)
 DOMAINS = {"1": 1, "2": 2, "3": 3, "disk": 2, "dumbbell": 2, "square_with_hole": 2}
 CASES = [(domain, kind) for domain in ("1", "2") for kind in KINDS] + [
@@ -230,7 +236,7 @@ def certificate_problem(comm: MPI.Comm, domain: str, kind: str) -> IdealProblem:
         terms = [gaussian((mean * size, *(0.0,) * (dim - 1)), 0.25 * size, 0, 2.0)]
         return initial_density(space, [*terms, gaussian((other * size, *(0.1,) * (dim - 1)), 0.3 * size, 1, 1.0)])
 
-    goal = TARGETS[kind](both(0.7, -0.5)) if kind in TARGETS else Linear(LOSSES[kind](dim))
+    goal = TARGETS[kind](both(0.7, -0.5)) if kind in TARGETS else LinearFunctional(LOSSES[kind](dim))
     return IdealProblem(space, both(-0.7, 0.6), goal, 0.8, 1.3, 3 if domain in "123" else 2)
 
 
@@ -271,13 +277,13 @@ def test_flow_is_feasible_and_costs_what_is_said(case: tuple[IdealProblem, list[
     problem, solutions = case
     grid = solutions[0].flow.grid
     mesh = discretise(grid)
-    source = loads(problem, problem.rho, mesh.cells, len(mesh.x))
+    source = loads(problem, problem.rho0, mesh.cells, len(mesh.x))
     for solution in solutions:
         density, final = everywhere(grid, solution.flow.density), everywhere(grid, solution.flow.final)
         assert density.min() >= 0.0
         assert final.min() >= 0.0
         kinetic, mass = 0.0, source.sum(axis=0)
-        np.testing.assert_allclose(np.einsum("i,ink->nk", mesh.masses, density), [mass] * problem.layers, rtol=1e-12)
+        np.testing.assert_allclose(np.einsum("i,ink->nk", mesh.masses, density), [mass] * problem.slabs, rtol=1e-12)
         np.testing.assert_allclose(mesh.masses @ final, mass, rtol=1e-12)
         for y in range(2):
             cost, missed = cheapest_momenta(mesh, problem.kinetic, density[:, :, y], source[:, y], final[:, y])
@@ -289,23 +295,23 @@ def test_flow_is_feasible_and_costs_what_is_said(case: tuple[IdealProblem, list[
 
 def target_values(problem: IdealProblem, mesh: Discrete) -> Floats:
     """ρ* at the vertices, (N, K)."""
-    assert not isinstance(problem.functional, Linear)
+    assert problem.functional.target is not None
     return loads(problem, problem.functional.target, mesh.cells, len(mesh.x)) / mesh.masses[:, None]
 
 
 def terminal_cost(problem: IdealProblem, mesh: Discrete, final: Floats) -> float:
     """F, written out."""
     masses = mesh.masses[:, None]
-    if isinstance(problem.functional, Linear):
+    if problem.functional.loss is not None:
         return float(np.sum(masses * problem.functional.loss(mesh.x) * final))
     target = target_values(problem, mesh)
     match problem.functional:
-        case Fixed():
+        case FixedFunctional():
             np.testing.assert_allclose(final, target, rtol=1e-11, atol=1e-15)
             return 0.0
-        case SquaredDistance():
+        case SquaredDistanceFunctional():
             return float(np.sum(masses * 0.5 * (final - target) ** 2))
-        case KullbackLeibler():
+        case KullbackLeiblerFunctional():
             delta = problem.space.floor
             logarithm = np.log((final + delta) / (target + delta))
             return float(np.sum(masses * ((final + delta) * logarithm - final + target)))
@@ -314,19 +320,19 @@ def terminal_cost(problem: IdealProblem, mesh: Discrete, final: Floats) -> float
 def conjugate(problem: IdealProblem, mesh: Discrete, w: Floats) -> float:
     """F*, written out; for w where it is finite."""
     masses = mesh.masses[:, None]
-    if isinstance(problem.functional, Linear):
+    if problem.functional.loss is not None:
         assert np.max(w - problem.functional.loss(mesh.x)) <= 1e-13
         return 0.0
     target = target_values(problem, mesh)
     match problem.functional:
-        case Fixed():
+        case FixedFunctional():
             return float(np.sum(masses * target * w))
-        case KullbackLeibler():
+        case KullbackLeiblerFunctional():
             delta = problem.space.floor
             best = np.maximum((target + delta) * np.exp(w) - delta, 0.0)
             logarithm = np.log((best + delta) / (target + delta))
             return float(np.sum(masses * (w * best - ((best + delta) * logarithm - best + target))))
-        case SquaredDistance():
+        case SquaredDistanceFunctional():
             best = np.maximum(w + target, 0.0)
             return float(np.sum(masses * (w * best - 0.5 * (best - target) ** 2)))
 
@@ -335,7 +341,7 @@ def test_potential_is_feasible_and_is_worth_what_is_said(case: tuple[IdealProble
     problem, solutions = case
     grid = solutions[0].flow.grid
     mesh = discretise(grid)
-    source = loads(problem, problem.rho, mesh.cells, len(mesh.x))
+    source = loads(problem, problem.rho0, mesh.cells, len(mesh.x))
     for solution in solutions:
         phi = everywhere(grid, solution.flow.potential)
         scale = np.abs(phi).max() / mesh.tau
@@ -351,7 +357,9 @@ def test_another_optimiser_finds_the_same_value(dim: int, cells: int, layers: in
     # The dual problem by sequential quadratic programming, with constraints from plain loops.
     space = DensitySpace(warped_mesh(ALONE, dim, cells), 0)
     rho = initial_density(space, [gaussian((-0.4, 0.1)[:dim], 0.5)])
-    problem = IdealProblem(space, rho, Linear(quadratic(np.array([[0.6, -0.3][:dim]]), 1.5)), 0.9, 1.2, layers)
+    problem = IdealProblem(
+        space, rho, LinearFunctional(quadratic(np.array([[0.6, -0.3][:dim]]), 1.5)), 0.9, 1.2, layers
+    )
     solution = solve_convex(problem, gap_tolerance=2e-5)
     mesh = discretise(solution.flow.grid)
     source = loads(problem, rho, mesh.cells, len(mesh.x))[:, 0]
@@ -406,7 +414,7 @@ def test_units_do_not_matter(dim: int, scale: float, origin: float, kind: str) -
         space = box_space(ALONE, dim, {1: 16, 2: 8, 3: 3}[dim], start, start + size)
         rho, end = transport(space, size, start)
         centre = np.full((1, dim), start + 0.7 * size)
-        functional = Fixed(end) if kind == "fixed" else Linear(quadratic(centre, 2.0 / size**2))
+        functional = FixedFunctional(end) if kind == "fixed" else LinearFunctional(quadratic(centre, 2.0 / size**2))
         solution = solve(space, rho, functional, 0.7 / size**2, 1.5)
         values.append((solution.primal, solution.dual, solution.iterations))
         assert solution.status == "converged"
@@ -419,18 +427,18 @@ def test_units_do_not_matter(dim: int, scale: float, origin: float, kind: str) -
 def test_value_scales_with_the_weights(dim: int) -> None:
     space = box_space(ALONE, dim, 12, 0.0, 1.0)
     rho, end = transport(space)
-    base = solve(space, rho, Fixed(end))
+    base = solve(space, rho, FixedFunctional(end))
     for kinetic, horizon in ((3.0, 1.0), (1.0, 2.5), (0.02, 0.3)):
-        other = solve(space, rho, Fixed(end), kinetic, horizon)
+        other = solve(space, rho, FixedFunctional(end), kinetic, horizon)
         np.testing.assert_allclose(
             np.array([other.primal, other.dual]) * horizon / kinetic, [base.primal, base.dual], rtol=1e-7
         )
-    wells = [Linear(lambda x, c=c: c * np.abs(x[:, :1] - 0.7)) for c in (1.0, 5.0)]
+    wells = [LinearFunctional(lambda x, c=c: c * np.abs(x[:, :1] - 0.7)) for c in (1.0, 5.0)]
     one, five = (solve(space, rho, wells[i], (1.0, 5.0)[i]) for i in (0, 1))
     np.testing.assert_allclose([five.primal, five.dual], 5.0 * np.array([one.primal, one.dual]), rtol=1e-7)
     light = solve(space, 0.01 * rho, wells[0])
     np.testing.assert_allclose([light.primal, light.dual], 0.01 * np.array([one.primal, one.dual]), rtol=1e-7)
-    raised = solve(space, rho, Linear(lambda x: 0.3 + np.abs(x[:, :1] - 0.7)))
+    raised = solve(space, rho, LinearFunctional(lambda x: 0.3 + np.abs(x[:, :1] - 0.7)))
     assert max(abs(raised.primal - one.primal - 0.3), abs(raised.dual - one.dual - 0.3)) <= raised.gap + one.gap
 
 
@@ -445,7 +453,7 @@ def test_reflections_and_reversed_time(dim: int) -> None:
     bounds = []
     for start, end in pairs:
         rho, target = (initial_density(space, [gaussian(mean, 0.15 if dim < 3 else 0.3)]) for mean in (start, end))
-        solution = solve(space, rho, Fixed(target), gap=2e-4)
+        solution = solve(space, rho, FixedFunctional(target), gap=2e-4)
         bounds.append((solution.dual, solution.primal))
     assert bounds[1] == pytest.approx(bounds[0], rel=1e-6)
     assert max(low for low, _ in bounds) <= min(high for _, high in bounds) * (1.0 + 1e-12)
@@ -458,7 +466,7 @@ def test_labels_can_be_renamed(comm: MPI.Comm) -> None:
     for order in ([0, 1, 2], [2, 0, 1]):
         terms = [gaussian(means[y], 0.12, label, 1.0 + y) for label, y in enumerate(order)]
         rho = initial_density(space, terms)
-        solutions.append(solve(space, rho, Linear(quadratic(goals[order], 1.0)), iterations=120, gap=1e-9))
+        solutions.append(solve(space, rho, LinearFunctional(quadratic(goals[order], 1.0)), iterations=120, gap=1e-9))
     one, other = solutions
     assert other.primal == pytest.approx(one.primal, rel=1e-8)
     assert other.dual == pytest.approx(one.dual, rel=1e-8)
@@ -470,11 +478,11 @@ def test_labels_add_up(comm: MPI.Comm) -> None:
     space, single = box_space(comm, 1, 30, 0.0, 1.0, n_labels=2), box_space(comm, 1, 30, 0.0, 1.0)
     terms = [gaussian((0.3,), 0.1, 0, 2.0), gaussian((0.6,), 0.1, 1, 1.0)]
     goals = np.array([[0.6], [0.2]])
-    together = solve(space, initial_density(space, terms), Linear(quadratic(goals, 1.0)), gap=2e-4)
+    together = solve(space, initial_density(space, terms), LinearFunctional(quadratic(goals, 1.0)), gap=2e-4)
     alone = []
     for y in range(2):
         rho = initial_density(space, terms)[..., y : y + 1].copy()
-        alone.append(solve(single, rho, Linear(quadratic(goals[y : y + 1], 1.0)), gap=2e-4))
+        alone.append(solve(single, rho, LinearFunctional(quadratic(goals[y : y + 1], 1.0)), gap=2e-4))
     assert together.dual <= sum(solution.primal for solution in alone) * (1.0 + 1e-12)
     assert together.primal >= sum(solution.dual for solution in alone) * (1.0 - 1e-12)
 
@@ -487,9 +495,9 @@ def test_labels_add_up(comm: MPI.Comm) -> None:
 def test_nothing_to_do(dim: int) -> None:
     space = box_space(ALONE, dim, {1: 30, 2: 10}[dim], 0.0, 1.0)
     rho, _ = transport(space)
-    cell = 0.5 * solve(space, rho, Fixed(rho), iterations=1).flow.grid.cell_size ** 2
-    stays = solve(space, rho, Fixed(rho))
-    constant = solve(space, rho, Linear(lambda x: np.full((len(x), 1), 3.0)))
+    cell = 0.5 * solve(space, rho, FixedFunctional(rho), iterations=1).flow.grid.cell_size ** 2
+    stays = solve(space, rho, FixedFunctional(rho))
+    constant = solve(space, rho, LinearFunctional(lambda x: np.full((len(x), 1), 3.0)))
     for solution, value, scale in ((stays, 0.0, cell), (constant, 3.0, 3.0)):
         assert solution.status == "converged"
         assert -1e-15 <= solution.primal - value <= 1e-3 * scale
@@ -515,7 +523,7 @@ def test_rough_densities(dim: int, shape: str, kind: str) -> None:
     if shape == "uniform":
         start = uniform(0.1, 0.4, dim)
     target = initial_density(space, [end])
-    functional = TARGETS[kind](target) if kind in TARGETS else Linear(quadratic(np.full((1, dim), 0.7), 2.0))
+    functional = TARGETS[kind](target) if kind in TARGETS else LinearFunctional(quadratic(np.full((1, dim), 0.7), 2.0))
     solution = solve(space, initial_density(space, [start]), functional, layers=6)
     assert solution.status == "converged"
     assert 0.0 <= solution.gap <= 1e-3 * solution.primal
@@ -529,7 +537,7 @@ def test_rough_densities(dim: int, shape: str, kind: str) -> None:
 def test_prices_of_moving(kinetic: float, kind: str) -> None:
     space = box_space(ALONE, 1, 40, 0.0, 1.0)
     rho, end = transport(space)
-    functional = TARGETS[kind](end) if kind in TARGETS else Linear(quadratic(np.array([[0.7]]), 2.0))
+    functional = TARGETS[kind](end) if kind in TARGETS else LinearFunctional(quadratic(np.array([[0.7]]), 2.0))
     solution = solve(space, rho, functional, kinetic, layers=8, iterations=1500)
     assert solution.status == "converged"
     if kinetic > 1.0:  # the better, the less it moves
@@ -556,7 +564,11 @@ def test_fewer_cells_and_modes_than_ranks(comm: MPI.Comm, dim: int, cells: int) 
     for ranks in (comm, MPI.COMM_SELF):
         space = box_space(ranks, dim, cells, 0.0, 1.0)
         rho, end = transport(space)
-        for functional in (Fixed(end), KullbackLeibler(end), Linear(quadratic(np.full((1, dim), 0.7), 2.0))):
+        for functional in (
+            FixedFunctional(end),
+            KullbackLeiblerFunctional(end),
+            LinearFunctional(quadratic(np.full((1, dim), 0.7), 2.0)),
+        ):
             solution = solve(space, rho, functional, layers=1, iterations=40, gap=1e-12)
             assert solution.gap >= 0.0
             bounds.append((solution.primal, solution.dual))
@@ -568,7 +580,7 @@ def test_an_empty_half_of_the_target(comm: MPI.Comm, dim: int) -> None:
     # Infinite divergences must not be taken for numbers on any rank.
     space = box_space(comm, dim, {1: 30, 2: 8}[dim], 0.0, 1.0)
     rho, target = (initial_density(space, [uniform(low, low + 0.3, dim)]) for low in (0.1, 0.6))
-    solution = solve(space, rho, KullbackLeibler(target), iterations=40)
+    solution = solve(space, rho, KullbackLeiblerFunctional(target), iterations=40)
     assert 0.0 <= solution.gap < 0.1
 
 
@@ -576,7 +588,11 @@ def test_a_label_of_next_to_nothing(comm: MPI.Comm) -> None:
     space = box_space(comm, 2, 10, 0.0, 1.0, n_labels=2)
     start = initial_density(space, [gaussian((0.3, 0.3), 0.12), gaussian((0.7, 0.4), 0.12, 1, 1e-6)])
     end = initial_density(space, [gaussian((0.7, 0.6), 0.12), gaussian((0.3, 0.4), 0.12, 1, 1e-6)])
-    for functional in (Fixed(end), KullbackLeibler(end), Linear(quadratic(np.array([[0.7, 0.6], [0.2, 0.2]]), 2.0))):
+    for functional in (
+        FixedFunctional(end),
+        KullbackLeiblerFunctional(end),
+        LinearFunctional(quadratic(np.array([[0.7, 0.6], [0.2, 0.2]]), 2.0)),
+    ):
         solution = solve(space, start, functional)
         assert solution.status == "converged"
         np.testing.assert_allclose(
@@ -598,7 +614,7 @@ def test_samples(comm: MPI.Comm, tmp_path: Path) -> None:
     )
     space = box_space(comm, 2, 10, 0.0, 1.0, n_labels=2)
     rho = initial_density(space, [term])
-    solution = solve(space, rho, Linear(quadratic(np.array([[0.7, 0.5], [0.3, 0.5]]), 2.0)))
+    solution = solve(space, rho, LinearFunctional(quadratic(np.array([[0.7, 0.5], [0.3, 0.5]]), 2.0)))
     assert solution.status == "converged"
 
 
@@ -608,7 +624,7 @@ def test_samples(comm: MPI.Comm, tmp_path: Path) -> None:
 def test_flow_goes_around_a_hole(comm: MPI.Comm) -> None:
     space = DensitySpace(create_mesh(comm, Domain(file=str(MESHES / "square_with_hole.msh"))), 1)
     ends = [initial_density(space, [gaussian((side * 1.3, 0.0), 0.2)]) for side in (-1.0, 1.0)]
-    solution = solve(space, ends[0], Fixed(ends[1]), layers=8, gap=3e-3)
+    solution = solve(space, ends[0], FixedFunctional(ends[1]), layers=8, gap=3e-3)
     assert solution.status == "converged"
     straight = 0.5 * 2.6**2
     radius, distance = 0.6, 1.3  # tangents to the hole and an arc
@@ -648,7 +664,7 @@ def test_records(comm: MPI.Comm) -> None:
     space = box_space(comm, 1, 30, 0.0, 1.0)
     rho, end = transport(space)
     told: list[GapRecord] = []
-    solution = solve_convex(IdealProblem(space, rho, Fixed(end), 1.0, 1.0, 4), callback=told.append)
+    solution = solve_convex(IdealProblem(space, rho, FixedFunctional(end), 1.0, 1.0, 4), callback=told.append)
     assert tuple(told) == solution.history
     assert [record.iteration for record in told] == list(range(10, solution.iterations + 1, 10))
     for first, second in pairwise(told):
@@ -671,16 +687,16 @@ def test_moving_must_cost_something(comm: MPI.Comm, kinetic: float) -> None:
     space = box_space(comm, 1, 5, 0.0, 1.0)
     rho, _ = transport(space)
     with pytest.raises(InputError) as refused:
-        solve(space, rho, Fixed(rho), kinetic)
-    assert refused.value.key == "objective.kinetic"
+        solve(space, rho, FixedFunctional(rho), kinetic)
+    assert refused.value.key == "kinetic"
 
 
 def test_an_iteration_is_needed(comm: MPI.Comm) -> None:
     space = box_space(comm, 1, 5, 0.0, 1.0)
     rho, _ = transport(space)
     with pytest.raises(InputError) as refused:
-        solve(space, rho, Fixed(rho), iterations=0)
-    assert refused.value.key == "ideal.max_iterations"
+        solve(space, rho, FixedFunctional(rho), iterations=0)
+    assert refused.value.key == "max_iterations"
 
 
 def test_masses_must_agree(comm: MPI.Comm) -> None:
@@ -689,11 +705,11 @@ def test_masses_must_agree(comm: MPI.Comm) -> None:
         initial_density(space, [gaussian((0.4,), 0.1, 0, weight), gaussian((0.6,), 0.1, 1)]) for weight in (1.0, 1.01)
     )
     with pytest.raises(InputError, match="same mass") as refused:
-        solve(space, rho, Fixed(target))
-    assert refused.value.key == "objective.terminal.target"
-    assert solve(space, rho, KullbackLeibler(target)).status == "converged"
+        solve(space, rho, FixedFunctional(target))
+    assert refused.value.key == "terminal.target"
+    assert solve(space, rho, KullbackLeiblerFunctional(target)).status == "converged"
     close = rho * (1.0 + 1e-8)
-    assert solve(space, rho, Fixed(close), iterations=20).gap < np.inf
+    assert solve(space, rho, FixedFunctional(close), iterations=20).gap < np.inf
 
 
 @pytest.mark.parametrize("text", ["-log(x)", "1/x", "log(x)"])
@@ -701,5 +717,5 @@ def test_losses_without_a_value_at_a_vertex_are_refused(comm: MPI.Comm, text: st
     space = box_space(comm, 1, 20, 0.0, 1.0)
     rho, _ = transport(space)
     with pytest.raises(InputError, match="not finite") as refused:
-        solve(space, rho, Linear(formula(Expression.parse(text, ("x",), "value"), 1)))
-    assert refused.value.key == "objective.terminal"
+        solve(space, rho, LinearFunctional(formula(Expression.parse(text, ("x",), "value"), 1)))
+    assert refused.value.key == "terminal"

@@ -11,7 +11,7 @@ from problems import warped_mesh
 from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
 from eulerian.fields.nodal import Nodal
-from eulerian.ideal.free_theta import nodal_theta
+from eulerian.ideal.flow import nodal_theta
 from eulerian.transport.velocity_space import VelocitySpace
 
 LAYERS = 3

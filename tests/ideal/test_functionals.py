@@ -10,31 +10,24 @@ import scipy.optimize
 from discrete import discretise, everywhere
 from problems import random_density, warped_mesh
 
-from eulerian.app.build.mixture import initial_density
-from eulerian.app.config import (
-    CrossEntropyTerminal,
-    ExpressionTerm,
-    ExpressionTerminal,
-    FixedTerminal,
-    GaussianTerm,
-    KlTerminal,
-    L2Terminal,
-    QuadraticTerminal,
-)
+from eulerian.app.build.network import build_ideal
+from eulerian.app.config import parse_config
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
+from eulerian.density.shapes import Formula
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.functionals import (
-    Fixed,
+    FixedFunctional,
     Functional,
-    KullbackLeibler,
-    Linear,
-    SquaredDistance,
+    KullbackLeiblerFunctional,
+    LinearFunctional,
+    SquaredDistanceFunctional,
     VertexFunctional,
-    build_functional,
+    functional_of,
 )
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.objective.terminal import KullbackLeiblerLoss, SquaredDistanceLoss
+from eulerian.objective.losses import CrossEntropyLoss, FormulaLoss, QuadraticLoss
+from eulerian.objective.terminal import KullbackLeiblerLoss, LinearLoss, SquaredDistanceLoss
 
 KINDS = ("linear", "kl", "l2")
 
@@ -44,15 +37,19 @@ def make(comm: MPI.Comm, kind: str, dim: int = 2) -> tuple[SpaceTime, VertexFunc
     space = DensitySpace(warped_mesh(comm, dim), 0)
     grid = SpaceTime(space, 2, 1.0)
     if kind == "linear":
-        functional: Functional = Linear(lambda x: np.sin(3.0 * x[:, :1]) + x[:, -1:])
-        return grid, functional.at_vertices(grid, 0), grid.of_owners(np.sin(3.0 * grid.x[:, 0]) + grid.x[:, -1])
+        functional: Functional = LinearFunctional(lambda x: np.sin(3.0 * x[:, :1]) + x[:, -1:])
+        return (
+            grid,
+            functional.at_vertices(grid, 0, grid.masses),
+            grid.of_owners(np.sin(3.0 * grid.x[:, 0]) + grid.x[:, -1]),
+        )
     rho = random_density(space, 1, 5)
     # a half of the domain is empty, vertices included
     rho[np.abs(space.geometry.vertices.mean(axis=1)[:, 0] + 0.4) < 0.45] = 0.0
-    functional = {"kl": KullbackLeibler, "l2": SquaredDistance}[kind](rho)
+    functional = {"kl": KullbackLeiblerFunctional, "l2": SquaredDistanceFunctional}[kind](rho)
     target = grid.load(rho, 0) / grid.masses
     assert 0.05 * len(target) < np.sum(target == 0.0) < 0.95 * len(target) or comm.size > 1
-    return grid, functional.at_vertices(grid, 0), target
+    return grid, functional.at_vertices(grid, 0, grid.masses), target
 
 
 def vertex_noise(grid: SpaceTime, seed: int, low: float = -1.0, high: float = 1.0) -> Floats:
@@ -120,11 +117,13 @@ def test_what_is_trained_is_what_the_bound_is_for(comm: MPI.Comm, kind: str) -> 
     """The functionals of densities on meshes and at vertices agree on densities that are constant."""
     space = DensitySpace(warped_mesh(comm, 2), 1)
     grid = SpaceTime(space, 2, 1.0)
-    rho = initial_density(space, [ExpressionTerm(value="1")])
+    rho = space.project(Formula("1")).coefficients
     for factor in (0.0, 0.3, 1.7):
         target = factor * rho
         on_mesh = {"kl": KullbackLeiblerLoss, "l2": SquaredDistanceLoss}[kind](space, target)
-        functional = {"kl": KullbackLeibler, "l2": SquaredDistance}[kind](target).at_vertices(grid, 0)
+        functional = {"kl": KullbackLeiblerFunctional, "l2": SquaredDistanceFunctional}[kind](target).at_vertices(
+            grid, 0, grid.masses
+        )
         value = on_mesh.evaluate(rho, np.zeros(0)).value
         assert functional.value(grid.load(rho, 0) / grid.masses) == pytest.approx(value, rel=1e-10)
         assert value > 1e-3
@@ -198,53 +197,96 @@ def test_shift_is_where_another_search_finds_it(comm: MPI.Comm) -> None:
     assert functional.shift(w, 0.3) == pytest.approx(found.x, abs=1e-4)
 
 
-# -- from a configuration ---------------------------------------------------------------------------------------------
+# -- of what a problem is asked to make small --------------------------------------------------------------------------
 
 
-def target(n_labels: int = 1) -> tuple[GaussianTerm, ...]:
-    return tuple(
-        GaussianTerm(kind="gaussian", mean=(0.1, 0.2), std=0.3, label=y, weight=1.0 + y) for y in range(n_labels)
-    )
-
-
-def test_built_from_a_configuration(comm: MPI.Comm) -> None:
+def test_of_functionals_on_the_mesh(comm: MPI.Comm) -> None:
     space = DensitySpace(warped_mesh(comm, 2), 1, 2)
-    grid = SpaceTime(space, 2, 1.0)
-    made = [
-        build_functional(terminal, space)
-        for terminal in (
-            FixedTerminal(kind="fixed", target=target(2)),
-            KlTerminal(kind="kl", target=target(2)),
-            L2Terminal(kind="l2", target=target(2)),
-        )
-    ]
-    assert [type(functional) for functional in made] == [Fixed, KullbackLeibler, SquaredDistance]
-    for functional in made:
-        assert not isinstance(functional, Linear)
-        np.testing.assert_allclose(space.mass(functional.target), [1.0 / 3.0, 2.0 / 3.0], rtol=1e-12)
-    linear = build_functional(QuadraticTerminal(kind="quadratic", targets=((0.1, 0.2), (0.3, 0.4)), weight=3.0), space)
-    assert isinstance(linear, Linear)
-    x = np.array([[0.5, -0.5]])
-    np.testing.assert_allclose(linear.loss(x), [[1.5 * (0.16 + 0.49), 1.5 * (0.04 + 0.81)]], rtol=1e-14)
-    for y in range(2):
-        at_vertices = linear.at_vertices(grid, y)
-        rho = vertex_noise(grid, y, 0.0, 1.0)
-        assert at_vertices.value(rho) == pytest.approx(grid.integrate(linear.loss(grid.x)[:, y] * rho), rel=1e-13)
+    target = random_density(space, 2, 3)
+    for on_mesh, kind in (
+        (KullbackLeiblerLoss, KullbackLeiblerFunctional),
+        (SquaredDistanceLoss, SquaredDistanceFunctional),
+    ):
+        functional = functional_of(on_mesh(space, target), space)
+        assert type(functional) is kind
+        assert functional.target is target
+        assert functional.loss is None
+        assert not functional.is_constraint
+    fixed = FixedFunctional(target)
+    assert functional_of(fixed, space) is fixed
+    assert fixed.is_constraint
+
+
+def test_of_losses(comm: MPI.Comm) -> None:
+    space = DensitySpace(warped_mesh(comm, 2), 1, 2)
+    grid, loss = SpaceTime(space, 2, 1.0), QuadraticLoss(np.array([[0.1, 0.2], [0.3, 0.4]]), 3.0)
+    for terminal in (loss, LinearLoss(space, loss)):
+        linear = functional_of(terminal, space)
+        assert linear.loss is not None
+        assert linear.point_loss is not None
+        np.testing.assert_array_equal(linear.point_loss.goals, loss.targets)
+        assert linear.target is None
+        x = np.array([[0.5, -0.5]])
+        np.testing.assert_allclose(linear.loss(x), [[1.5 * (0.16 + 0.49), 1.5 * (0.04 + 0.81)]], rtol=1e-14)
+        for y in range(2):
+            rho = vertex_noise(grid, y, 0.0, 1.0)
+            value = linear.at_vertices(grid, y, grid.masses).value(rho)
+            assert value == pytest.approx(grid.integrate(linear.loss(grid.x)[:, y] * rho), rel=1e-13)
+
+
+def test_which_functionals_tell_labels_apart(comm: MPI.Comm) -> None:
+    space = DensitySpace(warped_mesh(comm, 2), 1, 2)
+    for targets, apart in (([[0.1, 0.2], [0.3, 0.4]], True), ([[0.1, 0.2], [0.1, 0.2]], False)):
+        assert functional_of(QuadraticLoss(np.array(targets), 1.0), space).tells_labels_apart(space) is apart
+    assert FixedFunctional(space.zeros()).tells_labels_apart(space)
 
 
 def test_what_is_refused(comm: MPI.Comm) -> None:
     space = DensitySpace(warped_mesh(comm, 2), 1, 2)
-    with pytest.raises(InputError, match="has 1 label, but") as refused:
-        build_functional(KlTerminal(kind="kl", target=target(1)), space)
-    assert refused.value.key == "objective.terminal.target"
-    far = GaussianTerm(kind="gaussian", mean=(40.0, 0.0), std=0.1, label=1)
-    with pytest.raises(InputError, match="100 % of its mass lies outside") as refused:
-        build_functional(FixedTerminal(kind="fixed", target=(target(1)[0], far)), space)
-    assert refused.value.key == "objective.terminal.target.1"
+    trained = CrossEntropyLoss(np.eye(2), np.zeros(2), trained=True)
     with pytest.raises(InputError, match="not trained"):
-        build_functional(CrossEntropyTerminal(kind="cross_entropy", trainable=True), space)
+        functional_of(trained, space)
+    assert functional_of(trained, space, np.arange(6.0)).loss is not None
     with pytest.raises(InputError, match="not finite"):
-        build_functional(ExpressionTerminal(kind="expression", value="log(x)"), space)
+        functional_of(FormulaLoss("log(x)"), space)
+    with pytest.raises(InputError, match="nothing that can be a terminal cost"):
+        functional_of(3.0, space)
+
+
+def build_with(comm: MPI.Comm, kind: str, *terms: str) -> None:
+    text = f"""
+[domain]
+box = {{ lower = [-1.0], upper = [1.0], cells = [8] }}
+[[density.initial]]
+kind = "uniform"
+lower = [-1.0]
+upper = [0.0]
+[[density.initial]]
+kind = "uniform"
+lower = [0.0]
+upper = [1.0]
+label = 1
+[field]
+kind = "free"
+layers = 2
+[objective]
+kinetic = 1.0
+terminal = {{ kind = "{kind}", target = [{", ".join(terms)}] }}
+"""
+    build_ideal(parse_config(text, "."), comm)
+
+
+def test_what_a_configuration_is_refused(comm: MPI.Comm) -> None:
+    near = '{kind="gaussian", mean=[0.1], std=0.2}'
+    with pytest.raises(InputError, match="has 1 label, but") as refused:
+        build_with(comm, "kl", near)
+    assert refused.value.key == "objective.terminal.target"
+    with pytest.raises(InputError, match="100 % of its mass lies outside") as refused:
+        build_with(comm, "fixed", near, '{kind="gaussian", mean=[40.0], std=0.1, label=1}')
+    assert refused.value.key == "objective.terminal.target.1"
+    with pytest.raises(InputError, match="every label must have the same mass") as refused:
+        build_with(comm, "fixed", near, '{kind="gaussian", mean=[0.1], std=0.2, label=1, weight=2.0}')
+    assert refused.value.key == "objective.terminal.target"
 
 
 def test_masses_of_the_vertices_are_those_of_the_hats(comm: MPI.Comm) -> None:

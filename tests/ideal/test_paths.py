@@ -10,11 +10,10 @@ from problems import warped_mesh
 from eulerian.app.build.network import build_ideal
 from eulerian.app.config import parse_config
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
-from eulerian.ideal.functionals import Linear
-from eulerian.ideal.hopf_lax import solve_hopf_lax
-from eulerian.ideal.path_bundle import PathBundle
+from eulerian.ideal.functionals import LinearFunctional
+from eulerian.ideal.hopf_lax import hopf_lax
 from eulerian.ideal.paths import flow_paths, starting_points, straight_paths
-from eulerian.ideal.problem import IdealProblem
+from eulerian.ideal.problem import IdealProblem, PathBundle
 from eulerian.mesh.cell_walk import CellWalk
 
 TRIANGLES = (np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), np.array([[0, 1, 2], [3, 2, 1]]))
@@ -98,9 +97,9 @@ def solve(ideal: IdealProblem) -> ConvexSolution:
 def test_paths_are_those_of_hopf_lax(comm: MPI.Comm, dim: int, n_labels: int, share: float) -> None:
     """Where Hopf–Lax applies, the paths through the convex flow end where the exact ones do, up to the mesh."""
     ideal = problem(comm, dim, n_labels)
-    assert isinstance(ideal.functional, Linear)
+    assert isinstance(ideal.functional, LinearFunctional)
     flow = solve(ideal).flow
-    exact = solve_hopf_lax(ideal.space, ideal.rho, ideal.functional.loss, ideal.kinetic, ideal.horizon)
+    exact = hopf_lax(ideal)
     found, straight = flow_paths(flow, 30, 5), straight_paths(exact, flow, 30, 5)
     assert found.times == pytest.approx([0.0, 0.125, 0.25, 0.375, 0.5])
     assert found.paths.shape == straight.paths.shape == (30, 5, dim)

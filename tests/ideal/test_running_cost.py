@@ -18,7 +18,13 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
-from eulerian.ideal.functionals import Fixed, Functional, KullbackLeibler, Linear, SquaredDistance
+from eulerian.ideal.functionals import (
+    FixedFunctional,
+    Functional,
+    KullbackLeiblerFunctional,
+    LinearFunctional,
+    SquaredDistanceFunctional,
+)
 from eulerian.ideal.inner_product import Metric, at
 from eulerian.ideal.problem import LABEL_BY_LABEL, IdealProblem
 from eulerian.ideal.running_cost import RunningAtVertices, RunningCost
@@ -26,6 +32,7 @@ from eulerian.ideal.space_time import SpaceTime
 
 ALONE = MPI.COMM_SELF
 LAYERS = 3
+SQUARES = {1: "x**2", 2: "x**2 + y**2"}
 WEIGHTS = {"potential": (0.0, 0.0), "congestion": (0.4, 0.0), "entropy": (0.0, 0.3), "both": (0.4, 0.3)}
 
 
@@ -169,7 +176,6 @@ def test_linear_quadratic() -> None:
     lam, k, kappa, horizon = 1.0, 0.5, 0.2, 1.0
     still, pace = np.sqrt(k * lam), np.tanh(np.sqrt(k / lam) * horizon)
     start = still * (kappa + still * pace) / (still + kappa * pace)
-    cost_of_motion = RunningCost(lambda x: 0.5 * k * np.sum(x**2, axis=1))
     tables = {1: ([(16, 4), (32, 8), (64, 16)], 1.9, 2.5e-3), 2: ([(8, 2), (16, 4), (24, 6)], 2.2, 1.1e-2)}
     for dim, (meshes, order, largest) in tables.items():
         mean, std = (-0.5, 0.6)[:dim], 0.6
@@ -178,8 +184,8 @@ def test_linear_quadratic() -> None:
         for cells, layers in meshes:
             space = box_space(ALONE, dim, cells, *((-3.5, 3.5) if dim == 1 else (-3.0, 3.0)))
             rho = initial_density(space, [gaussian(mean, std)])
-            goal = Linear(quadratic(np.zeros((1, dim)), kappa))
-            problem = IdealProblem(space, rho, goal, lam, horizon, layers, cost_of_motion)
+            goal = LinearFunctional(quadratic(np.zeros((1, dim)), kappa))
+            problem = IdealProblem(space, rho, goal, lam, horizon, layers, potential=f"{0.5 * k} * ({SQUARES[dim]})")
             solution = solve_convex(problem, gap_tolerance=5e-4)
             assert solution.status == "converged"
             errors.append([abs(value / exact - 1.0) for value in (solution.primal, solution.dual)])
@@ -198,7 +204,8 @@ def test_uniform_density_stays(comm: MPI.Comm) -> None:
     space = box_space(comm, 2, 5, 0.0, 2.0)
     rho = space.zeros()
     rho[:, 0] = 0.25 / space.phi0
-    problem = IdealProblem(space, rho, Fixed(rho), 0.9, 1.7, 3, RunningCost(lambda x: 3.0 + 0.0 * x[:, 0], 0.4, 0.3))
+    target = FixedFunctional(rho)
+    problem = IdealProblem(space, rho, target, 0.9, 1.7, 3, potential="3", congestion=0.4, entropy=0.3)
     solution = solve_convex(problem)
     delta = space.floor
     entropy = 0.3 * 1.7 * 4.0 * ((0.25 + delta) * np.log(0.25 + delta) - delta * np.log(delta))
@@ -218,8 +225,8 @@ def test_congestion_and_entropy_flatten_a_peak(dim: int) -> None:
     for kind in ("congestion", "entropy"):
         found, weights = [], (0.0, 3e-3, 3e-2, 0.3)
         for weight in weights:
-            cost = RunningCost(congestion=weight if kind == "congestion" else 0.0, entropy=weight * (kind == "entropy"))
-            solution = solve_convex(IdealProblem(space, rho, Fixed(end), 1.0, 1.0, 8, cost))
+            problem = IdealProblem(space, rho, FixedFunctional(end), 1.0, 1.0, 8, **{kind: weight})
+            solution = solve_convex(problem)
             assert solution.status == "converged"
             found.append(solution)
         peaks = [solution.flow.density[:, 3:5].max() for solution in found]
@@ -234,7 +241,7 @@ def test_congestion_and_entropy_flatten_a_peak(dim: int) -> None:
 
 # -- certificates, checked without the solver -------------------------------------------------------------------------
 
-TARGETS = {"fixed": Fixed, "kl": KullbackLeibler, "l2": SquaredDistance}
+TARGETS = {"fixed": FixedFunctional, "kl": KullbackLeiblerFunctional, "l2": SquaredDistanceFunctional}
 CASES = [
     (1, "fixed", "both"),
     (1, "quadratic", "entropy"),
@@ -263,8 +270,12 @@ def case_problem(comm: MPI.Comm, dim: int, kind: str, name: str) -> IdealProblem
         return initial_density(space, [low, gaussian((other, *(0.1,) * (dim - 1)), 0.3, 1, 1.0)])
 
     targets = np.full((2, dim), 0.4) * [[1.0], [-0.5]]
-    goal: Functional = Linear(quadratic(targets, 2.0)) if kind == "quadratic" else TARGETS[kind](both(0.7, -0.5))
-    return IdealProblem(space, both(-0.7, 0.6), goal, 0.8, 1.3, LAYERS, RunningCost(hill, *WEIGHTS[name]))
+    goal: Functional = (
+        LinearFunctional(quadratic(targets, 2.0)) if kind == "quadratic" else TARGETS[kind](both(0.7, -0.5))
+    )
+    congestion, entropy = WEIGHTS[name]
+    rho = both(-0.7, 0.6)
+    return IdealProblem(space, rho, goal, 0.8, 1.3, LAYERS, potential=hill, congestion=congestion, entropy=entropy)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]} {case[1]} {case[2]}")
@@ -333,10 +344,10 @@ def test_potential_is_worth_what_is_said(case: Case) -> None:
         for y in range(2):
             functional = problem.functional
             end = solution.flow.potential[:, -1, y]
-            if isinstance(functional, Fixed):
+            if functional.target is not None and functional.is_constraint:
                 value -= grid.total(grid.load(functional.target, y) * end)
             else:
-                value -= functional.at_vertices(grid, y).conjugate(end)
+                value -= functional.at_vertices(grid, y, grid.masses).conjugate(end)
             s = heights(mesh, problem.kinetic, phi[:, :, y])
             if gamma == sigma == 0.0:
                 assert np.max(s - v) <= 1e-12 * np.abs(s).max()
@@ -353,8 +364,8 @@ def test_another_optimiser_finds_the_same_value(name: str) -> None:
     gamma, sigma = WEIGHTS[name]
     space = DensitySpace(warped_mesh(ALONE, 1, 5), 0)
     rho = initial_density(space, [gaussian((-0.4,), 0.5)])
-    lam, goal = 0.9, Linear(quadratic(np.array([[0.6]]), 1.5))
-    problem = IdealProblem(space, rho, goal, lam, 1.2, 3, RunningCost(hill, gamma, sigma))
+    lam, goal = 0.9, LinearFunctional(quadratic(np.array([[0.6]]), 1.5))
+    problem = IdealProblem(space, rho, goal, lam, 1.2, 3, potential=hill, congestion=gamma, entropy=sigma)
     solution = solve_convex(problem, gap_tolerance=2e-5, residual_tolerance=1e-5)
     mesh = discretise(solution.flow.grid)
     source = everywhere(solution.flow.grid, solution.flow.initial)[:, 0] * mesh.masses
@@ -409,7 +420,7 @@ def test_raising_the_potential_raises_the_value() -> None:
     space = box_space(ALONE, 1, 24, 0.0, 1.0)
     rho, end = (initial_density(space, [gaussian((m,), 0.12)]) for m in (0.3, 0.7))
     low, high = (
-        solve_convex(IdealProblem(space, rho, Fixed(end), 0.7, 1.3, 6, RunningCost(lambda x, c=c: c + x[:, 0], 0.1)))
+        solve_convex(IdealProblem(space, rho, FixedFunctional(end), 0.7, 1.3, 6, potential=f"x + {c}", congestion=0.1))
         for c in (0.0, -2.0)
     )
     lift = 2.0 * 1.3
@@ -425,11 +436,11 @@ def test_labels_one_by_one_cost_less_than_together(comm: MPI.Comm) -> None:
     terms = [gaussian((-0.2,), 0.3, 0, 2.0), gaussian((0.2,), 0.3, 1, 1.0)]
     weights = RunningCost(hill, 0.3, 0.2)
     rho = initial_density(space, terms)
-    together = solve_convex(IdealProblem(space, rho, Fixed(rho), 0.5, 1.0, 4, weights))
+    together = solve_convex(IdealProblem(space, rho, FixedFunctional(rho), 0.5, 1.0, 4, **vars(weights)))
     bounds = np.zeros(2)
     for y in range(2):
         own = np.ascontiguousarray(rho[..., y : y + 1])
-        alone = solve_convex(IdealProblem(single, own, Fixed(own), 0.5, 1.0, 4, weights))
+        alone = solve_convex(IdealProblem(single, own, FixedFunctional(own), 0.5, 1.0, 4, **vars(weights)))
         assert LABEL_BY_LABEL not in alone.reason
         bounds += (alone.dual, alone.primal)
     assert together.primal >= bounds[0] - 1e-12
@@ -446,7 +457,7 @@ def test_labels_one_by_one_cost_less_than_together(comm: MPI.Comm) -> None:
 
 def test_a_potential_must_be_finite(comm: MPI.Comm) -> None:
     problem = case_problem(comm, 1, "quadratic", "both")
-    bad = RunningCost(lambda x: np.log(x[:, 0]))
+    bad = IdealProblem(problem.space, problem.rho0, problem.functional, 0.8, 1.3, LAYERS, potential="log(x)")
     with pytest.raises(InputError, match="not finite") as refused:
-        solve_convex(IdealProblem(problem.space, problem.rho, problem.functional, 0.8, 1.3, LAYERS, bad))
-    assert refused.value.key == "objective.potential"
+        solve_convex(bad)
+    assert refused.value.key == "potential"

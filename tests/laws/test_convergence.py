@@ -13,7 +13,8 @@ from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator, flux_smoothing
 from eulerian.transport.stepper import Stepper
-from eulerian.transport.trajectory import TimeGrid, Trajectory
+from eulerian.transport.time_grid import TimeGrid
+from eulerian.transport.trajectory import Trajectory
 from eulerian.transport.velocity_space import VelocitySpace
 
 VELOCITY, TURN = np.array([0.5, -0.2, 0.3]), np.pi / 2
@@ -66,10 +67,11 @@ def error(comm: MPI.Comm, dim: int, motion: str, degree: int, horizon: float, st
     rule = space.quadrature(2 * degree + 4)
     rho = projected(space, exact(rule.points, 0.0)[..., None], rule)
     space.limit(rho)
-    (end,) = trajectory.forward([rho], [[velocity(velocity_space.x, motion)]])
+    sweep = trajectory.forward([rho], [[velocity(velocity_space.x, motion)]])
+    (end,) = sweep.end
 
     record = stepper.new_record()
-    stepper.step_forward(stepper.layout.pack(rho, fill=1.0), horizon / trajectory.steps[0], 1, [record])
+    stepper.step_forward(stepper.layout.pack(rho, fill=1.0), horizon / sweep.steps.counts[0], 1, [record])
     touched = comm.allreduce(int(np.sum(record.limited)))
     assert degree == 0 or touched > 0, "the limiter had nothing to do"
 

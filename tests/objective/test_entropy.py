@@ -172,9 +172,9 @@ def test_labels_that_part_keep_the_mesh_s_entropy(comm: MPI.Comm) -> None:
     told = pytest.warns(EulerianWarning, match=r"objective\.entropy is taken from the mesh's density")
     with told if comm.rank == 0 else nullcontext():
         problem = build(parse_config(config), comm)
-    assert problem.costs.entropy is None
-    assert problem.costs.nonlinear is not None
-    assert problem.costs.nonlinear.entropy == 0.1
+    assert problem.running.entropy is None
+    assert problem.running.nonlinear is not None
+    assert problem.running.nonlinear.entropy == 0.1
 
 
 @pytest.mark.two_ranks

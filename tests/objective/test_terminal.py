@@ -19,7 +19,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.density.space import DensitySpace
 from eulerian.objective.losses import QuadraticLoss, log_softmax
-from eulerian.objective.terminal import LinearLoss, Terminal, build_terminal
+from eulerian.objective.terminal import LinearLoss, Terminal, on_mesh
 
 MEANS, STD, WEIGHTS = ((-0.4, 0.3), (0.5, -0.2)), 0.25, (1.0, 3.0)
 LOSSES: dict[str, dict[str, Any]] = {
@@ -42,7 +42,7 @@ def parsed(table: dict[str, Any]) -> config.Terminal:
 
 
 def loss(space: DensitySpace, **table: Any) -> Terminal:
-    return build_terminal(parsed(table), space)
+    return on_mesh(parsed(table).loss(), space, "objective.terminal")
 
 
 def value(terminal: Terminal, rho: Floats) -> float:

@@ -7,17 +7,18 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
+from problems import train_as_configured
 from thinning import thinned
 
 from eulerian.app.build.network import build, build_particles
+from eulerian.app.build.training import descent_settings
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.base.errors import EulerianWarning
 from eulerian.base.parallel import on_root
-from eulerian.fields import Frame, InBox
-from eulerian.optimise import Settings, minimise
-from eulerian.optimise.multilevel import train
+from eulerian.fields import Frame, NormalisedField
+from eulerian.optimise import minimise
 
 # Where the origin is, the unit of length, and the horizon.
 UNITS = {
@@ -87,7 +88,7 @@ def test_levels_do_not_depend_on_units(comm: MPI.Comm, field: str) -> None:
     for units in (HERE, UNITS["UTM metres"]):
         several = config(FIELDS[field], units)
         several = several.model_copy(update={"optimiser": several.optimiser.model_copy(update={"levels": 2})})
-        found.append(train(several, comm)[1].value)
+        found.append(train_as_configured(several, comm)[1].value)
     assert found[1] == pytest.approx(found[0], rel=1e-6)
 
 
@@ -118,7 +119,7 @@ def stored(comm: MPI.Comm, folder: Path, frame: Frame | None) -> Path:
 
 def test_a_stored_network_is_the_same_function_elsewhere(comm: MPI.Comm, tmp_path: Path) -> None:
     problem = build(config(FIELDS["mlp"]), comm)
-    assert isinstance(problem.field, InBox)
+    assert isinstance(problem.field, NormalisedField)
     again = build(shifted(stored(comm, tmp_path, problem.field.frame)), comm)
     x, row = np.random.default_rng(1).uniform(-4.0, 4.0, (9, 2)), again.initial_theta[1]
     np.testing.assert_array_equal(again.field.value(row, x), problem.field.value(row, x))
@@ -131,14 +132,14 @@ def test_a_network_without_its_box_is_read_as_it_was_meant_then(comm: MPI.Comm, 
             problem = build(shifted(file), comm)
     else:
         problem = build(shifted(file), comm)
-    assert isinstance(problem.field, InBox)
+    assert isinstance(problem.field, NormalisedField)
     x, row = np.random.default_rng(1).uniform(-1.0, 3.0, (9, 2)), problem.initial_theta[1]
     np.testing.assert_array_equal(problem.field.value(row, x), problem.field.wrapped.value(row, x))
 
 
 def test_a_command_given_theta_takes_its_box_along(comm: MPI.Comm, tmp_path: Path) -> None:
     problem = build(config(FIELDS["mlp"]), comm)
-    assert isinstance(problem.field, InBox)
+    assert isinstance(problem.field, NormalisedField)
     file = on_root(comm, lambda: stored(MPI.COMM_SELF, tmp_path, problem.field.frame).rename(tmp_path / "some.npz"))
     elsewhere = config(FIELDS["mlp"], ((1.0, 2.0), 1.5, 2.0))
     given = ThetaSource.of(elsewhere, file, comm)
@@ -170,11 +171,12 @@ def test_raw_coordinates_far_away_are_warned_of(
     problem = build(config(field, UNITS["UTM metres"] if far else HERE), comm)
     found = [each for each in recwarn if "normalised" in str(each.message)]
     assert len(found) == int(told and comm.rank == 0)
-    assert isinstance(problem.field, InBox) == (name == "seen")
+    seen = isinstance(problem.field, NormalisedField) and problem.field.frame != Frame.raw(2)
+    assert seen == (name == "seen")
 
 
 def test_a_failing_line_search_of_a_users_field_names_its_vjp() -> None:
     """Derivatives of the package's own fields are tested: there it would mislead."""
     own = config({"kind": "python", "object": "eulerian.fields:Affine"})
-    assert Settings.of(own, 1, 0.0).advice.endswith("check its vjp: `eulerian verify CONFIG`")
-    assert not Settings.of(config(FIELDS["mlp"]), 1, 0.0).advice
+    assert descent_settings(own).advice.endswith("check its vjp: `eulerian verify CONFIG`")
+    assert not descent_settings(config(FIELDS["mlp"])).advice

@@ -7,21 +7,22 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.base.formula import Expression
+from eulerian.density.shapes import Formula, Gaussian, LabelledShape, Samples
 from eulerian.fields import Mlp
-from eulerian.fields.piecewise import PiecewiseField
-from eulerian.objective.losses import CrossEntropyLoss, PointLoss
-from eulerian.particles.flow import Scheme
-from eulerian.particles.kl import Component, KlLoss, LogFormula, LogGaussian, LogKernels
+from eulerian.objective.costs import Costs
+from eulerian.objective.distances import KullbackLeibler
+from eulerian.objective.losses import CrossEntropyLoss
+from eulerian.objective.point_loss import PointLoss
+from eulerian.particles.kl import KlLoss
 from eulerian.particles.problem import ParticleProblem
-from eulerian.particles.right_hand_side import FormulaPotential
 from eulerian.particles.sample import ParticleSample, share
+from eulerian.transport.time_grid import TimeGrid
 
 HORIZON, LAYERS, N_LABELS = 0.8, 3, 2
 BOX = np.array([[-3.0, -3.0], [3.0, 3.0]])
 
 
-def normal_cloud(
+def normal_sample(
     comm: MPI.Comm, n: int, mean: Floats, std: float, replicates: int = 4, seed: int = 0
 ) -> ParticleSample:
     """Independent draws from a normal density, labels in turn; the same points on any number of ranks."""
@@ -37,15 +38,12 @@ def normal_cloud(
 def relative_entropy() -> KlLoss:
     """Against a mixture of every kind of term, of two labels."""
     rng = np.random.default_rng(5)
-    broad = Expression.parse("exp(-x**2/3 - y**2/2) * (1.1 + sin(x))", ("x", "y"), "test")
-    return KlLoss(
-        (
-            Component(LogGaussian(np.array([1.0, -0.3]), np.array([[0.5, 0.2], [0.2, 0.8]])), 0.3, 0),
-            Component(LogKernels(rng.standard_normal((7, 2)), np.array([0.4, 0.7])), 0.2, 0),
-            Component(LogFormula(broad, ("x", "y"), 5.0), 0.5, 1),
-        ),
-        N_LABELS,
-    )
+    terms = [
+        LabelledShape(Gaussian([1.0, -0.3], [[0.5, 0.2], [0.2, 0.8]]), 0, 0.3),
+        LabelledShape(Samples(rng.standard_normal((7, 2)), [0.4, 0.7]), 0, 0.2),
+        LabelledShape(Formula("exp(-x**2/3 - y**2/2) * (1.1 + sin(x))"), 1, 0.5),
+    ]
+    return KlLoss.of(terms, [1.0, 1.0, 5.0], N_LABELS)
 
 
 def trained_readout() -> PointLoss:
@@ -55,7 +53,7 @@ def trained_readout() -> PointLoss:
 
 def swarm(
     comm: MPI.Comm,
-    loss: PointLoss | KlLoss,
+    loss: PointLoss,
     method: Literal["rk4", "dopri5"] = "rk4",
     *,
     n: int = 23,
@@ -68,22 +66,20 @@ def swarm(
     field = Mlp(2, (5, 4), n_labels=N_LABELS if label_dependent else 0, zero_init=False, output_scale=1.5)
     rng = np.random.default_rng(seed)
     rows = np.stack([field.init(rng) for _ in range(1 if tied else LAYERS)])
-    potential = FormulaPotential(Expression.parse("x**2/2 + cos(y)", ("x", "y"), "test"), ("x", "y"))
     return ParticleProblem(
-        comm,
-        normal_cloud(comm, n, np.array([-0.3, 0.2]), 0.6),
-        PiecewiseField.equal(field, HORIZON, LAYERS, label_dependent=label_dependent),
-        loss,
-        Scheme(HORIZON, method, steps_per_layer=2, tolerance=1e-5),
-        rows,
-        **{
-            "n_labels": N_LABELS,
-            "box": BOX,
-            "kinetic": 0.7,
-            "jacobian": 0.3,
-            "potential": potential,
-            "parameter_weights": (0.05, 0.02),
-            "tied": tied,
-            **options,
-        },
+        normal_sample(comm, n, np.array([-0.3, 0.2]), 0.6),
+        field,
+        KullbackLeibler(loss) if loss.adds_log_density else loss,
+        Costs(kinetic=0.7, jacobian=0.3, parameters=0.05, parameters_h1=0.02, potential="x**2/2 + cos(y)"),
+        TimeGrid(HORIZON, LAYERS),
+        comm=comm,
+        n_labels=N_LABELS,
+        box=BOX,
+        initial_theta=rows,
+        label_dependent=label_dependent,
+        tied=tied,
+        method=method,
+        steps_per_layer=2,
+        tolerance=1e-5,
+        **options,
     )

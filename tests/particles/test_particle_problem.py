@@ -7,20 +7,23 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
-from particle_problems import BOX, N_LABELS, normal_cloud, relative_entropy, swarm, trained_readout
+from particle_problems import N_LABELS, normal_sample, relative_entropy, swarm, trained_readout
 from scipy.special import ndtri
 from scipy.stats import qmc
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError, RejectedEvaluation
-from eulerian.fields import Affine, Translation
+from eulerian.density.shapes import Formula, Gaussian
+from eulerian.fields import Affine, Mlp, Translation
 from eulerian.fields.base import VectorField
-from eulerian.fields.piecewise import PiecewiseField
-from eulerian.objective.losses import PointLoss, QuadraticLoss
+from eulerian.objective.costs import Costs
+from eulerian.objective.distances import KullbackLeibler, SquaredDistance
+from eulerian.objective.losses import QuadraticLoss
 from eulerian.particles.flow import Scheme
-from eulerian.particles.kl import Component, KlLoss, LogGaussian
+from eulerian.particles.kl import kl_loss
 from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.sample import ParticleSample, share
+from eulerian.transport.time_grid import TimeGrid
 
 pytestmark = pytest.mark.two_ranks
 
@@ -87,9 +90,9 @@ def test_memory_changes_rounding_only(comm: MPI.Comm, method: Literal["rk4", "do
 def test_memory_is_kept(comm: MPI.Comm) -> None:
     problem = swarm(comm, relative_entropy(), n=100, memory=8 * 2 * 100 * 4)
     problem.value(problem.initial_theta)
-    flow = problem._forwarded
+    flow = problem._last_sweep
     assert flow is not None
-    assert sum(passage.size for passage in flow.passages) <= 8 * 2 * math.ceil(100 / comm.size) * 3
+    assert sum(path.size for path in flow.paths) <= 8 * 2 * math.ceil(100 / comm.size) * 3
 
 
 def test_layers_that_are_tied_are_equal_layers(comm: MPI.Comm) -> None:
@@ -104,7 +107,7 @@ def test_layers_that_are_tied_are_equal_layers(comm: MPI.Comm) -> None:
 # -- exact values ----------------------------------------------------------------------------------------------------
 
 
-def sobol_cloud(comm: MPI.Comm, mean: float, std: float, replicates: int = 8, exponent: int = 7) -> ParticleSample:
+def sobol_sample(comm: MPI.Comm, mean: float, std: float, replicates: int = 8, exponent: int = 7) -> ParticleSample:
     """A normal density in one dimension on independent scrambled Sobol sets, by its quantiles."""
     sets = [qmc.Sobol(1, rng=np.random.default_rng(r)).random_base2(exponent) for r in range(replicates)]
     x = mean + std * ndtri(np.concatenate(sets))
@@ -116,19 +119,19 @@ def sobol_cloud(comm: MPI.Comm, mean: float, std: float, replicates: int = 8, ex
 
 
 def on_line(
-    comm: MPI.Comm, sample: ParticleSample, field: VectorField, loss: PointLoss | KlLoss, layers: int, **costs: Any
-):
-    rows = np.zeros((layers, field.n_params(1)))
+    comm: MPI.Comm, sample: ParticleSample, field: VectorField, terminal: Any, layers: int, **costs: Any
+) -> ParticleProblem:
     return ParticleProblem(
-        comm,
         sample,
-        PiecewiseField.equal(field, 1.0, layers),
-        loss,
-        Scheme(1.0, steps_per_layer=2),
-        rows,
+        field,
+        terminal,
+        Costs(**costs),
+        TimeGrid(1.0, layers),
+        comm=comm,
         n_labels=1,
-        box=np.array([[-6.0], [6.0]]),
-        **costs,
+        box=[[-6.0], [6.0]],
+        initial_theta=np.zeros((layers, field.n_params(1))),
+        steps_per_layer=2,
     )
 
 
@@ -147,11 +150,11 @@ TARGET = QuadraticLoss(np.array([[1.3]]), 2.0)
 @pytest.mark.parametrize("random", [False, True])
 def test_translation_is_trained_to_its_exact_value(comm: MPI.Comm, random: bool) -> None:
     """T1: J = 1.44375, displacement 1.0625."""
-    sample = sobol_cloud(comm, -0.4, 0.6)
+    sample = sobol_sample(comm, -0.4, 0.6)
     if random:
-        draws = normal_cloud(comm, 4000, np.array([-0.4]), 0.6)
+        draws = normal_sample(comm, 4000, np.array([-0.4]), 0.6)
         sample = ParticleSample(draws.x, 0 * draws.labels, draws.weights, draws.log_density, draws.replicate)
-    problem = on_line(comm, sample, Translation(1), TARGET, 4, kinetic=0.7, parameter_weights=(0.5, 0.0))
+    problem = on_line(comm, sample, Translation(1), TARGET, 4, kinetic=0.7, parameters=0.5)
     theta = trained(problem)
     half = problem.interval(level=0.999)
     assert abs(problem.value(theta) - 1.44375) < half
@@ -164,8 +167,8 @@ def test_affine_field_is_trained_to_its_exact_value(
     comm: MPI.Comm, kinetic: float, penalty: float, exact: float
 ) -> None:
     """A1; 12 layers are almost as good as any function of time."""
-    sample = sobol_cloud(comm, -0.4, 0.6)
-    problem = on_line(comm, sample, Affine(1), TARGET, 12, kinetic=kinetic, parameter_weights=(penalty, 0.0))
+    sample = sobol_sample(comm, -0.4, 0.6)
+    problem = on_line(comm, sample, Affine(1), TARGET, 12, kinetic=kinetic, parameters=penalty)
     theta = trained(problem)
     assert exact - problem.interval(level=0.999) < problem.value(theta) < 1.002 * exact + problem.interval(level=0.999)
 
@@ -179,17 +182,10 @@ def test_quadratic_potential_is_linear_quadratic(comm: MPI.Comm) -> None:
     shift = math.atanh(root / kappa) if kappa > root else math.atanh(kappa / root)
     start = root / math.tanh(rate + shift) if kappa > root else root * math.tanh(rate + shift)
     exact = 0.5 * start * (0.4**2 + 0.6**2)
-    sample = sobol_cloud(comm, -0.4, 0.6)
-
-    class Bowl:
-        def value(self, x: Floats) -> Floats:
-            return 0.5 * k * x[:, 0] ** 2
-
-        def gradient(self, x: Floats) -> Floats:
-            return k * x
+    sample = sobol_sample(comm, -0.4, 0.6)
 
     loss = QuadraticLoss(np.array([[0.0]]), kappa)
-    problem = on_line(comm, sample, Affine(1), loss, 12, kinetic=penalty, potential=Bowl())
+    problem = on_line(comm, sample, Affine(1), loss, 12, kinetic=penalty, potential=f"{0.5 * k} * x**2")
     theta = trained(problem)
     assert abs(problem.value(theta) - exact) < problem.interval(level=0.999) + 1e-3 * exact
     assert problem.interval() < 0.02 * exact
@@ -198,9 +194,8 @@ def test_quadratic_potential_is_linear_quadratic(comm: MPI.Comm) -> None:
 
 def test_relative_entropy_of_normal_densities(comm: MPI.Comm) -> None:
     """An affine flow takes N(m, s²) to another normal density: its divergence from the target is known."""
-    sample, a, b = sobol_cloud(comm, -0.4, 0.6), -0.7, 0.9
-    target = KlLoss((Component(LogGaussian(np.array([0.2]), np.array([[0.25]])), 1.0, 0),), 1)
-    problem = on_line(comm, sample, Affine(1), target, 3)
+    sample, a, b = sobol_sample(comm, -0.4, 0.6), -0.7, 0.9
+    problem = on_line(comm, sample, Affine(1), KullbackLeibler(Gaussian(0.2, std=0.5)), 3)
     found = problem.value(np.tile([a, b], (3, 1)))
     mean, std = -0.4 * math.exp(a) + b * math.expm1(a) / a, 0.6 * math.exp(a)
     exact = math.log(0.5 / std) + (std**2 + (mean - 0.2) ** 2) / (2 * 0.25) - 0.5
@@ -219,10 +214,10 @@ def test_relative_entropy_of_normal_densities(comm: MPI.Comm) -> None:
 @pytest.mark.one_process
 @pytest.mark.parametrize("independent", [True, False])
 def test_intervals_cover(independent: bool) -> None:
-    """Of 200 clouds about 90 % have the mean within the interval of that level."""
+    """Of 200 samples about 90 % have the mean within the interval of that level."""
     hits = 0
     for seed in range(200):
-        draws = normal_cloud(MPI.COMM_SELF, 160, np.array([0.5]), 1.0, replicates=8, seed=seed)
+        draws = normal_sample(MPI.COMM_SELF, 160, np.array([0.5]), 1.0, replicates=8, seed=seed)
         sample = ParticleSample(
             draws.x, 0 * draws.labels, draws.weights, None, draws.replicate, independent=independent
         )
@@ -233,7 +228,7 @@ def test_intervals_cover(independent: bool) -> None:
 
 
 def test_interval_of_one_label_is_that_of_a_mean(comm: MPI.Comm) -> None:
-    draws = normal_cloud(comm, 50, np.array([0.5]), 1.0)
+    draws = normal_sample(comm, 50, np.array([0.5]), 1.0)
     sample = ParticleSample(draws.x, 0 * draws.labels, draws.weights, None, draws.replicate)
     problem = on_line(comm, sample, Translation(1), QuadraticLoss(np.array([[0.0]]), 2.0), 1)
     problem.value([[0.0]])
@@ -246,18 +241,9 @@ def test_interval_of_one_label_is_that_of_a_mean(comm: MPI.Comm) -> None:
 @pytest.mark.one_process
 def test_labels_are_strata() -> None:
     """The difference between labels is no uncertainty."""
-    sample = normal_cloud(MPI.COMM_SELF, 50, np.array([0.0]), 1e-3)
+    sample = normal_sample(MPI.COMM_SELF, 50, np.array([0.0]), 1e-3)
     loss = QuadraticLoss(np.array([[0.0], [10.0]]), 1.0)
-    problem = ParticleProblem(
-        MPI.COMM_SELF,
-        sample,
-        PiecewiseField.equal(Translation(1), 1.0, 1),
-        loss,
-        Scheme(1.0),
-        np.zeros((1, 1)),
-        n_labels=2,
-        box=np.array([[-1.0], [1.0]]),
-    )
+    problem = ParticleProblem(sample, Translation(1), loss, Costs(), TimeGrid(1.0, 1), comm=MPI.COMM_SELF)
     assert problem.value([[0.0]]) == pytest.approx(25.0, rel=0.01)
     assert problem.interval() < 0.01
 
@@ -288,19 +274,17 @@ def test_gradient_of_replicates(comm: MPI.Comm, tied: bool) -> None:
 
 
 def test_relative_entropy_needs_the_initial_density(comm: MPI.Comm) -> None:
-    known = normal_cloud(comm, 8, np.zeros(2), 1.0)
+    known = normal_sample(comm, 8, np.zeros(2), 1.0)
     assert known.log_density is not None
     for log_density in (None, np.where(np.arange(len(known.x)) == 0, -np.inf, known.log_density)):
         sample = ParticleSample(known.x, known.labels, known.weights, log_density, known.replicate)
-        field = PiecewiseField.equal(Affine(2), 1.0, 1)
+        target = KullbackLeibler(relative_entropy())
         with pytest.raises(InputError, match="log ρ₀"):
-            ParticleProblem(
-                comm, sample, field, relative_entropy(), Scheme(1.0), np.zeros((1, 6)), n_labels=N_LABELS, box=BOX
-            )
+            ParticleProblem(sample, Affine(2), target, Costs(), TimeGrid(1.0, 1), comm=comm, n_labels=N_LABELS)
 
 
-def test_clouds_that_do_not_fit_are_refused(comm: MPI.Comm) -> None:
-    good = normal_cloud(comm, 8, np.zeros(2), 1.0)
+def test_samples_that_do_not_fit_are_refused(comm: MPI.Comm) -> None:
+    good = normal_sample(comm, 8, np.zeros(2), 1.0)
     bad = {
         "weights": ParticleSample(good.x, good.labels, 0.5 * good.weights, None, good.replicate),
         "labels": ParticleSample(good.x, good.labels + 1, good.weights, None, good.replicate),
@@ -308,16 +292,66 @@ def test_clouds_that_do_not_fit_are_refused(comm: MPI.Comm) -> None:
     }
     good.check(comm, N_LABELS)
     for name, sample in bad.items():
-        with pytest.raises(InputError, match=f"cloud.{name}"):
+        with pytest.raises(InputError, match=f"sample.{name}"):
             sample.check(comm, N_LABELS)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_far_off_theta_is_rejected(comm: MPI.Comm, method: Literal["rk4", "dopri5"]) -> None:
-    problem = on_line(comm, sobol_cloud(comm, 0.0, 1.0, exponent=3), Affine(1), TARGET, 1)
+    problem = on_line(comm, sobol_sample(comm, 0.0, 1.0, exponent=3), Affine(1), TARGET, 1)
     problem.scheme = Scheme(1.0, method, max_steps=100)
     assert problem.value([[1e200, 0.0]]) == math.inf
     assert problem.rejection
     assert problem.value([[0.1, 0.0]]) < math.inf
     with pytest.raises(RejectedEvaluation):
         problem.value_at_steps([[1e200, 0.0]], problem.steps)
+
+
+# -- what a user has in hand -----------------------------------------------------------------------------------------
+
+
+def test_points_a_function_and_weights_are_enough(comm: MPI.Comm) -> None:
+    """The same problem from plain points and a plain function as from a sample and a loss with its derivative."""
+    x = np.random.default_rng(0).normal([-0.5, 0.3], 0.5, (60, 2))
+    target = np.array([1.0, -0.5])
+    time, costs = TimeGrid(1.0, 2), Costs(kinetic=0.5, potential=lambda x: (x**2).sum(axis=1))
+    plain = ParticleProblem(x, Mlp(2, (4,)), lambda x: 0.5 * ((x - target) ** 2).sum(axis=1), costs, time, comm=comm)
+    sample = ParticleSample.of(x, comm)
+    same_costs = Costs(kinetic=0.5, potential="x**2 + y**2")
+    same = ParticleProblem(sample, Mlp(2, (4,)), QuadraticLoss(target), same_costs, time, comm=comm)
+    theta = plain.initial_theta
+    np.testing.assert_array_equal(theta, same.initial_theta)
+    np.testing.assert_allclose(plain.box, [x.min(axis=0), x.max(axis=0)])
+    (value, gradient), (expected, slope) = plain.value_and_gradient(theta), same.value_and_gradient(theta)
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(gradient, slope, atol=1e-9)
+
+
+def test_targets_of_labels() -> None:
+    loss = kl_loss({0: [Gaussian(0.0, std=1.0), Gaussian(1.0, std=0.5)], 1: Formula("exp(-x**2/2)")}, 1, 2)
+    x = np.array([[0.3], [2.0]])
+    first = 0.5 * (Gaussian(0.0, std=1.0).values(x) + Gaussian(1.0, std=0.5).values(x)) * 2.0 / 3.0
+    expected = np.stack([-np.log(first), 0.5 * x[:, 0] ** 2 + np.log(3.0)], axis=1)
+    np.testing.assert_allclose(loss.value(x, np.zeros(0)), expected)
+    for target, message in (
+        (Gaussian([0.0, 0.0], std=1.0), "dimension 2"),
+        (Gaussian(0.0, std=1.0), "labels"),
+        ("gaussian", "no shape"),
+    ):
+        with pytest.raises(InputError, match=message):
+            kl_loss(target, 1, 2)
+
+
+def test_what_particles_cannot_have(comm: MPI.Comm) -> None:
+    sample, time = normal_sample(comm, 8, np.zeros(2), 1.0), TimeGrid(1.0, 1)
+    target, field = Gaussian([0.0, 0.0], std=1.0), Affine(2)
+    for terminal, costs, key in (
+        (QuadraticLoss(np.zeros(2)), Costs(congestion=0.1), "costs.congestion"),
+        (SquaredDistance(target), Costs(), "terminal"),
+    ):
+        with pytest.raises(InputError, match="how dense they are") as refused:
+            ParticleProblem(sample, field, terminal, costs, time, comm=comm)
+        assert refused.value.key == key
+    for wrong, word in ((Affine(3), "dimension"), ("affine", "field")):
+        with pytest.raises(InputError, match=word):
+            ParticleProblem(sample, wrong, QuadraticLoss(np.zeros(2)), Costs(), time, comm=comm)

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 
 from eulerian.base.arrays import Floats
-from eulerian.base.formula import Expression
 from eulerian.fields import Affine, Mlp
 from eulerian.fields.piecewise import PiecewiseField
-from eulerian.particles.right_hand_side import FormulaPotential, Motion, RightHandSide
+from eulerian.objective.point_functions import as_point_function
+from eulerian.particles.right_hand_side import Motion, RightHandSide
 
 pytestmark = pytest.mark.one_process
 
 DIM = 3
-NAMES = ("x", "y", "z")
-POTENTIAL = FormulaPotential(Expression.parse("x*y + exp(z/2)", NAMES, "test"), NAMES)
+POTENTIAL = as_point_function("x*y + exp(z/2)", DIM, "test")
 CHOICES: list[dict[str, Any]] = [
     {},
     {"kinetic": 0.7},
@@ -50,7 +49,7 @@ def test_derivatives(costs: dict[str, Any], sign: float) -> None:
 def test_columns_are_what_they_are_called() -> None:
     matrix = np.array([[1.0, 2.0], [-0.5, 0.3]])
     theta, x = np.concatenate([matrix.ravel(), [0.1, 0.2]]), np.array([[0.5, -1.0], [2.0, 0.0]])
-    potential = FormulaPotential(Expression.parse("x + 10*y", NAMES[:2], "test"), NAMES[:2])
+    potential = as_point_function("x + 10*y", 2, "test")
     rates = RightHandSide(PiecewiseField(Affine(2), [0.5]), 2, 3.0, 5.0, potential, log_density=True)
     assert rates.names == ("kinetic", "jacobian", "potential", "log_density")
     v = x @ matrix.T + [0.1, 0.2]

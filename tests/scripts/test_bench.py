@@ -102,7 +102,7 @@ def test_a_worker_that_fails_becomes_a_row_with_its_reason(bench: Callable[[str]
 def test_step_counts_are_what_was_asked_for(bench: Callable[[str], Any], dim: int, degree: int, cells: int) -> None:
     problem = bench("cases").problem(cells, dim=dim, degree=degree, layers=2, steps=12)
     problem.value(problem.initial_theta)
-    assert all(8 <= count <= 16 for count in problem.trajectory.steps)
+    assert all(8 <= count <= 16 for count in problem.steps)
 
 
 def test_gradient_and_a_busy_limiter(bench: Callable[[str], Any]) -> None:

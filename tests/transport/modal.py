@@ -8,7 +8,8 @@ import numpy as np
 from eulerian.base.arrays import Floats
 from eulerian.transport.kernels import ffi, pointer
 from eulerian.transport.simd_layout import NodalLayout
-from eulerian.transport.stepper import Stepper, StepRecord, TimeLeft
+from eulerian.transport.stepper import Stepper, StepRecord
+from eulerian.transport.time_grid import TimeLeft
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from problems import warped_mesh
 from eulerian.density.space import DensitySpace
 from eulerian.fields.nodal import Nodal
 from eulerian.transport.nodal_interpolant import NodalField
-from eulerian.transport.velocity_space import VelocitySpace
+from eulerian.transport.velocity_space import VelocitySpace, velocity_nodes
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
 
 
 def made(comm: MPI.Comm, dim: int, degree: int, labels: int = 0) -> tuple[VelocitySpace, Nodal, NodalField]:
     velocity_space = VelocitySpace(DensitySpace(warped_mesh(comm, dim), degree))
-    free = Nodal(velocity_space.all_nodes(), n_labels=labels)
+    free = Nodal(velocity_nodes(velocity_space.density_space), n_labels=labels)
     return velocity_space, free, NodalField.gather(velocity_space, free)
 
 

@@ -18,7 +18,8 @@ from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.stepper import Stepper
-from eulerian.transport.trajectory import TimeGrid, Trajectory
+from eulerian.transport.time_grid import TimeGrid
+from eulerian.transport.trajectory import Trajectory
 from eulerian.transport.velocity_space import VelocitySpace
 
 METHODS = {0: "1fe", 1: "2b", 2: "3"}
@@ -125,9 +126,10 @@ def test_gradient_of_the_unlimited_scheme(dim: int, degree: int) -> None:
     trajectory = Trajectory([Stepper(operator, limited=False)], TimeGrid(HORIZON, 1), 2.0**30)
 
     # F(ρ_T) = ½|ρ_T - target|² in the coefficients, not linear, so that a wrong ρ_T shows in the gradient.
-    (end,) = trajectory.forward([rho], [[v]], (STEPS,))
+    sweep = trajectory.forward([rho], [[v]], (STEPS,))
+    (end,) = sweep.end
     cotangent = end - target
-    ((by_velocity,),) = trajectory.adjoint([cotangent], [[np.zeros((len(rho), rho.shape[1]))]])
+    ((by_velocity,),) = sweep.adjoint([cotangent], [[np.zeros((len(rho), rho.shape[1]))]])
     by_theta = np.array([np.vdot(by_velocity, psi) for psi in basis])
 
     derivatives = [matrix_derivative(operator, v, psi) for psi in basis]

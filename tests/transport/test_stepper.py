@@ -14,7 +14,8 @@ from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.ssp import SCHEMES, SSPScheme
-from eulerian.transport.stepper import Stepper, StepRecord, TimeLeft
+from eulerian.transport.stepper import Stepper, StepRecord
+from eulerian.transport.time_grid import TimeLeft
 from eulerian.transport.velocity_space import VelocitySpace
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]

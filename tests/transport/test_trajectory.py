@@ -14,7 +14,9 @@ from eulerian.base.errors import ComputationError, InputError, RejectedEvaluatio
 from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.stepper import Stepper
-from eulerian.transport.trajectory import MINIMAL_RECORDS, TimeGrid, Trajectory
+from eulerian.transport.sweep import Sweep
+from eulerian.transport.time_grid import TimeGrid
+from eulerian.transport.trajectory import MINIMAL_RECORDS, Trajectory
 from eulerian.transport.velocity_space import VelocitySpace
 
 COLUMNS = 2
@@ -36,15 +38,16 @@ def one_group(arrays: list[Floats]) -> list[list[Floats]]:
     return [[array] for array in arrays]
 
 
-def gradient(trajectory: Trajectory) -> tuple[Floats, list[Floats]]:
-    """Derivatives by ρ₀ and by the velocities of some functional."""
+def gradient(trajectory: Trajectory) -> tuple[Floats, list[Floats], Sweep]:
+    """Derivatives by ρ₀ and by the velocities of some functional, and the sweep that they belong to."""
     (stepper,), layers = trajectory.steppers, trajectory.grid.layers
     space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
-    trajectory.forward([random_density(space, COLUMNS, 1)], one_group([wave(x, layer) for layer in range(layers)]))
+    velocities = one_group([wave(x, layer) for layer in range(layers)])
+    sweep = trajectory.forward([random_density(space, COLUMNS, 1)], velocities)
     cotangent = random_rows(space, COLUMNS, 2)
     running = [random_rows(space, 1, 3 + i)[: space.n_owned, :, 0] for i in range(layers)]
-    by_velocity = trajectory.adjoint([cotangent], one_group(running))
-    return cotangent[: space.n_owned], [group for (group,) in by_velocity]
+    by_velocity = sweep.adjoint([cotangent], one_group(running))
+    return cotangent[: space.n_owned], [group for (group,) in by_velocity], sweep
 
 
 @pytest.mark.two_ranks
@@ -56,19 +59,19 @@ def test_gradient_does_not_depend_on_memory(comm: MPI.Comm, degree: int, records
     stepper = make_stepper(comm, 2, degree)
     reference = Trajectory([stepper], grid, budget(stepper, 3, 1e4))
     expected = gradient(reference)
-    assert reference.recomputed == 0
+    assert expected[2].recomputed == 0
 
     memory = budget(stepper, 3, records + 0.5)
     trajectory = Trajectory([stepper], grid, memory)
     result = gradient(trajectory)
 
-    total = sum(trajectory.steps)
-    assert trajectory.steps == reference.steps
-    assert trajectory.plan is not None
-    assert (trajectory.recomputed > 0) == (total > records)
-    assert trajectory.recomputed <= trajectory.plan.recomputed <= 4 * total
+    sweep = result[2]
+    total = sweep.steps.ends[-1]
+    assert sweep.steps == expected[2].steps
+    assert (sweep.recomputed > 0) == (total > records)
+    assert sweep.recomputed <= sweep.plan.recomputed <= 4 * total
     if records >= 40:
-        assert trajectory.recomputed < total, "one more forward sweep is enough"
+        assert sweep.recomputed < total, "one more forward sweep is enough"
     np.testing.assert_array_equal(result[0], expected[0])
     for ours, theirs in zip(result[1], expected[1], strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -81,21 +84,19 @@ def test_densities_on_disk(comm: MPI.Comm, tmp_path: Path) -> None:
     stepper = make_stepper(comm, 1, 1)
     grid, memory = TimeGrid(20.0, 1), budget(stepper, 1, MINIMAL_RECORDS + 0.5)
     expected = gradient(Trajectory([stepper], grid, budget(stepper, 1, 1e4)))
-    without = Trajectory([stepper], grid, memory)
-    gradient(without)
+    without = gradient(Trajectory([stepper], grid, memory))[2]
 
     trajectory = Trajectory([stepper], grid, memory, disk=budget(stepper, 1, 100), disk_directory=tmp_path)
     result = gradient(trajectory)
 
-    assert trajectory.plan is not None
-    assert trajectory.plan.on_disk > 0
-    assert trajectory.recomputed < 0.7 * without.recomputed
+    assert result[2].plan.on_disk > 0
+    assert result[2].recomputed < 0.7 * without.recomputed
     np.testing.assert_array_equal(result[0], expected[0])
     np.testing.assert_array_equal(result[1][0], expected[1][0])
     comm.barrier()
     assert not [file for folder in tmp_path.iterdir() for file in folder.iterdir()]
     comm.barrier()
-    del trajectory
+    del trajectory, result
     gc.collect()
     comm.barrier()
     assert not list(tmp_path.iterdir())
@@ -117,14 +118,15 @@ def test_repeated_recursion(comm: MPI.Comm) -> None:
     grid = TimeGrid(20.0, 1)
     reference = Trajectory([stepper], grid, budget(stepper, 1, 1e4))
     expected = gradient(reference)
-    assert reference.steps[0] > 5 * MINIMAL_RECORDS**2
+    (count,) = expected[2].steps.counts
+    assert count > 5 * MINIMAL_RECORDS**2
 
     trajectory = Trajectory([stepper], grid, budget(stepper, 1, MINIMAL_RECORDS + 0.5))
     result = gradient(trajectory)
 
     np.testing.assert_array_equal(result[0], expected[0])
     np.testing.assert_array_equal(result[1][0], expected[1][0])
-    assert reference.steps[0] < trajectory.recomputed <= 8 * reference.steps[0]
+    assert count < result[2].recomputed <= 8 * count
 
 
 def test_a_trajectory_can_be_run_again(comm: MPI.Comm) -> None:
@@ -133,6 +135,20 @@ def test_a_trajectory_can_be_run_again(comm: MPI.Comm) -> None:
     first, second = gradient(trajectory), gradient(trajectory)
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_a_sweep_whose_records_are_gone_has_no_adjoint(comm: MPI.Comm) -> None:
+    stepper = make_stepper(comm, 1, 1)
+    space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
+    trajectory = Trajectory([stepper], TimeGrid(1.0, 1), budget(stepper, 1, 100))
+    first, second = (trajectory.forward([random_density(space, COLUMNS, 1)], [[wave(x)]]) for _ in range(2))
+    running = [[np.zeros((space.n_owned, space.nd))]]
+    with pytest.raises(AssertionError, match="another sweep"):
+        first.adjoint([random_rows(space, COLUMNS, 2)], running)
+    second.adjoint([random_rows(space, COLUMNS, 2)], running)
+    with pytest.raises(AssertionError, match="for every adjoint"):
+        second.adjoint([random_rows(space, COLUMNS, 2)], running)
+    np.testing.assert_array_equal(first.end[0], second.end[0])
 
 
 def test_too_little_memory_is_refused(comm: MPI.Comm) -> None:
@@ -148,15 +164,13 @@ def test_too_many_steps_are_rejected(comm: MPI.Comm) -> None:
     space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
     rho = random_density(space, COLUMNS, 1)
     free = Trajectory([stepper], TimeGrid(1.0, 2), 2.0**30)
-    free.forward([rho], one_group([wave(x), wave(x, 1)]))
+    most = max(free.forward([rho], one_group([wave(x), wave(x, 1)])).steps.counts)
 
-    capped = Trajectory([stepper], TimeGrid(1.0, 2, max_steps=max(free.steps) - 1), 2.0**30)
+    capped = Trajectory([stepper], TimeGrid(1.0, 2, max_steps=most - 1), 2.0**30)
     with pytest.raises(RejectedEvaluation, match="max_steps_per_layer"):
         capped.forward([rho], one_group([wave(x), wave(x, 1)]))
     capped.forward([rho], one_group([0.1 * wave(x), 0.1 * wave(x, 1)]))  # it goes on with another velocity
-    Trajectory([stepper], TimeGrid(1.0, 2, max_steps=max(free.steps)), 2.0**30).forward(
-        [rho], one_group([wave(x), wave(x, 1)])
-    )
+    Trajectory([stepper], TimeGrid(1.0, 2, max_steps=most), 2.0**30).forward([rho], one_group([wave(x), wave(x, 1)]))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e200])
@@ -188,11 +202,11 @@ def test_snapshots(comm: MPI.Comm, degree: int) -> None:
     space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
     rho = random_density(space, COLUMNS, 1)
     trajectory = Trajectory([stepper], TimeGrid(1.2, 3), budget(stepper, 3, 10))
-    (end,) = trajectory.forward([rho], one_group([wave(x, layer) for layer in range(3)]))
-    starts = [trajectory.start(layer)[0] for layer in range(4)]
+    sweep = trajectory.forward([rho], one_group([wave(x, layer) for layer in range(3)]))
+    (end,), starts = sweep.end, [sweep.start(layer)[0] for layer in range(4)]
 
     times = np.array([0.0, 0.1, 0.4, 0.41, 0.7, 0.7, 0.8, 1.2])
-    snapshots = [snapshot for (snapshot,) in trajectory.at_times(times)]
+    snapshots = [snapshot for (snapshot,) in sweep.at_times(times)]
 
     assert len(snapshots) == len(times)
     highest = max(space.extrema(snapshot)[1] for snapshot in snapshots)
@@ -213,8 +227,8 @@ def test_occupation_is_the_integral_of_the_density(comm: MPI.Comm, columns: int)
     stepper = Stepper(TransportOperator(space, VelocitySpace(space), columns, 0.03))
     x, rho = stepper.operator.velocity_space.x, random_density(space, columns, 1)
     trajectory = Trajectory([stepper], TimeGrid(1.2, 3), 2.0**30)
-    trajectory.forward([rho], one_group([wave(x, layer) for layer in range(3)]))
-    for (occupation,) in trajectory.occupations:
+    sweep = trajectory.forward([rho], one_group([wave(x, layer) for layer in range(3)]))
+    for (occupation,) in sweep.occupations:
         whole = space.zeros()
         whole[: space.n_owned, :, 0] = occupation
         np.testing.assert_allclose(space.mass(whole)[0], 0.4 * space.mass(rho).sum(), rtol=1e-12)
@@ -228,12 +242,13 @@ def test_several_groups_with_unlike_velocities(comm: MPI.Comm) -> None:
     x, grid = velocity_space.x, TimeGrid(1.2, 2)
     rho, running = random_density(space, 1, 1), np.zeros((space.n_owned, space.nd))
     velocities = [[wave(x, layer), wave(x, layer + 5)] for layer in range(2)]
-    both = Trajectory(steppers, grid, 2.0**30)
-    ends = both.forward([rho, rho], velocities)
+    both = Trajectory(steppers, grid, 2.0**30).forward([rho, rho], velocities)
+    ends = both.end
     gradients = both.adjoint([random_rows(space, 1, 2) for _ in ends], [[running, running]] * 2)
     for g, stepper in enumerate(steppers):
-        alone = Trajectory([stepper], grid, 2.0**30)
-        (end,) = alone.forward([rho], [[groups[g]] for groups in velocities], both.steps)
+        trajectory = Trajectory([stepper], grid, 2.0**30)
+        alone = trajectory.forward([rho], [[groups[g]] for groups in velocities], both.steps.counts)
+        (end,) = alone.end
         found = alone.adjoint([random_rows(space, 1, 2)], [[running]] * 2)
         np.testing.assert_array_equal(end, ends[g])
         for layer in range(2):

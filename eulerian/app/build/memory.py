@@ -11,8 +11,7 @@ from typing import Any, final
 
 from mpi4py import MPI
 
-from eulerian.app.config import Config, FreeField, L2Terminal, LinearField, MlpField, Particles
-from eulerian.app.build.field import build_field
+from eulerian.app.config import Config, Particles
 from eulerian.base.memory_limits import MemoryNeed, node_memory, process_limit
 
 _NUMBER = 8  # bytes
@@ -89,7 +88,9 @@ def sample_needs(particles: Particles, dim: int) -> Iterator[MemoryNeed]:
     """Of particles that are drawn."""
     if particles.file is None:
         size = float(particles.count) * (_PARTICLE + _NUMBER * dim)
-        yield MemoryNeed(size, f"{particles.count} particles", "particles.count", particles.count, "Take fewer particles.")
+        yield MemoryNeed(
+            size, f"{particles.count} particles", "particles.count", particles.count, "Take fewer particles."
+        )
 
 
 def mesh_need(config: Config, ground: ProblemSize) -> MemoryNeed:
@@ -100,30 +101,16 @@ def mesh_need(config: Config, ground: ProblemSize) -> MemoryNeed:
 def theta_needs(config: Config, ground: ProblemSize) -> Iterator[MemoryNeed]:
     """Of θ, which every rank knows; nothing is known of a field of the user's own."""
     field = config.field
-    rows = 1 if field.tied else field.layers
-    found = _row_of_theta(config, ground)
-    if found is None:
+    rows, width = 1 if field.tied else field.layers, field.row_size(ground.dim, ground.labels, _nodes(config, ground))
+    if width is None:
         return
-    width, key, value = found
+    value = getattr(field, field.size_key)
+    key, value = f"field.{field.size_key}", list(value) if isinstance(value, tuple) else value
     if rows > width:
         key, value = "field.layers", field.layers
     size = _NUMBER * _COPIES_OF_THETA * width * rows * ground.ranks
     remedy = "Use a narrower network, fewer layers or, for a free field, a coarser mesh."
     yield MemoryNeed(size, f"{width * rows:.3g} parameters and their optimiser on every rank", key, value, remedy)
-
-
-def _row_of_theta(config: Config, ground: ProblemSize) -> tuple[float, str, object] | None:
-    """Numbers in a row of θ, and the key and value that make them so many; None where nothing is known."""
-    field, dim = config.field, ground.dim
-    if isinstance(field, FreeField):
-        labels = ground.labels if field.label_dependent else 1
-        return dim * labels * _nodes(config, ground), "field.kind", "free"
-    if isinstance(field, MlpField | LinearField):
-        built = build_field(field, dim, ground.labels, [0.0] * dim, [1.0] * dim)
-        if isinstance(field, MlpField):
-            return float(built.n_params(dim)), "field.hidden", list(field.hidden)
-        return float(built.n_params(dim)), "field.width", field.width
-    return None
 
 
 def _state(config: Config, ground: ProblemSize) -> float:
@@ -137,7 +124,7 @@ def _squares(config: Config, ground: ProblemSize) -> int:
     objective = config.objective
     if objective.power_form == "density":
         return 0
-    each, together = isinstance(objective.terminal, L2Terminal), objective.congestion > 0.0
+    each, together = objective.terminal.of_squares, objective.congestion > 0.0
     if ground.labels == 1 or config.field.label_dependent:
         return ground.labels if each or together else 0
     return ground.labels * each + together

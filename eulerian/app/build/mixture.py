@@ -55,9 +55,7 @@ def class_names(terms: Sequence[Term], n_labels: int, comm: MPI.Comm, key: str =
     return on_root(comm, find)
 
 
-def labelled_shapes(
-    terms: Sequence[Term], dim: int, comm: MPI.Comm, key: str = INITIAL
-) -> Iterator[LabelledShape]:
+def labelled_shapes(terms: Sequence[Term], dim: int, comm: MPI.Comm, key: str = INITIAL) -> Iterator[LabelledShape]:
     """The shapes of all terms, with their labels and shares, term by term. **Collective**.
 
     Args:
@@ -75,13 +73,11 @@ def labelled_shapes(
 
 
 def exact_density(space: DensitySpace, terms: Sequence[Term], key: str = INITIAL) -> ExactDensity:
-    """The density of all terms as a function. **Collective**. Errors as of ``labelled_shapes`` and ``project_shapes``."""
+    """The density of all terms as a function. **Collective**. Errors as of ``labelled_shapes``, ``project_shapes``."""
     return ExactDensity.of_shapes(space, labelled_shapes(terms, space.dim, space.comm, key))
 
 
-def density_and_exact(
-    space: DensitySpace, terms: Sequence[Term], key: str = INITIAL
-) -> tuple[Floats, ExactDensity]:
+def density_and_exact(space: DensitySpace, terms: Sequence[Term], key: str = INITIAL) -> tuple[Floats, ExactDensity]:
     """The coefficients (n_cells, nd, K) of all terms, and the density that they project. **Collective**."""
     return ExactDensity.with_projection(space, labelled_shapes(terms, space.dim, space.comm, key))
 

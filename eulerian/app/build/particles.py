@@ -2,46 +2,36 @@
 
 from mpi4py import MPI
 
-from eulerian.base.parallel import agreed, on_root
-
 import numpy as np
 
-from eulerian.base.arrays import Floats
+from eulerian.app.build.keys import configured_keys
+from eulerian.app.build.memory import sample_needs, total_memory
+from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes
 from eulerian.app.config import (
     Config,
-    FixedTerminal,
-    FreeField,
-    ImageTerm,
-    KlTerminal,
-    L2Terminal,
     Particles,
-    SamplesTerm,
-    TargetTerminal,
-    UniformTerm,
     check_target_labels,
 )
-from eulerian.app.config.checks import TARGET, VARIABLES
-from eulerian.control.control import ControlProblem
+from eulerian.app.config.checks import TARGET
+from eulerian.app.config.density import Terms
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.base.formula import Expression
-from eulerian.fields.frame import plain
-from eulerian.fields.piecewise import PiecewiseField
 from eulerian.base.memory_limits import require_memory
-from eulerian.app.build.memory import sample_needs, total_memory
-from eulerian.objective.losses import PointLoss, build_loss
-from eulerian.particles.sample import ParticleSample, share
-from eulerian.particles.flow import Scheme
-from eulerian.particles.kl import Component, KlLoss, LogFormula, LogGaussian, LogKernels, LogShape
-from eulerian.particles.problem import ParticleProblem
-from eulerian.particles.right_hand_side import FormulaPotential
-from eulerian.density.space import DensitySpace
-from eulerian.density.sampling import draw_points
-from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes
-from eulerian.density.projection import mass_in_domain
-from eulerian.density.outside import check_samples
-from eulerian.density.shapes import Formula, Gaussian, LabelledShape, Samples
+from eulerian.base.parallel import agreed, on_root
+from eulerian.control.control import ControlProblem
 from eulerian.density.csv_samples import SampleTable, class_key, read_samples
 from eulerian.density.gathered import GatheredDensity
+from eulerian.density.outside import check_samples
+from eulerian.density.projection import mass_in_domain
+from eulerian.density.sampling import draw_points
+from eulerian.density.space import DensitySpace
+from eulerian.fields.base import VectorField
+from eulerian.objective.distances import BLIND
+from eulerian.objective.parts import part_names
+from eulerian.particles.kl import KlLoss
+from eulerian.particles.problem import ParticleProblem
+from eulerian.particles.sample import ParticleSample, share
+from eulerian.transport.time_grid import TimeGrid
 
 KEY = "objective.terminal"
 
@@ -63,23 +53,19 @@ def refuse_on_particles(config: Config) -> None:
         InputError: names the first such key, and why.
     """
     objective, terminal = config.objective, config.objective.terminal
-    blind = "particles know where they are, not how dense they are"
-    for key in ("congestion", "entropy"):
+    for key in part_names("density"):
         weight = getattr(objective, key)
         if weight > 0.0:
-            raise _refusal(f"objective.{key}", weight, blind, "Set it to 0.")
-    if isinstance(terminal, L2Terminal):
-        raise _refusal(f"{KEY}.kind", terminal.kind, f"{blind}: ∫ρ² cannot be told from their mean", "Use kl.")
-    if isinstance(terminal, FixedTerminal):
-        raise _refusal(f"{KEY}.kind", terminal.kind, "a network cannot be held to a final density exactly", "Use kl.")
-    if isinstance(config.field, FreeField):
-        raise _refusal("field.kind", "free", "nodal velocities live on a mesh", "Use another kind of field.")
-    if isinstance(terminal, KlTerminal):
-        for index, term in enumerate(terminal.target):
-            if isinstance(term, UniformTerm | ImageTerm):
-                what = f"log ρ* of {_article(term.kind)} has no slope for particles that end where ρ* is zero"
-                remedy = "Use gaussian, samples or expression terms."
-                raise _refusal(f"{TARGET}.{index}.kind", term.kind, what, remedy)
+            raise _refusal(f"objective.{key}", weight, BLIND, "Set it to 0.")
+    if terminal.particles_cannot:
+        raise _refusal(f"{KEY}.kind", terminal.kind, *terminal.particles_cannot)
+    if config.field.needs_nodes:
+        raise _refusal("field.kind", config.field.kind, "nodal velocities live on a mesh", "Use another kind of field.")
+    for index, term in enumerate(terminal.mixture):
+        if not term.has_log_gradient:
+            what = f"log ρ* of {_article(term.kind)} has no slope for particles that end where ρ* is zero"
+            remedy = "Use gaussian, samples or expression terms."
+            raise _refusal(f"{TARGET}.{index}.kind", term.kind, what, remedy)
 
 
 def _article(kind: str) -> str:
@@ -122,7 +108,9 @@ def sample_of(config: Config, whole: GatheredDensity, comm: MPI.Comm) -> Particl
     return ParticleSample(draw.x, draw.labels, draw.weights, draw.log_density, draw.replicate, independent)
 
 
-def _sample_of_file(particles: Particles, whole: GatheredDensity, names: tuple[str, ...], comm: MPI.Comm) -> ParticleSample:
+def _sample_of_file(
+    particles: Particles, whole: GatheredDensity, names: tuple[str, ...], comm: MPI.Comm
+) -> ParticleSample:
     """Samples of a file, all of one weight, dealt out to the replicates like cards. Collective."""
     assert particles.file is not None
     assert particles.columns is not None
@@ -166,106 +154,60 @@ def _with_labels_of(names: tuple[str, ...], samples: SampleTable, label_column: 
 
 
 def particles_on(config: Config, problem: ControlProblem, sample: ParticleSample) -> ParticleProblem:
-    """The rival of a problem on a mesh: the same field, θ and objective on a cloud. **Collective**.
+    """The same field, θ and objective as of a problem on a mesh, on particles. **Collective**.
 
     Raises:
         InputError: the field lacks a derivative that particles need, or the target of kl does not fit.
     """
     theta = np.ascontiguousarray(problem.split(problem.initial_theta)[0][: problem.layer_shape[0]])
-    return particle_problem(config, problem.density_space, problem.layered, theta, sample)
+    return particle_problem(config, problem.density_space, problem.field, theta, sample)
 
 
 def particle_problem(
-    config: Config, space: DensitySpace, layered: PiecewiseField, theta: Floats, sample: ParticleSample
+    config: Config, space: DensitySpace, field: VectorField, theta: Floats, sample: ParticleSample
 ) -> ParticleProblem:
-    """J on a cloud. **Collective**.
+    """J on particles. **Collective**.
 
     Args:
         config: objective, horizon and ``[particles]``.
         space: dimension, labels and bounding box; its mesh gives a formula among the targets its mass.
-        layered: the field.
+        field: v.
         theta: where to start, (L, p), or (1, p) for tied layers.
         sample: this rank's particles.
 
     Raises:
         InputError: the field lacks a derivative that particles need, or the target of kl does not fit.
     """
-    objective, particles = config.objective, config.particles
-    loss = _loss(config, space)
-    names = VARIABLES[: space.dim]
-    potential = None
-    if objective.potential is not None:
-        expression = Expression.parse(objective.potential, names, "objective.potential")
-        potential = FormulaPotential(expression, names)
-    second = objective.jacobian > 0.0 or isinstance(loss, KlLoss)
-    _require_derivatives(layered, ("jacobian", *(("jacobian_vjp", "jacobian_vjp_x") if second else ())))
-    low, high = space.bounding_box
-    return ParticleProblem(
-        space.comm,
-        sample,
-        layered,
-        loss,
-        Scheme(
-            config.field.horizon,
-            particles.method,
-            particles.steps_per_layer,
-            particles.tolerance,
-            length=0.5 * float(np.max(high - low)),
-        ),
-        theta,
-        n_labels=space.n_labels,
-        box=np.stack([low, high]),
-        kinetic=objective.kinetic,
-        jacobian=objective.jacobian,
-        potential=potential,
-        parameter_weights=(objective.parameters, objective.parameters_h1),
-        tied=config.field.tied,
-        memory=config.solver.memory_bytes,
-    )
-
-
-def _require_derivatives(layered: PiecewiseField, methods: tuple[str, ...]) -> None:
-    missing = [method for method in methods if not layered.has(method)]
-    if missing:
-        raise InputError(
-            f"particles need {', '.join(missing)}, which the field has not",
-            key="field.object",
-            value=type(plain(layered.field)).__name__,
-            remedy="See eulerian.fields.VectorField for what they take and return.",
+    objective, particles, section = config.objective, config.particles, config.field
+    terminal = objective.terminal.cost(objective, lambda terms: relative_entropy(terms, space))
+    with configured_keys():
+        return ParticleProblem(
+            sample,
+            field,
+            terminal,
+            objective.costs(),
+            TimeGrid(section.horizon, section.layers),
+            comm=space.comm,
+            n_labels=space.n_labels,
+            box=np.stack(space.bounding_box),
+            initial_theta=theta,
+            label_dependent=section.label_dependent,
+            tied=section.tied,
+            method=particles.method,
+            steps_per_layer=particles.steps_per_layer,
+            tolerance=particles.tolerance,
+            memory=config.solver.memory_bytes,
         )
 
 
-def _loss(config: Config, space: DensitySpace) -> PointLoss | KlLoss:
-    """Collective."""
-    terminal = config.objective.terminal
-    if isinstance(terminal, KlTerminal):
-        return relative_entropy(terminal, space)
-    if isinstance(terminal, TargetTerminal):  # told with its reason where the configuration was refused
-        raise InputError("particles have no such terminal functional", key=f"{KEY}.kind", value=terminal.kind)
-    with agreed(space.comm):
-        return build_loss(terminal, space.dim, space.n_labels)
-
-
-def relative_entropy(terminal: KlTerminal, space: DensitySpace) -> KlLoss:
+def relative_entropy(target: Terms, space: DensitySpace) -> KlLoss:
     """KL against a mixture of mass 1 on all of R^d; a formula has the mass of its part in the domain. **Collective**.
 
     Raises:
         InputError: the target has other labels than the density, or a term cannot be a target of particles.
     """
-    check_target_labels(count_labels(terminal.target, space.comm, TARGET), space.n_labels)
-    terms = list(labelled_shapes(terminal.target, space.dim, space.comm, TARGET))
-    total = sum(term.weight for term in terms)
-    components = [Component(_log_shape(term, space), term.weight / total, term.label) for term in terms]
-    return KlLoss(tuple(components), space.n_labels)
-
-
-def _log_shape(term: LabelledShape, space: DensitySpace) -> LogShape:
-    """Collective."""
-    match term.shape:
-        case Gaussian(mean, covariance):
-            return LogGaussian(mean, covariance)
-        case Samples(samples, bandwidth):
-            return LogKernels(samples, bandwidth)
-        case Formula(expression):
-            return LogFormula(expression, VARIABLES[: space.dim], mass_in_domain(space, term))
-    raise InputError("particles cannot have such a target", key=term.key, value=type(term.shape).__name__)
+    check_target_labels(count_labels(target, space.comm, TARGET), space.n_labels)
+    terms = list(labelled_shapes(target, space.dim, space.comm, TARGET))
+    known = (term.shape.mass for term in terms)
+    masses = [mass_in_domain(space, term) if mass is None else mass for term, mass in zip(terms, known, strict=True)]
+    return KlLoss.of(terms, masses, space.n_labels)

@@ -1,7 +1,7 @@
 """The configuration: a TOML file becomes one typed, frozen, checked tree. Knows neither meshes nor MPI."""
 
 from eulerian.app.config.adapt import Adapt
-from eulerian.app.config.checks import check_dimension, check_files, check_labels, check_target_labels
+from eulerian.app.config.checks import check_dimension, check_files, check_labels
 from eulerian.app.config.density import (
     Box,
     Density,
@@ -22,11 +22,11 @@ from eulerian.app.config.objective import (
     KlTerminal,
     L2Terminal,
     LogisticTerminal,
-    LossTerminal,
     Objective,
     QuadraticTerminal,
     TargetTerminal,
     Terminal,
+    check_target_labels,
 )
 from eulerian.app.config.particles import Particles
 from eulerian.app.config.read import as_config, parse_config, read_config
@@ -50,7 +50,6 @@ __all__ = [
     "L2Terminal",
     "LinearField",
     "LogisticTerminal",
-    "LossTerminal",
     "MlpField",
     "Objective",
     "Optimiser",

@@ -6,17 +6,12 @@ from pathlib import Path
 from eulerian.app.config.density import Term, Terms
 from eulerian.app.config.field import PythonField
 from eulerian.app.config.model import Config
-from eulerian.app.config.objective import (
-    CrossEntropyTerminal,
-    LogisticTerminal,
-    LossTerminal,
-    TargetTerminal,
-)
+from eulerian.app.config.objective import KEY as TERMINAL
 from eulerian.base.errors import GMSH_SAVES, InputError
-from eulerian.base.formula import Expression
+from eulerian.base.formula import COORDINATES, Expression
+from eulerian.objective.point_loss import entries
 
-VARIABLES = ("x", "y", "z")
-TARGET = "objective.terminal.target"
+TARGET = f"{TERMINAL}.target"
 
 
 _MESHED = f"mesh what the file is the boundary of ({GMSH_SAVES.format('domain')})."
@@ -35,7 +30,7 @@ def check_dimension(config: Config, dim: int) -> None:
     for key, length, value, noun in _lengths(config):
         if length != dim:
             raise InputError(
-                f"has {_entries(length, noun)}, but the domain has dimension {dim}{_held(config, dim)}",
+                f"has {entries(length, noun)}, but the domain has dimension {dim}{_held(config, dim)}",
                 key=key,
                 value=value,
                 remedy=f"Give {dim}." if length < dim or not _held(config, dim) else f"Give {dim}, or {_MESHED}",
@@ -46,7 +41,7 @@ def check_dimension(config: Config, dim: int) -> None:
             raise InputError(what, key=f"{key}.kind", value=term.kind, remedy="Use another kind.")
     for key, formula, extra in _formulas(config):
         try:
-            Expression.parse(formula, VARIABLES[:dim] + extra, key)
+            Expression.parse(formula, COORDINATES[:dim] + extra, key)
         except InputError as error:
             what = f"{error.what}; the domain has dimension {dim}{_held(config, dim)}"
             raise InputError(what, key=error.key, value=error.value, remedy=error.remedy) from error
@@ -63,9 +58,8 @@ def _held(config: Config, dim: int) -> str:
 def _mixtures(config: Config) -> Iterator[tuple[str, Terms]]:
     """Every mixture of density terms, with its key."""
     yield "density.initial", config.density.initial
-    terminal = config.objective.terminal
-    if isinstance(terminal, TargetTerminal):
-        yield TARGET, terminal.target
+    if config.objective.terminal.mixture:
+        yield TARGET, config.objective.terminal.mixture
 
 
 def _terms(config: Config) -> Iterator[tuple[str, Term]]:
@@ -86,20 +80,8 @@ def _lengths(config: Config) -> Iterator[tuple[str, int, object, str]]:
                 yield f"{key}.{name}", len(value), value, "entry"
     if config.particles.columns is not None:
         yield "particles.columns", len(config.particles.columns), config.particles.columns, "entry"
-    if not isinstance(config.objective.terminal, TargetTerminal):  # its target is a mixture, not a point
-        yield from _loss_lengths(config.objective.terminal)
-
-
-def _loss_lengths(terminal: LossTerminal) -> Iterator[tuple[str, int, object, str]]:
-    """The same for a terminal loss."""
-    for name in ("target", "direction"):
-        value = getattr(terminal, name, None)
-        if value is not None:
-            yield f"objective.terminal.{name}", len(value), value, "entry"
-    for name in ("targets", "weights"):
-        value = getattr(terminal, name, None)
-        if value is not None:
-            yield f"objective.terminal.{name}", len(value[0]), value, "column"
+    for name, length, value, noun in config.objective.terminal.lengths():
+        yield f"{TERMINAL}.{name}", length, value, noun
 
 
 def _formulas(config: Config) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -109,12 +91,12 @@ def _formulas(config: Config) -> Iterator[tuple[str, str, tuple[str, ...]]]:
             yield f"{key}.{name}", text, ()
     if config.objective.potential is not None:
         yield "objective.potential", config.objective.potential, ()
-    if config.objective.terminal.kind == "expression":
-        yield "objective.terminal.value", config.objective.terminal.value, ("label",)
+    for name, text in config.objective.terminal.formulas:
+        yield f"{TERMINAL}.{name}", text, ("label",)
 
 
 def check_labels(config: Config, n_labels: int) -> None:
-    """Hold the terminal loss against the number of labels.
+    """Hold the terminal cost against the number of labels.
 
     Args:
         config: the configuration.
@@ -123,45 +105,7 @@ def check_labels(config: Config, n_labels: int) -> None:
     Raises:
         InputError: names the first key that does not fit.
     """
-    where, terminal = "objective.terminal", config.objective.terminal
-    match terminal:
-        case LogisticTerminal() if n_labels != 2:
-            remedy = "Use cross_entropy, or label the terms of density.initial 0 and 1."
-            what = f"needs two labels, but there {_are(n_labels)}"
-            raise InputError(what, key=f"{where}.kind", value="logistic", remedy=remedy)
-        case CrossEntropyTerminal() if n_labels < 2:
-            remedy = "Label the terms of density.initial 0, 1, …"
-            what = f"needs at least two labels, but there {_are(n_labels)}"
-            raise InputError(what, key=f"{where}.kind", value="cross_entropy", remedy=remedy)
-        case TargetTerminal():
-            if terminal.n_labels is not None:
-                check_target_labels(terminal.n_labels, n_labels)
-            return
-    for name in ("targets", "weights", "bias"):
-        value = getattr(terminal, name, None)
-        if value is not None and len(value) != n_labels:
-            what = f"has {_entries(len(value))}, but there {_are(n_labels)}"
-            raise InputError(what, key=f"{where}.{name}", value=value, remedy="Give one per label.")
-
-
-def check_target_labels(n_target: int, n_labels: int) -> None:
-    """Hold the number of labels of a target density against that of the initial one.
-
-    Raises:
-        InputError: they differ.
-    """
-    if n_target != n_labels:
-        what = f"has {n_target} label{'' if n_target == 1 else 's'}, but in density.initial there {_are(n_labels)}"
-        raise InputError(what, key=TARGET, remedy="Give the target terms for the same labels.")
-
-
-def _entries(count: int, noun: str = "entry") -> str:
-    plural = {"entry": "entries", "column": "columns"}[noun]
-    return f"{count} {noun if count == 1 else plural}"
-
-
-def _are(n_labels: int) -> str:
-    return "is 1 label" if n_labels == 1 else f"are {n_labels} labels"
+    config.objective.terminal.check_labels(n_labels)
 
 
 def check_files(config: Config) -> None:

@@ -24,9 +24,11 @@ from eulerian.app.config.values import (
     problem,
 )
 from eulerian.app.config.values import Formula as FormulaText
+from eulerian.base.arrays import Floats, Ints
+from eulerian.base.formula import COORDINATES
 from eulerian.density.csv_samples import SampleTable, kernel_estimates, read_samples
 from eulerian.density.image_file import read_darkness
-from eulerian.density.shapes import VARIABLES, DensityShape, Formula, Gaussian, Image, LabelledShape, Uniform
+from eulerian.density.shapes import DensityShape, Formula, Gaussian, Image, LabelledShape, Uniform
 
 MAX_CELLS = 2e8
 _SIMPLICES_PER_BOX_CELL = (1, 2, 6)
@@ -110,7 +112,10 @@ class _Term(Section):
         kind: what the other keys are.
         weight: mass of the term before all terms are scaled to total mass 1.
         label: the label it belongs to, 0..K-1.
+        has_log_gradient: whether particles that end where it is small know which way it grows.
     """
+
+    has_log_gradient: ClassVar[bool] = True
 
     kind: str  # first, so that it also comes first where a configuration is written out
     weight: Positive = Field(default=1.0, description="the share of mass of this term, a number > 0")
@@ -143,6 +148,10 @@ class _Term(Section):
     def classes(self, key: str) -> tuple[str, ...]:  # noqa: ARG002 - for kinds that have classes
         """Names of its classes, which are its labels then; none where the term has one label. A file is read for it."""
         return ()
+
+    def labelled_points(self, key: str) -> tuple[Floats, Ints] | None:  # noqa: ARG002 - for kinds that have points
+        """Points (n, dim) that it is an estimate of, and their labels (n,); None without. A file is read for it."""
+        return None
 
 
 class GaussianTerm(_Term):
@@ -194,6 +203,8 @@ def _positive_definite(matrix: np.ndarray) -> bool:
 class UniformTerm(_Term):
     """A constant density on a box."""
 
+    has_log_gradient: ClassVar[bool] = False
+
     kind: Literal["uniform"] = "uniform"
     lower: Vector = Field(description="the lower corner of the box, one number per axis")
     upper: Vector = Field(description="the upper corner of the box, one number per axis")
@@ -221,7 +232,7 @@ class ExpressionTerm(_Term):
 
     def shape(self, dim: int, key: str) -> Formula:
         """The formula."""
-        return Formula(self.value, VARIABLES[:dim], f"{key}.value")
+        return Formula(self.value, COORDINATES[:dim], f"{key}.value")
 
 
 def _bandwidth(value: object) -> object:
@@ -275,6 +286,12 @@ class SamplesTerm(_Term):
         """Those of its ``label_column``."""
         return () if self.label_column is None else self.read(key).classes
 
+    def labelled_points(self, key: str) -> tuple[Floats, Ints]:
+        """The rows of its file."""
+        rows = self.read(key)
+        one = self.label_column is None
+        return rows.points, np.full(len(rows.points), self.label, dtype=np.int32) if one else rows.labels
+
     def labelled_shapes(self, dim: int, key: str) -> list[LabelledShape]:  # noqa: ARG002 - the same for all kinds
         """A kernel estimate of each class."""
         estimates = kernel_estimates(self.read(key), self.bandwidth, key)
@@ -284,6 +301,8 @@ class SamplesTerm(_Term):
 
 class ImageTerm(_Term):
     """A picture laid over a rectangle: dark is dense. 2-D only."""
+
+    has_log_gradient: ClassVar[bool] = False
 
     kind: Literal["image"] = "image"
     file: FilePath = Field(description="the path of a picture, relative to the TOML file")

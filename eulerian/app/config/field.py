@@ -1,8 +1,12 @@
-"""`[field]`: what the network is."""
+"""`[field]`: what the network is. Every section makes its own field."""
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
+import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import Field, PlainValidator, Strict, StringConstraints, TypeAdapter, ValidationInfo, model_validator
 
 from eulerian.app.config.values import (
@@ -17,7 +21,17 @@ from eulerian.app.config.values import (
     Whole,
     problem,
 )
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.fields.base import VectorField
+from eulerian.fields.features import Linear
+from eulerian.fields.frame import Frame, NormalisedField, in_box, in_frame
+from eulerian.fields.mlp import Mlp
+from eulerian.fields.nodal import Nodal
+from eulerian.fields.theta_file import THETA, read_theta
+from eulerian.fields.user import load_field
 
+KEY = "field.theta"
 MAX_LAYERS = 100_000
 MAX_WIDTH = 100_000
 IDEAL: Final = "ideal"
@@ -66,6 +80,10 @@ class _Field(Section):
             fields are in the user's units.
     """
 
+    needs_nodes: ClassVar[bool] = False
+    size_key: ClassVar[str] = "kind"
+    """The key that makes a row of θ long, besides the dimension and the labels."""
+
     kind: str  # first, so that it also comes first where a configuration is written out
     layers: Annotated[Count, Field(le=MAX_LAYERS)] = Field(
         default=8, description=f"the number of layers, a whole number from 1 to {MAX_LAYERS}"
@@ -101,6 +119,108 @@ class _Field(Section):
             )
         return self
 
+    @property
+    def code(self) -> str | None:
+        """Import path of the user's own code that makes the field; None where this package does."""
+        return None
+
+    def build(
+        self,
+        dim: int,
+        n_labels: int,
+        lower: Sequence[float],
+        upper: Sequence[float],
+        nodes: Floats | None = None,
+        frame: Frame | None = None,
+    ) -> VectorField:
+        """The field in a domain. Networks, and others that ask for it, are in the frame of its box.
+
+        Args:
+            dim: space dimension.
+            n_labels: number of labels of the densities; the field distinguishes them if ``label_dependent``.
+            lower: corner (dim,) of the domain's bounding box, the same on all ranks.
+            upper: opposite corner.
+            nodes: all velocity nodes (N, dim) of the mesh, the same on all ranks, any order, where ``needs_nodes``.
+            frame: that a network's given parameters are relative to, if it is another one than that of the domain.
+
+        Raises:
+            InputError: the configuration asks for a field that cannot be made.
+        """
+        if frame is not None and len(frame.centre) != dim:
+            what = f"belong to a network of dimension {len(frame.centre)}"
+            raise InputError(what, key=KEY, value=f"dimension {dim}")
+        box = Frame.of_box(lower, upper, self.horizon)
+        field = in_box(self._field(dim, self._labels(n_labels), box, nodes), lower, upper, self.horizon)
+        return field if frame is None else in_frame(field, frame)
+
+    def row_size(self, dim: int, n_labels: int, n_nodes: float) -> float | None:  # noqa: ARG002
+        """Numbers p in a row of θ, before anything is built; None where nobody knows.
+
+        Args:
+            dim: space dimension.
+            n_labels: number of labels of the densities.
+            n_nodes: number of velocity nodes of the mesh, about.
+        """
+        return float(self._field(dim, self._labels(n_labels), Frame.raw(dim), None).n_params(dim))
+
+    def earlier_frame(self, lower: Sequence[float], upper: Sequence[float]) -> Frame:  # noqa: ARG002
+        """What parameters in a file without a frame are relative to, as in versions that wrote none.
+
+        Networks saw the user's coordinates and velocities were in the user's units.
+        """
+        return Frame.raw(len(lower))
+
+    def initial_theta(self, field: VectorField, dim: int) -> Floats:
+        """Parameters (L, p), or (1, p) of tied layers, to start from: those given, else one draw for all layers.
+
+        The same start in every layer means a θ that is constant in time.
+
+        Raises:
+            InputError: the file cannot be read, or sizes do not fit, or a number is not finite.
+        """
+        p = field.n_params(dim)
+        rows: ArrayLike
+        if self.theta is None:
+            rows = field.init(np.random.default_rng(self.seed))
+        elif isinstance(self.theta, Path):
+            rows, _ = read_theta(self.theta, KEY, lambda shapes: self._check_shape(shapes[THETA], field, p))
+        else:
+            rows = self.theta
+        theta = np.atleast_2d(_numbers(rows))
+        self._check_shape(theta.shape, field, p)
+        if not np.all(np.isfinite(theta)):
+            raise InputError("holds numbers that are not finite", key=KEY, remedy="Give finite numbers.")
+        if self.tied:
+            if np.any(theta != theta[0]):
+                raise InputError("has rows that differ, but field.tied = true", key=KEY, remedy="Give one row.")
+            return theta[:1]
+        return np.ascontiguousarray(np.broadcast_to(theta, (self.layers, p)))
+
+    @abstractmethod
+    def _field(self, dim: int, labels: int, box: Frame, nodes: Floats | None) -> VectorField:
+        """The field, of no domain yet; ``box`` tells where the domain's is, in half sides."""
+
+    def _labels(self, n_labels: int) -> int:
+        return n_labels if self.label_dependent else 0
+
+    def _check_shape(self, shape: tuple[int, ...], field: VectorField, p: int) -> None:
+        """Raise InputError unless θ has one row for all layers or one for each; a single row may lie alone."""
+        if shape in ((p,), (1, p), (self.layers, p)):
+            return
+        what = f"has shape {shape}, but {self.layers} layers of {p} parameters need ({self.layers}, {p}) or (1, {p})"
+        layout = getattr(field, "row_layout", None)
+        remedy = "Every row holds the parameters of one layer; one row serves all layers."
+        if layout is not None:
+            remedy = f"One row is {layout}{'; one such block per label' if self.label_dependent else ''}."
+        raise InputError(what, key=KEY, remedy=remedy)
+
+
+def _numbers(rows: ArrayLike) -> Floats:
+    try:
+        return np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError("must be rows of numbers, all of one length", key=KEY) from error
+
 
 class LinearField(_Field):
     """A field that is linear in θ: the regime with an existence theorem."""
@@ -110,6 +230,15 @@ class LinearField(_Field):
         description='"affine", "translation", "random", "rbf" or "residual"'
     )
     width: Width = Field(default=16, description="the number of features of random, rbf and residual, at least 1")
+    size_key: ClassVar[str] = "width"
+
+    def _field(self, dim: int, labels: int, box: Frame, nodes: Floats | None) -> VectorField:  # noqa: ARG002
+        return Linear(dim, self.features, self.width, seed=self.seed, n_labels=labels, zero_init=self.zero_init)
+
+    def earlier_frame(self, lower: Sequence[float], upper: Sequence[float]) -> Frame:
+        """As for others, but features were laid out in the domain's box."""
+        box = Frame.of_box(lower, upper, 1.0)
+        return Frame(box.centre, box.length)
 
 
 class MlpField(_Field):
@@ -123,12 +252,26 @@ class MlpField(_Field):
     output_scale: NonNegative = Field(
         default=1.0, description="the scale of the last layer's random start, a number >= 0 (zero_init = false)"
     )
+    size_key: ClassVar[str] = "hidden"
+
+    def _field(self, dim: int, labels: int, box: Frame, nodes: Floats | None) -> VectorField:  # noqa: ARG002
+        return Mlp(dim, self.hidden, self.activation, labels, self.zero_init, self.output_scale)
 
 
 class FreeField(_Field):
     """The velocities at the nodes of the mesh are the parameters: the idealised problem."""
 
     kind: Literal["free"] = "free"
+    needs_nodes: ClassVar[bool] = True
+
+    def _field(self, dim: int, labels: int, box: Frame, nodes: Floats | None) -> VectorField:  # noqa: ARG002
+        if nodes is None:
+            raise InputError("a free field needs the nodes of a mesh", key="field.kind", value="free")
+        return Nodal(nodes, n_labels=labels, zero_init=self.zero_init)
+
+    def row_size(self, dim: int, n_labels: int, n_nodes: float) -> float:
+        """One velocity for every node and label."""
+        return dim * max(self._labels(n_labels), 1) * n_nodes
 
 
 class PythonField(_Field):
@@ -146,6 +289,22 @@ class PythonField(_Field):
     folder: FilePath = Field(
         default=Path("."), validate_default=True, description="the folder of the module, relative to the TOML file"
     )
+
+    @property
+    def code(self) -> str:
+        """The import path."""
+        return self.object
+
+    def _field(self, dim: int, labels: int, box: Frame, nodes: Floats | None) -> VectorField:  # noqa: ARG002
+        # Two points of the domain, not symmetric about its centre, where odd fields are zero.
+        points = np.array(box.centre) + np.array([[-0.3], [0.2]]) * np.array(box.length)
+        field = load_field(self.object, self.folder, dim=dim, n_labels=labels, points=points)
+        # Code sees the user's coordinates unless it asks for others, even where it inherits from a network of ours.
+        asks = getattr(field, "normalised", False) or not hasattr(field, "in_box")
+        return field if asks else NormalisedField(field, Frame.raw(dim))
+
+    def row_size(self, dim: int, n_labels: int, n_nodes: float) -> None:
+        """Not known: the code is not run for that."""
 
 
 type AnyField = LinearField | MlpField | FreeField | PythonField

@@ -130,6 +130,11 @@ class Ideal(Section):
         default="auto", description='"auto", "hopf_lax", "convex" or "none"'
     )
 
+    @property
+    def solver_options(self) -> dict[str, Any]:
+        """What ``solve_convex`` is asked for."""
+        return {name: getattr(self, name) for name in ("gap_tolerance", "residual_tolerance", "max_iterations")}
+
     def slabs(self, field_layers: int) -> int:
         """Number of time slabs for a field of so many layers: the error in time wants more than few fields need."""
         return self.layers or max(field_layers, _LEAST_SLABS)

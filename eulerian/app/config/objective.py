@@ -1,7 +1,10 @@
 """`[objective]`: what is to be small."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from eulerian.app.config.density import Terms, check_gaps, label_count
@@ -16,9 +19,59 @@ from eulerian.app.config.values import (
     Vector,
     problem,
 )
+from eulerian.base.errors import InputError
+from eulerian.objective.costs import Costs
+from eulerian.objective.distances import Distance, FixedDensity, KullbackLeibler, SquaredDistance
+from eulerian.objective.losses import CrossEntropyLoss, FormulaLoss, LogisticLoss, QuadraticLoss
+from eulerian.objective.point_loss import PointLoss, are_labels
+
+KEY = "objective.terminal"
+
+type Lengths = Iterator[tuple[str, int, object, str]]
 
 
-class QuadraticTerminal(Section):
+class LossSection(Section):
+    """What the losses share."""
+
+    mixture: ClassVar[Terms] = ()
+    particles_cannot: ClassVar[tuple[str, str] | tuple[()]] = ()
+    of_squares: ClassVar[bool] = False
+
+    @property
+    def formulas(self) -> tuple[tuple[str, str], ...]:
+        """Name and text of every formula."""
+        return ()
+
+    @property
+    def trains_readout(self) -> bool:
+        """Whether the loss has parameters of its own."""
+        return False
+
+    kind: str  # first, so that it also comes first where a configuration is written out
+
+    def loss(self) -> PointLoss:
+        """ℓ, not bound to a dimension and labels yet."""
+        raise NotImplementedError
+
+    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> PointLoss:  # noqa: ARG002 - of distances
+        """What a problem is given."""
+        return self.loss()
+
+    def check_labels(self, n_labels: int) -> None:
+        """Raise InputError unless the loss is for so many labels."""
+        self.loss().check_labels(n_labels, KEY)
+
+    def lengths(self) -> Lengths:
+        """Everything that has one entry per axis: name, length, value, and what the entries are."""
+        for name in ("target", "direction"):
+            if (value := getattr(self, name, None)) is not None:
+                yield name, len(value), value, "entry"
+        for name in ("targets", "weights"):
+            if (value := getattr(self, name, None)) is not None:
+                yield name, len(value[0]), value, "column"
+
+
+class QuadraticTerminal(LossSection):
     """ℓ(x, y) = weight/2 |x - target_y|².
 
     Attributes:
@@ -39,23 +92,40 @@ class QuadraticTerminal(Section):
             raise problem(f"needs exactly one of `target` and `targets`; {given}", remedy="Keep one of the two.")
         return self
 
+    def loss(self) -> QuadraticLoss:
+        """ℓ."""
+        return QuadraticLoss(np.array(self.targets or self.target, dtype=float), self.weight)
 
-class ExpressionTerminal(Section):
+
+class ExpressionTerminal(LossSection):
     """ℓ(x, y) as a formula in x, y, z and label."""
 
     kind: Literal["expression"] = "expression"
     value: LabelledFormula = Field(description='a formula in quotes, like "(x**2 - 1)**2/4"')
 
+    @property
+    def formulas(self) -> tuple[tuple[str, str], ...]:
+        """Name and text of its formula."""
+        return (("value", self.value),)
 
-class LogisticTerminal(Section):
+    def loss(self) -> FormulaLoss:
+        """ℓ."""
+        return FormulaLoss(self.value)
+
+
+class LogisticTerminal(LossSection):
     """ℓ(x, y) = log(1 + exp(-s (direction·x + offset))), s = -1 for label 0 and +1 for label 1."""
 
     kind: Literal["logistic"] = "logistic"
     direction: Vector = Field(description="the normal of the separating plane, one number per axis")
     offset: Real = Field(default=0.0, description="the offset of the separating plane, a number")
 
+    def loss(self) -> LogisticLoss:
+        """ℓ."""
+        return LogisticLoss(np.array(self.direction, dtype=float), self.offset)
 
-class CrossEntropyTerminal(Section):
+
+class CrossEntropyTerminal(LossSection):
     """ℓ(x, y) = -log softmax(W x + b)_y, a linear readout of the end points.
 
     Attributes:
@@ -83,6 +153,16 @@ class CrossEntropyTerminal(Section):
             )
         return self
 
+    @property
+    def trains_readout(self) -> bool:
+        """Whether W and b are part of the parameters."""
+        return self.trainable
+
+    def loss(self) -> CrossEntropyLoss:
+        """ℓ."""
+        weights, bias = (None if each is None else np.array(each, dtype=float) for each in (self.weights, self.bias))
+        return CrossEntropyLoss(weights, bias, self.trainable)
+
 
 class TargetTerminal(Section):
     """What the functionals of a target density ρ* share.
@@ -92,6 +172,10 @@ class TargetTerminal(Section):
         target: the terms of ρ*, as in ``density.initial``; scaled to total mass 1.
     """
 
+    formulas: ClassVar[tuple[tuple[str, str], ...]] = ()
+    trains_readout: ClassVar[bool] = False
+    distance: ClassVar[type[Distance]]
+
     kind: str  # first, so that it also comes first where a configuration is written out
     target: Terms = Field(description="a list of at least one density term, like those of density.initial")
 
@@ -100,14 +184,47 @@ class TargetTerminal(Section):
         """K of the target, or None while only a file of samples can tell."""
         return label_count(self.target)
 
+    @property
+    def mixture(self) -> Terms:
+        """The terms of ρ*."""
+        return self.target
+
+    def loss(self) -> None:
+        """There is none at points."""
+
+    @property
+    def particles_cannot(self) -> tuple[str, str] | tuple[()]:
+        """Why particles cannot have it, and what can be done."""
+        return self.distance.particles_cannot
+
+    @property
+    def of_squares(self) -> bool:
+        """Whether ∫ρ(T)² is a part of it."""
+        return self.distance.of_squares
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_gaps(self.target, "target")
         return self
 
+    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> Distance:  # noqa: ARG002 - of some
+        """What a problem is given, ``target`` being what makes a density of the terms."""
+        return self.distance(target(self.target))
+
+    def check_labels(self, n_labels: int) -> None:
+        """Raise InputError if the target has other labels, as far as that is known without its files."""
+        if self.n_labels is not None:
+            check_target_labels(self.n_labels, n_labels)
+
+    def lengths(self) -> Lengths:
+        """Nothing: its target is a mixture, not a point."""
+        yield from ()
+
 
 class FixedTerminal(TargetTerminal):
     """ρ(T) = ρ*: dynamic optimal transport (Benamou & Brenier 2000)."""
+
+    distance = FixedDensity
 
     kind: Literal["fixed"] = "fixed"
 
@@ -115,17 +232,41 @@ class FixedTerminal(TargetTerminal):
 class KlTerminal(TargetTerminal):
     """KL(ρ(T) | ρ*) = ∫ ρ(T) log(ρ(T)/ρ*), summed over the labels."""
 
+    distance = KullbackLeibler
+
     kind: Literal["kl"] = "kl"
+
+    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> KullbackLeibler:
+        """What a problem is given."""
+        return KullbackLeibler(target(self.target), objective.entropy_form)
 
 
 class L2Terminal(TargetTerminal):
     """½‖ρ(T) − ρ*‖² in L², summed over the labels."""
 
+    distance = SquaredDistance
+
     kind: Literal["l2"] = "l2"
 
+    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> SquaredDistance:
+        """What a problem is given."""
+        return SquaredDistance(target(self.target), objective.power_form)
 
-type LossTerminal = QuadraticTerminal | ExpressionTerminal | LogisticTerminal | CrossEntropyTerminal
-type Terminal = LossTerminal | FixedTerminal | KlTerminal | L2Terminal
+
+type Terminal = LossSection | TargetTerminal
+
+
+def check_target_labels(n_target: int, n_labels: int) -> None:
+    """Hold the number of labels of a target density against that of the initial one.
+
+    Raises:
+        InputError: they differ.
+    """
+    if n_target != n_labels:
+        what = (
+            f"has {n_target} label{'' if n_target == 1 else 's'}, but in density.initial there {are_labels(n_labels)}"
+        )
+        raise InputError(what, key=f"{KEY}.target", remedy="Give the target terms for the same labels.")
 
 
 class Objective(Section):
@@ -169,3 +310,7 @@ class Objective(Section):
         | L2Terminal,
         Field(discriminator="kind"),
     ] = Field(description="a table [objective.terminal] with the loss at the final time")
+
+    def costs(self) -> Costs:
+        """The weights of the costs along the way."""
+        return Costs(**{each.name: getattr(self, each.name) for each in fields(Costs)})

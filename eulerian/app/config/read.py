@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from eulerian.app.config.checks import check_dimension, check_files, check_labels
-from eulerian.app.config.field import PythonField
 from eulerian.app.config.messages import input_error
 from eulerian.app.config.model import Config
 from eulerian.app.config.overrides import apply_overrides
@@ -79,7 +78,7 @@ def parse_config(
         config = Config.model_validate(data, context={"base": Path(base).absolute()})
     except ValidationError as error:
         raise input_error(error, data) from None
-    if isinstance(config.field, PythonField) and not python:
+    if config.field.code is not None and not python:
         what, remedy = "Python code is forbidden here", "Leave --no-python out where you trust the configuration."
         raise InputError(what, key="field.kind", value=config.field.kind, remedy=remedy)
     if config.domain.box is not None:

@@ -1,5 +1,6 @@
 """Mass at the boundary: how much over time, and where on it."""
 
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -10,8 +11,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
-from eulerian.app.figures.label_colours import label_colours
+from eulerian.app.figures.colours import label_colours
+from eulerian.app.figures.labels import time_title
+from eulerian.app.figures.run_figure import RunFigure
 from eulerian.app.runs.boundary_mass import LIMIT, BoundaryMass
+from eulerian.app.runs.files import BOUNDARY, FIGURES
 from eulerian.base.arrays import Floats
 
 _DECADES = 3.0  # of masses that colours tell apart
@@ -19,36 +23,39 @@ _COLOURS = matplotlib.colormaps["YlOrRd"].resampled(256)  # the user may have se
 _PERCENT = 100.0
 
 
-def contact_figure(contact: BoundaryMass) -> Figure:
+def _draw(folder: Path) -> Figure:
+    return boundary_panels(BoundaryMass.load(folder / FIGURES / BOUNDARY))
+
+
+BOUNDARY_FIGURE = RunFigure("boundary", (f"{FIGURES}/{BOUNDARY}",), _draw)
+
+
+def boundary_panels(mass: BoundaryMass) -> Figure:
     """Left each label's share along the boundary over time, right where that of the worst label lies at its peak."""
     figure = Figure(figsize=(7.0, 2.9), layout="constrained")
     left = figure.add_subplot(1, 2, 1)
-    _over_time(left, contact)
-    time, label = contact.worst
-    masses = _PERCENT * contact.masses[:, label]
-    dim = contact.facets.shape[2]
+    _over_time(left, mass)
+    time, label = mass.worst
+    masses = _PERCENT * mass.masses[:, label]
+    dim = mass.facets.shape[2]
     if dim == 1:
         right = figure.add_subplot(1, 2, 2)
-        _ends(right, contact.facets[:, 0, 0], masses)
+        _ends(right, mass.facets[:, 0, 0], masses)
     else:
         right = figure.add_subplot(1, 2, 2, projection=None if dim == 2 else "3d")
         norm = LogNorm(masses.max() * 10.0**-_DECADES, masses.max())
         draw = _outline if dim == 2 else _surface
-        figure.colorbar(
-            draw(right, contact.facets, masses, norm), ax=right, label="% of its mass, by facet", extend="min"
-        )
-    whose = f"label {label}, " if contact.share.shape[1] > 1 else ""
-    right.set_title(f"{whose}$t = {contact.times[time]:.4g}$")
+        figure.colorbar(draw(right, mass.facets, masses, norm), ax=right, label="% of its mass, by facet", extend="min")
+    whose = f"label {label}, " if mass.share.shape[1] > 1 else ""
+    right.set_title(f"{whose}{time_title(mass.times[time])}")
     return figure
 
 
-def _over_time(axes: Axes, contact: BoundaryMass) -> None:
-    count = contact.share.shape[1]
+def _over_time(axes: Axes, mass: BoundaryMass) -> None:
+    count = mass.share.shape[1]
     for label, colour in enumerate(label_colours(count)):
-        share = np.maximum(_PERCENT * contact.share[:, label], 1e-3 * _PERCENT * LIMIT)
-        axes.plot(
-            contact.times, share, color=colour, lw=1.4, marker=".", label=f"label {label}" if count > 1 else "all"
-        )
+        share = np.maximum(_PERCENT * mass.share[:, label], 1e-3 * _PERCENT * LIMIT)
+        axes.plot(mass.times, share, color=colour, lw=1.4, marker=".", label=f"label {label}" if count > 1 else "all")
     axes.axhline(_PERCENT * LIMIT, color="0.5", lw=0.8, ls="--", label=f"a warning above {_PERCENT * LIMIT:g} %")
     axes.set(xlabel="$t$", ylabel="% of the mass along the boundary", yscale="log")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)  # lines may be anywhere below it

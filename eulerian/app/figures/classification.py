@@ -1,32 +1,44 @@
 """Classification: where points have to start to be taken for a class, and confusion matrices."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from eulerian.analysis.classification import Classification
-from eulerian.app.figures.density_scale import DENSITY_COLOURS
-from eulerian.app.figures.label_colours import label_colours, label_title
-from eulerian.app.figures.map_window import MARGIN, WALL, shown, visible_window
-from eulerian.app.figures.triangle_grid import TriangleGrid
-from eulerian.app.runs.class_regions import ClassRegions, LabelledPoints
+from eulerian.app.figures.colours import DENSITY, label_colours
+from eulerian.app.figures.labels import label_handles, label_title, legend_mark
+from eulerian.app.figures.maps import draw_picture, draw_walls, frame_map, visible_window
+from eulerian.app.figures.run_figure import RunFigure
+from eulerian.app.runs.class_regions import ClassifiedPoints, ClassRegions
+from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, SNAPSHOTS
 from eulerian.app.runs.pixel_grid import Box
 from eulerian.app.runs.snapshots import Snapshots
-from eulerian.base.arrays import Floats
+from eulerian.app.runs.triangles import Triangles
 
 _PALE = 0.3  # strength of the colours of regions
 _SHOWN = 1500  # points of a kind that are drawn
 _MANY = 7  # labels whose matrix still has numbers in its cells
+_PUSHED = "pushed points"
 
 
-def class_figure(classes: ClassRegions, snapshots: Snapshots | None, pushed: LabelledPoints | None) -> Figure:
+def _draw(folder: Path) -> Figure:
+    data = folder / FIGURES
+    snapshots = Snapshots.load_if_there(data / SNAPSHOTS)
+    return class_figure(
+        ClassRegions.load(data / CLASSES), snapshots, ClassifiedPoints.load_if_there(data / PUSHED_POINTS)
+    )
+
+
+CLASSIFICATION_FIGURE = RunFigure("classification", (f"{FIGURES}/{CLASSES}",), _draw)
+
+
+def class_figure(classes: ClassRegions, snapshots: Snapshots | None, pushed: ClassifiedPoints | None) -> Figure:
     """A map of regions with points on it, in two dimensions, and matrices of masses and of points.
 
     Args:
@@ -36,7 +48,7 @@ def class_figure(classes: ClassRegions, snapshots: Snapshots | None, pushed: Lab
     """
     count = len(classes.names)
     matrices = [(Classification(classes.mass, classes.mass.sum(axis=1)), r"mass of $\rho(T)$", True)]
-    for points, name in ((classes.points, r"samples of $\rho_0$"), (pushed, "pushed points")):
+    for points, name in ((classes.points, r"samples of $\rho_0$"), (pushed, _PUSHED)):
         if points is not None and len(points.x):
             found = points.confusion(count)
             matrices.append((found, f"{name}: {100.0 * found.accuracy:.1f} % of {found.total.sum():.0f}", False))
@@ -52,56 +64,41 @@ def class_figure(classes: ClassRegions, snapshots: Snapshots | None, pushed: Lab
     return figure
 
 
-def _draw_map(panel: Axes, classes: ClassRegions, snapshots: Snapshots, pushed: LabelledPoints | None) -> None:
+def _draw_map(panel: Axes, classes: ClassRegions, snapshots: Snapshots, pushed: ClassifiedPoints | None) -> None:
     """Regions in pale colours, points in full ones; a black ring is around what is taken for another class."""
-    grid, colours = TriangleGrid.build(snapshots.points), label_colours(len(classes.names))
-    inside = grid.locate(_lattice(classes)).cells >= 0
+    triangles, colours = Triangles.of_nodes(snapshots.points), label_colours(len(classes.names))
+    box = Box(classes.lower, classes.upper)
+    inside = triangles.locate(box.pixels(max(classes.regions.shape))).inside
     pale = np.array([1.0 - _PALE * (1.0 - np.array(to_rgb(colour))) for colour in colours])
     rgb = np.where(classes.regions[..., None] >= 0, pale[classes.regions], 1.0)
-    picture = np.concatenate([rgb, inside[..., None]], axis=2).swapaxes(0, 1)
-    frame = (classes.lower[0], classes.upper[0], classes.lower[1], classes.upper[1])
-    panel.set_facecolor(WALL)
-    panel.imshow(picture, extent=frame, origin="lower", interpolation="nearest")
-    panel.add_collection(LineCollection(list(grid.outline()), colors="0.35", linewidths=0.7, capstyle="round"))
-    handles = [
-        Line2D([], [], ls="", marker="s", ms=6, color=colour, label=label_title(str(name)))
-        for name, colour in zip(classes.names, colours, strict=True)
-    ]
-    if len(classes.x):
-        _scatter(panel, classes.points, colours, "o", 10.0)
-        handles.append(Line2D([], [], ls="", marker="o", ms=4, mfc="0.6", mec="white", label=r"samples of $\rho_0$"))
-    if pushed is not None and len(pushed.x):
-        _scatter(panel, pushed, colours, "^", 20.0)
-        handles.append(Line2D([], [], ls="", marker="^", ms=5, mfc="0.6", mec="white", label="pushed points"))
-    if len(classes.x) or pushed is not None:
-        handles.append(Line2D([], [], ls="", marker="o", ms=5, mfc="white", mec="black", label="taken for another"))
-    window = _window(classes, snapshots, grid, pushed)
-    panel.set(xlim=shown(window, grid.box, 0), ylim=shown(window, grid.box, 1), aspect="equal")
-    panel.spines[:].set(visible=True, linewidth=0.5, color="0.8")
-    panel.set(xlabel="$x$", ylabel="$y$", title="taken for which class, by where it starts")
-    for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    held_out = ClassifiedPoints(classes.x[:0], classes.labels[:0], classes.assigned[:0]) if pushed is None else pushed
+    # What is shown: the densities at t = 0 and all points.
+    places = np.concatenate([classes.x, held_out.x])
+    frame_map(panel, visible_window(snapshots.density[:1], triangles.corners, places), triangles.box, ticks=5)
+    draw_picture(panel, box, rgb, inside, interpolation="nearest")
+    draw_walls(panel, triangles.outline())
+    _draw_points(panel, classes.points, colours, "o", 10.0)
+    _draw_points(panel, held_out, colours, "^", 20.0)
+    panel.set(xlabel="$x$", ylabel="$y$", title="taken for which class, by where it starts", aspect="equal")
+    handles = _legend(classes, colours, len(classes.x) > 0, len(held_out.x) > 0)
     panel.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, handletextpad=0.1)
 
 
-def _lattice(classes: ClassRegions) -> Floats:
-    return Box(classes.lower, classes.upper).lattice(max(classes.regions.shape))
+def _legend(classes: ClassRegions, colours: Sequence[str], samples: bool, pushed: bool) -> list[Line2D]:
+    handles = label_handles(classes.names.tolist(), colours, "s", 6.0)
+    if samples:
+        handles.append(legend_mark("o", 4.0, mfc="0.6", mec="white", label=r"samples of $\rho_0$"))
+    if pushed:
+        handles.append(legend_mark("^", 5.0, mfc="0.6", mec="white", label=_PUSHED))
+    if samples or pushed:
+        handles.append(legend_mark("o", 5.0, mfc="white", mec="black", label="taken for another"))
+    return handles
 
 
-def _window(classes: ClassRegions, snapshots: Snapshots, grid: TriangleGrid, pushed: LabelledPoints | None) -> Box:
-    """What is shown: the densities at t = 0 and all points."""
-    start = Snapshots(snapshots.times[:1], snapshots.points, snapshots.density[:1], snapshots.velocity[:1])
-    window = visible_window(start, grid)
-    points = np.concatenate([classes.x, *([] if pushed is None else [pushed.x])])
-    points = points[np.isfinite(points).all(axis=1)]
-    if not len(points):
-        return window
-    held = Box(np.minimum(window.lower, points.min(axis=0)), np.maximum(window.upper, points.max(axis=0)))
-    return held.grown(MARGIN * float(held.size.max()), limits=grid.box)
-
-
-def _scatter(panel: Axes, points: LabelledPoints, colours: Sequence[str], marker: str, size: float) -> None:
+def _draw_points(panel: Axes, points: ClassifiedPoints, colours: Sequence[str], marker: str, size: float) -> None:
     """At most so many of the points as can be seen, spread over all of them."""
+    if not len(points.x):
+        return
     chosen = np.unique(np.linspace(0, len(points.x) - 1, _SHOWN).astype(int))
     x, labels, wrong = points.x[chosen], points.labels[chosen], (points.assigned != points.labels)[chosen]
     for mine, edge, width in ((~wrong, "white", 0.4), (wrong, "black", 1.0)):
@@ -115,7 +112,7 @@ def draw_matrix(panel: Axes, found: Classification, names: Sequence[str], *, is_
     """Shares of each class (rows) by what they are taken for (columns), with masses or numbers of points."""
     total = np.where(found.total > 0.0, found.total, 1.0)
     share = found.confusion / total[:, None]
-    panel.imshow(share, cmap=DENSITY_COLOURS, vmin=0.0, vmax=1.25, aspect="equal")
+    panel.imshow(share, cmap=DENSITY, vmin=0.0, vmax=1.25, aspect="equal")
     count = len(names)
     for y, z in np.ndindex(count, count):
         if count <= _MANY:

@@ -1,30 +1,38 @@
 """2-D: densities and velocity at a few times, as maps with arrows."""
 
-from typing import Any, final
+from dataclasses import dataclass
+from typing import Self, final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from eulerian.app.figures.density_scale import DENSITY_COLOURS, DensityScale
-from eulerian.app.figures.map_panels import MapPanels, write_in_corner
-from eulerian.app.figures.map_window import UNKNOWN, WALL, shown, visible_window
+from eulerian.app.figures.colours import DENSITY, UNKNOWN, DensityScale
+from eulerian.app.figures.labels import panel_titles, time_title
+from eulerian.app.figures.maps import (
+    MapPanels,
+    axis_limits,
+    draw_picture,
+    draw_walls,
+    frame_map,
+    visible_window,
+    write_in_corner,
+)
 from eulerian.app.figures.target_marks import TargetMarks
-from eulerian.app.figures.triangle_grid import TriangleGrid
-from eulerian.app.figures.velocity_arrows import VelocityArrows
 from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.pixel_grid import Box
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.app.runs.targets import Targets
+from eulerian.app.runs.triangles import Triangles
 from eulerian.base.arrays import Floats
 
 _WIDE = 1.5  # times as wide as high
 _SIDE = 2.0  # inches, the longer side of a map
 _PIXELS, _PIXELS_ON_PAGE = 400, 500  # along it
+_EMPTY = 1e-2  # where ρ is below this fraction of its maximum there is no arrow: nothing there feels it
+_ARROWS = 10  # along the side of a square map; maps of other shapes have as many
 
 
 def density_maps(
@@ -36,34 +44,30 @@ def density_maps(
     at the last time. ``exact`` densities take the place of the mesh's; they have the same times.
     """
     n_times, n_labels = len(snapshots.times), snapshots.density.shape[3]
-    grid = TriangleGrid.build(snapshots.points)
-    window = visible_window(snapshots, grid) if exact is None else exact.window
-    limits = [shown(window, grid.box, axis) for axis in range(2)]
-    extent = np.array([high - low for low, high in limits])
-    upright = page is not None and extent[0] > _WIDE * extent[1]
+    triangles = Triangles.of_nodes(snapshots.points)
+    window = visible_window(snapshots.density, triangles.corners) if exact is None else exact.window
+    size = np.array([np.ptp(axis_limits(window, triangles.box, axis)) for axis in range(2)])
+    upright = page is not None and size[0] > _WIDE * size[1]
     rows, columns = (n_times, n_labels) if upright else (n_labels, n_times)
-    width, height = extent / extent.max() * _SIDE
+    width, height = size / size.max() * _SIDE
     if page is not None:
-        width, height = extent / extent[0] * min(MapPanels.width_on(page, columns), 3.0)
-    panels = MapPanels.of(rows, columns, (float(width), float(height)))
-    pictures = _Pictures(snapshots, grid, window, _PIXELS if page is None else _PIXELS_ON_PAGE, exact)
-    arrows = VelocityArrows.build(snapshots, grid, window)
-    marks = None if targets is None else TargetMarks(targets, pictures.lattice)
+        width, height = size / size[0] * min(MapPanels.width_on(page, columns), 3.0)
+    panels = MapPanels.of(float(width), [float(height)] * rows, columns)
+    pictures = _Pictures(snapshots, triangles, window, _PIXELS if page is None else _PIXELS_ON_PAGE, exact)
+    arrows = _Arrows.build(snapshots, triangles, window)
+    marks = None if targets is None else TargetMarks(targets, pictures.pixels)
     for k, i in np.ndindex(n_labels, n_times):
         panel = (panels.axes.T if upright else panels.axes)[k, i]
         pictures.draw(panel, i, k)
         arrows.draw(panel, i, k)
         if marks is not None and i == n_times - 1:
             marks.draw(panel, k)
-        _frame_panel(panel)
-        panel.set(xlim=limits[0], ylim=limits[1])
-    times = [f"$t = {t:.4g}$" for t in snapshots.times]
-    labels = [f"label {k}" if n_labels > 1 else "" for k in range(n_labels)]
-    _label_panels(panels.axes, *((times, labels) if upright else (labels, times)))
-    panels.tell_colours(pictures.colours, pictures.scale.title("area"))
-    speed = f"longest arrow: $|v| = {arrows.fastest:.4g}$" if arrows.fastest > 0.0 else ""
-    aim = "" if marks is None else marks.remark
-    panels.note(";  ".join(text for text in (pictures.remark, aim, speed) if text))
+        frame_map(panel, window, triangles.box)
+    names = panel_titles(n_labels), [time_title(t) for t in snapshots.times]
+    row_names, column_names = names[::-1] if upright else names
+    panels.name_axes([f"{name}\n$y$" if name else "$y$" for name in row_names], column_names)
+    panels.tell_colours(pictures.colours, pictures.title)
+    panels.note(";  ".join(filter(None, (pictures.remark, "" if marks is None else marks.remark, arrows.remark))))
     return panels.figure
 
 
@@ -73,62 +77,100 @@ class _Pictures:
 
     Args:
         snapshots: on the mesh.
-        grid: its triangles.
+        triangles: of the mesh.
         window: what is shown.
         pixels: along its longer side.
         exact: instead of the mesh's densities.
     """
 
     def __init__(
-        self, snapshots: Snapshots, grid: TriangleGrid, window: Box, pixels: int, exact: ExactDensities | None
+        self, snapshots: Snapshots, triangles: Triangles, window: Box, pixels: int, exact: ExactDensities | None
     ) -> None:
-        self.lattice = window.lattice(pixels) if exact is None else exact.lattice
-        self._located = grid.locate(self.lattice)
+        self.pixels = window.pixels(pixels) if exact is None else exact.pixels
+        self._located = triangles.locate(self.pixels)
         self._snapshots, self._window = snapshots, window
-        self._outline = list(grid.outline())
+        self._outline = triangles.outline()
         self._exact = None if exact is None else exact.shown
-        self.scale = DensityScale.of(snapshots.density if self._exact is None else self._exact)
+        self._scale = DensityScale.of(snapshots.density if self._exact is None else self._exact)
         self.remark = "" if exact is None else exact.remark
 
     @property
     def colours(self) -> ScalarMappable:
         """For the bar of colours."""
-        scale = self.scale
-        return ScalarMappable(scale.norm(0, 0) if scale.common else scale.share, DENSITY_COLOURS)
+        return ScalarMappable(self._scale.bar_norm, DENSITY)
 
-    def values(self, time: int, label: int) -> Floats:
-        """Densities (n_x, n_y); NaN outside the domain, and where they are not known."""
-        if self._exact is not None:
-            return np.where(self._located.cells >= 0, self._exact[time, :, :, label], np.nan)
-        return self._located.interpolate(self._snapshots.density[time, :, :, label])
+    @property
+    def title(self) -> str:
+        """Of the bar."""
+        return r"density $\rho$, mass per area" if self._scale.common else r"$\rho\,/\max\rho$ of each panel"
 
     def draw(self, panel: Axes, time: int, label: int) -> None:
         """Fill a panel."""
-        values, window = self.values(time, label), self._window
-        frame = (window.lower[0], window.upper[0], window.lower[1], window.upper[1])
-        panel.set_facecolor(WALL)
-        if self._exact is not None:
-            unknown = np.isnan(values) & (self._located.cells >= 0)
-            grey = np.zeros((*values.T.shape, 4))
-            grey[unknown.T] = to_rgba(UNKNOWN)
-            panel.imshow(grey, extent=frame, origin="lower")
-        panel.imshow(values.T, extent=frame, origin="lower", cmap=DENSITY_COLOURS, norm=self.scale.norm(time, label))
-        panel.add_collection(LineCollection(self._outline, colors="0.35", linewidths=0.7, capstyle="round"))
-        write_in_corner(panel, self.scale.remark(time, label))
+        if self._exact is None:
+            values = self._located.interpolate(self._snapshots.density[time, :, :, label])
+        else:
+            values = np.where(self._located.inside, self._exact[time, :, :, label], np.nan)
+            unknown = np.isnan(values) & self._located.inside
+            draw_picture(panel, self._window, np.broadcast_to(to_rgb(UNKNOWN), (*unknown.shape, 3)), unknown)
+        norm = self._scale.norm(time, label)
+        panel.imshow(values.T, extent=self._window.extent, origin="lower", cmap=DENSITY, norm=norm)
+        draw_walls(panel, self._outline)
+        write_in_corner(panel, self._scale.remark(time, label))
 
 
-def _frame_panel(panel: Axes) -> None:
-    panel.spines[:].set(visible=True, linewidth=0.5, color="0.8", in_layout=False)  # the axes have their size
-    panel.tick_params(length=2, labelsize="small")
-    panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+@final
+@dataclass(frozen=True)
+class _Arrows:
+    """Arrows of the velocity where there is mass: few and thin, for the densities are to be seen through them.
 
+    Attributes:
+        position: (a, 2).
+        vectors: (n, a, K, 2), NaN where there is no mass.
+        fastest: largest length of a vector.
+        length: of its arrow, in the units of the domain.
+    """
 
-def _label_panels(axes: Any, rows: list[str], columns: list[str]) -> None:
-    """Names where they are not a repetition: of columns above, of rows on the left, coordinates left and below."""
-    for panel, name in zip(axes[0], columns, strict=True):
-        panel.set_title(name)
-    for panel, name in zip(axes[:, 0], rows, strict=True):
-        panel.set_ylabel(f"{name}\n$y$" if name else "$y$")
-    for panel in axes[-1]:
-        panel.set_xlabel("$x$")
+    position: Floats
+    vectors: Floats
+    fastest: float
+    length: float
+
+    @classmethod
+    def build(cls, snapshots: Snapshots, triangles: Triangles, window: Box) -> Self:
+        """Those of the snapshots in a window of their mesh."""
+        spacing = float(np.sqrt(window.size.prod())) / _ARROWS
+        places = window.pixels(round(float(window.size.max()) / spacing)).reshape(-1, 2)
+        located = triangles.locate(places)
+        n_times, n_labels = len(snapshots.times), snapshots.density.shape[3]
+        vectors = np.full((n_times, len(places), n_labels, 2), np.nan)
+        for i, k in np.ndindex(n_times, n_labels):
+            density = located.interpolate(snapshots.density[i, :, :, k])
+            velocity = snapshots.velocity[i, :, :, min(k, snapshots.velocity.shape[3] - 1)]
+            mass = density > _EMPTY * snapshots.density[i].max()  # False outside the domain, where both are NaN
+            vectors[i, :, k] = np.where(mass[:, None], located.interpolate_labels(velocity), np.nan)
+        lengths = np.linalg.norm(vectors, axis=-1)
+        fastest = float(np.max(lengths, initial=0.0, where=np.isfinite(lengths)))
+        return cls(places, vectors, fastest, 1.2 * spacing)
+
+    @property
+    def remark(self) -> str:
+        """How long they are."""
+        return f"longest arrow: $|v| = {self.fastest:.4g}$" if self.fastest > 0.0 else ""
+
+    def draw(self, panel: Axes, time: int, label: int) -> None:
+        """Draw those of a panel."""
+        vectors = self.vectors[time, :, label]
+        shown = np.isfinite(vectors[:, 0])
+        if self.fastest > 0.0 and shown.any():
+            panel.quiver(
+                *self.position[shown].T,
+                *vectors[shown].T,
+                angles="xy",
+                scale_units="xy",
+                scale=self.fastest / self.length,
+                width=0.0032,
+                headwidth=4.0,
+                color="0.1",
+                alpha=0.55,
+                zorder=3,
+            )

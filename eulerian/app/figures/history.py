@@ -1,7 +1,11 @@
 """How a minimisation went: J with its parts, how far it is above a lower bound, and the gradient norm."""
 
-from collections.abc import Mapping
+import csv
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
@@ -9,26 +13,54 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from eulerian.app.figures.colours import PALETTE, VERMILION
+from eulerian.app.figures.run_figure import RunFigure
+from eulerian.app.runs.files import HISTORY, HISTORY_COLUMNS, LATER_COLUMNS, RESULT
 from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.objective.parts import part_names
 
-# Okabe and Ito's palette, told apart by colour-blind readers.
-_PART_COLOURS = {
-    "total": "#000000",
-    "terminal": "#0072B2",
-    "kinetic": "#D55E00",
-    "jacobian": "#009E73",
-    "parameters": "#CC79A7",
-    "potential": "#E69F00",
-    "congestion": "#56B4E9",
-    "entropy": "#7F7F7F",
-}
-_DASHED = ("potential", "congestion", "entropy")  # costs of the density itself
-_TRUE = "#D55E00"
+_COLOURS = {"total": "black", **dict(zip(part_names(), cycle([*PALETTE, "#7F7F7F"]), strict=False))}
+_DASHED = part_names("potential", "density")  # costs of the density itself
+_TRUE = VERMILION
+
+
+def _draw(folder: Path) -> Figure | None:
+    rows = read_columns(folder / HISTORY, HISTORY_COLUMNS, "history", absent=LATER_COLUMNS)
+    return history_curves(rows, ReferenceValues.of(_result(folder))) if len(rows["total"]) > 0 else None
+
+
+HISTORY_FIGURE = RunFigure("history", (HISTORY,), _draw)
+
+
+def read_columns(path: Path, columns: Sequence[str], key: str, absent: Sequence[str] = ()) -> dict[str, Floats]:
+    """Columns of a table of numbers; an empty cell is NaN. Those ``absent`` from files of earlier versions are zero.
+
+    Raises:
+        InputError: it is not such a file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        missing = {name: "0" for name in absent if rows and name not in rows[0]}
+        return {name: np.array([float((row | missing)[name] or "nan") for row in rows]) for name in columns}
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        remedy = "It is damaged: run the command again."
+        raise InputError(f"cannot be read ({error})", key=key, value=str(path), remedy=remedy) from error
+
+
+def _result(folder: Path) -> Mapping[str, Any]:
+    """The run's result; nothing where there is none yet, or none that can be read."""
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return result if isinstance(result, dict) else {}
 
 
 @final
 @dataclass(frozen=True)
-class Yardsticks:
+class ReferenceValues:
     """What a run's J is held against, as far as it is known.
 
     Attributes:
@@ -53,9 +85,9 @@ def _number(tree: object, *keys: str) -> float | None:
     return float(tree) if known else None  # type: ignore[arg-type]
 
 
-def history_curves(rows: Mapping[str, Floats], known: Yardsticks | None = None) -> Figure:
+def history_curves(rows: Mapping[str, Floats], known: ReferenceValues | None = None) -> Figure:
     """J with its parts, J minus the bound where one is known, and the gradient norm, over the iterations."""
-    known = Yardsticks() if known is None else known
+    known = ReferenceValues() if known is None else known
     count = 2 if known.bound is None else 3
     figure = Figure(figsize=(3.5 * count, 2.8), layout="constrained")
     panels: Any = figure.subplots(1, count)
@@ -76,12 +108,13 @@ def history_curves(rows: Mapping[str, Floats], known: Yardsticks | None = None) 
     return figure
 
 
-def _draw_parts(axes: Axes, rows: Mapping[str, Floats], known: Yardsticks) -> None:
+def _draw_parts(axes: Axes, rows: Mapping[str, Floats], known: ReferenceValues) -> None:
     """J and its parts on the mesh, the bound, and the true J at the end."""
-    for name, colour in _PART_COLOURS.items():
+    for name, colour in _COLOURS.items():
         if np.any(rows[name] != 0.0):
             label = "$J$" if name == "total" else name
-            width, dashes = 2.0 if name == "total" else 1.2, "--" if name in _DASHED else "-"
+            width = 2.0 if name == "total" else 1.2
+            dashes = "--" if name in _DASHED else "-"
             axes.plot(rows["iteration"], rows[name], color=colour, lw=width, ls=dashes, label=label)
     if known.bound is not None:
         axes.axhline(known.bound, color="0.5", lw=0.9, ls=(0, (1, 1)), label="bound")

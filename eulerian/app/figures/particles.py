@@ -1,37 +1,39 @@
 """Particles at a few times: histograms and paths in one dimension, clouds with some of their paths in more."""
 
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from eulerian.app.figures.label_colours import label_colours
-from eulerian.app.figures.map_window import WALL
+from eulerian.app.figures.colours import label_colours, time_colour
+from eulerian.app.figures.labels import label_handles, time_title
+from eulerian.app.figures.maps import MapPanels, draw_picture, draw_walls, frame_map
+from eulerian.app.figures.run_figure import RunFigure
+from eulerian.app.runs.files import FIGURES, PARTICLES
 from eulerian.app.runs.particles import ParticlePaths
 from eulerian.app.runs.pixel_grid import Box
 from eulerian.base.arrays import Floats
 
 _TIMES = 5
-_TRAILS = 40  # paths that are shown with a cloud
+_TRAILS = 40  # paths that are shown on a map
 _LINES = 150  # paths of a label in one dimension
 _BINS = 60
 _MARGIN = 0.05  # around all particles, relative to the longer side
 _AXES = "xyz"
-_TIME_COLOURS = matplotlib.colormaps["viridis"]
 _PIXELS = 300  # of the ground, along the longer side of a map
 
 
-def particle_figure(paths: ParticlePaths) -> Figure:
-    """The figure that fits the dimension."""
+def _draw(folder: Path) -> Figure:
+    paths = ParticlePaths.load(folder / FIGURES / PARTICLES)
     return particle_curves(paths) if paths.positions.shape[2] == 1 else particle_maps(paths)
+
+
+PARTICLES_FIGURE = RunFigure("particles", (f"{FIGURES}/{PARTICLES}",), _draw)
 
 
 def particle_curves(paths: ParticlePaths) -> Figure:
@@ -47,8 +49,9 @@ def particle_curves(paths: ParticlePaths) -> Figure:
         own = paths.labels == label
         for i in shown:
             heights, _ = np.histogram(x[i, own], bins, weights=paths.weights[own])
-            colour = _TIME_COLOURS(0.93 * paths.times[i] / paths.times[-1])
-            upper.stairs(heights / np.diff(bins), bins, color=colour, lw=1.3, label=f"$t = {paths.times[i]:.4g}$")
+            t = paths.times[i]
+            colour = time_colour(t, paths.times[-1])
+            upper.stairs(heights / np.diff(bins), bins, color=colour, lw=1.3, label=time_title(t))
         lines = np.flatnonzero(own)[:_LINES]
         lower.plot(x[:, lines], paths.times, color=colours[label], lw=0.5, alpha=0.5)
         upper.set_title(f"label {label}" if len(labels) > 1 else "")
@@ -68,29 +71,23 @@ def particle_maps(paths: ParticlePaths) -> Figure:
     lower, upper = _window(paths)
     size = (upper - lower) / (upper - lower).max() * 2.1
     heights = [max(float(size[j]), 0.6) for _, j in pairs]
-    width = max(float(size[: dim - 1].max()), 0.6)
-    figure = Figure(figsize=(width * len(shown) + 0.9, sum(heights) + 0.75), layout="constrained")
-    axes: Any = figure.subplots(
-        len(pairs), len(shown), sharex="row", sharey="row", squeeze=False, height_ratios=heights
+    panels = MapPanels.of(
+        max(float(size[: dim - 1].max()), 0.6), heights, len(shown), share_x="row", share_y="row", bars="none"
     )
-    for row, pair in enumerate(pairs):
-        for column, i in enumerate(shown):
-            panel = axes[row, column]
-            _draw_sample(panel, paths, int(i), pair)
-            panel.set(xlim=(lower[pair[0]], upper[pair[0]]), ylim=(lower[pair[1]], upper[pair[1]]), aspect="equal")
-            panel.spines[:].set(visible=True, linewidth=0.5, color="0.8")
-            panel.tick_params(length=2, labelsize=8)
-            panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-            panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-            panel.set_xlabel(f"${_AXES[pair[0]]}$")
-            if row == 0:
-                panel.set_title(f"$t = {paths.times[i]:.4g}$")
-        axes[row, 0].set_ylabel(f"${_AXES[pair[1]]}$")
+    for row, (x, y) in enumerate(pairs):
+        for panel, i in zip(panels.axes[row], shown, strict=True):
+            frame_map(panel)
+            _draw_sample(panel, paths, i, (x, y))
+            panel.set(xlim=(lower[x], upper[x]), ylim=(lower[y], upper[y]), aspect="equal", xlabel=f"${_AXES[x]}$")
+    for panel, i in zip(panels.axes[0], shown, strict=True):
+        panel.set_title(time_title(paths.times[i]))
+    for panel, (_, y) in zip(panels.axes[:, 0], pairs, strict=True):
+        panel.set_ylabel(f"${_AXES[y]}$")
     labels, colours = np.unique(paths.labels).tolist(), _colours(paths)
     if len(labels) > 1:
-        marks = [Line2D([], [], ls="", marker="o", ms=4, color=colours[k], label=f"label {k}") for k in labels]
-        figure.legend(handles=marks, loc="outside upper right", ncols=len(labels))
-    return figure
+        handles = label_handles([str(k) for k in labels], [colours[k] for k in labels])
+        panels.figure.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=len(labels))
+    return panels.figure
 
 
 def _draw_sample(panel: Axes, paths: ParticlePaths, i: int, pair: tuple[int, int]) -> None:
@@ -99,11 +96,12 @@ def _draw_sample(panel: Axes, paths: ParticlePaths, i: int, pair: tuple[int, int
     x = paths.positions[:, :, pair]
     if len(paths.outline) and pair == (0, 1):
         _draw_ground(panel, paths)
-        panel.add_collection(LineCollection(list(paths.outline), colors="0.35", linewidths=0.7))
+        draw_walls(panel, paths.outline)
     else:
         corners = paths.box[:, pair]
         square = corners[[0, 1, 1, 0, 0], 0], corners[[0, 0, 1, 1, 0], 1]
         panel.plot(*square, color="0.35", lw=0.7)
+        panel.set_facecolor("white")
     size = float(np.clip(2.5e3 / x.shape[1], 0.8, 6.0))
     panel.scatter(x[i, :, 0], x[i, :, 1], s=size, c=colours.tolist(), alpha=0.45, linewidths=0.0, zorder=2)
     trails = np.random.default_rng(0).permutation(x.shape[1])[:_TRAILS]
@@ -128,23 +126,21 @@ def _colours(paths: ParticlePaths) -> list[str]:
 
 
 def _draw_ground(panel: Axes, paths: ParticlePaths) -> None:
-    """The domain white, and grey what is not part of it, as far as the panel shows."""
-    lower, upper = _window(paths)
-    pixels = Box(lower, upper).lattice(_PIXELS)
-    grey = np.zeros((*pixels.shape[:2], 4))
-    grey[~within(paths.outline, pixels)] = to_rgba(WALL)
-    frame = (lower[0], upper[0], lower[1], upper[1])
-    panel.imshow(grey.swapaxes(0, 1), extent=frame, origin="lower", interpolation="nearest", zorder=0)
+    """The domain white on the grey of what is not part of it, as far as the panel shows."""
+    window = Box(*_window(paths))
+    pixels = window.pixels(_PIXELS)
+    inside = within(paths.outline, pixels)
+    draw_picture(panel, window, np.ones((*inside.shape, 3)), inside, interpolation="nearest", zorder=0)
 
 
-def within(outline: Floats, lattice: Floats) -> NDArray[np.bool_]:
-    """Which points of a lattice (n_x, n_y, 2) lie inside of closed lines, given by their edges (m, 2, 2).
+def within(outline: Floats, pixels: Floats) -> NDArray[np.bool_]:
+    """Which points of a grid (n_x, n_y, 2) lie inside of closed lines, given by their edges (m, 2, 2).
 
     A ray to the left meets the lines an odd number of times; all points of a row have the same height.
     """
-    x, heights = lattice[:, 0, 0], lattice[0, :, 1]
+    x, heights = pixels[:, 0, 0], pixels[0, :, 1]
     (x0, y0), (x1, y1) = outline[:, 0].T, outline[:, 1].T
-    inside = np.zeros(lattice.shape[:2], dtype=bool)
+    inside = np.zeros(pixels.shape[:2], dtype=bool)
     for column, y in enumerate(heights):
         met = (y0 > y) != (y1 > y)
         crossings = np.sort(x0[met] + (y - y0[met]) / (y1[met] - y0[met]) * (x1[met] - x0[met]))

@@ -1,6 +1,7 @@
 """The frontier of a study: error against cost for J, ∇J and the density."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from eulerian.app.figures.colours import BLUE, GREEN, ORANGE, SKY, VERMILION
+from eulerian.app.figures.run_figure import RunFigure
+from eulerian.app.runs.files import STUDY
+from eulerian.app.runs.study_table import read_study
 from eulerian.base.arrays import Floats
 
-# Of Okabe and Ito's palette; meshes are cold, particles warm.
+# Meshes are cold, particles warm.
 _STYLES = {
-    "mesh, degree 0": ("#009E73", "^"),
-    "mesh, degree 1": ("#56B4E9", "s"),
-    "mesh, degree 2": ("#0072B2", "o"),
-    "random particles": ("#E69F00", "D"),
-    "sobol particles": ("#D55E00", "v"),
+    "mesh, degree 0": (GREEN, "^"),
+    "mesh, degree 1": (SKY, "s"),
+    "mesh, degree 2": (BLUE, "o"),
+    "random particles": (ORANGE, "D"),
+    "sobol particles": (VERMILION, "v"),
 }
 _NAMES = {"sobol particles": "Sobol particles"}
 # The rung at which the rate of a ladder is written, and how far from it in points: where other lines leave room.
@@ -26,6 +31,13 @@ _PANELS = (
     ("gradient_error", "cpu_gradient", r"relative error of $\nabla J$", r"CPU seconds of $J$ and $\nabla J$"),
     ("density_error", "cpu_density", r"$L^1$ error of $\rho(T)$", r"CPU seconds of $\rho(T)$"),
 )
+
+
+def _draw(folder: Path) -> Figure:
+    return frontier(read_study(folder / STUDY))
+
+
+STUDY_FIGURE = RunFigure("study", (STUDY,), _draw)
 
 
 def frontier(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from eulerian.base.errors import EulerianError, explained
@@ -19,6 +20,8 @@ type Kind = Literal["png", "pdf", "svg"]
 
 _LOG = logging.getLogger("matplotlib")
 _LONGEST = 400  # characters of a reason
+_PAGE = 6.2  # inches, of figures for a paper
+_page: ContextVar[float | None] = ContextVar("page", default=None)
 
 
 @contextmanager
@@ -92,11 +95,24 @@ def drawing(kind: Kind = "png") -> Iterator[None]:
     settings: Any = {
         name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")
     }
-    with _silent(), matplotlib.rc_context():
-        with warnings.catch_warnings():  # of settings that Matplotlib itself is about to drop
-            warnings.simplefilter("ignore")
-            matplotlib.rcParams.update(settings | ours)
-        yield
+    page = _page.set(None if kind == "png" else _PAGE)
+    try:
+        with _silent(), matplotlib.rc_context():
+            _set(settings | ours)
+            yield
+    finally:
+        _page.reset(page)
+
+
+def _set(settings: Any) -> None:
+    with warnings.catch_warnings():  # of settings that Matplotlib itself is about to drop
+        warnings.simplefilter("ignore")
+        matplotlib.rcParams.update(settings)
+
+
+def page_width() -> float | None:
+    """How wide the page is that figures are being drawn for, in inches; None for a screen."""
+    return _page.get()
 
 
 def why(error: Exception) -> str:

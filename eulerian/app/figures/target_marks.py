@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from eulerian.app.figures.triangle_grid import TriangleGrid
+from eulerian.app.figures.colours import VERMILION
 from eulerian.app.runs.targets import Targets
+from eulerian.app.runs.triangles import Triangles
 from eulerian.base.arrays import Floats
 
-COLOUR = "#D55E00"  # of Okabe and Ito's palette; densities are blue
+COLOUR = VERMILION  # densities are blue
 _LEVELS = (0.1, 0.5, 0.9)  # contours of ρ*, relative to its maximum
 _LOSSES = (0.01, 0.05, 0.2)  # contours of a loss, relative to its range
 DASHES = (0, (4, 2))
@@ -23,20 +24,18 @@ class TargetMarks:
 
     Args:
         targets: to draw.
-        lattice: (n_x, n_y, 2) where contours are computed.
+        pixels: (n_x, n_y, 2) where contours are computed.
     """
 
-    def __init__(self, targets: Targets, lattice: Floats) -> None:
-        self._targets, self._lattice = targets, lattice
+    def __init__(self, targets: Targets, pixels: Floats) -> None:
+        self._targets, self._pixels = targets, pixels
         self._density = self._losses = np.zeros((0, 0, 0))
         if len(targets.nodes):
-            located = TriangleGrid.build(targets.nodes).locate(lattice)
-            values = targets.density if len(targets.density) else targets.losses
-            layers = [located.interpolate(values[:, :, k]) for k in range(values.shape[2])]
+            located = Triangles.of_nodes(targets.nodes).locate(pixels)
             if len(targets.density):
-                self._density = np.stack(layers, axis=-1)
+                self._density = located.interpolate_labels(targets.density)
             else:
-                self._losses = np.stack(layers, axis=-1)
+                self._losses = located.interpolate_labels(targets.losses)
 
     @property
     def remark(self) -> str:
@@ -53,20 +52,24 @@ class TargetMarks:
         """Draw what is there of a label's target."""
         point = self._targets.point(label)
         panel.scatter(point[:, 0], point[:, 1], marker="x", s=28, color=COLOUR, linewidths=1.3, zorder=4)
-        x, y = self._lattice[..., 0], self._lattice[..., 1]
-        if len(self._density) and np.nanmax(self._density[..., label]) > 0.0:
-            own = self._density[..., label]
-            levels = np.array(_LEVELS) * np.nanmax(own)
-            panel.contour(x, y, own, levels, colors=COLOUR, linewidths=0.8, linestyles=[DASHES], zorder=4)
-        if len(self._losses) and not self._targets.classes:
-            own = self._losses[..., label]
-            low, high = np.nanmin(own), np.nanmax(own)
-            levels = low + np.array(_LOSSES) * (high - low)
-            if high > low:
-                panel.contour(x, y, own, levels, colors=COLOUR, linewidths=0.8, linestyles=[DASHES], zorder=4)
-        elif len(self._losses):
+        if len(self._density):
+            self._contours(panel, self._density[..., label], _LEVELS, above=0.0)
+        elif len(self._losses) and self._targets.classes:
             for edge in between_regions(self._losses):
-                panel.contour(x, y, edge, [0.0], colors=COLOUR, linewidths=0.9, linestyles=[DASHES], zorder=4)
+                self._contour(panel, edge, [0.0], 0.9)
+        elif len(self._losses):
+            own = self._losses[..., label]
+            self._contours(panel, own, _LOSSES, above=float(np.nanmin(own)))
+
+    def _contours(self, panel: Axes, values: Floats, levels: Sequence[float], above: float) -> None:
+        """At fractions of the way from a value to the largest one."""
+        high = float(np.nanmax(values))
+        if high > above:
+            self._contour(panel, values, above + np.array(levels) * (high - above), 0.8)
+
+    def _contour(self, panel: Axes, values: Floats, levels: Any, width: float) -> None:
+        x, y = self._pixels[..., 0], self._pixels[..., 1]
+        panel.contour(x, y, values, levels, colors=COLOUR, linewidths=width, linestyles=[DASHES], zorder=4)
 
 
 def _percent(levels: Sequence[float]) -> str:

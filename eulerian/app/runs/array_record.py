@@ -30,3 +30,8 @@ class ArrayRecord:
             InputError: it is missing or not such a file.
         """
         return cls(**read_arrays(path, [field.name for field in fields(cls)], cls.CONTENTS))
+
+    @classmethod
+    def load_if_there(cls, path: Path) -> Self | None:
+        """The same; None where there is no such file."""
+        return cls.load(path) if path.is_file() else None

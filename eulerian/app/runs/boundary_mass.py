@@ -1,14 +1,15 @@
 """Mass that has come to the domain's boundary, where a wall holds it up: how much, of which label, when and where."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows
-from eulerian.control.control import ControlProblem, Statistics
+from eulerian.control.control import ControlProblem
+from eulerian.control.statistics import Statistics
 
 # Share of a label's mass in the cells along the boundary that is worth a warning. Nothing leaves the domain, so mass
 # that arrives there stays at the wall instead of going on, which changes J by about this share of the loss across the
@@ -60,7 +61,7 @@ class BoundaryMass(ArrayRecord):
         )
 
 
-def boundary_contact(problem: ControlProblem, statistics: Statistics | None = None) -> BoundaryMass | None:
+def mass_at_boundary(problem: ControlProblem, statistics: Statistics | None = None) -> BoundaryMass | None:
     """What lies along the boundary at the last evaluation, if it is more than ``LIMIT`` of a label. **Collective**.
 
     Args:
@@ -72,12 +73,18 @@ def boundary_contact(problem: ControlProblem, statistics: Statistics | None = No
     if not np.max(share) > LIMIT:
         return None
     time = int(share.max(axis=1).argmax())
-    facets, masses = _behind_facets(problem, problem.density_at(time))
+    facets, masses = _mass_at_facets(problem, problem.density_at(time))
     times = np.linspace(0.0, problem.horizon, len(share))
     return BoundaryMass(times, share, facets, masses / known.mass_initial)
 
 
-def _behind_facets(problem: ControlProblem, rho: Floats) -> tuple[Floats, Floats]:
+def boundary_warnings(problem: Any) -> list[str]:
+    """What ``mass_at_boundary`` has to say, of a problem whose last evaluation has statistics. **Collective**."""
+    found = mass_at_boundary(problem) if problem.has_statistics else None
+    return [] if found is None else [found.statement]
+
+
+def _mass_at_facets(problem: ControlProblem, rho: Floats) -> tuple[Floats, Floats]:
     """The boundary's facets (m, dim, dim) of all ranks, and the mass (m, K) of ρ in their cells. **Collective**."""
     space = problem.density_space
     outside = space.geometry.neighbours[: space.n_owned] < 0
@@ -85,6 +92,7 @@ def _behind_facets(problem: ControlProblem, rho: Floats) -> tuple[Floats, Floats
     corners = np.array([[v for v in range(space.dim + 1) if v != f] for f in range(space.dim + 1)])
     facets = space.vertices[cells[:, None], corners[opposite]]
     masses = space.cell_mass(rho)[cells] / outside.sum(axis=1)[cells, None]  # a cell in a corner has several facets
-    gathered = gather_rows(space.comm, facets), gather_rows(space.comm, masses)
-    whole: tuple[Floats, Floats] = space.comm.bcast(gathered, 0)
-    return whole
+    gathered: tuple[Floats, Floats] = space.comm.bcast(
+        (gather_rows(space.comm, facets), gather_rows(space.comm, masses)), 0
+    )
+    return gathered

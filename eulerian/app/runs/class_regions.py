@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.analysis.classification import Classification, classify, has_readout
-from eulerian.app.build.mixture import class_names
-from eulerian.app.config import SamplesTerm, Term
+from eulerian.app.build.mixture import INITIAL, class_names
+from eulerian.app.config import Term
 from eulerian.app.runs.array_record import ArrayRecord
-from eulerian.app.runs.pixel_grid import pixel_centres
+from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows, on_root
 from eulerian.control.control import ControlProblem
@@ -26,7 +26,7 @@ _STEPS = 2  # of RK4 in a layer
 
 @final
 @dataclass(frozen=True)
-class LabelledPoints(ArrayRecord):
+class ClassifiedPoints(ArrayRecord):
     """Points at t = 0 with their classes.
 
     Attributes:
@@ -60,7 +60,7 @@ class ClassRegions(ArrayRecord):
         mass: (K, K) mass of class y (row) that ends where the loss takes it for class z.
         x: (n, dim) samples that ρ₀ is an estimate of.
         labels: (n,) theirs.
-        assigned: (n,) see ``LabelledPoints``.
+        assigned: (n,) see ``ClassifiedPoints``.
     """
 
     CONTENTS = "classes"
@@ -75,9 +75,9 @@ class ClassRegions(ArrayRecord):
     assigned: Labels
 
     @property
-    def points(self) -> LabelledPoints:
+    def points(self) -> ClassifiedPoints:
         """The samples."""
-        return LabelledPoints(self.x, self.labels, self.assigned)
+        return ClassifiedPoints(self.x, self.labels, self.assigned)
 
     @classmethod
     def measure(cls, problem: ControlProblem, theta: Floats, terms: Sequence[Term]) -> Self | None:
@@ -99,20 +99,20 @@ class ClassRegions(ArrayRecord):
             return None
         lower, upper = space.bounding_box
         x, labels = on_root(comm, lambda: _samples(terms, space.dim))
-        counts = (0, 0)
-        if space.dim == 2 and not problem.layered.label_dependent:
-            sides = np.maximum(1, np.rint(_PIXELS * (upper - lower) / (upper - lower).max())).astype(int)
-            counts = (int(sides[0]), int(sides[1]))
-        lattice = pixel_centres(lower, upper, counts).reshape(-1, 2) if counts[0] else x[:0]
-        nobody = np.zeros(len(lattice), dtype=labels.dtype)
-        starts, owners = np.concatenate([lattice, x]), np.concatenate([nobody, labels])
-        assigned = assign(problem, theta, starts, owners)
+        counts: tuple[int, ...] = (0, 0)
+        pixels = x[:0]
+        if space.dim == 2 and not problem.layered.label_dependent:  # else a place has no class: labels flow apart
+            counts = pixel_counts(lower, upper, _PIXELS)
+            pixels = pixel_centres(lower, upper, counts).reshape(-1, 2)
+        starts = np.concatenate([pixels, x])
+        own = np.concatenate([np.zeros(len(pixels), dtype=labels.dtype), labels])
+        assigned = assigned_classes(problem, theta, starts, own)
         names = np.array(class_names(terms, space.n_labels, comm))
-        regions = assigned[: len(lattice)].reshape(counts)
-        return cls(names, lower, upper, regions, found.confusion, x, labels, assigned[len(lattice) :])
+        regions = assigned[: len(pixels)].reshape(counts)
+        return cls(names, lower, upper, regions, found.confusion, x, labels, assigned[len(pixels) :])
 
 
-def assign(problem: ControlProblem, theta: Floats, x: Floats, labels: Labels) -> Labels:
+def assigned_classes(problem: ControlProblem, theta: Floats, x: Floats, labels: Labels) -> Labels:
     """The class of least loss, (n,), of points x (n, dim) once the flow has carried them; the same on all ranks.
 
     **Collective**. Points that are carried to infinity have class -1.
@@ -135,11 +135,7 @@ def assign(problem: ControlProblem, theta: Floats, x: Floats, labels: Labels) ->
 
 def _samples(terms: Sequence[Term], dim: int) -> tuple[Floats, Labels]:
     """Points (n, dim) and labels (n,) of the samples among the terms. Not collective."""
-    found = [(np.zeros((0, dim)), np.zeros(0, dtype=np.int32))]
-    for index, term in enumerate(terms):
-        if isinstance(term, SamplesTerm):
-            samples = term.read(f"density.initial.{index}")
-            own = samples.labels if term.label_column is not None else np.full(len(samples.points), term.label)
-            found.append((samples.points, own))
-    points, labels = zip(*found, strict=True)
+    none = np.zeros((0, dim)), np.zeros(0, dtype=np.int32)
+    each = (term.labelled_points(f"{INITIAL}.{index}") for index, term in enumerate(terms))
+    points, labels = zip(none, *(pair for pair in each if pair is not None), strict=True)
     return np.concatenate(points), np.concatenate(labels)

@@ -15,7 +15,7 @@ from eulerian.app.runs.folder import RunFolder
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows, on_root
 from eulerian.control.control import ControlProblem
-from eulerian.control.reduced import PARTS
+from eulerian.objective.parts import part_names
 
 if TYPE_CHECKING:
     from eulerian.analysis.pushed_density import PushedDensity  # with a good part of SciPy
@@ -118,7 +118,7 @@ def comparison_table(document: Mapping[str, Any]) -> str:
     """What ``eulerian compare`` found, from the keys ``objective`` and ``compare`` of its document."""
     mesh, found = document["objective"], document["compare"]
     lines = [_line("", "mesh", "particles", "± 95 %")]
-    for name in ("total", *PARTS):
+    for name in ("total", *part_names()):
         values = (mesh[name], found["parts"][name])
         if name == "total" or any(values):
             title = "J" if name == "total" else f"  {name}"

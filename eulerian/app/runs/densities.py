@@ -6,10 +6,10 @@ from typing import final
 import numpy as np
 
 from eulerian.app.config import Term
-from eulerian.app.runs.boundary_mass import boundary_contact
+from eulerian.app.runs.boundary_mass import mass_at_boundary
 from eulerian.app.runs.cell_nodes import CellNodes, Gathering
 from eulerian.app.runs.class_regions import ClassRegions
-from eulerian.app.runs.files import BOUNDARY, CLASSES, FIGURES, SIGHTS, SNAPSHOTS, TARGETS
+from eulerian.app.runs.files import BOUNDARY, CLASSES, FIGURES, TARGETS
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.paraview import ParaviewWriter
 from eulerian.app.runs.progress import Progress
@@ -49,7 +49,6 @@ class DensityWriter:
         # In three dimensions figures show integrals along lines of sight: whole densities would fill the memory.
         flat = nodes.density_space.dim < 3
         self._gathering: Gathering | ProjectionGathering = Gathering(nodes) if flat else ProjectionGathering(nodes)
-        self._name = SNAPSHOTS if flat else SIGHTS
 
     def write(self, t: float, rho: Floats, v: Floats, potential: Callable[[], Floats] | None = None) -> None:
         """Take the densities at one of ``times``; arguments as for ``ParaviewWriter.write``.
@@ -74,7 +73,7 @@ class DensityWriter:
 
         def save() -> None:
             if found is not None:
-                found.save(self._run.path / FIGURES / self._name)
+                found.save(self._run.path / FIGURES / found.FILE)
 
         on_root(self._run.comm, save)
 
@@ -134,7 +133,7 @@ def warn_of_boundary_mass(run: RunFolder, problem: ControlProblem, progress: Pro
     Raises:
         ComputationError: a file could not be written.
     """
-    contact = boundary_contact(problem)
+    contact = mass_at_boundary(problem)
     if contact is not None:
         progress.say(f"Warning: {contact.statement}")
         if run.figures:

@@ -1,4 +1,4 @@
-"""Densities along characteristics on a lattice of points: what figures show where the mesh does not resolve them."""
+"""Densities along characteristics on a grid of pixels: what figures show where the mesh does not resolve them."""
 
 from dataclasses import dataclass
 from typing import final
@@ -9,7 +9,7 @@ from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.pixel_grid import Box, pixel_centres
 from eulerian.base.arrays import Floats
 
-_MISSING = 0.02  # of a mass, which cannot be told from what is lost between the pixels
+_NEGLIGIBLE = 0.02  # of a mass: cannot be told from what is lost between the pixels
 
 
 @final
@@ -38,8 +38,8 @@ class ExactDensities(ArrayRecord):
         return Box(self.lower, self.upper)
 
     @property
-    def lattice(self) -> Floats:
-        """Points (n_x, dim), or (n_x, n_y, 2)."""
+    def pixels(self) -> Floats:
+        """Their centres (n_x, 1), or (n_x, n_y, 2)."""
         return pixel_centres(self.lower, self.upper, self.density.shape[1:-1])
 
     @property
@@ -56,14 +56,14 @@ class ExactDensities(ArrayRecord):
     def shown(self) -> Floats:
         """The densities (n, ..., K) with 0 where it is not known, of times and labels of which nothing is missing."""
         spread = (slice(None), *(None,) * (self.density.ndim - 2), slice(None))
-        whole = (self.missing < _MISSING)[spread]
+        whole = (self.missing < _NEGLIGIBLE)[spread]
         return np.where(whole & np.isnan(self.density), 0.0, self.density)
 
     @property
     def remark(self) -> str:
         """Where the densities come from, and what is grey."""
         worst = float(self.missing.max(initial=0.0))
-        if worst < _MISSING:
+        if worst < _NEGLIGIBLE:
             return "by characteristics"
         return (
             "by characteristics (dark grey: not known, the way back leaves the domain; "

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from eulerian.base.errors import ComputationError
+from eulerian.objective.parts import part_names
 
 RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
 MESH = "mesh.npz"  # of a run with [adapt]
@@ -20,18 +21,14 @@ METHOD_PAIR, STUDY = "compare.npz", "study.csv"
 PARTICLES = "particles.npz"
 DENSITIES = "density_*.h5"
 BOUNDARY, TARGETS, EXACT = "boundary.npz", "targets.npz", "exact.npz"
-CLASSES, PUSHED_POINTS, SIGHTS = "classes.npz", "pushed_points.npz", "sights.npz"
+CLASSES, PUSHED_POINTS, PROJECTIONS = "classes.npz", "pushed_points.npz", "sights.npz"
 ANIMATION = "animation.gif"
 
-LATER_PARTS = ("potential", "congestion", "entropy")
-LATER_COLUMNS = (*LATER_PARTS, "level")  # which histories of earlier versions have not
+LATER_COLUMNS = (*part_names("potential", "density"), "level")  # which histories of earlier versions have not
 HISTORY_COLUMNS = (
     "iteration",
     "total",
-    "terminal",
-    "kinetic",
-    "jacobian",
-    "parameters",
+    *part_names("terminal", "velocity", "parameters"),
     "gradient_norm",
     "evaluations",
     "seconds",

@@ -3,12 +3,12 @@
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eulerian.app.runs.cell_nodes import EDGES
 from eulerian.base.arrays import Floats
 
-SIGHTS = 112  # lines along the longer side of a picture
-_DEPTH = 32  # points along a line
+_POINTS = 32  # along a line
 
 
 @final
@@ -29,28 +29,26 @@ class LineIntegrals:
 
         corners = points[:, :4]
         low, high = float(corners[..., axis].min()), float(corners[..., axis].max())
-        self._step = (high - low) / _DEPTH
-        depth = low + (np.arange(_DEPTH) + 0.5) * self._step
-        shape = (*pixels.shape[:2], _DEPTH)
-        lines = np.empty((*shape, 3))
-        lines[..., [i for i in range(3) if i != axis]] = pixels[:, :, None]
-        lines[..., axis] = depth
-        cells, weights = CellFinder(corners).find(lines.reshape(-1, 3))
-        self.inside = np.any(cells.reshape(shape) >= 0, axis=2)
-        self._met = np.flatnonzero(cells >= 0)
-        self._cells, self._weights = cells[self._met], _nodal(weights[self._met], points.shape[1])
-        self._shape = shape
+        self._step = (high - low) / _POINTS
+        self._shape = (*pixels.shape[:2], _POINTS)
+        on_lines = np.empty((*self._shape, 3))
+        on_lines[..., [i for i in range(3) if i != axis]] = pixels[:, :, None]
+        on_lines[..., axis] = low + (np.arange(_POINTS) + 0.5) * self._step
+        cells, weights = CellFinder(corners).find(on_lines.reshape(-1, 3))
+        self.inside: NDArray[np.bool_] = np.any(cells.reshape(self._shape) >= 0, axis=2)
+        self._held = np.flatnonzero(cells >= 0)
+        self._cells, self._weights = cells[self._held], _nodal_weights(weights[self._held], points.shape[1])
 
     def integrals(self, density: Floats) -> Floats:
         """Integrals (n_x, n_y, K) of densities (N, m, K) at the nodes of all cells; mass per area."""
         values = np.zeros((int(np.prod(self._shape)), density.shape[2]))
-        values[self._met] = np.einsum("pm,pmk->pk", self._weights, density[self._cells])
+        values[self._held] = np.einsum("pm,pmk->pk", self._weights, density[self._cells])
         return np.asarray(values.reshape(*self._shape, -1).sum(axis=2) * self._step)
 
 
-def _nodal(weights: Floats, nodes: int) -> Floats:
+def _nodal_weights(barycentric: Floats, nodes: int) -> Floats:
     """Values of the nodes' shape functions, from barycentric coordinates (p, 4)."""
     if nodes == 4:
-        return weights
-    middles = [4.0 * weights[:, i] * weights[:, j] for i, j in EDGES[3]]
-    return np.concatenate([weights * (2.0 * weights - 1.0), np.stack(middles, axis=1)], axis=1)
+        return barycentric
+    middles = [4.0 * barycentric[:, i] * barycentric[:, j] for i, j in EDGES[3]]
+    return np.concatenate([barycentric * (2.0 * barycentric - 1.0), np.stack(middles, axis=1)], axis=1)

@@ -1,8 +1,7 @@
 """What a run on particles leaves: its keys in ``result.json``, its table, and the paths that its figure shows."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +12,9 @@ from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.files import FIGURES, PARTICLES
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.result import Document
+from eulerian.app.runs.triangles import Triangles
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows, on_root
-
-if TYPE_CHECKING:
-    from eulerian.particles.problem import ParticleProblem  # with a good part of SciPy
 
 _SHOWN = 4000  # particles whose paths are saved
 _TIMES = 41
@@ -80,16 +77,15 @@ def particle_table(document: Document) -> str:
     return "\n".join(lines)
 
 
-def save_paths(run: RunFolder, problem: "ParticleProblem", theta: Floats, outline: Callable[[], Floats]) -> None:
+def save_paths(run: RunFolder, sampled: SampledProblem, theta: Floats) -> None:
     """Save the paths of some particles for the figure. **Collective**.
 
     Args:
         run: the folder.
-        problem: on particles.
+        sampled: the particles.
         theta: (L, p).
-        outline: gives the edges (m, 2, 2) of the domain's boundary; called on rank 0.
     """
-    comm, sample = problem.comm, problem.sample
+    problem, comm, sample = sampled.problem, sampled.problem.comm, sampled.problem.sample
     first = sum(comm.allgather(len(sample.x))[: comm.rank])
     stride = -(-problem.count // _SHOWN)
     chosen = np.flatnonzero((first + np.arange(len(sample.x))) % stride == 0)
@@ -100,7 +96,9 @@ def save_paths(run: RunFolder, problem: "ParticleProblem", theta: Floats, outlin
     def save() -> None:
         moved, own, shares = (rows for rows in gathered if rows is not None)
         times = np.linspace(0.0, problem.horizon, _TIMES)
+        flat = sampled.initial.dim == 2
+        outline = Triangles.of_nodes(sampled.initial.vertices).outline() if flat else np.empty((0, 2, 2))
         shown: Any = moved.swapaxes(0, 1).astype(np.float32)  # figures do not see the difference
-        ParticlePaths(times, shown, own, stride * shares, problem.box, outline()).save(run.path / FIGURES / PARTICLES)
+        ParticlePaths(times, shown, own, stride * shares, problem.box, outline).save(run.path / FIGURES / PARTICLES)
 
     on_root(comm, save)

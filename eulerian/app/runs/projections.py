@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.app.runs.files import PROJECTIONS
 from eulerian.app.runs.line_integrals import LineIntegrals
-from eulerian.app.runs.pixel_grid import pixel_centres
+from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows
 
@@ -19,7 +20,7 @@ _PIXELS = 64  # along the longest side of the box: to find the cells of all poin
 @final
 @dataclass(frozen=True)
 class Projections(ArrayRecord):
-    """Densities seen from above and from the side, over the bounding box of the domain.
+    """Densities projected along z and along y, over the bounding box of the domain.
 
     Attributes:
         times: (n,).
@@ -27,11 +28,12 @@ class Projections(ArrayRecord):
         upper: (3,).
         above: (n, n_x, n_y, K), ∫ρ dz.
         side: (n, n_x, n_z, K), ∫ρ dy.
-        above_inside: (n_x, n_y) whether a line of sight meets the domain.
-        side_inside: (n_x, n_z).
+        above_inside: (n_x, n_y) whether a line along z meets the domain.
+        side_inside: (n_x, n_z) whether a line along y does.
     """
 
-    CONTENTS = "sights"
+    CONTENTS = "projections"
+    FILE = PROJECTIONS
 
     times: Floats
     lower: Floats
@@ -62,7 +64,7 @@ class ProjectionGathering:
         if not self._rows:
             points = gather_rows(comm, self.nodes.points())
             if points is not None:
-                self._look(points)
+                self._place_lines(points)
         density = gather_rows(comm, self.nodes.density(rho).astype(np.float32))
         if density is None or self._lines is None:
             self._rows.append((t, np.zeros(0), np.zeros(0)))
@@ -75,13 +77,13 @@ class ProjectionGathering:
         if self._lines is None or self._box is None:
             return None
         times, above, side = zip(*self._rows, strict=True)
-        seen = (lines.inside for lines in self._lines)
-        return Projections(np.array(times), *self._box, np.stack(above), np.stack(side), *seen)
+        inside = (lines.inside for lines in self._lines)
+        return Projections(np.array(times), *self._box, np.stack(above), np.stack(side), *inside)
 
-    def _look(self, points: Floats) -> None:
-        """Place the lines of sight; the same number of pixels per length on all axes."""
+    def _place_lines(self, points: Floats) -> None:
+        """Along z and along y; the same number of pixels per length on all axes."""
         lower, upper = points.min(axis=(0, 1)), points.max(axis=(0, 1))
-        counts = np.maximum(1, np.rint(_PIXELS * (upper - lower) / (upper - lower).max())).astype(int)
-        pixels = [pixel_centres(lower[[0, j]], upper[[0, j]], (int(counts[0]), int(counts[j]))) for j in (1, 2)]
+        counts = pixel_counts(lower, upper, _PIXELS)
+        pixels = [pixel_centres(lower[[0, j]], upper[[0, j]], (counts[0], counts[j])) for j in (1, 2)]
         self._box = lower, upper
         self._lines = LineIntegrals(points, pixels[0], 2), LineIntegrals(points, pixels[1], 1)

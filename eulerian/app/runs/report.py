@@ -10,9 +10,9 @@ from eulerian.app.config import Config
 from eulerian.app.runs.files import FIGURES, GAP, HISTORY, RESULT, STUDY, THETA
 from eulerian.app.runs.folder import RunFolder
 from eulerian.control.control import ControlProblem
-from eulerian.control.reduced import PARTS
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.problem import IdealProblem
+from eulerian.objective.parts import part_names
 
 if TYPE_CHECKING:
     from eulerian.analysis.verify import Verification
@@ -34,7 +34,7 @@ def ideal_headline(_config: Config, problem: IdealProblem) -> str:
     """The sizes of an idealised problem in one line."""
     velocity = "any velocity" if problem.space.n_labels == 1 else "any velocity for each label"
     return (
-        f"{_mesh_sizes(problem.space)}; {velocity}, {_count(problem.layers, 'time slab')}; "
+        f"{_mesh_sizes(problem.space)}; {velocity}, {_count(problem.slabs, 'time slab')}; "
         f"{_count(problem.space.comm.size, 'rank')}"
     )
 
@@ -60,7 +60,7 @@ def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str
     """J and its parts, one column per point; parts that are zero throughout are left out."""
     lines = [f"{'':12}" + "".join(f"{name:>16}" for name in columns)]
     lines.append(f"{'J':12}" + "".join(f"{total:16.8g}" for total, _ in columns.values()))
-    for name in PARTS:
+    for name in part_names():
         known = any(name in parts for _, parts in columns.values())
         values = [parts.get(name, math.nan) for _, parts in columns.values()]
         if known and any(values):
@@ -70,7 +70,7 @@ def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str
 
 def ideal_table(solution: "ConvexSolution", exact: "HopfLax | None") -> str:
     """The bounds of the idealised problem, and J's parts beside those of the exact solution where there is one."""
-    unused = dict.fromkeys(PARTS, 0.0)
+    unused = dict.fromkeys(part_names(), 0.0)
     columns = {"convex": (solution.primal, unused | dict(solution.parts))}
     if exact is not None:
         columns["Hopf–Lax"] = (exact.value, unused | {"terminal": exact.terminal, "kinetic": exact.kinetic})

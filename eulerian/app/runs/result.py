@@ -5,21 +5,17 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, final
-
-from mpi4py import MPI
 
 import numpy as np
 
 from eulerian.analysis.classification import classify
 from eulerian.app.build.network import SampledProblem
-from eulerian.app.runs.boundary_mass import boundary_contact
+from eulerian.app.runs.boundary_mass import boundary_warnings
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
-from eulerian.control.reduced import PARTS
-from eulerian.density.space import DensitySpace
 from eulerian.ideal.problem import IdealProblem
+from eulerian.objective.parts import part_names
 from eulerian.optimise import Record
 
 if TYPE_CHECKING:
@@ -72,7 +68,7 @@ def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | SampledP
         "status": outcome.status,
         "reason": outcome.reason,
         "command": outcome.command,
-        "objective": {"total": outcome.total, **{name: outcome.parts.get(name, math.nan) for name in PARTS}},
+        "objective": {"total": outcome.total, **{name: outcome.parts.get(name, math.nan) for name in part_names()}},
         "iterations": outcome.iterations,
         "evaluations": 0,
         "rejected_evaluations": 0,
@@ -89,17 +85,10 @@ def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | SampledP
         "verified": None,
         "resolved": None,
     }
-    if isinstance(problem, IdealProblem):
-        document["mesh"] = mesh_sizes(problem.space)
-        document["time"].update(layers=problem.layers, horizon=problem.horizon)
-    elif isinstance(problem, SampledProblem):
-        document["mesh"] = mesh_sizes(problem.space)
-        document["time"].update(layers=problem.problem.n_layers, horizon=problem.problem.horizon)
-        _add_particles(document, problem)
-    elif problem is not None:
-        document["mesh"] = mesh_sizes(problem.density_space)
-        document["time"].update(layers=problem.n_layers, horizon=problem.horizon)
-        _add_statistics(document, problem)
+    if problem is not None:
+        for key, found in problem.describe().items():
+            document[key] = document[key] | found if isinstance(found, Mapping) else found
+        document["warnings"] += boundary_warnings(problem)
     return document | dict(outcome.extra)
 
 
@@ -108,7 +97,7 @@ def history_row(record: Record) -> dict[str, float]:
     return {
         "iteration": record.iteration,
         "total": record.total,
-        **{name: record.parts.get(name, math.nan) for name in PARTS},
+        **{name: record.parts.get(name, math.nan) for name in part_names()},
         "gradient_norm": record.gradient_norm,
         "evaluations": record.evaluations,
         "seconds": record.seconds,
@@ -168,9 +157,9 @@ def ideal_statistics(problem: IdealProblem, solution: "ConvexSolution") -> Docum
     ``mass.boundary`` is the largest at the ends of the time slabs, ``density`` holds the extrema over all of them.
     """
     space = solution.flow.linear_space
-    densities = [solution.flow.density_at(t) for t in np.linspace(0.0, problem.horizon, problem.layers + 1)]
+    densities = [solution.flow.density_at(t) for t in np.linspace(0.0, problem.horizon, problem.slabs + 1)]
     extrema = [space.extrema(rho) for rho in densities]
-    before, after = problem.space.mass(problem.rho), space.mass(densities[-1])
+    before, after = problem.space.mass(problem.rho0), space.mass(densities[-1])
     mean, covariance = space.mean_and_covariance(densities[-1])
     return {
         "mass": {
@@ -182,53 +171,3 @@ def ideal_statistics(problem: IdealProblem, solution: "ConvexSolution") -> Docum
         "density": {"min": min(low for low, _ in extrema), "max": max(high for _, high in extrema)},
         "moments": {"mean": mean, "covariance": covariance},
     }
-
-
-def mesh_sizes(space: DensitySpace) -> Document:
-    """The key ``mesh``: sizes over all ranks. **Collective**."""
-    edges = [space.vertices[:, i] - space.vertices[:, j] for i, j in combinations(range(space.dim + 1), 2)]
-    h = np.max([np.linalg.norm(edge, axis=1) for edge in edges], axis=0)
-    cells = space.comm.allreduce(space.n_owned, MPI.SUM)
-    return {
-        "dimension": space.dim,
-        "cells": cells,
-        "dofs": cells * space.nd,
-        "h_min": space.comm.allreduce(float(h.min(initial=np.inf)), MPI.MIN),
-        "h_max": space.comm.allreduce(float(h.max(initial=0.0)), MPI.MAX),
-    }
-
-
-def _add_particles(document: Document, sampled: SampledProblem) -> None:
-    """Fill in what the last evaluation on particles left. Collective."""
-    problem = sampled.problem
-    document["evaluations"] = problem.evaluations
-    document["rejected_evaluations"] = problem.rejected_evaluations
-    if not problem.parts:
-        return
-    mass = problem.masses()
-    document["mass"].update(initial=mass, final=mass, relative_error=0.0)  # every particle keeps its weight
-    document["moments"] = dict(zip(("mean", "covariance"), problem.moments(), strict=True))
-    counts = [[len(steps) for steps in layers] for layers in problem.steps]
-    document["time"]["steps_per_layer"] = np.max(counts, axis=0)
-    document["seconds"].update(forward=problem.seconds_forward, gradient=problem.seconds_gradient or None)
-
-
-def _add_statistics(document: Document, problem: ControlProblem) -> None:
-    """Fill in what the last evaluation left."""
-    document["evaluations"] = problem.evaluations
-    document["rejected_evaluations"] = problem.rejected_evaluations
-    if not problem.parts:  # rejected, or never evaluated
-        return
-    statistics = problem.statistics
-    contact = boundary_contact(problem, statistics)
-    document["warnings"] += [] if contact is None else [contact.statement]
-    document["mass"] = {
-        "initial": statistics.mass_initial,
-        "final": statistics.mass_final,
-        "relative_error": statistics.mass_error,
-        "boundary": statistics.boundary_mass,
-    }
-    document["density"] = {"min": statistics.density_min, "max": statistics.density_max}
-    document["moments"] = {"mean": statistics.mean, "covariance": statistics.covariance}
-    document["time"]["steps_per_layer"] = statistics.steps_per_layer
-    document["seconds"].update(forward=statistics.seconds_forward, gradient=statistics.seconds_gradient or None)

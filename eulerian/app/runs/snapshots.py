@@ -10,6 +10,7 @@ from typing import Self, final
 import numpy as np
 
 from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.app.runs.files import SNAPSHOTS
 from eulerian.base.arrays import Floats
 
 FIGURE_TIMES = 5  # that figures show
@@ -28,11 +29,17 @@ class Snapshots(ArrayRecord):
     """
 
     CONTENTS = "snapshots"
+    FILE = SNAPSHOTS
 
     times: Floats
     points: Floats
     density: Floats
     velocity: Floats
+
+    @property
+    def dim(self) -> int:
+        """Space dimension."""
+        return int(self.points.shape[2])
 
     def thinned(self, count: int) -> Self:
         """At most ``count`` of the times, equally spread, the first and the last among them."""

@@ -1,4 +1,4 @@
-"""What a run aims at, kept in its folder so that figures can show it: points, a density, or where a loss is small."""
+"""Targets of a run, kept in its folder so that figures can show them: points, a density, or where a loss is small."""
 
 from dataclasses import dataclass
 from typing import Self, final
@@ -10,7 +10,7 @@ from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows
-from eulerian.objective.losses import CrossEntropyLoss, LogisticLoss, PointLoss, QuadraticLoss
+from eulerian.objective.point_loss import PointLoss
 
 
 @final
@@ -45,24 +45,24 @@ class Targets(ArrayRecord):
             readout: (r,) trained parameters of the loss.
         """
         space = cells.density_space
-        points = np.zeros((0, space.dim))
-        if isinstance(loss, QuadraticLoss):
-            same = bool(np.all(loss.targets == loss.targets[0]))
-            points = loss.targets[:1] if same else loss.targets
-        nodes, nothing = cells.points(), np.zeros((0, cells.reference.shape[0], space.n_labels))
-        own, losses = nothing, nothing
+        known = None if loss is None else loss.goals
+        points = np.zeros((0, space.dim)) if known is None else known
+        if len(points) and np.all(points == points[0]):  # one cross for all labels
+            points = points[:1]
+        nodes = cells.points()
+        target = losses = np.zeros((0, cells.reference.shape[0], space.n_labels))
         if density is not None:
-            own = cells.density(density)
+            target = cells.density(density)
         elif loss is not None and not len(points):
             losses = loss.value(nodes.reshape(-1, space.dim), readout).reshape(*nodes.shape[:2], space.n_labels)
         else:
             nodes = nodes[:0]
-        classes = isinstance(loss, CrossEntropyLoss | LogisticLoss)
-        gathered = [gather_rows(space.comm, rows) for rows in (nodes, own.astype(np.float32), losses)]
-        places, targets, values = gathered
-        if places is None or targets is None or values is None:
+        classes = loss is not None and loss.of_classes
+        rows = [gather_rows(space.comm, own) for own in (nodes, target.astype(np.float32), losses.astype(np.float32))]
+        places, densities, values = rows
+        if places is None or densities is None or values is None:
             return None
-        return cls(points, places, targets, values.astype(np.float32), np.array(classes))
+        return cls(points, places, densities, values, np.array(classes))
 
     @property
     def empty(self) -> bool:

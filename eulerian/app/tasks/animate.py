@@ -80,8 +80,8 @@ def run_animate(
         assert points is not None
         film = points, density, positions, labels, run.classes
         with drawing(f"{path} could not be drawn"):
-            from eulerian.app.figures.animation.data import AnimationData  # Matplotlib takes its time to load
-            from eulerian.app.figures.animation.write import write_animation
+            from eulerian.app.figures.animation import write_animation
+            from eulerian.app.figures.animation_figure import AnimationData  # Matplotlib takes its time to load
 
             with writing(path):
                 write_animation(path, AnimationData(times, *film), fps)

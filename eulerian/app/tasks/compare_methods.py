@@ -17,10 +17,11 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
 from eulerian.control.control import ControlProblem
-from eulerian.control.reduced import PARTS, ReducedProblem
+from eulerian.control.reduced import ReducedProblem
 from eulerian.density.gathered import GatheredDensity
 from eulerian.density.sampling import draw_points
 from eulerian.density.space import DensitySpace
+from eulerian.objective.parts import part_names
 from eulerian.particles.flow import carry_back
 from eulerian.particles.problem import ParticleProblem
 
@@ -120,7 +121,7 @@ def require_value(problem: ReducedProblem, theta: Floats, name: str) -> None:
 
 def compare_parts(mesh: ControlProblem, particles: ParticleProblem) -> Parts:
     """J and its parts at the last evaluation of both. Collective."""
-    names = ("total", *PARTS)
+    names = ("total", *part_names())
     return Parts(
         {"total": math.fsum(mesh.parts.values()), **mesh.parts},
         {"total": math.fsum(particles.parts.values()), **particles.parts},
@@ -145,8 +146,8 @@ def pushed_density(initial: GatheredDensity, particles: ParticleProblem, theta: 
     rows, _ = particles.split(theta)
     return PushedDensity(
         initial,
-        lambda x, labels: carry_back(particles.field, rows, x, labels, particles.scheme, particles.comm),
-        particles.field.label_dependent,
+        lambda x, labels: carry_back(particles.layered, rows, x, labels, particles.scheme, particles.comm),
+        particles.layered.label_dependent,
     )
 
 
@@ -211,7 +212,7 @@ def _distances(whole: GatheredDensity, points: LabelledPoints, seed: int) -> Tra
 
 
 def all_points(particles: ParticleProblem) -> LabelledPoints:
-    """The particles at T with their labels and weights, on all ranks, in the order of the cloud. Collective."""
+    """The particles at T with their labels and weights, on all ranks, in the order of the sample. Collective."""
     sample, comm = particles.sample, particles.comm
     rows = (particles.final_points, sample.labels, sample.weights)
     x, labels, weights = (np.concatenate(comm.allgather(each)) for each in rows)

@@ -15,9 +15,9 @@ from eulerian.app.tasks.task import RunContext
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError, RejectedEvaluation
 from eulerian.control.control import ControlProblem
-from eulerian.density.cell_order import digest
+from eulerian.mesh.cell_order import digest
 from eulerian.transport.observer import SweepState
-from eulerian.transport.trajectory import Trajectory
+from eulerian.transport.time_grid import TimeSteps
 
 
 @final
@@ -64,17 +64,17 @@ class DensityObserver:
             return self._problem.value_observed(self._theta, self)
         return self._problem.value(self._theta)
 
-    def begin(self, trajectory: Trajectory) -> Iterable[int]:
+    def begin(self, steps: TimeSteps) -> Iterable[int]:
         """See ``SweepObserver``."""
         for t in self._writer.times:
-            self._due.setdefault(trajectory.mark(t).step, []).append(t)
+            self._due.setdefault(steps.mark(t).step, []).append(t)
         if self._earlier is None:
             return self._due
         if self._store is not None and self._earlier.folder == self._store.folder:
             self._stored = set(self._earlier.headers)
         return {*self._due, *self._earlier.headers}
 
-    def known(self, step: int) -> SweepState | None:
+    def restore(self, step: int) -> SweepState | None:
         """See ``SweepObserver``."""
         if self._earlier is None or step not in self._earlier.headers:
             return None
@@ -86,14 +86,14 @@ class DensityObserver:
         self.seconds += time.perf_counter() - started
         return state
 
-    def passes(self, position: SweepState) -> None:
+    def at(self, state: SweepState) -> None:
         """See ``SweepObserver``."""
         started = time.perf_counter()
         if self._failure is None:
             try:
-                self._store_state(position)
-                for t in self._due.get(position.step, ()):
-                    self._writer.write(*self._problem.sample(t, position.densities))
+                self._store_state(state)
+                for t in self._due.get(state.step, ()):
+                    self._writer.write(*self._problem.sample(t, state.densities))
             except EulerianError as error:  # the same on all ranks
                 self._failure = error
         self.seconds += time.perf_counter() - started
@@ -120,11 +120,11 @@ class DensityObserver:
     def _store_state(self, state: SweepState) -> None:
         if self._store is None or state.step in self._stored:
             return
-        trajectory, space = self._problem.trajectory, self._problem.density_space
+        space, steps = self._problem.density_space, self._problem.sweep.steps
         header = Header(
             state.step,
-            trajectory.time(state.step),
-            trajectory.steps,
+            steps.time(state.step),
+            steps.counts,
             self._problem.horizon,
             space.mesh.topology.index_map(space.dim).size_global,
             space.degree,

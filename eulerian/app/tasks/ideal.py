@@ -8,8 +8,9 @@ from mpi4py import MPI
 
 import numpy as np
 
+from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.network import build_ideal
-from eulerian.app.config import Config, TargetTerminal
+from eulerian.app.config import Config
 from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.densities import DensityWriter, save_targets
 from eulerian.app.runs.files import FIGURES, TRAJECTORIES, write_arrays
@@ -24,17 +25,14 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
 from eulerian.fields.nodal import Nodal
-from eulerian.ideal.certificate import try_hopf_lax
 from eulerian.ideal.domain_parts import domain_parts, require_masses
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
-from eulerian.ideal.flow import ConvexFlow
-from eulerian.ideal.free_theta import nodal_theta
-from eulerian.ideal.functionals import Fixed
-from eulerian.ideal.hopf_lax import HopfLax
+from eulerian.ideal.flow import ConvexFlow, nodal_theta
+from eulerian.ideal.hopf_lax import HopfLax, try_hopf_lax
 from eulerian.ideal.paths import flow_paths, straight_paths
 from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
-from eulerian.objective.losses import build_loss
+from eulerian.objective.parts import part_names
 from eulerian.transport.velocity_space import VelocitySpace
 
 _TIMES_ON_A_LINE = 61  # in the picture of a density over space and time
@@ -51,6 +49,7 @@ def run_ideal(
     return task.run(config, comm, overwrite=overwrite, progress=progress)
 
 
+@configured_keys()
 def _build(config: Config, comm: MPI.Comm) -> IdealProblem:
     problem = build_ideal(config, comm)
     if problem.kinetic <= 0.0:
@@ -62,11 +61,12 @@ def _build(config: Config, comm: MPI.Comm) -> IdealProblem:
             value=problem.kinetic,
             remedy="Give a positive weight.",
         )
-    if isinstance(problem.functional, Fixed):  # before anything is written; of the others the solver only warns
-        require_masses(problem, domain_parts(SpaceTime(problem.space, problem.layers, problem.horizon)))
+    if problem.functional.is_constraint:  # before anything is written; of the others the solver only warns
+        require_masses(problem, domain_parts(SpaceTime(problem.space, problem.slabs, problem.horizon)))
     return problem
 
 
+@configured_keys()
 def _ideal(context: RunContext[IdealProblem]) -> Outcome:
     problem, settings = context.problem, context.config.ideal
     started = time.perf_counter()
@@ -78,19 +78,13 @@ def _ideal(context: RunContext[IdealProblem]) -> Outcome:
             context.folder.append_gap(asdict(record))
             observer(record)
 
-        solution = solve_convex(
-            problem,
-            gap_tolerance=settings.gap_tolerance,
-            residual_tolerance=settings.residual_tolerance,
-            max_iterations=settings.max_iterations,
-            callback=follow,
-        )
+        solution = solve_convex(problem, callback=follow, **settings.solver_options)
     outcome = Outcome(
         "ideal",
         solution.status,
         solution.reason,
         solution.primal,
-        {**solution.parts, "jacobian": 0.0, "parameters": 0.0},
+        dict.fromkeys(part_names(), 0.0) | dict(solution.parts),
         solution.iterations,
         seconds_solve=time.perf_counter() - started,
         extra={"ideal": _numbers(problem, solution, exact), **ideal_statistics(problem, solution)},
@@ -104,7 +98,7 @@ def _numbers(problem: IdealProblem, solution: ConvexSolution, exact: HopfLax | N
     return {
         "hopf_lax": exact.value if exact else None,
         **{name: getattr(solution, name) for name in names},
-        "layers": problem.layers,
+        "layers": problem.slabs,
     }
 
 
@@ -145,11 +139,9 @@ def write_densities(context: RunContext[IdealProblem], flow: ConvexFlow) -> None
 
 def _save_targets(context: RunContext[IdealProblem]) -> None:
     """Collective."""
-    space, terminal = context.problem.space, context.config.objective.terminal
-    density = getattr(context.problem.functional, "target", None)
-    loss = None if isinstance(terminal, TargetTerminal) else build_loss(terminal, space.dim, space.n_labels)
-    readout = np.zeros(0) if loss is None else loss.initial_readout()
-    save_targets(context.folder, CellNodes(space, VelocitySpace(space)), loss, density, readout)
+    space, functional = context.problem.space, context.problem.functional
+    nodes = CellNodes(space, VelocitySpace(space))
+    save_targets(context.folder, nodes, functional.point_loss, functional.target, np.zeros(0))
 
 
 def _theta(context: RunContext[IdealProblem], solution: ConvexSolution) -> Floats:

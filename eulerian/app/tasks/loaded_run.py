@@ -19,7 +19,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.base.parallel import agreed, on_root
 from eulerian.control.control import ControlProblem
-from eulerian.fields.frame import plain
+from eulerian.fields.frame import unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.particles.flow import Scheme
 from eulerian.transport.nodal_interpolant import anywhere
@@ -97,7 +97,7 @@ class LoadedRun:
             raise InputError(
                 "the field has no method jacobian, without which no density follows its points",
                 key="field.object",
-                value=type(plain(layered.field)).__name__,
+                value=type(unwrapped(layered.field)).__name__,
                 remedy="See eulerian.fields.VectorField.",
             )
         return layered

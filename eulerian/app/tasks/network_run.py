@@ -59,7 +59,7 @@ def warn_of_rest(problem: ReducedProblem, config: Config, result: str) -> None:
     remedy = "Name a trained run with --theta RUN"
     if config.field.theta is not None:
         remedy = "Name a run whose flow moves something with --theta RUN, or change field.theta"
-    elif config.field.kind == "python":
+    elif config.field.code is not None:
         remedy += ", or let the field start from parameters that move something"
     elif config.field.zero_init:
         remedy += ", or set field.zero_init = false to start from a random velocity"
@@ -73,7 +73,7 @@ def save_and_evaluate_best[P: (ControlProblem, SampledProblem)](
 
     After a failure J may well not be evaluated there again: then errors are let pass, and nothing is told.
     """
-    problem = context.problem.problem if isinstance(context.problem, SampledProblem) else context.problem
+    problem = context.problem.reduced
     context.folder.write_theta(*layers_and_readout(problem, result.theta))
     try:
         evaluate()
@@ -85,13 +85,12 @@ def save_and_evaluate_best[P: (ControlProblem, SampledProblem)](
 
 def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: float, extra: Document) -> Outcome:
     """The outcome of a minimisation, for a problem that was evaluated last at its best θ, if it could be."""
-    known = next((record.parts for record in reversed(result.history) if record.total == result.value), {})
     return Outcome(
         "train",
         result.status,
         result.reason,
         result.value,
-        problem.parts or known,
+        problem.parts or result.parts,
         result.iterations,
         result.gradient_norm,
         seconds_solve=seconds,
@@ -113,5 +112,4 @@ def layers_and_readout(
 ) -> tuple[Floats, Floats | None, Frame | None]:
     """What a ``theta.npz`` holds: θ as (L, p), the readout where one is trained, and the frame of a network."""
     layers, readout = problem.split(theta)
-    layered = problem.layered if isinstance(problem, ControlProblem) else problem.field
-    return layers, readout if readout.size else None, frame_of(layered.field)
+    return layers, readout if readout.size else None, frame_of(problem.layered.field)

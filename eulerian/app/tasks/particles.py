@@ -12,6 +12,7 @@ import numpy as np
 
 from eulerian.app.build.network import SampledProblem, build_sampled_problem
 from eulerian.app.build.particles import particle_problem, refuse_training_on_particles, sample_of
+from eulerian.app.build.training import descent_settings
 from eulerian.app.config import Config
 from eulerian.app.runs.particles import LEVEL, particle_document, particle_table, save_paths
 from eulerian.app.runs.progress import Progress
@@ -32,9 +33,7 @@ from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.app.tasks.train_monitor import Start, monitored
 from eulerian.app.tasks.train_resume import FinishedRun, find_checkpoint, report_start, resume_arguments
 from eulerian.base.arrays import Floats
-from eulerian.density.gathered import GatheredDensity
-from eulerian.optimise import Descent, OptimiseResult, Settings
-from eulerian.optimise.multilevel import TrainingState
+from eulerian.optimise import Descent, OptimiseResult, TrainingState
 
 METHOD: Final = "particles"
 
@@ -112,8 +111,7 @@ def _train(context: RunContext[SampledProblem], found: Checkpoint | None) -> Out
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
-    settings = Settings.of(context.config, optimiser.max_iterations, optimiser.gradient_tolerance)
-    descent = Descent(problem, settings, state=None if found is None else found.state.descent)
+    descent = Descent(problem, descent_settings(context.config), state=None if found is None else found.state.descent)
 
     def state() -> tuple[TrainingState, Callable[[Floats], Floats]]:
         return TrainingState(1, descent.state), lambda theta: theta
@@ -165,16 +163,7 @@ def _with_files(context: RunContext[SampledProblem], theta: Floats, outcome: Out
     def write() -> None:
         parameters = layers_and_readout(sampled.problem, theta)
         folder.write_theta(*parameters)
-        save_paths(folder, sampled.problem, parameters[0], partial(_outline, sampled.initial))
+        save_paths(folder, sampled, parameters[0])
         draw_figures(folder, without=("history",))
 
     return with_output(outcome, write)
-
-
-def _outline(initial: GatheredDensity) -> Floats:
-    """Edges (m, 2, 2) of the domain's boundary; none unless it has two dimensions. Not collective."""
-    if initial.dim != 2:
-        return np.empty((0, 2, 2))
-    from eulerian.app.figures.triangle_grid import TriangleGrid  # stands on Matplotlib
-
-    return TriangleGrid.build(initial.vertices).outline()

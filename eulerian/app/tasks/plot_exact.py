@@ -11,7 +11,7 @@ import numpy as np
 from eulerian.app.build.mixture import exact_density
 from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.files import EXACT, FIGURES, SNAPSHOTS
-from eulerian.app.runs.pixel_grid import pixel_centres
+from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
 from eulerian.app.runs.snapshots import FIGURE_TIMES, Snapshots
 from eulerian.app.tasks.loaded_run import LoadedRun, load_trained
 from eulerian.base.arrays import Floats
@@ -102,9 +102,8 @@ def _frame(folder: Path, dim: int) -> _Frame:
     if dim == 1:
         x = snapshots.points
         return _Frame(snapshots.times, x.min(axis=(0, 1)), x.max(axis=(0, 1)), (_PIXELS[1],))
-    from eulerian.app.figures.map_window import visible_window  # stands on Matplotlib: on rank 0 only
-    from eulerian.app.figures.triangle_grid import TriangleGrid
+    from eulerian.app.figures.maps import visible_window  # stands on Matplotlib: on rank 0 only
 
-    window = visible_window(snapshots, TriangleGrid.build(snapshots.points))
-    counts = window.lattice(_PIXELS[2]).shape[:2]
-    return _Frame(snapshots.times, window.lower, window.upper, (counts[0], counts[1]))
+    window = visible_window(snapshots.density, snapshots.points[:, :3])
+    counts = pixel_counts(window.lower, window.upper, _PIXELS[2])
+    return _Frame(snapshots.times, window.lower, window.upper, counts)

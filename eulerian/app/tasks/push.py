@@ -16,7 +16,7 @@ from eulerian.analysis.classification import (
     posterior_probabilities,
     readout_probabilities,
 )
-from eulerian.app.runs.class_regions import LabelledPoints
+from eulerian.app.runs.class_regions import ClassifiedPoints
 from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, write_text
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.point_tables import claim_table, push_summary, write_table
@@ -168,7 +168,7 @@ def _show_classes(run: LoadedRun, samples: SampleTable, moved: MovedPoints, comm
 
     def save() -> None:
         if assigned is not None and inside is not None:
-            points = LabelledPoints(samples.points[inside], samples.labels[inside], assigned[inside])
+            points = ClassifiedPoints(samples.points[inside], samples.labels[inside], assigned[inside])
             points.save(run.folder / FIGURES / PUSHED_POINTS)
 
     on_root(comm, save)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
+from eulerian.app.build.training import adapt_mesh
 from eulerian.app.config import Config
 from eulerian.app.runs.files import CHECKPOINT, DENSITIES, MESH
 from eulerian.app.runs.progress import Progress
@@ -23,7 +24,6 @@ from eulerian.app.tasks.verification import verification
 from eulerian.base.errors import InputError, collected_warnings
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
-from eulerian.optimise.adaptive import adapt
 
 
 def run_solve(
@@ -138,7 +138,7 @@ def _on_adapted_mesh(
     problem, config = context.problem, context.config
     extra: Document = {}
     if config.adapt is not None and (earlier is None or not earlier.headers):
-        found = adapt(config, problem, problem.initial_theta, context.progress.say)
+        found = adapt_mesh(config, problem, problem.initial_theta, context.progress.say)
         context, extra = replace(context, problem=found.problem), adaptation_document(found)
         warn_of_shortfall(context.folder.comm, found.shortfall)
     save_mesh(context.folder, context.problem)

@@ -12,18 +12,17 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.app.build.mixture import count_labels
+from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Config
 from eulerian.app.config.changes import changed_keys
-from eulerian.app.config.objective import CrossEntropyTerminal
 from eulerian.app.config.toml import dump_toml
 from eulerian.app.runs.files import THETA, is_run
-from eulerian.app.runs.result import Document, mesh_sizes
+from eulerian.app.runs.result import Document
 from eulerian.app.runs.run_files import Tables, ideal_field, read_run, require_run
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
-from eulerian.density.space import DensitySpace
 from eulerian.fields.theta_file import read_theta
 
 KEY = "--theta"
@@ -128,7 +127,9 @@ class ThetaSource:
         names = {"run": self.run, "file": start if isinstance(start, Path) else None}
         return {"theta": {name: None if path is None else str(path) for name, path in names.items()}}
 
-    def build[P](self, make: Callable[[Config, MPI.Comm], P], config: Config, comm: MPI.Comm) -> P:
+    def build[P: (ControlProblem, SampledProblem)](
+        self, make: Callable[[Config, MPI.Comm], P], config: Config, comm: MPI.Comm
+    ) -> P:
         """The problem that ``make`` gives, which starts at this θ. **Collective**.
 
         Raises:
@@ -148,13 +149,12 @@ class ThetaSource:
             raise InputError(error.what, key=KEY, value=str(self.source), remedy=remedy) from None
         if self.difference is not None:
             raise self.difference
-        if self.mesh and isinstance(problem, ControlProblem):
-            self._require_mesh(problem.density_space)
+        if self.mesh:
+            self._require_mesh(problem.describe()["mesh"])
         return problem
 
-    def _require_mesh(self, space: DensitySpace) -> None:
-        """Raise InputError if θ belongs to the nodes of another mesh. Collective."""
-        ours = mesh_sizes(space)
+    def _require_mesh(self, ours: Mapping[str, Any]) -> None:
+        """Raise InputError if θ belongs to the nodes of another mesh than one of these sizes."""
         for name in _MESH_SIZES:
             before, now = self.mesh.get(name), ours[name]
             if before is not None and not math.isclose(before, now, rel_tol=1e-9):
@@ -195,8 +195,7 @@ def _starting_at(config: Config, source: Path, file: Path, readout: Floats, n_la
 
 
 def _trains_readout(config: Config) -> bool:
-    terminal = config.objective.terminal
-    return isinstance(terminal, CrossEntropyTerminal) and terminal.trainable
+    return config.objective.terminal.trains_readout
 
 
 def _compared(config: Config, tables: Tables, theirs: Tables, source: Path) -> tuple[InputError | None, list[str]]:

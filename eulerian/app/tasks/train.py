@@ -9,6 +9,8 @@ from typing import Final
 
 from mpi4py import MPI
 
+from eulerian.app.build.keys import configured_keys
+from eulerian.app.build.training import build_training
 from eulerian.app.config import Config
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import classification_table, headline, levels_table, parts_table
@@ -30,9 +32,8 @@ from eulerian.app.tasks.verification import verification
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
 from eulerian.control.control import ControlProblem
-from eulerian.optimise import OptimiseResult
-from eulerian.optimise.adaptive_training import AdaptiveTraining
-from eulerian.optimise.multilevel import Training, TrainingState
+from eulerian.optimise import OptimiseResult, TrainingState
+from eulerian.optimise.stages import StagedTraining
 
 METHOD: Final = "densities"
 
@@ -85,8 +86,7 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None) -> Out
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
-    kind = Training if context.config.adapt is None else AdaptiveTraining
-    training = kind(context.config, problem, progress.say, None if found is None else found.state)
+    training = build_training(context.config, problem, progress.say, None if found is None else found.state)
     save_mesh(context.folder, problem)
     state = partial(_state_of, training)
     with monitored(context, METHOD, start, state, training.max_iterations) as monitor:
@@ -95,11 +95,10 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None) -> Out
         if monitor.interrupted:
             return monitor.interrupted_outcome()
         seconds = time.perf_counter() - started
-        if isinstance(training, AdaptiveTraining):
-            problem = training.problem
-            context = replace(context, problem=problem)
-            save_mesh(context.folder, problem)
-            warn_of_shortfall(context.folder.comm, training.shortfall)
+        problem = training.problem  # the last mesh, where it was adapted
+        context = replace(context, problem=problem)
+        save_mesh(context.folder, problem)
+        warn_of_shortfall(context.folder.comm, training.shortfall)
         observer = DensityObserver(context, result.theta)
         save_and_evaluate_best(context, result, observer.evaluate)
         extra = {**_levels(result), **classification(problem, result.theta)}
@@ -112,7 +111,7 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None) -> Out
         return replace(with_output(outcome, observer.finish), problem=problem)
 
 
-def _state_of(training: Training | AdaptiveTraining) -> tuple[TrainingState, Callable[[Floats], Floats]]:
+def _state_of(training: StagedTraining) -> tuple[TrainingState, Callable[[Floats], Floats]]:
     return training.state, training.carry
 
 
@@ -134,14 +133,19 @@ def _certificate(context: RunContext[ControlProblem], document: Document) -> Doc
         return {}
     started = time.perf_counter()
     from eulerian.ideal.certificate import certify  # stands on a good part of SciPy, which takes its time to load
-    from eulerian.ideal.running_cost import RunningCost
 
     try:
-        with progress.gaps(config.ideal.max_iterations) as observer:
-            running = RunningCost.build(config.objective, problem.density_space.dim)
+        with configured_keys(), progress.gaps(config.ideal.max_iterations) as observer:
             parts = (document["verified"] or {}).get("objective", {})
             known = {name: math.nan if value is None else value for name, value in parts.items()}
-            certificate = certify(problem, config.objective.kinetic, config.ideal, observer, running, known)
+            certificate = certify(
+                problem,
+                bound=config.ideal.certificate,
+                slabs=config.ideal.slabs(problem.n_layers),
+                verified=known,
+                callback=observer,
+                **config.ideal.solver_options,
+            )
     except EulerianError as error:
         reason = str(error)
     except Exception as error:

@@ -20,7 +20,7 @@ from eulerian.app.tasks.network_run import finite_value, layers_and_readout, war
 from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.control.control import ControlProblem
-from eulerian.fields.frame import InBox, frame_of, plain
+from eulerian.fields.frame import NormalisedField, frame_of, unwrapped
 
 # What `verify` lets pass: the laws hold to rounding, the Taylor remainder falls by four when the step is halved.
 LEAST_TAYLOR_RATE = 1.8
@@ -77,11 +77,11 @@ def _verify(context: RunContext[ControlProblem], given: ThetaSource) -> Outcome:
 def _compute_in_double(context: RunContext[ControlProblem]) -> None:
     """The steps of the Taylor test drown in the rounding of a model in float32: verify it in float64."""
     layered = context.problem.layered
-    field, frame = plain(layered.field), frame_of(layered.field)
+    field, frame = unwrapped(layered.field), frame_of(layered.field)
     in_double = getattr(field, "in_double", None)
     exact = in_double() if callable(in_double) else field
     if exact is not field:
-        layered.field = exact if frame is None else InBox(exact, frame)
+        layered.field = exact if frame is None else NormalisedField(exact, frame)
         context.progress.say("the model computes in float32; what follows was found with it in float64")
 
 

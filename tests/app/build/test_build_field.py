@@ -9,15 +9,14 @@ from eulerian.base.errors import InputError
 from eulerian.fields import (
     Affine,
     Frame,
-    Nodal,
-    InBox,
     Mlp,
+    Nodal,
+    NormalisedField,
     RandomFeatures,
     Rbf,
     Residual,
     Translation,
 )
-from eulerian.app.build.field import build_field, earlier_frame, initial_theta
 
 pytestmark = pytest.mark.one_process
 
@@ -44,11 +43,14 @@ WIDE = Frame((0.0, 1.5), (0.25, 0.375), 0.1875, 2.0)  # a perceptron's box is fr
         ),
         (
             {"kind": "linear", "features": "rbf", "width": 5, "label_dependent": True},
-            InBox(Rbf(2, 5, n_labels=3), FRAME),
+            NormalisedField(Rbf(2, 5, n_labels=3), FRAME),
         ),
-        ({"kind": "linear", "features": "random", "seed": 4}, InBox(RandomFeatures(2, 16, seed=4), FRAME)),
-        ({"kind": "linear", "features": "residual", "seed": 4, "width": 3}, InBox(Residual(2, 3, seed=4), FRAME)),
-        ({"kind": "mlp"}, InBox(Mlp(2, (32, 32)), WIDE)),
+        ({"kind": "linear", "features": "random", "seed": 4}, NormalisedField(RandomFeatures(2, 16, seed=4), FRAME)),
+        (
+            {"kind": "linear", "features": "residual", "seed": 4, "width": 3},
+            NormalisedField(Residual(2, 3, seed=4), FRAME),
+        ),
+        ({"kind": "mlp"}, NormalisedField(Mlp(2, (32, 32)), WIDE)),
         (
             {
                 "kind": "mlp",
@@ -58,68 +60,71 @@ WIDE = Frame((0.0, 1.5), (0.25, 0.375), 0.1875, 2.0)  # a perceptron's box is fr
                 "zero_init": False,
                 "label_dependent": True,
             },
-            InBox(Mlp(2, (7,), "softplus", n_labels=3, zero_init=False, output_scale=0.5), WIDE),
+            NormalisedField(Mlp(2, (7,), "softplus", n_labels=3, zero_init=False, output_scale=0.5), WIDE),
         ),
-        ({"kind": "python", "object": "eulerian.fields:Affine", "label_dependent": True}, Affine(2, n_labels=3)),
+        (
+            {"kind": "python", "object": "eulerian.fields:Affine", "label_dependent": True},
+            NormalisedField(Affine(2, n_labels=3), Frame.raw(2)),
+        ),
     ],
 )
 def test_every_kind(keys, field):
-    assert build_field(section(**keys, horizon=2.0), 2, 3, np.array(LOWER), np.array(UPPER)) == field
+    assert section(**keys, horizon=2.0).build(2, 3, np.array(LOWER), np.array(UPPER)) == field
 
 
 def test_networks_can_be_in_a_frame_of_their_own():
     """Parameters in a file belong to it; those of other fields mean the same everywhere."""
     other = Frame((5.0, 5.0), (1.0, 2.0), 3.0, 4.0)
     for keys in ({"kind": "mlp"}, {"kind": "linear", "features": "rbf"}):
-        field = build_field(section(**keys), 2, 1, *BOX, frame=other)
-        assert isinstance(field, InBox)
+        field = section(**keys).build(2, 1, *BOX, frame=other)
+        assert isinstance(field, NormalisedField)
         assert field.frame == other
     affine = section(kind="linear", features="affine")
-    assert build_field(affine, 2, 1, *BOX, frame=other) == build_field(affine, 2, 1, *BOX)
+    assert affine.build(2, 1, *BOX, frame=other) == affine.build(2, 1, *BOX)
     with pytest.raises(InputError, match="belong to a network of dimension 1"):
-        build_field(section(kind="mlp"), 2, 1, *BOX, frame=Frame.raw(1))
+        section(kind="mlp").build(2, 1, *BOX, frame=Frame.raw(1))
 
 
 def test_parameters_of_earlier_versions_mean_what_they_meant():
     """A perceptron saw the coordinates; features were laid out in the box; velocities were the user's."""
-    assert earlier_frame(section(kind="mlp"), *BOX) == Frame.raw(2)
+    assert section(kind="mlp").earlier_frame(*BOX) == Frame.raw(2)
     for features in ("rbf", "random", "residual"):
-        frame = earlier_frame(section(kind="linear", features=features, horizon=2.0), *BOX)
+        frame = section(kind="linear", features=features, horizon=2.0).earlier_frame(*BOX)
         assert frame == Frame(FRAME.centre, FRAME.length, 1.0, 1.0)
 
 
 def test_free_takes_the_nodes_of_the_mesh():
     nodes = np.array([[1.0, 1.0], [0.0, 0.0]])
-    field = build_field(section(kind="free", label_dependent=True), 2, 3, *BOX, nodes)
+    field = section(kind="free", label_dependent=True).build(2, 3, *BOX, nodes)
     assert isinstance(field, Nodal)
     assert field.n_params(2) == 12
     with pytest.raises(InputError, match="needs the nodes"):
-        build_field(section(kind="free"), 2, 1, *BOX)
+        section(kind="free").build(2, 1, *BOX)
 
 
 def test_the_start_is_one_draw_for_all_layers():
-    config = section(kind="mlp", hidden=[4], seed=3, zero_init=False)
-    field = build_field(config, 2, 1, *BOX)
-    theta = initial_theta(config, field, 2, 5)
+    config = section(kind="mlp", hidden=[4], seed=3, zero_init=False, layers=5)
+    field = config.build(2, 1, *BOX)
+    theta = config.initial_theta(field, 2)
     assert theta.flags.writeable
     np.testing.assert_array_equal(theta, np.tile(field.init(np.random.default_rng(3)), (5, 1)))
-    np.testing.assert_array_equal(theta, initial_theta(config, field, 2, 5))
+    np.testing.assert_array_equal(theta, config.initial_theta(field, 2))
 
 
 def test_rows_serve_one_layer_each_or_one_serves_all():
     one = section(kind="linear", features="translation", theta=[[1, 2.5]], layers=3)
-    np.testing.assert_array_equal(initial_theta(one, Translation(2), 2, 3), [[1, 2.5]] * 3)
+    np.testing.assert_array_equal(one.initial_theta(Translation(2), 2), [[1, 2.5]] * 3)
     each = section(kind="linear", features="translation", theta=[[1, 2], [3, 4]], layers=2)
-    np.testing.assert_array_equal(initial_theta(each, Translation(2), 2, 2), [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(each.initial_theta(Translation(2), 2), [[1, 2], [3, 4]])
 
 
 def test_rows_that_do_not_fit():
     config = section(kind="linear", features="affine", theta=[[1.0, 2.0]], layers=3)
     with pytest.raises(InputError, match=r"field.theta: has shape \(1, 2\), but 3 layers of 6 .*A row by row, then b"):
-        initial_theta(config, Affine(2), 2, 3)
+        config.initial_theta(Affine(2), 2)
     several = section(kind="linear", features="translation", theta=[[1.0], [2.0]], layers=2)
-    with pytest.raises(InputError, match=r"field.theta: has shape \(2, 1\), but 3 layers"):
-        initial_theta(several, Translation(1), 1, 3)
+    with pytest.raises(InputError, match=r"field.theta: has shape \(2, 1\), but 2 layers of 2"):
+        several.initial_theta(Translation(2), 2)
 
 
 class TestFile:
@@ -127,7 +132,7 @@ class TestFile:
 
     def load(self, path, layers=2):
         config = LinearField.model_construct(kind="linear", features="translation", layers=layers, theta=path)
-        return initial_theta(config, Translation(2), 2, layers)
+        return config.initial_theta(Translation(2), 2)
 
     @pytest.mark.parametrize("theta", [[[1, 2], [3, 4]], [[1, 2]], [1, 2]])
     def test_rows(self, tmp_path, theta):

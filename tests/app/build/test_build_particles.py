@@ -6,15 +6,14 @@ from typing import Any
 
 from mpi4py import MPI
 
-from eulerian.app.build.network import build, build_particles, build_sampled_problem
-from eulerian.app.build.particles import sample_of, particles_on, refuse_on_particles, relative_entropy
-
 import numpy as np
 import pytest
 from problems import problem_config
 
-from eulerian.base.arrays import Floats
+from eulerian.app.build.network import build, build_particles, build_sampled_problem
+from eulerian.app.build.particles import particles_on, refuse_on_particles, relative_entropy, sample_of
 from eulerian.app.config import Config, KlTerminal, parse_config
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import gather_rows, on_root
 from eulerian.particles.kl import KlLoss
@@ -182,7 +181,7 @@ def test_the_target_of_the_relative_entropy_has_mass_one(comm: MPI.Comm) -> None
     swarm = build_sampled_problem(config, comm)
     terminal = config.objective.terminal
     assert isinstance(terminal, KlTerminal)
-    loss = relative_entropy(terminal, swarm.space)
+    loss = relative_entropy(terminal.mixture, swarm.space)
     x = np.array([[0.5, 0.2]])
     rest = x[0] - GAUSSIAN["mean"]  # type: ignore[operator]
     gaussian = 0.25 * np.exp(-0.5 * rest @ rest / 0.16) / (2 * np.pi * 0.16)

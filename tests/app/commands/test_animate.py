@@ -12,8 +12,8 @@ from run_folders import leave_run
 from test_push import AFFINE, B, T, config, exact
 
 from eulerian.app.config import parse_config
-from eulerian.app.figures.animation import write
-from eulerian.app.figures.animation.data import AnimationData
+from eulerian.app.figures import animation
+from eulerian.app.figures.animation_figure import AnimationData
 from eulerian.app.tasks import run_animate, run_ideal
 from eulerian.base.errors import InputError, RejectedEvaluation
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.two_ranks
 def film_of(monkeypatch: pytest.MonkeyPatch, comm: MPI.Comm, run: Path, **options: Any) -> AnimationData:
     """What would be drawn, on all ranks."""
     kept: list[AnimationData] = []
-    monkeypatch.setattr(write, "write_animation", lambda _path, film, _fps: kept.append(film))
+    monkeypatch.setattr(animation, "write_animation", lambda _path, film, _fps: kept.append(film))
     run_animate(run, comm, **{"frames": 5, **options})
     film: AnimationData = comm.bcast(kept[0] if kept else None)
     return film

@@ -196,7 +196,7 @@ def test_no_more_iterations_than_allowed(comm: MPI.Comm, tmp_path: Path) -> None
 def test_the_field_is_not_made(comm: MPI.Comm, tmp_path: Path) -> None:
     field = 'field={kind="python", object="no_such_module:field", horizon=2.0, layers=3}'
     problem = build_ideal(configure(tmp_path, field), comm)
-    assert (problem.horizon, problem.layers) == (2.0, 16)
+    assert (problem.horizon, problem.slabs) == (2.0, 16)
 
 
 def test_output_that_fails_keeps_the_numbers(comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,7 +347,7 @@ def test_a_failing_certificate_is_told_and_nothing_else(
     capsys: pytest.CaptureFixture[str],
     error: Exception,
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         comm.barrier()
         assert result(tmp_path)["status"] == "max_iterations", "the training is in the folder already"
         raise error
@@ -367,7 +367,7 @@ def test_a_failing_certificate_is_told_and_nothing_else(
 def test_the_unexpected_does_not_touch_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(certificate, "certify", fail)

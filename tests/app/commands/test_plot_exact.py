@@ -44,7 +44,7 @@ def test_densities_of_an_affine_flow_on_the_figures_own_pixels(comm: MPI.Comm, t
         return
     maps = ExactDensities.load(path)
     assert np.allclose(maps.times, np.linspace(0.0, T, 5))
-    x = maps.lattice.reshape(-1, 2)
+    x = maps.pixels.reshape(-1, 2)
     big = np.zeros((3, 3))
     big[:2, :2], big[:2, 2] = GENTLE[:4].reshape(2, 2), GENTLE[4:]
     for t, found in zip(maps.times, maps.density.reshape(5, -1, 2), strict=True):

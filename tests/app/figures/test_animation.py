@@ -8,21 +8,18 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
-from matplotlib.lines import Line2D
+from matplotlib.figure import Figure
 from moving_densities import cell_nodes
 from PIL import Image
 
-from eulerian.app.figures.animation import line as line_module
-from eulerian.app.figures.animation import map as map_module
-from eulerian.app.figures.animation.data import AnimationData, ProjectionFrames
-from eulerian.app.figures.animation.line import line_scene
-from eulerian.app.figures.animation.map import WALL, map_scene
-from eulerian.app.figures.animation.palette import Palette, durations
-from eulerian.app.figures.animation.renderer import Stage
-from eulerian.app.figures.animation.write import write_animation
-from eulerian.app.figures.label_colours import label_colours, oklab
+from eulerian.app.figures import animation_figure
+from eulerian.app.figures.animation import durations, shared_palette, write_animation
+from eulerian.app.figures.animation_figure import AnimationData, animated_figure
+from eulerian.app.figures.colours import WALL, label_colours, oklab
+from eulerian.app.runs.line_integrals import LineIntegrals
 
 pytestmark = pytest.mark.one_process
 
@@ -32,8 +29,7 @@ BLUE, ORANGE = label_colours(2)
 @pytest.fixture(autouse=True)
 def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of the pixels, and of the time."""
-    for module in (line_module, map_module):
-        monkeypatch.setattr(module, "DPI", 50)
+    monkeypatch.setattr(animation_figure, "DPI", 50)
 
 
 def film_of(dim: int, n_labels: int = 2, n_times: int = 6, degree: int = 1, particles: int = 4) -> AnimationData:
@@ -56,6 +52,15 @@ def frames_of(path: Path) -> list[np.ndarray]:
             image.seek(i)
             found.append(np.asarray(image.convert("RGB")))
     return found
+
+
+def drawn(film: AnimationData, index: int = 0) -> tuple[Figure, np.ndarray]:
+    """The figure at a frame, and its picture."""
+    figure, show = animated_figure(film)
+    canvas = FigureCanvasAgg(figure)
+    show(index)
+    canvas.draw()
+    return figure, np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def at(frame: np.ndarray, figure, x: float, y: float) -> np.ndarray:
@@ -110,17 +115,19 @@ def test_time_does_not_drift(rate: float) -> None:
     assert max(found) - min(found) <= 10
 
 
-def test_a_palette_has_the_nearest_of_its_colours() -> None:
-    rng = np.random.default_rng(0)
-    frame = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    palette = Palette([frame], np.array([[255, 255, 255], [1, 2, 3]], dtype=np.uint8))
-    assert len(palette.colours) <= 255
-    assert [1, 2, 3] in palette.colours.tolist()
-    shown = np.asarray(palette.image(frame).convert("RGB")).astype(int)
-    distance = np.linalg.norm(frame[:, :, None].astype(int) - palette.colours.astype(int), axis=3).min(axis=2)
-    assert np.allclose(np.linalg.norm(shown - frame, axis=2), distance)
-    few = Palette([frame[:2, :4]], np.zeros((0, 3), dtype=np.uint8))
-    assert np.array_equal(np.asarray(few.image(frame[:2, :4]).convert("RGB")), frame[:2, :4])
+def test_pictures_have_the_nearest_colours_of_one_palette() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    indexed = shared_palette([frame], ["white", "#010203"])
+    image = indexed(frame)
+    colours = np.array(image.getpalette()).reshape(-1, 3)
+    assert len(colours) <= 255
+    assert [1, 2, 3] in colours.tolist()
+    shown = np.asarray(image.convert("RGB")).astype(int)
+    nearest = np.linalg.norm(frame[:, :, None].astype(int) - colours, axis=3).min(axis=2)
+    # Looked up by six bits of each channel: the colour that they stand for is at most 3 away on each axis.
+    assert np.all(np.linalg.norm(shown - frame, axis=2) <= nearest + 2 * 3 * 3**0.5)
+    white = np.full_like(frame, 255)
+    assert np.array_equal(np.asarray(indexed(white).convert("RGB")), white)
 
 
 # -- maps ------------------------------------------------------------------------------------------------------------
@@ -128,19 +135,18 @@ def test_a_palette_has_the_nearest_of_its_colours() -> None:
 
 def test_labels_have_colours_on_one_map_and_a_mixture_where_they_meet() -> None:
     film = film_of(2, particles=0)
-    scene = map_scene(film)
-    first, last = (Stage(scene).frame(i) for i in (0, 5))
-    left, right = at(first, scene.figure, -0.9, 0.0), at(first, scene.figure, 0.9, 0.0)
+    (figure, first), (_, last) = (drawn(film, i) for i in (0, 5))
+    left, right = at(first, figure, -0.9, 0.0), at(first, figure, 0.9, 0.0)
     for found, colour in ((left, BLUE), (right, ORANGE)):
         ink, full = (oklab(rgb)[1:] for rgb in (found / 255.0, np.array(to_rgb(colour))))
         assert np.allclose(ink / np.linalg.norm(ink), full / np.linalg.norm(full), atol=0.1)
-    assert np.all(at(last, scene.figure, -0.9, 0.0) >= left)  # the density has halved
-    assert np.all(at(first, scene.figure, 0.0, 0.0) > 235)
+    assert np.all(at(last, figure, -0.9, 0.0) >= left)  # the density has halved
+    assert np.all(at(first, figure, 0.0, 0.0) > 235)
     both = AnimationData(
         film.times, film.points, film.density + film.density[..., ::-1], film.positions, film.labels, ("0", "1")
     )
-    scene = map_scene(both)
-    met = oklab(at(Stage(scene).frame(0), scene.figure, -0.9, 0.0) / 255.0)
+    figure, first = drawn(both)
+    met = oklab(at(first, figure, -0.9, 0.0) / 255.0)
     each = [oklab(np.array(to_rgb(colour))) for colour in (BLUE, ORANGE)]
     assert np.allclose(met, np.mean(each, axis=0), atol=0.03)  # half of both, and not their shadow
 
@@ -148,9 +154,8 @@ def test_labels_have_colours_on_one_map_and_a_mixture_where_they_meet() -> None:
 def test_maps_are_the_right_way_up() -> None:
     film = film_of(2, n_labels=1, particles=0)
     rising = np.maximum(0.0, film.points[..., 0]) * (1.0 + film.points[..., 1])
-    scene = map_scene(replace(film, density=np.repeat(rising[None, ..., None], 6, axis=0)))
-    frame = Stage(scene).frame(0)
-    light = {(x, y): int(at(frame, scene.figure, x, y).sum()) for x in (0.2, 0.8) for y in (-0.8, 0.8)}
+    figure, frame = drawn(replace(film, density=np.repeat(rising[None, ..., None], 6, axis=0)))
+    light = {(x, y): int(at(frame, figure, x, y).sum()) for x in (0.2, 0.8) for y in (-0.8, 0.8)}
     assert light[0.8, 0.8] < light[0.2, 0.8] < light[0.8, -0.8] < light[0.2, -0.8]
 
 
@@ -158,21 +163,17 @@ def test_walls_are_grey_and_the_hole_of_a_mesh_is_a_wall() -> None:
     film = film_of(2, particles=0)
     centres = film.points.mean(axis=1)
     kept = np.abs(centres).max(axis=1) > 0.34  # a square hole in the middle
-    scene = map_scene(
-        AnimationData(film.times, film.points[kept], film.density[:, kept], film.positions, film.labels, ("0", "1"))
-    )
+    figure, frame = drawn(replace(film, points=film.points[kept], density=film.density[:, kept]))
     grey = np.rint(255 * np.array(to_rgb(WALL)))
-    assert np.array_equal(at(Stage(scene).frame(0), scene.figure, 0.0, 0.1), grey)
+    assert np.array_equal(at(frame, figure, 0.0, 0.1), grey)
 
 
 def test_particles_are_where_they_are_and_draw_a_tail() -> None:
     film = film_of(2)
-    scene = map_scene(film)
-    Stage(scene).frame(3)
-    heads = [artist for artist in scene.moving if isinstance(artist, Line2D)]
-    for label, line in enumerate(heads):
+    panel = drawn(film, 3)[0].axes[0]
+    for label, line in enumerate(panel.lines):
         assert np.allclose(np.column_stack(line.get_data()), film.positions[3, film.labels == label])
-    tails = scene.moving[-4]
+    tails = panel.collections[-1]
     assert isinstance(tails, LineCollection)
     assert np.allclose(np.stack(tails.get_segments()), film.positions[:4].swapaxes(0, 1))
 
@@ -180,12 +181,9 @@ def test_particles_are_where_they_are_and_draw_a_tail() -> None:
 def test_particles_alone_and_densities_alone() -> None:
     for dim in (1, 2):
         film = film_of(dim)
-        nothing = np.zeros_like(film.density)
-        scene = line_scene if dim == 1 else map_scene
-        alone = scene(AnimationData(film.times, film.points, nothing, film.positions, film.labels, film.names))
-        assert len(alone.figure.axes) == 1  # no key, no curves
-        Stage(alone).frame(5)
-        Stage(scene(film_of(dim, particles=0))).frame(5)
+        figure, _ = drawn(replace(film, density=np.zeros_like(film.density)), 5)
+        assert len(figure.axes) == 1  # no key, no curves
+        drawn(film_of(dim, particles=0), 5)
 
 
 def test_particles_that_fly_away_are_left_out() -> None:
@@ -193,8 +191,7 @@ def test_particles_that_fly_away_are_left_out() -> None:
         film = film_of(dim)
         film.positions[2:, 0] = np.inf
         film.positions[1:, 1] = np.nan
-        scene = line_scene(film) if dim == 1 else map_scene(film)
-        Stage(scene).frame(5)
+        drawn(film, 5)
 
 
 def test_few_outliers_do_not_set_the_scale() -> None:
@@ -205,9 +202,8 @@ def test_few_outliers_do_not_set_the_scale() -> None:
     spiky[:, 7, 0] = 4.0
     texts = []
     for density in (film.density, spiky):
-        scene = map_scene(replace(film, density=density))
-        Stage(scene)
-        texts.append([tick.get_text() for tick in scene.figure.axes[1].get_yticklabels()])
+        figure, _ = drawn(replace(film, density=density))
+        texts.append([tick.get_text() for tick in figure.axes[1].get_yticklabels()])
     assert "geq" in texts[1][-1]
     assert 0.9 < float(texts[1][-1].split("$")[-1]) < 2.0
 
@@ -216,10 +212,10 @@ def test_few_outliers_do_not_set_the_scale() -> None:
 def test_three_dimensions_are_integrated_along_z(degree: int) -> None:
     film = film_of(3, degree=degree)
     pixels = np.stack(np.meshgrid([-0.7, 0.1, 0.9], [-0.3, 0.4], indexing="ij"), axis=-1)
-    sampler = ProjectionFrames(film, pixels)
-    assert sampler.inside.all()
+    lines = LineIntegrals(film.points, pixels)
+    assert lines.inside.all()
     height = np.ptp(film.points[..., 2])
-    found = sampler.frame(0)
+    found = lines.integrals(film.density[0])
     for k, side in enumerate((-1.0, 1.0)):
         expected = 2.0 * np.maximum(0.0, side * pixels[..., 0]) * height
         # Between the nodes next to x = 0 the nodal interpolation of |x| is not |x|.
@@ -227,8 +223,8 @@ def test_three_dimensions_are_integrated_along_z(degree: int) -> None:
 
 
 def test_the_key_says_what_is_shown() -> None:
-    assert "int" in map_scene(film_of(3, n_times=2)).figure.axes[1].get_ylabel()
-    assert "int" not in map_scene(film_of(2, n_times=2)).figure.axes[1].get_ylabel()
+    assert "int" in drawn(film_of(3, n_times=2))[0].axes[1].get_ylabel()
+    assert "int" not in drawn(film_of(2, n_times=2))[0].axes[1].get_ylabel()
 
 
 # -- curves ----------------------------------------------------------------------------------------------------------
@@ -236,9 +232,7 @@ def test_the_key_says_what_is_shown() -> None:
 
 def test_curves_are_the_densities_and_lines_the_past() -> None:
     film = film_of(1)
-    scene = line_scene(film)
-    Stage(scene).frame(4)
-    paths, curves = scene.figure.axes
+    paths, curves = drawn(film, 4)[0].axes
     assert np.allclose(np.sort(curves.lines[1].get_ydata()), np.sort(film.density[4, :, :, 1].ravel()))
     segments = np.stack(paths.collections[0].get_segments())
     assert np.allclose(segments[:, :, 0], film.positions[:5, :, 0].T)

@@ -14,13 +14,13 @@ from moving_densities import cell_nodes
 
 from eulerian.analysis.convergence import Reference, Resolution, Rung, Trial
 from eulerian.analysis.stopwatch import EvaluationCost, Seconds
-from eulerian.app.figures.comparison import pair_curves, pair_maps, part_errors
+from eulerian.app.figures.comparison import comparison_curves, comparison_maps, part_errors
 from eulerian.app.figures.draw import draw_run
 from eulerian.app.figures.study import frontier
 from eulerian.app.runs.comparison import ComparisonData, comparison_table
 from eulerian.app.runs.study_table import read_study, study_rates, study_rows, study_table, write_study
 from eulerian.base.errors import InputError
-from eulerian.control.reduced import PARTS
+from eulerian.objective.parts import part_names
 
 pytestmark = pytest.mark.one_process
 
@@ -39,7 +39,7 @@ def pair(dim: int, n_labels: int = 2) -> ComparisonData:
 
 
 def test_maps_show_the_mesh_the_particles_and_the_difference() -> None:
-    figure = pair_maps(pair(2))
+    figure = comparison_maps(pair(2))
     panels = [axes for axes in figure.axes if axes.images]
     assert len(panels) == 4
     for k in range(2):
@@ -52,7 +52,7 @@ def test_maps_show_the_mesh_the_particles_and_the_difference() -> None:
 
 
 def test_curves_show_a_histogram_of_each_label() -> None:
-    figure = pair_curves(pair(1))
+    figure = comparison_curves(pair(1))
     for k in range(2):
         upper, lower = figure.axes[k], figure.axes[2 + k]
         (stairs,) = upper.patches
@@ -93,7 +93,7 @@ def test_a_folder_is_drawn(tmp_path: Path, dim: int) -> None:
 
 
 def test_densities_that_vanish_can_be_drawn() -> None:
-    for dim, draw in ((1, pair_curves), (2, pair_maps)):
+    for dim, draw in ((1, comparison_curves), (2, comparison_maps)):
         found = pair(dim)
         nothing = replace(found, density=0.0 * found.density, pushed=0.0 * found.pushed, x=found.x[:0])
         draw(replace(nothing, labels=found.labels[:0], weights=found.weights[:0])).canvas.draw()
@@ -171,7 +171,7 @@ def test_the_frontier_has_a_line_per_ladder() -> None:
 
 
 def test_the_table_of_a_comparison() -> None:
-    parts = dict.fromkeys(("total", *PARTS), 0.0) | {"total": 3.0, "terminal": 2.5, "kinetic": 0.5}
+    parts = dict.fromkeys(("total", *part_names()), 0.0) | {"total": 3.0, "terminal": 2.5, "kinetic": 0.5}
     seconds = {"value": 0.1, "value_and_gradient": 0.4}
     found = {
         "parts": parts,

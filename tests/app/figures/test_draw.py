@@ -16,11 +16,11 @@ from eulerian.app.figures.densities_1d import density_curves
 from eulerian.app.figures.densities_2d import density_maps
 from eulerian.app.figures.draw import draw_run
 from eulerian.app.figures.history import history_curves
-from eulerian.app.figures.triangle_grid import TriangleGrid
 from eulerian.app.runs.files import HISTORY_COLUMNS
 from eulerian.app.runs.snapshots import Snapshots
+from eulerian.app.runs.triangles import Triangles
 from eulerian.base.errors import FigureError
-from eulerian.control.reduced import PARTS
+from eulerian.objective.parts import part_names
 
 pytestmark = pytest.mark.two_ranks
 
@@ -86,21 +86,21 @@ def one_triangle_pair(m: int) -> np.ndarray:
 @pytest.mark.parametrize("m", [3, 6])
 def test_interpolation_is_exact(m: int) -> None:
     points = one_triangle_pair(m)
-    grid = TriangleGrid.build(points)
-    lattice = grid.box.lattice(10)
-    assert lattice.shape == (10, 10, 2)
+    triangles = Triangles.of_nodes(points)
+    pixels = triangles.box.pixels(10)
+    assert pixels.shape == (10, 10, 2)
     x, y = points[..., 0], points[..., 1]
     values = 1.0 + 2.0 * x - y + (x * y + x**2 if m == 6 else 0.0)
-    inside = grid.locate(lattice).interpolate(values)
-    x, y = lattice[..., 0], lattice[..., 1]
+    inside = triangles.locate(pixels).interpolate(values)
+    x, y = pixels[..., 0], pixels[..., 1]
     assert np.allclose(inside, 1.0 + 2.0 * x - y + (x * y + x**2 if m == 6 else 0.0), atol=1e-12)
-    outside = grid.locate(np.array([[2.0, 0.5]])).interpolate(values)
+    outside = triangles.locate(np.array([[2.0, 0.5]])).interpolate(values)
     assert np.isnan(outside).all()
 
 
 @pytest.mark.one_process
 def test_outline_has_the_edges_of_one_cell_only() -> None:
-    edges = TriangleGrid.build(one_triangle_pair(3)).outline()
+    edges = Triangles.of_nodes(one_triangle_pair(3)).outline()
     assert len(edges) == 4
     assert not any(abs(np.diff(edge, axis=0)).min() > 0 for edge in edges)  # the diagonal is not among them
 
@@ -212,7 +212,7 @@ def test_history_shows_every_part_and_reads_older_files(comm: MPI.Comm, tmp_path
         rows = list(csv.DictReader(file))
     numbers = {name: np.array([float(row[name]) for row in rows]) for name in HISTORY_COLUMNS}
     left = history_curves(numbers).axes[0]
-    assert [line.get_label() for line in left.lines] == ["$J$", *PARTS]
+    assert [line.get_label() for line in left.lines] == ["$J$", *part_names()]
     assert len({line.get_color() for line in left.lines}) == len(left.lines)
     old = HISTORY_COLUMNS[:9]
     assert old[-1] == "seconds"

@@ -1,4 +1,4 @@
-"""What figures show: colours of mixtures, scales, targets, classes, how far J is above its bound, lines of sight."""
+"""What figures show: colours of mixtures, scales, targets, classes, how far J is above its bound, projections."""
 
 from mpi4py import MPI
 
@@ -10,15 +10,13 @@ from moving_densities import cell_nodes, linear_samples
 from eulerian.app.build.network import build
 from eulerian.app.config import parse_config
 from eulerian.app.figures.classification import class_figure
+from eulerian.app.figures.colours import WALL, DensityScale, label_colours, mixed, oklab, srgb
 from eulerian.app.figures.densities_2d import density_maps
-from eulerian.app.figures.densities_3d import sight_maps
-from eulerian.app.figures.density_scale import DensityScale
-from eulerian.app.figures.history import Yardsticks, history_curves
-from eulerian.app.figures.label_colours import label_colours, mixed, oklab, srgb
-from eulerian.app.figures.map_window import WALL
+from eulerian.app.figures.densities_3d import projection_maps
+from eulerian.app.figures.history import ReferenceValues, history_curves
 from eulerian.app.figures.particles import within
 from eulerian.app.figures.target_marks import TargetMarks, between_regions
-from eulerian.app.runs.class_regions import ClassRegions, LabelledPoints
+from eulerian.app.runs.class_regions import ClassifiedPoints, ClassRegions
 from eulerian.app.runs.files import HISTORY_COLUMNS
 from eulerian.app.runs.pixel_grid import Box
 from eulerian.app.runs.projections import ProjectionGathering
@@ -144,7 +142,7 @@ def test_regions_and_confusion_of_a_flow_that_rests(comm: MPI.Comm) -> None:
 def test_confusion_counts_points() -> None:
     rng = np.random.default_rng(0)
     labels, assigned = rng.integers(0, 3, 50), rng.integers(-1, 3, 50)
-    points = LabelledPoints(rng.uniform(-1, 1, (50, 2)), labels, assigned)
+    points = ClassifiedPoints(rng.uniform(-1, 1, (50, 2)), labels, assigned)
     found = points.confusion(3)
     for y, z in np.ndindex(3, 3):
         assert found.confusion[y, z] == sum((labels == y) & (assigned == z))
@@ -172,7 +170,7 @@ def rows() -> dict[str, np.ndarray]:
 
 @pytest.mark.one_process
 def test_the_history_tells_how_far_the_bound_is() -> None:
-    known = Yardsticks.of({"certificate": {"ideal": 1.0}, "verified": {"objective": {"total": 1.02}}})
+    known = ReferenceValues.of({"certificate": {"ideal": 1.0}, "verified": {"objective": {"total": 1.02}}})
     figure = history_curves(rows(), known)
     figure.canvas.draw()
     left, gap, _ = figure.axes
@@ -190,8 +188,8 @@ def test_the_history_tells_how_far_the_bound_is() -> None:
     [{}, {"certificate": None, "verified": None}, {"certificate": {"ideal": None}}, {"certificate": [], "verified": 1}],
 )
 def test_the_history_says_nothing_of_what_is_not_known(result: dict) -> None:
-    known = Yardsticks.of(result)
-    assert known == Yardsticks()
+    known = ReferenceValues.of(result)
+    assert known == ReferenceValues()
     assert len(history_curves(rows(), known).axes) == 2
 
 
@@ -199,24 +197,26 @@ def test_the_history_says_nothing_of_what_is_not_known(result: dict) -> None:
 
 
 @pytest.mark.parametrize("degree", [1, 2])
-def test_lines_of_sight_on_any_number_of_ranks(comm: MPI.Comm, degree: int) -> None:
+def test_projections_on_any_number_of_ranks(comm: MPI.Comm, degree: int) -> None:
     """2 + k + t x over a cube with sides of length 2."""
     nodes = cell_nodes(comm, 3, degree, 2, n=3)
     gathering = ProjectionGathering(nodes)
     for sample in linear_samples(nodes, TIMES):
         gathering.add(*sample)
-    sights = gathering.gathered()
-    if sights is None:
+    found = gathering.gathered()
+    if found is None:
         assert comm.rank > 0
         return
-    assert sights.above.shape == sights.side.shape == (3, 64, 64, 2)
+    assert found.above.shape == found.side.shape == (3, 64, 64, 2)
     x = -1.0 + 2.0 * (np.arange(64) + 0.5) / 64
     for i, t in enumerate(TIMES):
         for k in range(2):
             expected = 2.0 * (2.0 + k + t * x)
-            for found in (sights.above, sights.side):
-                np.testing.assert_allclose(found[i, :, :, k], np.broadcast_to(expected[:, None], (64, 64)), rtol=1e-5)
-    figure = sight_maps(sights)
+            for integrals in (found.above, found.side):
+                np.testing.assert_allclose(
+                    integrals[i, :, :, k], np.broadcast_to(expected[:, None], (64, 64)), rtol=1e-5
+                )
+    figure = projection_maps(found)
     figure.canvas.draw()
     assert sum(bool(axes.images) for axes in figure.axes) == 6
 
@@ -248,6 +248,6 @@ def test_particles_know_holes_by_the_outline() -> None:
 
     outline = np.concatenate([square(1.0), square(0.4)[::-1, ::-1]])
     outline = outline[np.random.default_rng(0).permutation(8)]
-    lattice = Box(np.full(2, -1.5), np.full(2, 1.5)).lattice(60)
-    far = np.abs(lattice).max(axis=2)
-    assert np.array_equal(within(outline, lattice), (far < 1.0) & (far > 0.4))
+    pixels = Box(np.full(2, -1.5), np.full(2, 1.5)).pixels(60)
+    far = np.abs(pixels).max(axis=2)
+    assert np.array_equal(within(outline, pixels), (far < 1.0) & (far > 0.4))

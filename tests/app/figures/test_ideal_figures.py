@@ -12,11 +12,12 @@ from matplotlib.image import imread
 from moving_densities import cell_nodes, linear_samples
 
 from eulerian.app.figures.draw import draw_run
-from eulerian.app.figures.ideal import gap_curves, load_paths, trajectory_lines, trajectory_map
+from eulerian.app.figures.gap import gap_curves
+from eulerian.app.figures.trajectories import load_paths, trajectory_lines, trajectory_map
 from eulerian.app.runs.files import GAP_COLUMNS, write_arrays
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.base.errors import FigureError, InputError
-from eulerian.ideal.path_bundle import PathBundle
+from eulerian.ideal.problem import PathBundle
 
 pytestmark = pytest.mark.one_process
 

@@ -15,7 +15,7 @@ from test_draw import write_history
 
 from eulerian.app import tasks
 from eulerian.app.config import parse_config
-from eulerian.app.figures import draw
+from eulerian.app.figures import densities
 from eulerian.app.figures.draw import draw_run
 from eulerian.app.figures.style import drawing, why
 from eulerian.base.errors import ComputationError, FigureError
@@ -104,7 +104,7 @@ def test_a_figure_that_fails_is_a_warning(tmp_path: Path, monkeypatch: pytest.Mo
         raise RuntimeError("latex was not found:\n a long story")
 
     monkeypatch.chdir(tmp_path)  # where the run folder comes to be
-    monkeypatch.setattr(draw, "density_curves", broken)
+    monkeypatch.setattr(densities, "density_curves", broken)
     config = parse_config(MODEL, tmp_path, ["optimiser.max_iterations=1", 'ideal.certificate="none"'])
     document = tasks.run_train(config)
     assert document["status"] in ("converged", "max_iterations")

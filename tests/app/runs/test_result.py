@@ -3,6 +3,7 @@
 import json
 import math
 from types import SimpleNamespace
+from typing import ClassVar
 
 from mpi4py import MPI
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from eulerian.app.runs.result import Outcome, describe, plain
-from eulerian.control.control import Statistics
-from eulerian.control.reduced import PARTS
+from eulerian.control.control import ControlProblem
+from eulerian.control.statistics import Statistics
+from eulerian.objective.parts import part_names
 
 INTERFACE = json.loads("""
 {"status": "", "reason": "", "command": "train",
@@ -33,9 +35,11 @@ def keys(tree: dict, prefix: str = "") -> set[str]:
     return found
 
 
-def fake_problem(comm: MPI.Comm, parts: dict[str, float]) -> SimpleNamespace:
+class FakeProblem(ControlProblem):
     """Two right-angled triangles per rank."""
-    triangles = np.array([[[0, 0], [3, 0], [0, 4]], [[0, 0], [1, 0], [0, 1]]], dtype=float)
+
+    seconds_forward, seconds_gradient = 0.5, 0.0
+    parts: ClassVar[dict[str, float]] = {}
     statistics = Statistics(
         steps_per_layer=(3, 4),
         mass_initial=np.array([0.25, 0.75]),
@@ -50,16 +54,12 @@ def fake_problem(comm: MPI.Comm, parts: dict[str, float]) -> SimpleNamespace:
         evaluations=7,
         rejected_evaluations=2,
     )
-    space = SimpleNamespace(comm=comm, dim=2, nd=3, n_owned=2, vertices=triangles)
-    return SimpleNamespace(
-        density_space=space,
-        n_layers=2,
-        horizon=1.5,
-        parts=parts,
-        statistics=statistics,
-        evaluations=7,
-        rejected_evaluations=2,
-    )
+
+    def __init__(self, comm: MPI.Comm, parts: dict[str, float]) -> None:
+        triangles = np.array([[[0, 0], [3, 0], [0, 4]], [[0, 0], [1, 0], [0, 1]]], dtype=float)
+        self.density_space = SimpleNamespace(comm=comm, dim=2, nd=3, n_owned=2, vertices=triangles)
+        self.n_layers, self.horizon, self.parts = 2, 1.5, parts
+        self.evaluations, self.rejected_evaluations = 7, 2
 
 
 def strict(document: dict) -> dict:
@@ -67,9 +67,9 @@ def strict(document: dict) -> dict:
 
 
 def test_full_document(comm: MPI.Comm) -> None:
-    parts = {**dict.fromkeys(PARTS, 0.0), "terminal": 0.5, "kinetic": 0.25}
+    parts = {**dict.fromkeys(part_names(), 0.0), "terminal": 0.5, "kinetic": 0.25}
     outcome = Outcome("verify", "done", "all laws hold", 0.75, parts, extra={"verify": {"dot_error": np.float64(0.0)}})
-    document = strict(describe(outcome, fake_problem(comm, parts), comm.size))
+    document = strict(describe(outcome, FakeProblem(comm, parts), comm.size))
     assert keys(INTERFACE) - keys(document) == set()
     assert document["objective"] == {"total": 0.75, **parts}
     assert document["mesh"] == {
@@ -92,7 +92,7 @@ def test_full_document(comm: MPI.Comm) -> None:
 
 @pytest.mark.parametrize("built", [False, True])
 def test_a_failure_has_every_key_too(comm: MPI.Comm, built: bool) -> None:
-    problem = fake_problem(comm, {}) if built else None
+    problem = FakeProblem(comm, {}) if built else None
     document = strict(describe(Outcome("train", "failed", "no compiler"), problem, comm.size))
     assert keys(INTERFACE) - keys(document) == set()
     assert (document["status"], document["reason"]) == ("failed", "no compiler")

@@ -1,0 +1,31 @@
+"""Errors of the library in the words of a configuration."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from eulerian.base.errors import InputError
+from eulerian.objective.parts import part_names
+
+# Arguments of the library's problems and solvers, and the keys that they come from.
+_KEYS = {
+    "terminal": "objective.terminal",
+    "costs": "objective",
+    "rho0": "density.initial",
+    "time": "field",
+    "horizon": "field.horizon",
+    "slabs": "ideal.layers",
+    "bound": "ideal.certificate",
+    "max_iterations": "ideal.max_iterations",
+    **{name: f"objective.{name}" for name in part_names("velocity", "potential", "density")},
+}
+
+
+@contextmanager
+def configured_keys() -> Iterator[None]:
+    """Errors of what a configuration is built from tell its keys, not the arguments of the library."""
+    try:
+        yield
+    except InputError as error:
+        name, dot, rest = (error.key or "").partition(".")
+        key = f"{_KEYS[name]}{dot}{rest}" if name in _KEYS else error.key
+        raise InputError(error.what, key=key, value=error.value, remedy=error.remedy) from error

@@ -1,1 +1,0 @@
-"""Animated figures of a run."""

@@ -1,0 +1,177 @@
+"""From what a user has in hand to what J is made of on a mesh."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, final
+
+from eulerian.base.errors import InputError
+from eulerian.base.parallel import warn
+from eulerian.density.density import Density
+from eulerian.density.exact_density import ExactDensity
+from eulerian.density.space import DensitySpace
+from eulerian.objective.continuous import ContinuousData
+from eulerian.objective.costs import Costs
+from eulerian.objective.distances import Distance, as_terminal_cost, check_form
+from eulerian.objective.entropy import EntropyBalance
+from eulerian.objective.point_loss import PointLoss
+from eulerian.objective.running import EntropyCosts, RunningCosts, VelocityCost, potential_vector
+from eulerian.objective.squares import SquareCosts
+from eulerian.objective.terminal import Terminal, exact_density, on_mesh
+from eulerian.transport.density_cost import DensityCost
+from eulerian.transport.operator import flux_smoothing
+from eulerian.transport.time_grid import TimeGrid
+from eulerian.transport.velocity_space import VelocitySpace
+
+_NO_BALANCE = (
+    "objective.entropy is taken from the mesh's density, which numerical diffusion lowers: the entropy of all labels "
+    "together has a balance along the flow only where they share one velocity (label_dependent = false)"
+)
+
+
+@final
+@dataclass(frozen=True)
+class Objective:
+    """What J is made of, as a user says it.
+
+    Attributes:
+        terminal: the cost of ρ(T).
+        costs: the weights of all others.
+        label_dependent: every label has a velocity of its own.
+        entropy_form: how ∫∫ρ log ρ is taken, by its "balance" along the flow or of the mesh's "density".
+        power_form: how ∫∫ρ² is taken, by a "companion" or of the mesh's "density".
+    """
+
+    terminal: Distance | PointLoss
+    costs: Costs
+    label_dependent: bool = False
+    entropy_form: str = "balance"
+    power_form: str = "companion"
+
+    @classmethod
+    def of(cls, terminal: Any, costs: Costs, **more: Any) -> "Objective":
+        """Checked, by what every rank knows.
+
+        Raises:
+            InputError: something is of another kind.
+        """
+        if not isinstance(costs, Costs):
+            names = ", ".join(each.name for each in fields(Costs))
+            raise InputError("must be Costs(…)", key="costs", value=costs, remedy=f"They have {names}.")
+        objective = cls(as_terminal_cost(terminal), costs, **more)
+        check_form(objective.entropy_form, ("balance", "density"), "entropy_form")
+        check_form(objective.power_form, ("companion", "density"), "power_form")
+        return objective
+
+
+@final
+@dataclass(frozen=True)
+class Discretisation:
+    """What J is made of on a mesh.
+
+    Attributes:
+        velocity_space: where the field is evaluated.
+        initial: ρ₀.
+        terminal: the functional of ρ(T).
+        running: the costs along the way.
+        smoothing: δ of the upwind flux, in units of velocity.
+        continuous: what ρ₀, target and costs are before they are discretised.
+    """
+
+    velocity_space: VelocitySpace
+    initial: Density
+    terminal: Terminal
+    running: RunningCosts
+    smoothing: float
+    continuous: ContinuousData
+
+    @classmethod
+    def of(
+        cls, velocity_space: VelocitySpace, initial: Density, objective: Objective, horizon: float, flux: float
+    ) -> "Discretisation":
+        """**Collective**.
+
+        Args:
+            velocity_space: where the field is evaluated.
+            initial: ρ₀.
+            objective: what J is made of.
+            horizon: T.
+            flux: δ of the upwind flux, in units of the domain's extent per horizon.
+
+        Raises:
+            InputError: a cost does not fit the space, its labels or its dimension; the same on all ranks.
+        """
+        space, costs = velocity_space.density_space, objective.costs
+        exact = exact_density(initial)
+        smoothing = flux_smoothing(space, horizon, flux)
+        by_label, together = _initial_entropies(objective, space, exact)
+        squares = _square_costs(objective, space, exact)
+        terminal = on_mesh(objective.terminal, space, initial_entropy=by_label)
+        potential = costs.potential_in(space.dim)
+        continuous = ContinuousData(exact, terminal.exact, potential, costs.congestion, costs.entropy)
+        charged = None
+        if by_label is not None or together is not None:
+            charged = EntropyCosts(
+                EntropyBalance(velocity_space, smoothing),
+                0.0 if by_label is None else 1.0,
+                0.0 if together is None else costs.entropy,
+                0.0 if together is None else together,
+            )
+        running = RunningCosts(
+            VelocityCost(velocity_space, costs.kinetic, costs.jacobian),
+            None if potential is None else potential_vector(space, potential),
+            _mesh_costs(objective, space, of_mesh=together is None),
+            charged,
+            squares,
+        )
+        return cls(velocity_space, initial, terminal, running, smoothing, continuous)
+
+
+def _initial_entropies(
+    objective: Objective, space: DensitySpace, exact: ExactDensity
+) -> tuple[float | None, float | None]:
+    """∫ρ₀ log ρ₀, summed over the labels and of all together, each where a cost takes it by its balance. Collective."""
+    running = objective.costs.entropy > 0.0 and objective.entropy_form == "balance"
+    if running and objective.label_dependent and space.n_labels > 1:
+        running = False
+        warn(space.comm, _NO_BALANCE)
+    if not (objective.terminal.needs_entropy or running):
+        return None, None
+    by_label, together = exact.entropies(space)
+    return float(by_label.sum()) if objective.terminal.needs_entropy else None, together if running else None
+
+
+def _square_costs(objective: Objective, space: DensitySpace, exact: ExactDensity) -> SquareCosts | None:
+    """The costs of ∫ρ² by squares that move beside the densities. Collective."""
+    congestion = objective.costs.congestion if objective.power_form == "companion" else 0.0
+    if not (objective.terminal.needs_squares or congestion > 0.0):
+        return None
+    return SquareCosts.of(space, exact, congestion, terminal=objective.terminal.needs_squares)
+
+
+def _mesh_costs(objective: Objective, space: DensitySpace, *, of_mesh: bool) -> DensityCost | None:
+    """What is charged of the mesh's own density; ``of_mesh``: the entropy, which has no balance here, too."""
+    costs, by_squares = objective.costs, objective.power_form == "companion"
+    entropy = costs.entropy if of_mesh else 0.0
+    # The square of a sum of labels with velocities of their own moves with none: products are the mesh's.
+    products = by_squares and objective.label_dependent and space.n_labels > 1
+    congestion = costs.congestion if products or not by_squares else 0.0
+    if congestion == 0.0 and entropy == 0.0:
+        return None
+    return DensityCost(congestion, entropy, space.floor, products)
+
+
+def check_time(time: TimeGrid) -> TimeGrid:
+    """Raise InputError unless time is cut in a way that can be."""
+    if not isinstance(time, TimeGrid):
+        raise InputError("must be a TimeGrid(horizon, layers)", key="time", value=time)
+    checks: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+        ("horizon", lambda value: value > 0.0 and math.isfinite(value), "a finite number > 0"),
+        ("layers", lambda value: value >= 1 and value == int(value), "a whole number >= 1"),
+        ("cfl", lambda value: 0.0 < value <= 1.0, "a number > 0 and <= 1"),
+        ("max_steps", lambda value: value >= 1, "a whole number >= 1"),
+    )
+    for name, fits, wanted in checks:
+        if not fits(getattr(time, name)):
+            raise InputError(f"must be {wanted}", key=f"time.{name}", value=getattr(time, name))
+    return time

@@ -1,0 +1,187 @@
+"""A forward sweep: what it leaves for its adjoint, and what the costs along it add up to."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import RejectedEvaluation
+from eulerian.density.space import DensitySpace
+from eulerian.objective.parts import part_names
+from eulerian.objective.running import RunningCosts
+from eulerian.objective.squares import SquareColumns, integral
+from eulerian.objective.terminal import TerminalValue
+from eulerian.transport.group_stepper import Groups
+from eulerian.transport.sweep import Sweep
+
+
+@final
+@dataclass(frozen=True)
+class Velocities:
+    """The velocities of a θ and their derivatives, by layer and group of labels.
+
+    Attributes:
+        values: (n_nodes, dim) at the nodes.
+        vjps: w ↦ gradient (p,) of Σ w · velocity by the layer's θ.
+    """
+
+    values: list[Groups]
+    vjps: list[list[Callable[[Floats], Floats]]]
+
+
+@final
+@dataclass(frozen=True)
+class ForwardSweep:
+    """What an adjoint sweep starts from; lists by layer and group of labels.
+
+    Attributes:
+        velocities: that moved the densities.
+        densities: what their transport has left for its adjoint.
+        linear: by part, what the velocity costs (see ``RunningCosts.linear``).
+        rates: d/dt ∫ρ log ρ (see ``EntropyBalance.rate``); empty unless that is charged.
+        terminal: where the flow ends.
+        parts: the parts of J that depend on the flow.
+    """
+
+    velocities: Velocities
+    densities: Sweep
+    linear: list[list[dict[str, Floats]]]
+    rates: list[Groups]
+    terminal: TerminalValue
+    parts: dict[str, float]
+
+
+@final
+@dataclass(frozen=True)
+class SweepCosts:
+    """Sums up the running costs of a forward sweep, and starts its adjoint.
+
+    Attributes:
+        space: of the densities.
+        running: the costs.
+        squares: that move beside the densities.
+        horizon: T.
+    """
+
+    space: DensitySpace
+    running: RunningCosts
+    squares: list[SquareColumns]
+    horizon: float
+
+    def linear(self, velocities: Velocities) -> list[list[dict[str, Floats]]]:
+        """By layer and group, what the velocity costs (see ``RunningCosts.linear``)."""
+        return [[self.running.linear(v) for v in groups] for groups in velocities.values]
+
+    def rates(self, velocities: Velocities) -> list[Groups]:
+        """D/dt ∫ρ log ρ, where that is charged."""
+        entropy = self.running.entropy
+        return [] if entropy is None else [[entropy.balance.rate(v) for v in groups] for groups in velocities.values]
+
+    def of_layer(self, sweep: Sweep, linear: list[dict[str, Floats]], layer: int) -> dict[str, float]:
+        """This rank's share of the costs that are linear in the density, over one layer."""
+        found: dict[str, float] = {}
+        for costs, occupation in zip(linear, sweep.occupations[layer], strict=True):
+            for name, vector in costs.items():
+                found[name] = found.get(name, 0.0) + float(np.vdot(vector, occupation))
+        return found
+
+    def parts(self, sweep: Sweep, linear: list[list[dict[str, Floats]]], rates: list[Groups]) -> dict[str, float]:
+        """The parts of J that arise along the way, among them what the terminal cost leaves to it. **Collective**."""
+        layers = [self.of_layer(sweep, costs, layer) for layer, costs in enumerate(linear)]
+        local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
+        if self.running.nonlinear is not None:
+            local |= dict(zip(part_names("density"), sweep.charged.tolist(), strict=True))
+        changes = [*self._entropy_changes(sweep, rates).items(), *self._squares(sweep).items()]
+        # One reduction of everything: the sums have the same bits whatever else is charged.
+        total = parallel.sum_all(self.space.comm, np.array([*local.values(), *(change for _, change in changes)]))
+        parts = dict(zip(local, total.tolist(), strict=False))
+        for (name, _), change in zip(changes, total[len(local) :].tolist(), strict=True):
+            parts[name] = parts.get(name, 0.0) + change
+        entropy = self.running.entropy
+        if entropy is not None and entropy.running > 0.0:
+            parts["entropy"] += entropy.running * self.horizon * entropy.initial
+        return parts
+
+    def _entropy_changes(self, sweep: Sweep, rates: list[Groups]) -> dict[str, float]:
+        """This rank's share of what the flow does to the costs of ∫ρ log ρ, by part of J."""
+        entropy = self.running.entropy
+        changes: dict[str, float] = {}
+        if entropy is not None and entropy.terminal > 0.0:
+            changes["terminal"] = entropy.terminal * _inner(rates, sweep.occupations)
+        if entropy is not None and entropy.running > 0.0:
+            changes["entropy"] = entropy.running * _inner(rates, sweep.moments)
+        return changes
+
+    def _squares(self, sweep: Sweep) -> dict[str, float]:
+        """This rank's share of the costs of ∫ρ² by squares, by part of J. Collective."""
+        space, costs = self.space, dict[str, float]()
+        if not self.squares:
+            return costs
+        finals = sweep.powers_at(len(sweep.velocities))
+        for g, (columns, final_q) in enumerate(zip(self.squares, finals, strict=True)):
+            if columns.congestion > 0.0:
+                occupation = sum(groups[g] for groups in sweep.power_occupations)
+                charged = float(np.vdot(columns.running(space), occupation))
+                costs["congestion"] = costs.get("congestion", 0.0) + charged
+            if columns.terminal > 0.0:
+                left = 0.5 * columns.terminal * float(np.vdot(integral(space), final_q[: space.n_owned].sum(axis=2)))
+                costs["terminal"] = costs.get("terminal", 0.0) + left
+        return costs
+
+    def velocity_gradients(self, sweep: ForwardSweep, cotangents: Groups) -> list[Groups]:
+        """By layer and group, this rank's contribution (n_nodes, dim) to dJ/dv. **Collective**; once per sweep.
+
+        Args:
+            sweep: to be consumed.
+            cotangents: (n_cells, nd, columns) per group, of the terminal cost; overwritten.
+        """
+        densities, velocities = sweep.densities, sweep.velocities.values
+        running, tilted = self._per_time(sweep)
+        squares = [s.cotangent(self.space) for s in self.squares], [s.running(self.space) for s in self.squares]
+        gradients = densities.adjoint(cotangents, running, tilted, squares)
+        for layer, occupations in enumerate(densities.occupations):
+            for g, occupation in enumerate(occupations):
+                moment = densities.moments[layer][g] if densities.moments else None
+                gradients[layer][g] += self.running.velocity_gradient(velocities[layer][g], occupation, moment)
+        return gradients
+
+    def _per_time(self, sweep: ForwardSweep) -> tuple[list[Groups], list[Groups] | None]:
+        """Derivatives (n_owned, nd) by ρ of the linear costs per time, and of those that count the time left."""
+        zero = np.zeros((self.space.n_owned, self.space.nd))
+        running = [[sum(costs.values(), start=zero) for costs in layer] for layer in sweep.linear]
+        entropy = self.running.entropy
+        if entropy is None:
+            return running, None
+        for sums, rates in zip(running, sweep.rates, strict=True):
+            sums[:] = [s + entropy.terminal * rate for s, rate in zip(sums, rates, strict=True)]
+        if entropy.running == 0.0:
+            return running, None
+        return running, [[entropy.running * rate for rate in rates] for rates in sweep.rates]
+
+
+def _inner(rates: list[Groups], integrals: list[Groups]) -> float:
+    """Σ of the products of vectors by layer and group."""
+    pairs = (pair for layer in zip(rates, integrals, strict=True) for pair in zip(*layer, strict=True))
+    return float(sum(np.vdot(rate, integral) for rate, integral in pairs))
+
+
+def check_velocity(velocity: Floats, x: Floats, where: str) -> None:
+    """Look at the numbers of a velocity at the nodes x, both (n, dim).
+
+    Raises:
+        RejectedEvaluation: one of them is not finite.
+    """
+    if not np.isfinite(velocity).all():
+        broken = np.flatnonzero(~np.isfinite(velocity).all(axis=1))
+        raise RejectedEvaluation(
+            f"the velocity is not finite in {where}, at {len(broken)} of {len(x)} nodes, "
+            f"first at {x[broken[0]].tolist()}"
+        )
+
+
+def largest_speed(velocities: Sequence[Groups]) -> float:
+    """Largest |v| on this rank, over nodes, layers and groups."""
+    return max(float(np.max(np.linalg.norm(v, axis=1), initial=0.0)) for groups in velocities for v in groups)

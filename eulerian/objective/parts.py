@@ -1,0 +1,40 @@
+"""The parts of J, in the order in which they are told: columns, tables, colours and results follow from this list."""
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+type Kind = Literal["terminal", "velocity", "parameters", "potential", "density"]
+
+
+@final
+@dataclass(frozen=True)
+class Part:
+    """One part of J.
+
+    Attributes:
+        name: as in results, and as the key of its weight.
+        kind: what it is a cost of: ρ(T); the velocity, weighted by ρ; θ; ρ in a potential, which is linear in it; ρ
+            itself.
+        of_any_flow: whether a flow without network has it too, as in the idealised problem.
+    """
+
+    name: str
+    kind: Kind
+    of_any_flow: bool = True
+
+
+PARTS = (
+    Part("terminal", "terminal"),
+    Part("kinetic", "velocity"),
+    Part("jacobian", "velocity", of_any_flow=False),
+    Part("parameters", "parameters", of_any_flow=False),
+    # Costs of the density came later: they stand last, so that columns of earlier versions keep their places.
+    Part("potential", "potential"),
+    Part("congestion", "density"),
+    Part("entropy", "density"),
+)
+
+
+def part_names(*kinds: Kind) -> tuple[str, ...]:
+    """Names of the parts of these kinds, of all parts without one."""
+    return tuple(part.name for part in PARTS if part.kind in kinds or not kinds)

@@ -1,0 +1,91 @@
+/* The limiter of Zhang & Shu on a batch of cells, and its adjoint. */
+
+static inline vec mean_of(const wide *u)
+{
+    vec s = MEAN[0] * u[0];
+#pragma GCC unroll 16
+    for (int i = 1; i < ND; ++i) s += MEAN[i] * u[i];
+    return s;
+}
+
+/* A lower bound of a polynomial: the least of its Bernstein coefficients. */
+static inline vec lower_bound(const wide *u)
+{
+    vec lowest = u[0];
+    for (int i = 1; i <= DIM; ++i) lowest = least(lowest, u[i]);
+#if DEGREE == 2
+#pragma GCC unroll 8
+    for (int e = 0; e < ND - DIM - 1; ++e)
+        lowest = least(lowest, 2.0 * u[DIM + 1 + e] - 0.5 * (u[EDGES[e][0]] + u[EDGES[e][1]]));
+#endif
+    return lowest;
+}
+
+/* Value at a point of the limiter of what deviates from the mean. */
+static inline vec deviation(int l, const wide *d)
+{
+    vec value = LIMITER[l][0] * d[0];
+#pragma GCC unroll 16
+    for (int i = 1; i < ND; ++i) value += LIMITER[l][i] * d[i];
+    return value;
+}
+
+/* Scale cells towards their means until the density is >= 0 at the limiter's points. What was done is recorded where
+ * anything was: factors, and which point decided. Returns whether anything was. */
+static inline int limit_batch(const scheme_t *t, wide *u, wide *factors, uint8_t *lowest_at)
+{
+#if DEGREE == 0
+    return 0;
+#else
+    const vec mean = mean_of(u);
+    const mask emptied = ~(mean >= t->empty);
+    if (!any(emptied | ~(lower_bound(u) >= 0.0))) return 0;
+    vec d[ND], lowest = all(0.0);
+    for (int i = 0; i < ND; ++i) d[i] = u[i] - mean;
+    for (int l = 0; l < NL; ++l) lowest = least(lowest, deviation(l, d));
+    const mask limited = ~(mean + lowest >= 0.0) | emptied;
+    if (!any(limited)) return 0;
+    mask at = (mask){0};
+    for (int l = NL - 1; l >= 0; --l) {
+        const mask here = deviation(l, d) == lowest;
+        at = (here & ((mask){0} + l)) | (~here & at);
+    }
+    vec factor = choose(limited, mean / -lowest, all(1.0));
+    factor = choose(emptied, choose(mean == mean, all(0.0), mean), factor); /* NaN is passed on */
+    for (int i = 0; i < ND; ++i) u[i] = choose(limited, mean + factor * d[i], u[i]);
+    *factors = factor;
+    for (int w = 0; w < LANES; ++w) lowest_at[w] = !limited[w] ? UNLIMITED : emptied[w] ? EMPTIED : (uint8_t)at[w];
+    return 1;
+#endif
+}
+
+/* Adjoint of the limiter, in place on g, for a batch where something was limited; w is the limited density.
+ *
+ * With mean m, lowest deviation l at point x and factor f = m / -l the limited deviations are w - m = f d, and
+ * (w - m) / m is d / -l: the derivative is written with that ratio, which stays finite where m and l underflow. */
+static inline void limit_batch_vjp(const wide *w, const wide *factors, const uint8_t *lowest_at, wide *g)
+{
+#if DEGREE > 0
+    const vec mean = mean_of(w), average = mean_of(g), factor = *factors;
+    mask limited, emptied;
+    for (int n = 0; n < LANES; ++n) {
+        limited[n] = lowest_at[n] == UNLIMITED ? 0 : -1;
+        emptied[n] = lowest_at[n] == EMPTIED ? -1 : 0;
+    }
+    vec s = all(0.0), ratio[ND];
+    for (int i = 0; i < ND; ++i) ratio[i] = (w[i] - mean) / mean;
+#pragma GCC unroll 16
+    for (int i = 0; i < ND; ++i) {
+        vec r = MASS[i][0] * ratio[0];
+#pragma GCC unroll 16
+        for (int j = 1; j < ND; ++j) r += MASS[i][j] * ratio[j];
+        s += r * g[i];
+    }
+    s = choose(emptied, all(0.0), s);
+    for (int i = 0; i < ND; ++i) {
+        vec point;
+        for (int n = 0; n < LANES; ++n) point[n] = lowest_at[n] < NL ? REPRESENTER[lowest_at[n]][i] : 0.0;
+        g[i] = choose(limited, average + s + factor * (g[i] - average + s * (point - 1.0)), g[i]);
+    }
+#endif
+}

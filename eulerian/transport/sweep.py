@@ -1,0 +1,218 @@
+"""A forward sweep through all layers, and what its adjoint needs of it."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Any, final
+
+import numpy as np
+
+from eulerian.base.arrays import Floats
+from eulerian.transport.adjoint import AdjointSweep
+from eulerian.transport.checkpointing import Plan
+from eulerian.transport.group_stepper import Groups, GroupStepper, Integrals
+from eulerian.transport.observer import SweepObserver, SweepState
+from eulerian.transport.storage import SweepStorage, copy_groups
+from eulerian.transport.time_grid import TimeMark, TimeSteps
+
+
+@final
+class Sweep:
+    """ρ₀ ↦ ρ(T) for given velocities: made by ``Trajectory``, consumed by ``adjoint``.
+
+    Recomputation repeats the same operations, so the gradient does not depend on the memory budget, to the last bit.
+
+    Args:
+        stepper: of all densities and powers.
+        storage: which belongs to this sweep until the next one begins.
+        steps: the time steps.
+        velocities: (n_nodes, dim) by layer and group, ghosts up to date.
+        plan: what is kept for the adjoint.
+
+    Attributes:
+        velocities: as given.
+        steps: as given.
+        plan: as given.
+        occupations: by layer and group, ∫ρ dt (n_owned, nd) of all its columns together.
+        moments: likewise ∫(T − t)ρ dt; empty unless they were asked for.
+        power_occupations: by layer and power, ∫q dt (n_owned, nd) of all its columns together.
+        charged: this rank's share of congestion and entropy over all time, (2,).
+        recomputed: steps that the adjoint has computed again.
+    """
+
+    def __init__(
+        self, stepper: GroupStepper, storage: SweepStorage, steps: TimeSteps, velocities: list[Groups], plan: Plan
+    ) -> None:
+        self._stepper, self._storage = stepper, storage
+        self.steps, self.velocities, self.plan = steps, velocities, plan
+        self._starts: list[Groups] = []
+        self._pending: Iterator[Any] | None = None
+        self.recomputed = 0
+        self.occupations: list[Groups] = []
+        self.moments: list[Groups] = []
+        self.power_occupations: list[Groups] = []
+        self.charged: Floats = np.zeros(2)
+
+    def forward(self, rho: Groups, powers: Sequence[Floats] = (), observer: SweepObserver | None = None) -> None:
+        """Transport ρ₀; the result has the same bits with and without an observer. Collective.
+
+        Args:
+            rho: initial density (n_cells, nd, columns) of every group, ghosts up to date.
+            powers: of the initial density, likewise.
+            observer: who is told where the sweep is, and may know from an earlier one; then nothing is kept for an
+                adjoint.
+        """
+        self._storage.hand_to(self)
+        self._starts = [self._stepper.pack([*rho, *powers])]
+        self._storage.move_to(self._starts[0])
+        integrals = [Integrals(self._stepper.zero_occupation(), self.charged) for _ in self.velocities]
+        if observer is None:
+            self._pending = self.plan.actions()
+            self._play("EndForward", integrals)
+        else:
+            self._follow(observer, integrals)
+        n, unpack = len(self._stepper.densities), self._stepper.unpack_occupation
+        totals = [[unpack(each.occupation, order) for each in integrals] for order in range(self._stepper.orders)]
+        self.occupations, *more = [[groups[:n] for groups in layers] for layers in totals]
+        self.moments = more[0] if more else []
+        self.power_occupations = [groups[n:] for groups in totals[0]]
+
+    def adjoint(
+        self,
+        cotangents: Groups,
+        running: list[Groups],
+        tilted: list[Groups] | None = None,
+        powers: tuple[Groups, Groups] = ([], []),
+    ) -> list[Groups]:
+        """Pull the derivative by ρ(T) back to the velocities. Collective. Once, before another sweep begins.
+
+        Args:
+            cotangents: (n_cells, nd, columns) per group, of the terminal cost; overwritten by those of ρ₀ on owned
+                cells.
+            running: by layer and group, (n_owned, nd) derivative of the linear running costs per time by ρ, the same
+                for all columns.
+            tilted: likewise of costs that are (T − t) times this per time; None if there are none.
+            powers: by power, the derivative by it at T, overwritten likewise, and (n_owned, nd) that of the running
+                costs per time, the same in all layers.
+
+        Returns:
+            By layer and group, this rank's contribution (n_nodes, dim) to the derivative by the velocity, through the
+            density.
+        """
+        assert self._storage.owner is self, "another sweep has overwritten the records"
+        cotangents = [*cotangents, *powers[0]]
+        packed = [s.layout.pack_derivative(c) for s, c in zip(self._stepper.all, cotangents, strict=True)]
+        running = [[*groups, *powers[1]] for groups in running]
+        back = AdjointSweep(self._stepper, self.steps, self.velocities, packed, running, tilted)
+        self._play("EndReverse", back=back)
+        self._pending = None
+        for stepper, cotangent, result in zip(self._stepper.all, cotangents, packed, strict=True):
+            cotangent[:] = stepper.layout.unpack_derivative(result)
+        return back.gradients
+
+    # -- densities on the way ----------------------------------------------------------------------------------------
+
+    def start(self, layer: int) -> Groups:
+        """Densities (n_cells, nd, columns) of the groups at the start of a layer, or at the end for L. Collective."""
+        return self._stepper.unpack(self._starts[layer][: len(self._stepper.densities)])
+
+    def powers_at(self, layer: int) -> Groups:
+        """Powers, as ``start``. Collective."""
+        return self._stepper.unpack_powers(self._starts[layer])
+
+    @property
+    def end(self) -> Groups:
+        """ρ(T) of every group, with ghosts. Collective."""
+        return self.start(len(self.velocities))
+
+    def at_times(self, times: Floats) -> Iterator[Groups]:
+        """Densities at ascending times, linear between time steps (which keeps mass and sign). Collective.
+
+        They are computed one by one, as they are asked for; nothing else may be done with the trajectory meanwhile.
+        """
+        n = len(self._stepper.densities)
+        layer, done, state = -1, 0, self._starts[0][:n]
+        for mark in map(self.steps.mark, times.tolist()):
+            if mark.layer != layer:
+                layer, state = mark.layer, [group.copy() for group in self._starts[mark.layer][:n]]
+                done = 0 if layer == 0 else self.steps.ends[layer - 1]
+            if mark.step > done:
+                self.assemble(layer)
+                after = self._stepper.step(state, self.steps.dt(layer), mark.step - done)
+                state, done = [group.copy() for group in after], mark.step
+            yield self.between(state, mark)
+
+    def between(self, state: Groups, mark: TimeMark) -> Groups:
+        """Densities (n_cells, nd, columns) at a mark, from those in batches after its number of steps. Collective.
+
+        Powers may stand behind them, and are left out.
+        """
+        state = state[: len(self._stepper.densities)]
+        if mark.fraction > 0.0:
+            self.assemble(mark.layer)
+            after, f = self._stepper.step(state, self.steps.dt(mark.layer), 1), mark.fraction
+            state = [(1.0 - f) * a + f * b for a, b in zip(state, after, strict=True)]
+        return self._stepper.unpack(state)
+
+    def assemble(self, layer: int) -> None:
+        """Set the operators to a layer's velocities."""
+        self._stepper.set_velocities(self.velocities[layer])
+
+    # -- the plan ----------------------------------------------------------------------------------------------------
+
+    def _play(self, end: str, integrals: list[Integrals] | None = None, back: AdjointSweep | None = None) -> None:
+        """Carry out the plan's actions up to one of a given name; unit n begins with step n·unit."""
+        assert self._pending is not None, "there is a forward sweep for every adjoint, and nobody observes it"
+        unit, last = self.plan.unit, self.plan.steps
+        for action in self._pending:
+            match type(action).__name__:
+                case name if name == end:
+                    return
+                case "Forward":
+                    if action.write_ics:
+                        self._storage.keep(action.n0, on_disk=action.storage.name == "DISK")
+                    steps = action.n0 * unit, min(action.n1 * unit, last)
+                    self._advance(*steps, integrals, record=action.write_adj_deps)
+                case "Reverse":
+                    assert back is not None
+                    back.unit(action.n0 * unit, min(action.n1 * unit, last), self._storage)
+                case "Copy" | "Move" as name:
+                    on_disk = action.from_storage.name == "DISK"
+                    self._storage.go_back(action.n, on_disk=on_disk, drop=name == "Move")
+
+    def _follow(self, observer: SweepObserver, integrals: list[Integrals]) -> None:
+        """All steps, with stops where an observer is told, or knows how it goes on. Collective."""
+        done, ends, state = 0, self.steps.ends, self._storage.state
+        for stop in sorted({0, *observer.begin(self.steps), *ends}):
+            layer = bisect_left(ends, stop)
+            restored = observer.restore(stop)
+            if restored is not None:
+                self._restore(restored, integrals[layer])
+            elif stop > 0:
+                self._advance(done, stop, integrals, record=False)
+            done = stop
+            observer.at(SweepState(stop, state, integrals[layer].occupation, self.charged))
+
+    def _restore(self, known: SweepState, integrals: Integrals) -> None:
+        """Go on from where an earlier sweep was."""
+        self._storage.move_to(known.densities)
+        copy_groups(known.occupation, integrals.occupation)
+        self.charged[:] = known.charged
+        if known.step == 0:
+            copy_groups(known.densities, self._starts[0])
+        elif known.step in self.steps.ends:
+            self._starts.append([group.copy() for group in known.densities])
+
+    def _advance(self, begin: int, end: int, integrals: list[Integrals] | None, *, record: bool) -> None:
+        """Steps ``begin`` to ``end`` from the storage's state; the first time with their occupations and costs."""
+        if record:
+            self._storage.begin_unit(end - begin)
+        if integrals is None:
+            self.recomputed += end - begin
+        for layer, first, last in self.steps.segments(begin, end):
+            self.assemble(layer)
+            records = self._storage.records(first - begin, last - begin) if record else None
+            of_layer, segment = None if integrals is None else integrals[layer], (layer, first, last)
+            state = self._stepper.step_forward(self._storage.state, self.steps, segment, records, of_layer)
+            self._storage.move_to(state)
+            if integrals is not None and last == self.steps.ends[layer]:
+                self._starts.append([group.copy() for group in state])

@@ -1,0 +1,140 @@
+"""How time is cut into layers and steps, and where a time or a step lies in them."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import final
+
+from eulerian.base.errors import RejectedEvaluation
+
+# Where a time lies between two time steps is known up to this, in time steps.
+_SAME = 1e-9
+
+
+@final
+@dataclass(frozen=True)
+class TimeGrid:
+    """How time is cut.
+
+    Attributes:
+        horizon: T.
+        layers: L; the velocity is constant in each layer of length T/L.
+        cfl: fraction of the largest stable and positive time step that is used.
+        max_steps: more steps than this in one layer make the evaluation a rejected one.
+    """
+
+    horizon: float = 1.0
+    layers: int = 8
+    cfl: float = 0.9
+    max_steps: int = 2000
+
+    @property
+    def layer_time(self) -> float:
+        """T/L."""
+        return self.horizon / self.layers
+
+    def steps(self, rate: float) -> int:
+        """Steps in a layer whose largest stable step is 1/rate.
+
+        Raises:
+            RejectedEvaluation: the count is above the cap, or the rate is not finite.
+        """
+        wanted = self.layer_time * rate / self.cfl
+        if not wanted <= self.max_steps:
+            count = f"{wanted:.3g}" if math.isfinite(wanted) else "infinitely many"
+            raise RejectedEvaluation(
+                f"{count} time steps in one layer; solver.max_steps_per_layer is {self.max_steps}: "
+                "raise it, take more layers, or start from a slower field"
+            )
+        return max(1, math.ceil(wanted))
+
+
+@final
+@dataclass(frozen=True)
+class TimeMark:
+    """A time among the time steps.
+
+    Attributes:
+        step: time steps done before.
+        layer: that the next step belongs to; L at the end.
+        fraction: of that step that passes until then, from 0 to below 1.
+    """
+
+    step: int
+    layer: int
+    fraction: float
+
+
+@final
+@dataclass(frozen=True)
+class TimeLeft:
+    """The time that is left until T, as the steps of a layer know it.
+
+    Attributes:
+        at_start: of the layer.
+        done: steps since then.
+    """
+
+    at_start: float = 0.0
+    done: int = 0
+
+
+@final
+@dataclass(frozen=True)
+class TimeSteps:
+    """The time steps of a sweep, numbered through all layers.
+
+    Attributes:
+        grid: the layers.
+        counts: steps of each layer.
+    """
+
+    grid: TimeGrid
+    counts: tuple[int, ...]
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The number of steps up to the end of each layer."""
+        return list(accumulate(self.counts))
+
+    def begin(self, layer: int) -> int:
+        """The number of steps before a layer."""
+        return self.ends[layer] - self.counts[layer]
+
+    def dt(self, layer: int) -> float:
+        """Length of the steps of a layer."""
+        return self.grid.layer_time / self.counts[layer]
+
+    def segments(self, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """(layer, first, last) of the parts of steps ``begin`` to ``end`` in each layer."""
+        for layer, stop in enumerate(self.ends):
+            first, last = max(begin, self.begin(layer)), min(end, stop)
+            if first < last:
+                yield layer, first, last
+
+    def left(self, layer: int, step: int) -> TimeLeft:
+        """What is left of the time before a step of a layer."""
+        # Kept in two numbers: their difference would depend, in the last bit, on where a sweep is split into calls.
+        return TimeLeft(self.grid.layer_time * (self.grid.layers - layer), step - self.begin(layer))
+
+    def time(self, step: int) -> float:
+        """When a number of time steps is done."""
+        if step == self.ends[-1]:
+            return self.grid.horizon
+        layer = bisect_left(self.ends, step)
+        return (layer + (step - self.begin(layer)) / self.counts[layer]) * self.grid.layer_time
+
+    def mark(self, t: float) -> TimeMark:
+        """Where a time lies among the steps."""
+        layer = int(t / self.grid.layer_time + _SAME)
+        if layer >= len(self.counts):
+            return TimeMark(self.ends[-1], len(self.counts), 0.0)
+        elapsed = max(t - layer * self.grid.layer_time, 0.0) * self.counts[layer] / self.grid.layer_time
+        done = int(elapsed + _SAME)
+        if done >= self.counts[layer]:
+            return TimeMark(self.ends[layer], layer + 1, 0.0)
+        fraction = elapsed - done
+        return TimeMark(self.begin(layer) + done, layer, fraction if fraction > _SAME else 0.0)
