@@ -206,7 +206,7 @@ class GroupStepper:
         charge = None if integrals is None else self._charge
         if charge is None and not self.powers:
             return self.step(state, dt, end - begin, records, occupation, steps.left(layer, begin))
-        # Whoever looks at stages needs their records: in pieces that stay in the cache.
+        # Stages that are looked at have to be recorded: few steps at a time, so that they are still in the cache.
         for first in range(begin, end, self._chunk):
             n = min(self._chunk, end - first)
             used = self._spare_records(n) if records is None else records[first - begin : first - begin + n]

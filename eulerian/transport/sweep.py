@@ -58,7 +58,7 @@ class Sweep:
         Args:
             rho: initial density (n_cells, nd, columns) of every group, ghosts up to date.
             powers: of the initial density, likewise.
-            observer: who is told where the sweep is, and may know from an earlier one; then nothing is kept for an
+            observer: is shown the sweep's states, and may have some of an earlier one; with it nothing is kept for an
                 adjoint.
         """
         self._storage.hand_to(self)
@@ -133,7 +133,7 @@ class Sweep:
         layer, done, state = -1, 0, self._starts[0][:n]
         for mark in map(self.steps.mark, times.tolist()):
             if mark.layer != layer:
-                layer, state = mark.layer, [group.copy() for group in self._starts[mark.layer][:n]]
+                layer, state = mark.layer, self._starts[mark.layer][:n]  # only read: steps write elsewhere
                 done = 0 if layer == 0 else self.steps.ends[layer - 1]
             if mark.step > done:
                 self.assemble(layer)
@@ -163,7 +163,7 @@ class Sweep:
         """Carry out the plan's actions up to one of a given name; unit n begins with step n·unit."""
         assert self._pending is not None, "there is a forward sweep for every adjoint, and nobody observes it"
         unit, last = self.plan.unit, self.plan.steps
-        for action in self._pending:
+        for action in self._pending:  # which the adjoint takes up where the forward sweep has left it
             match type(action).__name__:
                 case name if name == end:
                     return
@@ -180,7 +180,7 @@ class Sweep:
                     self._storage.go_back(action.n, on_disk=on_disk, drop=name == "Move")
 
     def _follow(self, observer: SweepObserver, integrals: list[Integrals]) -> None:
-        """All steps, with stops where an observer is told, or knows how it goes on. Collective."""
+        """All steps, with stops where an observer is shown the state or restores a later one. Collective."""
         done, ends, state = 0, self.steps.ends, self._storage.state
         for stop in sorted({0, *observer.begin(self.steps), *ends}):
             layer = bisect_left(ends, stop)

@@ -1,6 +1,5 @@
 """Points that the flow of a run has carried from 0 to T, or back, with the densities where they come to."""
 
-import warnings
 from dataclasses import dataclass
 from typing import final
 
@@ -10,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.analysis.classification import has_readout, posterior_probabilities, readout_probabilities
-from eulerian.app.build.mixture import exact_density
-from eulerian.app.config import KlTerminal
 from eulerian.app.tasks.loaded_run import LoadedRun
 from eulerian.base.arrays import Floats, Ints
-from eulerian.base.errors import ComputationError, EulerianWarning
+from eulerian.base.errors import ComputationError
 from eulerian.base.parallel import agreed
 from eulerian.density.csv_samples import SampleTable
 from eulerian.density.gathered import GatheredDensity
@@ -114,13 +111,11 @@ def _log_likelihood(run: LoadedRun, end: Floats, change: Floats, labels: Ints | 
         labels: (n,) whose density counts; None for that of all labels together.
         comm: who shares the points.
     """
-    terminal = run.config.objective.terminal
-    if not isinstance(terminal, KlTerminal):
+    terminal = run.problem.terminal
+    if not terminal.logarithmic or terminal.exact is None:
         return None
-    with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # the run has told them
-        target = exact_density(run.problem.density_space, terminal.target, "objective.terminal.target")
     with agreed(comm):
-        logs = target.log_values(end)
+        logs = terminal.exact.log_values(end)
     logs = np.logaddexp.reduce(logs, axis=1) if labels is None else logs[np.arange(len(end)), labels]
     return np.asarray(logs - change)
 

@@ -107,7 +107,7 @@ def _final_density(run: LoadedRun, source: Source) -> Floats:
     """
     if source == "flow":
         return run.problem.carry(run.theta, run.problem.initial_density)
-    target: Floats | None = getattr(run.problem.terminal, "target", None)
+    target = run.problem.terminal.target
     if target is None:
         kind = run.config.objective.terminal.kind
         what, remedy = f"a run with objective.terminal.kind = {kind!r} has no target density", "Leave it out."
