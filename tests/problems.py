@@ -1,6 +1,6 @@
 """Small problems that many tests share, built the way users build them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpi4py import MPI
@@ -10,10 +10,12 @@ import numpy as np
 
 from eulerian.app.build.mesh import create_mesh
 from eulerian.app.build.network import build
-from eulerian.app.config import Box, Domain, parse_config
+from eulerian.app.build.training import build_training
+from eulerian.app.config import Box, Config, Domain, parse_config
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
 from eulerian.density.space import DensitySpace, Quadrature
+from eulerian.optimise import OptimiseResult, Record
 
 # Cells per side of a mesh that is small and still has interior cells.
 TINY = {1: 12, 2: 5, 3: 3}
@@ -163,3 +165,11 @@ def orders(errors: Sequence[float], ratio: float = 2.0) -> Floats:
     """Observed orders of convergence between successive errors."""
     e = np.asarray(errors)
     return np.asarray(np.log(e[:-1] / e[1:]) / np.log(ratio))
+
+
+def train_as_configured(
+    config: Config, comm: MPI.Comm | None = None, callback: Callable[[Record], object] | None = None
+) -> tuple[ControlProblem, OptimiseResult]:
+    """The training that a configuration describes, on all of its levels, and its finest problem. Collective."""
+    problem = build(config, comm)
+    return problem, build_training(config, problem).run(callback)

@@ -1,21 +1,22 @@
-"""Formulas that a user writes in a configuration: parsed here by hand, never evaluated as Python.
+"""Formulas that a user writes in a configuration: Python's grammar with a short list of what is allowed, never run.
 
-Grammar, with Python's precedence (``-x**2`` is ``-(x**2)``, ``**`` groups to the right)::
+* numbers like ``2``, ``.5``, ``1e-3``; ``pi``; the variables x, y, z (and ``label`` in a terminal loss);
+* ``+ - * / **`` and brackets, with Python's precedence: ``-x**2`` is ``-(x**2)``, ``2**3**2`` is ``2**9``;
+* ``sin cos tan exp log sqrt abs sign tanh erf heaviside`` of one argument, ``min max`` of two or more;
+* ``< <= > >= == !=``, also in chains like ``0 < x <= 1``, and ``and or not``: 1 where true, else 0; all but 0 is true;
+* ``where(condition, a, b)``: a where the condition is true, else b.
 
-    sum     = product (("+" | "-") product)*
-    product = unary (("*" | "/") unary)*
-    unary   = ("+" | "-") unary | power
-    power   = atom ["**" unary]
-    atom    = number | "pi" | variable | function "(" sum ("," sum)* ")" | "(" sum ")"
-
-A formula becomes a postfix program, which a stack evaluates on whole arrays in float64: nothing can recurse deeply or
-grow without bound, whatever the text.
+Python's parser makes a tree, and the tree a postfix program, which a stack evaluates on whole arrays in float64:
+nothing can recurse deeply or grow without bound, whatever the text.
 """
 
+import ast
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import reduce
+from itertools import accumulate, pairwise
 from typing import Self
 
 import numpy as np
@@ -37,32 +38,6 @@ def _erf(x: Array) -> Array:
     return np.asarray(erf(x), dtype=np.float64)
 
 
-_ONE_ARGUMENT: dict[str, Callable[[Array], Array]] = {
-    "sin": np.sin,
-    "cos": np.cos,
-    "tan": np.tan,
-    "exp": np.exp,
-    "log": np.log,
-    "sqrt": np.sqrt,
-    "abs": np.abs,
-    "sign": np.sign,
-    "tanh": np.tanh,
-    "erf": _erf,
-    "heaviside": lambda x: np.heaviside(x, 0.5),
-    "negative": np.negative,
-}
-_TWO_ARGUMENTS: dict[str, Callable[[Array, Array], Array]] = {
-    "+": np.add,
-    "-": np.subtract,
-    "*": np.multiply,
-    "/": np.divide,
-    "**": np.power,
-    "min": np.minimum,
-    "max": np.maximum,
-}
-_CONSTANTS = {"pi": np.pi}
-
-
 def _times(slope: ArrayLike, tangent: ArrayLike) -> Array:
     """Product in which nought wins over ∞ and NaN: √(x² + y²) has slope 0 at the origin, and so has x√x."""
     return np.where(np.equal(slope, 0.0) | np.equal(tangent, 0.0), 0.0, np.multiply(slope, tangent))
@@ -73,41 +48,60 @@ def _below(left: Array, right: Array) -> Array:
     return 0.5 * np.add(left < right, left <= right, dtype=np.float64)
 
 
-# Derivatives by the argument x, f being the value.
-_SLOPES: dict[str, Callable[[Array, Array], ArrayLike]] = {
-    "sin": lambda x, _: np.cos(x),
-    "cos": lambda x, _: -np.sin(x),
-    "tan": lambda _, f: 1.0 + f * f,
-    "exp": lambda _, f: f,
-    "log": lambda x, _: 1.0 / x,
-    "sqrt": lambda _, f: 0.5 / f,
-    "abs": lambda x, _: np.sign(x),
-    "sign": lambda *_: 0.0,
-    "tanh": lambda _, f: 1.0 - f * f,
-    "erf": lambda x, _: 2.0 / np.sqrt(np.pi) * np.exp(-x * x),
-    "heaviside": lambda *_: 0.0,
-    "negative": lambda *_: -1.0,
-}
-# Derivatives by both arguments x and y.
-_PARTIALS: dict[str, Callable[[Array, Array, Array], tuple[ArrayLike, ArrayLike]]] = {
-    "+": lambda *_: (1.0, 1.0),
-    "-": lambda *_: (1.0, -1.0),
-    "*": lambda x, y, _: (y, x),
-    "/": lambda _, y, f: (1.0 / y, -f / y),
-    "**": lambda x, y, f: (_times(y, x ** (y - 1.0)), _times(f, np.log(x))),
-    "min": lambda x, y, _: (_below(x, y), _below(y, x)),
-    "max": lambda x, y, _: (_below(y, x), _below(x, y)),
-}
-FUNCTIONS = (*(name for name in _ONE_ARGUMENT if name != "negative"), "min", "max")
+def _truth(function: Callable[..., Array]) -> Callable[..., Array]:
+    return lambda *values: np.multiply(function(*values), 1.0)
 
-_TOKEN = re.compile(
-    r"(?P<space>[ \t\r\n]+)"
-    r"|(?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
-    r"|(?P<name>[A-Za-z_][A-Za-z_0-9]*)"
-    r"|(?P<symbol>\*\*|[-+*/(),])"
-    r"|(?P<bad>.)",
-    re.DOTALL,
-)
+
+type _Operation = tuple[Callable[..., Array], Callable[..., Sequence[ArrayLike]]]
+
+# By name: the function, and its derivatives by each argument, from the arguments and its value.
+_FUNCTIONS: dict[str, _Operation] = {
+    "sin": (np.sin, lambda x, _: [np.cos(x)]),
+    "cos": (np.cos, lambda x, _: [-np.sin(x)]),
+    "tan": (np.tan, lambda _, f: [1.0 + f * f]),
+    "exp": (np.exp, lambda _, f: [f]),
+    "log": (np.log, lambda x, _: [1.0 / x]),
+    "sqrt": (np.sqrt, lambda _, f: [0.5 / f]),
+    "abs": (np.abs, lambda x, _: [np.sign(x)]),
+    "sign": (np.sign, lambda *_: [0.0]),
+    "tanh": (np.tanh, lambda _, f: [1.0 - f * f]),
+    "erf": (_erf, lambda x, _: [2.0 / np.sqrt(np.pi) * np.exp(-x * x)]),
+    "heaviside": (lambda x: np.heaviside(x, 0.5), lambda *_: [0.0]),
+    "min": (np.minimum, lambda x, y, _: [_below(x, y), _below(y, x)]),
+    "max": (np.maximum, lambda x, y, _: [_below(y, x), _below(x, y)]),
+    "where": (lambda c, x, y: np.where(c != 0.0, x, y), lambda c, *_: [0.0, c != 0.0, c == 0.0]),
+}
+_OPERATIONS: dict[str, _Operation] = _FUNCTIONS | {
+    "+": (np.add, lambda *_: [1.0, 1.0]),
+    "-": (np.subtract, lambda *_: [1.0, -1.0]),
+    "*": (np.multiply, lambda x, y, _: [y, x]),
+    "/": (np.divide, lambda _, y, f: [1.0 / y, -f / y]),
+    "**": (np.power, lambda x, y, f: [_times(y, x ** (y - 1.0)), _times(f, np.log(x))]),
+    "negative": (np.negative, lambda *_: [-1.0]),
+    "not": (_truth(np.logical_not), lambda *_: [0.0]),
+    "and": (_truth(np.logical_and), lambda *_: [0.0, 0.0]),
+    "or": (_truth(np.logical_or), lambda *_: [0.0, 0.0]),
+}
+_COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
+    "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "!=": np.not_equal,
+}  # fmt: skip
+_SYMBOLS: dict[type[ast.AST], str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**", ast.USub: "negative", ast.Not: "not",
+    ast.And: "and", ast.Or: "or",
+    ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
+}  # fmt: skip
+_CONSTANTS = {"pi": np.pi}
+FUNCTIONS = tuple(_FUNCTIONS)
+
+_STRANGE = re.compile(r"[^A-Za-z0-9_ \t\r\n.+\-*/(),<>=!]|(?<![<>=!])=(?!=)")
+_HINTS = {"^": ": a power is written **", "=": ": equality is written =="}
+_LIKE_A_NUMBER = re.compile(r"(?<![\w.])\.?[0-9](?:[eE][+-]|[\w.])*")
+_NUMBER = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_WORD = re.compile(r"\w+|[^\w\s()]+|[()]")
+
+# A number, a variable or an operation, with how many arguments that takes from the stack; a chain of comparisons is one
+# operation, which needs what stands in its middle only once.
+type _Item = tuple[float | str, int]
 
 
 @dataclass(frozen=True)
@@ -117,12 +111,12 @@ class Expression:
     Attributes:
         text: what the user wrote.
         names: the variables that really occur, in the order of first use.
-        program: postfix form: numbers, variables and operations.
+        program: postfix form.
     """
 
     text: str
     names: tuple[str, ...]
-    program: tuple[float | str, ...]
+    program: tuple[_Item, ...]
 
     @classmethod
     def parse(cls, text: str, variables: Sequence[str], key: str) -> Self:
@@ -136,9 +130,8 @@ class Expression:
         Raises:
             InputError: what cannot be understood, with the column and the allowed names.
         """
-        parser = _Parser(text, tuple(variables), key)
-        program = parser.parse()
-        names = (item for item in program if isinstance(item, str) and item in parser.variables)
+        program = _Reader(text, tuple(variables), key).program()
+        names = (what for what, count in program if count == 0 and isinstance(what, str))
         return cls(text, tuple(dict.fromkeys(names)), program)
 
     def __call__(self, values: Mapping[str, ArrayLike]) -> Array:
@@ -150,28 +143,15 @@ class Expression:
         Returns:
             An array of the broadcast shape of all values, also where the formula is constant.
         """
-        arrays = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
-        stack: list[Array] = []
-        with np.errstate(all="ignore"):
-            for item in self.program:
-                if not isinstance(item, str):
-                    stack.append(np.asarray(item, dtype=np.float64))
-                elif item in _TWO_ARGUMENTS:
-                    right, left = stack.pop(), stack.pop()
-                    stack.append(_TWO_ARGUMENTS[item](left, right))
-                elif item in _ONE_ARGUMENT:
-                    stack.append(_ONE_ARGUMENT[item](stack.pop()))
-                else:
-                    stack.append(arrays[item])
-        shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
-        return np.array(np.broadcast_to(stack.pop(), shape))
+        return self.gradient(values, ())[0]
 
     def gradient(self, values: Mapping[str, ArrayLike], names: Sequence[str]) -> tuple[Array, list[Array]]:
         """The value and its partial derivatives, entry by entry and without warnings, by differentiating forwards.
 
-        At kinks: 0 for ``abs``, ``sign`` and ``heaviside``; ``min`` and ``max`` have the slope of the branch taken, the
-        mean of both where they tie. 0·∞ in the chain rule is 0, so that a formula has a finite derivative wherever a
-        smooth function of its kind would have one, like √(x² + y²) at the origin.
+        At kinks and jumps: 0 for ``abs``, ``sign``, ``heaviside`` and all that is true or false; ``min`` and ``max``
+        have the slope of the branch taken, the mean of both where they tie. 0·∞ in the chain rule is 0, so that a
+        formula has a finite derivative wherever a smooth function of its kind would have one, like √(x² + y²) at the
+        origin.
 
         Args:
             values: as for a call; other variables than ``names`` are constants.
@@ -183,22 +163,15 @@ class Expression:
         arrays = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         stack: list[_Dual] = []
         with np.errstate(all="ignore"):
-            for item in self.program:
-                if not isinstance(item, str):
-                    stack.append(_Dual(np.asarray(item, dtype=np.float64), {}))
-                elif item in _TWO_ARGUMENTS:
-                    right, left = stack.pop(), stack.pop()
-                    value = _TWO_ARGUMENTS[item](left.value, right.value)
-                    by_left, by_right = _PARTIALS[item](left.value, right.value, value)
-                    stack.append(_Dual(value, _chain([(by_left, left), (by_right, right)])))
-                elif item in _ONE_ARGUMENT:
-                    inner = stack.pop()
-                    value = _ONE_ARGUMENT[item](inner.value)
-                    stack.append(_Dual(value, _chain([(_SLOPES[item](inner.value, value), inner)])))
+            for what, count in self.program:
+                if isinstance(what, float):
+                    stack.append(_Dual(np.asarray(what), {}))
+                elif count == 0:
+                    stack.append(_Dual(arrays[what], {what: np.ones(())} if what in names else {}))
                 else:
-                    stack.append(_Dual(arrays[item], {item: np.ones(())} if item in names else {}))
+                    stack[-count:] = [_applied(what, stack[-count:])]
         shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
-        result = stack.pop()
+        (result,) = stack
         tangents = [result.tangents.get(name, np.zeros(())) for name in names]
         return np.array(np.broadcast_to(result.value, shape)), [np.array(np.broadcast_to(t, shape)) for t in tangents]
 
@@ -211,34 +184,29 @@ class _Dual:
     tangents: dict[str, Array]
 
 
-def _chain(parts: Sequence[tuple[ArrayLike, _Dual]]) -> dict[str, Array]:
-    """Tangents of a function from its (slope, argument)."""
-    total: dict[str, Array] = {}
-    for slope, argument in parts:
-        for name, tangent in argument.tangents.items():
-            term = _times(slope, tangent)
-            total[name] = total[name] + term if name in total else term
-    return total
+def _applied(name: str, arguments: Sequence[_Dual]) -> _Dual:
+    """An operation on values with derivatives."""
+    values = [argument.value for argument in arguments]
+    if name not in _OPERATIONS:
+        pairs = zip(name.split(), pairwise(values), strict=True)
+        return _Dual(_truth(lambda *each: reduce(np.logical_and, each))(*(_COMPARISONS[c](*p) for c, p in pairs)), {})
+    function, slopes = _OPERATIONS[name]
+    value, total = function(*values), dict[str, Array]()
+    if any(argument.tangents for argument in arguments):
+        for slope, argument in zip(slopes(*values, value), arguments, strict=True):
+            for variable, tangent in argument.tangents.items():
+                term = _times(slope, tangent)
+                total[variable] = total[variable] + term if variable in total else term
+    return _Dual(value, total)
 
 
-@dataclass(frozen=True)
-class _Token:
-    """One word of a formula: its kind (number, name, symbol or end), its text and where it starts."""
-
-    kind: str
-    text: str
-    start: int
-
-
-class _Parser:
-    """One pass over one formula; the methods are the rules of the grammar."""
+class _Reader:
+    """From one text to its program; what is not in the list of what is allowed is refused, with its place."""
 
     def __init__(self, text: str, variables: tuple[str, ...], key: str) -> None:
         self.text, self.variables, self.key = text, variables, key
-        self.program: list[float | str] = []
-        self.depth = 0
 
-    def parse(self) -> tuple[float | str, ...]:
+    def program(self) -> tuple[_Item, ...]:
         if not isinstance(self.text, str):
             raise InputError(
                 "an expression is a text", key=self.key, value=self.text, remedy='Write it in quotes: "x".'
@@ -247,122 +215,138 @@ class _Parser:
             raise self.error(f"the expression has {len(self.text)} characters, more than {MAX_LENGTH}")
         if not self.text.strip():
             raise self.error("the expression is empty")
-        self.tokens = self.tokenise()
-        self.token = next(self.tokens)
-        self.sum()
-        if self.token.kind != "end":
-            raise self.unexpected()
-        return tuple(self.program)
+        if strange := _STRANGE.search(self.text):
+            raise self.unexpected(strange[0], strange.start(), _HINTS.get(strange[0], ""))
+        self.require_brackets()
+        return tuple(self.items(self.tree(), 0))
 
-    def tokenise(self) -> Iterator[_Token]:
-        for match in _TOKEN.finditer(self.text):
-            kind = match.lastgroup or "bad"
-            if kind == "bad":
-                hint = ": a power is written **" if match.group() == "^" else ""
-                raise self.error(f"unexpected {match.group()!r} at column {match.start() + 1}{hint}")
-            if kind != "space":
-                yield _Token(kind, match.group(), match.start())
-        while True:
-            yield _Token("end", "", len(self.text))
+    def require_brackets(self) -> None:
+        """Every bracket is closed, and not too many are open at a time: what recurses here and in Python is bounded."""
+        levels = list(accumulate({"(": 1, ")": -1}.get(character, 0) for character in self.text))
+        if max(levels) > MAX_DEPTH:
+            raise self.nested()
+        if min(levels) < 0:
+            raise self.unexpected(")", levels.index(-1))
+        if levels[-1] > 0:
+            raise self.error("the expression ends too early, where a closing bracket is expected")
 
-    def advance(self) -> _Token:
-        token, self.token = self.token, next(self.tokens)
-        return token
+    def tree(self) -> ast.expr:
+        # Columns stay those of the user's text. Python takes no line breaks, and no noughts before a whole number.
+        text = _LIKE_A_NUMBER.sub(self.number, re.sub(r"\s", " ", self.text))
+        self.shift = len(text) - len(text.lstrip())
+        try:
+            return ast.parse(text.strip(), mode="eval").body
+        except (MemoryError, RecursionError):
+            raise self.nested() from None
+        except SyntaxError as error:
+            word = _WORD.search(text, self.shift + error.offset - 1) if error.offset else None
+            if word is None:
+                raise self.error("the expression ends too early") from None
+            raise self.unexpected(word[0], word.start()) from None
 
-    def accept(self, *symbols: str) -> str | None:
-        """The next symbol if it is one of these, else nothing is consumed."""
-        return self.advance().text if self.token.kind == "symbol" and self.token.text in symbols else None
+    def number(self, found: re.Match[str]) -> str:
+        """What begins like a number, if it is one."""
+        plain = _NUMBER.match(found[0])
+        end = plain.end() if plain else 0
+        if end < len(found[0]):
+            raise self.unexpected(found[0][end:], found.start() + end)
+        if not np.isfinite(float(found[0])):
+            raise self.error(f"the number {found[0]!r} is too large")
+        digits = found[0].lstrip("0")
+        return digits.rjust(end) if digits[:1].isdigit() else found[0]
 
-    def sum(self) -> None:
-        self.product()
-        while operation := self.accept("+", "-"):
-            self.product()
-            self.program.append(operation)
+    def items(self, node: ast.expr, depth: int) -> Iterator[_Item]:
+        """Signs and exponents stand in one another without brackets: ``depth`` is how many do."""
+        if depth > MAX_DEPTH:
+            raise self.nested()
+        later: list[ast.BinOp] = []
+        while isinstance(node, ast.BinOp):  # a loop: a sum may have a thousand terms, each to the right of all others
+            later.append(node)
+            node = node.left
+        yield from self.operand(node, depth)
+        for each in reversed(later):
+            symbol = self.symbol(each.op, each.left)
+            yield from self.items(each.right, depth + (symbol == "**"))
+            yield symbol, 2
 
-    def product(self) -> None:
-        self.unary()
-        while operation := self.accept("*", "/"):
-            self.unary()
-            self.program.append(operation)
+    def operand(self, node: ast.expr, depth: int) -> Iterator[_Item]:
+        match node:
+            case ast.Constant(value=float() | int(), kind=None) if not isinstance(node.value, bool):
+                yield float(self.source(node)), 0
+            case ast.Name(id=name):
+                self.require_known(node)
+                if name in FUNCTIONS:
+                    what = f"the function {name!r} at column {self.column(node)} needs its arguments in ()"
+                    raise self.error(what)
+                yield _CONSTANTS.get(name, name), 0
+            case ast.UnaryOp():
+                yield from self.items(node.operand, depth + 1)
+                if not isinstance(node.op, ast.UAdd):
+                    yield self.symbol(node.op, node), 1
+            case ast.BoolOp():
+                yield from self.folded(self.symbol(node.op, node), node.values, depth)
+            case ast.Compare():
+                terms = [node.left, *node.comparators]
+                for term in terms:
+                    yield from self.items(term, depth)
+                yield " ".join(map(self.symbol, node.ops, terms)), len(terms)
+            case ast.Call(func=ast.Name() as function):
+                yield from self.call(function, node.args, depth)
+            case _:
+                raise self.unexpected(self.source(node), self.column(node) - 1)
 
-    def unary(self) -> None:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise self.error(f"the expression is nested more than {MAX_DEPTH} deep")
-        sign = self.accept("+", "-")
-        if sign:
-            self.unary()
-        else:
-            self.power()
-        if sign == "-":
-            self.program.append("negative")
-        self.depth -= 1
+    def call(self, function: ast.Name, arguments: list[ast.expr], depth: int) -> Iterator[_Item]:
+        name, count = function.id, len(arguments)
+        self.require_known(function)
+        if name not in FUNCTIONS:
+            raise self.unexpected("(", self.text.index("(", self.column(function)))
+        many, wanted = name in ("min", "max"), "three arguments" if name == "where" else "one argument"
+        if count < 2 if many else count != (3 if name == "where" else 1):
+            raise self.error(f"{name}() takes {'two arguments or more' if many else f'{wanted}, not {count}'}")
+        if many:
+            yield from self.folded(name, arguments, depth)
+            return
+        for argument in arguments:
+            yield from self.items(argument, depth)
+        yield name, count
 
-    def power(self) -> None:
-        self.atom()
-        if self.accept("**"):
-            self.unary()
-            self.program.append("**")
+    def folded(self, name: str, arguments: list[ast.expr], depth: int) -> Iterator[_Item]:
+        """An operation of two arguments, from the left on all of them."""
+        for number, argument in enumerate(arguments):
+            yield from self.items(argument, depth)
+            if number > 0:
+                yield name, 2
 
-    def atom(self) -> None:
-        if self.token.kind == "number":
-            self.number()
-        elif self.token.kind == "name":
-            self.name()
-        elif self.accept("("):
-            self.sum()
-            self.close()
-        else:
-            raise self.unexpected()
-
-    def close(self) -> None:
-        if not self.accept(")"):
-            raise self.unexpected("a closing bracket")
-
-    def number(self) -> None:
-        value = float(self.token.text)
-        if not np.isfinite(value):
-            raise self.error(f"the number {self.token.text!r} is too large")
-        self.program.append(value)
-        self.advance()
-
-    def name(self) -> None:
-        token = self.token
-        if token.text not in (*self.variables, *_CONSTANTS, *FUNCTIONS):
-            near = get_close_matches(token.text, [*self.variables, *_CONSTANTS, *FUNCTIONS], n=1)
+    def require_known(self, node: ast.Name) -> None:
+        known = [*self.variables, *_CONSTANTS, *FUNCTIONS]
+        if node.id not in known:
+            near = get_close_matches(node.id, known, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise self.error(f"unknown name {token.text!r} at column {token.start + 1}{hint}")
-        self.advance()
-        if token.text in FUNCTIONS:
-            self.call(token)
-        else:
-            self.program.append(_CONSTANTS.get(token.text, token.text))
+            raise self.error(f"unknown name {node.id!r} at column {self.column(node)}{hint}")
 
-    def call(self, function: _Token) -> None:
-        if not self.accept("("):
-            raise self.error(f"the function {function.text!r} at column {function.start + 1} needs its arguments in ()")
-        self.sum()
-        count = 1
-        while self.accept(","):
-            self.sum()
-            count += 1
-            if function.text in _TWO_ARGUMENTS:
-                self.program.append(function.text)
-        self.close()
-        if function.text in _ONE_ARGUMENT:
-            if count != 1:
-                raise self.error(f"{function.text}() takes one argument, not {count}")
-            self.program.append(function.text)
-        elif count < 2:
-            raise self.error(f"{function.text}() takes two arguments or more")
+    def symbol(self, operator: ast.AST, left: ast.expr) -> str:
+        """An operator's name in programs; what stands to its left tells where an unknown one is."""
+        if type(operator) not in _SYMBOLS:
+            rest = self.text[self.shift + (left.end_col_offset or 0) :]
+            start = len(self.text) - len(rest.lstrip(") \t\r\n"))
+            raise self.unexpected(_WORD.findall(self.text[start:])[0], start)
+        return _SYMBOLS[type(operator)]
 
-    def unexpected(self, wanted: str = "") -> InputError:
-        wanted = f", where {wanted} is expected" if wanted else ""
-        if self.token.kind == "end":
-            return self.error(f"the expression ends too early{wanted}")
-        return self.error(f"unexpected {self.token.text!r} at column {self.token.start + 1}{wanted}")
+    def column(self, node: ast.expr) -> int:
+        return self.shift + node.col_offset + 1
+
+    def source(self, node: ast.expr) -> str:
+        return self.text[self.shift + node.col_offset : self.shift + (node.end_col_offset or 0)]
+
+    def unexpected(self, what: str, start: int, hint: str = "") -> InputError:
+        return self.error(f"unexpected {what!r} at column {start + 1}{hint}")
+
+    def nested(self) -> InputError:
+        return self.error(f"the expression is nested more than {MAX_DEPTH} deep")
 
     def error(self, what: str) -> InputError:
         variables = ", ".join(self.variables) or "none"
-        remedy = f"Allowed: variables {variables}; pi; + - * / ** ( ); functions {', '.join(FUNCTIONS)}."
-        return InputError(what, key=self.key, value=self.text, remedy=remedy)
+        allowed = f"variables {variables}; pi; + - * / ** ( ); < <= > >= == != and or not"
+        return InputError(
+            what, key=self.key, value=self.text, remedy=f"Allowed: {allowed}; functions {', '.join(FUNCTIONS)}."
+        )

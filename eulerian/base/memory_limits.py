@@ -1,4 +1,4 @@
-"""How much memory and how many cores there are, and what a launcher has told this process. Starts no MPI."""
+"""How much memory and how many cores there are, and which variables launchers of MPI set. Starts no MPI."""
 
 import math
 import os
@@ -29,7 +29,7 @@ _LAUNCHERS = (
 _OF_THE_USER = ("OMPI_ALLOW_RUN_AS_ROOT",)
 
 
-def told_by_launchers(environment: Mapping[str, str]) -> list[str]:
+def launcher_variables(environment: Mapping[str, str]) -> list[str]:
     """The variables by which MPI would take this process, or one that it starts, for a rank of a launcher's job."""
     return [name for name in environment if name.startswith(_LAUNCHERS) and not name.startswith(_OF_THE_USER)]
 

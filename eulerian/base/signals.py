@@ -1,8 +1,10 @@
 """Signals that ask a run to end: it ends within seconds, on all ranks, and what it has found is kept.
 
-A thread of its own on every rank hears signals even while compiled loops or other ranks are waited for. Code that comes
-by often enough asks ``asked`` and ends in an orderly manner. Where nobody does in time, the thread on rank 0 says the
-last words (writes what is known so far) and ends the job. A library does not touch signals: the command line listens.
+A thread on every rank waits for signals, since the main thread may be inside compiled loops or wait for other ranks. A
+run that calls ``asked`` often enough ends by itself. Otherwise the thread on rank 0 writes what is known so far (the
+``last_words`` of the run) and ends the job. Only the command line listens
+like that. Calls from Python touch no signal but Ctrl-C, while they minimise, and only where nobody else handles it:
+``CtrlC``.
 """
 
 import contextlib
@@ -13,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import final
+from typing import Self, final
 
 from mpi4py import MPI
 
@@ -30,7 +32,42 @@ _PATIENCE = 4.0  # seconds until a run that asks often should have come by
 _ENDING = 4.0  # seconds more for its orderly end
 _ALONE = 3.0  # seconds after which a rank that was asked no longer waits for rank 0
 _TWICE = 1.0  # seconds between two of one wish: a launcher and a terminal may both pass it on
-_LOOK = 0.2  # seconds between two looks for notes of other ranks
+_LOOK = 0.2  # seconds between two looks for messages of other ranks
+
+
+@final
+class CtrlC:
+    """A context in which the first Ctrl-C only sets ``pressed``; the second raises KeyboardInterrupt as usual.
+
+    It leaves signals alone where somebody else handles Ctrl-C already (the command line, a notebook's kernel with a
+    handler of its own), and outside of the main thread, where Python does not let it. Not collective: whoever acts on
+    ``pressed`` has to agree with the other ranks.
+
+    Attributes:
+        pressed: whether Ctrl-C was pressed.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._listens = False
+        self._when = 0.0
+
+    def __enter__(self) -> Self:
+        main = threading.current_thread() is threading.main_thread()
+        self._listens = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._listens:
+            signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._listens:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed and time.monotonic() > self._when + _TWICE:
+            signal.default_int_handler(number, frame)
+        if not self.pressed:
+            self.pressed, self._when = True, time.monotonic()
 
 
 def _plain_words(name: str) -> str:
@@ -39,24 +76,24 @@ def _plain_words(name: str) -> str:
 
 @final
 class Listener:
-    """Hears signals from its creation until ``close``; one per process, made by its main thread.
+    """Waits for signals from its creation until ``close``; one per process, made by its main thread.
 
     Args:
         comm: the job.
-        complain: tells the user, from any thread.
+        complain: called with the text for the user, from any thread.
     """
 
     def __init__(self, comm: MPI.Comm, complain: Callable[[str], None]) -> None:
         """Collective."""
         self._comm, self._complain = comm.Dup(), complain
-        # Threads of mpi4py's MPI may nearly always call it; where not, ranks do without notes.
-        self._notes = comm.size > 1 and MPI.Query_thread() == MPI.THREAD_MULTIPLE
+        # Threads of mpi4py's MPI may nearly always call it; where not, ranks do without messages to rank 0.
+        self._messages = comm.size > 1 and MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self._number, self._deadline, self._pressed = 0, 0.0, 0.0
         self._words: list[tuple[LastWords, float]] = [(_plain_words, 0.0)]
         self.lock = threading.RLock()
-        self._ear, self._mouth = os.pipe()
-        os.set_blocking(self._mouth, False)
-        self._mouth_before = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+        self._wakeup_before = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         # Where a signal is ignored (as nohup does with SIGHUP), it stays so.
         self._before = {
             number: signal.signal(number, _leave_to_the_thread)
@@ -71,17 +108,17 @@ class Listener:
         number = self._comm.allreduce(self._number, MPI.MAX)
         if number == 0:
             return None
-        self._hear(number)
+        self._note(number)
         self._deadline = max(self._deadline, time.monotonic() + _ENDING)
         return signal.Signals(number).name
 
     @contextlib.contextmanager
     def last_words(self, words: LastWords, *, asks: bool = False) -> Iterator[None]:
-        """What rank 0 does when the run is ended from here on, in the thread of the listener. Not collective.
+        """What rank 0 is to do, in the listener's thread, if the job is ended inside the context. Not collective.
 
         Args:
-            words: given the name of the signal, keeps what is known and returns what to tell the user.
-            asks: whether the run comes by ``asked``, which is waited for.
+            words: writes what is known; takes the name of the signal, and returns the text for the user.
+            asks: whether the run calls ``asked`` inside the context, which the thread then waits for first.
         """
         with self.lock:
             self._words.append((words, _PATIENCE if asks else 0.0))
@@ -92,50 +129,50 @@ class Listener:
                 self._words.pop()
 
     def close(self) -> None:
-        """Hear no more. Not collective."""
-        signal.set_wakeup_fd(self._mouth_before)
+        """Stop listening, and restore the handlers of before. Not collective."""
+        signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        os.close(self._mouth)
+        os.close(self._write_end)
         self._thread.join()
-        os.close(self._ear)
+        os.close(self._read_end)
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         rank = self._comm.rank
         while True:
-            idle = self._number == 0 and not (self._notes and rank == 0)
-            ready, _, _ = select.select([self._ear], [], [], None if idle else _LOOK)
-            heard = os.read(self._ear, 64) if ready else b""
-            if ready and not heard:
+            idle = self._number == 0 and not (self._messages and rank == 0)
+            ready, _, _ = select.select([self._read_end], [], [], None if idle else _LOOK)
+            received = os.read(self._read_end, 64) if ready else b""
+            if ready and not received:
                 return  # closed
-            for number in heard:
+            for number in received:
                 if number in set(SIGNALS):
-                    self._hear_here(number)
-            if self._notes and rank == 0 and self._comm.Iprobe():
-                self._hear(int(self._comm.recv()))
+                    self._receive(number)
+            if self._messages and rank == 0 and self._comm.Iprobe():
+                self._note(int(self._comm.recv()))
             if self._number and time.monotonic() > self._deadline + (_ALONE if rank else 0.0):
                 self._end()
 
-    def _hear_here(self, number: int) -> None:
+    def _receive(self, number: int) -> None:
         """A signal that was sent to this very process; Ctrl-C pressed again means at once."""
         if number == signal.SIGINT:
             if self._pressed and time.monotonic() > self._pressed + _TWICE:
                 parallel.end_job(EXIT_CODE)
             self._pressed = self._pressed or time.monotonic()
-        if not self._number and self._notes and self._comm.rank > 0:
+        if not self._number and self._messages and self._comm.rank > 0:
             self._comm.isend(number, 0)
-        self._hear(number)
+        self._note(number)
 
-    def _hear(self, number: int) -> None:
+    def _note(self, number: int) -> None:
         if self._number == 0:
             with self.lock:
                 self._deadline = time.monotonic() + self._words[-1][1]
                 self._number = number
 
     def _end(self) -> None:
-        """Last words, and the end of the job."""
+        """Call the last words, and end the job."""
         with self.lock:  # not while the main thread is writing
             if self._comm.rank == 0:
                 try:
@@ -178,5 +215,5 @@ def last_words(words: LastWords, *, asks: bool = False) -> Iterator[None]:
 
 
 def undisturbed() -> contextlib.AbstractContextManager[object]:
-    """While this is held no last words are said: for files that they write too. Not collective."""
+    """A lock against the last words, for files that they write too. Not collective."""
     return contextlib.nullcontext() if _current is None else _current.lock

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError, EulerianError, InputError, RejectedEvaluation
 from eulerian.fields.frame import ParameterUnits
-from eulerian.objective.parameters import ParameterCost
+from eulerian.objective.costs import ParameterCost
 from eulerian.objective.parts import part_names
 
 # A way that is shorter than this, relative to the domain, is none.
@@ -170,6 +170,14 @@ class ReducedProblem(ABC):
     @abstractmethod
     def velocity_change(self, theta: ArrayLike, change: ArrayLike) -> float:
         """Largest |v(x, θ + change) − v(x, θ)| over points, layers and labels; ∞ where v fails. Collective."""
+
+    def velocity_matrices(self) -> dict[int, Floats] | None:
+        """By row of θ a matrix A (m, p) such that |A δϑ|² is the mean of ∫ |δv|² dμ over the row's layers. Collective.
+
+        ϑ is θ in units of the box, v is linearised at the last evaluation, and μ is the mass as it is in a layer. Each
+        rank has the matrices of some rows. None where the problem has none.
+        """
+        return None
 
     @property
     @abstractmethod

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from eulerian.base.errors import InputError
 from eulerian.density import basis
 from eulerian.mesh.geometry import SimplexGeometry, sides, simplex_geometry
-from eulerian.mesh.ghost_rows import GhostExchange
+from eulerian.mesh.ghost_rows import GhostRows
 from eulerian.mesh.simplices import Simplices
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class DensitySpace:
         self.n_owned, self.n_cells = self.geometry.n_owned, self.geometry.n_cells
         self.phi0 = float(basis.legendre(self.dim, 0, np.zeros((1, self.dim)))[0, 0])
         self.nd = basis.legendre(self.dim, degree, np.zeros((1, self.dim))).shape[1]
-        self.ghosts = GhostExchange(mesh.topology.index_map(self.dim))
+        self.ghosts = GhostRows(mesh.topology.index_map(self.dim))
         self._rules: dict[int, Quadrature] = {}
 
     # -- where things are -------------------------------------------------------------------------------------------

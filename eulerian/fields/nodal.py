@@ -34,7 +34,7 @@ class Nodal:
         frame: of the domain: random starts are drawn, and descents are made, in its units; None for those of the user.
     """
 
-    at_nodes_only: ClassVar[bool] = True
+    at_nodes_only: ClassVar[bool] = True  # for those who need velocities elsewhere
 
     nodes: Floats
     n_labels: int = field(default=0, kw_only=True)

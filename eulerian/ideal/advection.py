@@ -5,7 +5,7 @@ from scipy import sparse
 from scipy.sparse import linalg
 
 from eulerian.base.arrays import Floats
-from eulerian.ideal.poisson import WholeMesh
+from eulerian.ideal.poisson import GatheredMesh
 from eulerian.ideal.space_time import SpaceTime
 
 _TOLERANCE = 1e-11
@@ -24,7 +24,7 @@ class Advection:
         kinetic: λ.
     """
 
-    def __init__(self, grid: SpaceTime, whole: WholeMesh, kinetic: float) -> None:
+    def __init__(self, grid: SpaceTime, whole: GatheredMesh, kinetic: float) -> None:
         self._grid, self._whole, self._kinetic = grid, whole, kinetic
         self._masses = sparse.diags_array(whole.masses).tocsr()
 
@@ -42,13 +42,14 @@ class Advection:
         grid = self._grid
         phi, begin = grid.gather_vertices(potential), grid.gather_vertices(source)
         operators = [self._operator(phi[:, instant]) for instant in range(grid.layers + 1)]
-        slabs = self._march(operators, begin)
+        slabs = self._slabs(operators, begin)
         if slabs is None:
             return None
         end = slabs[:, -1] + operators[-1] @ slabs[:, -1] / self._whole.masses
         if target is not None:
             goal = grid.gather_vertices(target)
-            back = self._march([-operator for operator in reversed(operators)], goal)
+            # Carried forward only, errors would pile up at T, where the density is prescribed.
+            back = self._slabs([-operator for operator in reversed(operators)], goal)
             if back is None:
                 return None
             share = (np.arange(grid.layers) + 0.5) / grid.layers
@@ -61,12 +62,13 @@ class Advection:
         whole, corners = self._whole, self._grid.dim + 1
         slope = np.einsum("cid,ci->cd", whole.gradients, phi[whole.cells])
         flow = np.einsum("cid,cd->ci", whole.gradients, slope)
+        # v = −∇φ/λ, and the vertices of a cell share its volume.
         weight = -0.5 * self._grid.tau / (corners * self._kinetic) * whole.volumes
         elements = np.repeat((weight[:, None] * flow)[:, :, None], corners, axis=2)
         return whole.pattern.assemble(elements)
 
-    def _march(self, operators: list[sparse.csr_array], begin: Floats) -> Floats | None:
-        """Slab after slab, (N, L); None if that is of no use."""
+    def _slabs(self, operators: list[sparse.csr_array], begin: Floats) -> Floats | None:
+        """Densities step by step, (N, L); None if they are of no use."""
         slabs = np.empty((len(begin), len(operators) - 1))
         right = begin
         for slab, operator in enumerate(operators[:-1]):

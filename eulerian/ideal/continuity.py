@@ -10,7 +10,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError
 from eulerian.ideal.last_step import LastStep
-from eulerian.ideal.poisson import Factorised, WholeMesh
+from eulerian.ideal.poisson import Factorised, GatheredMesh
 from eulerian.ideal.space_time import SpaceTime
 
 # Shares of the density that are smoothed, and that are spread over the whole domain, so that mass can be put right
@@ -51,7 +51,7 @@ class MomentumProblem:
         kinetic: λ.
     """
 
-    def __init__(self, grid: SpaceTime, whole: WholeMesh, kinetic: float) -> None:
+    def __init__(self, grid: SpaceTime, whole: GatheredMesh, kinetic: float) -> None:
         self._grid, self._kinetic, self._whole = grid, kinetic, whole
         bounds = np.linspace(0, grid.layers + 1, grid.comm.size + 1).astype(int).tolist()
         self._ranges = list(pairwise(bounds))
@@ -82,11 +82,13 @@ class MomentumProblem:
         grid = self._grid
         uniform = mass / grid.volume
         totals = parallel.sum_all(grid.comm, grid.own_masses @ density)
+        # The splitting method keeps the mass only up to its residual, and no momenta would make up for that.
         scaled = np.where(totals > 0.0, density * (mass / np.where(totals > 0.0, totals, 1.0)), uniform)
         smooth = scaled
         for _ in range(_SMOOTHINGS):
             smooth = grid.smooth(smooth)
         middles = (np.arange(grid.layers) + 0.5) / grid.layers
+        # Nothing is mixed in next to the ends, whose densities are given: it would have to be moved in a single slab.
         ramp = 4.0 * middles * (1.0 - middles)
         flows = []
         for near, far in _SHARES:
@@ -130,8 +132,8 @@ class MomentumProblem:
         whole = self._whole
         matrix = whole.pattern.assemble(weight[whole.cells].mean(axis=1)[:, None, None] * whole.stiffness)
         matrix.data[0] += matrix.data.max()  # entry (0, 0): ψ vanishes at one vertex
-        change = change - change.sum() * whole.masses / whole.masses.sum()  # rounding
-        if self._solver is None:
+        change = change - change.sum() * whole.masses / whole.masses.sum()  # rounding, which no ψ would balance
+        if self._solver is None:  # the pattern is the same at every instant: it is analysed once
             self._solver = Factorised(matrix)
         else:
             self._solver.change(matrix)

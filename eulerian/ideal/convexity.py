@@ -64,7 +64,7 @@ class ConvexDomain:
 
     def contains(self, x: Floats) -> NDArray[np.bool_]:
         """Whether points (n, dim) are inside, up to rounding; (n,)."""
-        margin = _ROUNDING * self.diameter
+        margin = _ROUNDING * self.diameter  # points of the boundary belong to the domain
         inside = np.ones(len(x), dtype=bool)
         for column, low, high in zip(x.T, self.lower - margin, self.upper + margin, strict=True):
             inside &= (column >= low) & (column <= high)

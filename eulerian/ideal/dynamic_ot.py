@@ -42,7 +42,7 @@ from eulerian.ideal.problem import LABEL_BY_LABEL, PARTS, GapRecord, IdealProble
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.ideal.splitting import Parts
 
-_CHECK_EVERY = 10
+_CHECK_EVERY = 10  # iterations: to see what an iterate is worth takes more sweeps over its state
 _ADAPT_AT = (50, 150)  # iterations after which the vertices are weighed by the densities found so far
 
 
@@ -213,20 +213,20 @@ class _Solver:
             for part in self._parts:
                 part.step(iteration, checked=checked, last=iteration == max_iterations)
             if checked:
-                self._tell(iteration, callback)
+                self._record(iteration, callback)
             if iteration in _ADAPT_AT and iteration < max_iterations:
                 for part in self._parts:
                     part.adapt()
         return self._solution(iteration)
 
-    def _tell(self, iteration: int, callback: Callable[[GapRecord], None] | None) -> None:
+    def _record(self, iteration: int, callback: Callable[[GapRecord], None] | None) -> None:
         parts, feasible = self._costs(), all(label.flow is not None for label in self._labels)
         primal = sum(parts.values())
         dual = sum(label.check.dual for label in self._labels)
-        seconds = self._grid.comm.bcast(time.perf_counter() - self._started, 0)
+        seconds = self._grid.comm.bcast(time.perf_counter() - self._started, 0)  # histories are the same on all ranks
         residual = max(label.check.residual for label in self._labels)
         gap, relative = math.nan, math.nan
-        if feasible:
+        if feasible:  # an estimate of the primal value may lie below the dual one, and proves nothing
             gap, relative = primal - dual, relative_gap(parts, dual, sum(part.floor for part in self._parts))
         self._history.append(GapRecord(iteration, primal, dual, gap, relative, residual, seconds, feasible))
         if callback is not None:

@@ -108,7 +108,7 @@ class GridMinimisers:
         order = np.argsort(values, axis=1, kind="stable")
         values = np.take_along_axis(values, order, axis=1)
         z, nodes = (np.take_along_axis(array, order[..., None], axis=1) for array in (z, nodes))
-        _give_up_close(z / table.spacing, values)
+        _drop_close(z / table.spacing, values)
         point, later = np.nonzero(np.isfinite(values[:, 1:]))
         gain = self._variation(x[point], nodes[point, later + 1])
         hopeless = values[point, later + 1] - gain > values[point, 0]
@@ -159,7 +159,7 @@ def _min_plus(lines: Floats, cost: Floats) -> tuple[Floats, Indices]:
     return values, chosen
 
 
-def _give_up_close(z: Floats, values: Floats) -> None:
+def _drop_close(z: Floats, values: Floats) -> None:
     """Drop candidates (n, C, dim), in cells, from the best to the worst, close to a better one; in place."""
     places = np.ascontiguousarray(np.moveaxis(z, 0, -1))
     for later in range(1, values.shape[1]):

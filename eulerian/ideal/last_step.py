@@ -5,7 +5,7 @@ from scipy import sparse
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError
-from eulerian.ideal.poisson import Factorised, WholeMesh
+from eulerian.ideal.poisson import Factorised, GatheredMesh
 from eulerian.ideal.space_time import SpaceTime
 
 _MAX_ROUNDS = 30
@@ -25,7 +25,7 @@ class LastStep:
         loss: ℓ at the vertices, (n_nodes,).
     """
 
-    def __init__(self, grid: SpaceTime, whole: WholeMesh, kinetic: float, loss: Floats) -> None:
+    def __init__(self, grid: SpaceTime, whole: GatheredMesh, kinetic: float, loss: Floats) -> None:
         """Collective."""
         self._grid, self._whole, self._kinetic = grid, whole, kinetic
         self._loss = grid.gather_vertices(loss)
@@ -55,6 +55,7 @@ class LastStep:
                 phi = np.zeros_like(rho)
                 solver.solve(np.where(active, stiffness.diagonal() * self._loss, right), phi)
                 density = rho - stiffness @ phi / (self._kinetic * whole.masses)
+                # Where there is mass it must stay ≥ 0, elsewhere φ may not exceed ℓ: a vertex that fails changes sides.
                 positive = np.where(active, density > 0.0, phi > self._loss)
                 if np.array_equal(positive, active):
                     return np.where(active, density, 0.0)[grid.numbers]

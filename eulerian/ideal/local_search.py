@@ -50,11 +50,11 @@ class LocalSearch:
             which = np.arange(start, min(start + _BLOCK, len(z)))
             smooth = self._stencils(function, which, z, values)
             if self.domain.dim > 1:
-                rivals = self._rivals(z[which], values[which], group[which])
-                self._ellipsoids(function, which[~smooth & rivals], z, values)
+                worth = self._worth_polishing(z[which], values[which], group[which])
+                self._ellipsoids(function, which[~smooth & worth], z, values)
         return z, values
 
-    def _rivals(self, z: Floats, values: Floats, group: NDArray[np.intp]) -> NDArray[np.bool_]:
+    def _worth_polishing(self, z: Floats, values: Floats, group: NDArray[np.intp]) -> NDArray[np.bool_]:
         """The best of each group, and those out of reach of the ellipsoids that start there; (n,)."""
         order = np.lexsort((values, group))
         _, first, member = np.unique(group[order], return_index=True, return_inverse=True)

@@ -12,7 +12,7 @@ from eulerian.ideal.domain_parts import DomainPart
 from eulerian.ideal.inner_product import Metric
 from eulerian.ideal.label_solution import IdleLabel, LabelSolution
 from eulerian.ideal.last_step import LastStep
-from eulerian.ideal.poisson import WholeMesh
+from eulerian.ideal.poisson import GatheredMesh
 from eulerian.ideal.problem import IdealProblem
 from eulerian.ideal.speed import driven_speed, typical_speed
 from eulerian.ideal.splitting import Parts, Splitting
@@ -21,7 +21,7 @@ _BALANCE_OFTEN = 100  # until this iteration the penalty may change at every che
 _BALANCE_EVERY = 50
 _PENALTY = 3.0  # in units of mass/(volume λ ω²): where the residuals of a transport over many cells are balanced
 _LEAST_WEIGHT = 1e-2  # relative to the typical density
-_PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is certified again
+_PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is certified again: that is costly
 _NOTHING = 1e-12  # of a label's mass: with less of it a part stays as it is
 _BEYOND = 1e-6  # relative: a dual value that is so far above what a flow costs bounds nothing
 
@@ -60,10 +60,12 @@ class PartFlow:
         moving = [part.grid.total(source) > _NOTHING * mass for source, mass in zip(sources, masses, strict=True)]
         if any(moving):
             self._start(sources)
-        self.labels: list[LabelSolution | IdleLabel] = [
-            self._label(y, source) if moves else IdleLabel(part.grid, problem.functional, source, y)
-            for y, (source, moves) in enumerate(zip(sources, moving, strict=True))
-        ]
+        self.labels: list[LabelSolution | IdleLabel] = []
+        self._moving: list[LabelSolution] = []
+        for y, (source, moves) in enumerate(zip(sources, moving, strict=True)):
+            if moves:
+                self._moving.append(self._label(y, source))
+            self.labels.append(self._moving[-1] if moves else IdleLabel(part.grid, problem.functional, source, y))
 
     def _start(self, sources: list[Floats]) -> None:
         """What the labels share. Collective."""
@@ -73,9 +75,10 @@ class PartFlow:
         )
         if self._running is not None:
             omega = math.hypot(omega, driven_speed(self._running, np.stack(sources, axis=1), problem.kinetic))
+        # Where ρ_T is prescribed φ(T) has no functional of its own, so nothing is split there.
         gamma = 0.0 if problem.functional.is_constraint else 1.0 / problem.horizon
         self._metric = Metric(grid, problem.kinetic, omega, gamma, np.ones(grid.n_nodes))
-        self._whole = WholeMesh(grid)
+        self._whole = GatheredMesh(grid)
         self._momenta = MomentumProblem(grid, self._whole, problem.kinetic)
         self._advection = Advection(grid, self._whole, problem.kinetic)
 
@@ -103,12 +106,10 @@ class PartFlow:
         Raises:
             ComputationError: the dual value grows beyond what a flow costs.
         """
-        for label in self.labels:
-            if isinstance(label, IdleLabel) or label.done:
-                continue
-            if checked:
+        for label in self._moving:
+            if checked and not label.done:
                 self._check(label, iteration, last)
-            else:
+            elif not label.done:
                 label.splitting.step()
 
     def _check(self, label: LabelSolution, iteration: int, last: bool) -> None:
@@ -146,7 +147,7 @@ class PartFlow:
     def adapt(self) -> None:
         """Weigh the vertices by the densities that pass them: where there is little, the penalty must be small."""
         old, grid = self._metric, self._grid
-        flows = [label for label in self.labels if isinstance(label, LabelSolution)]
+        flows = self._moving
         if old is None or all(label.done for label in flows):
             return
         peaks = [label.splitting.peak_density() / label.splitting.mass for label in flows]
@@ -156,7 +157,7 @@ class PartFlow:
         self._metric = Metric(grid, old.kinetic, old.omega, old.gamma, weights)
         for label in flows:
             label.splitting.change_metric(self._metric)
-        old.destroy()
+        old.destroy()  # not before all labels have left it
 
     def _narrow(self, label: LabelSolution) -> bool:
         """Whether the gap of a label is small."""

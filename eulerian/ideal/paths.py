@@ -7,7 +7,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.hopf_lax import HopfLax
-from eulerian.ideal.poisson import WholeMesh
+from eulerian.ideal.poisson import GatheredMesh
 from eulerian.ideal.problem import PathBundle
 from eulerian.mesh.cell_walk import CellWalk
 
@@ -30,7 +30,7 @@ def flow_paths(flow: ConvexFlow, n_paths: int | None = None, n_times: int = _N_T
         n_times: equally spaced from 0 to T.
     """
     grid = flow.grid
-    walk = CellWalk(grid.gather_vertices(grid.x), WholeMesh(grid).cells)
+    walk = CellWalk(grid.gather_vertices(grid.x), GatheredMesh(grid).cells)
     slopes = grid.gather_vertices(grid.vertex_gradients(flow.potential)) / -flow.kinetic_weight
     starts, labels = starting_points(flow, N_PATHS[grid.dim] if n_paths is None else n_paths)
     x, cells, _ = walk.enter(starts)

@@ -45,7 +45,7 @@ class SpaceTimePoisson:
         self._first, self._last = bounds[comm.rank], bounds[comm.rank + 1]
         self._counts = np.diff(bounds)
         self._members: list[Ints] = comm.allgather(grid.numbers)
-        whole = WholeMesh(grid)
+        whole = GatheredMesh(grid)
         everywhere = grid.gather_vertices(weights)
         on_cells = everywhere[whole.cells].mean(axis=1)[:, None, None]
         rigidity = whole.pattern.assemble(on_cells * whole.stiffness)
@@ -55,7 +55,7 @@ class SpaceTimePoisson:
         self._solvers = []
         for mode in range(self._first, self._last):
             helmholtz: sparse.csr_array = sparse.csr_array(values[mode] * lumped + omega**2 * rigidity)
-            if gamma == 0.0 and mode == 0:  # constants: take the solution that vanishes at one vertex
+            if gamma == 0.0 and mode == 0:  # singular by constants: take the solution that vanishes at one vertex
                 helmholtz[0, 0] += helmholtz.diagonal().max()
             self._solvers.append(Factorised(helmholtz, direct))
 
@@ -127,7 +127,7 @@ class Factorised:
             self._solver.setInitialGuessNonzero(True)
         self._solver.setFromOptions()
         self._x, self._b = self._matrix.createVecs()
-        with _told():
+        with _as_computation_error():
             self._solver.setUp()
 
     def change(self, matrix: sparse.csr_array) -> None:
@@ -137,7 +137,7 @@ class Factorised:
         self._matrix.setValuesCSR(matrix.indptr.astype("i4"), matrix.indices.astype("i4"), self._scale * matrix.data)
         self._matrix.assemble()
         self._solver.setOperators(self._matrix)
-        with _told():
+        with _as_computation_error():
             self._solver.setUp()
 
     def solve(self, b: Floats, x: Floats) -> None:
@@ -163,8 +163,8 @@ class Factorised:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Turn PETSc's error into ours."""
+def _as_computation_error() -> Iterator[None]:
+    """Turn PETSc's error into one that says what was computed."""
     try:
         yield
     except PETSc.Error as error:
@@ -193,8 +193,8 @@ class Pattern:
         return sparse.csr_array((data, self._columns, self._starts), shape=(self._size, self._size))
 
 
-class WholeMesh:
-    """The cells of the whole mesh, on every rank.
+class GatheredMesh:
+    """The cells of the whole mesh, on every rank: each solves whole linear problems, a share of them.
 
     Args:
         grid: the space-time.

@@ -13,7 +13,8 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats, Ints
 from eulerian.density import basis
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.ghost_rows import GhostExchange
+from eulerian.mesh.ghost_rows import GhostRows
+from eulerian.mesh.point_location import barycentric_gradients
 
 
 class SpaceTime:
@@ -57,13 +58,11 @@ class SpaceTime:
         self.numbers: Ints = index_map.local_to_global(np.arange(self.n_nodes, dtype=np.int32)).astype(np.int32)
         self.cell_nodes: Ints = np.ascontiguousarray(vertices.dofmap.list[: space.n_cells], dtype=np.int32)
         self.nodes: Ints = np.ascontiguousarray(self.cell_nodes[: space.n_owned])
-        self._ghosts, self._owners = GhostExchange(index_map), np.asarray(index_map.owners, dtype=np.int32)
+        self._ghosts, self._owners = GhostRows(index_map), np.asarray(index_map.owners, dtype=np.int32)
         self.cells: Ints = np.arange(space.n_owned, dtype=np.int32)
         inverse = space.geometry.inverse_jacobian[: space.n_owned]
         self.volumes: Floats = space.geometry.det[: space.n_owned] / math.factorial(space.dim)
-        self.gradients: Floats = np.ascontiguousarray(
-            np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
-        )
+        self.gradients: Floats = np.ascontiguousarray(barycentric_gradients(inverse))
         self.own_masses: Floats = self.share(self.volumes)
         self.masses: Floats = self.own_masses.copy()
         self.accumulate(self.masses)
@@ -89,7 +88,7 @@ class SpaceTime:
         part._owners = self._owners[nodes[part.n_owned_nodes :] - self.n_owned_nodes]
         ghosts = part.numbers[part.n_owned_nodes :].astype(np.int64)
         index_map = dolfinx.common.IndexMap(self.comm, part.n_owned_nodes, ghosts, part._owners, 0)
-        part._ghosts = GhostExchange(index_map)
+        part._ghosts = GhostRows(index_map)
         cells, owned = inside[self.cell_nodes[:, 0]], inside[self.nodes[:, 0]]
         part.cells, part.x = self.cells[owned], np.ascontiguousarray(self.x[nodes])
         part.cell_nodes = np.ascontiguousarray(local[self.cell_nodes[cells]])

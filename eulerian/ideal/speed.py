@@ -32,6 +32,7 @@ def typical_speed(
         squared = _best_moves(space, rho, functional.loss, kinetic, horizon, part)
     if functional.target is not None:
         squared = _gaussian_distance(space, part.only(rho), part.only(functional.target))
+    # A density that stays where it is still has to find that out: with ω = 0 there would be no metric.
     slowest = _SLOWEST * float(np.linalg.norm(part.high - part.low))
     return max(float(np.sqrt(squared)), slowest) / horizon
 

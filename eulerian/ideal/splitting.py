@@ -205,6 +205,7 @@ class Splitting:
         """ρ(T) ≥ 0 at the vertices, (n_nodes,), of the label's mass. Collective."""
         if self.functional.fixed is not None:
             return self.functional.fixed / self.grid.masses
+        # The multiplier of φ_T is the density up to a factor, which its mass tells.
         rho = self._metric.weights * np.maximum(self._state.end - self._state.end_q, 0.0)
         total = self.grid.integrate(rho)
         return rho * (self.mass / total) if total > 0.0 else np.full_like(rho, self.mass / self.grid.volume)

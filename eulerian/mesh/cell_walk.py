@@ -5,8 +5,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from eulerian.base.arrays import Floats
-
-type Cells = NDArray[np.int64]
+from eulerian.mesh.point_location import Barycentric, Cells
 
 _LONGEST_WALK = 1000  # cells; a walk in a mesh that is not Delaunay can go around in circles
 _MOST_WALLS = 6  # along which a point slides in one move
@@ -26,9 +25,7 @@ class CellWalk:
     def __init__(self, x: Floats, cells: NDArray[np.integer]) -> None:
         self.cells: Cells = cells.astype(np.int64)
         self._corners: Floats = x[self.cells]
-        inverse = np.linalg.inv(self._corners[:, 1:] - self._corners[:, :1])
-        rest = np.swapaxes(inverse, 1, 2)
-        self._gradients: Floats = np.concatenate([-rest.sum(axis=1, keepdims=True), rest], axis=1)
+        self._barycentric = Barycentric(self._corners)
         self._neighbours = _neighbours(self.cells)
 
     def enter(self, points: Floats) -> tuple[Floats, Cells, Floats]:
@@ -49,7 +46,7 @@ class CellWalk:
             if not len(blocked):
                 break
             wall = weights[blocked].argmin(axis=1)
-            normal = self._gradients[cells[blocked], wall]
+            normal = self._barycentric.gradients[cells[blocked], wall]
             beyond = weights[blocked, wall] / np.sum(normal**2, axis=1)
             points[blocked] -= beyond[:, None] * normal
         weights = np.maximum(self._walk(points, cells), 0.0)
@@ -70,12 +67,6 @@ class CellWalk:
             cells[active] = self._neighbours[cells[active], face]
             weights[active] = self._barycentric(points[active], cells[active])
         return weights
-
-    def _barycentric(self, points: Floats, cells: Cells) -> Floats:
-        """(m, dim+1), negative beyond the face opposite to a vertex."""
-        weights = np.einsum("md,mid->mi", points - self._corners[cells, 0], self._gradients[cells])
-        weights[:, 0] += 1.0
-        return np.asarray(weights)
 
 
 def _neighbours(cells: Cells) -> Cells:

@@ -9,6 +9,7 @@ import numpy as np
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import agreed
+from eulerian.mesh.point_location import barycentric_gradients
 
 
 @dataclass(frozen=True)
@@ -136,5 +137,4 @@ def _adjacency(mesh: dolfinx.mesh.Mesh, n_cells: int) -> tuple[Ints, Ints]:
 def _facet_normals(inverse: Floats) -> Floats:
     """Outward area normals over det J: minus the gradient of the facet's opposite barycentric, over (dim-1)!."""
     dim = inverse.shape[1]
-    gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
-    return np.ascontiguousarray(-gradients / float(np.prod(np.arange(1, dim))))
+    return np.ascontiguousarray(-barycentric_gradients(inverse) / float(np.prod(np.arange(1, dim))))

@@ -12,7 +12,7 @@ from petsc4py import PETSc
 from eulerian.base.arrays import Floats, Ints
 
 
-class GhostExchange:
+class GhostRows:
     """Copies rows owned by other ranks into the ghost rows behind the owned ones, and adds ghost rows to their owners'.
 
     Args:

@@ -17,6 +17,34 @@ _FIRST_TRIES = 4  # nearest centroids that are tried at once; more of them where
 _ROUNDING = 1e-10
 
 
+def barycentric_gradients(inverse_jacobian: Floats) -> Floats:
+    """Gradients (n, dim+1, dim) of the barycentric coordinates, from d(reference)/d(physical) (n, dim, dim)."""
+    return np.concatenate([-inverse_jacobian.sum(axis=1, keepdims=True), inverse_jacobian], axis=1)
+
+
+@final
+class Barycentric:
+    """Barycentric coordinates in the cells of a mesh.
+
+    Args:
+        vertices: (C, dim+1, dim) of the cells.
+
+    Attributes:
+        gradients: (C, dim+1, dim) of the coordinates.
+    """
+
+    def __init__(self, vertices: Floats) -> None:
+        self._origins: Floats = vertices[:, 0]
+        inverse = np.linalg.inv(vertices[:, 1:] - vertices[:, :1])
+        self.gradients: Floats = barycentric_gradients(np.swapaxes(inverse, 1, 2))
+
+    def __call__(self, points: Floats, cells: Cells) -> Floats:
+        """(..., dim+1) of points (..., dim) in cells (...), negative beyond the face opposite to a vertex."""
+        weights = np.einsum("...d,...id->...i", points - self._origins[cells], self.gradients[cells])
+        weights[..., 0] += 1.0
+        return np.asarray(weights)
+
+
 @final
 class CellFinder:
     """Finds the cells of points among all cells of a mesh. Local: every rank needs the whole mesh.
@@ -31,13 +59,11 @@ class CellFinder:
     def __init__(self, vertices: Floats) -> None:
         from scipy.spatial import KDTree  # takes its time to load, and not every run asks for the cells of points
 
-        self._origins: Floats = vertices[:, 0]
-        inverse = np.linalg.inv(vertices[:, 1:] - vertices[:, :1])
-        rest = np.swapaxes(inverse, 1, 2)
-        self._gradients: Floats = np.concatenate([-rest.sum(axis=1, keepdims=True), rest], axis=1)
+        self._barycentric = Barycentric(vertices)
+        gradients = self._barycentric.gradients
         # Far from the origin the coordinates themselves carry fewer digits.
         lost = 4.0 * np.finfo(float).eps * np.abs(vertices).max(initial=0.0)
-        self._rounding = float(max(_ROUNDING, lost * np.linalg.norm(self._gradients, axis=2).max(initial=0.0)))
+        self._rounding = float(max(_ROUNDING, lost * np.linalg.norm(gradients, axis=2).max(initial=0.0)))
         centroids = vertices.mean(axis=1)
         radii = np.linalg.norm(vertices - centroids[:, None], axis=2).max(axis=1)
         size = np.floor(np.log2(radii)).astype(np.int64)
@@ -60,13 +86,13 @@ class CellFinder:
             not finite are outside.
         """
         found = np.full(len(points), -1, dtype=np.int64)
-        weights = np.zeros((len(points), self._gradients.shape[1]))
+        weights = np.zeros((len(points), points.shape[1] + 1))
         finite = np.isfinite(points).all(axis=1)
         if not np.all(finite):
             found[finite], weights[finite] = self.find(points[finite], None if guess is None else guess[finite])
             return found, weights
         if guess is not None:
-            trial = self._barycentric(points, guess[:, None])[:, 0]
+            trial = self._barycentric(points, guess)
             held = (guess >= 0) & (trial.min(axis=1) >= -self._rounding)
             found[held], weights[held] = guess[held], trial[held]
         for part in blocks(len(points), 8 * weights.shape[1]):
@@ -76,7 +102,7 @@ class CellFinder:
 
     def holds(self, points: Floats, cells: Cells) -> NDArray[np.bool_]:
         """Whether each of the cells (n,) holds its point (n, dim), up to rounding: (n,)."""
-        return np.asarray(self._barycentric(points, cells[:, None])[:, 0].min(axis=1) >= -self._rounding)
+        return np.asarray(self._barycentric(points, cells).min(axis=1) >= -self._rounding)
 
     def nearest(self, points: Floats, guess: Cells | None = None) -> tuple[Cells, Floats]:
         """Like ``find``, but a point outside is drawn into the cell of the nearest centroid."""
@@ -85,7 +111,7 @@ class CellFinder:
         if len(outside):
             _, cells = self._all.query(points[outside])
             found[outside] = cells
-            inside = np.maximum(self._barycentric(points[outside], found[outside, None])[:, 0], 0.0)
+            inside = np.maximum(self._barycentric(points[outside], found[outside]), 0.0)
             weights[outside] = inside / inside.sum(axis=1, keepdims=True)
         return found, weights
 
@@ -96,7 +122,7 @@ class CellFinder:
             count = min(count, len(cells))
             distance, near = tree.query(x[missing], k=np.arange(1, count + 1), distance_upper_bound=radius)
             candidates = cells[np.minimum(near, len(cells) - 1)]
-            trial = self._barycentric(x[missing], candidates)
+            trial = self._barycentric(x[missing, None], candidates)
             depth = np.where(np.isfinite(distance), trial.min(axis=2), -np.inf)
             best = depth.argmax(axis=1)
             row = np.arange(len(missing))
@@ -106,9 +132,3 @@ class CellFinder:
             # Those go on of which even the furthest candidate was near enough to have a better one behind it.
             missing = missing[~inside & np.isfinite(distance[:, -1])] if count < len(cells) else missing[:0]
             count *= 4
-
-    def _barycentric(self, points: Floats, cells: Cells) -> Floats:
-        """Coordinates (n, k, dim+1) of points (n, dim) in cells (n, k)."""
-        weights = np.einsum("nkd,nkid->nki", points[:, None] - self._origins[cells], self._gradients[cells])
-        weights[..., 0] += 1.0
-        return np.asarray(weights)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.base.memory_limits import require_readable, told_by_launchers
+from eulerian.base.memory_limits import launcher_variables, require_readable
 
 AGAIN = "Write the file again with the program that made the mesh."
 _ENDED = re.compile(r"EOF|[Ee]nd of file|[Tt]runcated|are announced and")
@@ -100,7 +100,7 @@ def _require_file(path: Path) -> None:
 
 def _environment() -> dict[str, str]:
     """The modules of this process, one thread, and nothing of an MPI launcher, whose job the reader does not join."""
-    told = told_by_launchers(os.environ)
+    told = launcher_variables(os.environ)
     kept = {name: value for name, value in os.environ.items() if name not in told}
     path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
     return {**kept, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

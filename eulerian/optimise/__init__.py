@@ -1,20 +1,24 @@
-"""Minimise J: one descent, what it remembers, and how both are carried to a finer problem."""
+"""Minimise J: one descent, what is kept of it, and how both are carried to a finer problem."""
 
 from eulerian.base import parallel  # noqa: F401 - starts MPI, then PETSc, before anything here loads DOLFINx
-from eulerian.optimise.descent import Descent, Settings, minimise
+from eulerian.optimise.descent import Descent, minimise
 from eulerian.optimise.lbfgs_pairs import Curvature
 from eulerian.optimise.replay import DescentState
-from eulerian.optimise.result import LevelReport, OptimiseResult, Record
+from eulerian.optimise.result import History, LevelReport, OptimiseResult, Record
+from eulerian.optimise.settings import Settings
+from eulerian.optimise.stages import TrainingState
 from eulerian.optimise.tao import Method
 
 __all__ = [
     "Curvature",
     "Descent",
     "DescentState",
+    "History",
     "LevelReport",
     "Method",
     "OptimiseResult",
     "Record",
     "Settings",
+    "TrainingState",
     "minimise",
 ]

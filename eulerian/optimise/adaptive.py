@@ -1,41 +1,33 @@
 """Meshes that follow the densities: refined until ρ(T) and J are those of the flow itself, to a tolerance.
 
-A mesh belongs to one θ. It begins coarse, resolves ρ₀ and the target, and is then refined where the density of that
-flow jumps, until the density by characteristics says that it is good enough. It does not change in time, so that J and
-its gradient on it are what they are on any mesh.
+A mesh belongs to one θ. It begins coarse, and is refined where the density of that flow jumps, until the density by
+characteristics says that it is good enough. It does not change in time, so that J and its gradient on it are what they
+are on any mesh.
 """
 
 import math
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, final
 
-from mpi4py import MPI
-
+import dolfinx
 import numpy as np
+from numpy.typing import ArrayLike
 
 from eulerian.analysis.jump_indicator import jump_indicator
-from eulerian.app.build.mixture import density_and_exact
-from eulerian.app.build.network import build, build_space
-from eulerian.app.config import Adapt, Config
-from eulerian.app.config.density import Terms
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import EulerianWarning, InputError, RejectedEvaluation
+from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.base.parallel import sum_all
 from eulerian.control.control import ControlProblem
-from eulerian.density.projection_error import projection_errors
-from eulerian.density.space import DensitySpace
-from eulerian.fields.base import VectorField
-from eulerian.mesh.refinement import coarse_mesh, refined
+from eulerian.mesh.refinement import refined
 from eulerian.mesh.simplices import Simplices
-from eulerian.optimise.multilevel import cell_count
+from eulerian.optimise.stages import Say, cell_count, silent
 
 if TYPE_CHECKING:
     from eulerian.analysis.characteristics import Characteristics, Verification  # with a good part of SciPy
 
-type Tell = Callable[[str], None]
+type Build = Callable[[Simplices], ControlProblem]
+type DataErrors = Callable[[Simplices], tuple[dolfinx.mesh.Mesh, Floats]]
 
 # Of the sum of all indicators, marked at a time (Dörfler's bulk parameter).
 _BULK = 0.6
@@ -51,7 +43,33 @@ _SHARE_OF_DATA = 0.4
 _CELLS_OF_DATA = 0.25
 
 NATS = 5.0
-"""What J with an entropy of ρ(T) may be off by, in nats, for each unit of ``adapt.objective``."""
+"""What J with an entropy of ρ(T) may be off by, in nats, for each unit of ``objective``."""
+
+
+@final
+@dataclass(frozen=True)
+class Tolerances:
+    """How well a mesh is to resolve the flow, and at what cost.
+
+    Attributes:
+        density: L¹ error of ρ(T), by label and relative to its mass.
+        objective: relative error of J.
+        max_cells: a mesh with more cells is not made.
+        rounds: refinements, at most.
+
+    Raises:
+        InputError: one of them is not positive.
+    """
+
+    density: float = 0.05
+    objective: float = 1e-3
+    max_cells: int = 200_000
+    rounds: int = 8
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not value > 0:
+                raise InputError("must be positive", key=f"adapt.{name}", value=value)
 
 
 @final
@@ -63,13 +81,19 @@ class RefinementReport:
         cells: that it has.
         total: J on it.
         density_l1: (K,) L¹ error of ρ(T), relative to each label's mass; None if it is not known.
-        error: of J, as ``Verification`` tells it.
+        error: of J, as in ``Verification``.
     """
 
     cells: int
     total: float
     density_l1: Floats | None
     error: float
+
+    @property
+    def statement(self) -> str:
+        """It in words."""
+        l1 = "" if self.density_l1 is None else f", that of ρ(T) in L¹ {100 * np.max(self.density_l1):.2g} %"
+        return f"{self.cells} cells: J = {self.total:.8g}, its error {self.error:.2g}{l1}"
 
 
 @final
@@ -90,48 +114,48 @@ class AdaptedProblem:
     reports: tuple[RefinementReport, ...]
 
 
-def start_problem(
-    config: Config, comm: MPI.Comm | None = None, field: VectorField | None = None, *, theta_file: Path | None = None
-) -> ControlProblem:
-    """The problem of a configuration with ``[adapt]`` on a coarse mesh that resolves its data. Collective.
-
-    Arguments and errors as for ``build``.
-    """
-    comm = MPI.COMM_WORLD if comm is None else comm
-    return build(config, comm, field, theta_file=theta_file, mesh=_data_mesh(config, comm))
-
-
 def adapt(
-    config: Config,
-    start: ControlProblem,
-    theta: Floats,
-    tell: Tell = lambda _text: None,
+    build: Build,
+    mesh: Simplices,
+    theta: ArrayLike,
+    *,
+    density: float = 0.05,
+    objective: float = 1e-3,
+    max_cells: int = 200_000,
+    rounds: int = 8,
+    say: Say = silent,
     paths: "Characteristics | None" = None,
 ) -> AdaptedProblem:
-    """Refine the mesh of the start until the flow of θ is resolved, or one of the limits is met. Collective.
+    """Refine a mesh until the flow of θ is resolved, or one of the limits is met. **Collective**.
 
-    The same mesh on any number of ranks.
+    The mesh is the same on any number of ranks. Parameters must mean the same on every mesh: not those of ``Nodal``.
 
     Args:
-        config: with ``[adapt]``.
-        start: its ``start_problem``.
-        theta: where.
-        tell: is told every mesh.
+        build: makes the problem on a mesh, collectively; ``mesh.create.distributed`` makes DOLFINx's mesh of it.
+        mesh: to begin with, the same on all ranks: ``mesh.box.box_simplices``, ``mesh.importing.read_simplices``, or
+            what ``resolve_data`` makes of these.
+        theta: where, of any mesh.
+        density: the largest L¹ error of ρ(T), by label and relative to its mass.
+        objective: the largest relative error of J.
+        max_cells: a mesh with more cells is not made.
+        rounds: refinements, at most.
+        say: called with a line for every mesh.
         paths: of the flow of θ, where they are known.
 
     Raises:
+        InputError: a tolerance is not positive, or the first problem cannot be built.
         RejectedEvaluation: J cannot be evaluated on the first mesh.
     """
     from eulerian.analysis.characteristics import Characteristics
 
-    limits, mesh = _limits(config), start.density_space.simplices
-    assert mesh is not None
+    limits, theta = Tolerances(density, objective, max_cells, rounds), np.asarray(theta, dtype=np.float64)
     reports: list[RefinementReport] = []
     found: tuple[ControlProblem, Verification] | None = None
-    why = f"adapt.rounds = {limits.rounds} refinements were made"
-    for number in range(limits.rounds + 1):
-        try:
-            current = _evaluated(config, start, theta, mesh)
+    why = f"adapt.rounds = {rounds} refinements were made"
+    for number in range(rounds + 1):
+        try:  # also to build: there may be no room for the mesh, or no time step short enough
+            current = _evaluated(build(mesh), theta)
+            # The flow of θ does not depend on the mesh: its characteristics are computed once.
             paths = Characteristics.of(current, theta) if paths is None else paths
             found = current, paths.verify(current, theta)
         except (InputError, RejectedEvaluation) as error:
@@ -140,24 +164,47 @@ def adapt(
             why = f"the next mesh, of {len(mesh.cells)} cells, cannot be used: {error}"
             break
         reports.append(_report(*found))
-        tell(_statement(reports[-1]))
+        say(reports[-1].statement)
         far = excess(limits, found[1])
-        if far <= 1.0 or number == limits.rounds:
+        if far <= 1.0 or number == rounds:
             break
-        times = current.density_space.dim if far > _FAR else 1
-        mesh = refined(current.density_space, jump_indicator(current), _BULK, times)
-        if len(mesh.cells) > limits.max_cells:
-            why = f"the next mesh has {len(mesh.cells)} cells (adapt.max_cells = {limits.max_cells})"
+        mesh = _cut(mesh, current.density_space.mesh, jump_indicator(current), far)
+        if len(mesh.cells) > max_cells:
+            why = f"the next mesh has {len(mesh.cells)} cells (adapt.max_cells = {max_cells})"
             break
     assert found is not None
     missed = misses(limits, found[1])
     return AdaptedProblem(*found, f"{missed}: {why}" if missed else None, tuple(reports))
 
 
-def misses(limits: Adapt, verification: "Verification") -> str:
+def resolve_data(mesh: Simplices, errors_on: DataErrors, limits: Tolerances) -> Simplices:
+    """Refine a mesh until it holds ρ₀ and the densities of the objective, which no flow shows to an indicator.
+
+    **Collective**. Of all that the tolerances allow, the data take a part only.
+
+    Args:
+        mesh: to begin with, known to all ranks.
+        errors_on: makes DOLFINx's mesh of one and gives with it the ``projection_errors`` of all data on it, (number of
+            data, n_owned, K).
+        limits: of the flow.
+    """
+    for _ in range(2 * limits.rounds):
+        distributed, errors = errors_on(mesh)
+        worst = float(np.max(sum_all(distributed.comm, errors.sum(axis=1))))
+        far = worst / (_SHARE_OF_DATA * limits.density)
+        if far <= 1.0:
+            break
+        finer = _cut(mesh, distributed, errors.sum(axis=(0, 2)), far)
+        if len(finer.cells) > _CELLS_OF_DATA * limits.max_cells:
+            break
+        mesh = finer
+    return mesh
+
+
+def misses(limits: Tolerances, verification: "Verification") -> str:
     """Which tolerance does not hold, with numbers; empty where both do. What is not known holds.
 
-    The error of J is told as a verification tells it: relative to its parts, in nats where it has an entropy of ρ(T).
+    The error of J is that of the verification: relative to its parts, in nats where it has an entropy of ρ(T).
     """
     density, objective = _excesses(limits, verification)
     found = []
@@ -170,15 +217,15 @@ def misses(limits: Adapt, verification: "Verification") -> str:
     return " and ".join(found)
 
 
+def excess(limits: Tolerances, verification: "Verification") -> float:
+    """The larger of both errors in units of its tolerance, with a margin for the points of another verification."""
+    return max(_excesses(limits, verification)) / _MARGIN
+
+
 # -- inner workings --------------------------------------------------------------------------------------------------
 
 
-def _limits(config: Config) -> Adapt:
-    assert config.adapt is not None, "for configurations with [adapt]"
-    return config.adapt
-
-
-def _excesses(limits: Adapt, verification: "Verification") -> tuple[float, float]:
+def _excesses(limits: Tolerances, verification: "Verification") -> tuple[float, float]:
     """The errors of ρ(T) and of J in units of their tolerances; 0 for what is not known."""
     l1 = verification.density_l1
     density = 0.0 if l1 is None else float(np.max(l1)) / limits.density
@@ -186,67 +233,23 @@ def _excesses(limits: Adapt, verification: "Verification") -> tuple[float, float
     return density, objective if math.isfinite(objective) else 0.0
 
 
-def excess(limits: Adapt, verification: "Verification") -> float:
-    """The larger of both errors in units of its tolerance, with a margin for the points of another verification."""
-    return max(_excesses(limits, verification)) / _MARGIN
-
-
-def _evaluated(config: Config, start: ControlProblem, theta: Floats, mesh: Simplices) -> ControlProblem:
-    """The problem on a mesh, evaluated at θ. Collective.
+def _evaluated(problem: ControlProblem, theta: Floats) -> ControlProblem:
+    """The problem, evaluated at θ. **Collective**.
 
     Raises:
-        InputError: there is no room for it.
         RejectedEvaluation: J cannot be evaluated there.
     """
-    problem = rebuilt(config, start, mesh)
     if not math.isfinite(problem.value(theta)):
         raise RejectedEvaluation(f"J cannot be evaluated there: {problem.rejection}")
     return problem
 
 
-def rebuilt(config: Config, problem: ControlProblem, mesh: Simplices) -> ControlProblem:
-    """A problem of the configuration on another mesh; what there is to warn of has been said. Collective."""
-    with warnings.catch_warnings(action="ignore", category=EulerianWarning):
-        return build(config, problem.comm, problem.field, mesh=mesh)
-
-
-def _data_mesh(config: Config, comm: MPI.Comm) -> Simplices:
-    """The coarse mesh, refined until it holds ρ₀ and the target density. Collective."""
-    limits, mixtures = _limits(config), list(_mixtures(config))
-    mesh = coarse_mesh(comm, config.domain)
-    with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # `build` tells them
-        for _ in range(2 * limits.rounds):
-            space, _ = build_space(config, comm, mesh)
-            errors = np.stack([_data_errors(space, terms, key) for key, terms in mixtures])
-            excess = float(np.max(sum_all(comm, errors.sum(axis=1)))) / (_SHARE_OF_DATA * limits.density)
-            if excess <= 1.0:
-                break
-            finer = refined(space, errors.sum(axis=(0, 2)), _BULK, space.dim if excess > _FAR else 1)
-            if len(finer.cells) > _CELLS_OF_DATA * limits.max_cells:
-                break
-            mesh = finer
-    return mesh
-
-
-def _data_errors(space: DensitySpace, terms: Terms, key: str) -> Floats:
-    rho, exact = density_and_exact(space, terms, key)
-    return projection_errors(space, rho, exact)
-
-
-def _mixtures(config: Config) -> list[tuple[str, Terms]]:
-    """What is projected on the mesh: ρ₀, and the target of a distance."""
-    found = [("density.initial", config.density.initial)]
-    if config.objective.terminal.mixture:
-        found.append(("objective.terminal.target", config.objective.terminal.mixture))
-    return found
+def _cut(mesh: Simplices, distributed: dolfinx.mesh.Mesh, indicator: Floats, far: float) -> Simplices:
+    """The next mesh, where errors are ``far`` times the tolerance. **Collective**."""
+    return refined(mesh, distributed, indicator, _BULK, distributed.topology.dim if far > _FAR else 1)
 
 
 def _report(problem: ControlProblem, verification: "Verification") -> RefinementReport:
     return RefinementReport(
         cell_count(problem), verification.mesh["total"], verification.density_l1, verification.error
     )
-
-
-def _statement(report: RefinementReport) -> str:
-    l1 = "" if report.density_l1 is None else f", that of ρ(T) in L¹ {100 * np.max(report.density_l1):.2g} %"
-    return f"{report.cells} cells: J = {report.total:.8g}, its error {report.error:.2g}{l1}"

@@ -1,65 +1,74 @@
 """Training on meshes that follow the flow: a few iterations, then another mesh for the θ that they have led to.
 
 On a mesh that cannot follow its density a descent is paid for numerical diffusion, and may never leave where that leads
-it. So the first legs are short, and each one starts on a mesh that resolves the flow it starts from.
+it. So the first stages are short, and each one starts on a mesh that resolves the flow it starts from.
 """
 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, final
 
-from eulerian.app.config import Config
 from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
 from eulerian.control.control import ControlProblem
 from eulerian.mesh.simplices import Simplices
-from eulerian.optimise import DescentState, OptimiseResult, Record, Settings
-from eulerian.optimise.adaptive import AdaptedProblem, adapt, excess, misses, rebuilt
-from eulerian.optimise.multilevel import Level, StagedTraining, TrainingState, carry_counts
+from eulerian.optimise.adaptive import Build, Tolerances, adapt, excess, misses
+from eulerian.optimise.replay import DescentState
+from eulerian.optimise.result import OptimiseResult, Record
+from eulerian.optimise.settings import Settings
+from eulerian.optimise.stages import Say, Stage, StagedTraining, TrainingState, carry_counts, silent
 
 if TYPE_CHECKING:
     from eulerian.analysis.characteristics import Characteristics  # with a good part of SciPy
 
-# Iterations of the first leg; each later one may take twice as many as the one before.
-FIRST_LEG = 10
+# Iterations of the first stage; each later one may take twice as many as the one before.
+FIRST_STAGE = 10
 
 
 @final
 class AdaptiveTraining(StagedTraining):
-    """The descent in legs, each on a mesh of its own; it has the face of ``multilevel.Training``.
+    """The descent in stages, each on a mesh that is adapted to the flow it starts from.
 
-    A leg begins where the one before has ended, with its curvature. After a leg the flow is verified: where the mesh
-    does not resolve it to the tolerances of ``[adapt]``, another one is refined for it, from the coarse mesh up. The
-    training ends when the optimiser has come to an end on a mesh that resolves its flow, or when all legs together have
-    taken ``max_iterations``; then the last mesh is one for the θ that is left.
+    After a stage the flow is verified: where the mesh does not resolve it to the tolerances, another one is refined for
+    it, from the coarse mesh up. The training ends when the optimiser has come to an end on a mesh that resolves its
+    flow, or when all stages together have taken the settings' ``max_iterations``; then the last mesh is one for the θ
+    that is left.
 
     Args:
-        config: with ``[adapt]``.
-        problem: of ``start_problem``.
-        tell: where messages go.
+        problem: on the mesh that all refinement begins with, and its initial θ; its density space knows the simplices.
+        build: makes the same problem on another mesh, as for ``adapt``.
+        limits: what a mesh is to resolve.
+        settings: of the descents, all together.
+        say: called with a line for every mesh.
         state: of the training to go on with.
 
-    Attributes:
-        shortfall: what the last mesh does not resolve and why, in words; None where it resolves all.
+    Raises:
+        InputError: the problem's space does not know its simplices.
     """
 
     def __init__(
         self,
-        config: Config,
         problem: ControlProblem,
-        tell: Callable[[str], None] = lambda _text: None,
+        build: Build,
+        limits: Tolerances,
+        settings: Settings,
+        say: Say = silent,
         state: TrainingState | None = None,
     ) -> None:
-        assert config.adapt is not None
-        super().__init__(config, problem, tell, state)
-        self._limits, self._first, self._number = config.adapt, problem, 1
+        super().__init__(problem, settings, say, state)
+        if problem.density_space.simplices is None:
+            remedy = "Give them to its DensitySpace, or to what makes that."
+            raise InputError("its mesh must be made of simplices that all ranks know", key="problem", remedy=remedy)
+        self._build, self._limits, self._coarse = build, limits, problem.density_space.simplices
+        self._number = 1
         self._paths: Characteristics | None = None  # of the θ that was verified last
-        self.shortfall: str | None = None
 
     @property
     def problem(self) -> ControlProblem:
-        """On the mesh of the present leg."""
-        return self._level.problem
+        """On the mesh of the present stage."""
+        return self._stage.problem
 
     @property
     def carry(self) -> Callable[[Floats], Floats]:
@@ -68,28 +77,25 @@ class AdaptiveTraining(StagedTraining):
 
     @property
     def max_iterations(self) -> int:
-        """The most iterations that all legs can take together."""
-        return self.config.optimiser.max_iterations
+        """The most iterations that all stages can take together."""
+        return self.settings.max_iterations
 
     def run(self, callback: Callable[[Record], object] | None = None) -> OptimiseResult:
-        """Leg by leg; see ``StagedTraining``. Collective."""
-        state, started = self._resumed, time.perf_counter()
-        if state is None:
-            self._level = self._adapted(self._level)
-        else:
-            started -= state.history[-1].seconds
-            self._go_on_from(state)
+        """Stage by stage; see ``StagedTraining``. **Collective**."""
+        state = self._resumed
+        began = self._restored(state)
+        self._stage = self._adapted() if state is None else self._entered_again(state)
         while True:
-            self._since = time.perf_counter() - started if state is None else state.since
+            self._since = time.perf_counter() - began if state is None else state.since
             self._evaluations = self.problem.evaluations if state is None else state.evaluations
             result = self._descend(None if state is None else state.descent, callback)
-            self._close(result, time.perf_counter() - started - self._since)
+            self._close(result, time.perf_counter() - began - self._since)
             if self._stopped or (result.status == "failed" and not result.iterations):
                 break
             ended = result.status != "max_iterations" or not self._remaining
             moved, state = result.iterations > 0, None
             if moved and self._unresolved():
-                self._level = self._adapted(self._level)
+                self._stage = self._adapted()
             elif ended:
                 break
             self._number += 1
@@ -103,56 +109,51 @@ class AdaptiveTraining(StagedTraining):
 
     @property
     def _remaining(self) -> int:
-        """Iterations that later legs may take."""
+        """Iterations that later stages may take."""
         return self.max_iterations - (self._records[-1].iteration if self._records else 0)
 
-    def _go_on_from(self, state: TrainingState) -> None:
-        """Be in the leg of a state. Collective."""
-        self._recall(state)
+    def _entered_again(self, state: TrainingState) -> Stage:
+        """The stage of a state. **Collective**."""
         self._number = state.level
         assert state.mesh is not None
-        problem = rebuilt(self.config, self._first, state.mesh)
-        self._level = Level(problem, problem.initial_theta)
+        problem = self._build(state.mesh)
+        return Stage(problem, problem.initial_theta)
 
-    def _adapted(self, segment: Level) -> Level:
-        """The leg that starts where another one has ended, on a mesh that is made for it. Collective."""
-        found = adapt(self.config, self._first, segment.theta, self._tell, self._paths)
-        _carry_on_counting(segment.problem, found)
+    def _adapted(self) -> Stage:
+        """The stage that starts where the present one has ended, on a mesh that is made for it. **Collective**."""
+        before = self._stage
+        found = adapt(self._build, self._coarse, before.theta, **asdict(self._limits), say=self._say, paths=self._paths)
+        carry_counts(before.problem, found.problem)
+        found.problem.evaluations += len(found.reports)  # those that were made for a mesh count, too
         self.shortfall = found.shortfall
-        return Level(found.problem, segment.theta, segment.curvature)
+        return Stage(found.problem, before.theta, before.initial_hessian)
 
     def _unresolved(self) -> bool:
-        """Whether the mesh misses a tolerance at the best θ of this leg. Collective."""
+        """Whether the mesh misses a tolerance at the best θ of this stage. **Collective**."""
         from eulerian.analysis.characteristics import Characteristics
 
-        problem, theta = self.problem, self._level.theta
+        problem, theta = self.problem, self._stage.theta
         self._paths = Characteristics.of(problem, theta)
         verification = self._paths.verify(problem, theta)
         self.shortfall = misses(self._limits, verification) or None
         return excess(self._limits, verification) > 1.0
 
     def _descend(self, state: DescentState | None, callback: Callable[[Record], object] | None) -> OptimiseResult:
-        """Minimise on one mesh, from its start or from a state. Collective."""
-        segment, optimiser = self._level, self.config.optimiser
-        limit = min(FIRST_LEG * 2 ** min(self._number - 1, 20), self._remaining)
+        """Minimise on one mesh, from its start or from a state. **Collective**."""
+        stage = self._stage
+        limit = min(FIRST_STAGE * 2 ** min(self._number - 1, 20), self._remaining)
         if state is None and not self._records:
-            value, gradient = segment.problem.value_and_gradient(segment.theta)
+            value, gradient = stage.problem.value_and_gradient(stage.theta)
             if math.isfinite(value):
-                self._first_norm = segment.problem.gradient_norm(gradient)
-        settings = Settings.of(self.config, limit, optimiser.gradient_tolerance)
+                self._first_norm = stage.problem.gradient_norm(gradient)
+        settings = replace(self.settings, max_iterations=limit)
         return self._minimise(settings, self._first_norm, state, callback)
 
     def _concluded(self, result: OptimiseResult) -> OptimiseResult:
-        """The last leg's result as that of the training."""
+        """The last stage's result as that of the training."""
         reason = result.reason
-        if result.status == "max_iterations" and not self._stopped:
+        if result.status == "max_iterations":
             reason = f"the limit of {self.max_iterations} iterations was reached"
         if len(self._reports) > 1 and not self._stopped:
             reason = f"{reason}, on the last of {len(self._reports)} adapted meshes"
-        return self._whole(result, reason)
-
-
-def _carry_on_counting(before: ControlProblem, found: AdaptedProblem) -> None:
-    """Count the evaluations that were made for a mesh among those of the training."""
-    carry_counts(before, found.problem)
-    found.problem.evaluations += len(found.reports)
+        return self._of_all_stages(result, reason)

@@ -1,4 +1,4 @@
-"""What a descent has learnt about the second derivative, to be used by the next one."""
+"""L-BFGS pairs: what the last steps say about the second derivative of J, for the next optimiser to begin with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from eulerian.fields.frame import ParameterUnits
 MEMORY = 20
 
 LARGEST = 2**28  # bytes of remembered pairs on a rank; a free field on a fine mesh keeps fewer
-_LEAST_COSINE = 1e-8
+_LEAST_COSINE = 1e-8  # between step and slope; below it their product is rounding, not convexity
 
 
 @final
@@ -32,11 +32,15 @@ class Curvature:
 
     @classmethod
     def of(cls, steps: Floats, slopes: Floats, units: ParameterUnits | None = None) -> "Curvature":
-        """Those of the pairs (m, n_params) along which J is convex: BFGS can use no others.
+        """The pairs (m, n_params) along which J is convex: BFGS can use no others.
 
-        ``units`` lead to numbers in which the pairs are not all but orthogonal only because of the user's units.
+        Args:
+            steps: (m, n_params), changes of θ.
+            slopes: (m, n_params), of dJ/dθ.
+            units: to θ in units of the domain's box.
         """
         units = ParameterUnits() if units is None else units
+        # In units of the box: in others step and slope may be all but orthogonal only because the units are unequal.
         changes = [(units.relative(s), units.gradient(g)) for s, g in zip(steps, slopes, strict=True)]
         along = np.array([change @ slope for change, slope in changes])
         length = np.array([np.linalg.norm(change) * np.linalg.norm(slope) for change, slope in changes])
@@ -50,11 +54,11 @@ class Curvature:
 
 @final
 class IterateHistory:
-    """The last points of a descent, from which its curvature is read off.
+    """The last iterates of a descent with their gradients, whose differences are its L-BFGS pairs.
 
     Args:
         n_params: numbers in θ.
-        points: θ and dJ/dθ of points to start with, oldest first.
+        points: θ and dJ/dθ of earlier iterates, oldest first.
         units: of θ, as for ``Curvature.of``.
     """
 
@@ -66,17 +70,18 @@ class IterateHistory:
         self._points = list(points)
 
     def add(self, theta: Floats, gradient: Floats) -> None:
-        """The descent has come to θ (flat), where dJ/dθ is ``gradient``."""
+        """Append the iterate θ (flat), where dJ/dθ is ``gradient``; the oldest one is dropped."""
+        # A new segment evaluates its start again: a step of length zero would be no pair.
         if not self._points or not np.array_equal(self._points[-1][0], theta):
             self._points = [*self._points, (theta.copy(), gradient.copy())][-self._length :]
 
     @property
     def points(self) -> tuple[tuple[Floats, Floats], ...]:
-        """θ and dJ/dθ of the points, oldest first; they are never changed."""
+        """θ and dJ/dθ of the iterates, oldest first; never changed in place."""
         return tuple(self._points)
 
     @property
     def curvature(self) -> Curvature:
-        """Of the steps between the points."""
+        """The pairs of the steps between the iterates."""
         thetas, gradients = (np.array(each) for each in zip(*self._points, strict=True))
         return Curvature.of(np.diff(thetas, axis=0), np.diff(gradients, axis=0), self._units)

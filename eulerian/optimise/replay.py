@@ -1,8 +1,8 @@
 """All that a descent knows, so that it can go on later, in another process, as if it had never stopped.
 
-PETSc's optimisers keep what they have learnt to themselves. But they are machines that ask for J and ∇J and do nothing
-else: given the same answers they do the same again, to the last bit. So a state holds what J has answered since the
-optimiser was last made anew, which is seldom long ago, and the optimiser is told once more, without a single solve.
+PETSc's optimisers keep their own state to themselves. But they are machines that ask for J and ∇J and do nothing else:
+given the same values they do the same again, to the last bit. So a state holds the evaluations since the optimiser was
+last made anew, which is seldom long ago, and these are replayed to a new optimiser, without a single solve.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ type Points = tuple[tuple[Floats, Floats], ...]
 @final
 @dataclass(frozen=True)
 class Evaluation:
-    """What J answered to an optimiser.
+    """J at a point that an optimiser has asked for.
 
     Attributes:
         value: J, +∞ where it could not be evaluated.
@@ -48,12 +48,12 @@ class Best:
 @final
 @dataclass(frozen=True)
 class Iterate:
-    """Where a descent stands after an iteration.
+    """What a descent has found up to an iteration.
 
     Attributes:
-        theta: in the shape of the starting point.
+        theta: of this iteration, in the shape of the starting point.
         best: the lowest iterate, or None before the first.
-        points: θ and dJ/dθ (both flat) of the last iterates, oldest first; empty where no curvature is kept.
+        points: θ and dJ/dθ (both flat) of the last iterates, oldest first; empty where no L-BFGS pairs are kept.
     """
 
     theta: Floats
@@ -67,24 +67,24 @@ class DescentState:
     """A descent after an iteration.
 
     Attributes:
-        began: where it stood when its optimiser was last made anew.
-        first: iterations before that.
-        known: the curvature that the optimiser was given, if that is not the one of ``began.points``.
+        start: the iterate at which the optimiser was last made anew.
+        first: its iteration.
+        initial_hessian: the pairs that the optimiser was given, if they are not those of ``start.points``.
         renewal: the iteration at which the metric is next made anew.
-        answers: what J has answered since.
-        now: where it stands.
+        replay: the evaluations since ``start``.
+        current: the last iterate.
         history: one record per iteration.
         first_norm: the gradient norm that the tolerance is relative to.
         evaluations: of J so far.
         rejected_evaluations: those where J could not be evaluated.
     """
 
-    began: Iterate
+    start: Iterate
     first: int
-    known: Curvature | None
+    initial_hessian: Curvature | None
     renewal: int
-    answers: tuple[Evaluation, ...]
-    now: Iterate
+    replay: tuple[Evaluation, ...]
+    current: Iterate
     history: tuple[Record, ...]
     first_norm: float
     evaluations: int

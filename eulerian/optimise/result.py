@@ -1,8 +1,15 @@
-"""What a descent tells: one record per iteration, one report per level, and where it ended."""
+"""What a minimisation returns: one record per iteration, one report per level, and where it ended."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from html import escape
+from importlib import import_module
+from typing import Any, final, overload
+
+import numpy as np
 
 from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
 from eulerian.optimise.lbfgs_pairs import Curvature
 
 
@@ -30,13 +37,86 @@ class Record:
     level: int = 1
 
 
+@final
+class History(Sequence[Record]):
+    """The records of a minimisation, by number or as columns: ``history[-1].total``, ``history["total"]``.
+
+    Args:
+        records: one per iteration, the starting point first.
+    """
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._records = tuple(records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> "History": ...
+    @overload
+    def __getitem__(self, index: str) -> Floats: ...
+    def __getitem__(self, index: int | slice | str) -> "Record | History | Floats":
+        if isinstance(index, str):
+            return self._column(index)
+        return History(self._records[index]) if isinstance(index, slice) else self._records[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment] # records hold dicts
+
+    def __repr__(self) -> str:
+        return f"History({len(self)} records of {', '.join(self._names)})"
+
+    def columns(self) -> dict[str, Floats]:
+        """All columns by name, each (n,): iteration, total, the parts of J, gradient_norm, evaluations, seconds, level.
+
+        Whole numbers stay such; a part that a record does not have is NaN there.
+        """
+        return {name: self._column(name) for name in self._names}
+
+    def to_pandas(self) -> Any:
+        """The columns as a ``pandas.DataFrame``.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        try:
+            frame = import_module("pandas").DataFrame
+        except ImportError as error:
+            remedy = "Install pandas, or take history.columns(), a dict of NumPy arrays."
+            raise InputError("needs pandas, which cannot be imported", key="to_pandas", remedy=remedy) from error
+        return frame(self.columns())
+
+    @property
+    def _parts(self) -> dict[str, None]:
+        """The names of all parts, in their order; the records of rejected evaluations have none."""
+        return {name: None for record in self._records for name in record.parts}
+
+    @property
+    def _names(self) -> list[str]:
+        return ["iteration", "total", *self._parts, "gradient_norm", "evaluations", "seconds", "level"]
+
+    def _column(self, name: str) -> Floats:
+        if name in self._parts:
+            return np.array([record.parts.get(name, np.nan) for record in self._records])
+        if name not in self._names:
+            raise KeyError(f"{name!r}; the columns are {', '.join(self._names)}")
+        return np.array([getattr(record, name) for record in self._records])
+
+
 @dataclass(frozen=True)
 class LevelReport:
     """What one level took, and where it ended.
 
     Attributes:
         level: 1 is the coarsest.
-        cells: of its mesh; 0 where there is none.
+        cells: of its mesh.
         layers: of its problem.
         iterations: taken there.
         evaluations: forward solves there.
@@ -53,7 +133,7 @@ class LevelReport:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OptimiseResult:
     """Where the minimisation ended; θ is the best iterate, also after a failure.
 
@@ -62,10 +142,11 @@ class OptimiseResult:
         value: J there.
         gradient_norm: in L²(0, T), there.
         iterations: taken, on all levels.
-        status: "converged", "max_iterations" or "failed".
+        status: "converged", "max_iterations", "failed", "stopped" (by the callback) or "interrupted" (by Ctrl-C).
         reason: why it ended, in words.
         history: one record per iteration, the starting point first.
-        curvature: what the last steps have learnt; None for methods that have no use for it.
+        curvature: the L-BFGS pairs of the last steps, for ``minimise(initial_hessian=...)``; None for methods that have
+            no use for them.
         levels: the coarsest first; empty for a descent on one mesh.
     """
 
@@ -75,6 +156,31 @@ class OptimiseResult:
     iterations: int
     status: str
     reason: str
-    history: list[Record] = field(repr=False)
-    curvature: Curvature | None = field(default=None, repr=False)
+    history: History = field(default_factory=History)
+    curvature: Curvature | None = None
     levels: tuple[LevelReport, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """From the start to the last iteration."""
+        return self.history[-1].seconds if self.history else 0.0
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """J by name at the best iterate; empty where that was not evaluated on the mesh that ``value`` is of."""
+        return next((record.parts for record in reversed(self.history) if record.total == self.value), {})
+
+    def __repr__(self) -> str:
+        return f"OptimiseResult(J = {self.value:.8g}, {self.status} after {self._effort})"
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: J with its parts, how it ended, and what that took."""
+        rows = {"J": f"{self.value:.8g}", **{name: f"{value:.6g}" for name, value in self.parts.items() if value}}
+        rows |= {"status": f"{self.status}: {self.reason}", "effort": self._effort}
+        cells = (f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
+        return f"<table>{''.join(cells)}</table>"
+
+    @property
+    def _effort(self) -> str:
+        plural = "" if self.iterations == 1 else "s"
+        return f"{self.iterations} iteration{plural}, {self.seconds:.3g} s"

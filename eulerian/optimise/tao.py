@@ -1,4 +1,4 @@
-"""One run of an optimiser of PETSc's TAO."""
+"""One run of an optimiser of PETSc's TAO (https://petsc.org/release/manual/tao)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,13 +21,13 @@ LMVM: Final = "lmvm"
 # first trial; where the first is far too long, as near a minimum, a quarter gets down twice as fast as PETSc's half.
 _SEARCH = {"tao_ls_type": "armijo", "tao_ls_armijo_beta": 0.25, "tao_ls_max_funcs": 15}
 _PREFIX = "eulerian_"
-_MATRIX = "tao_lmvm_"  # of its options PETSc does not ask with the prefix
+_MATRIX = "tao_lmvm_"  # PETSc reads the matrix's options without the optimiser's prefix
 
 REASONS = PETSc.TAO.ConvergedReason
 
 
-class Asked(Protocol):
-    """Whom an optimiser asks; x is the variable in which the metric is Euclidean, whole on every rank."""
+class Objective(Protocol):
+    """What TAO minimises; x is the variable in which the metric is Euclidean, all of it on every rank."""
 
     def value(self, x: Floats) -> float:
         """J at x (n,). Collective."""
@@ -58,52 +58,30 @@ class Method:
     def run(
         self,
         comm: MPI.Comm,
-        asked: Asked,
+        objective: Objective,
         x0: Floats,
         iterations: int,
         initial_hessian: Callable[[PETSc.Vec], PETSc.Mat] | None = None,
     ) -> int:
-        """Start at x0 (n,), the same on all ranks, and go on until ``asked`` says stop; TAO's reason. Collective.
+        """Minimise from x0 until ``objective.accepted`` gives a reason to stop; returns TAO's reason. **Collective**.
 
         Args:
             comm: who shares the variable.
-            asked: J.
-            x0: where to start.
-            iterations: more are not made.
-            initial_hessian: makes the L-BFGS matrix to begin with, for ``lmvm``.
+            objective: J as a function of the variable.
+            x0: (n,) where to start, the same on all ranks.
+            iterations: at most this many.
+            initial_hessian: for ``lmvm``, makes the matrix that the new L-BFGS pairs are added to.
 
         Raises:
             InputError: PETSc does not know the method or an option's value.
         """
         x = PETSc.Vec().createMPI(len(x0), comm=comm)
-        begin, end = x.getOwnershipRange()
-        x.array_w[:] = x0[begin:end]
+        x.array_w[:] = x0[slice(*x.getOwnershipRange())]
         tao = PETSc.TAO().create(comm)
         matrix = None if initial_hessian is None else initial_hessian(x)
-
-        def whole(vector: PETSc.Vec) -> Floats:
-            return np.concatenate(comm.allgather(vector.array_r.copy()))
-
-        def value_and_gradient(_tao: PETSc.TAO, z: PETSc.Vec, g: PETSc.Vec) -> float:
-            value, gradient = asked.value_and_gradient(whole(z))
-            g.array_w[:] = gradient[begin:end]
-            return value
-
-        def gradient_only(tao_: PETSc.TAO, z: PETSc.Vec, g: PETSc.Vec) -> None:
-            value_and_gradient(tao_, z, g)
-
-        def monitor(tao_: PETSc.TAO) -> None:
-            iteration, value, norm, *_ = tao_.getSolutionStatus()
-            reason = asked.accepted(iteration, value, norm, whole(tao_.getSolution()))
-            if reason is not None:
-                tao_.setConvergedReason(reason)
-
         try:
             self._configure(tao, recycle=matrix is not None)
-            tao.setObjective(lambda _tao, z: asked.value(whole(z)))
-            tao.setGradient(gradient_only, None)
-            tao.setObjectiveGradient(value_and_gradient, None)
-            tao.setMonitor(monitor)
+            _connect(tao, objective, comm)
             tao.setMaximumIterations(max(iterations, 1))  # it does not accept 0; the monitor stops it
             tao.setTolerances(gatol=0.0, grtol=0.0, gttol=0.0)  # our own is on the norm in L²(0, T)
             if matrix is not None:
@@ -113,23 +91,22 @@ class Method:
             except PETSc.Error as error:
                 if error.__cause__ is not None:  # what a callback raised, not PETSc's account of it
                     raise error.__cause__ from None
-                raise ComputationError(f"{self.name} broke off: {_last_words(error)}") from error
+                raise ComputationError(f"{self.name} broke off: {_error_text(error)}") from error
             return int(tao.getConvergedReason())
         finally:
+            # Explicitly and on all ranks at once: garbage collection would come at another moment on each.
             tao.destroy()
             x.destroy()
             if matrix is not None:
                 matrix.destroy()
 
     def _configure(self, tao: PETSc.TAO, *, recycle: bool) -> None:
-        """Method, line search and the user's options.
-
-        ``recycle`` keeps TAO from emptying its matrix, and the known one below it, at the start.
-        """
+        """Set method, line search and the user's options; ``recycle`` keeps the pairs of the initial Hessian."""
         tao.setOptionsPrefix(_PREFIX)
         ours = {}
         if self.name == LMVM:
             ours = {f"{_PREFIX}{name}": value for name, value in _SEARCH.items()}
+            # Without "recycle" TAO empties its matrix at the start, and with it the initial Hessian's.
             ours |= {f"{_MATRIX}mat_lmvm_hist_size": MEMORY, f"{_PREFIX}tao_lmvm_recycle": recycle}
         theirs = self.petsc_options.replace("-tao_", f"-{_PREFIX}tao_").replace(
             f"-{_PREFIX}{_MATRIX}mat_", f"-{_MATRIX}mat_"
@@ -143,31 +120,64 @@ class Method:
                 "PETSc refuses the method or an option",
                 key="optimiser.petsc_options" if self.petsc_options else "optimiser.method",
                 value=self.petsc_options or self.name,
-                remedy=_last_words(error),
+                remedy=_error_text(error),
             ) from error
 
 
-def _last_words(error: PETSc.Error) -> str:
-    """What went wrong, without the way there."""
+def _connect(tao: PETSc.TAO, objective: Objective, comm: MPI.Comm) -> None:
+    """Let TAO ask the objective, and tell it of iterates."""
+
+    def gathered(vector: PETSc.Vec) -> Floats:
+        return np.concatenate(comm.allgather(vector.array_r.copy()))
+
+    def value_and_gradient(_tao: PETSc.TAO, z: PETSc.Vec, g: PETSc.Vec) -> float:
+        value, gradient = objective.value_and_gradient(gathered(z))
+        g.array_w[:] = gradient[slice(*g.getOwnershipRange())]
+        return value
+
+    def gradient_only(tao_: PETSc.TAO, z: PETSc.Vec, g: PETSc.Vec) -> None:
+        value_and_gradient(tao_, z, g)
+
+    def monitor(tao_: PETSc.TAO) -> None:
+        iteration, value, norm, *_ = tao_.getSolutionStatus()
+        reason = objective.accepted(iteration, value, norm, gathered(tao_.getSolution()))
+        if reason is not None:
+            tao_.setConvergedReason(reason)
+
+    tao.setObjective(lambda _tao, z: objective.value(gathered(z)))
+    tao.setGradient(gradient_only, None)
+    tao.setObjectiveGradient(value_and_gradient, None)
+    tao.setMonitor(monitor)
+
+
+def _error_text(error: PETSc.Error) -> str:
+    """PETSc's own message, without its stack of calls."""
     return str(error).splitlines()[-1].partition("] ")[2]
 
 
-def lbfgs_matrix(known: Curvature, metric: Metric, x: PETSc.Vec, gradient: Floats) -> PETSc.Mat:
-    """PETSc's L-BFGS matrix that has seen the pairs on its way to x, where dJ/dx is ``gradient``. Collective."""
+def lbfgs_matrix(pairs: Curvature, metric: Metric, x: PETSc.Vec, gradient: Floats) -> PETSc.Mat:
+    """PETSc's L-BFGS matrix of given pairs, as if they had been found on the way to x. **Collective**.
+
+    Args:
+        pairs: of θ and dJ/dθ.
+        metric: between θ and x.
+        x: (n,) where TAO is going to start.
+        gradient: (n,) dJ/dx there.
+    """
     begin, end = x.getOwnershipRange()
     sizes = (x.getLocalSize(), x.getSize())
     matrix = PETSc.Mat().create(x.comm)
     matrix.setSizes((sizes, sizes))
     matrix.setType(PETSc.Mat.Type.LMVMBFGS)
-    with _options({f"{_PREFIX}known_mat_lmvm_hist_size": MEMORY}):
-        matrix.setOptionsPrefix(f"{_PREFIX}known_")
+    with _options({f"{_PREFIX}initial_mat_lmvm_hist_size": MEMORY}):
+        matrix.setOptionsPrefix(f"{_PREFIX}initial_")
         matrix.setFromOptions()
-    # The matrix is told points, not steps, and TAO goes on telling it: the last one must be where TAO starts.
-    steps = np.array([metric.variable(step)[begin:end] for step in known.steps])
-    slopes = np.array([metric.gradient(slope)[begin:end] for slope in known.slopes])
+    # PETSc's matrix takes points, not steps, and TAO goes on adding its own: the last point must be where TAO starts.
+    steps = np.array([metric.variable(step)[begin:end] for step in pairs.steps])
+    slopes = np.array([metric.gradient(slope)[begin:end] for slope in pairs.slopes])
     point, slope = x.duplicate(), x.duplicate()
     matrix.allocateLMVM(point, slope)
-    for k in range(len(known) + 1):
+    for k in range(len(pairs) + 1):
         point.array_w[:] = x.array_r - steps[k:].sum(axis=0)
         slope.array_w[:] = gradient[begin:end] - slopes[k:].sum(axis=0)
         matrix.updateLMVM(point, slope)
@@ -178,7 +188,7 @@ def lbfgs_matrix(known: Curvature, metric: Metric, x: PETSc.Vec, gradient: Float
 
 @contextmanager
 def _options(values: Mapping[str, object], text: str = "") -> Iterator[None]:
-    """Options in PETSc's database, which are gone from it afterwards."""
+    """Put options into PETSc's database, and take them out again afterwards."""
     options = PETSc.Options()
     before = options.getAll()
     try:

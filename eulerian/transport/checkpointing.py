@@ -1,4 +1,4 @@
-"""What of a trajectory is kept for its reverse, and what is computed again."""
+"""What of a forward sweep is kept for its adjoint, and what is computed again."""
 
 import math
 import os
@@ -20,7 +20,7 @@ _CANDIDATES = 200
 
 @dataclass(frozen=True)
 class Budget:
-    """Room for the reverse, in bytes over all ranks.
+    """Room for the adjoint, in bytes over all ranks.
 
     Attributes:
         memory: for step records and densities.
@@ -50,7 +50,7 @@ class Plan:
         unit: steps per unit.
         in_memory: densities kept in memory.
         on_disk: densities kept on disk.
-        recomputed: steps that the reverse computes again.
+        recomputed: steps that the adjoint computes again.
         budget: what all of this has to fit in.
     """
 
@@ -69,9 +69,10 @@ class Plan:
             return cls(steps, steps, 0, 0, 0, budget)
         on_disk = int(budget.disk // budget.state)
         plans = []
+        # Longer units take memory from kept densities, and rounding makes the best length irregular: many are tried.
         for unit in sorted({round(most ** (i / _CANDIDATES)) for i in range(_CANDIDATES + 1)}):
             units, room = -(-steps // unit), int((budget.memory - unit * budget.record) // budget.state)
-            in_memory = min(room, units - 1)
+            in_memory = min(room, units - 1)  # the last unit is recorded when the forward sweep comes to it
             more = min(on_disk, units - 1 - in_memory)
             if in_memory + more > 0:
                 plans.append(cls(steps, unit, in_memory, more, unit * _recomputed(units, in_memory + more), budget))
@@ -153,6 +154,7 @@ class DiskStore:
         """
         self.remove(name)
         size = array.nbytes
+        # All densities of a group have one size, so the file grows no further than to what is kept at a time.
         known = self._free.get(size)
         offset = known.pop() if known else self._end
         try:

@@ -17,7 +17,7 @@ _TAG = 4711
 
 
 @final
-class Halo:
+class GhostExchange:
     """What this rank sends and receives when ghosts are brought up to date: the nodes on facets between ranks, no more.
 
     Args:

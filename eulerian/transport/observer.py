@@ -1,4 +1,4 @@
-"""Who goes along with a forward sweep: told where it is, and able to take it on from where an earlier one was."""
+"""What accompanies a forward sweep: it is shown the states on the way, and may restore those of an earlier sweep."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

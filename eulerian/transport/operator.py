@@ -4,6 +4,7 @@ Powers q = ρ^m of a density move by ∂_t q + div(v q) = −(m − 1) q div v, 
 as fast as those of ρ do, where a power of the computed ρ lacks what numerical diffusion has taken from its peaks.
 """
 
+from pathlib import Path
 from typing import Any
 
 from mpi4py import MPI
@@ -11,14 +12,17 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.base.arrays import Floats
+from eulerian.base.jit import Library
 from eulerian.density.space import EMPTY, DensitySpace
-from eulerian.transport import reference
-from eulerian.transport.ghost_exchange import Halo, mpi_functions
-from eulerian.transport.kernels import ffi, load_kernels, pointer
+from eulerian.mesh.point_location import barycentric_gradients
+from eulerian.transport.ghost_exchange import GhostExchange, mpi_functions
 from eulerian.transport.power import Power
 from eulerian.transport.simd_layout import NodalLayout, aligned, in_blocks
 from eulerian.transport.ssp import SCHEMES
 from eulerian.transport.velocity_space import VelocitySpace
+
+_LIBRARY = Library(Path(__file__).with_name("kernels.c"), "scheme_t")
+ffi, pointer = _LIBRARY.ffi, _LIBRARY.pointer
 
 # Time steps are stable while step × outflow rate of every cell (∫_∂K (v·n)⁺ / |K|) stays below 1 / STABILITY[degree],
 # with the Runge-Kutta method of order degree + 1: 2 degree + 1, Cockburn & Shu (2001), doi:10.1023/A:1012873910884.
@@ -73,9 +77,10 @@ class TransportOperator:
         self.layout = NodalLayout(density_space, columns)
         self.kernels = _load(density_space, self.layout, self.exponent)
         arrays = self._arrays()
-        self._halo = Halo(self.layout, arrays["neighbours"])
-        if self._halo.n_requests:
-            arrays |= {name: getattr(self._halo, name) for name in ("send", "receive", "send_buffer", "receive_buffer")}
+        self._ghosts = GhostExchange(self.layout, arrays["neighbours"])
+        if self._ghosts.n_requests:
+            buffers = ("send", "receive", "send_buffer", "receive_buffer")
+            arrays |= {name: getattr(self._ghosts, name) for name in buffers}
         self._kept = arrays  # the struct holds pointers only
         self.scheme = self._struct(arrays)
         self.velocity: Floats | None = None
@@ -97,9 +102,9 @@ class TransportOperator:
 
     def set_velocity(self, v: Floats) -> float:
         """``assemble``, with the rate over this rank's cells only; not collective."""
-        self.velocity = np.ascontiguousarray(v)
+        self.velocity = np.ascontiguousarray(v)  # v itself where it can be: steppers of layers compare identities
         rate = self.kernels.assemble(self.scheme, pointer(self.velocity))
-        self.rate = float(np.inf if np.isnan(rate) else rate)
+        self.rate = float(np.inf if np.isnan(rate) else rate)  # a maximum over ranks may lose a NaN
         return self.rate
 
     def apply(self, rho: Floats) -> Floats:
@@ -142,29 +147,6 @@ class TransportOperator:
         self.kernels.apply_vjp(self.scheme, *map(pointer, arrays))
         return self.contract(sums)
 
-    def coordinate_entries(self) -> tuple[np.ndarray, np.ndarray, Floats]:
-        """B as global (row, column, value) triplets of the owned rows, for one column: dof = cell·nd + mode.
-
-        For comparison with assembled forms and with other time steppers; the products above do not need it.
-        """
-        assert self.velocity is not None, "assemble comes first"
-        space = self.density_space
-        blocks = reference.blocks(space, self.velocity_space, self.velocity, self.delta, self.exponent)
-        cells = space.mesh.topology.index_map(space.dim)
-        number = cells.local_to_global(np.arange(space.n_cells, dtype=np.int32))
-        modes = np.arange(space.nd)
-        rows, columns, values = [], [], []
-        neighbours = np.column_stack([np.arange(space.n_owned), space.geometry.neighbours[: space.n_owned]])
-        for slot in range(space.dim + 2):
-            inside = np.flatnonzero(neighbours[:, slot] >= 0)
-            shape = (len(inside), space.nd, space.nd)
-            row = number[inside, None, None] * space.nd + modes[:, None]
-            column = number[neighbours[inside, slot]][:, None, None] * space.nd + modes
-            rows.append(np.broadcast_to(row, shape).ravel())
-            columns.append(np.broadcast_to(column, shape).ravel())
-            values.append(blocks[inside, slot].ravel())
-        return np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
-
     @property
     def exponent(self) -> int:
         """m; 1 for densities themselves."""
@@ -183,7 +165,7 @@ class TransportOperator:
     @property
     def exchanged_bytes(self) -> int:
         """What this rank sends in one ghost exchange."""
-        return int(self._halo.send_buffer.nbytes)
+        return int(self._ghosts.send_buffer.nbytes)
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
@@ -199,8 +181,10 @@ class TransportOperator:
         n, order, element = space.n_owned, space.geometry.vertex_order[: space.n_owned], self.layout.element
         batches = layout.n_batches + 1  # the loops read eight numbers where fewer are needed
         inverse = geometry.inverse_jacobian[:n]
-        gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
+        # The vertices' global order picks the reference directions among them.
+        gradients = barycentric_gradients(inverse)
         places = element.places(order, element.velocity_nodes)
+        # Normals are zero at the boundary, so nothing flows through it and the loops need no branch.
         inner = np.take_along_axis(geometry.neighbours[:n], order, axis=1) >= 0
         outward = np.take_along_axis(geometry.facet_normals[:n], order[:, :, None], axis=1)
         normals = inner[:, :, None] * outward
@@ -227,7 +211,7 @@ class TransportOperator:
         }
 
     def _struct(self, arrays: dict[str, np.ndarray]) -> Any:
-        space, halo = self.density_space, self._halo
+        space, ghosts = self.density_space, self._ghosts
         scheme = ffi.new("scheme_t *")
         for name, array in arrays.items():
             setattr(scheme, name, pointer(array))
@@ -239,10 +223,10 @@ class TransportOperator:
             source = self.power.density
             scheme.n_sources, scheme.source_size = source.columns, int(np.prod(source.shape))
             scheme.source_width, scheme.source_groups = source.width, source.groups
-        scheme.n_requests = halo.n_requests
-        if halo.n_requests:
-            scheme.n_send, scheme.n_receive = len(halo.send), len(halo.receive)
-            scheme.requests, scheme.statuses = ffi.from_buffer(halo.requests), ffi.from_buffer(halo.statuses)
+        scheme.n_requests = ghosts.n_requests
+        if ghosts.n_requests:
+            scheme.n_send, scheme.n_receive = len(ghosts.send), len(ghosts.receive)
+            scheme.requests, scheme.statuses = ffi.from_buffer(ghosts.requests), ffi.from_buffer(ghosts.statuses)
             start, wait = mpi_functions()
             scheme.start_all = ffi.cast("int (*)(int, void *)", start)
             scheme.wait_all = ffi.cast("int (*)(int, void *, void *)", wait)
@@ -253,7 +237,7 @@ def _load(space: DensitySpace, layout: NodalLayout, power: int) -> Any:
     """The compiled loops of a space. Collective."""
     tables = layout.element.tables(space.limiter_points, SCHEMES[space.degree])
     source = layout.element.source_tables if power > 1 else {}
-    return load_kernels(
+    return _LIBRARY.load(
         space.comm,
         tables | source,
         DIM=space.dim,

@@ -6,6 +6,7 @@ from eulerian.base.arrays import Floats
 from eulerian.density import basis
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.geometry import facet_orientation, sides
+from eulerian.transport.operator import TransportOperator
 from eulerian.transport.velocity_space import VelocitySpace
 
 
@@ -46,6 +47,30 @@ def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta:
         inflow = np.einsum("q,cq,cqi,cqj->cij", weights, 0.5 * (magnitude - s), own, other, optimize=True)
         result[cells, 1 + facet] = inflow
     return result
+
+
+def coordinate_entries(operator: TransportOperator) -> tuple[np.ndarray, np.ndarray, Floats]:
+    """B as global (row, column, value) triplets of the owned rows, for one column: dof = cell·nd + mode.
+
+    For comparison with assembled forms and with other time steppers.
+    """
+    assert operator.velocity is not None, "assemble comes first"
+    space = operator.density_space
+    entries = blocks(space, operator.velocity_space, operator.velocity, operator.delta, operator.exponent)
+    cells = space.mesh.topology.index_map(space.dim)
+    number = cells.local_to_global(np.arange(space.n_cells, dtype=np.int32))
+    modes = np.arange(space.nd)
+    rows, columns, values = [], [], []
+    neighbours = np.column_stack([np.arange(space.n_owned), space.geometry.neighbours[: space.n_owned]])
+    for slot in range(space.dim + 2):
+        inside = np.flatnonzero(neighbours[:, slot] >= 0)
+        shape = (len(inside), space.nd, space.nd)
+        row = number[inside, None, None] * space.nd + modes[:, None]
+        column = number[neighbours[inside, slot]][:, None, None] * space.nd + modes
+        rows.append(np.broadcast_to(row, shape).ravel())
+        columns.append(np.broadcast_to(column, shape).ravel())
+        values.append(entries[inside, slot].ravel())
+    return np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
 
 
 def _volume(space: DensitySpace, velocity_space: VelocitySpace) -> Floats:

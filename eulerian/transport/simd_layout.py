@@ -79,6 +79,7 @@ class NodalLayout:
         self._to_nodes = self.element.modal_to_nodal
         self._to_modes = np.linalg.inv(self._to_nodes)
         cells = np.arange(space.n_cells)
+        # Ghosts begin a batch of their own: the loops run over owned cells only, whole batches at a time.
         cells[space.n_owned :] += self.n_batches * self.cells - space.n_owned
         batch, place = np.divmod(cells, self.cells)
         first = batch * (self.groups * space.nd * LANES) + place * self.width
@@ -136,6 +137,7 @@ class NodalLayout:
         by_cell = np.zeros((*before, (self.n_batches + 1) * self.cells, nd))
         places = np.broadcast_to(self._nodes[:n], values.shape)
         by_cell[..., :n, :] = np.take_along_axis(values, places, axis=-1)
+        # The loops load eight numbers where a batch has fewer cells: the last load must not leave the array.
         packed = aligned((*before, self.n_batches + 1, nd, self.cells))
         packed[...] = by_cell.reshape(*before, -1, self.cells, nd).swapaxes(-1, -2)
         return packed
@@ -185,7 +187,7 @@ class NodalLayout:
     def across(self) -> Ints:
         """Where the nodes of each facet stand in the neighbour, (n_batches, dim+1, nodes, cells), of the first group.
 
-        At the boundary they are the own ones.
+        At the boundary they are the own ones: what flows in there has the factor 0, and the loops need no branch.
         """
         space, geometry = self.space, self.space.geometry
         n, order = space.n_owned, geometry.vertex_order

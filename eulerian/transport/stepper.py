@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
-from eulerian.transport.kernels import ffi, pointer
-from eulerian.transport.operator import Accumulated, TransportOperator
+from eulerian.transport.operator import Accumulated, TransportOperator, ffi, pointer
 from eulerian.transport.simd_layout import LANES, aligned
 from eulerian.transport.ssp import SCHEMES
 from eulerian.transport.time_grid import TimeLeft
@@ -63,8 +62,9 @@ class Stepper:
             ((*batches, LANES), np.uint8),
             (batches, np.uint8),
         ]
+        # Two: a step reads the last stage of the one before while it writes its own.
         self._scratch = [self.new_record() for _ in range(2)]
-        self._cotangents = [self.layout.zeros() for _ in range(self.scheme.stages + 1)]
+        self._cotangents = [self.layout.zeros() for _ in range(self.scheme.stages)]
 
     @property
     def record_bytes(self) -> int:
@@ -78,7 +78,7 @@ class Stepper:
 
     def new_record(self) -> StepRecord:
         """An empty record for ``step_forward`` to fill."""
-        block = aligned((self.record_bytes,), np.uint8)
+        block = aligned((self.record_bytes,), np.uint8)  # one piece: C finds the parts by their offsets
         views: list[Any] = []
         start = 0
         for shape, kind in self._parts:
@@ -153,7 +153,7 @@ class Stepper:
                 by the adjoint of the powers and read by that of the densities.
         """
         left = left or TimeLeft()
-        work = [*self._cotangents[:-1], cotangent]
+        work = [*self._cotangents, cotangent]  # every stage has its own; the last one goes in and comes out
         self.operator.kernels.step_adjoint(
             self.operator.scheme, pointer(start), _blocks(records), len(records), dt, self.limited, _pointers(running),
             len(running), ffi.NULL if tilt is None else pointer(tilt), left.at_start, left.done, _pointers(work),

@@ -46,6 +46,7 @@ class Sweep:
         self.steps, self.velocities, self.plan = steps, velocities, plan
         self._starts: list[Groups] = []
         self._pending: Iterator[Any] | None = None
+        self._number = 0  # of the sweeps in this storage
         self.recomputed = 0
         self.occupations: list[Groups] = []
         self.moments: list[Groups] = []
@@ -58,10 +59,10 @@ class Sweep:
         Args:
             rho: initial density (n_cells, nd, columns) of every group, ghosts up to date.
             powers: of the initial density, likewise.
-            observer: who is told where the sweep is, and may know from an earlier one; then nothing is kept for an
+            observer: is shown the sweep's states, and may have some of an earlier one; with it nothing is kept for an
                 adjoint.
         """
-        self._storage.hand_to(self)
+        self._number = self._storage.begin_sweep()
         self._starts = [self._stepper.pack([*rho, *powers])]
         self._storage.move_to(self._starts[0])
         integrals = [Integrals(self._stepper.zero_occupation(), self.charged) for _ in self.velocities]
@@ -98,7 +99,7 @@ class Sweep:
             By layer and group, this rank's contribution (n_nodes, dim) to the derivative by the velocity, through the
             density.
         """
-        assert self._storage.owner is self, "another sweep has overwritten the records"
+        assert self._storage.sweeps == self._number, "another sweep has overwritten the records"
         cotangents = [*cotangents, *powers[0]]
         packed = [s.layout.pack_derivative(c) for s, c in zip(self._stepper.all, cotangents, strict=True)]
         running = [[*groups, *powers[1]] for groups in running]
@@ -117,7 +118,7 @@ class Sweep:
 
     def powers_at(self, layer: int) -> Groups:
         """Powers, as ``start``. Collective."""
-        return self._stepper.unpack_powers(self._starts[layer])
+        return self._stepper.unpack(self._starts[layer], len(self._stepper.densities))
 
     @property
     def end(self) -> Groups:
@@ -133,7 +134,7 @@ class Sweep:
         layer, done, state = -1, 0, self._starts[0][:n]
         for mark in map(self.steps.mark, times.tolist()):
             if mark.layer != layer:
-                layer, state = mark.layer, [group.copy() for group in self._starts[mark.layer][:n]]
+                layer, state = mark.layer, self._starts[mark.layer][:n]  # only read: steps write elsewhere
                 done = 0 if layer == 0 else self.steps.ends[layer - 1]
             if mark.step > done:
                 self.assemble(layer)
@@ -163,7 +164,7 @@ class Sweep:
         """Carry out the plan's actions up to one of a given name; unit n begins with step n·unit."""
         assert self._pending is not None, "there is a forward sweep for every adjoint, and nobody observes it"
         unit, last = self.plan.unit, self.plan.steps
-        for action in self._pending:
+        for action in self._pending:  # which the adjoint takes up where the forward sweep has left it
             match type(action).__name__:
                 case name if name == end:
                     return
@@ -180,7 +181,7 @@ class Sweep:
                     self._storage.go_back(action.n, on_disk=on_disk, drop=name == "Move")
 
     def _follow(self, observer: SweepObserver, integrals: list[Integrals]) -> None:
-        """All steps, with stops where an observer is told, or knows how it goes on. Collective."""
+        """All steps, with stops where an observer is shown the state or restores a later one. Collective."""
         done, ends, state = 0, self.steps.ends, self._storage.state
         for stop in sorted({0, *observer.begin(self.steps), *ends}):
             layer = bisect_left(ends, stop)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from eulerian.base.arrays import Floats, Ints
 from eulerian.density import basis
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.ghost_rows import GhostExchange
+from eulerian.mesh.ghost_rows import GhostRows
 
 
 class VelocitySpace:
@@ -35,7 +35,7 @@ class VelocitySpace:
         )
         self.n_nodes = len(self.x)
         self.n_owned_nodes = self.function_space.dofmap.index_map.size_local
-        self.ghosts = GhostExchange(self.function_space.dofmap.index_map)
+        self.ghosts = GhostRows(self.function_space.dofmap.index_map)
         self._tabulated: dict[bytes, Floats] = {}
 
     # Arrays of cells and points are stored component by component, which keeps sums and products over the short axes of

@@ -53,11 +53,11 @@ def measured(folder: Path, side: int, degree: int, levels: Sequence[int]) -> Tab
     from eulerian.analysis.characteristics import Characteristics
     from eulerian.analysis.jump_indicator import jump_indicator
     from eulerian.app.build.network import build
+    from eulerian.app.build.training import start_problem
     from eulerian.app.commands.loaded_run import load_trained
     from eulerian.app.config import read_config
     from eulerian.mesh.refinement import refined
-    from eulerian.optimise.adaptive import start_problem
-    from eulerian.optimise.multilevel import cell_count
+    from eulerian.optimise.stages import cell_count
 
     comm = MPI.COMM_WORLD
     run = load_trained(folder, comm)
@@ -78,7 +78,8 @@ def measured(folder: Path, side: int, degree: int, levels: Sequence[int]) -> Tab
     problem = start_problem(config, comm, run.problem.field)
     adapted = [point(problem)]
     while adapted[-1][1] > least:
-        mesh = refined(problem.density_space, jump_indicator(problem), 0.6)
+        space = problem.density_space
+        mesh = refined(space.simplices, space.mesh, jump_indicator(problem), 0.6)
         problem = build(config, comm, run.problem.field, mesh=mesh)
         adapted.append(point(problem))
     return {"uniform": uniform, "adapted": adapted}

@@ -5,7 +5,7 @@
 
 Gaussians turn and move under an affine field, limiter on; islands with sharp shores keep the limiter busy. The number
 of time steps is the same on all meshes: seconds per step and unknown should not depend on the mesh. (At a given horizon
-halving h doubles the steps.) Everything that the reverse needs is kept in memory.
+halving h doubles the steps.) Everything that the adjoint needs is kept in memory.
 """
 
 import statistics

@@ -26,7 +26,7 @@ from eulerian.app.config import parse_config
 from eulerian.ideal.advection import Advection
 from eulerian.ideal.continuity import MomentumProblem
 from eulerian.ideal.dynamic_ot import GapRecord, solve_convex
-from eulerian.ideal.poisson import SpaceTimePoisson, WholeMesh
+from eulerian.ideal.poisson import GatheredMesh, SpaceTimePoisson
 from eulerian.ideal.splitting import Splitting
 
 MEANS, STD = ((0.3, 0.5), (0.7, 0.5)), 0.1
@@ -37,7 +37,7 @@ SECTIONS = {
     "iterations": (Splitting, "step"),
     "of these, linear solves": (SpaceTimePoisson, "solve"),
     "factorisations": (SpaceTimePoisson, "__init__"),
-    "mesh on every rank": (WholeMesh, "__init__"),
+    "mesh on every rank": (GatheredMesh, "__init__"),
     "potential made feasible": (Splitting, "feasible_potential"),
     "certificate: densities carried": (Advection, "carry"),
     "certificate: momenta": (MomentumProblem, "cheapest"),

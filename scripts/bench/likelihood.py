@@ -110,14 +110,14 @@ def best_bandwidth(points: PointSet) -> float:
 def by_eulerian(points: PointSet, flow: Flow) -> Table:
     """`eulerian train`, without what it writes."""
     from eulerian.app.build.network import build
+    from eulerian.app.build.training import build_training
     from eulerian.app.config import parse_config
-    from eulerian.optimise.multilevel import Training
 
     clock = time.process_time()
     bandwidth = best_bandwidth(points)
     with tempfile.TemporaryDirectory() as folder:
         np.savetxt(Path(folder) / "points.csv", points.train, delimiter=",", header="x,y", comments="")
-        training = Training(config := parse_config(configuration(flow, bandwidth), folder), build(config))
+        training = build_training(config := parse_config(configuration(flow, bandwidth), folder), build(config))
     before = time.process_time() - clock
     kept: list[tuple[float, Floats]] = []
     clock = time.process_time()

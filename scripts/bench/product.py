@@ -33,6 +33,7 @@ from suite import Benchmark, Report, Runner, Table, at_most, in_turns, main, med
 from eulerian.base.jit import Library
 from eulerian.density import basis
 from eulerian.transport.operator import TransportOperator
+from eulerian.transport.reference import coordinate_entries
 
 PRODUCT = at_most(2.0)
 KINDS = {
@@ -88,7 +89,7 @@ def work(cells: int, dim: int, degree: int, runs: int, steps: int, triad_mib: in
 
 def matrices(operator: Any, space: Any) -> tuple[Any, Any]:
     """B as AIJ and as BAIJ matrix."""
-    rows, columns, values = operator.coordinate_entries()
+    rows, columns, values = coordinate_entries(operator)
     n = space.n_owned * space.nd
     aij = PETSc.Mat().create(space.comm)
     aij.setSizes(((n, None), (n, None)))

@@ -11,8 +11,8 @@ from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Box, Domain
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
-from eulerian.density.cell_order import CellOrder
 from eulerian.density.space import DensitySpace
+from eulerian.mesh.cell_order import CellOrder
 
 
 def sloping(space: DensitySpace, slope: float) -> Floats:
@@ -60,7 +60,7 @@ def test_it_does_not_ask_how_the_mesh_is_cut(comm: MPI.Comm) -> None:
     found = []
     for problem in (alone, shared):
         problem.value(theta)
-        found.append(CellOrder(problem.density_space).gather(jump_indicator(problem)))
+        found.append(CellOrder(problem.density_space.mesh).gather(jump_indicator(problem)))
     if comm.rank == 0:
         assert found[0] is not None
         assert found[1] == pytest.approx(found[0], rel=1e-10)

@@ -53,6 +53,9 @@ def slopes(text: str, *, at: dict[str, object] | None = None, names: tuple[str, 
         ("min(x, y) + 3*max(x, y)", np.where(x < y, 1, 3), np.where(x < y, 3, 1)),
         ("max(x, y, 0)", (x > y) & (x > 0), (y > x) & (y > 0)),
         ("(x**2 - 1)**2/4", x**3 - x, 0),
+        ("(x < y)*x + (0 < y)", x < y, 0),
+        ("(not x > 0 or y > 1)*y", 0, (x <= 0) | (y > 1)),
+        ("where(x < y, x**2, 3*x*y)", np.where(x < y, 2 * x, 3 * y), np.where(x < y, 0, 3 * x)),
     ],
 )
 def test_by_hand(text: str, by_x: object, by_y: object) -> None:
@@ -64,7 +67,15 @@ def _larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     """Formulas that stay of moderate size: every function of the language occurs, none near a singularity."""
     one = ("sin({})", "cos({})", "tanh({})", "erf({})", "abs({})", "-({})", "({})**2", "exp(-({})**2)", "2**tanh({})")
     more = ("sqrt(1 + ({})**2)", "log(2 + ({})**2)", "1/(1 + ({})**2)", "tan(tanh({}))", "({})*heaviside({})")
-    two = ("({}) + ({})", "({}) - ({})", "({})*({})", "({})/(1 + ({})**2)", "min({}, {})", "max({}, {}, 0.1)")
+    two = (
+        "({}) + ({})",
+        "({}) - ({})",
+        "({})*({})",
+        "({})/(1 + ({})**2)",
+        "min({}, {})",
+        "max({}, {}, 0.1)",
+        "where({} < {}, x, y)",
+    )
     powers = ("(1 + ({})**2)**sin({})", "sign({})*({})")
     single = st.tuples(st.sampled_from([*one, *more]), inner).map(lambda p: p[0].format(p[1], p[1]))
     double = st.tuples(st.sampled_from([*two, *powers]), inner, inner).map(lambda p: p[0].format(p[1], p[2]))
@@ -111,6 +122,8 @@ def test_random_formulas_against_finite_differences(text: str) -> None:
         ("x**0.5", np.inf, 0),
         ("sqrt(y)", 0, np.inf),
         ("0*sqrt(x)", 0, 0),
+        ("where(x > 0, sqrt(x), y)", 0, 1),
+        ("where(x == 0, x, 1/x)", 1, 0),
     ],
 )
 def test_kinks_and_ends_at_the_origin(text: str, by_x: float, by_y: float) -> None:

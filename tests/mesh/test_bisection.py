@@ -5,7 +5,6 @@ import pytest
 from numpy.typing import NDArray
 from paths import MESHES
 
-from eulerian.app.config import Box
 from eulerian.mesh.bisection import bisect, edge_table, without_tags
 from eulerian.mesh.box import box_simplices
 from eulerian.mesh.checks import check_mesh
@@ -16,7 +15,7 @@ pytestmark = pytest.mark.one_process
 
 
 def box(dim: int, cells: int = 3) -> Simplices:
-    return box_simplices(Box(lower=(-1.0,) * dim, upper=(1.0, 2.0, 1.5)[:dim], cells=(cells,) * dim))
+    return box_simplices((-1.0,) * dim, (1.0, 2.0, 1.5)[:dim], (cells,) * dim)
 
 
 def near_a_sphere(mesh: Simplices, width: float) -> NDArray[np.bool_]:

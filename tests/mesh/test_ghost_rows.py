@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from problems import warped_mesh
 
-from eulerian.mesh.ghost_rows import GhostExchange
+from eulerian.mesh.ghost_rows import GhostRows
 
 
 def vertex_map(comm: MPI.Comm, dim: int) -> dolfinx.common.IndexMap:
@@ -20,7 +20,7 @@ def vertex_map(comm: MPI.Comm, dim: int) -> dolfinx.common.IndexMap:
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_copies_add_up(comm: MPI.Comm, dim: int, shape: tuple[int, ...]) -> None:
     index_map = vertex_map(comm, dim)
-    ghosts = GhostExchange(index_map)
+    ghosts = GhostRows(index_map)
     n = index_map.size_local + index_map.num_ghosts
     numbers = index_map.local_to_global(np.arange(n, dtype=np.int32))
     rows = np.random.default_rng(comm.rank).standard_normal((n, *shape))
@@ -43,7 +43,7 @@ def test_every_copy_is_counted_once(comm: MPI.Comm, dim: int) -> None:
     index_map = vertex_map(comm, dim)
     n = index_map.size_local + index_map.num_ghosts
     count = np.ones(n)
-    GhostExchange(index_map).accumulate(count)
+    GhostRows(index_map).accumulate(count)
     numbers = index_map.local_to_global(np.arange(n, dtype=np.int32))
     holders = np.bincount(np.concatenate(comm.allgather(numbers)), minlength=index_map.size_global)
     np.testing.assert_array_equal(count, holders[numbers])
@@ -56,7 +56,7 @@ def test_updating_copies_the_owners_rows(comm: MPI.Comm) -> None:
     numbers = index_map.local_to_global(np.arange(n, dtype=np.int32)).astype(float)
     rows = np.stack([numbers, -numbers], axis=1)
     rows[index_map.size_local :] = np.nan
-    GhostExchange(index_map).update(rows)
+    GhostRows(index_map).update(rows)
     np.testing.assert_array_equal(rows, np.stack([numbers, -numbers], axis=1))
 
 
@@ -64,7 +64,7 @@ def test_ranks_without_rows(comm: MPI.Comm) -> None:
     box = dolfinx.mesh.create_interval(comm, 1, [0.0, 1.0])
     index_map = dolfinx.fem.functionspace(box, ("Lagrange", 1)).dofmap.index_map
     count = np.ones((index_map.size_local + index_map.num_ghosts, 2))
-    GhostExchange(index_map).accumulate(count)
+    GhostRows(index_map).accumulate(count)
     assert np.all(count >= 1.0)
 
 
@@ -86,7 +86,7 @@ def test_meshes_leave_no_communicators_behind(comm: MPI.Comm) -> None:
 
     def meshes(n: int) -> int:
         for _ in range(n):
-            GhostExchange(vertex_map(comm, 2))
+            GhostRows(vertex_map(comm, 2))
             gc.collect()
             comm.barrier()
         return communicators_left(comm)

@@ -6,13 +6,12 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
-from paths import MESHES
 
 from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Box, Domain
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.box import box_simplices
-from eulerian.mesh.refinement import COARSEST, coarse_mesh, doerfler_marking, refined
+from eulerian.mesh.refinement import doerfler_marking, refined
 from eulerian.mesh.simplices import Simplices
 
 SQUARE = Box(lower=(-1.0, -1.0), upper=(1.0, 1.0), cells=(5, 4))
@@ -20,10 +19,6 @@ SQUARE = Box(lower=(-1.0, -1.0), upper=(1.0, 1.0), cells=(5, 4))
 
 def space_on(comm: MPI.Comm, mesh: Simplices, degree: int = 1) -> DensitySpace:
     return DensitySpace(create_mesh(comm, Domain(box=SQUARE), None, mesh), degree, 1, mesh)
-
-
-def cells_along(mesh: Simplices, axis: int) -> int:
-    return len(np.unique(np.round(mesh.points[:, axis], 9))) - 1
 
 
 @pytest.mark.one_process
@@ -47,30 +42,10 @@ def test_cells_that_differ_by_rounding_are_marked_alike() -> None:
 
 
 @pytest.mark.one_process
-@pytest.mark.parametrize(
-    ("cells", "expected"), [((64, 64), (16, 16)), ((48, 24), (12, 6)), ((100,), (13,)), ((5, 40), (4, 10))]
-)
-def test_a_box_begins_coarse(comm: MPI.Comm, cells: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    dim = len(cells)
-    box = Box(lower=(-1.0,) * dim, upper=(1.0,) * dim, cells=cells)
-    mesh = coarse_mesh(comm, Domain(box=box, refine=3))
-    assert tuple(cells_along(mesh, axis) for axis in range(dim)) == expected
-    assert max(expected) <= COARSEST[dim]
-
-
-@pytest.mark.one_process
-def test_a_file_begins_as_it_is(comm: MPI.Comm) -> None:
-    mesh = coarse_mesh(comm, Domain(file=MESHES / "square_with_hole.msh", refine=2))
-    once = create_mesh(comm, Domain(file=MESHES / "square_with_hole.msh"))
-    assert len(mesh.cells) == once.topology.index_map(2).size_global
-    assert mesh.cell_tags is None
-
-
-@pytest.mark.one_process
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_boxes_are_those_of_dolfinx(comm: MPI.Comm, dim: int) -> None:
     box = Box(lower=(-1.0, 0.0, 2.0)[:dim], upper=(1.0, 0.5, 3.0)[:dim], cells=(3, 2, 4)[:dim])
-    ours, theirs = DensitySpace(create_mesh(comm, Domain(box=box)), 0), box_simplices(box)
+    ours, theirs = DensitySpace(create_mesh(comm, Domain(box=box)), 0), box_simplices(box.lower, box.upper, box.cells)
     volumes = np.abs(np.linalg.det(np.diff(theirs.points[theirs.cells], axis=1)))
     assert sorted(volumes) == pytest.approx(sorted(ours.geometry.det), rel=1e-12)
     assert ours.vertices.reshape(-1, dim).max(axis=0) == pytest.approx(theirs.points.max(axis=0))
@@ -83,11 +58,10 @@ def test_the_mesh_is_the_same_on_any_number_of_ranks(comm: MPI.Comm) -> None:
 
 def fingerprint(comm: MPI.Comm) -> str:
     """Of a mesh after some refinements. Collective."""
-    mesh = box_simplices(SQUARE)
+    mesh = box_simplices(SQUARE.lower, SQUARE.upper, SQUARE.cells)
     for number in range(5):
         space = space_on(comm, mesh)
         x = space.vertices.mean(axis=1)
-        mesh = refined(
-            space, np.exp(-8.0 * (x**2).sum(axis=1)) * space.geometry.det[: space.n_owned], 0.4, 1 + number % 2
-        )
+        indicator = np.exp(-8.0 * (x**2).sum(axis=1)) * space.geometry.det[: space.n_owned]
+        mesh = refined(mesh, space.mesh, indicator, 0.4, 1 + number % 2)
     return hashlib.sha256(mesh.cells.tobytes() + mesh.points.tobytes()).hexdigest()

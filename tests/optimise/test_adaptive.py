@@ -1,5 +1,6 @@
 """Adaptive meshes: the tolerances hold with few cells, limits are told, the gradient is exact, going on is exact."""
 
+import inspect
 import json
 import math
 from pathlib import Path
@@ -15,6 +16,7 @@ from problems import NO_DENSITY_COSTS, problem_config
 from eulerian.analysis.characteristics import verify
 from eulerian.analysis.verify import verify as verify_laws
 from eulerian.app.build.network import build, build_ideal, build_particles
+from eulerian.app.build.training import adapt_mesh, build_training, start_problem, tolerances
 from eulerian.app.commands.loaded_run import load_trained
 from eulerian.app.config import Adapt, Config, parse_config
 from eulerian.app.runs.adapted_mesh import read_mesh
@@ -22,9 +24,19 @@ from eulerian.app.runs.run_files import read_run
 from eulerian.app.runs.train_checkpoint import Checkpoint, read_checkpoint
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.base.parallel import on_root
-from eulerian.optimise import Record
-from eulerian.optimise.adaptive import AdaptedProblem, adapt, excess, misses, start_problem
-from eulerian.optimise.adaptive_training import FIRST_LEG, AdaptiveTraining
+from eulerian.control.control import ControlProblem
+from eulerian.density.shapes import Gaussian
+from eulerian.density.space import DensitySpace
+from eulerian.fields import Affine
+from eulerian.mesh.box import box_simplices
+from eulerian.mesh.create import distributed
+from eulerian.mesh.simplices import Simplices
+from eulerian.objective.costs import Costs
+from eulerian.objective.losses import QuadraticLoss
+from eulerian.optimise import Method, Record, Settings
+from eulerian.optimise.adaptive import AdaptedProblem, Tolerances, adapt, excess, misses
+from eulerian.optimise.adaptive_training import FIRST_STAGE, AdaptiveTraining
+from eulerian.transport.trajectory import TimeGrid
 
 AFFINE = [[-0.6, 0.5, -0.5, -0.6, 0.9, -0.3]]  # turns, presses and moves
 
@@ -46,7 +58,7 @@ def table(dim: int = 2, density: float = 0.1, degree: int = 1, **adapt_keys: Any
 
 def adapted(config: Config, comm: MPI.Comm) -> AdaptedProblem:
     problem = start_problem(config, comm)
-    return adapt(config, problem, problem.initial_theta)
+    return adapt_mesh(config, problem, problem.initial_theta)
 
 
 def cells(found: AdaptedProblem) -> int:
@@ -113,8 +125,8 @@ def test_a_limit_that_ends_it_is_named(comm: MPI.Comm, limit: dict[str, int], ke
     assert key in found.shortfall
     assert "adapt.density = 0.02" in found.shortfall
     assert config.adapt is not None
-    assert misses(config.adapt, found.verification)
-    assert excess(config.adapt, found.verification) > 1.0
+    assert misses(tolerances(config.adapt), found.verification)
+    assert excess(tolerances(config.adapt), found.verification) > 1.0
     assert cells(found) <= config.adapt.max_cells
     assert len(found.reports) <= config.adapt.rounds + 1
 
@@ -161,16 +173,16 @@ def training_table(iterations: int = 24, **adapt_keys: Any) -> dict[str, Any]:
 @pytest.mark.two_ranks
 def test_a_training_ends_on_a_mesh_that_resolves_its_flow(comm: MPI.Comm) -> None:
     config = parse_config(training_table())
-    training = AdaptiveTraining(config, start_problem(config, comm))
+    training = build_training(config, start_problem(config, comm))
     result = training.run()
     assert config.adapt is not None
     assert training.shortfall is None
     assert result.iterations == 24
     assert result.status == "max_iterations"
-    assert [each.iterations for each in result.levels][:2] == [FIRST_LEG, 24 - FIRST_LEG]
+    assert [each.iterations for each in result.levels][:2] == [FIRST_STAGE, 24 - FIRST_STAGE]
     assert sum(each.iterations for each in result.levels) == 24
     assert len({each.cells for each in result.levels}) > 1
-    assert not misses(config.adapt, verify(training.problem, result.theta))
+    assert not misses(tolerances(config.adapt), verify(training.problem, result.theta))
     assert result.value == pytest.approx(training.problem.value(result.theta), rel=1e-12)
     assert result.value < 0.5 * result.history[0].total
     numbers = [record.iteration for record in result.history]
@@ -182,7 +194,7 @@ def test_a_converged_training_ends_early(comm: MPI.Comm) -> None:
     table_ = training_table(100)
     table_["field"] = {"kind": "linear", "features": "translation", "layers": 2}
     config = parse_config(table_)
-    training = AdaptiveTraining(config, start_problem(config, comm))
+    training = build_training(config, start_problem(config, comm))
     result = training.run()
     assert result.status == "converged"
     assert result.iterations < 50
@@ -190,12 +202,12 @@ def test_a_converged_training_ends_early(comm: MPI.Comm) -> None:
 
 
 @pytest.mark.one_process
-@pytest.mark.parametrize("stop", [4, 14])  # within the first and within the second leg
+@pytest.mark.parametrize("stop", [4, 14])  # within the first and within the second stage
 def test_going_on_ends_where_a_training_ends_that_never_stopped(tmp_path: Path, stop: int) -> None:
     config = parse_config(training_table(18))
-    straight = AdaptiveTraining(config, start_problem(config))
+    straight = build_training(config, start_problem(config))
     expected = straight.run()
-    first = AdaptiveTraining(config, start_problem(config))
+    first = build_training(config, start_problem(config))
 
     def keep(record: Record) -> bool:
         if record.iteration == stop:
@@ -206,7 +218,7 @@ def test_going_on_ends_where_a_training_ends_that_never_stopped(tmp_path: Path, 
     first.run(keep)
     found = read_checkpoint(tmp_path)
     assert found is not None
-    second = AdaptiveTraining(config, start_problem(config), state=found.state)
+    second = build_training(config, start_problem(config), state=found.state)
     result = second.run()
     assert np.array_equal(result.theta, expected.theta)
     assert result.value == expected.value
@@ -227,6 +239,50 @@ def test_a_run_that_is_finished_can_be_gone_on_with(here: Here, tmp_path: Path) 
     result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
     assert result["iterations"] == 9
     assert result["resolved"] is True
+
+
+# -- without a configuration -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.two_ranks
+def test_a_mesh_is_adapted_by_a_function_that_makes_the_problem(comm: MPI.Comm) -> None:
+    theta = np.tile(AFFINE, (3, 1))
+
+    def on_mesh(mesh: Simplices) -> ControlProblem:
+        space = DensitySpace(distributed(comm, mesh if comm.rank == 0 else None, mesh.dim))
+        costs = Costs(kinetic=0.5, parameters=0.01)
+        rho0, loss = Gaussian([-0.4, 0.2], std=0.25), QuadraticLoss([0.5, -0.3])
+        return ControlProblem(space, Affine(2), rho0, loss, costs, TimeGrid(1.0, 3))
+
+    coarse = box_simplices((-1.6, -1.6), (1.6, 1.6), (8, 8))
+    said: list[str] = []
+    found = adapt(on_mesh, coarse, theta, density=0.1, objective=0.02, say=said.append)
+    assert found.shortfall is None
+    assert found.verification.density_l1 is not None
+    assert found.verification.density_l1[0] <= 0.1
+    assert found.reports[0].cells == 128
+    assert len(said) == len(found.reports) > 1
+    limited = adapt(on_mesh, coarse, theta.tolist(), density=0.1, max_cells=200)
+    assert limited.shortfall is not None
+    assert "adapt.max_cells = 200" in limited.shortfall
+    with pytest.raises(InputError, match="must be positive") as error:
+        adapt(on_mesh, coarse, theta, rounds=0)
+    assert error.value.key == "adapt.rounds"
+
+
+@pytest.mark.one_process
+def test_defaults_are_those_of_the_configuration() -> None:
+    assert tolerances(Adapt()) == Tolerances()
+    signature = inspect.signature(adapt)
+    assert Adapt().model_dump() == {name: signature.parameters[name].default for name in Adapt.model_fields}
+
+
+@pytest.mark.two_ranks
+def test_a_training_on_adapted_meshes_needs_simplices(comm: MPI.Comm) -> None:
+    plain = {key: value for key, value in training_table().items() if key != "adapt"}
+    problem = build(parse_config(plain), comm)
+    with pytest.raises(InputError, match="simplices that all ranks know"):
+        AdaptiveTraining(problem, lambda _mesh: problem, Tolerances(), Settings(Method("lmvm")))
 
 
 # -- runs ------------------------------------------------------------------------------------------------------------

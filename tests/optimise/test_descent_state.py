@@ -1,7 +1,7 @@
 """A descent that goes on from a state does what it would have done anyway, to the last bit."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mpi4py import MPI
 
@@ -33,7 +33,7 @@ def states(problem: ReducedProblem, chosen: Settings) -> tuple[list[DescentState
     return found, timeless(history)
 
 
-def timeless(history: list[Record]) -> list[Record]:
+def timeless(history: Iterable[Record]) -> list[Record]:
     return [dataclasses.replace(record, seconds=0.0) for record in history]
 
 
@@ -63,19 +63,19 @@ def test_every_state_goes_on_to_the_same_end(
         again = Descent(make(comm), settings(method), state=state)
         result = again.run()
         assert timeless(result.history) == history
-        assert result.theta.tobytes() == min(found, key=lambda each: each.history[-1].total).now.theta.tobytes()
+        assert result.theta.tobytes() == min(found, key=lambda each: each.history[-1].total).current.theta.tobytes()
 
 
-def test_a_state_holds_only_what_was_answered_since_the_last_renewal(comm: MPI.Comm) -> None:
+def test_a_state_holds_only_the_evaluations_since_the_last_renewal(comm: MPI.Comm) -> None:
     found, _ = states(mesh_problem(comm), settings())
     firsts = [state.first for state in found]
     assert sorted(set(firsts)) == [0, 5, 10]
     for state in found:
-        assert len(state.answers) <= 4 * (len(state.history) - state.first)
+        assert len(state.replay) <= 4 * (len(state.history) - state.first)
 
 
-def test_a_long_theta_has_short_legs(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room for answers is bounded, whatever the method: the optimiser is made anew, and in a resumed run as well."""
+def test_a_long_theta_has_short_segments(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for evaluations is bounded, whatever the method: the optimiser is made anew, in a resumed run as well."""
     monkeypatch.setattr("eulerian.optimise.segment.MEMORY", 3)
     monkeypatch.setattr("eulerian.optimise.segment.LARGEST", 0)
     for method in ("lmvm", "bncg"):
@@ -89,9 +89,9 @@ def test_elsewhere_it_goes_on_from_the_same_theta(comm: MPI.Comm) -> None:
     """On another processor J may differ in the last bit: nothing is lost or counted twice then either."""
     found, history = states(mesh_problem(comm), settings())
     state = found[8]
-    first = state.answers[0]
+    first = state.replay[0]
     elsewhere = dataclasses.replace(
-        state, answers=(dataclasses.replace(first, value=np.nextafter(first.value, np.inf)), *state.answers[1:])
+        state, replay=(dataclasses.replace(first, value=np.nextafter(first.value, np.inf)), *state.replay[1:])
     )
     result = Descent(mesh_problem(comm), settings(), state=elsewhere).run()
     assert timeless(result.history)[:9] == history[:9]
@@ -125,4 +125,4 @@ def test_minimise_is_a_descent(comm: MPI.Comm) -> None:
 
 def test_what_is_kept_does_not_grow(comm: MPI.Comm) -> None:
     found, _ = states(mesh_problem(comm), settings())
-    assert all(len(state.now.points) <= lbfgs_pairs.MEMORY + 1 for state in found)
+    assert all(len(state.current.points) <= lbfgs_pairs.MEMORY + 1 for state in found)

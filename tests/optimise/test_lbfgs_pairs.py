@@ -25,9 +25,9 @@ def smooth(comm: MPI.Comm, **field: Any) -> ControlProblem:
     return build(parse_config(table), comm)
 
 
-def evaluations_of_first_step(problem: ControlProblem, known: OptimiseResult, initial_hessian: Curvature | None) -> int:
-    """Forward solves that the first iteration takes from where ``known`` ended."""
-    again = minimise(problem, known.theta, max_iterations=1, curvature=initial_hessian)
+def evaluations_of_first_step(problem: ControlProblem, before: OptimiseResult, pairs: Curvature | None) -> int:
+    """Forward solves that the first iteration takes from where ``before`` ended."""
+    again = minimise(problem, before.theta, max_iterations=1, initial_hessian=pairs)
     assert again.iterations == 1
     return again.history[1].evaluations - again.history[0].evaluations
 
@@ -55,8 +55,8 @@ def test_no_pairs() -> None:
     assert len(Curvature.of(np.empty((0, 3)), np.empty((0, 3)))) == 0
 
 
-def trail(points: int, n_params: int = 3) -> IterateHistory:
-    """A trail through random points of a quadratic."""
+def through_points(points: int, n_params: int = 3) -> IterateHistory:
+    """The history of a descent through random points of a quadratic."""
     found = IterateHistory(n_params)
     hessian = np.diag(np.arange(1.0, n_params + 1.0))
     for theta in np.random.default_rng(0).standard_normal((points, n_params)):
@@ -65,8 +65,8 @@ def trail(points: int, n_params: int = 3) -> IterateHistory:
 
 
 @pytest.mark.parametrize("points", [1, 2, MEMORY, MEMORY + 1, MEMORY + 2, 3 * MEMORY])
-def test_a_trail_keeps_the_last_points(points: int) -> None:
-    known = trail(points).curvature
+def test_the_last_points_are_kept(points: int) -> None:
+    known = through_points(points).curvature
     assert len(known) == min(points - 1, MEMORY)
     thetas = np.random.default_rng(0).standard_normal((points, 3))
     np.testing.assert_allclose(known.steps, np.diff(thetas, axis=0)[-len(known) or points :], rtol=1e-15)
@@ -74,13 +74,13 @@ def test_a_trail_keeps_the_last_points(points: int) -> None:
 
 
 @pytest.mark.parametrize(("bytes_", "kept"), [(0, 1), (47, 1), (48 * 4, 4), (48 * 4 + 47, 4), (48 * 1000, MEMORY)])
-def test_a_trail_of_a_long_theta_is_short(monkeypatch: pytest.MonkeyPatch, bytes_: int, kept: int) -> None:
+def test_of_a_long_theta_few_points_are_kept(monkeypatch: pytest.MonkeyPatch, bytes_: int, kept: int) -> None:
     """Three numbers in θ are 48 bytes a pair. One pair is kept in any case."""
     monkeypatch.setattr(lbfgs_pairs, "LARGEST", bytes_)
-    assert len(trail(2 * MEMORY).curvature) == kept
+    assert len(through_points(2 * MEMORY).curvature) == kept
 
 
-def test_standing_still_is_no_step() -> None:
+def test_the_same_point_again_is_no_step() -> None:
     found, theta, gradient = IterateHistory(2), np.array([1.0, 2.0]), np.array([3.0, 4.0])
     found.add(theta, gradient)
     found.add(theta, gradient)
@@ -113,7 +113,7 @@ def test_a_descent_tells_what_it_has_learnt(comm: MPI.Comm) -> None:
 def test_other_methods_have_no_use_for_it(comm: MPI.Comm) -> None:
     initial_hessian = minimise(smooth(comm), max_iterations=3).curvature
     plain = minimise(smooth(comm), method="bncg", max_iterations=3)
-    told = minimise(smooth(comm), method="bncg", max_iterations=3, curvature=initial_hessian)
+    told = minimise(smooth(comm), method="bncg", max_iterations=3, initial_hessian=initial_hessian)
     assert plain.curvature is None
     assert [record.total for record in told.history] == [record.total for record in plain.history]
 
@@ -137,7 +137,7 @@ def test_a_descent_in_two_parts_is_nearly_as_good_as_one(comm: MPI.Comm) -> None
         first = minimise(problem, max_iterations=20)
         norm, initial_hessian = first.history[0].gradient_norm, first.curvature if keeps else None
         second = minimise(
-            problem, first.theta, gradient_tolerance=tolerance, first_norm=norm, curvature=initial_hessian
+            problem, first.theta, gradient_tolerance=tolerance, first_norm=norm, initial_hessian=initial_hessian
         )
         assert second.status == "converged", second.reason
         assert second.gradient_norm <= tolerance * norm
@@ -155,7 +155,7 @@ def test_a_quadratic_that_is_known_is_left_in_a_few_iterations(comm: MPI.Comm) -
     problem = build(parse_config(table), comm)
     best = minimise(problem, gradient_tolerance=1e-8)
     away = best.theta + 0.02 * np.random.default_rng(0).standard_normal(best.theta.shape)
-    again = minimise(problem, away, gradient_tolerance=1e-5, curvature=best.curvature)
+    again = minimise(problem, away, gradient_tolerance=1e-5, initial_hessian=best.curvature)
     assert again.status == "converged", again.reason
     assert again.iterations <= 5
     assert again.value == pytest.approx(best.value, rel=1e-9)
@@ -164,7 +164,7 @@ def test_a_quadratic_that_is_known_is_left_in_a_few_iterations(comm: MPI.Comm) -
 def test_no_pairs_are_no_curvature(comm: MPI.Comm) -> None:
     problem = smooth(comm)
     nothing = Curvature(*np.empty((2, 0, problem.n_params)))
-    plain, told = (minimise(problem, max_iterations=3, curvature=each) for each in (None, nothing))
+    plain, told = (minimise(problem, max_iterations=3, initial_hessian=each) for each in (None, nothing))
     assert [record.total for record in told.history] == [record.total for record in plain.history]
 
 

@@ -12,24 +12,23 @@ from problems import LABELLINGS, control_problem, problem_config, theta_with_lay
 from eulerian.app.build.network import build, build_particles
 from eulerian.app.config import parse_config
 from eulerian.base.arrays import Floats
+from eulerian.control import velocity_probes as probes
 from eulerian.control.control import ControlProblem
 from eulerian.fields.features import Affine
 from eulerian.optimise import Curvature
-from eulerian.optimise import velocity_metric as probes
-from eulerian.optimise.first_step import in_initial_hessian, in_sensible_unit
-from eulerian.optimise.metric import LowRankScaling, Metric, low_rank_scaling
-from eulerian.optimise.velocity_metric import DAMPING, velocity_metric
+from eulerian.optimise.metric import DAMPING, LowRankScaling, Metric, low_rank_scaling, velocity_metric
+from eulerian.optimise.segment import scaled_to_first_step, scaled_to_last_pair
 
 RNG = np.random.default_rng(0)
 
 
 def some_metric() -> Metric:
-    """Three stretched rows of five parameters each, and two more that are only scaled."""
+    """Three rows with scalings of five parameters each, and two more that are only scaled."""
     rows = tuple(low_rank_scaling(np.random.default_rng(n).standard_normal((n, 5)), 0.3) for n in (1, 4, 9))
     return Metric(np.repeat([0.5, 2.0], [15, 2]), rows)
 
 
-METRICS = {"stretched": some_metric(), "scaled": Metric(np.linspace(0.5, 2.0, 17))}
+METRICS = {"low rank": some_metric(), "scaled": Metric(np.linspace(0.5, 2.0, 17))}
 
 
 @pytest.mark.parametrize("kind", METRICS)
@@ -56,19 +55,19 @@ def test_another_unit(kind: str) -> None:
 
 @pytest.mark.parametrize("damping", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("m", [0, 1, 3, 6, 40], ids="{} rows".format)
-def test_a_stretch_is_the_root_of_its_matrix(m: int, damping: float) -> None:
+def test_a_low_rank_scaling_is_the_root_of_its_matrix(m: int, damping: float) -> None:
     rows = np.random.default_rng(m).standard_normal((m, 6))
     if m > 1:
         rows[1] = rows[0]  # of less than full rank
-    stretch = low_rank_scaling(rows, damping)
+    scaling = low_rank_scaling(rows, damping)
     matrix = rows.T @ rows / damping + np.eye(6)
-    twice = np.array([stretch.apply(stretch.apply(z)) for z in np.eye(6)])
+    twice = np.array([scaling.apply(scaling.apply(z)) for z in np.eye(6)])
     # Eigenvalues below 1e-4 of the damping are left out, in the other case they count: 1e-4 of I at most.
     np.testing.assert_allclose(twice, matrix, rtol=1e-9, atol=1e-4)
-    once = np.array([stretch.apply(z) for z in np.eye(6)])
+    once = np.array([scaling.apply(z) for z in np.eye(6)])
     np.testing.assert_allclose(once, once.T, atol=1e-12 * np.abs(once).max())
     z = RNG.standard_normal(6)
-    np.testing.assert_allclose(stretch.undo(stretch.apply(z)), z, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(scaling.undo(scaling.apply(z)), z, rtol=1e-9, atol=1e-9)
 
 
 # -- its unit --------------------------------------------------------------------------------------------------------
@@ -78,7 +77,7 @@ def test_the_unit_that_was_learnt() -> None:
     """In it the curvature along the last step is one: the slope is as long as the step would be with a unit matrix."""
     metric, hessian = some_metric(), np.diag(np.linspace(1.0, 9.0, 17))
     steps = RNG.standard_normal((3, 17))
-    found = in_initial_hessian(metric, Curvature(steps, steps @ hessian))
+    found = scaled_to_last_pair(metric, Curvature(steps, steps @ hessian))
     assert found.norm(steps[-1] @ hessian) ** 2 == pytest.approx(steps[-1] @ hessian @ steps[-1], rel=1e-12)
     ratio = found.variable(steps[0]) / metric.variable(steps[0])
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)  # only the unit has changed
@@ -90,7 +89,7 @@ def test_the_unit_of_a_first_step(comm: MPI.Comm, factor: float) -> None:
     problem = control_problem(comm, 1, 1)
     theta = problem.initial_theta
     value, gradient = problem.value_and_gradient(theta)
-    metric = in_sensible_unit(problem, Metric(problem.scaling), theta, factor * value, gradient)
+    metric = scaled_to_first_step(problem, Metric(problem.scaling), theta, factor * value, gradient)
     step = -metric.theta(metric.gradient(gradient.ravel()))
     crossing = problem.extent / problem.horizon
     crossings = problem.velocity_change(theta, step) / crossing
@@ -100,7 +99,7 @@ def test_the_unit_of_a_first_step(comm: MPI.Comm, factor: float) -> None:
     else:  # for such a J the step would be much too long
         assert crossings == pytest.approx(1.0, rel=0.5)  # the network is not linear in θ
         assert -2.0 * factor * value < gradient.ravel() @ step < 0.0
-    again = in_sensible_unit(problem, Metric(problem.scaling).times(7.0), theta, factor * value, gradient)
+    again = scaled_to_first_step(problem, Metric(problem.scaling).times(7.0), theta, factor * value, gradient)
     np.testing.assert_allclose(again.scaling, metric.scaling, rtol=1e-10)
 
 
@@ -108,7 +107,7 @@ def test_the_unit_where_there_is_nothing_to_go_by(comm: MPI.Comm) -> None:
     problem = control_problem(comm, 1, 1)
     theta = problem.initial_theta
     for value, gradient in ((1.0, np.zeros_like(theta)), (0.0, np.ones_like(theta)), (0.0, np.zeros_like(theta))):
-        metric = in_sensible_unit(problem, Metric(problem.scaling), theta, value, gradient)
+        metric = scaled_to_first_step(problem, Metric(problem.scaling), theta, value, gradient)
         step = metric.theta(metric.gradient(gradient.ravel()))
         assert np.all(np.isfinite(step))
         assert np.all(metric.scaling > 0.0)
@@ -147,7 +146,7 @@ def integral(problem: ControlProblem, step: Floats) -> float:
     return float(problem.comm.allreduce(total)) * problem.horizon / problem.n_layers
 
 
-def stretched_length(problem: ControlProblem, metric: Metric, step: Floats) -> float:
+def scaled_length(problem: ControlProblem, metric: Metric, step: Floats) -> float:
     """|δθ|² in the metric, without its damping, in units of the damping."""
     plain = problem.scaling * problem.units.relative(step)
     variable = metric.variable(step)
@@ -195,7 +194,7 @@ def test_it_is_the_integral_of_the_velocity_that_changes(comm: MPI.Comm, case: s
     assert metric is not None
     unit = damping(problem)
     for step in np.random.default_rng(1).standard_normal((4, problem.n_params)):
-        found = unit * stretched_length(problem, metric, step)
+        found = unit * scaled_length(problem, metric, step)
         assert found == pytest.approx(integral(problem, step), rel=tolerance)
 
 
@@ -206,7 +205,7 @@ def test_probes_of_many_cells_are_a_fair_sample(comm: MPI.Comm) -> None:
     assert metric is not None
     unit = damping(problem)
     steps = np.random.default_rng(1).standard_normal((6, problem.n_params))
-    errors = [unit * stretched_length(problem, metric, step) / integral(problem, step) - 1.0 for step in steps]
+    errors = [unit * scaled_length(problem, metric, step) / integral(problem, step) - 1.0 for step in steps]
     assert 1e-4 < np.max(np.abs(errors)) < 0.36  # it is a sample
     assert abs(np.mean(errors)) < 0.2
 
@@ -319,8 +318,8 @@ def test_large_networks_have_fewer_probes_and_very_large_ones_none(
     assert velocity_metric(problem) is None
 
 
-def test_a_stretch_without_directions_does_nothing() -> None:
+def test_a_scaling_without_directions_does_nothing() -> None:
     z = RNG.standard_normal(4)
-    stretch = LowRankScaling(np.empty((4, 0)), np.empty(0))
-    np.testing.assert_array_equal(stretch.apply(z), z)
-    np.testing.assert_array_equal(stretch.undo(z), z)
+    scaling = LowRankScaling(np.empty((4, 0)), np.empty(0))
+    np.testing.assert_array_equal(scaling.apply(z), z)
+    np.testing.assert_array_equal(scaling.undo(z), z)

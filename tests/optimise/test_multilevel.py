@@ -11,9 +11,11 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from paths import MESHES
-from problems import LABELLINGS, NO_DENSITY_COSTS, problem_config
+from problems import LABELLINGS, NO_DENSITY_COSTS, problem_config, train_as_configured
 
+from eulerian.app.build import training as training_of_config
 from eulerian.app.build.network import build
+from eulerian.app.build.training import build_training
 from eulerian.app.config import Config, parse_config
 from eulerian.app.config.levels import coarse_to_fine
 from eulerian.base.arrays import Floats
@@ -21,7 +23,7 @@ from eulerian.base.errors import InputError
 from eulerian.control.control import ControlProblem
 from eulerian.fields.base import VectorField
 from eulerian.optimise import OptimiseResult, Record, minimise, multilevel
-from eulerian.optimise.multilevel import Training, train
+from eulerian.optimise.multilevel import train
 
 INTERVAL = str(MESHES / "interval.msh")
 
@@ -82,8 +84,8 @@ def check_history(config: Config, problem: ControlProblem, result: OptimiseResul
 @pytest.mark.two_ranks
 def test_it_reaches_what_one_level_reaches_with_a_third_of_the_work(comm: MPI.Comm) -> None:
     config, single = (parse_config(smooth_table(levels=levels)) for levels in (3, 1))
-    problem, result = train(config, comm)
-    _, one = train(single, comm)
+    problem, result = train_as_configured(config, comm)
+    _, one = train_as_configured(single, comm)
     goal = one.value * (1.0 + 1e-3)
     finest = [record for record in result.history if record.level == 3]
     there = next(record.evaluations for record in finest if record.total <= goal) - finest[0].evaluations + 1
@@ -113,7 +115,7 @@ def test_one_level_is_minimise(comm: MPI.Comm, special: dict[str, Any]) -> None:
     """With every option; up to the rounding of PETSc's sums, which depends on where its vectors lie in memory."""
     options = {"max_iterations": 7, "gradient_tolerance": 1e-3, **special}
     config = parse_config(small(1, optimiser=options))
-    problem, result = train(config, comm)
+    problem, result = train_as_configured(config, comm)
     expected = minimise(build(config, comm), **options)  # type: ignore[arg-type]
     assert (result.status, result.reason, result.iterations) == (expected.status, expected.reason, expected.iterations)
     assert [record.evaluations for record in result.history] == [record.evaluations for record in expected.history]
@@ -162,7 +164,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_problems_of_all_kinds(comm: MPI.Comm, kind: str) -> None:
     config = parse_config(KINDS[kind])
-    problem, result = train(config, comm)
+    problem, result = train_as_configured(config, comm)
     check_history(config, problem, result)
     assert result.value < problem.value(problem.initial_theta)
     # J on a mesh means much the same on the next: a level starts far below the start of all.
@@ -175,7 +177,7 @@ def test_a_given_theta_is_where_the_coarsest_level_starts(comm: MPI.Comm) -> Non
     rows = [[0.1], [0.1], [0.4], [0.4]]
     field = {"kind": "linear", "features": "translation", "layers": 4, "horizon": 0.6, "theta": rows}
     config = parse_config({**small(3, 0), "field": field})
-    problem, result = train(config, comm)
+    problem, result = train_as_configured(config, comm)
     np.testing.assert_array_equal(result.theta, rows)
     coarsest = build(coarse_to_fine(config)[0], comm)
     assert coarsest.n_layers == 2
@@ -191,7 +193,7 @@ def test_a_given_theta_is_where_the_coarsest_level_starts(comm: MPI.Comm) -> Non
 @pytest.mark.parametrize("iterations", [0, 1, 2, 3, 5, 9])
 def test_the_limit_of_iterations(comm: MPI.Comm, iterations: int, levels: int) -> None:
     config = parse_config(small(levels, iterations, optimiser={"gradient_tolerance": 0.0}))
-    problem, result = train(config, comm)
+    problem, result = train_as_configured(config, comm)
     check_history(config, problem, result)
     assert result.value <= problem.value(problem.initial_theta) * (1.0 + 1e-12)
     assert result.status == "max_iterations"
@@ -205,7 +207,7 @@ def test_every_level_takes_half(comm: MPI.Comm) -> None:
     """Where no level comes to its end before."""
     config = parse_config(small(3, 16, optimiser={"gradient_tolerance": 0.0}))
     coarse = multilevel.COARSE_TOLERANCE
-    _, result = train(config, comm)
+    _, result = train_as_configured(config, comm)
     assert coarse < result.history[-1].gradient_norm / result.history[0].gradient_norm  # none has come to its end
     assert [report.iterations for report in result.levels] == [8, 8, 8]
 
@@ -229,7 +231,7 @@ def test_levels_end_at_a_tolerance(
     monkeypatch.setattr(multilevel, "COARSE_TOLERANCE", 3e-3)  # one that a mesh of eight cells can reach
     table = {**small(2, 60, objective=CALM), "field": FIELDS[field]}
     table["optimiser"]["gradient_tolerance"] = tolerance
-    problem, result = train(parse_config(table), comm)
+    problem, result = train_as_configured(parse_config(table), comm)
     first = result.history[0].gradient_norm
     coarse = [record.gradient_norm / first for record in result.history if record.level == 1]
     limit = max(tolerance, 3e-3)
@@ -250,8 +252,8 @@ def test_stopped_on_a_coarse_level(comm: MPI.Comm, kind: str, stop: int) -> None
     """θ is that of the finest level all the same, and so is J."""
     config = parse_config(KINDS[kind])
     finest = build(config, comm)
-    problem, result = train(config, comm, lambda record: record.iteration >= stop)
-    assert (result.iterations, result.status) == (stop, "max_iterations")
+    problem, result = train_as_configured(config, comm, lambda record: record.iteration >= stop)
+    assert (result.iterations, result.status) == (stop, "stopped")
     assert "stopped" in result.reason
     assert {record.level for record in result.history} == {1}
     assert len(result.levels) == 1
@@ -266,7 +268,7 @@ def test_stopped_on_a_coarse_level(comm: MPI.Comm, kind: str, stop: int) -> None
 
 def test_stopped_on_a_middle_level(comm: MPI.Comm) -> None:
     config = parse_config(small(3, 12, optimiser={"gradient_tolerance": 0.0}))
-    problem, result = train(config, comm, lambda record: record.level == 2)
+    problem, result = train_as_configured(config, comm, lambda record: record.level == 2)
     assert [report.level for report in result.levels] == [1, 2]
     assert result.levels[-1].iterations == 0
     assert "stopped" in result.reason
@@ -277,7 +279,7 @@ def test_stopped_on_a_middle_level(comm: MPI.Comm) -> None:
 def test_callbacks_see_where_the_descent_is(comm: MPI.Comm) -> None:
     """In the shape of the finest level at every iteration, and each record once."""
     config = parse_config(KINDS["free"])
-    training = Training(config, build(config, comm))
+    training = build_training(config, build(config, comm))
     seen: list[tuple[Record, Floats]] = []
 
     def follow(record: Record) -> None:
@@ -299,16 +301,16 @@ def test_an_error_in_a_callback_comes_through(comm: MPI.Comm) -> None:
             raise KeyError("a caller's own")
 
     with pytest.raises(KeyError, match="a caller's own"):
-        train(parse_config(small(2)), comm, fail)
+        train_as_configured(parse_config(small(2)), comm, fail)
 
 
 # -- levels that cannot be -------------------------------------------------------------------------------------------
 
 
-def refusing(cells: set[int]) -> Callable[[Config, MPI.Comm | None, VectorField | None], ControlProblem]:
+def refusing(cells: set[int]) -> Callable[..., ControlProblem]:
     """A ``build`` that refuses intervals of so many cells."""
 
-    def refuse(config: Config, comm: MPI.Comm | None = None, field: VectorField | None = None) -> ControlProblem:
+    def refuse(config: Config, comm: MPI.Comm, field: VectorField | None, **_mesh: object) -> ControlProblem:
         if config.domain.box is not None and config.domain.box.cells[0] in cells:
             raise InputError("too coarse for this", key="domain.box")
         return build(config, comm, field)
@@ -321,9 +323,9 @@ def test_coarse_levels_that_cannot_be_built_are_left_out(
     comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch, cells: dict[int, int]
 ) -> None:
     config = parse_config(small(3, 8))
-    monkeypatch.setattr(multilevel, "build", refusing(set(cells.values())))
+    monkeypatch.setattr(training_of_config, "build", refusing(set(cells.values())))
     said: list[str] = []
-    training = Training(config, build(config, comm), said.append)
+    training = build_training(config, build(config, comm), said.append)
     result = training.run()
     for level in cells:
         assert any(f"level {level} of 3 is left out" in text and "too coarse for this" in text for text in said), said
@@ -334,25 +336,19 @@ def test_coarse_levels_that_cannot_be_built_are_left_out(
     assert result.theta.shape == training.problem.initial_theta.shape
 
 
-def test_a_finest_level_that_cannot_be_built_is_refused(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multilevel, "build", refusing({16}))
-    with pytest.raises(InputError, match="too coarse for this"):
-        train(parse_config(small(2)), comm)
-
-
 def test_coarse_levels_that_cannot_be_evaluated_are_left_out(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Coarse layers are longer, and may need more steps than they may take."""
     table = small(2, 4, solver={"max_steps_per_layer": 1000}, field={"output_scale": 6.0})
     config = parse_config({**table, "field": {**table["field"], "layers": 4}})
 
-    def capped(config: Config, comm: MPI.Comm | None = None, field: VectorField | None = None) -> ControlProblem:
+    def capped(config: Config, comm: MPI.Comm, field: VectorField | None, **_mesh: object) -> ControlProblem:
         solver = config.solver.model_copy(update={"max_steps_per_layer": 1})
         return build(config.model_copy(update={"solver": solver}), comm, field)
 
-    monkeypatch.setattr(multilevel, "build", capped)
+    monkeypatch.setattr(training_of_config, "build", capped)
     said: list[str] = []
     problem = build(config, comm)
-    result = Training(config, problem, said.append).run()
+    result = build_training(config, problem, said.append).run()
     assert any("level 1 of 2 is left out" in text and "max_steps_per_layer" in text for text in said), said
     alone = minimise(build(config, comm), max_iterations=1)
     assert result.history[0].total == alone.history[0].total
@@ -366,19 +362,19 @@ def test_a_start_that_cannot_be_evaluated_anywhere(comm: MPI.Comm) -> None:
     table = small(2, 4, solver={"max_steps_per_layer": 2})
     field = {"kind": "linear", "features": "translation", "layers": 2, "theta": [[50.0], [50.0]]}
     with pytest.raises(InputError, match=r"field\.theta"):
-        train(parse_config({**table, "field": field}), comm)
+        train_as_configured(parse_config({**table, "field": field}), comm)
 
 
 def test_it_is_told_which_level_begins(comm: MPI.Comm) -> None:
     config = parse_config(small(3))
     said: list[str] = []
-    Training(config, build(config, comm), said.append).run()
+    build_training(config, build(config, comm), said.append).run()
     layers = [each.field.layers for each in coarse_to_fine(config)]
     wanted = [f"level {n} of 3: {4 * 2 ** (n - 1)} cells, {layers[n - 1]} layers" for n in (1, 2, 3)]
     assert said == wanted
     said.clear()
     config = parse_config(small(1))
-    Training(config, build(config, comm), said.append).run()
+    build_training(config, build(config, comm), said.append).run()
     assert said == []
 
 
@@ -386,6 +382,42 @@ def test_what_was_given_is_left_alone(comm: MPI.Comm) -> None:
     """A configuration trains the same a second time."""
     config = parse_config(small(2))
     text = json.dumps(config.model_dump(mode="json"))
-    first, second = (train(config, comm)[1] for _ in range(2))
+    first, second = (train_as_configured(config, comm)[1] for _ in range(2))
     np.testing.assert_allclose(first.theta, second.theta, rtol=1e-9, atol=1e-12)
     assert json.dumps(config.model_dump(mode="json")) == text
+
+
+# -- without a configuration -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.two_ranks
+def test_a_list_of_problems_is_trained_as_configured_levels_are(comm: MPI.Comm) -> None:
+    config = parse_config(small(3, 8))
+    _, expected = train_as_configured(config, comm)
+    levels = [build(each, comm) for each in coarse_to_fine(config)]
+    result = train(levels, max_iterations=4)
+    assert [report.level for report in result.levels] == [1, 2, 3]
+    assert result.status == expected.status
+    assert result.history["total"] == pytest.approx(expected.history["total"], rel=1e-9)
+    elsewhere = 0.1 + levels[-1].initial_theta
+    again = train(levels, elsewhere, max_iterations=0)
+    np.testing.assert_array_equal(again.theta, elsewhere)
+    assert again.value == levels[-1].value(elsewhere)
+
+
+@pytest.mark.two_ranks
+def test_levels_of_different_problems_are_refused(comm: MPI.Comm) -> None:
+    finest = build(parse_config(small(1)), comm)
+    with pytest.raises(InputError, match="at least one problem"):
+        train([])
+    others = {
+        "horizon": small(1, field={"horizon": 0.123}),
+        "number of labels": small(1, labelling=LABELLINGS[1]),
+        "number of parameters per layer": small(1, field={"hidden": [3]}),
+    }
+    for what, table in others.items():
+        with pytest.raises(InputError, match=f"its {what} is") as error:
+            train([build(parse_config(table), comm), finest])
+        assert error.value.key == "levels[0]"
+    with pytest.raises(InputError, match="numbers are needed"):
+        train([finest], np.zeros(3))

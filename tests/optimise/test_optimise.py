@@ -153,7 +153,7 @@ def test_a_start_at_the_minimum(comm: MPI.Comm) -> None:
 def test_the_callback_can_stop(comm: MPI.Comm) -> None:
     result = minimise(control_problem(comm, 1, 1), callback=lambda record: record.iteration == 2)
     assert result.iterations == 2
-    assert result.status == "max_iterations"
+    assert result.status == "stopped"
     assert "stopped" in result.reason
 
 

@@ -156,8 +156,8 @@ def convex_pairs(problem: ControlProblem, m: int = 4) -> Curvature:
     return Curvature(steps, steps * rng.uniform(0.5, 3.0, problem.n_params))
 
 
-def products(known: Curvature) -> Floats:
-    return np.asarray(np.sum(known.steps * known.slopes, axis=1))
+def products(pairs: Curvature) -> Floats:
+    return np.asarray(np.sum(pairs.steps * pairs.slopes, axis=1))
 
 
 @pytest.mark.parametrize(("before", "after"), thinned([(2, 4), (4, 2), (3, 3)], {(2, 4)}))
@@ -166,25 +166,25 @@ def test_pairs_keep_their_product(comm: MPI.Comm, case: str, before: int, after:
     """It is the change of J's slope along the step."""
     what = CASES.get(case) or (LABELLINGS[2] if "label" in case else LABELLINGS[0], FREE, {})
     source, target = (problem_of(comm, *what, n, cells=m) for n, m in ((before, 2), (after, 4)))
-    known = convex_pairs(source)
-    carried = Transfer(source, target).curvature(known)
+    pairs = convex_pairs(source)
+    carried = Transfer(source, target).curvature(pairs)
     if before <= after:  # where layers are left out a pair may lose its convexity
-        assert len(carried) == len(known)
+        assert len(carried) == len(pairs)
     assert carried.steps.shape == carried.slopes.shape == (len(carried), target.n_params)
-    kept = np.isclose(products(known)[:, None], products(carried), rtol=1e-9).any(axis=0)
+    kept = np.isclose(products(pairs)[:, None], products(carried), rtol=1e-9).any(axis=0)
     assert kept.all()
     transfer = Transfer(source, target)
-    for step in known.steps[: len(carried)] if len(carried) == len(known) else []:
+    for step in pairs.steps[: len(carried)] if len(carried) == len(pairs) else []:
         assert any(np.array_equal(transfer.theta(step).ravel(), other) for other in carried.steps)
 
 
 def test_slopes_are_gradients_of_the_same_j(comm: MPI.Comm) -> None:
     """J' of the split layers is that of the whole ones, shared among them: it tells every change of J as before."""
     source, target = problem_of(comm, *CASES["readout"], 2), problem_of(comm, *CASES["readout"], 6)
-    known, transfer = convex_pairs(source), Transfer(source, target)
-    carried = transfer.curvature(known)
+    pairs, transfer = convex_pairs(source), Transfer(source, target)
+    carried = transfer.curvature(pairs)
     other = random_theta(source, 5)
-    expected, found = known.slopes @ other, carried.slopes @ transfer.theta(other)
+    expected, found = pairs.slopes @ other, carried.slopes @ transfer.theta(other)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -201,9 +201,9 @@ def test_the_same_on_any_number_of_ranks(comm: MPI.Comm, case: str) -> None:
     found = []
     for each in (comm, MPI.COMM_SELF):
         source, target = problem_of(each, *what, 2, cells=2), problem_of(each, *what, 4, cells=5)
-        transfer, known = Transfer(source, target), convex_pairs(source)
-        pairs = transfer.curvature(known)
-        found.append((transfer.theta(random_theta(source)), pairs.steps, pairs.slopes))
+        transfer = Transfer(source, target)
+        carried = transfer.curvature(convex_pairs(source))
+        found.append((transfer.theta(random_theta(source)), carried.steps, carried.slopes))
     assert len(set(comm.allgather(b"".join(array.tobytes() for array in found[0])))) == 1
     for mine, alone in zip(*found, strict=True):
         np.testing.assert_allclose(mine, alone, rtol=1e-10, atol=1e-12)

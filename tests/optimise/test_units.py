@@ -7,17 +7,18 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
+from problems import train_as_configured
 from thinning import thinned
 
 from eulerian.app.build.network import build, build_particles
+from eulerian.app.build.training import descent_settings
 from eulerian.app.commands.theta_option import GivenTheta
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.folder import RunFolder
 from eulerian.base.errors import EulerianWarning
 from eulerian.base.parallel import on_root
 from eulerian.fields import Frame, NormalisedField
-from eulerian.optimise import Settings, minimise
-from eulerian.optimise.multilevel import train
+from eulerian.optimise import minimise
 
 # Where the origin is, the unit of length, and the horizon.
 UNITS = {
@@ -87,7 +88,7 @@ def test_levels_do_not_depend_on_units(comm: MPI.Comm, field: str) -> None:
     for units in (HERE, UNITS["UTM metres"]):
         several = config(FIELDS[field], units)
         several = several.model_copy(update={"optimiser": several.optimiser.model_copy(update={"levels": 2})})
-        found.append(train(several, comm)[1].value)
+        found.append(train_as_configured(several, comm)[1].value)
     assert found[1] == pytest.approx(found[0], rel=1e-6)
 
 
@@ -177,5 +178,5 @@ def test_raw_coordinates_far_away_are_warned_of(
 def test_a_failing_line_search_of_a_users_field_names_its_vjp() -> None:
     """Derivatives of the package's own fields are tested: there it would mislead."""
     own = config({"kind": "python", "object": "eulerian.fields:Affine"})
-    assert Settings.of(own, 1, 0.0).advice.endswith("check its vjp: `eulerian verify CONFIG`")
-    assert not Settings.of(config(FIELDS["mlp"]), 1, 0.0).advice
+    assert descent_settings(own).advice.endswith("check its vjp: `eulerian verify CONFIG`")
+    assert not descent_settings(config(FIELDS["mlp"])).advice

@@ -1,4 +1,4 @@
-"""Steps and their reverse on modal coefficients, for tests."""
+"""Steps and their adjoint on modal coefficients, for tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.transport.kernels import ffi, pointer
+from eulerian.transport.operator import ffi, pointer
 from eulerian.transport.simd_layout import NodalLayout
 from eulerian.transport.stepper import Stepper, StepRecord
 from eulerian.transport.time_grid import TimeLeft

@@ -1,4 +1,4 @@
-"""Plans for the reverse, on a toy storage without any densities."""
+"""Plans for the adjoint, on a toy storage without any densities."""
 
 from dataclasses import dataclass, field
 from functools import cache

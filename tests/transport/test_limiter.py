@@ -1,4 +1,4 @@
-"""The compiled limiter against its readable reference, and its reverse."""
+"""The compiled limiter against its readable reference, and its adjoint."""
 
 from mpi4py import MPI
 
@@ -94,7 +94,7 @@ def test_leaves_positive_densities_alone(comm: MPI.Comm, dim: int, degree: int) 
 
 
 @pytest.mark.parametrize(("dim", "degree"), CASES)
-def test_reverse_is_the_transposed_derivative(comm: MPI.Comm, dim: int, degree: int) -> None:
+def test_adjoint_is_the_transposed_derivative(comm: MPI.Comm, dim: int, degree: int) -> None:
     """⟨g, dL(u) δ⟩ = ⟨dLᵀ(u) g, δ⟩ with dL by differences, cell by cell, so that no error can cancel."""
     stepper = at_rest(comm, dim, degree)
     space = stepper.operator.density_space

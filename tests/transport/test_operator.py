@@ -13,7 +13,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator, flux_smoothing
-from eulerian.transport.reference import blocks
+from eulerian.transport.reference import blocks, coordinate_entries
 from eulerian.transport.stepper import Stepper
 from eulerian.transport.velocity_space import VelocitySpace
 
@@ -29,7 +29,7 @@ def operator(comm: MPI.Comm, dim: int, degree: int, columns: int = 1, delta: flo
 
 def matrix(transport: TransportOperator) -> scipy.sparse.csr_array:
     """B as a sparse matrix, in a serial run."""
-    rows, columns, values = transport.coordinate_entries()
+    rows, columns, values = coordinate_entries(transport)
     size = transport.density_space.n_owned * transport.density_space.nd
     return scipy.sparse.coo_array((values, (rows, columns)), shape=(size, size)).tocsr()
 

@@ -17,6 +17,7 @@ from problems import random_rows, warped_mesh, wave
 from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator
+from eulerian.transport.reference import coordinate_entries
 from eulerian.transport.stepper import Stepper
 from eulerian.transport.time_grid import TimeGrid
 from eulerian.transport.trajectory import Trajectory
@@ -49,7 +50,7 @@ def velocities(operator: TransportOperator) -> tuple[Floats, list[Floats]]:
 
 def matrix(operator: TransportOperator, v: Floats) -> scipy.sparse.csr_array:
     operator.assemble(v)
-    rows, columns, values = operator.coordinate_entries()
+    rows, columns, values = coordinate_entries(operator)
     size = operator.density_space.n_owned * operator.density_space.nd
     return scipy.sparse.coo_array((values, (rows, columns)), shape=(size, size)).tocsr()
 

@@ -130,7 +130,7 @@ class Pair:
 
 @pytest.mark.parametrize("kind", ["total", "each"])
 @pytest.mark.parametrize(("dim", "degree"), CASES)
-def test_reverse(comm: MPI.Comm, dim: int, degree: int, kind: str) -> None:
+def test_adjoint(comm: MPI.Comm, dim: int, degree: int, kind: str) -> None:
     """F = ⟨a, ρ(t)⟩ + ⟨b, q(t)⟩, by ρ, q and v against differences; unlimited, so that F is smooth."""
     space = DensitySpace(warped_mesh(comm, dim), degree, 2)
     pair = Pair.of(space, kind, limited=False)

@@ -10,8 +10,7 @@ from thinning import thinned
 from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
 from eulerian.transport.element import NodalElement
-from eulerian.transport.kernels import pointer
-from eulerian.transport.operator import TransportOperator
+from eulerian.transport.operator import TransportOperator, pointer
 from eulerian.transport.simd_layout import LANES, NodalLayout, aligned
 from eulerian.transport.ssp import SCHEMES
 from eulerian.transport.velocity_space import VelocitySpace

@@ -1,4 +1,4 @@
-"""One step: its order in time, its occupation, its reverse."""
+"""One step: its order in time, its occupation, its adjoint."""
 
 from mpi4py import MPI
 
@@ -13,6 +13,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator
+from eulerian.transport.reference import coordinate_entries
 from eulerian.transport.ssp import SCHEMES, SSPScheme
 from eulerian.transport.stepper import Stepper, StepRecord
 from eulerian.transport.time_grid import TimeLeft
@@ -20,7 +21,7 @@ from eulerian.transport.velocity_space import VelocitySpace
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
 COLUMNS = 2
-STEPS = 2  # so that the reverse passes from one step to the one before
+STEPS = 2  # so that the adjoint passes from one step to the one before
 
 
 def make_stepper(
@@ -57,7 +58,7 @@ def test_order_in_time_of_the_unlimited_scheme(comm: MPI.Comm, degree: int) -> N
     stepper = make_stepper(comm, 2, degree, limited=False, cells=3)
     operator, space = stepper.operator, stepper.operator.density_space
     rate = operator.assemble(wave(operator.velocity_space.x))
-    rows, columns, values = operator.coordinate_entries()
+    rows, columns, values = coordinate_entries(operator)
     size = space.n_owned * space.nd
     b = scipy.sparse.coo_array((values, (rows, columns)), shape=(size, size)).toarray()
     rho, horizon = random_rows(space, COLUMNS, 1), 4.0 / rate
@@ -91,7 +92,7 @@ def test_keeps_mass_and_sign(comm: MPI.Comm, dim: int, degree: int) -> None:
 
 @pytest.mark.parametrize(("limited", "columns"), [(True, 1), (True, 2), (False, 2), (True, 9)])
 @pytest.mark.parametrize(("dim", "degree"), CASES)
-def test_reverse(comm: MPI.Comm, dim: int, degree: int, limited: bool, columns: int) -> None:
+def test_adjoint(comm: MPI.Comm, dim: int, degree: int, limited: bool, columns: int) -> None:
     """F = ⟨g, steps of u⟩ + ⟨r, ∫ρ dt⟩ + ⟨s, ∫(T − t)ρ dt⟩: its derivative by u and by v against differences."""
     stepper = make_stepper(comm, dim, degree, columns, limited=limited)
     operator, space = stepper.operator, stepper.operator.density_space

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eulerian.base.errors import EulerianError, InputError, explained
-from eulerian.base.memory_limits import told_by_launchers
+from eulerian.base.memory_limits import launcher_variables
 
 type Options = argparse.Namespace
 type Command = Callable[[Options], int]
@@ -28,7 +28,7 @@ def alone(command: Command, options: Options) -> int:
     """
     if launcher_rank() > 0:
         return 0
-    for name in told_by_launchers(os.environ):
+    for name in launcher_variables(os.environ):
         del os.environ[name]
     try:
         code = command(options)

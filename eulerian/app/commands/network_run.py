@@ -86,13 +86,12 @@ def kept[P: (ControlProblem, SampledProblem)](session: Session[P], result: Optim
 
 def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: float, extra: Document) -> Outcome:
     """The outcome of a minimisation, for a problem that was evaluated last at its best θ, if it could be."""
-    told = next((record.parts for record in reversed(result.history) if record.total == result.value), {})
     return Outcome(
         "train",
         result.status,
         result.reason,
         result.value,
-        problem.parts or told,
+        problem.parts or result.parts,
         result.iterations,
         result.gradient_norm,
         seconds_solve=seconds,

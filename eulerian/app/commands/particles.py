@@ -13,6 +13,7 @@ import numpy as np
 
 from eulerian.app.build.network import SampledProblem, build_sampled_problem
 from eulerian.app.build.particles import particle_problem, refuse_training_on_particles, sample_of
+from eulerian.app.build.training import descent_settings
 from eulerian.app.commands.command import SILENT, Command, Session
 from eulerian.app.commands.network_run import finite_value, kept, layers_and_readout, training_outcome, warn_of_rest
 from eulerian.app.commands.theta_option import GivenTheta
@@ -27,8 +28,7 @@ from eulerian.app.runs.result import Document, Outcome
 from eulerian.app.runs.train_checkpoint import Checkpoint
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
-from eulerian.optimise import Descent, OptimiseResult, Settings
-from eulerian.optimise.multilevel import TrainingState
+from eulerian.optimise import Descent, OptimiseResult, TrainingState
 
 METHOD: Final = "particles"
 
@@ -108,8 +108,7 @@ def _train(session: Session[SampledProblem], found: Checkpoint | None) -> Outcom
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
-    settings = Settings.of(session.config, optimiser.max_iterations, optimiser.gradient_tolerance)
-    descent = Descent(problem, settings, state=None if found is None else found.state.descent)
+    descent = Descent(problem, descent_settings(session.config), state=None if found is None else found.state.descent)
 
     def state() -> tuple[TrainingState, Callable[[Floats], Floats]]:
         return TrainingState(1, descent.state), lambda theta: theta

@@ -5,13 +5,14 @@ from pathlib import Path
 from mpi4py import MPI
 
 from eulerian.app.build.network import build
+from eulerian.app.build.training import adapt_mesh, start_problem
 from eulerian.app.config import Config
 from eulerian.app.runs.adapted_mesh import read_mesh
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.result import Document
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
-from eulerian.optimise.adaptive import AdaptedProblem, adapt, start_problem
+from eulerian.optimise.adaptive import AdaptedProblem
 
 
 def build_on_own_mesh(config: Config, comm: MPI.Comm, run: Path | None = None) -> ControlProblem:
@@ -33,7 +34,7 @@ def build_on_adapted_mesh(config: Config, comm: MPI.Comm) -> ControlProblem:
     if config.adapt is None:
         return build(config, comm)
     problem = start_problem(config, comm)
-    found = adapt(config, problem, problem.initial_theta)
+    found = adapt_mesh(config, problem, problem.initial_theta)
     warn_of_shortfall(comm, found.shortfall)
     return found.problem
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -19,10 +18,8 @@ from eulerian.analysis.classification import (
     posterior_probabilities,
     readout_probabilities,
 )
-from eulerian.app.build.mixture import exact_density
 from eulerian.app.commands.command import SILENT
 from eulerian.app.commands.loaded_run import LABEL, LoadedRun, load_trained
-from eulerian.app.config import KlTerminal
 from eulerian.app.runs.class_regions import ClassifiedPoints
 from eulerian.app.runs.densities import draw_here
 from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, write_text
@@ -32,7 +29,7 @@ from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.result import Document, plain
 from eulerian.app.runs.run_files import require_run
 from eulerian.base.arrays import Floats, Ints
-from eulerian.base.errors import ComputationError, EulerianWarning, InputError
+from eulerian.base.errors import ComputationError, InputError
 from eulerian.base.parallel import agreed, gather_rows, on_root
 from eulerian.density.csv_samples import SampleTable, class_key, kernel_estimates, read_samples
 from eulerian.density.gathered import GatheredDensity
@@ -218,11 +215,9 @@ def _log_likelihood(run: LoadedRun, end: Floats, change: Floats, labels: Ints | 
         labels: (n,) whose density counts; None for that of all labels together.
         comm: who shares the points.
     """
-    terminal = run.config.objective.terminal
-    if not isinstance(terminal, KlTerminal):
+    terminal, target = run.problem.terminal, run.problem.terminal.exact
+    if not terminal.logarithmic or target is None:
         return None
-    with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # the run has told them
-        target = exact_density(run.problem.density_space, terminal.target, "objective.terminal.target")
     with agreed(comm):
         logs = target.log_values(end)
     logs = np.logaddexp.reduce(logs, axis=1) if labels is None else logs[np.arange(len(end)), labels]

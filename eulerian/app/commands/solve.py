@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
+from eulerian.app.build.training import adapt_mesh
 from eulerian.app.commands.command import SILENT, Command, Session
 from eulerian.app.commands.network_run import layers_and_readout, rejected_at_start, warn_of_rest, with_output
 from eulerian.app.commands.problem_mesh import adaptation_document, build_on_own_mesh, keep_mesh, warn_of_shortfall
@@ -23,7 +24,6 @@ from eulerian.app.runs.result import Document, Outcome, classification
 from eulerian.base.errors import InputError, collected_warnings
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
-from eulerian.optimise.adaptive import adapt
 
 
 def run_solve(
@@ -135,7 +135,7 @@ def _on_adapted_mesh(
     problem, config = session.problem, session.config
     extra: Document = {}
     if config.adapt is not None and (earlier is None or not earlier.headers):
-        found = adapt(config, problem, problem.initial_theta, session.progress.say)
+        found = adapt_mesh(config, problem, problem.initial_theta, session.progress.say)
         session, extra = replace(session, problem=found.problem), adaptation_document(found)
         warn_of_shortfall(session.run.comm, found.shortfall)
     keep_mesh(session.run, session.problem)

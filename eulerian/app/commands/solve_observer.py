@@ -18,7 +18,7 @@ from eulerian.app.runs.solve_checkpoint_file import Header
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
 from eulerian.control.control import ControlProblem
-from eulerian.density.cell_order import digest
+from eulerian.mesh.cell_order import digest
 from eulerian.transport.observer import SweepState
 from eulerian.transport.time_grid import TimeSteps
 

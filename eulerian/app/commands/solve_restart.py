@@ -21,7 +21,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
 from eulerian.control.control import ControlProblem
-from eulerian.density.cell_order import digest
+from eulerian.mesh.cell_order import digest
 from eulerian.transport.observer import SweepState
 
 # Densities and parameters that differ by less than this, relative to the largest, differ by rounding.

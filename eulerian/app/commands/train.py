@@ -10,6 +10,7 @@ from typing import Final
 from mpi4py import MPI
 
 from eulerian.app.build.keys import configured_keys
+from eulerian.app.build.training import build_training
 from eulerian.app.commands.command import SILENT, Command, Session
 from eulerian.app.commands.network_run import finite_value, kept, storage_statement, training_outcome, with_fields
 from eulerian.app.commands.problem_mesh import build_on_own_mesh, keep_mesh, warn_of_shortfall
@@ -24,9 +25,8 @@ from eulerian.app.runs.train_checkpoint import Checkpoint
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
 from eulerian.control.control import ControlProblem
-from eulerian.optimise import OptimiseResult
-from eulerian.optimise.adaptive_training import AdaptiveTraining
-from eulerian.optimise.multilevel import Training, TrainingState
+from eulerian.optimise import OptimiseResult, TrainingState
+from eulerian.optimise.stages import StagedTraining
 
 METHOD: Final = "densities"
 
@@ -79,8 +79,7 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
-    kind = Training if session.config.adapt is None else AdaptiveTraining
-    training = kind(session.config, problem, progress.say, None if found is None else found.state)
+    training = build_training(session.config, problem, progress.say, None if found is None else found.state)
     keep_mesh(session.run, problem)
     state = partial(_state_of, training)
     with followed(session, METHOD, start, state, training.max_iterations) as follower:
@@ -89,11 +88,10 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
         if follower.interrupted:
             return follower.interrupted_outcome()
         seconds = time.perf_counter() - started
-        if isinstance(training, AdaptiveTraining):
-            problem = training.problem
-            session = replace(session, problem=problem)
-            keep_mesh(session.run, problem)
-            warn_of_shortfall(session.run.comm, training.shortfall)
+        problem = training.problem  # the last mesh, where it was adapted
+        session = replace(session, problem=problem)
+        keep_mesh(session.run, problem)
+        warn_of_shortfall(session.run.comm, training.shortfall)
         with kept(session, result):
             problem.value(result.theta)
         extra = {**_levels(result), **classification(problem, result.theta)}
@@ -106,7 +104,7 @@ def _train(session: Session[ControlProblem], found: Checkpoint | None) -> Outcom
         return replace(with_fields(session, result.theta, outcome), problem=problem)
 
 
-def _state_of(training: Training | AdaptiveTraining) -> tuple[TrainingState, Callable[[Floats], Floats]]:
+def _state_of(training: StagedTraining) -> tuple[TrainingState, Callable[[Floats], Floats]]:
     return training.state, training.carry
 
 

@@ -16,8 +16,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.parallel import on_root
 from eulerian.control.control import ControlProblem
 from eulerian.fields.frame import Frame
-from eulerian.optimise import Record
-from eulerian.optimise.multilevel import TrainingState
+from eulerian.optimise import Record, TrainingState
 
 type Start = tuple[float, Mapping[str, float]]
 
@@ -90,7 +89,7 @@ class TrainMonitor:
         """Write the best θ, and tell where the training is. Not collective."""
         assert self._latest is not None
         state, carry = self._latest
-        last, best = state.history[-1], state.descent.now.best
+        last, best = state.history[-1], state.descent.current.best
         if best is not None:
             self.session.run.write_theta_here(*self._layers_and_readout(carry(best.theta)))
         reason = f"interrupted by {name} after iteration {last.iteration}; with --resume it goes on from there"
@@ -105,7 +104,7 @@ class TrainMonitor:
         if iteration == self._written:
             return
         with signals.undisturbed():
-            parameters = self._layers_and_readout(carry(state.descent.now.theta))
+            parameters = self._layers_and_readout(carry(state.descent.current.theta))
             config = self.session.config.to_toml()
             Checkpoint(config, self.method, self.start, *parameters, state).write(run.path)
             self._written, self._since = iteration, time.monotonic()

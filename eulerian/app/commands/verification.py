@@ -41,6 +41,7 @@ def verified(problem: ControlProblem, progress: Progress, adapt: Adapt | None = 
     if not problem.parts:
         return {}
     from eulerian.analysis.characteristics import verify
+    from eulerian.app.build.training import tolerances
     from eulerian.optimise.adaptive import misses
 
     try:
@@ -52,7 +53,7 @@ def verified(problem: ControlProblem, progress: Progress, adapt: Adapt | None = 
             raise
         reason = explained(error)
     else:
-        missed = "" if adapt is None else misses(adapt, found)
+        missed = "" if adapt is None else misses(tolerances(adapt), found)
         resolved = found.resolved() if adapt is None else not missed
         progress.say(found.statement)
         if resolved is False:

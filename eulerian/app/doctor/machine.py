@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
 
-from eulerian.base.memory_limits import core_limit, free_memory, own_cores, sensible_ranks, size_text, told_by_launchers
+from eulerian.base.memory_limits import (
+    core_limit,
+    free_memory,
+    launcher_variables,
+    own_cores,
+    sensible_ranks,
+    size_text,
+)
 
 _TIMEOUT = 120.0  # seconds for one check
 _STALE_AFTER = 60.0  # seconds: the lock of a compiler at work is younger
@@ -324,7 +331,7 @@ def writable_room(folder: Path) -> int:
 
 def _run(command: Sequence[str], extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program outside of any parallel job; one that hangs or is missing counts as failed."""
-    told = told_by_launchers(os.environ)  # a launcher started with these would take itself for a rank of this job
+    told = launcher_variables(os.environ)  # a launcher started with these would take itself for a rank of this job
     environment = {name: text for name, text in os.environ.items() if name not in told}
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **(extra or {})}
     pipe = subprocess.PIPE

@@ -1,6 +1,7 @@
 """The densities that a forward solve leaves on its way, in a folder. All of it is **collective**."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -9,7 +10,7 @@ from eulerian.control.control import ControlProblem
 from eulerian.base.errors import InputError
 from eulerian.app.runs.solve_checkpoint_file import Arrays, Header, read_densities, write_densities
 from eulerian.base.parallel import on_root, sum_all
-from eulerian.density.cell_order import CellOrder
+from eulerian.mesh.cell_order import CellOrder
 from eulerian.transport.observer import SweepState
 
 import numpy as np
@@ -31,12 +32,12 @@ class SolveCheckpoint:
         self._layouts = [stepper.layout for stepper in problem.trajectory.steppers]
         self._powers = [stepper.layout for stepper in problem.trajectory.power_steppers]
         self._orders = problem.trajectory.orders
-        self._order = CellOrder(self._space)
+        self._order = CellOrder(self._space.mesh)
 
-    @property
+    @cached_property
     def mesh(self) -> str:
         """The fingerprint of the mesh."""
-        return self._order.fingerprint
+        return self._order.fingerprint(self._space.geometry)
 
     def write(self, header: Header, position: SweepState, more: Arrays | None = None) -> None:
         """Keep a position; ``more`` arrays are the same on all ranks.
@@ -51,7 +52,7 @@ class SolveCheckpoint:
             for layout, orders in zip(layouts, position.occupation, strict=False)
         ]
         density, occupation = order.gather(np.concatenate(nodes, axis=2)), order.gather(np.stack(shares, axis=2))
-        charged, vertices = sum_all(order.comm, position.charged), order.vertices() if header.step == 0 else None
+        charged, vertices = sum_all(order.comm, position.charged), order.vertices(self._space.geometry) if header.step == 0 else None
         arrays = {"density": density, "occupation": occupation, "charged": charged, "vertices": vertices}
         arrays |= self._power_arrays(position)
         given: Arrays = {**{name: array for name, array in arrays.items() if array is not None}, **(more or {})}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from eulerian.base.errors import InputError
 from eulerian.app.runs.files import DENSITIES, write_atomically
-from eulerian.density.cell_order import digest
+from eulerian.mesh.cell_order import digest
 
 FORMAT, VERSION = "eulerian density", 2
 

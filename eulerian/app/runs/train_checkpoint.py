@@ -18,8 +18,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.frame import Frame
 from eulerian.fields.theta_file import READOUT, THETA, frame_from, theta_arrays
-from eulerian.optimise.multilevel import TrainingState
-from eulerian.optimise import Curvature, DescentState, LevelReport, Record
+from eulerian.optimise import Curvature, DescentState, LevelReport, Record, TrainingState
 from eulerian.optimise.lbfgs_pairs import MEMORY
 from eulerian.optimise.segment import longest_segment
 from eulerian.optimise.replay import Evaluation, Best, Points, Iterate
@@ -133,17 +132,18 @@ def _arrays(checkpoint: Checkpoint) -> Arrays:
             "reports": [asdict(report) for report in state.reports],
         },
         "descent": {**_plain_fields(descent), "history": [asdict(record) for record in descent.history]},
-        "answered": [answer.gradient is not None for answer in descent.answers],
+        "answered": [each.gradient is not None for each in descent.replay],
     }
     arrays: Arrays = dict(theta_arrays(checkpoint.theta, checkpoint.readout, checkpoint.frame))
     arrays["document"] = np.frombuffer(json.dumps(document).encode("utf-8"), dtype=np.uint8)
-    arrays |= dict(_standing_arrays("began", descent.began)) | dict(_standing_arrays("now", descent.now))
+    arrays |= dict(_iterate_arrays("began", descent.start)) | dict(_iterate_arrays("now", descent.current))
     if state.mesh is not None:
         arrays |= mesh_arrays(state.mesh)
-    if descent.known is not None:
-        arrays |= {"known_steps": descent.known.steps, "known_slopes": descent.known.slopes}
-    arrays["answers"] = np.array([answer.value for answer in descent.answers])
-    gradients = [answer.gradient for answer in descent.answers if answer.gradient is not None]
+    if descent.initial_hessian is not None:
+        pairs = descent.initial_hessian
+        arrays |= {"known_steps": pairs.steps, "known_slopes": pairs.slopes}
+    arrays["answers"] = np.array([each.value for each in descent.replay])
+    gradients = [each.gradient for each in descent.replay if each.gradient is not None]
     arrays["gradients"] = np.array(gradients).reshape(len(gradients), -1)
     return arrays
 
@@ -151,16 +151,16 @@ def _arrays(checkpoint: Checkpoint) -> Arrays:
 def _checkpoint(document: Document, arrays: Arrays) -> Checkpoint:
     training, descent = document["training"], document["descent"]
     gradients = iter(arrays["gradients"])
-    answers = tuple(
+    replay = tuple(
         Evaluation(float(value), next(gradients) if has else None)
         for value, has in zip(arrays["answers"], document["answered"], strict=True)
     )
-    known = Curvature(arrays["known_steps"], arrays["known_slopes"]) if "known_steps" in arrays else None
+    pairs = Curvature(arrays["known_steps"], arrays["known_slopes"]) if "known_steps" in arrays else None
     descent |= {
-        "began": _standing("began", arrays),
-        "now": _standing("now", arrays),
-        "known": known,
-        "answers": answers,
+        "start": _iterate("began", arrays),
+        "current": _iterate("now", arrays),
+        "initial_hessian": pairs,
+        "replay": replay,
         "history": tuple(Record(**record) for record in descent["history"]),
     }
     training |= {
@@ -186,22 +186,22 @@ def _plain_fields(state: TrainingState | DescentState) -> Document:
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
-def _standing_arrays(name: str, standing: Iterate) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    yield f"{name}_theta", standing.theta
-    if standing.best is not None:
-        yield f"{name}_best_theta", standing.best.theta
-        yield f"{name}_best", np.array([standing.best.value, standing.best.gradient_norm])
-    if standing.points:
-        yield f"{name}_points", np.array([theta for theta, _ in standing.points])
-        yield f"{name}_slopes", np.array([gradient for _, gradient in standing.points])
+def _iterate_arrays(name: str, iterate: Iterate) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    yield f"{name}_theta", iterate.theta
+    if iterate.best is not None:
+        yield f"{name}_best_theta", iterate.best.theta
+        yield f"{name}_best", np.array([iterate.best.value, iterate.best.gradient_norm])
+    if iterate.points:
+        yield f"{name}_points", np.array([theta for theta, _ in iterate.points])
+        yield f"{name}_slopes", np.array([gradient for _, gradient in iterate.points])
 
 
-def _standing(name: str, arrays: Arrays) -> Iterate:
+def _iterate(name: str, arrays: Arrays) -> Iterate:
     best = None
     if f"{name}_best" in arrays:
         value, norm = arrays[f"{name}_best"].tolist()
         best = Best(value, arrays[f"{name}_best_theta"], norm)
     points: Points = ()
-    with suppress(KeyError):  # methods without curvature keep no points
+    with suppress(KeyError):  # methods without L-BFGS pairs keep no points
         points = tuple(zip(arrays[f"{name}_points"], arrays[f"{name}_slopes"], strict=True))
     return Iterate(arrays[f"{name}_theta"], best, points)

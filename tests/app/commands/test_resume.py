@@ -331,8 +331,8 @@ def test_no_iteration_more_where_j_is_rounded_otherwise(comm: MPI.Comm, tmp_path
         found = read_checkpoint(folder)
         assert found is not None
         descent = found.state.descent
-        answers = tuple(replace(answer, value=answer.value * (1.0 + 1e-12)) for answer in descent.answers)
-        state = replace(found.state, descent=replace(descent, answers=answers))
+        replayed = tuple(replace(each, value=each.value * (1.0 + 1e-12)) for each in descent.replay)
+        state = replace(found.state, descent=replace(descent, replay=replayed))
         replace(found, state=state).write(folder)
         (folder / "result.json").unlink()
     comm.barrier()

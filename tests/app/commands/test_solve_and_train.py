@@ -17,7 +17,7 @@ from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.progress import Progress
 from eulerian.base.errors import ComputationError, InputError, RejectedEvaluation
 from eulerian.base.parallel import warn
-from eulerian.optimise import Descent, multilevel
+from eulerian.optimise import Descent, stages
 
 pytestmark = pytest.mark.two_ranks
 
@@ -255,7 +255,7 @@ def test_a_checkpoint_on_a_coarse_level_is_one_of_the_finest(
     comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who is interrupted there can go on with it."""
-    descent = multilevel.Descent
+    descent = stages.Descent
     calls: list[int] = []
 
     def once(*arguments: Any, **options: Any) -> Descent:
@@ -264,7 +264,7 @@ def test_a_checkpoint_on_a_coarse_level_is_one_of_the_finest(
             raise ComputationError("interrupted")
         return descent(*arguments, **options)
 
-    monkeypatch.setattr(multilevel, "Descent", once)
+    monkeypatch.setattr(stages, "Descent", once)
     overrides = ["optimiser.levels=2", "optimiser.max_iterations=8", "output.checkpoint_every=1"]
     free = 'field={kind="free", layers=4}'
     document = commands.run_train(configure(tmp_path, *overrides, free), comm)
@@ -324,7 +324,7 @@ def test_an_unexpected_end_is_told_in_the_folder(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("eulerian.optimise.multilevel.Descent", fail)
+    monkeypatch.setattr("eulerian.optimise.stages.Descent", fail)
     path = tmp_path / str(MPI.COMM_WORLD.rank)
     with pytest.raises(error):
         commands.run_train(configure(path), MPI.COMM_SELF)

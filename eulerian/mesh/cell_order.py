@@ -8,12 +8,13 @@ import hashlib
 from functools import cached_property
 from typing import Any, final
 
+import dolfinx
 import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
-from eulerian.density.space import DensitySpace
+from eulerian.mesh.geometry import SimplexGeometry
 
 
 @final
@@ -21,22 +22,22 @@ class CellOrder:
     """Between this rank's owned cells and all cells in input order, which are on rank 0.
 
     Args:
-        space: whose cells these are.
+        mesh: whose cells these are.
 
     Attributes:
-        n_cells: of the whole mesh.
+        comm: of the mesh.
+        n_cells: of the mesh, over all ranks.
     """
 
-    def __init__(self, space: DensitySpace) -> None:
-        self.space, self.comm = space, space.comm
-        self.n_cells: int = space.mesh.topology.index_map(space.dim).size_global
+    def __init__(self, mesh: dolfinx.mesh.Mesh) -> None:
+        cells = mesh.topology.index_map(mesh.topology.dim)
+        self.comm, self.n_cells, self._n_owned = mesh.comm, int(cells.size_global), int(cells.size_local)
+        self._numbers = np.asarray(mesh.topology.original_cell_index[: self._n_owned], dtype=np.int64)
 
     @cached_property
     def _places(self) -> list[NDArray[np.int64]] | None:
-        """On rank 0: where the owned cells of each rank stand. Collective."""
-        places: list[NDArray[np.int64]] | None = self.comm.gather(
-            np.asarray(self.space.mesh.topology.original_cell_index[: self.space.n_owned], dtype=np.int64), 0
-        )
+        """On rank 0: the numbers of the owned cells of each rank. Collective."""
+        places: list[NDArray[np.int64]] | None = self.comm.gather(self._numbers, 0)
         return places
 
     def gather(self, rows: NDArray[Any]) -> NDArray[Any] | None:
@@ -45,28 +46,27 @@ class CellOrder:
         parts = self.comm.gather(np.ascontiguousarray(rows), 0)
         if places is None or parts is None:
             return None
-        whole = np.empty((self.n_cells, *rows.shape[1:]), dtype=rows.dtype)
+        gathered = np.empty((self.n_cells, *rows.shape[1:]), dtype=rows.dtype)
         for place, part in zip(places, parts, strict=True):
-            whole[place] = part
-        return whole
+            gathered[place] = part
+        return gathered
 
-    def scatter(self, whole: NDArray[Any] | None) -> NDArray[Any]:
+    def scatter(self, gathered: NDArray[Any] | None) -> NDArray[Any]:
         """The inverse of ``gather``: rows (n_owned, ...) of this rank. Collective."""
         places, parts = self._places, None
-        if places is not None and whole is not None:
-            parts = [whole[place] for place in places]
+        if places is not None and gathered is not None:
+            parts = [gathered[place] for place in places]
         rows: NDArray[Any] = self.comm.scatter(parts, 0)
         return rows
 
-    def vertices(self) -> Floats | None:
+    def vertices(self, geometry: SimplexGeometry) -> Floats | None:
         """Vertices (n_cells, dim+1, dim) of all cells, each cell's in the order of their numbers. Collective."""
-        order = self.space.geometry.vertex_order[: self.space.n_owned, :, None]
-        return self.gather(np.take_along_axis(self.space.vertices, order, axis=1))
+        order = geometry.vertex_order[: self._n_owned, :, None]
+        return self.gather(np.take_along_axis(geometry.vertices[: self._n_owned], order, axis=1))
 
-    @cached_property
-    def fingerprint(self) -> str:
+    def fingerprint(self, geometry: SimplexGeometry) -> str:
         """A hash of the mesh, the same on all ranks and on any number of them. Collective."""
-        vertices = self.vertices()
+        vertices = self.vertices(geometry)
         return parallel.on_root(self.comm, lambda: digest(vertices))
 
 

@@ -1,0 +1,10 @@
+"""The package's logger: silent, unless the program that uses the package configures ``logging``.
+
+Nothing here asks which rank it is on: who logs does so on rank 0 only, or every line would come once per rank.
+"""
+
+import logging
+from typing import Final
+
+LOGGER: Final = logging.getLogger("eulerian")
+LOGGER.addHandler(logging.NullHandler())  # or Python prints warnings of a library that nobody has configured

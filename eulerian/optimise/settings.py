@@ -1,0 +1,71 @@
+"""How a descent goes down and when it ends, and its end in words."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+from eulerian.optimise.tao import REASONS, Method
+
+# J jumps by the time error where a step count changes and bends at the limiter's kinks, so close to a minimum a line
+# search may find nothing lower before the gradient is as small as asked. Below this share of its first norm that is
+# the accuracy of J, not a failure.
+STAGNATION = 1e-3
+
+_KEPT = "the best iterate is kept"
+
+
+@final
+@dataclass(frozen=True)
+class Settings:
+    """How a descent goes down, and when it ends.
+
+    Attributes:
+        method: which optimiser.
+        max_iterations: at most this many.
+        gradient_tolerance: on the gradient norm relative to that at the start.
+        metric: "velocity", or "parameters" for L²(0, T) whatever the method and the field.
+        advice: what to look at where a line search fails.
+    """
+
+    method: Method
+    max_iterations: int = 100
+    gradient_tolerance: float = 1e-6
+    metric: str = "velocity"
+    advice: str = ""
+
+
+def ending(code: int, settings: Settings, reduction: float | None, obstacle: Callable[[], str]) -> tuple[str, str]:
+    """Status and reason of a descent, in words.
+
+    Args:
+        code: TAO's reason.
+        settings: of the descent.
+        reduction: the gradient norm at the end over that at the start; None if that was zero.
+        obstacle: why a line search may have failed.
+    """
+    if code == REASONS.CONVERGED_GATOL:
+        return _converged(settings, reduction)
+    if code == REASONS.DIVERGED_MAXITS:
+        return "max_iterations", f"the limit of {settings.max_iterations} iterations was reached"
+    if code == REASONS.DIVERGED_MAXFCN:
+        return "max_iterations", "the limit of evaluations was reached (-tao_max_funcs)"
+    if code == REASONS.DIVERGED_LS_FAILURE:
+        return _line_search_failed(settings, reduction or 0.0, obstacle)
+    name = {getattr(REASONS, each): each for each in dir(REASONS) if each.isupper()}.get(code, code)
+    return ("converged", f"TAO ended with {name}") if code > 0 else ("failed", f"TAO ended with {name}; {_KEPT}")
+
+
+def _converged(settings: Settings, reduction: float | None) -> tuple[str, str]:
+    if reduction is None:
+        return "converged", "the gradient is zero"
+    if reduction > settings.gradient_tolerance:  # some methods of TAO stop by themselves where they find no way down
+        return "failed", f"{settings.method.name} stands still at {reduction:.1e} of the first gradient norm"
+    return "converged", f"the gradient norm fell below {settings.gradient_tolerance:g} times its first value"
+
+
+def _line_search_failed(settings: Settings, reduction: float, obstacle: Callable[[], str]) -> tuple[str, str]:
+    if reduction <= STAGNATION:
+        reason = f"no lower value is in reach, and the gradient norm fell to {reduction:.1e} of its first value"
+        return "converged", reason
+    reason = f"the line search found no lower value: {obstacle()}; {_KEPT}"
+    return "failed", "; ".join(filter(None, (reason, settings.advice)))
