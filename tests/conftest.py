@@ -124,7 +124,7 @@ def no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     their own, and what draws a given folder, are not concerned.
     """
     if not request.node.get_closest_marker("figures"):
-        monkeypatch.setattr("eulerian.app.runs.densities._failures_of_drawing", lambda *_, **__: [])
+        monkeypatch.setattr("eulerian.app.tasks.drawing._failures_of_drawing", lambda *_, **__: [])
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# The remedy where a mesh file has no cells of the dimension that is wanted: most of these come from gmsh.
+GMSH_SAVES = "gmsh saves only what has a physical group: give the {} one, or set Mesh.SaveAll = 1"
+
 
 class EulerianError(Exception):
     """Root of every error that this package raises on purpose.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
+from eulerian.base.errors import GMSH_SAVES, InputError
 from eulerian.mesh.checks import check_mesh
 from eulerian.mesh.raw_mesh import AGAIN, Block, RawMesh, read_file
 from eulerian.mesh.simplices import FacetTable, Indices, Simplices
@@ -94,8 +94,8 @@ def _check_types(types: list[str], dim: int) -> None:
     """Refuse everything but one kind of simplex with straight edges."""
     remedy = "Use intervals, triangles or tetrahedra with straight edges (first order)."
     if dim == 0:
-        saved = "gmsh saves only what is in a physical group, where there is one: set Mesh.SaveAll = 1 to save all."
-        raise InputError("the file holds no cells but single points, or none at all", remedy=f"{remedy} {saved}")
+        remedy += f" Note that {GMSH_SAVES.format('domain')}."
+        raise InputError("the file holds no cells but single points, or none at all", remedy=remedy)
     kinds = sorted(set(types))
     if kinds == [SIMPLEX[dim]]:
         return
@@ -182,7 +182,7 @@ def _flatten(points: Floats, dim: int) -> Floats:
         raise InputError(
             f"the file holds only {found}, and the mesh is not {shape}",
             value=f"extent {' × '.join(f'{s:.6g}' for s in spread)}",
-            remedy=f"If this is the boundary of a domain, mesh its {missing} too (gmsh saves only what has a physical "
-            f"group: give the {missing} one, or set Mesh.SaveAll = 1); otherwise rotate it.",
+            remedy=f"If this is the boundary of a domain, mesh its {missing} too ({GMSH_SAVES.format(missing)}); "
+            "otherwise rotate it.",
         )
     return np.ascontiguousarray(points[:, :dim])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.base.errors import EulerianWarning, InputError
+from eulerian.base.errors import GMSH_SAVES, EulerianWarning, InputError
 from eulerian.mesh.importing import SIMPLEX, read_simplices
 from eulerian.mesh.simplices import KINDS, Indices, Simplices, part_of_cell, qualities, signed_volumes, squared_edges
 
@@ -24,12 +24,6 @@ _FORMATS: dict[str, dict[str, Any]] = {
     ".vtk": {"file_format": "vtk"},
     ".xdmf": {"file_format": "xdmf", "data_format": "XML"},  # one file, not two
 }
-
-
-_ONLY_LINES = (
-    "  If the domain is a surface: gmsh saves only what is in a physical group. Give the surface one, or set "
-    "Mesh.SaveAll = 1."
-)
 
 
 @dataclass(frozen=True)
@@ -105,7 +99,7 @@ class MeshReport:
             name = f" {tag.name!r}" if tag.name else ""
             lines.append(f"  tag {tag.tag}{name}: {tag.count} {kind}, measure {tag.measure:.6g}")
         if self.dimension == 1 and self.path.endswith(".msh"):
-            lines.append(_ONLY_LINES)
+            lines.append(f"  If the domain is a surface: {GMSH_SAVES.format('surface')}.")
         return "\n".join(lines)
 
 

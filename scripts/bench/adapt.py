@@ -35,8 +35,8 @@ def work(template: str, sets: list[str], side: int, degree: int, levels: list[in
 
 def trained(scratch: Path, template: str, sets: Sequence[str], iterations: int) -> Path:
     """The run folder of a training on adapted meshes."""
-    from eulerian.app.commands.train import run_train
     from eulerian.app.config import read_config
+    from eulerian.app.tasks.train import run_train
     from eulerian.app.templates import copy_template
 
     copy_template(template, scratch)
@@ -54,8 +54,8 @@ def measured(folder: Path, side: int, degree: int, levels: Sequence[int]) -> Tab
     from eulerian.analysis.jump_indicator import jump_indicator
     from eulerian.app.build.network import build
     from eulerian.app.build.training import start_problem
-    from eulerian.app.commands.loaded_run import load_trained
     from eulerian.app.config import read_config
+    from eulerian.app.tasks.loaded_run import load_trained
     from eulerian.mesh.refinement import refined
     from eulerian.optimise.stages import cell_count
 

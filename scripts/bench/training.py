@@ -8,10 +8,10 @@ from pathlib import Path
 from jax_particles import Floats, Run, Task
 from suite import Table
 
-from eulerian.app.commands.particles import run_train_particles
-from eulerian.app.commands.train import run_train
 from eulerian.app.config import parse_config
 from eulerian.app.runs.train_checkpoint import Checkpoint
+from eulerian.app.tasks.particles import run_train_particles
+from eulerian.app.tasks.train import run_train
 
 
 def configuration(task: Task, domain: Table, degree: int, layers: int, levels: int = 1, iterations: int = 100) -> Table:

@@ -207,8 +207,8 @@ def work(todo: Path) -> None:
 
 def _run(arguments: list[str]) -> Outcome:
     """One command in this process."""
-    from eulerian.app.cli.arguments import build_parser
     from eulerian.app.cli.launch import alone, together
+    from eulerian.app.cli.parser import build_parser
 
     said, since = io.StringIO(), time.monotonic()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):

@@ -150,7 +150,7 @@ def main() -> int:
 
 def inside() -> int:
     """One rank of the watched run: the command's own work, and what is left of it. Collective."""
-    from eulerian.app import commands
+    from eulerian.app import tasks
     from eulerian.app.build.network import build
     from eulerian.app.config import read_config
     from eulerian.app.runs.progress import Progress
@@ -165,7 +165,7 @@ def inside() -> int:
     gc.collect()
     before = free_communicators(comm)
     progress = with_steps(Progress.of(comm))
-    document = commands.run_train(read_config(Path("soak.toml")), comm, overwrite=True, progress=progress)
+    document = tasks.run_train(read_config(Path("soak.toml")), comm, overwrite=True, progress=progress)
     gc.collect()
     left = before - free_communicators(comm)
     if comm.rank == 0:

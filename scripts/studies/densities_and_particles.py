@@ -15,11 +15,11 @@ from study import Table, print_table, read_options, save_figure, write_csv
 
 from eulerian import build
 from eulerian.analysis.convergence import ERRORS, ladders, observed_rate
-from eulerian.app.commands.study import Study, StudyPlan, run_study
 from eulerian.app.config import parse_config
 from eulerian.app.figures.study import draw_frontier
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.study_table import study_rows
+from eulerian.app.tasks.study import Study, StudyPlan, run_study
 
 # Of the box along each axis in either direction, and where the Gaussian is and where it is called.
 HALF = {2: 4.0, 3: 2.5}

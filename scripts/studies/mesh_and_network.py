@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from eulerian.app import templates
-from eulerian.app.commands import run_train
 from eulerian.app.config import read_config
+from eulerian.app.tasks import run_train
 
 THIN = ("density.initial.0.bandwidth=0.1", "objective.kinetic=0.02")
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -12,8 +12,8 @@ import pytest
 from configurations import small
 
 from eulerian import build
-from eulerian.app.commands import run_train
 from eulerian.app.config import parse_config
+from eulerian.app.tasks import run_train
 from eulerian.base.errors import ComputationError, InputError
 from eulerian.base.parallel import agreed, on_root
 from eulerian.control.control import ControlProblem
@@ -137,11 +137,11 @@ def test_a_rank_alone_with_an_unexpected_error(tmp_path: Path, mpirun) -> None:
 import sys
 from eulerian.app import cli
 from eulerian.base import parallel
-from eulerian.app.commands import train
-def work(session, *_):
-    if session.run.comm.rank == 1:
+from eulerian.app.tasks import train
+def work(context, *_):
+    if context.folder.comm.rank == 1:
         raise ZeroDivisionError("nobody expected this")
-    session.run.comm.barrier()
+    context.folder.comm.barrier()
 train._train = work
 parallel.SECONDS_TO_MEET = 0.5
 sys.argv = ["eulerian", "train", "model.toml"]

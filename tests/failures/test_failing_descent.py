@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eulerian import build, minimise
-from eulerian.app import commands
+from eulerian.app import tasks
 from eulerian.app.config import parse_config
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError
@@ -120,7 +120,7 @@ def test_a_run_keeps_all_that_it_has(comm: MPI.Comm, tmp_path: Path) -> None:
         (tmp_path / "erring.py").write_text(text, encoding="utf-8")
     comm.barrier()
     config = parse_config(MODEL, tmp_path, output=tmp_path / "run")
-    document = commands.run_train(config, comm)
+    document = tasks.run_train(config, comm)
     comm.barrier()
     assert document["status"] == "failed"
     assert "the field's own trouble" in document["reason"]

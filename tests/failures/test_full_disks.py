@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from configurations import small
 
-from eulerian.app.commands import command, run_solve
 from eulerian.app.config import parse_config
 from eulerian.app.runs.files import append_text, write_atomically
+from eulerian.app.tasks import run_solve, task
 from eulerian.base.errors import ComputationError
 from eulerian.transport.checkpointing import DiskStore
 
@@ -85,8 +85,8 @@ def test_output_that_fails_keeps_the_result(tmp_path: Path) -> None:
 
 def test_a_result_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small(output={"directory": str(tmp_path / "run"), "densities": 0})
-    describe = command.describe
-    monkeypatch.setattr(command, "describe", lambda *parts: describe(*parts) | {"long": 30_000 * "x"})
+    describe = task.describe
+    monkeypatch.setattr(task, "describe", lambda *parts: describe(*parts) | {"long": 30_000 * "x"})
     with files_of(20_000), pytest.raises(ComputationError, match=r"result\.json cannot be written") as caught:
         run_solve(parse_config(config))
     document = json.loads(str(caught.value).splitlines()[-1])

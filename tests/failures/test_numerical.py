@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eulerian import build
-from eulerian.app import commands
+from eulerian.app import tasks
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.boundary_mass import LIMIT, BoundaryMass, mass_at_boundary
 from eulerian.app.runs.progress import Progress
@@ -137,7 +137,7 @@ def against(path: Path, speed: float) -> Config:
 @pytest.mark.figures
 def test_mass_at_the_boundary_is_a_warning(comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = against(tmp_path, 1.0)
-    document = commands.run_solve(config, comm, progress=Progress.of(comm))
+    document = tasks.run_solve(config, comm, progress=Progress.of(comm))
     unresolved, warning = document["warnings"]  # what is pressed against a wall is too much for the mesh
     assert document["status"] == "done"
     assert "the mesh does not resolve this flow" in unresolved
@@ -156,7 +156,7 @@ def test_mass_at_the_boundary_is_a_warning(comm: MPI.Comm, tmp_path: Path, capsy
     assert np.all(np.abs(contact.facets).max(axis=2) == 1.0)
     assert contact.facets[contact.masses[:, 0].argmax(), :, 0] == pytest.approx(1.0)
     comm.barrier()
-    again = commands.run_solve(against(tmp_path, 0.01), comm, overwrite=True)
+    again = tasks.run_solve(against(tmp_path, 0.01), comm, overwrite=True)
     assert not any("at t = " in text for text in again["warnings"])
     comm.barrier()
     assert not (figures / "boundary.npz").exists()

@@ -12,9 +12,9 @@ from thinning import thinned
 
 from eulerian.app.build.network import build, build_particles
 from eulerian.app.build.training import descent_settings
-from eulerian.app.commands.theta_option import GivenTheta
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.folder import RunFolder
+from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.base.errors import EulerianWarning
 from eulerian.base.parallel import on_root
 from eulerian.fields import Frame, NormalisedField
@@ -142,7 +142,7 @@ def test_a_command_given_theta_takes_its_box_along(comm: MPI.Comm, tmp_path: Pat
     assert isinstance(problem.field, NormalisedField)
     file = on_root(comm, lambda: stored(MPI.COMM_SELF, tmp_path, problem.field.frame).rename(tmp_path / "some.npz"))
     elsewhere = config(FIELDS["mlp"], ((1.0, 2.0), 1.5, 2.0))
-    given = GivenTheta.of(elsewhere, file, comm)
+    given = ThetaSource.of(elsewhere, file, comm)
     again = given.build(build, given.config, comm)
     x, row = np.random.default_rng(1).uniform(-4.0, 4.0, (9, 2)), again.initial_theta[1]
     np.testing.assert_array_equal(again.field.value(row, x), problem.field.value(row, x))

@@ -243,7 +243,7 @@ def test_labels_keep_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_densities_and_particles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import densities_and_particles as script
 
-    from eulerian.app.commands.study import StudyPlan
+    from eulerian.app.tasks.study import StudyPlan
 
     plan = StudyPlan((1,), (-1, 0), (16, 64), replicates=2, reference_count=128, reference_replicates=2)
     monkeypatch.setattr(script, "QUICK", script.Sizes({2: 6, 3: 6}, 2, {2: plan, 3: plan}))

@@ -4,7 +4,7 @@ The idealised problem and the particles stand on a good part of SciPy, which tak
 their modules are imported by the functions that need them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast, final
@@ -17,7 +17,13 @@ from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
 from eulerian.app.build.mesh import create_mesh
 from eulerian.app.build.mixture import count_labels, density_and_exact
-from eulerian.app.config import Config, check_dimension, check_labels, check_target_labels
+from eulerian.app.config import (
+    Config,
+    as_config,
+    check_dimension,
+    check_labels,
+    check_target_labels,
+)
 from eulerian.app.config.checks import TARGET
 from eulerian.app.config.density import Terms
 from eulerian.app.config.field import IDEAL, KEY
@@ -57,7 +63,7 @@ MASS_TOLERANCE = 1e-8
 
 
 def build(
-    config: Config,
+    config: Config | Mapping[str, Any],
     comm: MPI.Comm | None = None,
     field: VectorField | None = None,
     *,
@@ -67,7 +73,7 @@ def build(
     """The problem that a configuration describes. Collective.
 
     Args:
-        config: from ``read_config``.
+        config: from ``read_config``, or tables for ``parse_config``.
         comm: who shares the work, everybody by default.
         field: to be used instead of the one that the configuration describes, built already.
         theta_file: whose parameters the field is to be used with; it says what those of a network are relative to. By
@@ -77,6 +83,7 @@ def build(
     Raises:
         InputError: something in the configuration, or in a file that it names, does not fit; the same on all ranks.
     """
+    config = as_config(config)
     space, rho0, memory = _initial(config, comm, mesh_needs, mesh)
     section, objective, solver = config.field, config.objective, config.solver
     terminal = objective.terminal.cost(objective, lambda terms: _target(space, terms))
@@ -115,16 +122,17 @@ def _target(space: DensitySpace, terms: Terms) -> Density:
     return Density(space, *density_and_exact(space, terms, TARGET))
 
 
-def build_ideal(config: Config, comm: MPI.Comm | None = None) -> IdealProblem:
+def build_ideal(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None) -> IdealProblem:
     """The idealised problem of a configuration: of its field it needs the horizon and the layers only. Collective.
 
     Args:
-        config: from ``read_config``.
+        config: from ``read_config``, or tables for ``parse_config``.
         comm: who shares the work, everybody by default.
 
     Raises:
         InputError: as for ``build``; also for a readout that is to be trained.
     """
+    config = as_config(config)
     space, rho0, _ = _initial(config, comm, ideal_needs)
     warn_of_fixed_mesh(config, space.comm)
     return _ideal(config, space, rho0)
@@ -156,11 +164,11 @@ class SampledProblem:
         return {"mesh": mesh_sizes(self.space), **self.problem.describe()}
 
 
-def build_particles(config: Config, comm: MPI.Comm | None = None) -> "ParticleProblem":
+def build_particles(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None) -> "ParticleProblem":
     """The problem of a configuration on particles that are drawn from its initial density. Collective.
 
     Args:
-        config: from ``read_config``.
+        config: from ``read_config``, or tables for ``parse_config``.
         comm: who shares the work, everybody by default.
 
     Raises:
@@ -169,11 +177,12 @@ def build_particles(config: Config, comm: MPI.Comm | None = None) -> "ParticlePr
     return build_sampled_problem(config, comm).problem
 
 
-def build_sampled_problem(config: Config, comm: MPI.Comm | None = None) -> SampledProblem:
+def build_sampled_problem(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None) -> SampledProblem:
     """``build_particles``, with the ground that the particles stand on. Collective."""
     from eulerian.app.build.particles import particle_problem, refuse_on_particles, sample_of
     from eulerian.density.gathered import GatheredDensity
 
+    config = as_config(config)
     refuse_on_particles(config)
     space, rho0, _ = _initial(config, comm, particle_needs)
     warn_of_fixed_mesh(config, space.comm)

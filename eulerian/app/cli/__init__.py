@@ -6,8 +6,8 @@ import io
 import os
 import sys
 
-from eulerian.app.cli.arguments import build_parser
-from eulerian.app.cli.launch import Command, alone, launched, together
+from eulerian.app.cli.launch import alone, launched, together
+from eulerian.app.cli.parser import build_parser
 
 # Objects to be made before the garbage collector looks for cycles. Half a million of them, of libraries, are there for
 # good: to go through them at Python's own rate takes a twentieth of a short run.
@@ -22,7 +22,7 @@ def entry() -> None:
     options = build_parser().parse_args()
     gc.set_threshold(_OBJECTS)
     atexit.register(gc.freeze)  # to go through all of them once more, at the end, takes a tenth of a short run
-    command: Command = options.command
+    command = options.command
     if options.serial:
         sys.exit(alone(command, options))
     _limit_threads()

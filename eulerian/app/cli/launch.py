@@ -1,6 +1,5 @@
 """How a command is started, alone or together with other ranks, and how its errors are told."""
 
-import argparse
 import os
 import sys
 import sysconfig
@@ -8,11 +7,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from eulerian.app.commands.command import Options, complain
 from eulerian.base.errors import EulerianError, InputError, explained
 from eulerian.base.memory_limits import launcher_variables
 
-type Options = argparse.Namespace
-type Command = Callable[[Options], int]
+type Run = Callable[[Options], int]
 
 # How launchers tell a process its rank (MPICH and Intel MPI, Open MPI, PMIx, Slurm) before MPI has started.
 _RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "FLUX_TASK_RANK", "SLURM_PROCID")
@@ -21,7 +20,7 @@ _RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID
 _SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
-def alone(command: Command, options: Options) -> int:
+def alone(command: Run, options: Options) -> int:
     """Run a command of one process; under a launcher the other ranks have nothing to do, and are gone at once.
 
     What the command imports may start MPI, which would wait for them: so it is not told of the launcher.
@@ -51,16 +50,14 @@ def alone(command: Command, options: Options) -> int:
     return code
 
 
-def together(command: Command, options: Options) -> int:
+def together(command: Run, options: Options) -> int:
     """Run a collective command. An error is told once and gives the same exit code everywhere. Collective.
 
     What nobody expects is told with Python's account of it, but once too.
     """
-    from eulerian.base import parallel  # starts MPI and PETSc in the right order
-
-    # isort: split
     from mpi4py import MPI
 
+    from eulerian.base import parallel
     from eulerian.base.signals import listening
 
     comm = MPI.COMM_WORLD
@@ -110,13 +107,6 @@ def _told_size() -> int:
 def _account(options: Options, text: str) -> str:
     """An error as it is told; who asks for more words sees also where it comes from."""
     return f"{text}\n{traceback.format_exc().rstrip()}" if options.verbose else text
-
-
-def complain(options: Options, text: str) -> None:
-    """Tell an error in one message, after everything that was said before."""
-    sys.stdout.flush()
-    sys.stderr.write(f"eulerian {options.name}: {text}\n")
-    sys.stderr.flush()
 
 
 def launched() -> bool:

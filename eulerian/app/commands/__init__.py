@@ -1,57 +1,30 @@
-"""From a configuration to a run folder: one module per command. Every function here is **collective**.
+"""The commands of the command line: one file each, and one line here."""
 
-Commands are loaded on first use: one should not wait for what only another one needs.
-"""
+from typing import Final
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from eulerian.app.commands.command import Command
+from eulerian.app.commands.compare import Compare
+from eulerian.app.commands.doctor import Doctor
+from eulerian.app.commands.ideal import Ideal
+from eulerian.app.commands.init import Init
+from eulerian.app.commands.mesh import Mesh
+from eulerian.app.commands.plot import Plot
+from eulerian.app.commands.push import Push
+from eulerian.app.commands.sample import Sample
+from eulerian.app.commands.solve import Solve
+from eulerian.app.commands.train import Train
+from eulerian.app.commands.verify import Verify
 
-if TYPE_CHECKING:
-    from eulerian.app.commands.animate import run_animate
-    from eulerian.app.commands.compare import run_compare
-    from eulerian.app.commands.ideal import run_ideal
-    from eulerian.app.commands.particles import run_solve_particles, run_train_particles
-    from eulerian.app.commands.plot_exact import keep_exact_densities
-    from eulerian.app.commands.push import run_push
-    from eulerian.app.commands.sample import run_sample
-    from eulerian.app.commands.solve import run_solve
-    from eulerian.app.commands.study import StudyPlan
-    from eulerian.app.commands.train import run_train
-    from eulerian.app.commands.verify import run_verify
-
-__all__ = [
-    "StudyPlan",
-    "keep_exact_densities",
-    "run_animate",
-    "run_compare",
-    "run_ideal",
-    "run_push",
-    "run_sample",
-    "run_solve",
-    "run_solve_particles",
-    "run_train",
-    "run_train_particles",
-    "run_verify",
-    "run_verify_run",
-]
-
-# Where a name is not in the module of its command.
-_MODULES = {
-    "StudyPlan": "study",
-    "keep_exact_densities": "plot_exact",
-    "run_solve_particles": "particles",
-    "run_train_particles": "particles",
-    "run_verify": "verify",
-    "run_verify_run": "verification",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        module = _MODULES.get(name, name.removeprefix("run_"))
-        return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+ALL: Final[tuple[Command, ...]] = (
+    Solve(),
+    Train(),
+    Ideal(),
+    Verify(),
+    Compare(),
+    Push(),
+    Sample(),
+    Mesh(),
+    Plot(),
+    Doctor(),
+    Init(),
+)

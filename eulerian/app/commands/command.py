@@ -1,198 +1,57 @@
-"""What every command has in common: a folder that is claimed, a problem that is built, a result whatever happens."""
+"""What a command of the command line is. Nothing heavy is imported here: ``--help`` needs neither MPI nor a mesh."""
 
-import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import final
+import argparse
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
-from mpi4py import MPI
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
-from eulerian.app.build.network import SampledProblem
-from eulerian.app.config import Config
-from eulerian.app.runs.densities import draw_yardsticks
-from eulerian.app.runs.folder import RunFolder
-from eulerian.app.runs.progress import Progress
-from eulerian.app.runs.report import files_line
-from eulerian.app.runs.result import Document, Outcome, describe, plain
-from eulerian.base import signals
-from eulerian.base.errors import ComputationError, EulerianError, collected_warnings, explained
-from eulerian.base.parallel import all_here, warn_of_crowding
-from eulerian.control.control import ControlProblem
-from eulerian.ideal.problem import IdealProblem
+    from eulerian.app.runs.progress import Progress
 
-SILENT = Progress()
+type Options = argparse.Namespace
 
 
-@final
-@dataclass(frozen=True)
-class Session[P: (ControlProblem, IdealProblem, SampledProblem)]:
-    """What every command works with.
+class Command(ABC):
+    """One command: its name, its help and its options, and what it does.
+
+    Its module is loaded for every ``--help``: what ``run`` needs is imported there.
 
     Attributes:
-        config: the configuration.
-        run: the folder, started.
-        problem: built.
-        progress: where messages go.
+        name: on the command line.
+        help: what it does, in one line.
+        examples: command lines for the help.
+        serial: whether one process does it; else it is for all ranks together.
+        runs_python: whether it may run a field of the user's own, which ``--no-python`` refuses.
     """
 
-    config: Config
-    run: RunFolder
-    problem: P
-    progress: Progress
+    name: ClassVar[str]
+    help: ClassVar[str]
+    examples: ClassVar[tuple[str, ...]]
+    serial: ClassVar[bool] = False
+    runs_python: ClassVar[bool] = True
+
+    @abstractmethod
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add this command's arguments, besides those that all commands have."""
+
+    @abstractmethod
+    def run(self, options: Options) -> int:
+        """Do it and return the exit code. **Collective** unless ``serial``."""
 
 
-@final
-@dataclass(frozen=True)
-class Command[P: (ControlProblem, IdealProblem, SampledProblem)]:
-    """What one command is made of; all of it is collective.
+def progress_of(options: Options, comm: "MPI.Comm") -> "Progress":
+    """Where messages go; with ``--verbose`` iterations keep lines of their own. Not collective."""
+    from eulerian.app.runs.progress import Progress
 
-    Attributes:
-        name: as on the command line.
-        build: the problem.
-        headline: its sizes in one line.
-        work: what the command is there for.
-        afterwards: keys to add to a document that is already written, or nothing; it may fail without harm to the run.
-    """
-
-    name: str
-    build: Callable[[Config, MPI.Comm], P]
-    headline: Callable[[Config, P], str]
-    work: Callable[[Session[P]], Outcome]
-    afterwards: Callable[[Session[P], Document], Document] = lambda *_: {}
-
-    def run(
-        self,
-        config: Config,
-        comm: MPI.Comm | None,
-        *,
-        overwrite: bool,
-        progress: Progress,
-        resume: bool = False,
-        keep: Sequence[str] = (),
-        history: Sequence[Mapping[str, float]] = (),
-    ) -> Document:
-        """Claim the folder, build, work, and leave a ``result.json`` once the input has proved right. Collective.
-
-        Args:
-            config: the configuration.
-            comm: who shares the work, everybody by default.
-            overwrite: the folder may hold a run, which is replaced.
-            progress: where messages go.
-            resume: the folder's own run is gone on with.
-            keep: patterns of the files that stay in the folder.
-            history: that the run goes on from.
-        """
-        comm = MPI.COMM_WORLD if comm is None else comm
-        figures = config.output.figures
-        run = RunFolder.claim(comm, config.output.directory, overwrite or resume, figures=figures)
-
-        def warned(text: str) -> None:
-            run.warnings.append(text)
-            progress.say(f"Warning: {text}")
-
-        with collected_warnings(warned):
-            warn_of_crowding(comm)
-            return self._run(config, run, progress, keep, history)
-
-    def _run(
-        self,
-        config: Config,
-        run: RunFolder,
-        progress: Progress,
-        keep: Sequence[str],
-        history: Sequence[Mapping[str, float]],
-    ) -> Document:
-        """``run`` in a folder that may be written. Collective."""
-        comm = run.comm
-        meeting = comm.Dup()
-        started = time.perf_counter()
-        try:
-            problem = self.build(config, comm)
-        except ComputationError as error:
-            if _together(error, meeting):
-                with suppress(EulerianError):  # nothing was computed: the error says it all
-                    run.start(config.to_toml(), keep, history)
-                    run.write_result(describe(Outcome(self.name, "failed", str(error)), None, comm.size))
-            raise
-        seconds_setup = time.perf_counter() - started
-        run.start(config.to_toml(), keep, history)
-        progress.say(self.headline(config, problem))
-        session = Session(config, run, problem, progress)
-        with (
-            _failure_told(run, self.name, problem, meeting),
-            signals.last_words(lambda name: interrupted_early(run, self.name, name)),
-        ):
-            outcome = replace(self.work(session), seconds_setup=seconds_setup)
-            if outcome.problem is not None:
-                session = replace(session, problem=outcome.problem)
-        # Clocks differ between ranks: rank 0's document is everybody's.
-        document: Document = comm.bcast(plain(run.with_warnings(describe(outcome, session.problem, comm.size))), 0)
-        _leave(run, document)
-        progress.say(f"{outcome.status}: {outcome.reason}\n{files_line(run)}")
-        more: Document = {}
-        if outcome.status != "interrupted":
-            with signals.last_words(lambda name: f"interrupted by {name}; the run itself is complete"):
-                more = comm.bcast(plain(self.afterwards(session, document)), 0)
-        if more:
-            document = comm.bcast(plain(run.with_warnings(document | more)), 0)
-            try:
-                run.write_result(document)
-            except ComputationError as error:  # the result without it is there and stays
-                progress.say(f"{error}: {', '.join(more)} is not in it")
-        draw_yardsticks(run, document)
-        meeting.Free()
-        return document
+    progress = Progress.of(comm, options.quiet)
+    return replace(progress, terminal=False) if options.verbose else progress
 
 
-def interrupted_early(run: RunFolder, command: str, name: str) -> str:
-    """Leave a ``result.json`` that names the signal, which is returned as a sentence. Not collective."""
-    reason = f"interrupted by {name}"
-    run.write_result_here(describe(Outcome(command, "interrupted", reason), None, run.comm.size))
-    return reason
-
-
-@contextmanager
-def _failure_told(
-    run: RunFolder, command: str, problem: ControlProblem | IdealProblem | SampledProblem, meeting: MPI.Comm
-) -> Iterator[None]:
-    """Leave a ``result.json`` that names the error when the work breaks off."""
-    try:
-        yield
-    except EulerianError as error:
-        if _together(error, meeting):
-            _leave(run, describe(Outcome(command, "failed", str(error)), problem, run.comm.size), error)
-        else:
-            _leave_alone(run, command, str(error))
-        raise
-    except (Exception, KeyboardInterrupt) as error:
-        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else explained(error)
-        _leave_alone(run, command, reason)
-        raise
-
-
-def _together(error: EulerianError, meeting: MPI.Comm) -> bool:
-    """Whether all ranks have come here with an error; else it knows that it is alone. Collective."""
-    error.alone = not all_here(meeting)
-    return not error.alone
-
-
-def _leave(run: RunFolder, document: Document, cause: EulerianError | None = None) -> None:
-    """Write the result; where the disk refuses, its numbers are told with the error. Collective.
-
-    Raises:
-        ComputationError: the result could not be written; begins with the ``cause`` that there was before, if any.
-    """
-    try:
-        run.write_result(document)
-    except EulerianError as error:
-        before = "" if cause is None or str(cause) == str(error) else f"{cause}\n"
-        numbers = json.dumps(plain(document), allow_nan=False)
-        raise ComputationError(f"{before}{error}\nThe result, which is nowhere else:\n{numbers}") from error
-
-
-def _leave_alone(run: RunFolder, command: str, reason: str) -> None:
-    """Leave a result without numbers from a rank whose fellows may wait in any collective call. Not collective."""
-    with suppress(EulerianError):
-        run.write_result_here(describe(Outcome(command, "failed", reason), None, run.comm.size))
+def complain(options: Options, text: str) -> None:
+    """Tell an error in one message, after everything that was said before."""
+    sys.stdout.flush()
+    sys.stderr.write(f"eulerian {options.name}: {text}\n")
+    sys.stderr.flush()

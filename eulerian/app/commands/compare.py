@@ -1,184 +1,56 @@
-"""`eulerian compare`: densities and particles at one θ, side by side."""
+"""``eulerian compare``."""
 
-import time
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, final
 
-from mpi4py import MPI
+from eulerian.app.commands.command import Options, progress_of
+from eulerian.app.commands.computation import Computation, add_theta
+from eulerian.base.errors import InputError
 
-from eulerian.analysis import wasserstein
-from eulerian.analysis.stopwatch import EvaluationCost
-from eulerian.app.build.network import training_start
-from eulerian.app.build.particles import particles_on, refuse_on_particles, sample_of
-from eulerian.app.commands.command import SILENT, Command, Session
-from eulerian.app.commands.compare_methods import Comparison, Transport, compare_methods, require_value
-from eulerian.app.commands.network_run import warn_of_rest, with_fields
-from eulerian.app.commands.problem_mesh import build_on_adapted_mesh
-from eulerian.app.commands.study import Study, StudyPlan, run_study
-from eulerian.app.commands.theta_option import GivenTheta
-from eulerian.app.commands.verification import verified
-from eulerian.app.config import Config
-from eulerian.app.runs.comparison_table import comparison_table
-from eulerian.app.runs.comparison_writer import keep_comparison
-from eulerian.app.runs.files import STUDY
-from eulerian.app.runs.progress import Progress
-from eulerian.app.runs.report import headline
-from eulerian.app.runs.result import Document, Outcome
-from eulerian.app.runs.study_table import study_rates, study_rows, study_table, write_study
-from eulerian.base.parallel import on_root
-from eulerian.control.control import ControlProblem
-from eulerian.density.gathered import GatheredDensity
-from eulerian.particles.problem import ParticleProblem
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from eulerian.app.config import Config
 
 
-def run_compare(
-    config: Config,
-    comm: MPI.Comm | None = None,
-    *,
-    theta: Path | None = None,
-    study: StudyPlan | None = None,
-    overwrite: bool = False,
-    progress: Progress = SILENT,
-) -> Document:
-    """Hold densities against particles at the initial θ or another; otherwise as ``run_solve``. **Collective**.
+@final
+class Compare(Computation):
+    """Densities and particles at one θ, side by side."""
 
-    The particles start as draws from the mesh's own ρ₀, follow the exact velocity of the network and feel no walls; the
-    mesh moves its density by the velocity's interpolant.
-
-    Args:
-        config: from ``read_config``.
-        comm: who shares the work, everybody by default.
-        theta: a run folder or an ``.npz`` file, whose θ and readout are taken instead of the configuration's start.
-        study: also climb a ladder of meshes and of numbers of particles.
-        overwrite: replace a run that is in ``output.directory``.
-        progress: where messages go; nowhere by default.
-
-    Raises:
-        InputError: as for ``run_solve``; also for costs and fields that particles do not have.
-        ComputationError: the computation failed; ``result.json`` says so too.
-    """
-    work = _Compare(config, GivenTheta.of(config, theta, comm), study)
-    return Command("compare", work.build, headline, work.compare).run(
-        work.given.config, comm, overwrite=overwrite, progress=progress
+    name = "compare"
+    help = "hold densities against particles at one θ"
+    examples = (
+        "eulerian compare gaussian.toml --theta runs/gaussian --output runs/both",
+        "eulerian compare gaussian.toml --theta runs/gaussian --set particles.sampling=sobol --output runs/sobol",
+        "eulerian compare gaussian.toml --theta runs/gaussian --study --degrees 1 2 --output runs/study",
     )
 
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """See ``Command``."""
+        super().add_arguments(parser)
+        add_theta(parser)
+        help_ = "also a ladder of meshes and of numbers of particles: errors against cost"
+        parser.add_argument("--study", action="store_true", help=help_)
+        help_ = "of the densities in the study; default: that of the configuration"
+        parser.add_argument("--degrees", metavar="P", type=int, nargs="+", choices=(0, 1, 2), help=help_)
 
-@dataclass
-class _Compare:
-    """The command's parts, which share θ and the particles.
+    def run(self, options: Options) -> int:
+        """See ``Command``."""
+        if options.degrees and not options.study:
+            raise InputError("belongs to a study", key="--degrees", remedy="Add --study, or set density.degree.")
+        return super().run(options)
 
-    Attributes:
-        config: as it was given, with the start of its own.
-        given: where both are evaluated.
-        plan: of a study, or None.
-        particles: the problem on particles.
-    """
+    def compute(self, options: Options, config: "Config", comm: "MPI.Comm") -> Mapping[str, Any]:
+        """See ``Computation``."""
+        from eulerian.app import tasks
 
-    config: Config
-    given: GivenTheta
-    plan: StudyPlan | None
-    particles: ParticleProblem = field(init=False)
-
-    def build(self, config: Config, comm: MPI.Comm) -> ControlProblem:
-        """Both problems. Collective."""
-        refuse_on_particles(config)
-        problem = self.given.build(build_on_adapted_mesh, config, comm)
-        whole = GatheredDensity.gather(problem.density_space, problem.initial_density)
-        self.particles = particles_on(config, problem, sample_of(config, whole, comm))
-        return problem
-
-    def compare(self, session: Session[ControlProblem]) -> Outcome:
-        """Collective."""
-        problem, particles, theta = session.problem, self.particles, session.problem.initial_theta
-        session.progress.say(self.given.told)
-        started = time.perf_counter()
-        require_value(problem, theta, "on the mesh")
-        warn_of_rest(problem, session.config, "Both methods leave ρ₀ as it is, so there is little to compare")
-        require_value(particles, theta, "on particles")
-        known = verified(problem, session.progress)
-        errors = (known["verified"] or {}).get("density_l1")
-        start = training_start(self.config, problem)
-        found = compare_methods(problem, particles, theta, session.config.particles.seed, start, errors)
-        total, gradient = problem.value_and_gradient(theta)
-        document = {**self.given.document, **known, "compare": comparison_document(found, particles, session.config)}
-        session.progress.say(comparison_table({"objective": found.parts.mesh, **document}))
-        if self.plan is not None:
-            document["study"] = self.study(session, self.plan)
-            require_value(problem, theta, "on the mesh")
-        outcome = Outcome(
-            "compare",
-            "done",
-            f"compared densities with particles at {self.given.name}",
-            total,
-            problem.parts,
-            gradient_norm=problem.gradient_norm(gradient),
-            extra=document,
+        degrees = tuple(options.degrees or (config.density.degree,))
+        return tasks.run_compare(
+            config,
+            comm,
+            theta=options.theta,
+            study=tasks.StudyPlan(degrees=degrees) if options.study else None,
+            overwrite=options.overwrite,
+            progress=progress_of(options, comm),
         )
-        keep_comparison(session.run, problem, found.pushed, found.points, found.parts.rows)
-        return replace(with_fields(session, theta, outcome), seconds_solve=time.perf_counter() - started)
-
-    def study(self, session: Session[ControlProblem], plan: StudyPlan) -> Document:
-        """Climb the ladders, keep them in the folder, and say what was found. Collective."""
-        session.progress.say("Study:")
-        found = run_study(session.config, session.problem, session.problem.initial_theta, plan, session.progress)
-        on_root(session.run.comm, lambda: write_study(session.run.path / STUDY, found.rungs))
-        session.progress.say(study_table(found.rungs), _reference_sentence(found))
-        return {
-            "reference": found.reference.name,
-            "reference_objective": found.reference.value,
-            "reference_gradient_error": found.reference.error,
-            "disagreement": found.disagreement,
-            "expected_disagreement": found.expected,
-            "rates": study_rates(found.rungs),
-            "rungs": study_rows(found.rungs),
-        }
-
-
-def _reference_sentence(found: Study) -> str:
-    return (
-        f"Errors of J and ∇J are distances to what {found.reference.name} give (with an estimated error of ∇J of "
-        f"{found.reference.error:.1e}), those of densities to the exact density, which follows the paths of points. "
-        f"The finest mesh and the Sobol points differ by {found.disagreement:.1e} in ∇J; from their estimated errors "
-        f"{found.expected:.1e} is to be expected."
-    )
-
-
-def comparison_document(found: Comparison, particles: ParticleProblem, config: Config) -> Document:
-    """The key ``compare`` of ``result.json``."""
-    mean, covariance = found.moments
-    gradients, densities = found.gradients, found.densities
-    return {
-        "particles": particles.count,
-        "sampling": "file" if config.particles.file else config.particles.sampling,
-        "objective": found.parts.particles["total"],
-        "parts": found.parts.particles,
-        "interval": found.parts.interval,
-        "gradient_cosine": gradients.match.cosine,
-        "gradient_relative_error": gradients.match.relative_error,
-        "gradient_initial_error": gradients.initial_error,
-        "gradient_reference": gradients.reference,
-        "gradient_sampling_error": gradients.sampling_error,
-        **_transport_document(found.transport),
-        "l1_density": float(densities.mesh.sum()),
-        "l1_density_by_label": densities.mesh,
-        "l1_kernel_estimate": float(densities.kernel.sum()),
-        "l1_kernel_estimate_by_label": densities.kernel,
-        "outside": found.outside,
-        "moments": {"mean": mean, "covariance": covariance},
-        "seconds": {name: _seconds(cost, "wall") for name, cost in found.costs.items()},
-        "cpu_seconds": {name: _seconds(cost, "cpu") for name, cost in found.costs.items()},
-    }
-
-
-def _seconds(cost: EvaluationCost, clock: str) -> Document:
-    return {"value": getattr(cost.value, clock), "value_and_gradient": getattr(cost.gradient, clock)}
-
-
-def _transport_document(found: Transport | None) -> Document:
-    distances = {"wasserstein2": "exact", "sliced_wasserstein2": "sliced", "wasserstein2_floor": "floor"}
-    document: Document = {name: getattr(found, key).total if found else None for name, key in distances.items()}
-    document |= {f"{name}_by_label": getattr(found, key).by_label if found else None for name, key in distances.items()}
-    return document | {
-        "wasserstein_points": found.points if found else None,
-        "wasserstein_note": None if found else wasserstein.MISSING,
-    }

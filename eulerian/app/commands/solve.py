@@ -1,154 +1,52 @@
-"""`eulerian solve`: one forward solve."""
+"""``eulerian solve``."""
 
-import time
-from dataclasses import replace
-from functools import partial
+import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
 
-from mpi4py import MPI
+from eulerian.app.commands.command import Options, progress_of
+from eulerian.app.commands.computation import Computation, add_method, add_theta
+from eulerian.base.errors import InputError
 
-from eulerian.app.build.training import adapt_mesh
-from eulerian.app.commands.command import SILENT, Command, Session
-from eulerian.app.commands.network_run import layers_and_readout, rejected_at_start, warn_of_rest, with_output
-from eulerian.app.commands.problem_mesh import adaptation_document, build_on_own_mesh, keep_mesh, warn_of_shortfall
-from eulerian.app.commands.solve_observer import SolveObserver
-from eulerian.app.commands.solve_restart import EarlierSolve
-from eulerian.app.commands.theta_option import GivenTheta
-from eulerian.app.commands.train_resume import complete_result
-from eulerian.app.commands.verification import verification
-from eulerian.app.config import Config
-from eulerian.app.runs.files import CHECKPOINT, DENSITIES, MESH
-from eulerian.app.runs.progress import Progress
-from eulerian.app.runs.report import classification_table, headline, parts_table
-from eulerian.app.runs.result import Document, Outcome, classification
-from eulerian.base.errors import InputError, collected_warnings
-from eulerian.base.parallel import on_root, warn
-from eulerian.control.control import ControlProblem
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from eulerian.app.config import Config
 
 
-def run_solve(
-    config: Config,
-    comm: MPI.Comm | None = None,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    restart: Path | None = None,
-    at: float | None = None,
-    theta: Path | None = None,
-    progress: Progress = SILENT,
-) -> Document:
-    """One forward solve at the initial θ, or at that of a run; the contents of ``result.json``. **Collective**.
+@final
+class Solve(Computation):
+    """One forward solve."""
 
-    Gone on with, on any number of ranks, it ends as if it had never stopped: on one process to the last bit.
-
-    Args:
-        config: from ``read_config``.
-        comm: who shares the work, everybody by default.
-        overwrite: replace a run that is in ``output.directory``.
-        resume: go on with the solve that is there, from the last densities that it has kept. Of a complete one the
-            result is returned, and nothing is done.
-        restart: start from the densities that the solve in another run folder has kept.
-        at: with ``restart``, from the last ones not after this time.
-        theta: a run folder or an ``.npz`` file, whose θ and readout are taken instead of the configuration's start. An
-            earlier solve that is gone on with must have had the same.
-        progress: where messages go; nowhere by default.
-
-    Raises:
-        InputError: the configuration does not fit, also not to the earlier solve, or the run folder may not be written.
-        ComputationError: the computation failed; ``result.json`` says so too.
-    """
-    comm = MPI.COMM_WORLD if comm is None else comm
-    given = GivenTheta.of(config, theta, comm)
-    earlier = _earlier(given.config, comm, overwrite, resume, restart, at)
-    gone_on_with = None if earlier is None else earlier.folder.parent
-
-    def build_fitting(config: Config, comm: MPI.Comm) -> ControlProblem:
-        problem = given.build(partial(build_on_own_mesh, run=gone_on_with), config, comm)
-        if earlier is not None:
-            earlier.fit(problem)
-        return problem
-
-    complete = on_root(comm, lambda: complete_result(given.config, "solve")) if resume else None
-    if complete is not None:
-        with collected_warnings(lambda text: progress.say(f"Warning: {text}")):
-            build_fitting(given.config, comm)  # its files may hold other things by now
-        progress.say("The run is finished: the solve has come to its end. To do it again, use --overwrite.")
-        return complete
-    work = partial(_solve, given=given, earlier=earlier)
-    command = Command("solve", build_fitting, headline, work, verification)
-    keep = (f"{CHECKPOINT}/{DENSITIES}", MESH) if resume else ()
-    return command.run(given.config, comm, overwrite=overwrite, progress=progress, resume=resume, keep=keep)
-
-
-def _earlier(
-    config: Config, comm: MPI.Comm, overwrite: bool, resume: bool, restart: Path | None, at: float | None
-) -> EarlierSolve | None:
-    """What is to be gone on with. Collective."""
-    if at is not None and restart is None:
-        raise InputError("belongs to --restart", key="--at", remedy="Add --restart RUN.")
-    if resume and (overwrite or restart is not None):
-        other = "--overwrite" if overwrite else "--restart"
-        raise InputError(f"goes on with the run that is in the folder, and {other} does not", key="--resume")
-    if resume:
-        return EarlierSolve.to_resume(comm, config)
-    return None if restart is None else EarlierSolve.to_restart(comm, config, restart, at)
-
-
-def _solve(session: Session[ControlProblem], given: GivenTheta, earlier: EarlierSolve | None) -> Outcome:
-    problem, progress = session.problem, session.progress
-    progress.say(given.told)
-    _tell_start(session, earlier)
-    started = time.perf_counter()
-    session, extra = _on_adapted_mesh(session, earlier)
-    problem = session.problem
-    journey = SolveObserver(session, earlier)
-    theta = journey.theta
-    total = problem.value_observed(theta, journey)
-    rejected_at_start(problem, total, given.name)
-    warn_of_rest(problem, session.config, "ρ(T) is ρ₀")
-    seconds = time.perf_counter() - started
-    outcome = Outcome(
-        "solve",
-        "done",
-        f"solved forward at {given.name}",
-        total,
-        problem.parts,
-        extra={**given.document, **extra, **classification(problem, theta)},
-        problem=problem,
+    name = "solve"
+    help = "transport the density once"
+    examples = (
+        "eulerian solve gaussian.toml --theta runs/gaussian --output runs/once",
+        "mpirun -n 2 eulerian solve gaussian.toml --theta runs/gaussian --output runs/once",
     )
-    progress.say(parts_table({given.title: (total, problem.parts)}), classification_table(outcome.extra))
 
-    def write() -> None:
-        session.run.write_theta(*layers_and_readout(problem, theta))
-        journey.finish()
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """See ``Command``."""
+        super().add_arguments(parser)
+        add_theta(parser)
+        add_method(parser)
+        help_ = "go on with the solve in the run folder, which was interrupted; on any number of ranks"
+        parser.add_argument("--resume", action="store_true", help=help_)
+        help_ = "start from densities that another solve of this configuration has kept"
+        parser.add_argument("--restart", metavar="RUN", type=Path, help=help_)
+        help_ = "with --restart: from the last ones not after time T; default: the last ones"
+        parser.add_argument("--at", metavar="T", type=float, help=help_)
 
-    return replace(with_output(outcome, write), seconds_solve=seconds)
+    def compute(self, options: Options, config: "Config", comm: "MPI.Comm") -> Mapping[str, Any]:
+        """See ``Computation``."""
+        from eulerian.app import tasks
 
-
-def _on_adapted_mesh(
-    session: Session[ControlProblem], earlier: EarlierSolve | None
-) -> tuple[Session[ControlProblem], Document]:
-    """The session on the mesh that its θ wants, and what to tell of it. Collective.
-
-    A solve that is gone on with has its mesh already.
-    """
-    problem, config = session.problem, session.config
-    extra: Document = {}
-    if config.adapt is not None and (earlier is None or not earlier.headers):
-        found = adapt_mesh(config, problem, problem.initial_theta, session.progress.say)
-        session, extra = replace(session, problem=found.problem), adaptation_document(found)
-        warn_of_shortfall(session.run.comm, found.shortfall)
-    keep_mesh(session.run, session.problem)
-    return session, extra
-
-
-def _tell_start(session: Session[ControlProblem], earlier: EarlierSolve | None) -> None:
-    """Say from where the solve goes on; that there was nothing to go on from is a warning. Not collective."""
-    if earlier is None:
-        return
-    session.progress.say(*(f"Left out: {why}" for why in earlier.damaged))
-    if not earlier.headers:
-        warn(session.run.comm, f"{earlier.folder} holds nothing to go on from: this solve begins at t = 0")
-        return
-    last = earlier.headers[max(earlier.headers)]
-    session.progress.say(f"Goes on at t = {last.time:.6g}, after time step {last.step}, from {earlier.folder}")
+        start = {"resume": options.resume, "restart": options.restart, "at": options.at}
+        given = {name: value for name, value in start.items() if value not in (None, False)}
+        common = {"theta": options.theta, "overwrite": options.overwrite, "progress": progress_of(options, comm)}
+        if options.method == "densities":
+            return tasks.run_solve(config, comm, **common, **given)
+        if given:
+            raise InputError("particles keep nothing on their way to go on from", key=f"--{next(iter(given))}")
+        return tasks.run_solve_particles(config, comm, **common)

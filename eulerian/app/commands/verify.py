@@ -1,106 +1,64 @@
-"""`eulerian verify`: gradient, adjoint, mass and positivity of the user's own problem."""
+"""``eulerian verify``."""
 
-import math
-import time
-from dataclasses import asdict
-from functools import partial
+import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
 
-from mpi4py import MPI
+from eulerian.app.commands.command import Options, progress_of
+from eulerian.app.commands.computation import Computation, add_theta
+from eulerian.base.errors import InputError
 
-import numpy as np
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
-from eulerian.analysis.verify import Verification, verify
-from eulerian.app.build.network import build, warn_of_fixed_mesh
-from eulerian.app.commands.command import SILENT, Command, Session
-from eulerian.app.commands.network_run import finite_value, layers_and_readout, warn_of_rest
-from eulerian.app.commands.theta_option import GivenTheta
-from eulerian.app.config import Config
-from eulerian.app.runs.progress import Progress
-from eulerian.app.runs.report import headline, laws_table
-from eulerian.app.runs.result import Document, Outcome
-from eulerian.control.control import ControlProblem
-from eulerian.fields.frame import NormalisedField, frame_of, unwrapped
-
-# What `verify` lets pass: the laws hold to rounding, the Taylor remainder falls by four when the step is halved.
-LEAST_TAYLOR_RATE = 1.8
-LARGEST_DOT_ERROR = 1e-9
-LARGEST_MASS_ERROR = 1e-11
-LEAST_DENSITY = -1e-11
+    from eulerian.app.config import Config
 
 
-def run_verify(
-    config: Config,
-    comm: MPI.Comm | None = None,
-    *,
-    theta: Path | None = None,
-    overwrite: bool = False,
-    progress: Progress = SILENT,
-) -> Document:
-    """Check gradient, mass and positivity at one θ; arguments, result and errors as for ``run_solve``. **Collective**.
+@final
+class Verify(Computation):
+    """Gradient, mass and positivity of a problem; or J and ρ(T) of a run, by characteristics."""
 
-    Where nothing moves at that θ, the gradient is also checked at one near it. A law that does not hold raises nothing:
-    the status is ``failed`` and the reason names it.
-    """
-    given = GivenTheta.of(config, theta, comm)
-    command = Command("verify", partial(given.build, build), headline, partial(_verify, given=given))
-    return command.run(given.config, comm, overwrite=overwrite, progress=progress)
-
-
-def _verify(session: Session[ControlProblem], given: GivenTheta) -> Outcome:
-    problem, theta = session.problem, session.problem.initial_theta
-    started = time.perf_counter()
-    session.progress.say(given.told)
-    warn_of_fixed_mesh(session.config, session.run.comm)
-    _compute_in_double(session)
-    finite_value(problem, theta, given.name)
-    result = "There the gradient of a network vanishes but for its last layer, so it is checked at a θ near it too"
-    warn_of_rest(problem, session.config, result)
-    laws = verify(problem, theta, np.random.default_rng(session.config.field.seed))
-    seconds = time.perf_counter() - started
-    total, gradient = problem.value_and_gradient(theta)
-    broken = _broken_laws(laws)
-    session.run.write_theta(*layers_and_readout(problem, theta))
-    session.progress.say(laws_table(laws))
-    return Outcome(
-        "verify",
-        "failed" if broken else "done",
-        "; ".join(broken) or f"gradient, adjoint, mass and positivity hold at {given.name}",
-        total,
-        problem.parts,
-        gradient_norm=problem.gradient_norm(gradient),
-        seconds_solve=seconds,
-        extra={**given.document, "verify": asdict(laws)},
+    name = "verify"
+    help = "check gradient, mass and positivity of the problem"
+    examples = (
+        "eulerian verify gaussian.toml --theta runs/gaussian --output runs/laws",
+        "mpirun -n 2 eulerian verify gaussian.toml --theta runs/gaussian --output runs/laws",
     )
 
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """See ``Command``."""
+        super().add_arguments(parser)
+        next(action for action in parser._actions if action.dest == "config").nargs = "?"  # --run does without
+        add_theta(parser)
+        help_ = (
+            "instead of CONFIG.toml: verify J and ρ(T) of this run by characteristics, and write them into its result"
+        )
+        parser.add_argument("--run", metavar="RUN", type=Path, help=help_)
 
-def _compute_in_double(session: Session[ControlProblem]) -> None:
-    """The steps of the Taylor test drown in the rounding of a model in float32: verify it in float64."""
-    layered = session.problem.layered
-    field, frame = unwrapped(layered.field), frame_of(layered.field)
-    in_double = getattr(field, "in_double", None)
-    exact = in_double() if callable(in_double) else field
-    if exact is not field:
-        layered.field = exact if frame is None else NormalisedField(exact, frame)
-        session.progress.say("the model computes in float32; what follows was found with it in float64")
+    def run(self, options: Options) -> int:
+        """See ``Command``."""
+        if (options.run is None) == (options.config is None):
+            raise InputError("needs either a configuration or --run RUN", key="verify", remedy="Give one of the two.")
+        return super().run(options) if options.run is None else self._verify_run(options)
 
+    def compute(self, options: Options, config: "Config", comm: "MPI.Comm") -> Mapping[str, Any]:
+        """See ``Computation``."""
+        from eulerian.app import tasks
 
-def _broken_laws(laws: Verification) -> list[str]:
-    """What does not hold, in words; NaN holds nothing."""
-    found = []
-    for gradient, where in ((laws, ""), (laws.nearby, " at a θ near it that moves something")):
-        if gradient is None:
-            continue
-        rate = min(gradient.taylor_rates, default=math.nan)
-        if not rate >= LEAST_TAYLOR_RATE:
-            least = LEAST_TAYLOR_RATE
-            found.append(
-                f"the Taylor rate {rate:.3g}{where} is below {least}: the gradient is wrong, or J is not smooth"
-            )
-        if not gradient.dot_error <= LARGEST_DOT_ERROR:
-            found.append(f"the adjoint misses the dot product by {gradient.dot_error:.2e}{where}")
-    if not laws.mass_error <= LARGEST_MASS_ERROR:
-        found.append(f"the mass changes by {laws.mass_error:.2e}")
-    if not laws.min_density >= LEAST_DENSITY:
-        found.append(f"the density falls to {laws.min_density:.2e}")
-    return found
+        progress = progress_of(options, comm)
+        return tasks.run_verify(config, comm, theta=options.theta, overwrite=options.overwrite, progress=progress)
+
+    def _verify_run(self, options: Options) -> int:
+        """Collective."""
+        from mpi4py import MPI
+
+        from eulerian.app import tasks
+
+        for name in ("theta", "output", "set", "overwrite"):
+            if getattr(options, name):
+                remedy = "The run's own flow is verified, in its own folder."
+                raise InputError("does not go with --run", key=f"--{name}", remedy=remedy)
+        comm = MPI.COMM_WORLD
+        tasks.run_verify_run(options.run, comm, python=options.python, progress=progress_of(options, comm))
+        return 0

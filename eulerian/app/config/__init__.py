@@ -29,7 +29,7 @@ from eulerian.app.config.objective import (
     check_target_labels,
 )
 from eulerian.app.config.particles import Particles
-from eulerian.app.config.read import parse_config, read_config
+from eulerian.app.config.read import as_config, parse_config, read_config
 
 __all__ = [
     "Adapt",
@@ -63,6 +63,7 @@ __all__ = [
     "Term",
     "Terminal",
     "UniformTerm",
+    "as_config",
     "check_dimension",
     "check_files",
     "check_labels",

@@ -7,17 +7,14 @@ from eulerian.app.config.density import Term, Terms
 from eulerian.app.config.field import PythonField
 from eulerian.app.config.model import Config
 from eulerian.app.config.objective import KEY as TERMINAL
-from eulerian.base.errors import InputError
+from eulerian.base.errors import GMSH_SAVES, InputError
 from eulerian.base.formula import COORDINATES, Expression
 from eulerian.objective.point_loss import entries
 
 TARGET = f"{TERMINAL}.target"
 
 
-_MESHED = (
-    "mesh what the file is the boundary of: gmsh saves only what has a physical group, so give the domain one, or set "
-    "Mesh.SaveAll = 1."
-)
+_MESHED = f"mesh what the file is the boundary of ({GMSH_SAVES.format('domain')})."
 
 
 def check_dimension(config: Config, dim: int) -> None:

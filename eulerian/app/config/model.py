@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,7 +12,9 @@ from eulerian.app.config.adapt import Adapt
 from eulerian.app.config.density import Density, Domain
 from eulerian.app.config.field import MAX_LAYERS, FreeField, LinearField, MlpField, PythonField
 from eulerian.app.config.objective import Objective
+from eulerian.app.config.overrides import set_key
 from eulerian.app.config.particles import Particles
+from eulerian.app.config.tables import plain_tables
 from eulerian.app.config.toml import dump_toml
 from eulerian.app.config.values import (
     Count,
@@ -206,6 +209,23 @@ class Config(Section):
     def n_labels(self) -> int | None:
         """K, or None while only a file of samples can tell."""
         return self.density.n_labels
+
+    def replace(self, changes: Mapping[str, Any]) -> "Config":
+        """A copy with other values under some dotted keys, checked as a whole like any other. Not collective.
+
+        Args:
+            changes: values by key, as in ``{"objective.kinetic": 0.1, "density.initial.0.mean": [0.5, 0.0]}``; None
+                takes a key out, which leaves its default.
+
+        Raises:
+            InputError: as for ``parse_config``.
+        """
+        from eulerian.app.config.read import parse_config  # which is made of this class
+
+        tables = plain_tables(self.model_dump(exclude_none=True))
+        for key, value in plain_tables(changes).items():
+            set_key(tables, key, value)
+        return parse_config(tables)
 
     def to_toml(self) -> str:
         """The resolved configuration, every default written out; ``read_config`` gives it back."""

@@ -33,6 +33,22 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     return result
 
 
+def set_key(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key of nested tables; None takes it out, which leaves its default.
+
+    Raises:
+        InputError: it leads through something else than tables and lists.
+    """
+    path = key.split(".")
+    _assign(data, path, value)
+    if value is None:
+        table: Any = data
+        for step in path[:-1]:
+            table = table[int(step) if isinstance(table, list) else step]
+        if isinstance(table, dict):
+            del table[path[-1]]
+
+
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()

@@ -12,6 +12,7 @@ from eulerian.app.config.checks import check_dimension, check_files, check_label
 from eulerian.app.config.messages import input_error
 from eulerian.app.config.model import Config
 from eulerian.app.config.overrides import apply_overrides
+from eulerian.app.config.tables import plain_tables
 from eulerian.base.errors import InputError
 
 _MAX_BYTES = 4 * 1024**2  # takes the reader of TOML a few seconds; large θ belongs into a file
@@ -57,7 +58,7 @@ def parse_config(
     """Check a configuration that is already a text or nested tables. Not collective.
 
     Args:
-        source: TOML, or what it would be read as.
+        source: TOML, or what it would be read as; there arrays may stand for lists.
         base: the folder that relative paths start from.
         overrides: ``KEY=VALUE``, each replacing one key.
         output: replaces ``output.directory``.
@@ -66,7 +67,8 @@ def parse_config(
     Raises:
         InputError: for wrong syntax, unknown keys and wrong values; names the key.
     """
-    data = apply_overrides(_parse_toml(source, "configuration") if isinstance(source, str) else source, overrides)
+    tables = _parse_toml(source, "configuration") if isinstance(source, str) else plain_tables(source)
+    data = apply_overrides(tables, overrides)
     if output is not None:
         data = apply_overrides(data, [])
         section = data.setdefault("output", {})
@@ -85,6 +87,11 @@ def parse_config(
         check_labels(config, config.n_labels)
     check_files(config)
     return config
+
+
+def as_config(source: Config | Mapping[str, Any]) -> Config:
+    """A configuration that is one already, or whose tables are. Errors as for ``parse_config``. Not collective."""
+    return source if isinstance(source, Config) else parse_config(source)
 
 
 def _read_text(file: Path) -> str:

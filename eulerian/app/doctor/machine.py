@@ -46,10 +46,10 @@ _TINY = {
 }
 
 # How a check in a process of its own tells an error: in one line.
-TELL = """
+ERRORS_IN_ONE_LINE = """
 import contextlib, sys
 @contextlib.contextmanager
-def told():
+def one_line_errors():
     from eulerian.base.errors import EulerianError
     try:
         yield
@@ -57,21 +57,21 @@ def told():
         sys.exit(" ".join(str(error).split()))
 """
 
-_WORK = f"""{TELL}
+_WORK = f"""{ERRORS_IN_ONE_LINE}
 from eulerian.base import parallel
-with told():
+with one_line_errors():
     from eulerian.app.build.network import build
     from eulerian.app.config import parse_config
     problem = build(parse_config({_TINY!r}))
     problem.value_and_gradient(problem.initial_theta)
 """
 
-_CACHE = f"""{TELL}
+_CACHE = f"""{ERRORS_IN_ONE_LINE}
 import os, tempfile
 from eulerian.base.jit import abandoned, cache_folder, is_sound
 folder = cache_folder()
 print(folder)
-with told():
+with one_line_errors():
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes({ROOM}))
@@ -80,13 +80,16 @@ with told():
 print(sum(path.name.count(".") == 2 and not is_sound(path) for path in folder.glob("*.so")), len(abandoned(folder)))
 """
 
-_COMPILER = f"""{TELL}
+_COMPILER = f"""{ERRORS_IN_ONE_LINE}
 import shlex
 from eulerian.base.jit import compiler, try_compiler
-with told():
+with one_line_errors():
     print(shlex.join(compiler()), flush=True)
     try_compiler()
 """
+
+
+type Verdict = Literal["ok", "note", "TROUBLE"]
 
 
 @final
@@ -101,7 +104,7 @@ class Finding:
         advice: what to do about it, or what it is good for.
     """
 
-    verdict: Literal["ok", "note", "TROUBLE"]
+    verdict: Verdict
     subject: str
     found: str
     advice: str
@@ -155,7 +158,7 @@ def mpi_library() -> Finding:
     """The MPI library that mpi4py loads."""
     done = run_python("from mpi4py import MPI; print(MPI.Get_library_version())")
     if done.returncode != 0:
-        return Finding("TROUBLE", "MPI library", f"mpi4py does not start: {last_line(done)}", _REINSTALL)
+        return _not_starting("MPI library", "mpi4py", done)
     return Finding("ok", "MPI library", done.stdout.strip().splitlines()[0], "mpi4py starts with it")
 
 
@@ -178,7 +181,7 @@ def petsc() -> Finding:
         "print('.'.join(map(str, PETSc.Sys.getVersion())), numpy.dtype(PETSc.ScalarType).name)"
     )
     if done.returncode != 0:
-        return Finding("TROUBLE", "PETSc", f"petsc4py does not start: {last_line(done)}", _REINSTALL)
+        return _not_starting("PETSc", "petsc4py", done)
     version, scalar = done.stdout.split()
     if scalar != "float64":
         advice = "Install a PETSc and DOLFINx with real numbers in double precision"
@@ -190,7 +193,7 @@ def dolfinx() -> Finding:
     """DOLFINx' version."""
     done = run_python("from eulerian.base import parallel; import dolfinx; print(dolfinx.__version__)")
     if done.returncode != 0:
-        return Finding("TROUBLE", "DOLFINx", f"does not start: {last_line(done)}", _REINSTALL)
+        return _not_starting("DOLFINx", "it", done)
     version = done.stdout.strip()
     if not version.startswith("0.11"):
         return Finding("note", "DOLFINx", version, "Tested with 0.11 only")
@@ -199,13 +202,11 @@ def dolfinx() -> Finding:
 
 def temporary_files() -> Finding:
     """Whether there is a place for temporary files: compilers and the adjoint's storage on disk want one."""
+    subject, advice = "temporary files", "Free some space, or set TMPDIR to a folder with room"
     try:
-        folder = Path(tempfile.gettempdir())
-        room = writable_room(folder)
-    except OSError as error:
-        found = f"they cannot be written: {error.strerror or error}"
-        return Finding("TROUBLE", "temporary files", found, "Nodal some space, or set TMPDIR to a folder with room")
-    return Finding("ok", "temporary files", f"{folder}, {size_text(room)} free", "may be written")
+        return folder_room(subject, Path(tempfile.gettempdir()), advice)
+    except FileNotFoundError as error:  # none of the usual folders may be written
+        return Finding("TROUBLE", subject, f"they cannot be written: {error.strerror or error}", advice)
 
 
 def compiler() -> Finding:
@@ -242,7 +243,12 @@ def kernels() -> Finding:
     done = run_python(_WORK)
     if done.returncode != 0:
         return Finding("TROUBLE", "kernels", last_line(done), "Mend what the message names; then try again")
-    return Finding("ok", "kernels", "a density was moved and a gradient computed", _took(time.monotonic() - started))
+    return Finding(
+        "ok",
+        "kernels",
+        "a density was moved and a gradient computed",
+        f"in {time.monotonic() - started:.1f} s, compilation and start included",
+    )
 
 
 def python_headers() -> Finding:
@@ -274,13 +280,8 @@ def form_cache() -> Finding:
 
 def working_folder() -> Finding:
     """Whether runs can be written here."""
-    folder = Path.cwd()
-    try:
-        room = writable_room(folder)
-    except OSError as error:
-        found = f"{folder} cannot be written: {error.strerror or error}"
-        return Finding("note", "working folder", found, "Change to another one, or give every run --output")
-    return Finding("ok", "working folder", f"{folder}, {size_text(room)} free", "may be written")
+    advice = "Change to another one, or give every run --output"
+    return folder_room("working folder", Path.cwd(), advice, verdict="note")
 
 
 def memory() -> Finding:
@@ -316,23 +317,45 @@ def run_python(source: str, extra: Mapping[str, str] | None = None) -> subproces
     return _run([sys.executable, "-c", source], extra)
 
 
-def writable_room(folder: Path) -> int:
-    """Free bytes where a folder is, once a file was written there.
+def folder_room(
+    subject: str,
+    folder: Path,
+    advice: str,
+    *,
+    verdict: Verdict = "TROUBLE",
+    wanted: int = 0,
+    purpose: str = "",
+    shown: Path | None = None,
+) -> Finding:
+    """Whether a folder may be written (else ``verdict`` and ``advice``) and has the bytes ``wanted`` for a ``purpose``.
 
-    Raises:
-        OSError: it cannot be.
+    A file is written to see that. A folder that is still to be made is ``shown`` by its own name.
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(ROOM))
-        file.flush()
-        os.fsync(file.fileno())
-    return shutil.disk_usage(folder).free
+    name = folder if shown is None else shown
+    try:
+        if folder.is_file():
+            raise NotADirectoryError(f"{folder} is a file")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+        room = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Finding(verdict, subject, f"{name} cannot be written: {error.strerror or error}", advice)
+    found = f"{name}, {size_text(room)} free{purpose and f'; {purpose}'}"
+    if room < wanted:
+        return Finding("TROUBLE", subject, found, f"Free some space, or {advice[0].lower()}{advice[1:]}")
+    return Finding("ok", subject, found, "may be written")
+
+
+def _not_starting(subject: str, name: str, done: subprocess.CompletedProcess[str]) -> Finding:
+    return Finding("TROUBLE", subject, f"{name} does not start: {last_line(done)}", _REINSTALL)
 
 
 def _run(command: Sequence[str], extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program outside of any parallel job; one that hangs or is missing counts as failed."""
-    told = launcher_variables(os.environ)  # a launcher started with these would take itself for a rank of this job
-    environment = {name: text for name, text in os.environ.items() if name not in told}
+    launched = launcher_variables(os.environ)  # a launcher started with these would take itself for a rank of this job
+    environment = {name: text for name, text in os.environ.items() if name not in launched}
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **(extra or {})}
     pipe = subprocess.PIPE
     try:
@@ -361,7 +384,3 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
     """The last thing that a program said."""
     lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
     return lines[-1] if lines else f"exit code {done.returncode}"
-
-
-def _took(seconds: float) -> str:
-    return f"in {seconds:.1f} s, compilation and start included"

@@ -13,7 +13,7 @@ from eulerian.app.figures.labels import panel_titles
 from eulerian.app.figures.line import sorted_line, visible_part
 from eulerian.app.figures.maps import MapPanels, draw_walls, frame_map, visible_window
 from eulerian.app.figures.run_figure import RunFigure
-from eulerian.app.runs.comparison_data import ComparisonData
+from eulerian.app.runs.comparison import ComparisonData
 from eulerian.app.runs.files import FIGURES, METHOD_PAIR
 from eulerian.app.runs.triangles import Triangles
 from eulerian.base.arrays import Floats

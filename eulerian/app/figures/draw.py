@@ -16,11 +16,12 @@ from eulerian.app.runs.files import FIGURES, write_atomically
 from eulerian.base.errors import FigureError, InputError
 
 
-def draw_run(folder: Path, kind: Kind = "png", only: Collection[str] = ()) -> list[Path]:
+def draw_run(folder: Path, kind: Kind = "png", only: Collection[str] = (), without: Collection[str] = ()) -> list[Path]:
     """Draw every figure that a run folder holds the data of; the files written. Not collective: for one rank.
 
     A ``pdf`` or ``svg`` is for a paper: at most as wide as a page of text, 8 pt letters, fonts embedded, and densities
-    as pictures inside of axes that are lines and letters. ``only`` figures of these names are drawn, if there are any.
+    as pictures inside of axes that are lines and letters. ``only`` figures of these names are drawn, if there are any,
+    and none of those ``without``.
 
     Raises:
         FigureError: some could not be drawn, perhaps because their data are damaged; all others are there.
@@ -30,7 +31,9 @@ def draw_run(folder: Path, kind: Kind = "png", only: Collection[str] = ()) -> li
     failures: list[str] = []
     code = InputError.exit_code
     with drawing(kind):
-        for figure in (figure for figure in ALL if figure.can_draw(folder) and (not only or figure.name in only)):
+        for figure in (figure for figure in ALL if figure.can_draw(folder)):
+            if figure.name in without or (only and figure.name not in only):
+                continue
             path = folder / FIGURES / f"{figure.name}.{kind}"
             try:
                 picture = _picture(figure, folder, kind)

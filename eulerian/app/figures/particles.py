@@ -15,7 +15,7 @@ from eulerian.app.figures.labels import label_handles, time_title
 from eulerian.app.figures.maps import MapPanels, draw_picture, draw_walls, frame_map
 from eulerian.app.figures.run_figure import RunFigure
 from eulerian.app.runs.files import FIGURES, PARTICLES
-from eulerian.app.runs.particle_paths import ParticlePaths
+from eulerian.app.runs.particles import ParticlePaths
 from eulerian.app.runs.pixel_grid import Box
 from eulerian.base.arrays import Floats
 

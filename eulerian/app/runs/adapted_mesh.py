@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from eulerian.base.npz import read_arrays
-from eulerian.base.errors import InputError
 from eulerian.app.runs.files import MESH
+from eulerian.base.errors import InputError
+from eulerian.base.npz import read_arrays
 from eulerian.mesh.simplices import Simplices
 
 type Arrays = Mapping[str, np.ndarray[Any, Any]]

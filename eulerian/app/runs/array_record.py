@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Self
 
-from eulerian.base.npz import read_arrays
 from eulerian.app.runs.files import write_arrays
+from eulerian.base.npz import read_arrays
 
 
 @dataclass(frozen=True)

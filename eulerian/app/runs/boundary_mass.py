@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
+
+from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.base.arrays import Floats
+from eulerian.base.parallel import gather_rows
 from eulerian.control.control import ControlProblem
 from eulerian.control.statistics import Statistics
-from eulerian.app.runs.array_record import ArrayRecord
-from eulerian.base.parallel import gather_rows
-
-import numpy as np
 
 # Share of a label's mass in the cells along the boundary that is worth a warning. Nothing leaves the domain, so mass
 # that arrives there stays at the wall instead of going on, which changes J by about this share of the loss across the

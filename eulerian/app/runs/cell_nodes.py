@@ -6,8 +6,8 @@ from typing import final
 
 import numpy as np
 
-from eulerian.base.arrays import Floats
 from eulerian.app.runs.snapshots import Snapshots
+from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows
 from eulerian.density.basis import reference_vertices
 from eulerian.density.space import DensitySpace

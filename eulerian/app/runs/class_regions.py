@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self, final
 
-from eulerian.analysis.classification import Classification, classify
-from eulerian.base.arrays import Floats
-from eulerian.app.config import Term
-from eulerian.control.control import ControlProblem
-from eulerian.app.runs.array_record import ArrayRecord
-from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
-from eulerian.base.parallel import gather_rows, on_root
-from eulerian.particles.sample import share
-from eulerian.particles.flow import Scheme, carry
-from eulerian.app.build.mixture import INITIAL, class_names
-
 import numpy as np
 from numpy.typing import NDArray
+
+from eulerian.analysis.classification import Classification, classify, has_readout
+from eulerian.app.build.mixture import INITIAL, class_names
+from eulerian.app.config import Term
+from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
+from eulerian.base.arrays import Floats
+from eulerian.base.parallel import gather_rows, on_root
+from eulerian.control.control import ControlProblem
+from eulerian.particles.flow import Scheme, carry
+from eulerian.particles.sample import share
 
 type Labels = NDArray[np.integer]
 
@@ -81,7 +81,7 @@ class ClassRegions(ArrayRecord):
 
     @classmethod
     def measure(cls, problem: ControlProblem, theta: Floats, terms: Sequence[Term]) -> Self | None:
-        """Those of a flow, complete on rank 0; None where the loss tells no classes apart. **Collective**.
+        """Those of a flow, complete on rank 0; None where the loss is no classification. **Collective**.
 
         Args:
             problem: evaluated at ``theta``.
@@ -92,6 +92,8 @@ class ClassRegions(ArrayRecord):
             InputError: a file of samples cannot be read any more.
         """
         space, comm = problem.density_space, problem.comm
+        if not has_readout(problem.terminal.loss):  # targets by label tell labels apart, too, but are no classes
+            return None
         found = classify(space, problem.terminal, problem.final_density, problem.split(theta)[1])
         if found is None:
             return None

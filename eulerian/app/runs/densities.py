@@ -1,58 +1,87 @@
-"""Densities and velocities of a run, for ParaView and for the figures."""
+"""Densities and velocities of a run, for ParaView and for the figures, and what figures show beside them."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import final
 
-from eulerian.base.arrays import Floats
+import numpy as np
+
 from eulerian.app.config import Term
-from eulerian.control.control import ControlProblem
-from eulerian.base.errors import ComputationError, EulerianError, FigureError, explained
-from eulerian.objective.losses import PointLoss
+from eulerian.app.runs.boundary_mass import mass_at_boundary
+from eulerian.app.runs.cell_nodes import CellNodes, Gathering
 from eulerian.app.runs.class_regions import ClassRegions
 from eulerian.app.runs.files import BOUNDARY, CLASSES, FIGURES, TARGETS
+from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.paraview import ParaviewWriter
 from eulerian.app.runs.progress import Progress
-from eulerian.app.runs.folder import RunFolder
-from eulerian.app.runs.cell_nodes import CellNodes, Gathering
 from eulerian.app.runs.projections import ProjectionGathering
 from eulerian.app.runs.snapshots import FIGURE_TIMES
 from eulerian.app.runs.targets import Targets
-from eulerian.app.runs.boundary_mass import mass_at_boundary
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError, EulerianError
 from eulerian.base.parallel import on_root, warn
+from eulerian.control.control import ControlProblem
+from eulerian.objective.losses import PointLoss
 
 
-def write_paraview(run: RunFolder, problem: ControlProblem, theta: Floats, count: int) -> None:
-    """``densities.pvd`` with ``count`` equally spaced times; nothing if that is 0. **Collective**.
+@final
+class DensityWriter:
+    """Takes densities and velocities at increasing times, for ParaView and for the figures. **Collective**.
 
-    Raises:
-        ComputationError: a file could not be written.
+    Args:
+        run: the folder.
+        nodes: of the cells.
+        horizon: T.
+        densities: number of equally spaced times for ParaView, 0 for none.
+        figure_times: the same for the figures, where they are wanted.
+
+    Attributes:
+        times: when something is wanted, sorted.
     """
-    if count == 0:
-        return
-    writer = ParaviewWriter(run.path, CellNodes(problem.density_space, problem.velocity_space))
-    for sample in problem.snapshots(theta, count):
-        writer.write(*sample)
+
+    def __init__(
+        self, run: RunFolder, nodes: CellNodes, horizon: float, densities: int, figure_times: int = FIGURE_TIMES
+    ) -> None:
+        self._run, self.nodes = run, nodes
+        self._shown = frozenset(np.linspace(0.0, horizon, densities).tolist())
+        self._drawn = frozenset(np.linspace(0.0, horizon, figure_times if run.figures else 0).tolist())
+        self.times: list[float] = sorted(self._shown | self._drawn)
+        self._paraview = ParaviewWriter(run.path, nodes)
+        # In three dimensions figures show integrals along lines of sight: whole densities would fill the memory.
+        flat = nodes.density_space.dim < 3
+        self._gathering: Gathering | ProjectionGathering = Gathering(nodes) if flat else ProjectionGathering(nodes)
+
+    def write(self, t: float, rho: Floats, v: Floats, potential: Callable[[], Floats] | None = None) -> None:
+        """Take the densities at one of ``times``; arguments as for ``ParaviewWriter.write``.
+
+        Raises:
+            ComputationError: a file could not be written.
+        """
+        if t in self._shown:
+            self._paraview.write(t, rho, v, None if potential is None else potential())
+        if t in self._drawn:
+            self._gathering.add(t, rho, v)
+
+    def finish(self) -> None:
+        """Save what the figures are drawn from.
+
+        Raises:
+            ComputationError: a file could not be written.
+        """
+        if not self._drawn:
+            return
+        found = self._gathering.gathered()
+
+        def save() -> None:
+            if found is not None:
+                found.save(self._run.path / FIGURES / found.FILE)
+
+        on_root(self._run.comm, save)
 
 
-def write_figures(
-    run: RunFolder, problem: ControlProblem, theta: Floats, terms: Sequence[Term], progress: Progress
+def save_targets_and_classes(
+    run: RunFolder, problem: ControlProblem, nodes: CellNodes, theta: Floats, terms: Sequence[Term]
 ) -> None:
-    """Every figure, and the data that they can be drawn from again; mass at the boundary is told. **Collective**.
-
-    Raises:
-        ComputationError: a file could not be written.
-    """
-    tell_boundary_mass(run, problem, progress)
-    if not run.figures:
-        return
-    nodes = CellNodes(problem.density_space, problem.velocity_space)
-    keep_aims(run, problem, nodes, theta, terms)
-    draw_figures(run, nodes, problem.snapshots(theta, FIGURE_TIMES))
-
-
-def keep_aims(run: RunFolder, problem: ControlProblem, nodes: CellNodes, theta: Floats, terms: Sequence[Term]) -> None:
-    """Keep what figures show of the targets of a flow, and of the classes that it tells apart. **Collective**.
+    """Save what figures show of the targets of a flow, and of the classes that it tells apart. **Collective**.
 
     Args:
         run: the folder.
@@ -65,7 +94,7 @@ def keep_aims(run: RunFolder, problem: ControlProblem, nodes: CellNodes, theta: 
         ComputationError: a file could not be written.
     """
     terminal, readout = problem.terminal, problem.split(theta)[1]
-    keep_targets(run, nodes, terminal.loss, getattr(terminal, "target", None), readout)
+    save_targets(run, nodes, terminal.loss, getattr(terminal, "target", None), readout)
     try:
         classes = ClassRegions.measure(problem, theta, terms) if problem.parts else None
     except EulerianError as error:
@@ -81,10 +110,10 @@ def keep_aims(run: RunFolder, problem: ControlProblem, nodes: CellNodes, theta: 
     on_root(run.comm, save)
 
 
-def keep_targets(
+def save_targets(
     run: RunFolder, nodes: CellNodes, loss: PointLoss | None, density: Floats | None, readout: Floats
 ) -> None:
-    """Keep the targets of a loss, or a target density (n_cells, nd, K), if there are any. **Collective**.
+    """Save the targets of a loss, or a target density (n_cells, nd, K), if there are any. **Collective**.
 
     Raises:
         ComputationError: a file could not be written.
@@ -98,8 +127,8 @@ def keep_targets(
     on_root(run.comm, save)
 
 
-def tell_boundary_mass(run: RunFolder, problem: ControlProblem, progress: Progress) -> None:
-    """Warn of mass at the boundary, and keep what its figure is drawn from. **Collective**.
+def warn_of_boundary_mass(run: RunFolder, problem: ControlProblem, progress: Progress) -> None:
+    """Warn of mass at the boundary, and save what its figure is drawn from. **Collective**.
 
     Raises:
         ComputationError: a file could not be written.
@@ -109,78 +138,3 @@ def tell_boundary_mass(run: RunFolder, problem: ControlProblem, progress: Progre
         progress.say(f"Warning: {contact.statement}")
         if run.figures:
             on_root(run.comm, lambda: contact.save(run.path / FIGURES / BOUNDARY))
-
-
-def draw_figures(run: RunFolder, nodes: CellNodes, samples: Iterable[tuple[float, Floats, Floats]]) -> None:
-    """Keep samples (t, ρ, v) in the folder and draw every figure that it now holds the data of. **Collective**.
-
-    Raises:
-        ComputationError: a file could not be written.
-    """
-    gathering = gathering_of(nodes)
-    for sample in samples if run.figures else ():
-        gathering.add(*sample)
-    draw_gathered(run, gathering)
-
-
-def gathering_of(nodes: CellNodes) -> Gathering | ProjectionGathering:
-    """What collects the samples (t, ρ, v) that figures are drawn from. Not collective."""
-    return Gathering(nodes) if nodes.density_space.dim < 3 else ProjectionGathering(nodes)
-
-
-def draw_gathered(run: RunFolder, gathering: Gathering | ProjectionGathering) -> None:
-    """Keep samples and draw every figure that the folder now holds the data of. **Collective**.
-
-    Raises:
-        ComputationError: a file could not be written.
-    """
-    if not run.figures:
-        return
-    found = gathering.gathered()
-
-    def keep() -> None:
-        if found is not None:
-            found.save(run.path / FIGURES / found.FILE)
-
-    on_root(run.comm, keep)
-    draw_here(run)
-
-
-def draw_yardsticks(run: RunFolder, document: Mapping[str, Any]) -> None:
-    """Draw the history again with what a complete run's J is held against, if there is anything. **Collective**.
-
-    Raises:
-        ComputationError: a file could not be written.
-    """
-    if document.get("certificate") or document.get("verified"):
-        draw_here(run, only=("history",))
-
-
-def draw_here(run: RunFolder, only: Collection[str] = ()) -> None:
-    """Draw every figure that a run folder holds the data of; one that fails is a warning. **Collective**.
-
-    Args:
-        run: of which figures are wanted; else nothing is drawn.
-        only: names of figures, or all of them.
-
-    Raises:
-        ComputationError: a file could not be written.
-    """
-    if not run.figures:
-        return
-    failures = on_root(run.comm, lambda: _failures_of_drawing(run.path, only))
-    for text in failures:
-        warn(run.comm, f"{text}. The run itself is complete; `eulerian plot {run.path}` draws it again")
-
-
-def _failures_of_drawing(folder: Path, only: Collection[str]) -> list[str]:
-    """Draw the figures of a run folder. Returns what could not be drawn, and why."""
-    try:
-        from eulerian.app.figures.draw import draw_run  # matplotlib takes its time to load: on rank 0 only
-    except Exception as error:  # noqa: BLE001 - a library that does not load is no reason to lose a run
-        return [f"No figure could be drawn: {explained(error)}"]
-    try:
-        draw_run(folder, only=only)
-    except FigureError as error:
-        return error.failures
-    return []

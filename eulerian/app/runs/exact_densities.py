@@ -5,9 +5,9 @@ from typing import final
 
 import numpy as np
 
-from eulerian.base.arrays import Floats
 from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.pixel_grid import Box, pixel_centres
+from eulerian.base.arrays import Floats
 
 _NEGLIGIBLE = 0.02  # of a mass: cannot be told from what is lost between the pixels
 

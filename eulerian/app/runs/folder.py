@@ -1,9 +1,6 @@
 """The folder of one run: who may write there, and files that are never half written."""
 
-import csv
-import io
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +9,8 @@ from typing import final
 
 from mpi4py import MPI
 
-from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
-from eulerian.fields.frame import Frame
-from eulerian.fields.theta_file import theta_arrays
+from eulerian.app.runs.adapted_mesh import mesh_arrays
+from eulerian.app.runs.columns import csv_text
 from eulerian.app.runs.files import (
     ANIMATION,
     BOUNDARY,
@@ -48,8 +43,11 @@ from eulerian.app.runs.files import (
     write_text,
 )
 from eulerian.app.runs.result import Document, plain
-from eulerian.app.runs.adapted_mesh import mesh_arrays
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
+from eulerian.fields.frame import Frame
+from eulerian.fields.theta_file import theta_arrays
 from eulerian.mesh.simplices import Simplices
 
 KEY = "output.directory"
@@ -80,9 +78,9 @@ _PRODUCTS = (
     f"{CHECKPOINT}/{LATEST}",
     f"{CHECKPOINT}/{PREVIOUS}",
     f"{CHECKPOINT}/{DENSITIES}",
-    "pushed_*.csv",
-    "pushed_*.json",
+    *(f"{word}_*.{kind}" for word in ("pushed", "pulled") for kind in ("csv", "json")),
     "sampled.csv",
+    "generated.csv",
     f"{CHECKPOINT}/.*.part",
 )
 
@@ -141,7 +139,7 @@ class RunFolder:
                 _delete_products(self.path, keep)
                 write_text(self.path / CONFIG, config_text)
                 if history:
-                    write_text(self.path / HISTORY, _lines(HISTORY_COLUMNS, history, header=True))
+                    write_text(self.path / HISTORY, csv_text(HISTORY_COLUMNS, history, header=True))
             except OSError as error:
                 raise _unwritable(self.path, error) from error
 
@@ -190,20 +188,8 @@ class RunFolder:
 
     def _append(self, name: str, columns: Sequence[str], row: Mapping[str, float]) -> None:
         path = self.path / name
-        text = _lines(columns, [row], header=not path.exists())
+        text = csv_text(columns, [row], header=not path.exists())
         append_text(path, text)
-
-
-def _lines(columns: Sequence[str], rows: Sequence[Mapping[str, float]], *, header: bool) -> str:
-    """Rows as lines of a table; what is not finite stays empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if header:
-        writer.writerow(columns)
-    for row in rows:
-        values = [row[column] for column in columns]
-        writer.writerow([repr(plain(value)) if math.isfinite(value) else "" for value in values])
-    return text.getvalue()
 
 
 def _check_free(path: Path, overwrite: bool) -> None:

@@ -12,10 +12,10 @@ from typing import final
 
 import numpy as np
 
-from eulerian.base.arrays import Floats
-from eulerian.app.runs.files import write_atomically, write_text
 from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.app.runs.files import write_atomically, write_text
 from eulerian.app.runs.vtu import VtuGrid
+from eulerian.base.arrays import Floats
 from eulerian.base.parallel import agreed
 
 NAME = "densities"

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eulerian.app.runs.files import write_text
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.app.runs.files import write_text
 
 KEY = "--output"
 
@@ -73,7 +73,9 @@ def _cell(value: Any) -> str:
 def push_summary(document: Mapping[str, Any]) -> str:
     """What ``push`` found."""
     count, outside, log_density = document["points"], document["start_outside"], document["mean_log_density"]
-    lines = [f"{count} points moved; {document['end_outside']} of those that start in the domain end outside it"]
+    back = document["back"]
+    moved = f"{count} points moved{' back' if back else ''}"
+    lines = [f"{moved}; {document['end_outside']} of those that start in the domain end outside it"]
     if outside:
         left_out = "mean and accuracy leave" if "accuracy" in document else "the mean leaves"
         where = "start outside the domain, or in a hole of it"
@@ -82,7 +84,7 @@ def push_summary(document: Mapping[str, Any]) -> str:
         without = document["without_density"]
         rest = f", over the {count - outside - without} points" if without or outside else ""
         rest += " where the density is not zero" if without else ""
-        lines.append(f"mean log-density at the end {log_density:.6g}{rest}")
+        lines.append(f"mean log-density at the {'start' if back else 'end'} {log_density:.6g}{rest}")
     if document.get("mean_log_likelihood") is not None:
         what = "mean log-likelihood of the target pulled back through the flow"
         lines.append(f"{what} {document['mean_log_likelihood']:.6g}")

@@ -47,15 +47,15 @@ class Progress:
         return self._follow(_CONVEX, maximum)
 
     @contextmanager
-    def _follow[R: (Record, GapRecord)](self, story: "_Story[R]", maximum: int) -> Iterator[Callable[[R], None]]:
+    def _follow[R: (Record, GapRecord)](self, form: "_LineFormat[R]", maximum: int) -> Iterator[Callable[[R], None]]:
         if self.terminal:
-            with _moving_line(story, maximum) as observer:
+            with _moving_line(form, maximum) as observer:
                 yield observer
         elif self.speaks:
 
             def tell(record: R) -> None:
-                if story.worth_a_line(record.iteration):
-                    _print(f"iteration {record.iteration:4d}   {story.line(record)}")
+                if form.shows(record.iteration):
+                    _print(f"iteration {record.iteration:4d}   {form.line(record)}")
 
             yield tell
         else:
@@ -72,20 +72,20 @@ def _print(text: str) -> None:
 
 @final
 @dataclass(frozen=True)
-class _Story[R: (Record, GapRecord)]:
+class _LineFormat[R: (Record, GapRecord)]:
     """How an iteration is told.
 
     Attributes:
         title: of the moving line.
         moving: its numbers.
         line: the numbers of a plain line, which stays.
-        worth_a_line: whether an iteration is told by a plain line.
+        shows: whether an iteration gets a plain line.
     """
 
     title: str
     moving: Callable[[R], str]
     line: Callable[[R], str]
-    worth_a_line: Callable[[int], bool] = lambda _iteration: True
+    shows: Callable[[int], bool] = lambda _iteration: True
 
 
 def _round(iteration: int) -> bool:
@@ -116,10 +116,10 @@ def _value(record: GapRecord) -> str:
     return "primal" if record.feasible else "estimate"
 
 
-_TRAINING = _Story[Record](
+_TRAINING = _LineFormat[Record](
     "training", lambda record: f"J = {record.total:.8g}   |∇J| = {record.gradient_norm:.3e}", _training_line
 )
-_CONVEX = _Story[GapRecord](
+_CONVEX = _LineFormat[GapRecord](
     "convex problem",
     _gap_numbers,
     _gap_line,
@@ -128,20 +128,20 @@ _CONVEX = _Story[GapRecord](
 
 
 @contextmanager
-def _moving_line[R: (Record, GapRecord)](story: _Story[R], maximum: int) -> Iterator[Callable[[R], None]]:
+def _moving_line[R: (Record, GapRecord)](form: _LineFormat[R], maximum: int) -> Iterator[Callable[[R], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn(story.title),
+        TextColumn(form.title),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[numbers]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns) as bar:
-        task = bar.add_task(story.title, total=maximum, numbers="", visible=False)
+        task = bar.add_task(form.title, total=maximum, numbers="", visible=False)
 
         def observer(record: R) -> None:
-            bar.update(task, completed=record.iteration, numbers=story.moving(record), visible=True)
+            bar.update(task, completed=record.iteration, numbers=form.moving(record), visible=True)
 
         yield observer

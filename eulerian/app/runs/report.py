@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Config
-from eulerian.control.control import ControlProblem
-from eulerian.ideal.problem import IdealProblem
 from eulerian.app.runs.files import FIGURES, GAP, HISTORY, RESULT, STUDY, THETA
 from eulerian.app.runs.folder import RunFolder
-from eulerian.objective.parts import part_names
+from eulerian.control.control import ControlProblem
 from eulerian.density.space import DensitySpace
+from eulerian.ideal.problem import IdealProblem
+from eulerian.objective.parts import part_names
 
 if TYPE_CHECKING:
     from eulerian.analysis.verify import Verification
@@ -25,7 +25,7 @@ def headline(config: Config, problem: ControlProblem) -> str:
     """The sizes of a problem in one line."""
     space = problem.density_space
     return (
-        f"{_ground(space)}; {config.field.kind} field, {_count(problem.n_layers, 'layer')} of "
+        f"{_mesh_sizes(space)}; {config.field.kind} field, {_count(problem.n_layers, 'layer')} of "
         f"{_count(problem.layer_shape[1], 'parameter')}; {_count(space.comm.size, 'rank')}"
     )
 
@@ -34,7 +34,7 @@ def ideal_headline(_config: Config, problem: IdealProblem) -> str:
     """The sizes of an idealised problem in one line."""
     velocity = "any velocity" if problem.space.n_labels == 1 else "any velocity for each label"
     return (
-        f"{_ground(problem.space)}; {velocity}, {_count(problem.slabs, 'time slab')}; "
+        f"{_mesh_sizes(problem.space)}; {velocity}, {_count(problem.slabs, 'time slab')}; "
         f"{_count(problem.space.comm.size, 'rank')}"
     )
 
@@ -50,7 +50,7 @@ def particle_headline(config: Config, sampled: SampledProblem) -> str:
     )
 
 
-def _ground(space: DensitySpace) -> str:
+def _mesh_sizes(space: DensitySpace) -> str:
     cells = space.mesh.topology.index_map(space.dim).size_global
     labels = _count(space.n_labels, "label")
     return f"{cells} cells in {space.dim}-D, density of degree {space.degree}, {labels}"

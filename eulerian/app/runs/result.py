@@ -5,22 +5,18 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, final
-
-from mpi4py import MPI
 
 import numpy as np
 
 from eulerian.analysis.classification import classify
-from eulerian.base.arrays import Floats
 from eulerian.app.build.network import SampledProblem
+from eulerian.app.runs.boundary_mass import boundary_warnings
+from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
 from eulerian.ideal.problem import IdealProblem
-from eulerian.optimise import Record
-from eulerian.app.runs.boundary_mass import boundary_warnings
 from eulerian.objective.parts import part_names
-from eulerian.density.space import DensitySpace
+from eulerian.optimise import Record
 
 if TYPE_CHECKING:
     from eulerian.ideal.dynamic_ot import ConvexSolution

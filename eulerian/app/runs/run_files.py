@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from eulerian.base.arrays import Floats
 from eulerian.app.config.read import read_tables
+from eulerian.app.runs.files import CONFIG, RESULT, THETA, is_run
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.theta_file import read_theta
-from eulerian.app.runs.files import CONFIG, RESULT, THETA, is_run
 
 type Tables = dict[str, Any]
 

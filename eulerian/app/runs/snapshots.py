@@ -9,9 +9,9 @@ from typing import Self, final
 
 import numpy as np
 
-from eulerian.base.arrays import Floats
 from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.files import SNAPSHOTS
+from eulerian.base.arrays import Floats
 
 FIGURE_TIMES = 5  # that figures show
 

@@ -5,16 +5,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from eulerian.base.arrays import Floats
-from eulerian.control.control import ControlProblem
-from eulerian.base.errors import InputError
-from eulerian.app.runs.solve_checkpoint_file import Arrays, Header, read_densities, write_densities
-from eulerian.base.parallel import on_root, sum_all
-from eulerian.mesh.cell_order import CellOrder
-from eulerian.transport.observer import SweepState
-
 import numpy as np
 from numpy.typing import NDArray
+
+from eulerian.app.runs.solve_checkpoint_file import Arrays, Header, read_densities, write_densities
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
+from eulerian.base.parallel import on_root, sum_all
+from eulerian.control.control import ControlProblem
+from eulerian.mesh.cell_order import CellOrder
+from eulerian.transport.observer import SweepState
 
 
 @final
@@ -52,7 +52,10 @@ class SolveCheckpoint:
             for layout, orders in zip(layouts, position.occupation, strict=False)
         ]
         density, occupation = order.gather(np.concatenate(nodes, axis=2)), order.gather(np.stack(shares, axis=2))
-        charged, vertices = sum_all(order.comm, position.charged), order.vertices(self._space.geometry) if header.step == 0 else None
+        charged, vertices = (
+            sum_all(order.comm, position.charged),
+            order.vertices(self._space.geometry) if header.step == 0 else None,
+        )
         arrays = {"density": density, "occupation": occupation, "charged": charged, "vertices": vertices}
         arrays |= self._power_arrays(position)
         given: Arrays = {**{name: array for name, array in arrays.items() if array is not None}, **(more or {})}

@@ -19,8 +19,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.base.errors import InputError
 from eulerian.app.runs.files import DENSITIES, write_atomically
+from eulerian.base.errors import InputError
 from eulerian.mesh.cell_order import digest
 
 FORMAT, VERSION = "eulerian density", 2

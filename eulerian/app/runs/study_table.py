@@ -1,7 +1,5 @@
 """A study of both methods: its table for the terminal, for ``result.json`` and as a file."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from eulerian.analysis.convergence import ERRORS, Rung, ladders, observed_rate
-from eulerian.base.errors import InputError
+from eulerian.app.runs.columns import Row, csv_text, read_rows
 from eulerian.app.runs.files import STUDY_COLUMNS, write_text
-from eulerian.app.runs.result import Document, plain
+from eulerian.app.runs.result import Document
 
 _TITLES = {"objective_error": "J", "gradient_error": "∇J", "density_error": "density"}
 
@@ -59,30 +57,16 @@ def _on_mesh(rungs: Sequence[Rung]) -> bool:
 
 def write_study(path: Path, rungs: Iterable[Rung]) -> None:
     """Write the rows as a CSV file; what is unknown stays empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, STUDY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in study_rows(rungs):
-        writer.writerow({key: "" if value is None else value for key, value in plain(row).items()})
-    write_text(path, text.getvalue())
+    write_text(path, csv_text(STUDY_COLUMNS, study_rows(rungs), header=True))
 
 
-def read_study(path: Path) -> list[dict[str, Any]]:
+def read_study(path: Path) -> list[Row]:
     """The rows that ``write_study`` wrote: numbers, NaN where a cell is empty, and the ladder's name.
 
     Raises:
         InputError: it is not such a file.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return [
-            {name: row[name] if name == "ladder" else float(row[name] or "nan") for name in STUDY_COLUMNS}
-            for row in rows
-        ]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        remedy = "It is damaged: run the command again."
-        raise InputError(f"cannot be read ({error})", key="study", value=str(path), remedy=remedy) from error
+    return read_rows(path, STUDY_COLUMNS, "study", text="ladder")
 
 
 def study_table(rungs: Sequence[Rung]) -> str:

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Self, final
 
-from eulerian.base.arrays import Floats
-from eulerian.objective.point_loss import PointLoss
-from eulerian.app.runs.array_record import ArrayRecord
-from eulerian.app.runs.cell_nodes import CellNodes
-from eulerian.base.parallel import gather_rows
-
 import numpy as np
 from numpy.typing import NDArray
+
+from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.base.arrays import Floats
+from eulerian.base.parallel import gather_rows
+from eulerian.objective.point_loss import PointLoss
 
 
 @final

@@ -14,16 +14,16 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from eulerian.app.runs.adapted_mesh import mesh_arrays, mesh_from
+from eulerian.app.runs.files import CHECKPOINT, LATEST, PREVIOUS, write_atomically
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.frame import Frame
 from eulerian.fields.theta_file import READOUT, THETA, frame_from, theta_arrays
 from eulerian.optimise import Curvature, DescentState, LevelReport, Record, TrainingState
 from eulerian.optimise.lbfgs_pairs import MEMORY
+from eulerian.optimise.replay import Best, Evaluation, Iterate, Points
 from eulerian.optimise.segment import longest_segment
-from eulerian.optimise.replay import Evaluation, Best, Points, Iterate
-from eulerian.app.runs.files import CHECKPOINT, LATEST, PREVIOUS, write_atomically
-from eulerian.app.runs.adapted_mesh import mesh_arrays, mesh_from
 
 FORMAT = 2
 

@@ -12,8 +12,8 @@ import pytest
 from problems import LABELLINGS, problem_config, theta_with_layers
 
 from eulerian.app.build.network import build, build_particles
-from eulerian.app.commands import run_verify
 from eulerian.app.config import parse_config
+from eulerian.app.tasks import run_verify
 from eulerian.base.errors import InputError
 from eulerian.control.reduced import ReducedProblem
 from eulerian.fields.frame import Frame, NormalisedField, unwrapped

@@ -13,8 +13,8 @@ import pytest
 from jobs import Here, run_group
 from paths import PACKAGE
 
-from eulerian.app import commands
-from eulerian.app.commands.study import StudyPlan
+from eulerian.app import tasks
+from eulerian.app.tasks.study import StudyPlan
 
 MODEL = """
 [domain]
@@ -92,14 +92,14 @@ def test_help_names_every_command_and_gives_examples(here: Here) -> None:
 def prepared(tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the examples of the help are about, small: a mesh, points, configurations and their runs."""
     (tmp_path / "new.csv").write_text("pc1,pc2,class\n0.1,0.2,0\n-0.3,0.1,2\n")
-    for name in ("gaussian", "wine", "crowds"):
+    for name in ("gaussian", "wine", "crowds", "moons"):
         here("init", name)
         path = tmp_path / f"{name}.toml"
         text = re.sub(r"cells = \[\d+, \d+\]", "cells = [8, 8]", path.read_text())
         path.write_text(re.sub(r"(?m)^(layers|max_iterations) = \d+", r"\1 = 2", text))
         here("train", path.name, "--set", 'ideal.certificate="none"', "--set", "output.densities=0")
     plan = partial(StudyPlan, halvings=(-1, 0), counts=(64,), replicates=2, reference_count=64, reference_replicates=2)
-    monkeypatch.setattr(commands, "StudyPlan", plan)
+    monkeypatch.setattr(tasks, "StudyPlan", plan)
 
 
 @pytest.mark.slow
@@ -257,8 +257,8 @@ def test_a_failed_computation(tmp_path: Path, model: Path) -> None:
 
 def test_a_status_of_failure_is_told(tmp_path: Path, model: Path) -> None:
     source = (
-        "from eulerian.app import cli, commands\n"
-        "commands.run_train = lambda *_, **__: {'status': 'failed', 'reason': 'the line search gave up'}\n"
+        "from eulerian.app import cli, tasks\n"
+        "tasks.run_train = lambda *_, **__: {'status': 'failed', 'reason': 'the line search gave up'}\n"
         "cli.entry()"
     )
     done = run_group([sys.executable, "-c", source, "train", str(model)], 60, tmp_path)
@@ -266,7 +266,7 @@ def test_a_status_of_failure_is_told(tmp_path: Path, model: Path) -> None:
 
 
 def test_an_unexpected_error_has_a_traceback(tmp_path: Path, model: Path) -> None:
-    source = "from eulerian.app import cli, commands\ncommands.run_train = None\ncli.entry()"
+    source = "from eulerian.app import cli, tasks\ntasks.run_train = None\ncli.entry()"
     done = run_group([sys.executable, "-c", source, "train", str(model)], 60, tmp_path)
     assert done.returncode == 2
     assert "TypeError" in done.stderr
@@ -522,13 +522,13 @@ def test_two_ranks_tell_wrong_input_once(tmp_path: Path, model: Path, mpirun, op
 def test_a_rank_that_is_alone_with_its_error_ends_the_job(model: Path, mpirun, rank: int) -> None:
     source = f"""
 import sys
-from eulerian.app import cli, commands
+from eulerian.app import cli, tasks
 from eulerian.base import errors, parallel
 def train(config, comm, **_):
     if comm.rank == {rank}:
         raise errors.InputError("only here", key="some.key")
     comm.barrier()
-commands.run_train = train
+tasks.run_train = train
 parallel.SECONDS_TO_MEET = 0.5
 sys.argv = ["eulerian", "train", {str(model)!r}]
 cli.entry()

@@ -1,11 +1,13 @@
 """What is loaded before it is needed would be waited for by everyone."""
 
 import os
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 
+from eulerian.app import commands
 from eulerian.app.cli import _limit_threads
 from eulerian.app.cli.launch import _RANK_VARIABLES
 
@@ -24,7 +26,12 @@ def _loaded(statement: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import eulerian", "from eulerian.app.cli import build_parser; build_parser()", "import eulerian.app.commands"],
+    [
+        "import eulerian",
+        "from eulerian.app.cli import build_parser; build_parser()",
+        "import eulerian.app.commands",
+        "import eulerian.app.tasks",
+    ],
 )
 def test_the_package_and_the_help_load_nothing_heavy(statement: str) -> None:
     assert not _loaded(statement) & set(STACK)
@@ -32,7 +39,7 @@ def test_the_package_and_the_help_load_nothing_heavy(statement: str) -> None:
 
 def test_a_solve_waits_neither_for_scipy_nor_for_figures() -> None:
     """Until its figures are drawn: SciPy belongs to the idealised problem and to particles."""
-    loaded = _loaded("from eulerian import build\nfrom eulerian.app.commands import run_solve, run_train")
+    loaded = _loaded("from eulerian import build\nfrom eulerian.app.tasks import run_solve, run_train")
     assert "dolfinx" in loaded
     assert not loaded & set(SLOW)
 
@@ -41,22 +48,29 @@ def test_a_certificate_in_closed_form_waits_for_the_convex_solver_as_little() ->
     assert "scipy" not in _loaded("from eulerian.ideal.certificate import certify")
 
 
+def test_a_command_is_one_file_and_one_line() -> None:
+    """But for what several share."""
+    files = {module.name for module in pkgutil.iter_modules(commands.__path__)} - {"command", "computation"}
+    assert {command.name for command in commands.ALL} == files
+    assert all(type(command).__module__ == f"eulerian.app.commands.{command.name}" for command in commands.ALL)
+
+
 @pytest.mark.parametrize("name", ["run_solve", "run_train_particles", "run_verify", "StudyPlan"])
-def test_every_command_is_found_by_its_name(name: str) -> None:
+def test_every_task_is_found_by_its_name(name: str) -> None:
 
-    from eulerian.app import commands
+    from eulerian.app import tasks
 
-    assert getattr(commands, name).__name__ == name
-    assert name in dir(commands)
+    assert getattr(tasks, name).__name__ == name
+    assert name in dir(tasks)
 
 
-def test_all_commands_are_there() -> None:
-    from eulerian.app import commands
+def test_all_tasks_are_there() -> None:
+    from eulerian.app import tasks
 
-    for name in commands.__all__:
-        assert callable(getattr(commands, name))
+    for name in tasks.__all__:
+        assert callable(getattr(tasks, name))
     with pytest.raises(AttributeError, match="run_nothing"):
-        _ = commands.run_nothing
+        _ = tasks.run_nothing
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from PIL import Image
 from run_folders import leave_run
 from test_push import AFFINE, B, T, config, exact
 
-from eulerian.app.commands import run_animate, run_ideal
 from eulerian.app.config import parse_config
 from eulerian.app.figures import animation
 from eulerian.app.figures.animation_figure import AnimationData
+from eulerian.app.tasks import run_animate, run_ideal
 from eulerian.base.errors import InputError, RejectedEvaluation
 
 pytestmark = pytest.mark.two_ranks

@@ -13,13 +13,13 @@ import pytest
 from problems import LABELLINGS, NO_DENSITY_COSTS, problem_config
 
 from eulerian.analysis import wasserstein
-from eulerian.app import commands
+from eulerian.app import tasks
 from eulerian.app.build.network import build
-from eulerian.app.commands.study import StudyPlan, refined, run_study
 from eulerian.app.config import Config, parse_config
-from eulerian.app.runs.comparison_table import comparison_table
+from eulerian.app.runs.comparison import comparison_table
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.study_table import read_study
+from eulerian.app.tasks.study import StudyPlan, refined, run_study
 from eulerian.base.errors import InputError, RejectedEvaluation
 
 pytestmark = pytest.mark.two_ranks
@@ -50,7 +50,7 @@ def tables(dim: int = 1, labelling: str = LABELLINGS[0], degree: int = 1, **obje
 
 
 def compared(config: dict[str, Any], path: Path, comm: MPI.Comm, **options: Any) -> dict[str, Any]:
-    return commands.run_compare(parse_config(config, path, output=path / "run"), comm, **options)
+    return tasks.run_compare(parse_config(config, path, output=path / "run"), comm, **options)
 
 
 CASES = {
@@ -149,7 +149,7 @@ def test_what_particles_cannot_is_refused_at_once(
     if value == "free":
         config["field"] = {"kind": "free", "layers": 3}
     monkeypatch.setattr(
-        "eulerian.app.commands.compare.build_on_adapted_mesh", lambda *_: pytest.fail("something was built")
+        "eulerian.app.tasks.compare.build_on_adapted_mesh", lambda *_: pytest.fail("something was built")
     )
     with pytest.raises(InputError, match=key):
         compared(config, tmp_path, comm)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jobs import Here
 
-from eulerian.app import commands
+from eulerian.app import tasks
 from eulerian.app.build.network import build, build_ideal
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.files import GAP_COLUMNS
@@ -80,7 +80,7 @@ def vtu(path: Path) -> meshio.Mesh:
 
 
 def test_the_document(comm: MPI.Comm, tmp_path: Path) -> None:
-    document = commands.run_ideal(configure(tmp_path), comm)
+    document = tasks.run_ideal(configure(tmp_path), comm)
     comm.barrier()
     assert result(tmp_path) == document
     ideal = document["ideal"]
@@ -107,7 +107,7 @@ def test_the_document(comm: MPI.Comm, tmp_path: Path) -> None:
 
 @pytest.mark.figures
 def test_the_folder(comm: MPI.Comm, tmp_path: Path) -> None:
-    document = commands.run_ideal(configure(tmp_path, "ideal.layers=4"), comm)
+    document = tasks.run_ideal(configure(tmp_path, "ideal.layers=4"), comm)
     comm.barrier()
     rows = gaps(tmp_path)
     assert tuple(rows[0]) == GAP_COLUMNS
@@ -127,7 +127,7 @@ def test_the_folder(comm: MPI.Comm, tmp_path: Path) -> None:
     if near.any():
         assert data["velocity"][near, 0] == pytest.approx((0.5 - x[near]) / 0.5, abs=0.25)
         assert np.ptp(data["potential_0"][near] - 0.5 * (x[near] - 0.5) ** 2) < 0.05
-    commands.run_solve(configure(tmp_path), comm, overwrite=True)
+    tasks.run_solve(configure(tmp_path), comm, overwrite=True)
     comm.barrier()
     left = {file.name for file in (tmp_path / "run").rglob("*")}
     assert not {"gap.csv", "trajectories.npz"} & left
@@ -135,20 +135,20 @@ def test_the_folder(comm: MPI.Comm, tmp_path: Path) -> None:
 
 def test_its_theta_is_a_free_field(comm: MPI.Comm, tmp_path: Path) -> None:
     """As many layers as the field of the configuration has, whatever the slabs; its flow costs about as much."""
-    ideal = commands.run_ideal(configure(tmp_path, "ideal.layers=12"), comm)
+    ideal = tasks.run_ideal(configure(tmp_path, "ideal.layers=12"), comm)
     theta = f'field={{kind="free", layers=6, theta="{tmp_path / "run" / "theta.npz"}"}}'
-    flow = commands.run_solve(configure(tmp_path, theta, output="flow"), comm)
+    flow = tasks.run_solve(configure(tmp_path, theta, output="flow"), comm)
     assert flow["objective"]["total"] == pytest.approx(ideal["ideal"]["hopf_lax"], rel=0.05)
     by_name = 'field={kind="free", layers=6, theta="ideal"}'
-    again = commands.run_solve(configure(tmp_path, by_name, "ideal.layers=12", output="again"), comm)
+    again = tasks.run_solve(configure(tmp_path, by_name, "ideal.layers=12", output="again"), comm)
     assert again["objective"]["total"] == pytest.approx(flow["objective"]["total"], rel=1e-6)
-    still = commands.run_solve(configure(tmp_path, 'field={kind="free", layers=6}', output="still"), comm)
+    still = tasks.run_solve(configure(tmp_path, 'field={kind="free", layers=6}', output="still"), comm)
     assert still["objective"]["total"] > 2 * flow["objective"]["total"]
 
 
 def test_labels(comm: MPI.Comm, tmp_path: Path) -> None:
     targets = "objective.terminal={kind='quadratic', targets=[[0.5], [-0.4]]}"
-    document = commands.run_ideal(configure(tmp_path, TWO, targets), comm)
+    document = tasks.run_ideal(configure(tmp_path, TWO, targets), comm)
     comm.barrier()
     assert document["mass"]["final"] == pytest.approx([0.75, 0.25], rel=1e-10)
     assert document["ideal"]["hopf_lax"] == pytest.approx(VALUE, rel=1e-3)  # mirror images
@@ -161,18 +161,18 @@ def test_labels(comm: MPI.Comm, tmp_path: Path) -> None:
     assert theta[0, 16] > 0.5
     assert theta[0, 41 + 25] < -0.5
     field = f'field={{kind="free", layers=6, label_dependent=true, theta="{tmp_path / "run" / "theta.npz"}"}}'
-    flow = commands.run_solve(configure(tmp_path, TWO, targets, field, output="flow"), comm)
+    flow = tasks.run_solve(configure(tmp_path, TWO, targets, field, output="flow"), comm)
     assert flow["objective"]["total"] == pytest.approx(VALUE, rel=0.08)
     # a field that does not see the label starts from their common momentum, and pays for it
     blind = 'field={kind="free", layers=6, theta="ideal"}'
-    shared = commands.run_solve(configure(tmp_path, TWO, targets, blind, output="shared"), comm)
+    shared = tasks.run_solve(configure(tmp_path, TWO, targets, blind, output="shared"), comm)
     assert shared["objective"]["total"] > 1.2 * VALUE
 
 
 @pytest.mark.parametrize("kind", ["fixed", "kl", "l2"])
 def test_targets(comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     config = configure(tmp_path, FIXED.replace("fixed", kind), "ideal.max_iterations=2000")
-    document = commands.run_ideal(config, comm, progress=Progress.of(comm))
+    document = tasks.run_ideal(config, comm, progress=Progress.of(comm))
     comm.barrier()
     assert document["ideal"]["hopf_lax"] is None
     if comm.rank == 0:
@@ -188,7 +188,7 @@ def test_targets(comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_no_more_iterations_than_allowed(comm: MPI.Comm, tmp_path: Path) -> None:
-    document = commands.run_ideal(configure(tmp_path, "ideal.max_iterations=10"), comm)
+    document = tasks.run_ideal(configure(tmp_path, "ideal.max_iterations=10"), comm)
     assert (document["status"], document["iterations"]) == ("max_iterations", 10)
     assert document["ideal"]["primal"] > document["ideal"]["dual"]
 
@@ -203,8 +203,8 @@ def test_output_that_fails_keeps_the_numbers(comm: MPI.Comm, tmp_path: Path, mon
     def fail(*_: object) -> None:
         raise ComputationError("disk full")
 
-    monkeypatch.setattr("eulerian.app.commands.ideal.write_ideal_figures", fail)
-    document = commands.run_ideal(configure(tmp_path), comm)
+    monkeypatch.setattr("eulerian.app.tasks.ideal.draw_figures", fail)
+    document = tasks.run_ideal(configure(tmp_path), comm)
     assert document["status"] == "failed"
     assert "disk full" in document["reason"]
     assert document["ideal"]["dual"] > 0.0
@@ -214,9 +214,9 @@ def test_a_solver_that_breaks_down_is_told(comm: MPI.Comm, tmp_path: Path, monke
     def fail(*_: object, **__: object) -> None:
         raise ComputationError("the linear solver broke down")
 
-    monkeypatch.setattr("eulerian.app.commands.ideal.solve_convex", fail)
+    monkeypatch.setattr("eulerian.app.tasks.ideal.solve_convex", fail)
     with pytest.raises(ComputationError, match="broke down"):
-        commands.run_ideal(configure(tmp_path), comm)
+        tasks.run_ideal(configure(tmp_path), comm)
     comm.barrier()
     document = result(tmp_path)
     assert (document["status"], document["reason"]) == ("failed", "the linear solver broke down")
@@ -226,7 +226,7 @@ def test_a_solver_that_breaks_down_is_told(comm: MPI.Comm, tmp_path: Path, monke
 
 def test_running_costs_of_the_density(comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     costs = ("objective.congestion=0.3", "objective.entropy=0.1", 'objective.potential="x - 3"')
-    document = commands.run_ideal(configure(tmp_path, TWO, *costs), comm, progress=Progress.of(comm))
+    document = tasks.run_ideal(configure(tmp_path, TWO, *costs), comm, progress=Progress.of(comm))
     comm.barrier()
     assert result(tmp_path) == document
     assert (document["status"], document["ideal"]["hopf_lax"]) == ("converged", None)
@@ -255,7 +255,7 @@ def refusal(comm: MPI.Comm, tmp_path: Path, run: Any, *overrides: str) -> InputE
     return caught.value
 
 
-@pytest.mark.parametrize("run", [commands.run_solve, commands.run_train, commands.run_verify])
+@pytest.mark.parametrize("run", [tasks.run_solve, tasks.run_train, tasks.run_verify])
 def test_fixed_targets_are_for_ideal_only(comm: MPI.Comm, tmp_path: Path, run: Any) -> None:
     error = refusal(comm, tmp_path, run, FIXED)
     assert error.key == "objective.terminal.kind"
@@ -263,10 +263,10 @@ def test_fixed_targets_are_for_ideal_only(comm: MPI.Comm, tmp_path: Path, run: A
 
 
 def test_without_kinetic_energy(comm: MPI.Comm, tmp_path: Path) -> None:
-    error = refusal(comm, tmp_path, commands.run_ideal, "objective.kinetic=0.0")
+    error = refusal(comm, tmp_path, tasks.run_ideal, "objective.kinetic=0.0")
     assert error.key == "objective.kinetic"
     assert "the infimum of J is" in str(error)
-    error = refusal(comm, tmp_path, commands.run_ideal, "objective.kinetic=0.0", FIXED)
+    error = refusal(comm, tmp_path, tasks.run_ideal, "objective.kinetic=0.0", FIXED)
     assert "infimum" not in str(error)
     error = refusal(comm, tmp_path, build, "objective.kinetic=0.0", 'field={kind="free", theta="ideal"}')
     assert error.key == "field.theta"
@@ -274,7 +274,7 @@ def test_without_kinetic_energy(comm: MPI.Comm, tmp_path: Path) -> None:
 
 def test_a_trained_readout_is_refused(comm: MPI.Comm, tmp_path: Path) -> None:
     readout = 'objective.terminal={kind="cross_entropy", trainable=true}'
-    error = refusal(comm, tmp_path, commands.run_ideal, TWO, readout)
+    error = refusal(comm, tmp_path, tasks.run_ideal, TWO, readout)
     assert error.key == "objective.terminal.trainable"
 
 
@@ -285,7 +285,7 @@ def test_fixed_masses(comm: MPI.Comm, tmp_path: Path) -> None:
         terms = [f"{THERE}, label={label}, weight={weight}}}" for label, weight in enumerate(weights)]
         return f'objective.terminal={{kind="{kind}", target=[{", ".join(terms)}]}}'
 
-    error = refusal(comm, tmp_path, commands.run_ideal, TWO, to("fixed", 1.0, 1.0))
+    error = refusal(comm, tmp_path, tasks.run_ideal, TWO, to("fixed", 1.0, 1.0))
     assert error.key == "objective.terminal.target"
     assert "0.75, 0.25" in str(error)
     build_ideal(configure(tmp_path, TWO, to("fixed", 0.3, 0.1)), comm)
@@ -299,7 +299,7 @@ def test_labels_of_the_target_from_a_file(comm: MPI.Comm, tmp_path: Path) -> Non
     comm.barrier()
     points = 'target=[{kind="samples", file="points.csv", columns=["x"], label_column="class", bandwidth=0.2}]'
     terminal = f'objective.terminal={{kind="fixed", {points}}}'
-    error = refusal(comm, tmp_path, commands.run_ideal, terminal)
+    error = refusal(comm, tmp_path, tasks.run_ideal, terminal)
     assert error.key == "objective.terminal.target"
     assert "label" in str(error)
     even = TWO.replace(", weight=3.0", "")
@@ -312,7 +312,7 @@ def test_labels_of_the_target_from_a_file(comm: MPI.Comm, tmp_path: Path) -> Non
 def test_a_training_ends_with_its_certificate(
     comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    document = commands.run_train(configure(tmp_path), comm, progress=Progress.of(comm))
+    document = tasks.run_train(configure(tmp_path), comm, progress=Progress.of(comm))
     comm.barrier()
     assert result(tmp_path) == document
     found, parts = document["certificate"], document["verified"]["objective"]
@@ -327,7 +327,7 @@ def test_a_training_ends_with_its_certificate(
 def test_a_convex_certificate_tells_how_it_proceeds(
     comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    document = commands.run_train(configure(tmp_path, "ideal.certificate=convex"), comm, progress=Progress.of(comm))
+    document = tasks.run_train(configure(tmp_path, "ideal.certificate=convex"), comm, progress=Progress.of(comm))
     assert document["certificate"]["bound"] == "convex"
     assert document["certificate"]["ideal"] == pytest.approx(VALUE, rel=0.05)
     if comm.rank == 0:
@@ -335,7 +335,7 @@ def test_a_convex_certificate_tells_how_it_proceeds(
 
 
 def test_no_certificate_on_request(comm: MPI.Comm, tmp_path: Path) -> None:
-    document = commands.run_train(configure(tmp_path, "ideal.certificate=none"), comm)
+    document = tasks.run_train(configure(tmp_path, "ideal.certificate=none"), comm)
     assert not {"certificate", "no_certificate"} & set(document)
 
 
@@ -353,7 +353,7 @@ def test_a_failing_certificate_is_told_and_nothing_else(
         raise error
 
     monkeypatch.setattr(certificate, "certify", fail)
-    document = commands.run_train(configure(tmp_path), comm, progress=Progress.of(comm))
+    document = tasks.run_train(configure(tmp_path), comm, progress=Progress.of(comm))
     comm.barrier()
     assert result(tmp_path) == document
     assert document["status"] == "max_iterations"
@@ -374,9 +374,9 @@ def test_the_unexpected_does_not_touch_the_training(
     path = tmp_path / str(MPI.COMM_WORLD.rank)
     if error is KeyboardInterrupt:
         with pytest.raises(KeyboardInterrupt):
-            commands.run_train(configure(path), MPI.COMM_SELF)
+            tasks.run_train(configure(path), MPI.COMM_SELF)
     else:
-        assert "ZeroDivisionError" in commands.run_train(configure(path), MPI.COMM_SELF)["no_certificate"]
+        assert "ZeroDivisionError" in tasks.run_train(configure(path), MPI.COMM_SELF)["no_certificate"]
     assert result(path)["status"] == "max_iterations"
     assert (path / "run" / "theta.npz").exists()
 

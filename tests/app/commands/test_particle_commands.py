@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from jobs import Here
 
-from eulerian.app import commands
+from eulerian.app import tasks
 from eulerian.app.config import Config, parse_config
 from eulerian.app.figures.draw import draw_run
-from eulerian.app.runs.particle_paths import ParticlePaths
+from eulerian.app.runs.particles import ParticlePaths
 from eulerian.base.errors import InputError
 
 pytestmark = pytest.mark.two_ranks
@@ -61,7 +61,7 @@ def result(path: Path) -> dict[str, Any]:
 @pytest.mark.figures
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_solve(comm: MPI.Comm, tmp_path: Path, dim: int) -> None:
-    document = commands.run_solve_particles(configure(tmp_path, dim), comm)
+    document = tasks.run_solve_particles(configure(tmp_path, dim), comm)
     comm.barrier()
     assert result(tmp_path) == document
     assert (document["command"], document["method"], document["status"]) == ("solve", "particles", "done")
@@ -85,7 +85,7 @@ def test_solve(comm: MPI.Comm, tmp_path: Path, dim: int) -> None:
 
 
 def test_train(comm: MPI.Comm, tmp_path: Path) -> None:
-    document = commands.run_train_particles(configure(tmp_path, 2, 'particles.method="dopri5"'), comm)
+    document = tasks.run_train_particles(configure(tmp_path, 2, 'particles.method="dopri5"'), comm)
     comm.barrier()
     assert result(tmp_path) == document
     assert document["status"] == "max_iterations"
@@ -112,9 +112,9 @@ def test_train(comm: MPI.Comm, tmp_path: Path) -> None:
 
 def test_the_end_does_not_depend_on_the_ranks(comm: MPI.Comm, tmp_path: Path) -> None:
     """A run on all ranks against runs of each rank alone, at the start."""
-    together = commands.run_solve_particles(configure(tmp_path, 2, "field.zero_init=false"), comm)
+    together = tasks.run_solve_particles(configure(tmp_path, 2, "field.zero_init=false"), comm)
     folder = tmp_path / f"rank{comm.rank}"
-    alone = commands.run_solve_particles(configure(folder, 2, "field.zero_init=false"), MPI.COMM_SELF)
+    alone = tasks.run_solve_particles(configure(folder, 2, "field.zero_init=false"), MPI.COMM_SELF)
     for name, value in alone["objective"].items():
         assert together["objective"][name] == pytest.approx(value, rel=1e-9), name
     for name, value in alone["particles"]["interval"].items():
@@ -124,7 +124,7 @@ def test_the_end_does_not_depend_on_the_ranks(comm: MPI.Comm, tmp_path: Path) ->
 
 def test_refused_before_the_folder_is_touched(comm: MPI.Comm, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"objective\.congestion"):
-        commands.run_train_particles(configure(tmp_path, 2, "objective.congestion=0.1"), comm)
+        tasks.run_train_particles(configure(tmp_path, 2, "objective.congestion=0.1"), comm)
     assert not (tmp_path / "run").exists()
 
 

@@ -11,12 +11,12 @@ from scipy.linalg import expm
 from test_push import A, B, T, config
 
 from eulerian.app.build.network import build
-from eulerian.app.commands import keep_exact_densities
 from eulerian.app.config import parse_config
 from eulerian.app.figures.draw import draw_run
 from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.files import FIGURES, SNAPSHOTS
+from eulerian.app.tasks import save_exact_densities
 from eulerian.base.errors import InputError
 
 # Everything turns and moves a little, so that the walls are not met by what can be seen.
@@ -39,7 +39,7 @@ def test_densities_of_an_affine_flow_on_the_figures_own_pixels(comm: MPI.Comm, t
     table = config(2)
     run = leave_run(comm, tmp_path / "run", table, [GENTLE])
     leave_figures(comm, run, table, GENTLE)
-    path = keep_exact_densities(run, comm)
+    path = save_exact_densities(run, comm)
     if comm.rank > 0:
         return
     maps = ExactDensities.load(path)
@@ -66,7 +66,7 @@ def test_densities_of_an_affine_flow_on_the_figures_own_pixels(comm: MPI.Comm, t
 def test_a_run_without_figures_or_with_three_dimensions_is_refused(comm: MPI.Comm, tmp_path: Path) -> None:
     run = leave_run(comm, tmp_path / "run", config(), [GENTLE])
     with pytest.raises(InputError, match="no figures of densities"):
-        keep_exact_densities(run, comm)
+        save_exact_densities(run, comm)
     table = config(
         domain={"box": {"lower": [-1.0] * 3, "upper": [1.0] * 3, "cells": [2, 2, 2]}},
         density={"initial": [{"kind": "gaussian", "mean": [0.0] * 3, "std": 0.4}]},
@@ -74,7 +74,7 @@ def test_a_run_without_figures_or_with_three_dimensions_is_refused(comm: MPI.Com
     )
     solid = leave_run(comm, tmp_path / "solid", table, [np.zeros(12)])
     with pytest.raises(InputError, match="one and two dimensions"):
-        keep_exact_densities(solid, comm)
+        save_exact_densities(solid, comm)
 
 
 @pytest.mark.one_process

@@ -13,10 +13,10 @@ from run_folders import leave_run, numbers, read_csv, write_csv
 from scipy.linalg import expm
 
 from eulerian.app.build.network import build
-from eulerian.app.commands import run_ideal, run_push
 from eulerian.app.config import parse_config, read_config
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.result import classification, plain
+from eulerian.app.tasks import run_ideal, run_push
 from eulerian.base.errors import InputError
 from eulerian.density.gathered import GatheredDensity
 
@@ -313,6 +313,43 @@ def test_tied_layers_and_a_network(comm: MPI.Comm, tmp_path: Path) -> None:
     run = leave_run(comm, tmp_path / "run", table, [row])
     document = run_push(run, write_csv(comm, tmp_path / "new.csv", ["x", "y"], random_points()), comm)
     assert np.isfinite(document["mean_log_density"])
+
+
+# -- back --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_points_that_are_pushed_come_back(comm: MPI.Comm, tmp_path: Path, labelled: bool) -> None:
+    """To 1e-6, also where every label has a flow of its own; with the density that they started with."""
+    table = config(2, field={"label_dependent": True}) if labelled else config()
+    row = np.concatenate([AFFINE[:4], 0.1 * AFFINE[:4], AFFINE[4:], B]) if labelled else AFFINE
+    shape = build(parse_config(table), comm).layer_shape[1]
+    run = leave_run(comm, tmp_path / "run", table, [np.resize(row, shape)])
+    x, labels = 0.6 * random_points(), np.arange(40) % 2
+    x[5] = [3.0, 0.0]
+    names, rows = (["x", "y", "label"], np.column_stack([x, labels])) if labelled else (["x", "y"], x)
+    run_push(run, write_csv(comm, tmp_path / "new.csv", names, rows), comm)
+    document = run_push(run, run / "pushed_new.csv", comm, back=True)
+    found = read_csv(comm, run / "pulled_pushed_new.csv")
+    assert list(found) == [*names, "outside", "log_density"]
+    np.testing.assert_allclose(np.stack([numbers(found[c]) for c in "xy"], axis=1), x, atol=1e-6)
+    with np.errstate(divide="ignore"):
+        expected = np.log(start_density(comm, run).values(x).sum(axis=1))
+    np.testing.assert_allclose(numbers(found["log_density"]), expected, rtol=1e-4)
+    assert found["outside"][5] == "true"
+    assert document["back"]
+    assert "accuracy" not in document
+    assert json.loads((run / "pulled_pushed_new.json").read_text()) == document
+
+
+def test_the_likelihood_is_the_same_both_ways(comm: MPI.Comm, tmp_path: Path) -> None:
+    target = [{"kind": "gaussian", "mean": [0.1, 0.0], "std": 0.3}]
+    run = leave_run(comm, tmp_path / "run", config(objective={"terminal": {"kind": "kl", "target": target}}), [AFFINE])
+    run_push(run, write_csv(comm, tmp_path / "new.csv", ["x", "y"], random_points()), comm)
+    document = run_push(run, run / "pushed_new.csv", comm, back=True, progress=Progress.of(comm))
+    there, back = (read_csv(comm, run / f"{name}.csv") for name in ("pushed_new", "pulled_pushed_new"))
+    np.testing.assert_allclose(numbers(back["log_likelihood"]), numbers(there["log_likelihood"]), atol=1e-6)
+    assert document["mean_log_likelihood"] is not None
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------

@@ -20,12 +20,12 @@ from jobs import environment
 from paths import MESHES
 from problems import LABELLINGS, problem_config
 
-from eulerian.app import commands
+from eulerian.app import tasks
 from eulerian.app.build.network import build
-from eulerian.app.commands.solve_observer import SolveObserver
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs import solve_checkpoint
 from eulerian.app.runs.solve_checkpoint_file import Header, read_header
+from eulerian.app.tasks.density_observer import DensityObserver
 from eulerian.base.errors import InputError
 from eulerian.transport.observer import SweepState
 from eulerian.transport.time_grid import TimeSteps
@@ -54,16 +54,16 @@ def configure(folder: Path, *overrides: str, output: str = "run", labelling: str
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, passed: int) -> None:
     """The next solve ends for good once it has come past that many places."""
-    at, count = SolveObserver.at, 0
+    at, count = DensityObserver.at, 0
 
-    def counted(self: SolveObserver, state: SweepState) -> None:
+    def counted(self: DensityObserver, state: SweepState) -> None:
         nonlocal count
         at(self, state)
         count += 1
         if count == passed:
             raise Killed
 
-    monkeypatch.setattr(SolveObserver, "at", counted)
+    monkeypatch.setattr(DensityObserver, "at", counted)
 
 
 def interrupted(config: Config, passed: int) -> None:
@@ -71,7 +71,7 @@ def interrupted(config: Config, passed: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, passed)
         with pytest.raises(Killed):
-            commands.run_solve(config)
+            tasks.run_solve(config)
     assert not (config.output.directory / "result.json").exists()
 
 
@@ -141,7 +141,7 @@ def test_an_observer_changes_nothing(labelling: str) -> None:
 @pytest.mark.parametrize("labelling", LABELLINGS)
 def test_a_solve_goes_on_as_if_it_had_never_stopped(tmp_path: Path, labelling: str) -> None:
     whole = configure(tmp_path, output="whole", labelling=labelling)
-    commands.run_solve(whole)
+    tasks.run_solve(whole)
     count = len(densities(whole.output.directory))
     assert count > 6
     for passed in (1, 2, 4, count):
@@ -149,11 +149,11 @@ def test_a_solve_goes_on_as_if_it_had_never_stopped(tmp_path: Path, labelling: s
         shutil.rmtree(config.output.directory, ignore_errors=True)
         interrupted(config, passed)
         assert len(densities(config.output.directory)) == passed
-        computed = commands.run_solve(config, resume=True)
+        computed = tasks.run_solve(config, resume=True)
         require_same(config.output.directory, whole.output.directory)
         assert computed["evaluations"] == 1
     before = {path: path.stat().st_mtime_ns for path in config.output.directory.rglob("*")}
-    assert commands.run_solve(config, resume=True) == computed  # of a solve that is complete
+    assert tasks.run_solve(config, resume=True) == computed  # of a solve that is complete
     assert before == {path: path.stat().st_mtime_ns for path in config.output.directory.rglob("*")}
 
 
@@ -201,7 +201,7 @@ DAMAGES: list[Callable[[Path], None]] = [
 def test_damaged_densities_are_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of the last file, of one in the middle and of the first; what is said names the file."""
     whole = configure(tmp_path, output="whole")
-    commands.run_solve(whole)
+    tasks.run_solve(whole)
     stopped = configure(tmp_path)
     interrupted(stopped, 5)
     folder = stopped.output.directory
@@ -212,7 +212,7 @@ def test_damaged_densities_are_computed_again(tmp_path: Path, capsys: pytest.Cap
         place = (-1, 2, 0)[number % 3] if damage is not put_another_time else 2
         path = sorted((folder / "checkpoint").glob("*.h5"))[place]
         damage(path)
-        commands.run_solve(stopped, resume=True, progress=commands.solve.Progress(speaks=True))
+        tasks.run_solve(stopped, resume=True, progress=tasks.solve.Progress(speaks=True))
         require_same(folder, whole.output.directory)
         assert damage is Path.unlink or path.name in capsys.readouterr().out
 
@@ -240,7 +240,7 @@ def test_another_problem_is_refused(stopped: Config, change: str, key: str) -> N
     for resume in (True, False):
         config = other if resume else parse_config(table, Path(), [change], output=stopped.output.directory / "x")
         with pytest.raises(InputError) as caught:
-            commands.run_solve(config, resume=resume, restart=None if resume else stopped.output.directory)
+            tasks.run_solve(config, resume=resume, restart=None if resume else stopped.output.directory)
         assert caught.value.key == key
     assert before == {path: path.stat().st_mtime_ns for path in stopped.output.directory.rglob("*")}
 
@@ -271,11 +271,11 @@ def test_files_are_known_by_what_is_in_them(tmp_path: Path) -> None:
         }
         return parse_config(table, tmp_path, output=tmp_path / "run")
 
-    first = commands.run_solve(configured())
+    first = tasks.run_solve(configured())
     for name in ("mesh.msh", "samples.csv", "theta.npz"):
         shutil.copy(tmp_path / name, tmp_path / f"same_{name}")
     same = configured("same_mesh.msh", "same_samples.csv", "same_theta.npz")
-    assert numbers(commands.run_solve(same, resume=True)) == numbers(first)
+    assert numbers(tasks.run_solve(same, resume=True)) == numbers(first)
     np.savetxt(tmp_path / "other.csv", rng.normal(0.0, 0.2, (50, 2)), delimiter=",", header="a,b", comments="")
     np.savez(tmp_path / "other.npz", theta=[[0.3, 0.2, -0.1, 0.4, 0.0, 0.2]])
     shutil.copy(MESHES / "disk.msh", tmp_path / "other.msh")
@@ -285,7 +285,7 @@ def test_files_are_known_by_what_is_in_them(tmp_path: Path) -> None:
         ({"theta": "other.npz"}, "field.theta"),
     ):
         with pytest.raises(InputError, match=r"than (that|those) of") as caught:
-            commands.run_solve(configured(**names), resume=True)
+            tasks.run_solve(configured(**names), resume=True)
         assert caught.value.key == key
     assert numbers(json.loads((tmp_path / "run" / "result.json").read_text())) == numbers(first)
 
@@ -296,7 +296,7 @@ def test_restart_from_another_run(tmp_path: Path, stopped: Config) -> None:
     headers = [read_header(path) for path in sorted((source / "checkpoint").glob("*.h5"))]
     more = ["output.densities=9", "optimiser.method=bncg", 'solver.memory="1 GiB"']
     whole = configure(tmp_path, *more, output="whole")
-    commands.run_solve(whole)
+    tasks.run_solve(whole)
     for at, last in ((None, 2), (headers[1].time, 1), (0.99 * headers[1].time, 0), (0.0, 0)):
         config = configure(tmp_path, *more, output=f"at {at}")
         known: set[int] = set()
@@ -308,7 +308,7 @@ def test_restart_from_another_run(tmp_path: Path, stopped: Config) -> None:
                 return read(self, header)
 
             patch.setattr(solve_checkpoint.SolveCheckpoint, "read", counted)
-            commands.run_solve(config, restart=source, at=at)
+            tasks.run_solve(config, restart=source, at=at)
         assert known == {header.step for header in headers[: last + 1]}
         assert products(config.output.directory) == products(whole.output.directory)
         assert set(densities(config.output.directory)) >= set(densities(whole.output.directory))
@@ -326,27 +326,27 @@ def test_what_cannot_be_gone_on_with(tmp_path: Path, stopped: Config) -> None:
         ({"restart": source, "at": float("nan")}, "--at"),
     ):
         with pytest.raises(InputError) as caught:
-            commands.run_solve(config, **options)
+            tasks.run_solve(config, **options)
         assert caught.value.key == key
         assert not config.output.directory.exists()
     with pytest.raises(InputError, match="--resume"):
-        commands.run_solve(stopped, restart=source)
+        tasks.run_solve(stopped, restart=source)
     # A run that keeps nothing, and one of another command
     nothing = configure(tmp_path, "output.checkpoint_every=0")
-    first = commands.run_solve(nothing)
+    first = tasks.run_solve(nothing)
     assert not (tmp_path / "run" / "checkpoint").exists()
     with pytest.raises(InputError, match="no densities"):
-        commands.run_solve(configure(tmp_path, output="other"), restart=tmp_path / "run")
-    assert numbers(commands.run_solve(nothing, resume=True)) == numbers(first)
+        tasks.run_solve(configure(tmp_path, output="other"), restart=tmp_path / "run")
+    assert numbers(tasks.run_solve(nothing, resume=True)) == numbers(first)
     (tmp_path / "run" / "result.json").write_text('{"command": "train"}')
     with pytest.raises(InputError, match="another command"):
-        commands.run_solve(nothing, resume=True)
+        tasks.run_solve(nothing, resume=True)
 
 
 def test_densities_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """J is computed all the same, and the run goes on once there is room."""
     whole = configure(tmp_path, output="whole")
-    total = commands.run_solve(whole)["objective"]["total"]
+    total = tasks.run_solve(whole)["objective"]["total"]
     write, count = solve_checkpoint.write_densities, 0
 
     def full(*arguments: Any) -> None:
@@ -359,12 +359,12 @@ def test_densities_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mo
     config = configure(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(solve_checkpoint, "write_densities", full)
-        document = commands.run_solve(config)
+        document = tasks.run_solve(config)
     assert document["status"] == "failed"
     assert "No space left" in document["reason"]
     assert document["objective"]["total"] == total
     assert count == 4, "it is not tried again"
-    commands.run_solve(config, resume=True)
+    tasks.run_solve(config, resume=True)
     require_same(config.output.directory, whole.output.directory)
 
 
@@ -474,7 +474,7 @@ def on_any_ranks(comm: MPI.Comm, folder: Path, reads: list[str], writes: str) ->
         if comm.rank == 0:
             store.folder.mkdir()
         store.write(header, position)
-    resumed = commands.run_solve(configure(folder, output=f"stopped-{writes}"), comm, resume=True)
+    resumed = tasks.run_solve(configure(folder, output=f"stopped-{writes}"), comm, resume=True)
     expected = json.loads((folder / "whole" / "result.json").read_text())
     assert resumed["time"] == expected["time"]
     for name, part in expected["objective"].items():
@@ -486,7 +486,7 @@ def on_any_ranks(comm: MPI.Comm, folder: Path, reads: list[str], writes: str) ->
 def test_any_number_of_ranks(tmp_path: Path, mpirun: Callable[..., Any]) -> None:
     """Written on 1, 2 and 3 ranks, read on 2, 3 and 1."""
     here = Path(__file__).parent
-    commands.run_solve(configure(tmp_path, output="whole"))
+    tasks.run_solve(configure(tmp_path, output="whole"))
     for name in "123":
         interrupted(configure(tmp_path, output=f"stopped-{name}"), 4)
     on_any_ranks(MPI.COMM_WORLD, tmp_path, [], "1")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jobs import SCRIPTS
 
-from eulerian.app import commands
+from eulerian.app import tasks
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.train_checkpoint import read_checkpoint
@@ -55,7 +55,7 @@ def configure(path: Path, *overrides: str, run: str = "run") -> Config:
 
 
 def train(comm: MPI.Comm, config: Config, method: str = "densities", **options: Any) -> dict[str, Any]:
-    run = commands.run_train_particles if method == "particles" else commands.run_train
+    run = tasks.run_train_particles if method == "particles" else tasks.run_train
     document = run(config, comm, **options)
     comm.barrier()
     return dict(document)

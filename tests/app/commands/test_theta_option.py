@@ -15,11 +15,11 @@ from problems import LABELLINGS, NO_DENSITY_COSTS, problem_config
 from run_folders import leave_run
 
 from eulerian.analysis.verify import verify
-from eulerian.app import commands
+from eulerian.app import tasks
 from eulerian.app.build.network import build
-from eulerian.app.commands.theta_option import GivenTheta
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.progress import Progress
+from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
 from eulerian.fields.piecewise import PiecewiseField
@@ -45,10 +45,10 @@ def configured(path: Path, name: str = "new", **sections: Any) -> Config:
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "solve": commands.run_solve,
-    "verify": commands.run_verify,
-    "compare": commands.run_compare,
-    "particles": commands.run_solve_particles,
+    "solve": tasks.run_solve,
+    "verify": tasks.run_verify,
+    "compare": tasks.run_compare,
+    "particles": tasks.run_solve_particles,
 }
 
 
@@ -85,10 +85,10 @@ def test_the_readout_comes_along(comm: MPI.Comm, tmp_path: Path) -> None:
     problem = build(parse_config(table, "."), comm)
     theta = problem.initial_theta + 0.05 * np.random.default_rng(0).standard_normal(problem.n_params)
     run = leave_run(comm, tmp_path / "run", table, *problem.split(theta))
-    found = commands.run_solve(parse_config(table, tmp_path, output=tmp_path / "new"), comm, theta=run)
+    found = tasks.run_solve(parse_config(table, tmp_path, output=tmp_path / "new"), comm, theta=run)
     assert found["objective"]["total"] == pytest.approx(problem.value(theta), rel=1e-13)
     resolved = tomllib.loads((tmp_path / "new" / "config.resolved.toml").read_text())
-    again = commands.run_solve(parse_config(resolved, "/", output=tmp_path / "again"), comm)
+    again = tasks.run_solve(parse_config(resolved, "/", output=tmp_path / "again"), comm)
     assert again["objective"] == found["objective"]
     fixed = {**table, "objective": {**table["objective"], "terminal": {"kind": "quadratic", "target": [0.0, 0.0]}}}
     refused(comm, parse_config(fixed, tmp_path, output=tmp_path / "no"), run, "trains none")
@@ -102,7 +102,7 @@ TRAINED = {"kind": "cross_entropy", "trainable": True}
 def refused(comm: MPI.Comm, config: Config, source: Path, *said: str) -> None:
     """The command does not even begin, and says why."""
     with pytest.raises(InputError) as caught:
-        commands.run_solve(config, comm, theta=source)
+        tasks.run_solve(config, comm, theta=source)
     assert caught.value.key == "--theta"
     assert caught.value.remedy
     for text in said:
@@ -168,7 +168,7 @@ def test_rows_that_are_alike(comm: MPI.Comm, tmp_path: Path) -> None:
     run = leave_run(comm, tmp_path / "run", tables(**with_field(tied=True)), ROWS[:1])
     on_root(comm, lambda: np.savez(tmp_path / "row.npz", **{**np.load(run / "theta.npz"), "theta": ROWS[:1]}))
     values = {
-        commands.run_solve(configured(tmp_path, f"{source.stem}{tied}", **with_field(tied=tied)), comm, theta=source)[
+        tasks.run_solve(configured(tmp_path, f"{source.stem}{tied}", **with_field(tied=tied)), comm, theta=source)[
             "objective"
         ]["total"]
         for source in (run, tmp_path / "row.npz")
@@ -181,7 +181,7 @@ def test_what_is_worth_a_warning(comm: MPI.Comm, tmp_path: Path) -> None:
     run = leave_run(comm, tmp_path / "run", tables(), ROWS)
     failed = {"command": "train", "status": "failed", "reason": "the line search found no lower value"}
     on_root(comm, lambda: (run / "result.json").write_text(json.dumps(failed)))
-    document = commands.run_solve(configured(tmp_path, **with_field(horizon=1.0)), comm, theta=run)
+    document = tasks.run_solve(configured(tmp_path, **with_field(horizon=1.0)), comm, theta=run)
     longer, bad = document["warnings"]
     assert "field.horizon was 0.5" in longer
     assert "a run that failed" in bad
@@ -191,9 +191,9 @@ def test_what_is_worth_a_warning(comm: MPI.Comm, tmp_path: Path) -> None:
 def test_velocities_at_nodes(comm: MPI.Comm, tmp_path: Path) -> None:
     """Those of `ideal` and of free fields fit the mesh that they were found on, and no other one."""
     layers = {"field": {"kind": "mlp", "layers": 3, "horizon": 0.5}, "ideal": {"max_iterations": 30}}
-    commands.run_ideal(configured(tmp_path, "best", **layers), comm)
+    tasks.run_ideal(configured(tmp_path, "best", **layers), comm)
     free = {"field": {"kind": "free", "layers": 3, "horizon": 0.5}}
-    document = commands.run_solve(configured(tmp_path, **free), comm, theta=tmp_path / "best")
+    document = tasks.run_solve(configured(tmp_path, **free), comm, theta=tmp_path / "best")
     assert document["objective"]["kinetic"] > 1e-3
     refused(comm, configured(tmp_path, "no"), tmp_path / "best", "field.kind = 'free'", 'field={ kind = "free", layers')
     moved = {"domain": {"box": {"lower": [-3.0], "upper": [1.0], "cells": [24]}}}
@@ -215,15 +215,15 @@ def test_meshes_of_files_are_told_apart_by_their_sizes(comm: MPI.Comm, tmp_path:
 def test_going_on_with_a_solve_needs_the_same_theta(comm: MPI.Comm, tmp_path: Path) -> None:
     run = leave_run(comm, tmp_path / "run", tables(), ROWS)
     other = leave_run(comm, tmp_path / "other", tables(), 2.0 * ROWS)
-    first = commands.run_solve(configured(tmp_path), comm, theta=run)
-    again = commands.run_solve(configured(tmp_path), comm, theta=run, resume=True)
+    first = tasks.run_solve(configured(tmp_path), comm, theta=run)
+    again = tasks.run_solve(configured(tmp_path), comm, theta=run, resume=True)
     assert again["objective"] == pytest.approx(first["objective"], rel=1e-13)
     assert again["theta"] == first["theta"]
-    restarted = commands.run_solve(configured(tmp_path, "more"), comm, theta=run, restart=tmp_path / "new")
+    restarted = tasks.run_solve(configured(tmp_path, "more"), comm, theta=run, restart=tmp_path / "new")
     assert restarted["objective"] == pytest.approx(first["objective"], rel=1e-13)
     for source in (other, None):
         with pytest.raises(InputError) as caught:
-            commands.run_solve(configured(tmp_path), comm, theta=source, resume=True)
+            tasks.run_solve(configured(tmp_path), comm, theta=source, resume=True)
         assert caught.value.key == "field.theta"
 
 
@@ -254,12 +254,12 @@ def test_a_wrong_gradient_is_found_where_nothing_moves(
         return v, lambda w: vjp(w) * np.where(np.arange(13) < 8, 1.1, 1.0)
 
     config = configured(tmp_path)
-    sound = commands.run_verify(config, comm)
+    sound = tasks.run_verify(config, comm)
     assert sound["status"] == "done"
     assert min(sound["verify"]["nearby"]["taylor_rates"]) > 1.9
     assert 0.0 < sound["verify"]["nearby"]["speed"] <= 0.1 * 4.0 / 0.5
     monkeypatch.setattr(PiecewiseField, "value_and_vjp", wrong)
-    document = commands.run_verify(config, comm, overwrite=True)
+    document = tasks.run_verify(config, comm, overwrite=True)
     assert min(document["verify"]["taylor_rates"]) > 1.9
     assert document["status"] == "failed"
     assert "at a θ near it that moves something" in document["reason"]
@@ -300,5 +300,5 @@ def test_a_field_that_no_theta_moves(comm: MPI.Comm, tmp_path: Path) -> None:
 
 
 def test_given_theta_of_nothing(comm: MPI.Comm, tmp_path: Path) -> None:
-    given = GivenTheta.of(configured(tmp_path), None, comm)
+    given = ThetaSource.of(configured(tmp_path), None, comm)
     assert (given.name, given.document) == ("the initial θ", {"theta": {"run": None, "file": None}})

@@ -10,10 +10,10 @@ import pytest
 from jobs import Here
 
 from eulerian.analysis import characteristics
-from eulerian.app.commands import run_solve, run_train, run_verify_run
-from eulerian.app.commands.verification import unresolved
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.progress import Progress
+from eulerian.app.tasks import run_solve, run_train, run_verify_run
+from eulerian.app.tasks.verification import unresolved
 from eulerian.base.errors import ComputationError, InputError
 
 pytestmark = pytest.mark.two_ranks

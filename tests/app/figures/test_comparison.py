@@ -17,8 +17,7 @@ from eulerian.analysis.stopwatch import EvaluationCost, Seconds
 from eulerian.app.figures.comparison import comparison_curves, comparison_maps, part_errors
 from eulerian.app.figures.draw import draw_run
 from eulerian.app.figures.study import frontier
-from eulerian.app.runs.comparison_data import ComparisonData
-from eulerian.app.runs.comparison_table import comparison_table
+from eulerian.app.runs.comparison import ComparisonData, comparison_table
 from eulerian.app.runs.study_table import read_study, study_rates, study_rows, study_table, write_study
 from eulerian.base.errors import InputError
 from eulerian.objective.parts import part_names

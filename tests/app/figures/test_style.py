@@ -13,7 +13,7 @@ from jobs import environment, run_group
 from matplotlib.figure import Figure
 from test_draw import write_history
 
-from eulerian.app import commands
+from eulerian.app import tasks
 from eulerian.app.config import parse_config
 from eulerian.app.figures import densities
 from eulerian.app.figures.draw import draw_run
@@ -106,7 +106,7 @@ def test_a_figure_that_fails_is_a_warning(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)  # where the run folder comes to be
     monkeypatch.setattr(densities, "density_curves", broken)
     config = parse_config(MODEL, tmp_path, ["optimiser.max_iterations=1", 'ideal.certificate="none"'])
-    document = commands.run_train(config)
+    document = tasks.run_train(config)
     assert document["status"] in ("converged", "max_iterations")
     folder = config.output.directory
     (warning,) = (text for text in document["warnings"] if "densities.png" in text)

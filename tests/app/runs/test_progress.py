@@ -6,10 +6,10 @@ from mpi4py import MPI
 
 import pytest
 
-from eulerian.ideal.problem import GapRecord
-from eulerian.optimise import Record
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import classification_table, parts_table
+from eulerian.ideal.problem import GapRecord
+from eulerian.optimise import Record
 
 RECORD = Record(3, 0.5, {"terminal": 0.5}, 1e-3, 5, 0.25)
 GAP = GapRecord(30, 0.08, 0.079, 0.001, 0.0125, 3e-5, 1.5)

@@ -3,15 +3,16 @@
 import json
 import math
 from types import SimpleNamespace
+from typing import ClassVar
 
 from mpi4py import MPI
 
 import numpy as np
 import pytest
 
+from eulerian.app.runs.result import Outcome, describe, plain
 from eulerian.control.control import ControlProblem
 from eulerian.control.statistics import Statistics
-from eulerian.app.runs.result import Outcome, describe, plain
 from eulerian.objective.parts import part_names
 
 INTERFACE = json.loads("""
@@ -38,7 +39,7 @@ class FakeProblem(ControlProblem):
     """Two right-angled triangles per rank."""
 
     seconds_forward, seconds_gradient = 0.5, 0.0
-    parts: dict[str, float] = {}
+    parts: ClassVar[dict[str, float]] = {}
     statistics = Statistics(
         steps_per_layer=(3, 4),
         mass_initial=np.array([0.25, 0.75]),

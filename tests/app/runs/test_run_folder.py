@@ -11,9 +11,9 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 
-from eulerian.base.errors import ComputationError, InputError
 from eulerian.app.runs.files import GAP_COLUMNS, HISTORY_COLUMNS, write_atomically
 from eulerian.app.runs.folder import RunFolder
+from eulerian.base.errors import ComputationError, InputError
 
 
 def finished_run(comm: MPI.Comm, path: Path) -> RunFolder:

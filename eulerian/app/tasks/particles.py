@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,20 +13,26 @@ import numpy as np
 from eulerian.app.build.network import SampledProblem, build_sampled_problem
 from eulerian.app.build.particles import particle_problem, refuse_training_on_particles, sample_of
 from eulerian.app.build.training import descent_settings
-from eulerian.app.commands.command import SILENT, Command, Session
-from eulerian.app.commands.network_run import finite_value, kept, layers_and_readout, training_outcome, warn_of_rest
-from eulerian.app.commands.theta_option import GivenTheta
-from eulerian.app.commands.train_monitor import Start, followed
-from eulerian.app.commands.train_resume import Finished, resumable, tell_resume_command, tell_start
 from eulerian.app.config import Config
-from eulerian.app.runs.densities import draw_here
-from eulerian.app.runs.particle_result import LEVEL, keep_paths, particle_document, particle_table
+from eulerian.app.runs.particles import LEVEL, particle_document, particle_table, save_paths
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import particle_headline, parts_table
 from eulerian.app.runs.result import Document, Outcome
 from eulerian.app.runs.train_checkpoint import Checkpoint
+from eulerian.app.tasks.drawing import draw_figures
+from eulerian.app.tasks.network_run import (
+    finite_value,
+    layers_and_readout,
+    save_and_evaluate_best,
+    training_outcome,
+    warn_of_rest,
+    with_output,
+)
+from eulerian.app.tasks.task import SILENT, RunContext, Task
+from eulerian.app.tasks.theta_option import ThetaSource
+from eulerian.app.tasks.train_monitor import Start, monitored
+from eulerian.app.tasks.train_resume import FinishedRun, find_checkpoint, report_start, resume_arguments
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import EulerianError
 from eulerian.optimise import Descent, OptimiseResult, TrainingState
 
 METHOD: Final = "particles"
@@ -47,11 +52,9 @@ def run_solve_particles(
     progress: Progress = SILENT,
 ) -> Document:
     """J on particles at one θ; arguments, result and errors as for ``run_solve``. **Collective**."""
-    given = GivenTheta.of(config, theta, comm)
-    command = Command(
-        "solve", partial(given.build, build_sampled_problem), particle_headline, partial(_solve, given=given)
-    )
-    return command.run(given.config, comm, overwrite=overwrite, progress=progress)
+    given = ThetaSource.of(config, theta, comm)
+    task = Task("solve", partial(given.build, build_sampled_problem), particle_headline, partial(_solve, given=given))
+    return task.run(given.config, comm, overwrite=overwrite, progress=progress)
 
 
 def run_train_particles(
@@ -68,18 +71,18 @@ def run_train_particles(
     of these is told beside it.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
-    found = resumable(config, METHOD, comm, overwrite=overwrite) if resume else None
-    if isinstance(found, Finished):
+    found = find_checkpoint(config, METHOD, comm, overwrite=overwrite) if resume else None
+    if isinstance(found, FinishedRun):
         progress.say(found.statement)
         return found.document
 
-    def work(session: Session[SampledProblem]) -> Outcome:
-        tell_start(found, comm, progress, resume=resume)
-        return _train(session, found)
+    def work(context: RunContext[SampledProblem]) -> Outcome:
+        report_start(found, comm, progress, resume=resume)
+        return _train(context, found)
 
-    command = Command("train", _build_to_train, particle_headline, work)
-    go_on = tell_resume_command(found)
-    return command.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, **go_on)
+    task = Task("train", _build_to_train, particle_headline, work)
+    go_on = resume_arguments(found)
+    return task.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, **go_on)
 
 
 def _build_to_train(config: Config, comm: MPI.Comm) -> SampledProblem:
@@ -87,61 +90,63 @@ def _build_to_train(config: Config, comm: MPI.Comm) -> SampledProblem:
     return build_sampled_problem(config, comm)
 
 
-def _solve(session: Session[SampledProblem], given: GivenTheta) -> Outcome:
-    problem, theta = session.problem.problem, session.problem.problem.initial_theta
-    session.progress.say(given.told)
+def _solve(context: RunContext[SampledProblem], given: ThetaSource) -> Outcome:
+    problem, theta = context.problem.problem, context.problem.problem.initial_theta
+    context.progress.say(given.description)
     started = time.perf_counter()
     total = finite_value(problem, theta, given.name)
     seconds = time.perf_counter() - started
-    warn_of_rest(problem, session.config, "The particles stay where they are")
-    document = {**given.document, **particle_document(session.problem, session.config.particles)}
-    session.progress.say(parts_table({given.title: (total, problem.parts)}), particle_table(document))
+    warn_of_rest(problem, context.config, "The particles stay where they are")
+    document = {**given.document, **particle_document(context.problem, context.config.particles)}
+    context.progress.say(parts_table({given.title: (total, problem.parts)}), particle_table(document))
     reason = f"particles moved at {given.name}"
     outcome = Outcome("solve", "done", reason, total, problem.parts, seconds_solve=seconds, extra=document)
-    return _with_files(session, theta, outcome)
+    return _with_files(context, theta, outcome)
 
 
-def _train(session: Session[SampledProblem], found: Checkpoint | None) -> Outcome:
-    problem, optimiser = session.problem.problem, session.config.optimiser
+def _train(context: RunContext[SampledProblem], found: Checkpoint | None) -> Outcome:
+    problem, optimiser = context.problem.problem, context.config.optimiser
     started = time.perf_counter()
     if found is None:
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
-    descent = Descent(problem, descent_settings(session.config), state=None if found is None else found.state.descent)
+    descent = Descent(problem, descent_settings(context.config), state=None if found is None else found.state.descent)
 
     def state() -> tuple[TrainingState, Callable[[Floats], Floats]]:
         return TrainingState(1, descent.state), lambda theta: theta
 
-    with followed(session, METHOD, start, state, optimiser.max_iterations) as follower:
-        result = descent.run(follower)
-        follower.finish()
-        if follower.interrupted:
-            return follower.interrupted_outcome()
-        return _trained(session, start, result, time.perf_counter() - started)
+    with monitored(context, METHOD, start, state, optimiser.max_iterations) as monitor:
+        result = descent.run(monitor)
+        monitor.finish()
+        if monitor.interrupted:
+            return monitor.interrupted_outcome()
+        return _trained(context, start, result, time.perf_counter() - started)
 
 
-def _trained(session: Session[SampledProblem], start: Start, result: OptimiseResult, seconds: float) -> Outcome:
+def _trained(context: RunContext[SampledProblem], start: Start, result: OptimiseResult, seconds: float) -> Outcome:
     """What a training that has come to its end leaves. Collective."""
-    problem = session.problem.problem
+    problem = context.problem.problem
     document: Document = {}
-    with kept(session, result):
+
+    def evaluate() -> None:
         problem.value_and_gradient(result.theta)
-        document = particle_document(session.problem, session.config.particles)
-        document["particles"] |= {
-            "gradient_error": problem.gradient_norm(problem.gradient_interval()),
-            "fresh": _fresh(session, result.theta),
-        }
-        session.progress.say(
+        found = particle_document(context.problem, context.config.particles)
+        error = problem.gradient_norm(problem.gradient_interval())
+        found["particles"] |= {"gradient_error": error, "fresh": _fresh(context, result.theta)}
+        document.update(found)
+        context.progress.say(
             parts_table({"start": start, "end": (result.value, problem.parts)}), particle_table(document)
         )
+
+    save_and_evaluate_best(context, result, evaluate)
     outcome = training_outcome(result, problem, seconds, {**document, "no_certificate": _NO_BOUND})
-    return _with_files(session, result.theta, outcome)
+    return _with_files(context, result.theta, outcome)
 
 
-def _fresh(session: Session[SampledProblem], theta: Floats) -> Document | None:
+def _fresh(context: RunContext[SampledProblem], theta: Floats) -> Document | None:
     """J on particles of another seed, or nothing where the particles are a file's. Collective."""
-    config, sampled = session.config, session.problem
+    config, sampled = context.config, context.problem
     if config.particles.file is not None:
         return None
     others = config.particles.model_copy(update={"seed": config.particles.seed + 1})
@@ -151,14 +156,14 @@ def _fresh(session: Session[SampledProblem], theta: Floats) -> Document | None:
     return {"total": problem.value(theta), "interval": problem.interval("total", LEVEL), "seed": others.seed}
 
 
-def _with_files(session: Session[SampledProblem], theta: Floats, outcome: Outcome) -> Outcome:
+def _with_files(context: RunContext[SampledProblem], theta: Floats, outcome: Outcome) -> Outcome:
     """The outcome, with θ and the figures written; failed if they could not be. **Collective**."""
-    run, problem = session.run, session.problem.problem
-    try:
-        parameters = layers_and_readout(problem, theta)
-        run.write_theta(*parameters)
-        keep_paths(run, session.problem, parameters[0])
-        draw_here(run)
-    except EulerianError as error:
-        return replace(outcome, status="failed", reason=f"{outcome.reason}; then the output failed: {error}")
-    return outcome
+    folder, sampled = context.folder, context.problem
+
+    def write() -> None:
+        parameters = layers_and_readout(sampled.problem, theta)
+        folder.write_theta(*parameters)
+        save_paths(folder, sampled, parameters[0])
+        draw_figures(folder, without=("history",))
+
+    return with_output(outcome, write)

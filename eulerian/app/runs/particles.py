@@ -1,23 +1,48 @@
 """What a run on particles leaves: its keys in ``result.json``, its table, and the paths that its figure shows."""
 
-from typing import Any
-
-from eulerian.base import parallel
-from eulerian.base.arrays import Floats
+from dataclasses import dataclass
+from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Particles
+from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.files import FIGURES, PARTICLES
-from eulerian.app.runs.result import Document
 from eulerian.app.runs.folder import RunFolder
-from eulerian.app.runs.particle_paths import ParticlePaths
+from eulerian.app.runs.result import Document
 from eulerian.app.runs.triangles import Triangles
+from eulerian.base.arrays import Floats
+from eulerian.base.parallel import gather_rows, on_root
 
-_SHOWN = 4000  # particles whose paths are kept
+_SHOWN = 4000  # particles whose paths are saved
 _TIMES = 41
 LEVEL = 0.95
+
+
+@final
+@dataclass(frozen=True)
+class ParticlePaths(ArrayRecord):
+    """Where some of the particles are over time.
+
+    Attributes:
+        times: (n_times,) equally spaced from 0 to T.
+        positions: (n_times, n, dim).
+        labels: (n,).
+        weights: (n,).
+        box: (2, dim) corners of the domain's bounding box.
+        outline: (m, 2, 2) edges of the domain's boundary; empty unless it is two-dimensional.
+    """
+
+    CONTENTS = "particles"
+
+    times: Floats
+    positions: Floats
+    labels: NDArray[np.integer]
+    weights: Floats
+    box: Floats
+    outline: Floats
 
 
 def particle_document(sampled: SampledProblem, particles: Particles) -> Document:
@@ -52,34 +77,28 @@ def particle_table(document: Document) -> str:
     return "\n".join(lines)
 
 
-def keep_paths(run: RunFolder, sampled: SampledProblem, theta: Floats) -> None:
-    """Keep the paths of some particles for the figure. **Collective**.
+def save_paths(run: RunFolder, sampled: SampledProblem, theta: Floats) -> None:
+    """Save the paths of some particles for the figure. **Collective**.
 
     Args:
         run: the folder.
         sampled: the particles.
         theta: (L, p).
     """
-    problem, sample = sampled.problem, sampled.problem.sample
-    first = sum(problem.comm.allgather(len(sample.x))[: problem.comm.rank])
+    problem, comm, sample = sampled.problem, sampled.problem.comm, sampled.problem.sample
+    first = sum(comm.allgather(len(sample.x))[: comm.rank])
     stride = -(-problem.count // _SHOWN)
     chosen = np.flatnonzero((first + np.arange(len(sample.x))) % stride == 0)
     labels, weights = sample.labels[chosen], sample.weights[chosen]
     positions = problem.push(theta, np.ascontiguousarray(sample.x[chosen]), labels, _TIMES)
-    gathered = [
-        parallel.gather_rows(problem.comm, rows)
-        for rows in (np.ascontiguousarray(positions.swapaxes(0, 1)), labels, weights)
-    ]
+    gathered = [gather_rows(comm, rows) for rows in (np.ascontiguousarray(positions.swapaxes(0, 1)), labels, weights)]
 
     def save() -> None:
-        moved, own, shares = gathered
-        assert moved is not None
-        assert own is not None
-        assert shares is not None
+        moved, own, shares = (rows for rows in gathered if rows is not None)
         times = np.linspace(0.0, problem.horizon, _TIMES)
         flat = sampled.initial.dim == 2
         outline = Triangles.of_nodes(sampled.initial.vertices).outline() if flat else np.empty((0, 2, 2))
-        kept: Any = moved.swapaxes(0, 1).astype(np.float32)  # figures do not see the difference
-        ParticlePaths(times, kept, own, stride * shares, problem.box, outline).save(run.path / FIGURES / PARTICLES)
+        shown: Any = moved.swapaxes(0, 1).astype(np.float32)  # figures do not see the difference
+        ParticlePaths(times, shown, own, stride * shares, problem.box, outline).save(run.path / FIGURES / PARTICLES)
 
-    parallel.on_root(problem.comm, save)
+    on_root(comm, save)

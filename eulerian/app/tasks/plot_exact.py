@@ -9,11 +9,11 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.app.build.mixture import exact_density
-from eulerian.app.commands.loaded_run import LoadedRun, load_trained
 from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.files import EXACT, FIGURES, SNAPSHOTS
 from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
 from eulerian.app.runs.snapshots import FIGURE_TIMES, Snapshots
+from eulerian.app.tasks.loaded_run import LoadedRun, load_trained
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import gather_rows, on_root
@@ -37,7 +37,7 @@ class _Frame:
     counts: tuple[int, ...]
 
 
-def keep_exact_densities(folder: Path, comm: MPI.Comm | None = None, *, python: bool = True) -> Path:
+def save_exact_densities(folder: Path, comm: MPI.Comm | None = None, *, python: bool = True) -> Path:
     """Evaluate a run's densities along characteristics where its figures show them, and keep them. **Collective**.
 
     ``eulerian plot`` draws them from then on, beside those of the mesh.

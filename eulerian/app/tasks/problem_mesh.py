@@ -39,7 +39,7 @@ def build_on_adapted_mesh(config: Config, comm: MPI.Comm) -> ControlProblem:
     return found.problem
 
 
-def keep_mesh(run: RunFolder, problem: ControlProblem) -> None:
+def save_mesh(run: RunFolder, problem: ControlProblem) -> None:
     """Write the mesh of a problem into its run folder, if it is not the one of the configuration. **Collective**."""
     if problem.density_space.simplices is not None:
         run.write_mesh(problem.density_space.simplices)

@@ -1,16 +1,14 @@
 """What the commands that evaluate a network share: J at a θ, and the files that show it."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from eulerian.app.build.network import SampledProblem
-from eulerian.app.commands.command import Session
 from eulerian.app.config import Config
-from eulerian.app.runs.densities import write_figures, write_paraview
 from eulerian.app.runs.result import Document, Outcome
+from eulerian.app.tasks.task import RunContext
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError, RejectedEvaluation
 from eulerian.base.parallel import warn
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from eulerian.particles.problem import ParticleProblem  # with a good part of SciPy
 
 
-def storage_statement(problem: ControlProblem, theta: Floats) -> str:
+def storage_plan(problem: ControlProblem, theta: Floats) -> str:
     """What gradients at θ will keep and compute again, before anything is solved. **Collective**."""
     try:
         return problem.plan(theta).statement
@@ -68,16 +66,17 @@ def warn_of_rest(problem: ReducedProblem, config: Config, result: str) -> None:
     warn(problem.comm, f"nothing moves at this θ: the velocity is 0 everywhere. {result}. {remedy}.")
 
 
-@contextmanager
-def kept[P: (ControlProblem, SampledProblem)](session: Session[P], result: OptimiseResult) -> Iterator[None]:
-    """Write the best θ, before J is evaluated there for what is told of it. **Collective**.
+def save_and_evaluate_best[P: (ControlProblem, SampledProblem)](
+    context: RunContext[P], result: OptimiseResult, evaluate: Callable[[], object]
+) -> None:
+    """Write the best θ, then ``evaluate`` J there for what is told of it. **Collective**.
 
     After a failure J may well not be evaluated there again: then errors are let pass, and nothing is told.
     """
-    problem = session.problem.reduced
-    session.run.write_theta(*layers_and_readout(problem, result.theta))
+    problem = context.problem.reduced
+    context.folder.write_theta(*layers_and_readout(problem, result.theta))
     try:
-        yield
+        evaluate()
     except EulerianError:
         if result.status != "failed":
             raise
@@ -97,17 +96,6 @@ def training_outcome(result: OptimiseResult, problem: ReducedProblem, seconds: f
         seconds_solve=seconds,
         extra=extra,
     )
-
-
-def with_fields(session: Session[ControlProblem], theta: Floats, outcome: Outcome) -> Outcome:
-    """The outcome, with θ, ParaView files and figures written; failed if they could not be. **Collective**."""
-
-    def write() -> None:
-        session.run.write_theta(*layers_and_readout(session.problem, theta))
-        write_paraview(session.run, session.problem, theta, session.config.output.densities)
-        write_figures(session.run, session.problem, theta, session.config.density.initial, session.progress)
-
-    return with_output(outcome, write)
 
 
 def with_output(outcome: Outcome, write: Callable[[], None]) -> Outcome:

@@ -130,7 +130,7 @@ class EarlierSolve:
         self._require_theta(problem.initial_theta)
         _require_start(problem, start)
 
-    def position(self, step: int) -> SweepState | None:
+    def state(self, step: int) -> SweepState | None:
         """What was kept after so many time steps; None if nothing was, or if it is damaged."""
         if step not in self.headers:
             return None

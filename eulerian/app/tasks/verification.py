@@ -1,4 +1,4 @@
-"""What follows a run on densities: its J and ρ(T) are verified by characteristics, and told."""
+"""What follows a run on densities: its J and ρ(T) are verified by characteristics, and reported."""
 
 import json
 import math
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from mpi4py import MPI
 
 from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
-from eulerian.app.commands.command import SILENT, Session
 from eulerian.app.config import Adapt
 from eulerian.app.runs.files import RESULT
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.result import Document, plain
+from eulerian.app.tasks.task import SILENT, RunContext
 from eulerian.base.errors import EulerianError, InputError, collected_warnings, explained
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from eulerian.analysis.characteristics import Verification  # with a good part of SciPy
 
 
-def verification(session: Session[ControlProblem], document: Document) -> Document:  # noqa: ARG001 - of a command
+def verification(context: RunContext[ControlProblem], document: Document) -> Document:  # noqa: ARG001 - of a command
     """The keys ``verified`` and ``resolved`` for the θ of the last evaluation. **Collective**.
 
     Said in a sentence; what is not resolved is a warning. A verification that fails is a warning too, and no error.
     """
-    return verified(session.problem, session.progress, session.config.adapt)
+    return verify_flow(context.problem, context.progress, context.config.adapt)
 
 
-def verified(problem: ControlProblem, progress: Progress, adapt: Adapt | None = None) -> Document:
+def verify_flow(problem: ControlProblem, progress: Progress, adapt: Adapt | None = None) -> Document:
     """``verification`` of a problem that has been evaluated, or tried to be. **Collective**.
 
     Args:
@@ -98,23 +98,23 @@ def run_verify_run(
         InputError: it is no run folder, or no complete one.
         RejectedEvaluation: J cannot be evaluated there.
     """
-    from eulerian.app.commands.loaded_run import load_trained  # with a good part of SciPy
+    from eulerian.app.tasks.loaded_run import load_trained  # with a good part of SciPy
 
     comm = MPI.COMM_WORLD if comm is None else comm
     trained = load_trained(folder, comm, python=python)
     document: Document = on_root(comm, lambda: _read_result(folder))
-    told: list[str] = []
+    heard: list[str] = []
 
     def warned(text: str) -> None:
-        told.append(text)
+        heard.append(text)
         progress.say(f"Warning: {text}")
 
     trained.problem.value(trained.theta)
     with collected_warnings(warned):
-        document |= comm.bcast(plain(verified(trained.problem, progress, trained.config.adapt)), 0)
+        document |= comm.bcast(plain(verify_flow(trained.problem, progress, trained.config.adapt)), 0)
     document["warnings"] = [text for text in document.get("warnings", []) if not text.startswith(_ABOUT)]
-    RunFolder(comm, folder, told).write_result(document)
-    document["warnings"] = comm.bcast([*document["warnings"], *told], 0)
+    RunFolder(comm, folder, heard).write_result(document)
+    document["warnings"] = comm.bcast([*document["warnings"], *heard], 0)
     return document
 
 

@@ -41,14 +41,14 @@ _BADLY = {"failed": "failed", "interrupted": "was interrupted"}
 
 @final
 @dataclass(frozen=True)
-class GivenTheta:
+class ThetaSource:
     """Where a command evaluates its network, and where that θ comes from.
 
     Attributes:
         config: starts at that θ and with its readout, so that the new run's resolved configuration says so too.
         source: as the user named it; None for the θ that the configuration starts from.
         run: the folder whose θ it is; None where the file is in none.
-        told: about the run, one sentence.
+        description: of the run, one sentence.
         warnings: about the run.
         difference: why θ of the run means something else here, or None.
         mesh: sizes of the run's mesh, where θ belongs to its nodes.
@@ -57,7 +57,7 @@ class GivenTheta:
     config: Config
     source: Path | None = None
     run: Path | None = None
-    told: str = ""
+    description: str = ""
     warnings: tuple[str, ...] = ()
     difference: InputError | None = None
     mesh: Mapping[str, Any] = field(default_factory=dict)
@@ -103,10 +103,12 @@ class GivenTheta:
         if status in _BADLY:
             warnings.append(f"θ is of a run that {_BADLY[status]}: {source}, {result.get('reason')}")
         value = (result.get("objective") or {}).get("total")
-        told = f"θ of {source}, a run of `{result['command']}`" + ("" if value is None else f" (J = {value:.8g} there)")
+        description = f"θ of {source}, a run of `{result['command']}`" + (
+            "" if value is None else f" (J = {value:.8g} there)"
+        )
         mesh = result.get("mesh") if theirs.get("kind") == "free" else None
         started = _starting_at(config, source, folder / THETA, readout, n_labels)
-        return cls(started, source, folder, told, tuple(warnings), difference, mesh or {})
+        return cls(started, source, folder, description, tuple(warnings), difference, mesh or {})
 
     @property
     def name(self) -> str:

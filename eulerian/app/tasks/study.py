@@ -34,9 +34,9 @@ from eulerian.app.build.mesh import create_mesh
 from eulerian.app.build.mixture import initial_density
 from eulerian.app.build.network import build
 from eulerian.app.build.particles import particles_on, sample_of
-from eulerian.app.commands.compare_methods import all_points, kernel_error, pushed_density, require_value
 from eulerian.app.config import Config
 from eulerian.app.runs.progress import Progress
+from eulerian.app.tasks.compare_methods import all_points, kernel_error, pushed_density, require_value
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.control.control import ControlProblem
@@ -134,13 +134,13 @@ def run_study(config: Config, problem: ControlProblem, theta: Floats, plan: Stud
     levels = plan.levels(config, problem.density_space.dim)
     if len(levels) < 2:
         raise InputError("cannot be halved: a study needs two meshes", key="domain.box.cells", value=config.domain.box)
-    ground = _Ground.lay(config, problem, theta, levels[-1] + 1)
-    trials = [_mesh_trial(ground, level, degree, progress) for degree in plan.degrees for level in levels]
+    setup = _StudySetup.of(config, problem, theta, levels[-1] + 1)
+    trials = [_mesh_trial(setup, level, degree, progress) for degree in plan.degrees for level in levels]
     by_degree = [[trial for trial in trials if trial.resolution.degree == degree] for degree in plan.degrees]
     for sampling in ("random", "sobol"):
-        trials += [_sample_trial(ground, sampling, n, plan.replicates, progress) for n in plan.counts]
+        trials += [_sample_trial(setup, sampling, n, plan.replicates, progress) for n in plan.counts]
     scaling, sets = problem.scaling, plan.reference_replicates
-    values, gradients = ground.evaluated(ground.careful, "sobol", plan.reference_count, sets)
+    values, gradients = setup.evaluated(setup.careful, "sobol", plan.reference_count, sets)
     sampled = sampled_reference(f"{sets} sets of {plan.reference_count} Sobol points", values, gradients, scaling)
     meshes = best_reference(mesh_reference(each, scaling) for each in by_degree)
     reference = best_reference((sampled, meshes))
@@ -149,7 +149,7 @@ def run_study(config: Config, problem: ControlProblem, theta: Floats, plan: Stud
 
 
 @dataclass(frozen=True)
-class _Ground:
+class _StudySetup:
     """What all rungs share.
 
     Attributes:
@@ -171,7 +171,7 @@ class _Ground:
     exact: Floats
 
     @classmethod
-    def lay(cls, config: Config, problem: ControlProblem, theta: Floats, level: int) -> "_Ground":
+    def of(cls, config: Config, problem: ControlProblem, theta: Floats, level: int) -> "_StudySetup":
         """Project ρ₀ on the mesh of ``level`` and carry it along. Collective."""
         fine = refined(config, level, _REFERENCE_DEGREE)
         space = DensitySpace(create_mesh(problem.comm, fine.domain), _REFERENCE_DEGREE, problem.density_space.n_labels)
@@ -183,7 +183,7 @@ class _Ground:
         pushed = pushed_density(initial, particles_on(careful, problem, few), theta)
         return cls(config, careful, problem, theta, initial, pushed, pushed.at(problem.density_space))
 
-    def clouds(self, config: Config, sampling: Sampling, n: int, replicates: int) -> Iterator[ParticleProblem]:
+    def particle_sets(self, config: Config, sampling: Sampling, n: int, replicates: int) -> Iterator[ParticleProblem]:
         """Problems on independent sets of n particles, evaluated at θ. Collective."""
         for replicate in range(replicates):
             sized = _sized(config, sampling, n, 100 * n + replicate)
@@ -194,7 +194,7 @@ class _Ground:
 
     def evaluated(self, config: Config, sampling: Sampling, n: int, replicates: int) -> tuple[Floats, Floats]:
         """J (R,) and ∇J (R, n_params) of independent sets. Collective."""
-        found = [each.value_and_gradient(self.theta) for each in self.clouds(config, sampling, n, replicates)]
+        found = [each.value_and_gradient(self.theta) for each in self.particle_sets(config, sampling, n, replicates)]
         return np.array([value for value, _ in found]), np.stack([gradient.ravel() for _, gradient in found])
 
 
@@ -204,28 +204,28 @@ def _sized(config: Config, sampling: Sampling, n: int, seed: int) -> Config:
     return config.model_copy(update={"particles": config.particles.model_copy(update=update)})
 
 
-def _mesh_trial(ground: _Ground, level: int, degree: int, progress: Progress) -> Trial:
+def _mesh_trial(setup: _StudySetup, level: int, degree: int, progress: Progress) -> Trial:
     """Collective."""
-    problem = build(refined(ground.config, level, degree), ground.problem.comm)
-    require_value(problem, ground.theta, "on a mesh of the study")
-    cost = evaluation_cost(problem, ground.theta)
-    value, gradient = problem.value_and_gradient(ground.theta)
+    problem = build(refined(setup.config, level, degree), setup.problem.comm)
+    require_value(problem, setup.theta, "on a mesh of the study")
+    cost = evaluation_cost(problem, setup.theta)
+    value, gradient = problem.value_and_gradient(setup.theta)
     space = problem.density_space
-    distance = l1_distance(space, density_values(space, problem.final_density), ground.pushed.at(space))
+    distance = l1_distance(space, density_values(space, problem.final_density), setup.pushed.at(space))
     cells = space.mesh.topology.index_map(space.dim).size_global
     progress.say(f"  degree {degree}, {cells} cells: {cost.gradient.wall:.2f} s for J and ∇J")
     resolution = Resolution("mesh", degree, cells, longest_edge(space))
     return Trial(resolution, np.array([value]), gradient.reshape(1, -1), float(distance.sum()), cost, 0.0)
 
 
-def _sample_trial(ground: _Ground, sampling: Sampling, n: int, replicates: int, progress: Progress) -> Trial:
+def _sample_trial(setup: _StudySetup, sampling: Sampling, n: int, replicates: int, progress: Progress) -> Trial:
     """Collective."""
-    space, comm = ground.problem.density_space, ground.problem.comm
+    space, comm = setup.problem.density_space, setup.problem.comm
     found, costs, distances, seconds = [], [], [], []
-    for particles in ground.clouds(ground.config, sampling, n, replicates):
-        costs.append(evaluation_cost(particles, ground.theta, most=1))
-        found.append(particles.value_and_gradient(ground.theta))
-        error, spent = clocked(comm, partial(kernel_error, space, all_points(particles), ground.exact))
+    for particles in setup.particle_sets(setup.config, sampling, n, replicates):
+        costs.append(evaluation_cost(particles, setup.theta, most=1))
+        found.append(particles.value_and_gradient(setup.theta))
+        error, spent = clocked(comm, partial(kernel_error, space, all_points(particles), setup.exact))
         distances.append(float(error.sum()))
         seconds.append(spent.cpu)
     cost = _mean(costs)

@@ -44,7 +44,7 @@ _UNFINISHED = ("failed", "interrupted")
 
 @final
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """A run that there is nothing to do for.
 
     Attributes:
@@ -56,15 +56,15 @@ class Finished:
     statement: str
 
 
-def tell_resume_command(found: Checkpoint | None) -> dict[str, Any]:
-    """What ``Command.run`` is to know of a checkpoint."""
+def resume_arguments(found: Checkpoint | None) -> dict[str, Any]:
+    """What ``Task.run`` is to know of a checkpoint."""
     if found is None:
         return {}
     rows = [history_row(record) for record in found.state.history]
     return {"keep": (HISTORY, f"{CHECKPOINT}/{LATEST}", f"{CHECKPOINT}/{PREVIOUS}"), "history": rows}
 
 
-def tell_start(found: Checkpoint | None, comm: MPI.Comm, progress: Progress, *, resume: bool) -> None:
+def report_start(found: Checkpoint | None, comm: MPI.Comm, progress: Progress, *, resume: bool) -> None:
     """Say from where a training goes on; that there was nothing to go on from is a warning. Not collective."""
     if found is not None:
         progress.say(f"Going on after iteration {found.state.history[-1].iteration}.")
@@ -72,7 +72,7 @@ def tell_start(found: Checkpoint | None, comm: MPI.Comm, progress: Progress, *, 
         warn(comm, "There is no checkpoint to go on from: this run begins at the start.")
 
 
-def resumable(config: Config, method: str, comm: MPI.Comm, *, overwrite: bool) -> Checkpoint | Finished | None:
+def find_checkpoint(config: Config, method: str, comm: MPI.Comm, *, overwrite: bool) -> Checkpoint | FinishedRun | None:
     """The checkpoint of the configuration's run folder; None where nothing was kept yet. **Collective**.
 
     Args:
@@ -90,7 +90,7 @@ def resumable(config: Config, method: str, comm: MPI.Comm, *, overwrite: bool) -
         remedy = "Leave one of them out."
         raise InputError("goes on with the run that --overwrite would replace", key="--resume", remedy=remedy)
 
-    def read() -> Checkpoint | Finished | None:
+    def read() -> Checkpoint | FinishedRun | None:
         found = read_checkpoint(folder)
         if found is not None:
             _refuse_changes(found, config, method)
@@ -151,8 +151,8 @@ def _refuse_fewer(found: Checkpoint, config: Config, levels: int) -> None:
     state = found.state
     taken = [*(report.iterations for report in state.reports), state.descent.history[-1].iteration]
     # The last checkpoint may have been damaged, and the result be of later.
-    told = _result(config.output.directory).get("iterations", 0)
-    done = max(state.history[-1].iteration, told if isinstance(told, int) else 0)
+    recorded = _result(config.output.directory).get("iterations", 0)
+    done = max(state.history[-1].iteration, recorded if isinstance(recorded, int) else 0)
     if max(taken) <= limit and done <= limit * levels:
         return
     what = f"{_count(done)} done already"
@@ -167,7 +167,7 @@ def _count(iterations: int) -> str:
     return "1 iteration is" if iterations == 1 else f"{iterations} iterations are"
 
 
-def _finished_training(found: Checkpoint, config: Config, levels: int) -> Finished | None:
+def _finished_training(found: Checkpoint, config: Config, levels: int) -> FinishedRun | None:
     """The training's result where its end was reached and nothing in the configuration asks for more."""
     state, document = found.state, complete_result(config, "train")
     iterations = state.history[-1].iteration
@@ -176,12 +176,12 @@ def _finished_training(found: Checkpoint, config: Config, levels: int) -> Finish
     taken = iterations if levels == 1 else state.descent.history[-1].iteration  # adapted meshes share the limit
     if taken >= iterations_of_a_level(config, levels):
         done = f"The run is finished: {_count(iterations)} done."
-        return Finished(document, f"{done} To go on, raise optimiser.max_iterations.")
+        return FinishedRun(document, f"{done} To go on, raise optimiser.max_iterations.")
     before = _earlier_tables(config.output.directory).get("optimiser", {}).get("gradient_tolerance")
     if document["status"] != "converged" or before is None or config.optimiser.gradient_tolerance < before:
         return None
     reason = document.get("reason", "it has converged")
-    return Finished(document, f"The run is finished: {reason}. To go on, lower optimiser.gradient_tolerance.")
+    return FinishedRun(document, f"The run is finished: {reason}. To go on, lower optimiser.gradient_tolerance.")
 
 
 def _refuse_changes(found: Checkpoint, config: Config, method: str) -> None:

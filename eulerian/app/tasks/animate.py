@@ -6,13 +6,14 @@ from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.app.commands.command import SILENT
-from eulerian.app.commands.loaded_run import LoadedRun, load_trained
 from eulerian.app.runs.cell_nodes import CellNodes
-from eulerian.app.runs.files import ANIMATION, FIGURES
+from eulerian.app.runs.files import ANIMATION, FIGURES, writing
 from eulerian.app.runs.progress import Progress
+from eulerian.app.tasks.drawing import drawing
+from eulerian.app.tasks.loaded_run import LoadedRun, load_trained
+from eulerian.app.tasks.task import SILENT
 from eulerian.base.arrays import Floats, Ints
-from eulerian.base.errors import ComputationError, FigureError, InputError, RejectedEvaluation, explained
+from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.base.parallel import gather_rows, on_root
 from eulerian.control.control import ControlProblem
 from eulerian.density.gathered import GatheredDensity
@@ -77,16 +78,13 @@ def run_animate(
 
     def draw() -> None:
         assert points is not None
-        try:
-            # Matplotlib takes its time to load: on rank 0 only.
+        film = points, density, positions, labels, run.classes
+        with drawing(f"{path} could not be drawn"):
             from eulerian.app.figures.animation import write_animation
-            from eulerian.app.figures.animation_figure import AnimationData
+            from eulerian.app.figures.animation_figure import AnimationData  # Matplotlib takes its time to load
 
-            write_animation(path, AnimationData(times, points, density, positions, labels, run.classes), fps)
-        except OSError as error:
-            raise ComputationError(f"{path} cannot be written ({error.strerror or error})") from error
-        except Exception as error:
-            raise FigureError([], [f"{path} could not be drawn: {' '.join(explained(error).split())}"]) from error
+            with writing(path):
+                write_animation(path, AnimationData(times, *film), fps)
 
     on_root(comm, draw)
     return path

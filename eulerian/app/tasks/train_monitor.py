@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import final
 
 from eulerian.app.build.network import SampledProblem
-from eulerian.app.commands.command import Session, interrupted_early
-from eulerian.app.commands.network_run import layers_and_readout
 from eulerian.app.runs.result import Outcome, describe, history_row
 from eulerian.app.runs.train_checkpoint import Checkpoint
+from eulerian.app.tasks.network_run import layers_and_readout
+from eulerian.app.tasks.task import RunContext, interrupted_early
 from eulerian.base import signals
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import on_root
@@ -27,15 +27,15 @@ class TrainMonitor:
     """Is called once per iteration. **Collective**.
 
     Attributes:
-        session: whose run folder and configuration.
+        context: whose run folder and configuration.
         method: ``densities`` or ``particles``.
         start: J at the very start and its parts.
-        state: of the training, and what carries its θ to the session's problem; valid inside of calls.
+        state: of the training, and what carries its θ to the context's problem; valid inside of calls.
         observer: is told every record.
         interrupted: the signal that has ended the training, or None.
     """
 
-    session: Session[ControlProblem] | Session[SampledProblem]
+    context: RunContext[ControlProblem] | RunContext[SampledProblem]
     method: str
     start: Start
     state: Callable[[], tuple[TrainingState, Callable[[Floats], Floats]]]
@@ -47,7 +47,7 @@ class TrainMonitor:
 
     def __call__(self, record: Record) -> bool:
         """Keep and tell an iteration; whether the training is to end."""
-        run, output = self.session.run, self.session.config.output
+        run, output = self.context.folder, self.context.config.output
         self.interrupted = signals.asked()
         every = output.checkpoint_iterations
 
@@ -64,26 +64,26 @@ class TrainMonitor:
 
     def finish(self) -> None:
         """Keep the end of the training, so that it can be gone on with. **Collective**."""
-        if self.session.config.output.checkpoint_every != 0 or self.interrupted:
-            on_root(self.session.run.comm, self._write)
+        if self.context.config.output.checkpoint_every != 0 or self.interrupted:
+            on_root(self.context.folder.comm, self._write)
 
     def last_words(self, name: str) -> str:
         """Keep the last iteration and say so in the result; for rank 0 alone, from another thread. Not collective."""
         if self._latest is None:
-            return interrupted_early(self.session.run, "train", name)
+            return interrupted_early(self.context.folder, "train", name)
         self._write()
         outcome = self._interrupted_by(name)
-        document = describe(outcome, None, self.session.run.comm.size)
+        document = describe(outcome, None, self.context.folder.comm.size)
         descent = self._latest[0].descent
         counts = {"evaluations": descent.evaluations, "rejected_evaluations": descent.rejected_evaluations}
-        self.session.run.write_result_here(document | counts)
+        self.context.folder.write_result_here(document | counts)
         return outcome.reason
 
     def interrupted_outcome(self) -> Outcome:
         """The outcome of a training that was asked to end; its best θ is written, and nothing more. **Collective**."""
         name = self.interrupted
         assert name is not None
-        return on_root(self.session.run.comm, lambda: self._interrupted_by(name))
+        return on_root(self.context.folder.comm, lambda: self._interrupted_by(name))
 
     def _interrupted_by(self, name: str) -> Outcome:
         """Write the best θ, and tell where the training is. Not collective."""
@@ -91,7 +91,7 @@ class TrainMonitor:
         state, carry = self._latest
         last, best = state.history[-1], state.descent.current.best
         if best is not None:
-            self.session.run.write_theta_here(*self._layers_and_readout(carry(best.theta)))
+            self.context.folder.write_theta_here(*self._layers_and_readout(carry(best.theta)))
         reason = f"interrupted by {name} after iteration {last.iteration}; with --resume it goes on from there"
         return Outcome("train", "interrupted", reason, last.total, last.parts, last.iteration, last.gradient_norm)
 
@@ -100,22 +100,22 @@ class TrainMonitor:
         if self._latest is None:  # a run was gone on with that was at its end
             return
         state, carry = self._latest
-        iteration, run = state.history[-1].iteration, self.session.run
+        iteration, run = state.history[-1].iteration, self.context.folder
         if iteration == self._written:
             return
         with signals.undisturbed():
             parameters = self._layers_and_readout(carry(state.descent.current.theta))
-            config = self.session.config.to_toml()
+            config = self.context.config.to_toml()
             Checkpoint(config, self.method, self.start, *parameters, state).write(run.path)
             self._written, self._since = iteration, time.monotonic()
 
     def _layers_and_readout(self, theta: Floats) -> tuple[Floats, Floats | None, Frame | None]:
-        return layers_and_readout(self.session.problem.reduced, theta)
+        return layers_and_readout(self.context.problem.reduced, theta)
 
 
 @contextmanager
-def followed[P: (ControlProblem, SampledProblem)](
-    session: Session[P],
+def monitored[P: (ControlProblem, SampledProblem)](
+    context: RunContext[P],
     method: str,
     start: Start,
     state: Callable[[], tuple[TrainingState, Callable[[Floats], Floats]]],
@@ -124,13 +124,13 @@ def followed[P: (ControlProblem, SampledProblem)](
     """What a training is to call once per iteration, ready for signals. **Collective**.
 
     Args:
-        session: as for ``TrainMonitor``, like all but the last.
+        context: as for ``TrainMonitor``, like all but the last.
         method: on what.
         start: J at the very start.
         state: of the training.
         max_iterations: the most that there can be.
     """
-    with session.progress.iterations(max_iterations) as observer:
-        follower = TrainMonitor(session, method, start, state, observer)
-        with signals.last_words(follower.last_words, asks=True):
-            yield follower
+    with context.progress.iterations(max_iterations) as observer:
+        monitor = TrainMonitor(context, method, start, state, observer)
+        with signals.last_words(monitor.last_words, asks=True):
+            yield monitor
