@@ -64,8 +64,9 @@ class Density:
     exact: ExactDensity | None = None
 
     def __repr__(self) -> str:
-        space = self.space
-        return f"Density(degree {space.degree}, {space.n_labels} label(s), mass {self.mass.sum():.6g})"
+        space = self.space  # nothing collective: whoever prints may be one rank alone
+        labels = "1 label" if space.n_labels == 1 else f"{space.n_labels} labels"
+        return f"Density({labels} of degree {space.degree}, {space.n_owned} cells on this rank)"
 
     # -- numbers -----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """How good could any flow be? The idealised problem is convex: its value bounds every network's J from below.
 
-    python scripts/examples/best_possible.py
-    mpirun -n 2 python scripts/examples/best_possible.py
+python scripts/examples/best_possible.py
+mpirun -n 2 python scripts/examples/best_possible.py
 """
 
 from mpi4py import MPI
@@ -27,6 +27,8 @@ result = eu.minimise(problem, max_iterations=40)
 certificate = eu.certify(problem, result.theta)
 
 if MPI.COMM_WORLD.rank == 0:
-    print(f"no flow is better than {bound.value:.5f}; the convex solver says {solution.dual:.5f} to {solution.primal:.5f}")
+    print(
+        f"no flow is better than {bound.value:.5f}; the convex solver says {solution.dual:.5f} to {solution.primal:.5f}"
+    )
     print(f"optimal transport costs {transport.dual:.4f} to {transport.primal:.4f}")
     print(f"the network has {result.value:.5f}. {certificate.statement}")

@@ -1,7 +1,7 @@
 """From a configuration, as a dict or a TOML file, to problems; and a mesh that is adapted to a flow.
 
-    python scripts/examples/configurations.py [CONFIG.toml]
-    mpirun -n 2 python scripts/examples/configurations.py
+python scripts/examples/configurations.py [CONFIG.toml]
+mpirun -n 2 python scripts/examples/configurations.py
 """
 
 import sys
@@ -25,10 +25,10 @@ if len(sys.argv) > 1:
 problem = eu.build(config)
 result = eu.minimise(problem, max_iterations=20)
 best = eu.solve_convex(eu.build_ideal(config))
-particles = eu.build_particles(config)
+headline = eu.build_particles(config).headline
 if MPI.COMM_WORLD.rank == 0:
-    print(f"J = {result.value:.5f} with λ = {config.objective.kinetic}; the configuration of {cheaper.objective.kinetic} is another")
-    print(f"no flow of the discrete problem costs less than {best.dual:.5f}; {particles.headline}")
+    print(f"J = {result.value:.5f} with λ = {config.objective.kinetic} (the copy has {cheaper.objective.kinetic})")
+    print(f"no flow of the discrete problem costs less than {best.dual:.5f}; {headline}")
 
 # Wrong values are told with their key and what to do, before anything is computed.
 try:

@@ -1,7 +1,7 @@
 """Densities on meshes: what can be projected, and what a density tells. Runs on any number of ranks.
 
-    python scripts/examples/densities.py
-    mpirun -n 2 python scripts/examples/densities.py
+python scripts/examples/densities.py
+mpirun -n 2 python scripts/examples/densities.py
 """
 
 from mpi4py import MPI
@@ -31,8 +31,9 @@ for name, what in {
     "picture": eu.Image(np.array([[0.0, 1.0], [1.0, 0.0]]), [-1.0, -1.0], [2.0, 1.0]),
 }.items():
     rho: eu.Density = space.project(what)
+    mean, covariance = rho.mean[0], rho.covariance[0]  # on all ranks: they are sums over the whole mesh
     if mesh.comm.rank == 0:
-        print(f"{name:17}mean {rho.mean[0].round(3)}, variances {np.diag(rho.covariance[0]).round(3)}")
+        print(f"{name:17}mean {mean.round(3)}, variances {np.diag(covariance).round(3)}")
 
 # Several labels, each with its mass; eu.LabelledShape(shape, label, weight) says the same term by term.
 two = eu.DensitySpace(mesh, degree=1, labels=2)
@@ -44,10 +45,10 @@ same = two.project(
     ]
 )
 assert np.allclose(rho.coefficients, same.coefficients)
-values = rho(np.array([[0.0, 0.0], [1.0, 0.0]]))  # (2 points, 2 labels)
+values, masses = rho(np.array([[0.0, 0.0], [1.0, 0.0]])), rho.mass  # (2 points, 2 labels), (2,)
 draws, labels = rho.draw(1000, seed=1, with_labels=True)
 integral = mesh.comm.allreduce(dolfinx.fem.assemble_scalar(dolfinx.fem.form(rho.to_function(label=1) * ufl.dx)))
 grid = rho.to_pyvista()  # for pyvista's plots: grid.plot(scalars="density")
 if mesh.comm.rank == 0:
-    print(f"{rho!r}: masses {rho.mass}, {values[1, 1]:.3f} of label 1 at (1, 0); ∫ by DOLFINx {integral:.6f}")
+    print(f"{rho!r}: masses {masses}, {values[1, 1]:.3f} of label 1 at (1, 0); ∫ by DOLFINx {integral:.6f}")
     print(f"{len(draws)} draws, {np.sum(labels == 1)} of label 1; a grid of {grid.n_cells} cells")

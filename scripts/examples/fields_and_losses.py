@@ -1,6 +1,6 @@
 """Fields and terminal losses: what comes with the package, and one's own.
 
-    python scripts/examples/fields_and_losses.py
+python scripts/examples/fields_and_losses.py
 """
 
 import warnings
@@ -60,7 +60,9 @@ losses = {
     "a trained readout": eu.CrossEntropyLoss(trained=True),
     "a formula": eu.FormulaLoss("where(label == 0, (y - 1)**2, (y + 1)**2)"),
     "a function": lambda x, label: (x[:, 1] - (1.0, -1.0)[label]) ** 2,
-    "with its derivative": eu.FunctionLoss(lambda x: x[:, 0] ** 2, lambda x: np.column_stack([2 * x[:, 0], 0 * x[:, 0]])),
+    "with its derivative": eu.FunctionLoss(
+        lambda x: x[:, 0] ** 2, lambda x: np.column_stack([2 * x[:, 0], 0 * x[:, 0]])
+    ),
     "to a density": eu.SquaredDistance({0: eu.Gaussian([0.0, 0.8], std=0.3), 1: eu.Gaussian([0.0, -0.8], std=0.3)}),
 }
 for name, loss in losses.items():

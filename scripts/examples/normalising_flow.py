@@ -2,7 +2,7 @@
 
     python scripts/examples/normalising_flow.py [RUN]
 
-RUN: a run folder of `eulerian train` with a `kl` target, as `eulerian init moons && eulerian train moons.toml` makes one.
+RUN: a run folder of `eulerian train` with a `kl` target, such as that of the template `moons`.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """A control problem from objects of one's own: field, losses, potential, levels, particles.
 
-    python scripts/examples/own_problem.py
-    mpirun -n 2 python scripts/examples/own_problem.py
+python scripts/examples/own_problem.py
+mpirun -n 2 python scripts/examples/own_problem.py
 """
 
 import logging
