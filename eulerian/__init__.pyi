@@ -6,10 +6,10 @@ from .analysis.flow import Flow as Flow
 from .app.build.network import build as build
 from .app.build.network import build_ideal as build_ideal
 from .app.build.network import build_particles as build_particles
-from .app.commands.loaded_run import load as load
 from .app.config import Config as Config
 from .app.config import parse_config as parse_config
 from .app.config import read_config as read_config
+from .app.tasks.loaded_run import load as load
 from .base.errors import ComputationError as ComputationError
 from .base.errors import EulerianError as EulerianError
 from .base.errors import EulerianWarning as EulerianWarning
@@ -49,5 +49,6 @@ from .optimise.adaptive import adapt as adapt
 from .optimise.multilevel import train as train
 from .particles.problem import ParticleProblem as ParticleProblem
 from .transport.time_grid import TimeGrid as TimeGrid
+from .transport.velocity_space import velocity_nodes as velocity_nodes
 
 __version__: str
