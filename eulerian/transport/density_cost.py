@@ -69,7 +69,7 @@ class DensityCharge:
             WIDTH=layout.width,
             COLUMNS=layout.columns,
         )
-        self._det = in_blocks(space.geometry.det[: space.n_owned])
+        self._det = in_blocks(space.geometry.det[: space.n_owned])  # kept: the struct holds a pointer only
         self._cost = _LIBRARY.ffi.new("cost_t *")
         self._cost.n_owned, self._cost.det = space.n_owned, _LIBRARY.pointer(self._det)
         self._cost.congestion, self._cost.entropy, self._cost.floor = cost.congestion, cost.entropy, cost.floor
@@ -98,7 +98,7 @@ class DensityCharge:
         Returns:
             Arrays like ``base``, overwritten by the next call.
         """
-        while len(self._slopes) < len(moments):
+        while len(self._slopes) < len(moments):  # kept for the next call: the adjoint asks for the same many times
             self._slopes.append(aligned(base.shape))
         results = self._slopes[: len(moments)]
         targets = _LIBRARY.ffi.new("double *[]", [_LIBRARY.pointer(each) for each in results])

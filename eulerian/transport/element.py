@@ -76,6 +76,7 @@ class NodalElement:
             nodes: ``nodes`` or ``velocity_nodes``.
         """
         degree = self.velocity_degree
+        # Nodes are known by whole numbers, their barycentric coordinates times the degree: no rounding to compare.
         lattice = np.rint(degree * np.column_stack([1.0 - nodes.sum(axis=1), nodes])).astype(int)
         number = {tuple(row): index for index, row in enumerate(lattice.tolist())}
         result = np.zeros((len(order), len(nodes)), dtype=np.int32)
@@ -110,6 +111,7 @@ class NodalElement:
         """
         mass, volume = self._mass, _reference_volume(self.dim)
         mean = mass.sum(axis=0) / volume
+        # A linear function has its minimum at a corner: fewer points to look at, and the same factors.
         at_limiter = self.values(limiter_points if self.degree > 1 else extreme_points(limiter_points))
         edges = self._edges
         return {
@@ -123,7 +125,7 @@ class NodalElement:
             "MEAN": mean,
             "LIMITER": at_limiter - mean,
             "REPRESENTER": volume * np.linalg.solve(mass, at_limiter.T).T,
-            "EDGES": edges if len(edges) else np.zeros((1, 2), dtype=np.int32),
+            "EDGES": edges if len(edges) else np.zeros((1, 2), dtype=np.int32),  # C has no empty arrays
             "ALPHA": np.array(scheme.alpha),
             "WEIGHT": np.array(scheme.weights),
             "CURRENT_WEIGHT": scheme.split_weights[0],

@@ -45,10 +45,11 @@ class GhostExchange:
         requests = _persistent(comm.Recv_init, self.receive_buffer, wanted)
         requests += _persistent(comm.Send_init, self.send_buffer, asked)
         self.n_requests = len(requests)
+        # C starts the requests from a plain array of handles, whose size depends on the MPI library.
         handles = [ctypes.string_at(MPI._addressof(request), MPI._sizeof(MPI.Request)) for request in requests]
         self.requests = np.frombuffer(b"".join(handles), dtype=np.uint8).copy()
         self.statuses = np.zeros(self.n_requests * MPI._sizeof(MPI.Status), dtype=np.uint8)
-        weakref.finalize(self, _free, requests).atexit = False
+        weakref.finalize(self, _free, requests).atexit = False  # MPI may have ended by then, and frees them itself
 
 
 @cache
@@ -80,6 +81,7 @@ def _wanted(layout: NodalLayout, across: Ints) -> _Rows:
     space = layout.space
     cells = space.mesh.topology.index_map(space.dim)
     first = int(np.prod(layout.owned_shape))
+    # Not whole ghost cells: across a facet only its own nodes are looked at.
     positions = np.unique(across[across >= first])
     ghost_places = layout.places[space.n_owned :]
     at = np.full(int(np.prod(layout.shape)) - first, -1, dtype=np.int64)

@@ -150,6 +150,7 @@ class GroupStepper:
         """This rank's contribution (n_nodes, dim) to the derivative by the velocity of every group."""
         found = [s.operator.contract(each) for s, each in zip(self.all, sums, strict=True)]
         n = len(self.densities)
+        # Powers move with the velocity of their densities.
         for group, gradient in zip(self._groups[n:], found[n:], strict=True):
             found[group] += gradient
         return found[:n]

@@ -42,6 +42,7 @@ class NodalField:
         """Bring the mesh to all ranks, in an order that does not depend on their number. **Collective**."""
         space = velocity_space.density_space
         cells = np.asarray(space.mesh.topology.original_cell_index[: space.n_owned])
+        # By the cells' numbers in the input: sums over nodes then have one order, however the mesh is cut.
         order = np.argsort(np.concatenate(space.comm.allgather(cells)))
         points = velocity_space.x[velocity_space.cell_nodes[: space.n_owned]]
         nodes = np.concatenate(space.comm.allgather(points))[order]
@@ -103,7 +104,7 @@ class NodalField:
     def _scattered(self, theta: Floats, cells: Cells, values: Floats, label: int | None) -> Floats:
         """Values (n, nn, dim) at the nodes of cells (n,), added up in θ's layout."""
         gradient = np.zeros_like(theta)
-        np.add.at(self._velocities(gradient, label), self._numbers[cells], values)
+        np.add.at(self._velocities(gradient, label), self._numbers[cells], values)  # points of one cell share nodes
         return gradient
 
     def _found(self, x: Floats) -> tuple[Cells, Floats]:

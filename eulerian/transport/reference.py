@@ -35,6 +35,7 @@ def blocks(space: DensitySpace, velocity_space: VelocitySpace, v: Floats, delta:
     phi = np.array([basis.legendre(dim, space.degree, x) for x in points])
     shape = np.array([basis.lagrange(dim, velocity_space.degree, x) for x in points])
     weights, orientation = basis.facet_weights(dim, space.facet_degree), facet_orientation(geometry.vertex_order)
+    # Both sides of a facet count its points in one order, so each takes the table of its own orientation.
     for facet in range(dim + 1):
         cells = np.flatnonzero(geometry.neighbours[:n, facet] >= 0)
         across, there = geometry.neighbours[cells, facet], geometry.neighbour_facets[cells, facet]

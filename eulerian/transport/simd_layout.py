@@ -107,6 +107,7 @@ class NodalLayout:
     def pack_nodes(self, values: Floats, *, fill: float = 0.0) -> Floats:
         """Batches of values (n_cells or n_owned, nd, columns) at our nodes, to the last bit."""
         n, split = self.space.n_owned, self.n_batches * self.cells
+        # Lanes without a cell are filled, too: zeros there would be empty cells, which the limiter looks into.
         by_cell = np.full((self.shape[0] * self.cells, self.space.nd, self.groups * self.width), fill)
         by_cell[..., self.columns :] *= _FAINT
         by_cell[:n, :, : self.columns] = values[:n]

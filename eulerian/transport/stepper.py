@@ -113,7 +113,7 @@ class Stepper:
             The new density; a view into the last record, or into memory that the next call overwrites.
         """
         used, left = self._scratch if records is None else records, left or TimeLeft()
-        orders = [ffi.NULL, ffi.NULL]
+        orders = [ffi.NULL, ffi.NULL]  # C skips the integrals that nobody asks for
         if occupation is not None:
             orders[: len(occupation)] = map(pointer, occupation)
         self.operator.kernels.step_forward(

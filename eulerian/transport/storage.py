@@ -67,7 +67,7 @@ class SweepStorage:
         if not on_disk:
             self._kept[unit] = [group.copy() for group in self.state]
             return
-        with parallel.agreed(self._stepper.space.comm):
+        with parallel.agreed(self._stepper.space.comm):  # one rank's disk may be full
             for g, group in enumerate(self.state):
                 self._disk.write(f"{unit}-{g}", group)
 

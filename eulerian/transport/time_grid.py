@@ -2,10 +2,11 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from numbers import Real
 from typing import final
 
 from eulerian.base.errors import InputError, RejectedEvaluation
@@ -13,6 +14,13 @@ from eulerian.base.errors import InputError, RejectedEvaluation
 # Where a time lies between two time steps is known up to this, in time steps.
 _SAME = 1e-9
 
+
+_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("horizon", lambda value: 0.0 < value < math.inf, "a finite number > 0"),
+    ("layers", lambda value: value >= 1 and value == value // 1, "a whole number >= 1"),
+    ("cfl", lambda value: 0.0 < value <= 1.0, "a number > 0 and <= 1"),
+    ("max_steps", lambda value: value >= 1, "a whole number >= 1"),
+)
 
 # (layer, first, last): steps of one layer, numbered through all layers.
 type Segment = tuple[int, int, int]
@@ -30,7 +38,7 @@ class TimeGrid:
         max_steps: more steps than this in one layer make the evaluation a rejected one.
 
     Raises:
-        InputError: one of them is not positive.
+        InputError: one of them is out of its range.
     """
 
     horizon: float = 1.0
@@ -39,10 +47,10 @@ class TimeGrid:
     max_steps: int = 2000
 
     def __post_init__(self) -> None:
-        for key in ("horizon", "layers", "cfl", "max_steps"):
-            value = getattr(self, key)
-            if not 0.0 < value < math.inf:
-                raise InputError("must be a number > 0", key=key, value=value)
+        for name, fits, wanted in _RANGES:
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and fits(float(value))):
+                raise InputError(f"must be {wanted}", key=f"time.{name}", value=value)
 
     @property
     def layer_time(self) -> float:

@@ -120,6 +120,7 @@ class Trajectory:
         """What is left of the memory for records and densities. Collective."""
         sizes = np.array([self._stepper.record_bytes, self._stepper.state_bytes], dtype=float)
         record, state = parallel.sum_all(self._stepper.space.comm, sizes)
+        # The densities at the ends of the layers stay in memory, and the integrals over each are about as large.
         layers = (2 * self.grid.layers + 1) * state
         if memory - layers < MINIMAL_RECORDS * record:
             least = (layers + MINIMAL_RECORDS * record) / 2**20

@@ -88,7 +88,7 @@ class VelocitySpace:
 
     def _tables(self, points: Floats) -> Floats:
         """(1 + dim, m, nn): the Lagrange basis at reference points and its derivatives there, tabulated once."""
-        key = points.tobytes()
+        key = points.tobytes()  # rules are made anew by whoever asks, with the same numbers
         if key not in self._tabulated:
             self._tabulated[key] = basis.lagrange_derivatives(self.density_space.dim, self.degree, points)
         return self._tabulated[key]
@@ -100,6 +100,7 @@ class VelocitySpace:
     def _sum_up(self, cell_values: Floats) -> Floats:
         """Add up (dim, n_owned, nn) values of cells in their nodes, (n_nodes, dim)."""
         nodes = self._owned_nodes.ravel()
+        # bincount adds in the order of the cells, as np.add.at does, without its overhead for every entry.
         columns = [np.bincount(nodes, values.ravel(), minlength=self.n_nodes) for values in cell_values]
         return np.stack(columns, axis=1)
 

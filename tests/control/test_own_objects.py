@@ -117,8 +117,6 @@ WRONG: Wrong = {
     ),
     "no potential": (lambda _: {"costs": Costs(potential=3.0)}, "costs.potential", "neither a formula"),  # type: ignore[arg-type]
     "no time": (lambda _: {"time": 1.0}, "time", "TimeGrid"),
-    "time backwards": (lambda _: {"time": TimeGrid(-1.0, 4)}, "time.horizon", "> 0"),
-    "no layers": (lambda _: {"time": TimeGrid(1.0, 0)}, "time.layers", ">= 1"),
     "form": (lambda _: {"entropy_form": "exact"}, "entropy_form", "not known"),
     "θ of another size": (lambda _: {"initial_theta": np.zeros((3, 2))}, "initial_theta", r"\(2, 2\)"),
     "θ that is not finite": (lambda _: {"initial_theta": [np.nan, 0.0]}, "initial_theta", "not finite"),
