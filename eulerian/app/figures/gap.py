@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from eulerian.app.figures.colours import BLUE, GREEN, VERMILION
-from eulerian.app.figures.history import read_columns
 from eulerian.app.figures.run_figure import RunFigure
+from eulerian.app.runs.columns import read_columns
 from eulerian.app.runs.files import GAP, GAP_COLUMNS
 from eulerian.base.arrays import Floats
 

@@ -1,8 +1,7 @@
 """How a minimisation went: J with its parts, how far it is above a lower bound, and the gradient norm."""
 
-import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -15,9 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from eulerian.app.figures.colours import PALETTE, VERMILION
 from eulerian.app.figures.run_figure import RunFigure
+from eulerian.app.runs.columns import read_columns
 from eulerian.app.runs.files import HISTORY, HISTORY_COLUMNS, LATER_COLUMNS, RESULT
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
 from eulerian.objective.parts import part_names
 
 _COLOURS = {"total": "black", **dict(zip(part_names(), cycle([*PALETTE, "#7F7F7F"]), strict=False))}
@@ -31,22 +30,6 @@ def _draw(folder: Path) -> Figure | None:
 
 
 HISTORY_FIGURE = RunFigure("history", (HISTORY,), _draw)
-
-
-def read_columns(path: Path, columns: Sequence[str], key: str, absent: Sequence[str] = ()) -> dict[str, Floats]:
-    """Columns of a table of numbers; an empty cell is NaN. Those ``absent`` from files of earlier versions are zero.
-
-    Raises:
-        InputError: it is not such a file.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        missing = {name: "0" for name in absent if rows and name not in rows[0]}
-        return {name: np.array([float((row | missing)[name] or "nan") for row in rows]) for name in columns}
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        remedy = "It is damaged: run the command again."
-        raise InputError(f"cannot be read ({error})", key=key, value=str(path), remedy=remedy) from error
 
 
 def _result(folder: Path) -> Mapping[str, Any]:
