@@ -1,58 +1,27 @@
 """Train ODE-Nets on densities: an Eulerian solver for the controlled continuity equation.
 
-Public names are loaded on first use, so that ``import eulerian`` costs nothing and starts neither MPI nor PETSc.
+    import eulerian as eu
+
+    space = eu.DensitySpace(eu.box_mesh([-3, -3], [3, 3], [32, 32]), degree=2)
+    problem = eu.ControlProblem(
+        space,
+        eu.Mlp(2, [16]),
+        space.project(eu.Gaussian([-0.5, 0.3], std=0.5)),
+        eu.QuadraticLoss([1.0, -0.5]),
+        eu.Costs(kinetic=0.5),
+        eu.TimeGrid(horizon=1.0, layers=4),
+    )
+    result = eu.minimise(problem)
+    flow = eu.Flow(problem, result.theta)
+
+Public names are those of ``__init__.pyi``. They are loaded on first use, so that ``import eulerian`` costs nothing and
+starts neither MPI nor PETSc. Iterations are told to ``logging.getLogger("eulerian")``, which is silent unless it is
+given a handler.
 """
 
-from importlib import import_module
-from typing import Any
+import lazy_loader
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "Config": "app.config",
-    "read_config": "app.config",
-    "ControlProblem": "control.control",
-    "Costs": "objective.costs",
-    "TimeGrid": "transport.trajectory",
-    "PointLoss": "objective.losses",
-    "QuadraticLoss": "objective.losses",
-    "LogisticLoss": "objective.losses",
-    "CrossEntropyLoss": "objective.losses",
-    "FormulaLoss": "objective.losses",
-    "FunctionLoss": "objective.losses",
-    "KullbackLeibler": "objective.distances",
-    "SquaredDistance": "objective.distances",
-    "FixedDensity": "objective.distances",
-    "ParticleProblem": "particles.problem",
-    "OptimiseResult": "optimise",
-    "minimise": "optimise",
-    "train": "optimise.multilevel",
-    "adapt": "optimise.adaptive",
-    "start_problem": "app.build.training",
-    "build": "app.build.network",
-    "build_ideal": "app.build.network",
-    "build_particles": "app.build.network",
-    "IdealProblem": "ideal.problem",
-    "certify": "ideal.certificate",
-    "hopf_lax": "ideal.hopf_lax",
-    "solve_convex": "ideal.dynamic_ot",
-    "Linear": "fields",
-    "Mlp": "fields",
-    "Nodal": "fields",
-    "VectorField": "fields",
-    "velocity_nodes": "transport.velocity_space",
-}
-
-__all__ = [*_PUBLIC, "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(f"eulerian.{_PUBLIC[name]}"), name)
-    if name in ("jax", "torch"):  # rooms that need an extra, so that nothing imports them but who names them
-        return import_module(f"eulerian.{name}")
-    raise AttributeError(f"module 'eulerian' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = [*__all__, "__version__"]

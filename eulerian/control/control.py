@@ -14,7 +14,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
 from eulerian.control import velocity_probes
-from eulerian.control.discretisation import Discretisation, Objective, check_time
+from eulerian.control.discretisation import Discretisation, Objective, check_time, new_trajectory
 from eulerian.control.parametrisation import check_field, initial_rows
 from eulerian.control.reduced import ReducedProblem
 from eulerian.control.statistics import Statistics, counted, describe_space, mesh_sizes
@@ -28,12 +28,8 @@ from eulerian.objective.costs import Costs
 from eulerian.transport.checkpointing import Plan
 from eulerian.transport.group_stepper import Groups
 from eulerian.transport.observer import SweepObserver
-from eulerian.transport.operator import TransportOperator
-from eulerian.transport.power import Power
-from eulerian.transport.stepper import Stepper
 from eulerian.transport.sweep import Sweep
 from eulerian.transport.time_grid import TimeGrid, TimeMark
-from eulerian.transport.trajectory import Trajectory
 from eulerian.transport.velocity_space import VelocitySpace
 
 
@@ -129,30 +125,8 @@ class ControlProblem(ReducedProblem):
         self._observer: SweepObserver | None = None
         self._bare = False  # whether the last forward solve left nothing for an adjoint
         self._squares = [] if self.running.squares is None else self.running.squares.columns(self.groups)
-        self.trajectory = self._new_trajectory(memory, disk, limited=limiter)
+        self.trajectory = new_trajectory(found, self.groups, self._squares, self.grid, memory, disk, limited=limiter)
         self._sums = SweepCosts(space, self.running, self._squares, self.horizon)
-
-    def _new_trajectory(self, memory: float, disk: tuple[float, Path | None], *, limited: bool) -> Trajectory:
-        """Collective."""
-        space, velocity_space = self.density_space, self.velocity_space
-
-        def stepper(columns: int, power: Power | None = None) -> Stepper:
-            operator = TransportOperator(space, velocity_space, columns, self.smoothing, power=power)
-            return Stepper(operator, limited=limited)
-
-        steppers = [stepper(len(group)) for group in self.groups]
-        powers = [(each.group, each.power(steppers[each.group].layout)) for each in self._squares]
-        room, folder = disk
-        return Trajectory(
-            steppers,
-            self.grid,
-            memory,
-            self.running.nonlinear,
-            powers=[(group, stepper(power.columns, power)) for group, power in powers],
-            moments=self.running.counts_time_left,
-            disk=room,
-            disk_directory=folder,
-        )
 
     # -- J in other ways, and what the last evaluation left -----------------------------------------------------------
 
@@ -271,19 +245,11 @@ class ControlProblem(ReducedProblem):
     def statistics(self) -> Statistics:
         """What the last evaluation did. Collective."""
         self._require_last()
-        space = self.density_space
         densities = [self.density_at(layer) for layer in range(self.n_layers + 1)]
-        extrema = [space.extrema(rho) for rho in densities]
-        mean, covariance = space.mean_and_covariance(densities[-1])
-        return Statistics(
+        return Statistics.of(
+            self.density_space,
+            densities,
             steps_per_layer=self.steps,
-            mass_initial=space.mass(densities[0]),
-            mass_final=space.mass(densities[-1]),
-            boundary_masses=np.array([space.boundary_masses(rho) for rho in densities]),
-            density_min=min(low for low, _ in extrema),
-            density_max=max(high for _, high in extrema),
-            mean=mean,
-            covariance=covariance,
             seconds_forward=self.seconds_forward,
             seconds_gradient=self.seconds_gradient,
             evaluations=self.evaluations,

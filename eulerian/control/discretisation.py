@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, final
 
 from eulerian.base.errors import InputError
@@ -16,11 +17,14 @@ from eulerian.objective.distances import Distance, as_terminal_cost, check_form
 from eulerian.objective.entropy import EntropyBalance
 from eulerian.objective.point_loss import PointLoss
 from eulerian.objective.running import EntropyCosts, RunningCosts, VelocityCost, potential_vector
-from eulerian.objective.squares import SquareCosts
+from eulerian.objective.squares import SquareColumns, SquareCosts
 from eulerian.objective.terminal import Terminal, exact_density, on_mesh
 from eulerian.transport.density_cost import DensityCost
-from eulerian.transport.operator import flux_smoothing
+from eulerian.transport.operator import TransportOperator, flux_smoothing
+from eulerian.transport.power import Power
+from eulerian.transport.stepper import Stepper
 from eulerian.transport.time_grid import TimeGrid
+from eulerian.transport.trajectory import Trajectory
 from eulerian.transport.velocity_space import VelocitySpace
 
 _NO_BALANCE = (
@@ -102,6 +106,7 @@ class Discretisation:
             InputError: a cost does not fit the space, its labels or its dimension; the same on all ranks.
         """
         space, costs = velocity_space.density_space, objective.costs
+        # Entropies and squares are those of ρ₀ itself: its projection has lost some of both.
         exact = exact_density(initial)
         smoothing = flux_smoothing(space, horizon, flux)
         by_label, together = _initial_entropies(objective, space, exact)
@@ -132,6 +137,7 @@ def _initial_entropies(
 ) -> tuple[float | None, float | None]:
     """∫ρ₀ log ρ₀, summed over the labels and of all together, each where a cost takes it by its balance. Collective."""
     running = objective.costs.entropy > 0.0 and objective.entropy_form == "balance"
+    # d/dt ∫ρ log ρ of a sum needs one velocity for all that is summed.
     if running and objective.label_dependent and space.n_labels > 1:
         running = False
         warn(space.comm, _NO_BALANCE)
@@ -175,3 +181,48 @@ def check_time(time: TimeGrid) -> TimeGrid:
         if not fits(getattr(time, name)):
             raise InputError(f"must be {wanted}", key=f"time.{name}", value=getattr(time, name))
     return time
+
+
+def new_trajectory(
+    found: Discretisation,
+    groups: list[list[int]],
+    squares: list[SquareColumns],
+    grid: TimeGrid,
+    memory: float,
+    disk: tuple[float, Path | None],
+    *,
+    limited: bool,
+) -> Trajectory:
+    """What moves the densities of all groups of labels, and their squares beside them. **Collective**.
+
+    Args:
+        found: the problem on its mesh.
+        groups: the labels that have one velocity.
+        squares: of their densities.
+        grid: how time is cut.
+        memory: bytes for the adjoint, over all ranks.
+        disk: bytes on disk, and the folder for them.
+        limited: keep densities non-negative.
+
+    Raises:
+        InputError: the memory is too small for any adjoint sweep.
+    """
+    velocity_space, running = found.velocity_space, found.running
+
+    def stepper(columns: int, power: Power | None = None) -> Stepper:
+        space = velocity_space.density_space
+        operator = TransportOperator(space, velocity_space, columns, found.smoothing, power=power)
+        return Stepper(operator, limited=limited)
+
+    steppers = [stepper(len(group)) for group in groups]
+    powers = [(each.group, each.power(steppers[each.group].layout)) for each in squares]
+    return Trajectory(
+        steppers,
+        grid,
+        memory,
+        running.nonlinear,
+        powers=[(group, stepper(power.columns, power)) for group, power in powers],
+        moments=running.counts_time_left,
+        disk=disk[0],
+        disk_directory=disk[1],
+    )

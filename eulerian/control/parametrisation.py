@@ -1,5 +1,6 @@
 """The field and its parameters, held against a problem before anything is computed. Knows no meshes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from mpi4py import MPI
@@ -12,6 +13,7 @@ from eulerian.base.errors import InputError
 from eulerian.base.parallel import agreed
 from eulerian.fields.base import VectorField
 from eulerian.fields.frame import in_box, unwrapped
+from eulerian.fields.piecewise import PiecewiseField
 
 
 def check_field(
@@ -68,3 +70,15 @@ def initial_rows(
     # A model that was drawn without a seed has other parameters on every rank: rank 0 says which.
     theta = np.asarray(comm.bcast(theta, 0))
     return theta[:1] if tied else np.ascontiguousarray(np.broadcast_to(theta, (layers, p)))
+
+
+def require_derivatives(layered: PiecewiseField, methods: Sequence[str], who: str) -> None:
+    """Raise InputError unless the field has the derivatives that somebody needs."""
+    missing = [method for method in methods if not layered.has(method)]
+    if missing:
+        raise InputError(
+            f"{who} need {', '.join(missing)}, which the field has not",
+            key="field.object",
+            value=type(unwrapped(layered.field)).__name__,
+            remedy="See eulerian.fields.VectorField for what they take and return.",
+        )

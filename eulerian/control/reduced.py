@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError, EulerianError, InputError, RejectedEvaluation
 from eulerian.fields.frame import ParameterUnits
-from eulerian.objective.parameters import ParameterCost
+from eulerian.objective.costs import ParameterCost
 from eulerian.objective.parts import part_names
 
 # A way that is shorter than this, relative to the domain, is none.

@@ -1,8 +1,9 @@
 """What an evaluation on densities tells about itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, final
+from typing import Any, Self, final
 
 from mpi4py import MPI
 
@@ -44,6 +45,22 @@ class Statistics:
     seconds_gradient: float
     evaluations: int
     rejected_evaluations: int
+
+    @classmethod
+    def of(cls, space: DensitySpace, densities: Sequence[Floats], **more: Any) -> Self:
+        """From ρ (n_cells, nd, K) at the ends of the layers, and what densities do not tell. **Collective**."""
+        extrema = [space.extrema(rho) for rho in densities]
+        mean, covariance = space.mean_and_covariance(densities[-1])
+        return cls(
+            mass_initial=space.mass(densities[0]),
+            mass_final=space.mass(densities[-1]),
+            boundary_masses=np.array([space.boundary_masses(rho) for rho in densities]),
+            density_min=min(low for low, _ in extrema),
+            density_max=max(high for _, high in extrema),
+            mean=mean,
+            covariance=covariance,
+            **more,
+        )
 
     @property
     def boundary_mass(self) -> float:

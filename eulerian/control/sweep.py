@@ -90,6 +90,7 @@ class SweepCosts:
 
     def parts(self, sweep: Sweep, linear: list[list[dict[str, Floats]]], rates: list[Groups]) -> dict[str, float]:
         """The parts of J that arise along the way, among them what the terminal cost leaves to it. **Collective**."""
+        # The running costs are linear in ρ, so ∫ρ dt of each layer tells them: nothing is added up step by step.
         layers = [self.of_layer(sweep, costs, layer) for layer, costs in enumerate(linear)]
         local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
         if self.running.nonlinear is not None:
@@ -141,6 +142,7 @@ class SweepCosts:
         densities, velocities = sweep.densities, sweep.velocities.values
         running, tilted = self._per_time(sweep)
         squares = [s.cotangent(self.space) for s in self.squares], [s.running(self.space) for s in self.squares]
+        # The velocity acts twice: through the densities that it moves, and by what it costs itself.
         gradients = densities.adjoint(cotangents, running, tilted, squares)
         for layer, occupations in enumerate(densities.occupations):
             for g, occupation in enumerate(occupations):

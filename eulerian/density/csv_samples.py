@@ -14,7 +14,8 @@ import numpy as np
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.density.csv_rows import Row, Sheet, is_missing, read_sheet
-from eulerian.density.shapes import LabelledShape, Samples
+from eulerian.density.shape import LabelledShape
+from eulerian.density.shapes import Samples
 
 # Stricter than Python's float, which also takes 1_000, nan, inf, and digits of other scripts.
 _POINT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)

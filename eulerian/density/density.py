@@ -20,7 +20,8 @@ from eulerian.density.exact_density import ExactDensity
 from eulerian.density.gathered import GatheredDensity
 from eulerian.density.point_values import PointValues
 from eulerian.density.sampling import Method, draw_points
-from eulerian.density.shapes import DensityShape, FunctionShape, LabelledShape, MeshShape, Samples
+from eulerian.density.shape import DensityShape, LabelledShape
+from eulerian.density.shapes import FunctionShape, MeshShape, Samples
 from eulerian.density.space import DensitySpace
 
 if TYPE_CHECKING:

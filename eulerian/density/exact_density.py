@@ -10,7 +10,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.parallel import agreed, sum_all
 from eulerian.density import basis
 from eulerian.density.projection import Factors, project_shapes, shape_factors
-from eulerian.density.shapes import LabelledShape
+from eulerian.density.shape import LabelledShape
 from eulerian.density.space import DensitySpace
 from eulerian.density.subdivided_rule import physical_points, subdivided_rules
 from eulerian.mesh.simplices import Indices

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import agreed, sum_all, warn
-from eulerian.density.shapes import DensityShape
+from eulerian.density.shape import DensityShape
 from eulerian.density.space import DensitySpace
 
 if TYPE_CHECKING:

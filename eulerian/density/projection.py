@@ -10,7 +10,7 @@ from eulerian.base.errors import InputError
 from eulerian.base.parallel import agreed, sum_all
 from eulerian.density import basis
 from eulerian.density.outside import Domain, check_mass, check_samples_and_kernels
-from eulerian.density.shapes import LabelledShape
+from eulerian.density.shape import LabelledShape
 from eulerian.density.space import DensitySpace
 from eulerian.density.subdivided_rule import physical_points, subdivided_rules
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.formula import COORDINATES, Expression
 from eulerian.base.quasirandom import even_points
+from eulerian.density.shape import Shape
 
 _TAIL = 12.0  # standard deviations beyond which a normal density is taken for zero: exp(-72)
 _KERNEL_TAIL = 9.0  # bandwidths beyond which a sample may be left out: exp(-40)
@@ -20,130 +21,8 @@ _CERTAIN = 10.0  # a sum of kernels above exp(-10) does not miss those that are 
 _POINTS, _PAIRS = 512, 500_000  # points, and point-sample pairs, at a time: small enough for the cache
 
 
-class DensityShape(Protocol):
-    """A function ≥ 0, zero outside the box from ``lower`` to ``upper``, with features no finer than ``scale``.
-
-    What it integrates to does not matter: where it becomes a density, it is scaled to its share of the mass. Lengths
-    are in the units of the mesh.
-
-    Attributes:
-        hint: what else to say to somebody most of whose mass lies outside the domain.
-    """
-
-    hint: ClassVar[str]
-
-    @property
-    def dim(self) -> int | None:
-        """Space dimension; None for one that fits any."""
-
-    @property
-    def lower(self) -> Floats:
-        """(d,) corner of the box, or () for all axes."""
-
-    @property
-    def upper(self) -> Floats:
-        """(d,) corner of the box, or () for all axes."""
-
-    @property
-    def scale(self) -> float:
-        """Length below which the function is smooth; 0 for jumps."""
-
-    @property
-    def mass(self) -> float | None:
-        """Integral over all space, where that is known."""
-
-    @property
-    def samples(self) -> Floats | None:
-        """(n, d) data that it is an estimate from."""
-
-    @property
-    def modes(self) -> Floats | None:
-        """(n_owned, nd) its coefficients on the mesh, where it is a function on it."""
-
-    def check(self, dim: int, key: str) -> None:
-        """Look whether the shape fits points of a dimension.
-
-        Raises:
-            InputError: it does not.
-        """
-
-    def values(self, x: Floats) -> Floats:
-        """Values (n,) at points x (n, d)."""
-
-    def log_values(self, x: Floats) -> Floats:
-        """Logarithms (n,) of the function at points x (n, d), far tails included; −∞ where it is zero."""
-
-    def log_and_gradient(self, x: Floats) -> tuple[Floats, Floats]:
-        """Logarithms (n,) and their gradients (n, d) at points x (n, d).
-
-        Raises:
-            InputError: the function has none: it is zero on whole regions, or its derivative is not known.
-        """
-
-    def equal_mass_points(self, count: int) -> Floats:
-        """About ``count`` points (m, d) of equal mass that stand for the function; none where its mass is unknown.
-
-        They are always the same, and shares of mass are theirs up to a few in ``count``.
-        """
-
-
-@dataclass(frozen=True)
-class LabelledShape:
-    """One term of a mixture.
-
-    Attributes:
-        shape: of the term.
-        label: the label it belongs to, from 0.
-        weight: its share of the mass, before all shares are scaled to a sum of 1.
-        key: what messages call it.
-        name: of its class, where data name classes.
-    """
-
-    shape: DensityShape
-    label: int = 0
-    weight: float = 1.0
-    key: str = "density"
-    name: str = ""
-
-
-class _Shape:
-    """What most shapes share."""
-
-    hint: ClassVar[str] = ""
-    samples: Floats | None = None
-
-    @property
-    def modes(self) -> Floats | None:
-        """(n_owned, nd) its coefficients on a mesh, where it is a function on one."""
-        return None
-
-    @property
-    def dim(self) -> int | None:
-        """Space dimension; None for one that fits any."""
-        return None
-
-    def check(self, dim: int, key: str) -> None:
-        """Look whether the shape fits points of a dimension.
-
-        Raises:
-            InputError: it does not.
-        """
-        if self.dim is not None and self.dim != dim:
-            what = f"is a shape of dimension {self.dim}, but the mesh has dimension {dim}"
-            raise InputError(what, key=key, value=type(self).__name__, remedy=f"Give it {dim} coordinates.")
-
-    def log_and_gradient(self, x: Floats) -> tuple[Floats, Floats]:  # noqa: ARG002 - for those that have one
-        """None.
-
-        Raises:
-            InputError: always.
-        """
-        what, remedy = "its logarithm has no gradient that is known", "Take a Gaussian, Samples or a Formula."
-        raise InputError(what, key="density", value=type(self).__name__, remedy=remedy)
-
-
 @dataclass(frozen=True, init=False)
-class Gaussian(_Shape):
+class Gaussian(Shape):
     """The normal density.
 
     Args:
@@ -230,7 +109,7 @@ class Gaussian(_Shape):
 
 
 @dataclass(frozen=True, init=False)
-class Uniform(_Shape):
+class Uniform(Shape):
     """The constant density on the box from ``lower`` (d,) to ``upper`` (d,)."""
 
     lower: Floats
@@ -266,7 +145,7 @@ class Uniform(_Shape):
         return np.asarray(self.lower + even_points(count, len(self.lower)) * (self.upper - self.lower))
 
 
-class _Everywhere(_Shape):
+class _Everywhere(Shape):
     """What shapes of unknown extent and mass share."""
 
     mass: ClassVar[None] = None
@@ -370,7 +249,7 @@ class MeshShape(_Everywhere):
 
 
 @dataclass(frozen=True, init=False)
-class Samples(_Shape):
+class Samples(Shape):
     """The kernel estimate of samples: the mean of normal densities about them.
 
     Samples are left out where their kernels have fallen to exp(-40). Silverman (1986), Density Estimation for
@@ -503,7 +382,7 @@ class Samples(_Shape):
 
 
 @dataclass(frozen=True, init=False)
-class Image(_Shape):
+class Image(Shape):
     """A picture on a rectangle of the plane, bilinear between the centres of its pixels.
 
     Args:

@@ -60,10 +60,12 @@ class PartFlow:
         moving = [part.grid.total(source) > _NOTHING * mass for source, mass in zip(sources, masses, strict=True)]
         if any(moving):
             self._start(sources)
-        self.labels: list[LabelSolution | IdleLabel] = [
-            self._label(y, source) if moves else IdleLabel(part.grid, problem.functional, source, y)
-            for y, (source, moves) in enumerate(zip(sources, moving, strict=True))
-        ]
+        self.labels: list[LabelSolution | IdleLabel] = []
+        self._moving: list[LabelSolution] = []
+        for y, (source, moves) in enumerate(zip(sources, moving, strict=True)):
+            if moves:
+                self._moving.append(self._label(y, source))
+            self.labels.append(self._moving[-1] if moves else IdleLabel(part.grid, problem.functional, source, y))
 
     def _start(self, sources: list[Floats]) -> None:
         """What the labels share. Collective."""
@@ -104,12 +106,10 @@ class PartFlow:
         Raises:
             ComputationError: the dual value grows beyond what a flow costs.
         """
-        for label in self.labels:
-            if isinstance(label, IdleLabel) or label.done:
-                continue
-            if checked:
+        for label in self._moving:
+            if checked and not label.done:
                 self._check(label, iteration, last)
-            else:
+            elif not label.done:
                 label.splitting.step()
 
     def _check(self, label: LabelSolution, iteration: int, last: bool) -> None:
@@ -147,7 +147,7 @@ class PartFlow:
     def adapt(self) -> None:
         """Weigh the vertices by the densities that pass them: where there is little, the penalty must be small."""
         old, grid = self._metric, self._grid
-        flows = [label for label in self.labels if isinstance(label, LabelSolution)]
+        flows = self._moving
         if old is None or all(label.done for label in flows):
             return
         peaks = [label.splitting.peak_density() / label.splitting.mass for label in flows]

@@ -77,11 +77,13 @@ class EntropyBalance:
         for wall in self._walls:
             slope = self._outward(wall.normal_velocity(v))[1]
             pressed = wall.measures * slope * (occupation[wall.cells] @ wall.basis.T)
+            # Neighbouring facets share nodes, and an indexed += would count only one of them.
             np.add.at(gradient, wall.nodes, (pressed @ wall.shape)[..., None] * wall.normals[:, None])
         return gradient
 
     def _outward(self, s: Floats) -> tuple[Floats, Floats]:
         """(s)⁺ and its derivative."""
+        # Smooth as the upwind flux: with a kink J's gradient would jump where v·n = 0.
         magnitude = np.sqrt(s**2 + self.smoothing**2)
         sign = np.divide(s, magnitude, out=np.zeros_like(s), where=magnitude > 0.0)
         return 0.5 * (s + magnitude), 0.5 * (1.0 + sign)
@@ -98,6 +100,7 @@ class EntropyBalance:
         geometry, n = density.geometry, density.n_owned
         weights, found = basis.facet_weights(dim, density.facet_degree), []
         for facet in range(dim + 1):
+            # Sorted by the vertex that lies opposite: all facets of a list have one rule on the reference cell.
             cells = np.flatnonzero(geometry.neighbours[:n, facet] < 0)
             corners = tuple(vertex for vertex in range(dim + 1) if vertex != facet)
             points = basis.facet_points(dim, density.facet_degree, corners)

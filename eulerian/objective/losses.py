@@ -252,6 +252,7 @@ class CrossEntropyLoss(PointLoss):
     def gradient(self, x: Floats, readout: Floats) -> Floats:
         """∂ℓ/∂x, (n, K, dim): Σ_j softmax_j W_j − W_y."""
         weights, bias = self._matrices(readout)
+        # exp(log softmax): the probabilities, without an overflow of large scores.
         mean = np.exp(log_softmax(x @ weights.T + bias)) @ weights
         return mean[:, None, :] - weights
 
@@ -260,12 +261,14 @@ class CrossEntropyLoss(PointLoss):
         if not self.trained:
             return np.zeros(0)
         weights, bias = self._matrices(readout)
+        # Σ_y w_y (softmax − e_y): the derivative by the scores, then one product with the points.
         logits = np.exp(log_softmax(x @ weights.T + bias)) * w.sum(axis=1, keepdims=True) - w
         return np.concatenate([(logits.T @ x).ravel(), logits.sum(axis=0)])
 
 
 def log_softmax(logits: Floats) -> Floats:
     """Log-probabilities (n, K) of logits (n, K), safe for large ones."""
+    # A constant added to all scores changes nothing, and the largest exponent is then 0.
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
@@ -303,6 +306,7 @@ def _takes_label(function: Callable[..., Any], key: str) -> bool:
     except (TypeError, ValueError):  # compiled code may not say
         return False
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    # A default is a parameter of the user's own, unless it is called label.
     needed = [p for p in positional if p.default is p.empty or p.name == "label"]
     keywords = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is p.empty]
     if len(needed) > 2 or keywords or not (positional or any(p.kind == p.VAR_POSITIONAL for p in parameters)):

@@ -121,6 +121,7 @@ def central_differences(function: Callable[[Floats], Floats], x: Floats, length:
         there = x[:, axis]
         # What was added in floating point is the step, not what was to be added.
         step = there + np.finfo(float).eps ** 0.2 * np.maximum(1e-3 * np.abs(there), length) - there
+        # Richardson's extrapolation of two central differences: the errors of order h² cancel.
         ahead, behind, far_ahead, far_behind = (
             function(_moved(x, axis, shift * step)) for shift in (1.0, -1.0, 2.0, -2.0)
         )

@@ -45,6 +45,7 @@ class VelocityCost:
 
     def velocity_gradient(self, v: Floats, occupation: Floats) -> Floats:
         """This rank's contribution (n_nodes, dim) to d/dv of the cost of an occupation ∫ρ dt, (n_owned, nd)."""
+        # ∇v is constant or linear in a cell, so the rule that is exact for |v|²ρ is for |∇v|²ρ too.
         rule = self._rule
         gradient = np.zeros_like(v)
         if self.kinetic <= 0.0 and self.jacobian <= 0.0:

@@ -47,12 +47,14 @@ class SquareCosts:
 
         q = np.zeros((space.n_cells, space.nd, space.n_labels + 1))
         q[: space.n_owned] = exact.projection(space, squares)
+        # As densities are: what is not negative at the start stays so under the same scheme.
         space.limit(q)
         space.update_ghosts(q)
         return cls(congestion, terminal, np.ascontiguousarray(q[..., :-1]), np.ascontiguousarray(q[..., -1:]))
 
     def columns(self, groups: Sequence[Sequence[int]]) -> list["SquareColumns"]:
         """What moves beside densities, given the labels that have one velocity."""
+        # A sum over several velocities has no square that moves; that of one label serves both costs.
         if len(groups) > 1 or self.labels.shape[2] == 1:
             labels = [(g, np.ascontiguousarray(self.labels[..., list(group)])) for g, group in enumerate(groups)]
             return [SquareColumns(g, False, q, self.congestion, float(self.terminal)) for g, q in labels]
@@ -101,5 +103,6 @@ class SquareColumns:
 def integral(space: DensitySpace) -> Floats:
     """(n_owned, nd), whose product with coefficients is the integral."""
     vector = np.zeros((space.n_owned, space.nd))
+    # All modes but the first have mean zero.
     vector[:, 0] = space.geometry.det[: space.n_owned] / space.phi0
     return vector

@@ -99,6 +99,7 @@ class LinearLoss(Terminal):
         with parallel.agreed(space.comm), np.errstate(all="ignore"):
             values = self._values(start)
             require_finite(values.reshape(-1, space.n_labels), self._points, "the loss", key)
+        # What does not depend on a readout is integrated once: an evaluation is then one inner product.
         self._fixed = None if loss.n_readout else self._vector(values)
 
     @property
@@ -119,6 +120,7 @@ class LinearLoss(Terminal):
             mass = np.einsum("cq,qi,cik->cqk", rule.weights, rule.basis, owned, optimize=True)
             slope = self.loss.readout_vjp(self._points, readout, mass.reshape(-1, space.n_labels))
             local = np.concatenate([local, slope])
+        # Value and slope in one message: latency, not size, is what a reduction costs.
         total = parallel.sum_all(space.comm, local)
         return TerminalValue(float(total[0]), vector, total[1:])
 
@@ -186,6 +188,7 @@ class KullbackLeiblerLoss(RelativeEntropy):
 
     def _positive(self, rho: Floats) -> Floats:
         values = np.einsum("qi,cik->cqk", self._rule.basis, rho[: self._space.n_owned], optimize=True)
+        # Between the limiter's points a projected target may dip below zero, where it has no logarithm.
         return np.asarray(np.maximum(values, 0.0))
 
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
@@ -220,8 +223,10 @@ class KullbackLeiblerBalance(RelativeEntropy):
         self._initial, rule = initial_entropy, space.quadrature(space.objective_degree)
         with parallel.agreed(space.comm):
             values = exact.log_values(rule.points.reshape(-1, space.dim))
+        # A zero that one rank sees changes the label's logarithm on all: J must not depend on the partition.
         vanishing = parallel.sum_all(space.comm, np.isneginf(values).any(axis=0).astype(float)) > 0.0
         self.log_floor = np.where(vanishing, np.log(space.floor), -np.inf)
+        # Softly: with a maximum the loss would have a kink where ρ* falls to the floor.
         logarithm = np.logaddexp(values, self.log_floor).reshape(*rule.weights.shape, -1)
         self._vector = -np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, logarithm, optimize=True)
 
@@ -247,6 +252,7 @@ class SquaredDistanceLoss(_ToTarget):
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
         """Value and derivatives at ρ (n_cells, nd, K). Collective."""
         n = self._space.n_owned
+        # The basis is orthonormal on the reference cell: the mass matrix is det times the identity.
         vector = self._space.geometry.det[:n, None, None] * (rho[:n] - self.target[:n])
         local = np.array([0.5 * np.vdot(vector, rho[:n] - self.target[:n])])
         return TerminalValue(float(parallel.sum_all(self._space.comm, local)[0]), vector, readout)
@@ -269,8 +275,10 @@ class SquaredDistanceByPowers(SquaredDistanceLoss):
     def __init__(self, space: DensitySpace, target: Floats, exact: ExactDensity) -> None:
         """Collective."""
         super().__init__(space, target, exact)
+        # Of ρ* itself, not of its projection squared, which has lost what the mesh does not resolve.
         both = exact.projection(space, lambda rho: np.concatenate([rho, rho**2], axis=2))
         det = space.geometry.det[: space.n_owned]
+        # The first mode is constant: its coefficient over φ₀ is the cell's mean.
         squares = np.array([np.sum(det @ both[:, 0, space.n_labels :]) / space.phi0])
         self._constant = 0.5 * float(parallel.sum_all(space.comm, squares)[0])
         self._vector = -det[:, None, None] * both[..., : space.n_labels]

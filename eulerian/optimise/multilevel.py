@@ -240,7 +240,7 @@ def _require_one_problem(levels: Sequence[ControlProblem]) -> None:
         raise InputError("needs at least one problem", key="levels", value=levels)
     finest = levels[-1]
     for number, problem in enumerate(levels[:-1]):
-        nodal = getattr(problem.field, "at_nodes_only", False)
+        nodal = problem.layered.at_nodes_only
         for name, mine, theirs in (
             ("horizon", problem.horizon, finest.horizon),
             ("number of labels", problem.density_space.n_labels, finest.density_space.n_labels),

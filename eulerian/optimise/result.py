@@ -1,6 +1,6 @@
 """What a minimisation returns: one record per iteration, one report per level, and where it ended."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib import import_module
@@ -177,10 +177,15 @@ class OptimiseResult:
         """A small table for notebooks: J with its parts, how it ended, and what that took."""
         rows = {"J": f"{self.value:.8g}", **{name: f"{value:.6g}" for name, value in self.parts.items() if value}}
         rows |= {"status": f"{self.status}: {self.reason}", "effort": self._effort}
-        cells = (f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
-        return f"<table>{''.join(cells)}</table>"
+        return html_table(rows)
 
     @property
     def _effort(self) -> str:
         plural = "" if self.iterations == 1 else "s"
         return f"{self.iterations} iteration{plural}, {self.seconds:.3g} s"
+
+
+def html_table(rows: Mapping[str, str]) -> str:
+    """Names and texts as a table of HTML, for notebooks."""
+    cells = (f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
+    return f"<table>{''.join(cells)}</table>"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from mpi4py import MPI
 
@@ -18,6 +18,18 @@ from eulerian.particles.runge_kutta import DORMAND_PRINCE, RK4, Differentiable, 
 
 type Labels = NDArray[np.integer]
 type Rows = slice | NDArray[np.intp]
+
+
+class Layers(Protocol):
+    """How time is cut: a ``TimeGrid``, whose CFL number and steps particles do not need."""
+
+    @property
+    def horizon(self) -> float:
+        """T."""
+
+    @property
+    def layers(self) -> int:
+        """L."""
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,17 @@
-"""Relative entropy of particles: KL(ρ(T) | ρ*) = E[log ρ(T, x(T)) − log ρ*(x(T))] by the change of variables."""
+"""What the end of a particle costs: a loss, or its part of KL(ρ(T) | ρ*) = E[log ρ(T, x(T)) − log ρ*(x(T))]."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, final
+from functools import singledispatch
+from typing import Any, ClassVar, NoReturn, Self, final
 
 import numpy as np
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.density.shapes import LabelledShape
+from eulerian.density.shape import LabelledShape
+from eulerian.objective.distances import Distance, KullbackLeibler
+from eulerian.objective.losses import as_loss
 from eulerian.objective.point_loss import PointLoss
 
 
@@ -84,6 +87,8 @@ def kl_loss(target: Any, dim: int, n_labels: int, key: str = "terminal.target") 
     Raises:
         InputError: it is none of these, or does not fit the dimension or the labels.
     """
+    if isinstance(target, KlLoss):
+        return target
     if (exact := getattr(target, "exact", None)) is not None:
         return KlLoss(tuple(exact.pieces), n_labels)
     terms = list(_labelled(target, key))
@@ -97,7 +102,7 @@ def kl_loss(target: Any, dim: int, n_labels: int, key: str = "terminal.target") 
 
 
 def _labelled(target: Any, key: str, label: int = 0) -> Iterator[LabelledShape]:
-    if isinstance(target, LabelledShape):
+    if hasattr(target, "shape") and hasattr(target, "label"):
         yield target
     elif isinstance(target, Mapping):
         for each, part in target.items():
@@ -110,3 +115,33 @@ def _labelled(target: Any, key: str, label: int = 0) -> Iterator[LabelledShape]:
     else:
         remedy = "Give Gaussian, Samples or Formula, a list of these, or a dictionary label → one of these."
         raise InputError("is no shape with a logarithm", key=key, value=type(target).__name__, remedy=remedy)
+
+
+@singledispatch
+def particle_loss(terminal: Any, dim: int, n_labels: int) -> PointLoss:
+    """What the end of a particle costs.
+
+    Args:
+        terminal: a loss, a function of points, or a distance.
+        dim: of space.
+        n_labels: K.
+
+    Raises:
+        InputError: particles cannot have it.
+    """
+    return as_loss(terminal).bind(dim, n_labels)
+
+
+@particle_loss.register
+def _(terminal: KullbackLeibler, dim: int, n_labels: int) -> PointLoss:
+    return kl_loss(terminal.target, dim, n_labels)
+
+
+@particle_loss.register
+def _(terminal: Distance, dim: int, n_labels: int) -> NoReturn:  # noqa: ARG001
+    raise refusal("terminal", terminal.kind, *terminal.particles_cannot)
+
+
+def refusal(key: str, value: object, reason: str = "", remedy: str = "") -> InputError:
+    """What particles cannot have, and why."""
+    return InputError(f"particles cannot have this: {reason}", key=key, value=value, remedy=remedy)

@@ -3,8 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Literal
 
 from mpi4py import MPI
 
@@ -14,36 +13,22 @@ from numpy.typing import ArrayLike, NDArray
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError, RejectedEvaluation
-from eulerian.control.parametrisation import check_field, initial_rows
+from eulerian.control.parametrisation import check_field, initial_rows, require_derivatives
 from eulerian.control.reduced import ReducedProblem
 from eulerian.fields.base import VectorField
 from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.costs import Costs
-from eulerian.objective.distances import BLIND, Distance, KullbackLeibler
-from eulerian.objective.losses import as_loss
+from eulerian.objective.distances import BLIND
 from eulerian.objective.parts import part_names
-from eulerian.objective.point_loss import PointLoss
-from eulerian.particles.flow import Labels, Scheme, carry, carry_back, carry_density, label_groups, segments
-from eulerian.particles.kl import KlLoss, kl_loss
+from eulerian.particles.flow import Labels, Layers, Scheme, carry, carry_back, carry_density, label_groups, segments
+from eulerian.particles.kl import particle_loss, refusal
 from eulerian.particles.path_storage import PathStorage, thin_to_budget
 from eulerian.particles.right_hand_side import COSTS, LOG_DENSITY, RightHandSide
 from eulerian.particles.sample import ParticleSample
 from eulerian.particles.statistics import count_replicates, half_widths, moments, standard_errors
 
 TERMINAL = "terminal"
-
-
-class Layers(Protocol):
-    """How time is cut: a ``TimeGrid``, whose CFL number and steps particles do not need."""
-
-    @property
-    def horizon(self) -> float:
-        """T."""
-
-    @property
-    def layers(self) -> int:
-        """L."""
 
 
 @dataclass
@@ -147,9 +132,10 @@ class ParticleProblem(ReducedProblem):
         self.sample, self.loss = own, particle_loss(terminal, dim, self.n_labels)
         _refuse_costs(costs)
         relative = self.loss.adds_log_density
-        require_derivatives(self.layered, second=relative or costs.jacobian > 0.0)
+        second = ("jacobian_vjp", "jacobian_vjp_x") if relative or costs.jacobian > 0.0 else ()
+        require_derivatives(self.layered, ("jacobian", *second), "particles")
         if relative:
-            _require_log_density(own, comm)
+            own.require_log_density(comm)
         rows = initial_rows(field, dim, comm, time.layers, initial_theta, seed, tied=tied)
         readout, weights = self.loss.initial_readout(), (costs.parameters, costs.parameters_h1)
         units = ParameterUnits.of(field, (self.box[0], self.box[1]), readout.size)
@@ -403,68 +389,10 @@ class ParticleProblem(ReducedProblem):
             )
 
 
-@singledispatch
-def particle_loss(terminal: Any, dim: int, n_labels: int) -> PointLoss:
-    """What the end of a particle costs.
-
-    Args:
-        terminal: a loss, a function of points, or a distance.
-        dim: of space.
-        n_labels: K.
-
-    Raises:
-        InputError: particles cannot have it.
-    """
-    return as_loss(terminal).bind(dim, n_labels)
-
-
-@particle_loss.register
-def _(terminal: KullbackLeibler, dim: int, n_labels: int) -> PointLoss:
-    return terminal.target if isinstance(terminal.target, KlLoss) else kl_loss(terminal.target, dim, n_labels)
-
-
-@particle_loss.register
-def _(terminal: Distance, dim: int, n_labels: int) -> NoReturn:  # noqa: ARG001
-    raise _refusal("terminal", terminal.kind, *terminal.particles_cannot)
-
-
 def _refuse_costs(costs: Costs) -> None:
     for name in part_names("density"):
         if getattr(costs, name) > 0.0:
-            raise _refusal(f"costs.{name}", getattr(costs, name), BLIND, "Set it to 0.")
-
-
-def _refusal(key: str, value: object, reason: str = "", remedy: str = "") -> InputError:
-    return InputError(f"particles cannot have this: {reason}", key=key, value=value, remedy=remedy)
-
-
-def require_derivatives(layered: PiecewiseField, *, second: bool) -> None:
-    """Raise InputError unless the field has the derivatives that particles need, ``second`` ones where they count."""
-    methods = ("jacobian", *(("jacobian_vjp", "jacobian_vjp_x") if second else ()))
-    missing = [method for method in methods if not layered.has(method)]
-    if missing:
-        raise InputError(
-            f"particles need {', '.join(missing)}, which the field has not",
-            key="field.object",
-            value=type(unwrapped(layered.field)).__name__,
-            remedy="See eulerian.fields.VectorField for what they take and return.",
-        )
-
-
-def _require_log_density(sample: ParticleSample, comm: MPI.Comm) -> None:
-    """Collective.
-
-    Raises:
-        InputError: log ρ₀ is not known, or not finite, at some particle.
-    """
-    known = sample.log_density
-    missing = comm.allreduce(len(sample.x) if known is None else int(np.count_nonzero(~np.isfinite(known))))
-    if missing:
-        raise InputError(
-            f"the relative entropy needs log ρ₀, which is unknown or infinite at {missing} particles",
-            key="sample.log_density",
-            remedy="Particles must lie where the initial density is positive",
-        )
+            raise refusal(f"costs.{name}", getattr(costs, name), BLIND, "Set it to 0.")
 
 
 def _largest(v: Floats) -> float:

@@ -106,6 +106,21 @@ class ParticleSample:
         if not abs(total - 1.0) < _MASS_TOLERANCE:
             raise InputError("the weights of all ranks sum to 1", key="sample.weights", value=total)
 
+    def require_log_density(self, comm: MPI.Comm) -> None:
+        """Look whether log ρ₀ is known, which the relative entropy needs. **Collective**.
+
+        Raises:
+            InputError: it is not, or is not finite, at some particle; the same on all ranks.
+        """
+        known = self.log_density
+        missing = comm.allreduce(len(self.x) if known is None else int(np.count_nonzero(~np.isfinite(known))))
+        if missing:
+            raise InputError(
+                f"the relative entropy needs log ρ₀, which is unknown or infinite at {missing} particles",
+                key="sample.log_density",
+                remedy="Particles must lie where the initial density is positive",
+            )
+
 
 def share(n: int, comm: MPI.Comm) -> slice:
     """This rank's contiguous piece of n particles; the pieces differ in size by one at most."""

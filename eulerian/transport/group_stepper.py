@@ -13,14 +13,13 @@ from eulerian.base.arrays import Floats
 from eulerian.transport.density_cost import DensityCharge, DensityCost
 from eulerian.transport.operator import Accumulated
 from eulerian.transport.stepper import Source, Stepper, StepRecord
-from eulerian.transport.time_grid import TimeLeft, TimeSteps
+from eulerian.transport.time_grid import Segment, TimeLeft, TimeSteps
 
 # Numbers in densities that are charged together by costs that are not linear in them: they should stay in the cache.
 _CHARGED_TOGETHER = 1 << 19
 
 type Groups = list[Floats]
 type Records = list[StepRecord]
-type Segment = tuple[int, int, int]
 
 
 @final
@@ -56,8 +55,7 @@ class GroupStepper:
     """Steps of all groups of densities, each with a velocity of its own, and of the powers that move beside them.
 
     All take the same time steps, so that a cost of their sum has a meaning at every stage. Lists of arrays are by group
-    and then by power. A segment (layer, first, last) is those of the steps, numbered as in ``TimeSteps``, that lie in
-    one layer.
+    and then by power.
 
     Args:
         densities: the stepper of every group; each has an operator of its own.
@@ -113,13 +111,12 @@ class GroupStepper:
         """Batches of modal coefficients (n_cells, nd, columns)."""
         return [s.layout.pack(r, fill=1.0) for s, r in zip(self.all, rho, strict=True)]
 
-    def unpack(self, state: Groups) -> Groups:
-        """Modal coefficients (n_cells, nd, columns) of the densities with ghosts, of the powers too if given."""
-        return [self._unpacked(*pair) for pair in zip(self.all, state, strict=False)]
-
-    def unpack_powers(self, state: Groups) -> Groups:
-        """Likewise of the powers only. Collective."""
-        return [self._unpacked(*pair) for pair in zip(self.powers, state[len(self.densities) :], strict=True)]
+    def unpack(self, state: Groups, first: int = 0) -> Groups:
+        """Modal coefficients (n_cells, nd, columns), with ghosts, of a state from number ``first`` on. Collective."""
+        found = [stepper.layout.unpack(group) for stepper, group in zip(self.all[first:], state[first:], strict=False)]
+        for rho in found:
+            self.space.update_ghosts(rho)
+        return found
 
     def unpack_occupation(self, occupation: Groups, order: int) -> Groups:
         """One order of the integrals over time, (n_owned, nd) for all columns together."""
@@ -131,11 +128,6 @@ class GroupStepper:
         if tilted is None:
             return LayerCosts(running, [None] * len(self.densities))
         return LayerCosts(running, [s.layout.pack_shared(e) for s, e in zip(self.densities, tilted, strict=True)])
-
-    def _unpacked(self, stepper: Stepper, group: Floats) -> Floats:
-        rho = stepper.layout.unpack(group)
-        self.space.update_ghosts(rho)
-        return rho
 
     # -- the operators -----------------------------------------------------------------------------------------------
 
@@ -175,18 +167,12 @@ class GroupStepper:
     ) -> Groups:
         """``count`` steps of the densities, and of the powers if they are given; these need the records. Collective."""
         mine = None if records is None else self._by_member(records)
-        return [
-            self.all[g].step_forward(
-                start,
-                dt,
-                count,
-                None if mine is None else mine[g],
-                None if occupation is None else occupation[g],
-                left,
-                self._source(g, state, mine),
-            )
-            for g, start in enumerate(state)
-        ]
+        found = []
+        for g, start in enumerate(state):
+            kept, totals = None if mine is None else mine[g], None if occupation is None else occupation[g]
+            source = self._source(g, state, mine)
+            found.append(self.all[g].step_forward(start, dt, count, kept, totals, left, source))
+        return found
 
     def step_forward(
         self,

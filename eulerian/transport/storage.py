@@ -23,13 +23,13 @@ class SweepStorage:
     Attributes:
         state: densities and powers where the sweep is.
         unit_start: those that the recorded steps started from.
-        owner: the sweep that has written what is here.
+        sweeps: how many have begun; only the last one finds here what it has written.
     """
 
     def __init__(self, stepper: GroupStepper, disk_directory: Path | None) -> None:
         self._stepper, self._disk = stepper, DiskStore(disk_directory)
         self.state, self.unit_start = stepper.zeros(), stepper.zeros()
-        self.owner: object = None
+        self.sweeps = 0  # a number, for a reference to the sweep would be a cycle that keeps all records alive
         self._records: list[Records] = []
         self._kept: dict[int, Groups] = {}
 
@@ -38,10 +38,11 @@ class SweepStorage:
         """Bytes of records and kept densities that this rank holds in memory."""
         return len(self._records) * self._stepper.record_bytes + len(self._kept) * self._stepper.state_bytes
 
-    def hand_to(self, owner: object) -> None:
-        """Forget what an earlier sweep has kept."""
-        self.owner = owner
+    def begin_sweep(self) -> int:
+        """Forget what an earlier sweep has kept; the new one's number."""
         self._kept.clear()
+        self.sweeps += 1
+        return self.sweeps
 
     def move_to(self, state: Groups) -> None:
         """Overwrite the state."""

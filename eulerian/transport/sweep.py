@@ -46,6 +46,7 @@ class Sweep:
         self.steps, self.velocities, self.plan = steps, velocities, plan
         self._starts: list[Groups] = []
         self._pending: Iterator[Any] | None = None
+        self._number = 0  # of the sweeps in this storage
         self.recomputed = 0
         self.occupations: list[Groups] = []
         self.moments: list[Groups] = []
@@ -61,7 +62,7 @@ class Sweep:
             observer: is shown the sweep's states, and may have some of an earlier one; with it nothing is kept for an
                 adjoint.
         """
-        self._storage.hand_to(self)
+        self._number = self._storage.begin_sweep()
         self._starts = [self._stepper.pack([*rho, *powers])]
         self._storage.move_to(self._starts[0])
         integrals = [Integrals(self._stepper.zero_occupation(), self.charged) for _ in self.velocities]
@@ -98,7 +99,7 @@ class Sweep:
             By layer and group, this rank's contribution (n_nodes, dim) to the derivative by the velocity, through the
             density.
         """
-        assert self._storage.owner is self, "another sweep has overwritten the records"
+        assert self._storage.sweeps == self._number, "another sweep has overwritten the records"
         cotangents = [*cotangents, *powers[0]]
         packed = [s.layout.pack_derivative(c) for s, c in zip(self._stepper.all, cotangents, strict=True)]
         running = [[*groups, *powers[1]] for groups in running]
@@ -117,7 +118,7 @@ class Sweep:
 
     def powers_at(self, layer: int) -> Groups:
         """Powers, as ``start``. Collective."""
-        return self._stepper.unpack_powers(self._starts[layer])
+        return self._stepper.unpack(self._starts[layer], len(self._stepper.densities))
 
     @property
     def end(self) -> Groups:

@@ -8,10 +8,14 @@ from functools import cached_property
 from itertools import accumulate
 from typing import final
 
-from eulerian.base.errors import RejectedEvaluation
+from eulerian.base.errors import InputError, RejectedEvaluation
 
 # Where a time lies between two time steps is known up to this, in time steps.
 _SAME = 1e-9
+
+
+# (layer, first, last): steps of one layer, numbered through all layers.
+type Segment = tuple[int, int, int]
 
 
 @final
@@ -24,12 +28,21 @@ class TimeGrid:
         layers: L; the velocity is constant in each layer of length T/L.
         cfl: fraction of the largest stable and positive time step that is used.
         max_steps: more steps than this in one layer make the evaluation a rejected one.
+
+    Raises:
+        InputError: one of them is not positive.
     """
 
     horizon: float = 1.0
     layers: int = 8
     cfl: float = 0.9
     max_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        for key in ("horizon", "layers", "cfl", "max_steps"):
+            value = getattr(self, key)
+            if not 0.0 < value < math.inf:
+                raise InputError("must be a number > 0", key=key, value=value)
 
     @property
     def layer_time(self) -> float:
@@ -108,8 +121,8 @@ class TimeSteps:
         """Length of the steps of a layer."""
         return self.grid.layer_time / self.counts[layer]
 
-    def segments(self, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """(layer, first, last) of the parts of steps ``begin`` to ``end`` in each layer."""
+    def segments(self, begin: int, end: int) -> Iterator[Segment]:
+        """The parts of steps ``begin`` to ``end`` in each layer."""
         for layer, stop in enumerate(self.ends):
             first, last = max(begin, self.begin(layer)), min(end, stop)
             if first < last:

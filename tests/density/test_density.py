@@ -11,7 +11,8 @@ import ufl
 from numpy.testing import assert_allclose
 
 from eulerian.base.errors import InputError
-from eulerian.density.shapes import Formula, Gaussian, Image, LabelledShape, Samples, Uniform
+from eulerian.density.shape import LabelledShape
+from eulerian.density.shapes import Formula, Gaussian, Image, Samples, Uniform
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.create import box_mesh
 

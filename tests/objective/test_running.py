@@ -8,7 +8,7 @@ from problems import random_density, warped_mesh, wave
 
 from eulerian.base import parallel
 from eulerian.density.space import DensitySpace
-from eulerian.objective.parameters import ParameterCost
+from eulerian.objective.costs import ParameterCost
 from eulerian.objective.running import VelocityCost
 from eulerian.transport.velocity_space import VelocitySpace
 

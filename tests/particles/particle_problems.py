@@ -7,7 +7,8 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.density.shapes import Formula, Gaussian, LabelledShape, Samples
+from eulerian.density.shape import LabelledShape
+from eulerian.density.shapes import Formula, Gaussian, Samples
 from eulerian.fields import Mlp
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import KullbackLeibler

@@ -6,15 +6,8 @@ from particle_problems import N_LABELS, relative_entropy
 from scipy.stats import multivariate_normal
 
 from eulerian.base.errors import InputError
-from eulerian.density.shapes import (
-    DensityShape,
-    Formula,
-    FunctionShape,
-    Gaussian,
-    LabelledShape,
-    Samples,
-    Uniform,
-)
+from eulerian.density.shape import DensityShape, LabelledShape
+from eulerian.density.shapes import Formula, FunctionShape, Gaussian, Samples, Uniform
 from eulerian.particles.kl import KlLoss
 
 pytestmark = pytest.mark.one_process

@@ -1,6 +1,7 @@
 """A density through all layers: memory, rejected evaluations, snapshots."""
 
 import gc
+import weakref
 from pathlib import Path
 
 from mpi4py import MPI
@@ -141,14 +142,18 @@ def test_a_sweep_whose_records_are_gone_has_no_adjoint(comm: MPI.Comm) -> None:
     stepper = make_stepper(comm, 1, 1)
     space, x = stepper.operator.density_space, stepper.operator.velocity_space.x
     trajectory = Trajectory([stepper], TimeGrid(1.0, 1), budget(stepper, 1, 100))
-    first, second = (trajectory.forward([random_density(space, COLUMNS, 1)], [[wave(x)]]) for _ in range(2))
+    rho = random_density(space, COLUMNS, 1)
+    first, second = trajectory.forward([rho], [[wave(x)]]), trajectory.forward([rho], [[wave(x)]])
+    np.testing.assert_array_equal(first.end[0], second.end[0])
     running = [[np.zeros((space.n_owned, space.nd))]]
     with pytest.raises(AssertionError, match="another sweep"):
         first.adjoint([random_rows(space, COLUMNS, 2)], running)
     second.adjoint([random_rows(space, COLUMNS, 2)], running)
     with pytest.raises(AssertionError, match="for every adjoint"):
         second.adjoint([random_rows(space, COLUMNS, 2)], running)
-    np.testing.assert_array_equal(first.end[0], second.end[0])
+    records = weakref.ref(trajectory._storage)
+    del trajectory, first, second
+    assert records() is None, "memory is given back at once"
 
 
 def test_too_little_memory_is_refused(comm: MPI.Comm) -> None:
@@ -188,6 +193,12 @@ def test_a_velocity_that_fails_on_one_rank_is_rejected_on_all(comm: MPI.Comm, ba
 @pytest.mark.parametrize(("cfl", "rate", "expected"), [(0.9, 9.0, 5), (0.9, 0.0, 1), (0.5, 10.0, 10), (1.0, 10.5, 6)])
 def test_step_counts(cfl: float, rate: float, expected: int) -> None:
     assert TimeGrid(1.0, 2, cfl).steps(rate) == expected
+
+
+@pytest.mark.parametrize("bad", [{"horizon": 0.0}, {"horizon": np.nan}, {"layers": 0}, {"cfl": -1.0}, {"max_steps": 0}])
+def test_times_that_make_no_sense(bad: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(bad))):
+        TimeGrid(**bad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rate", [np.nan, np.inf, 1e300])

@@ -10,7 +10,7 @@ from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
 from eulerian.density.csv_samples import compare_classes
 from eulerian.density.exact_density import ExactDensity
-from eulerian.density.shapes import LabelledShape
+from eulerian.density.shape import LabelledShape
 from eulerian.density.space import DensitySpace
 
 INITIAL = "density.initial"

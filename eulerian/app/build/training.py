@@ -52,7 +52,7 @@ def descent_settings(config: Config, max_iterations: int | None = None) -> Setti
         optimiser.max_iterations if max_iterations is None else max_iterations,
         optimiser.gradient_tolerance,
         optimiser.metric,
-        _ADVICE if config.field.kind == "python" else "",
+        "" if config.field.code is None else _ADVICE,
     )
 
 
@@ -77,7 +77,7 @@ def build_training(
         return AdaptiveTraining(problem, on_mesh, tolerances(config.adapt), descent_settings(config), say, state)
     levels = coarse_to_fine(config)
     # A field of nodal velocities belongs to its mesh; all others are the same on every level.
-    field = None if getattr(problem.field, "at_nodes_only", False) else problem.field
+    field = None if problem.layered.at_nodes_only else problem.field
     coarse = [partial(_build_quietly, each, problem.comm, field) for each in levels[:-1]]
     settings = descent_settings(config, iterations_of_a_level(config, len(levels)))
     return LevelTraining(problem, coarse, settings, say, state)

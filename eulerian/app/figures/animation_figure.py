@@ -73,7 +73,7 @@ def animated_figure(data: AnimationData) -> tuple[Figure, _Show]:
     if count > 1:  # in the line of the time
         handles = label_handles(data.names, colours, size=5.0)
         style = {"handletextpad": 0.1, "columnspacing": 1.0, "borderpad": 0.1, "borderaxespad": 0.1}
-        figure.legend(handles=handles, loc="upper right", ncols=min(count, 5), **style)
+        figure.legend(handles=handles, loc="upper right", bbox_to_anchor=(0.99, 1.0), ncols=min(count, 5), **style)
 
     def show(index: int) -> None:
         for each in shows:

@@ -2,18 +2,21 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from mpi4py import MPI
 
 import numpy as np
 
+from eulerian.analysis.flow import Flow
 from eulerian.app.build.mixture import class_names, count_labels
 from eulerian.app.build.network import build
 from eulerian.app.config import Config, SamplesTerm, parse_config
 from eulerian.app.runs.adapted_mesh import read_mesh
-from eulerian.app.runs.files import THETA
+from eulerian.app.runs.columns import read_columns
+from eulerian.app.runs.files import HISTORY, HISTORY_COLUMNS, LATER_COLUMNS, THETA
 from eulerian.app.runs.run_files import Tables, ideal_field, read_run, require_run
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianWarning, InputError
@@ -21,6 +24,7 @@ from eulerian.base.parallel import agreed, on_root
 from eulerian.control.control import ControlProblem
 from eulerian.fields.frame import unwrapped
 from eulerian.fields.piecewise import PiecewiseField
+from eulerian.optimise.result import html_table
 from eulerian.particles.flow import Scheme
 from eulerian.transport.nodal_interpolant import anywhere
 
@@ -29,15 +33,16 @@ LABEL = "label"
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedRun:
     """A run's problem with the parameters that the run ended with.
 
     Attributes:
         folder: of the run.
         config: of the run; of an ideal run with the free field that stands for its solution.
+        result: ``result.json``.
         problem: built anew.
-        theta: for the problem's methods.
+        theta: for the problem's methods: (L, p), (1, p) of tied layers, or flat with a trained readout.
         layers: (L, p), of the field.
         readout: (r,), trained; empty without one.
         classes: names of the labels, K of them.
@@ -45,11 +50,33 @@ class LoadedRun:
 
     folder: Path
     config: Config
+    result: dict[str, Any]
     problem: ControlProblem
     theta: Floats
     layers: Floats
     readout: Floats
     classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        total = self.result.get("objective", {}).get("total")
+        value = "" if total is None else f", J = {total:.8g}"
+        return f"LoadedRun({str(self.folder)!r}: {self.result['command']}, {self.result.get('status')}{value})"
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: what was run, how it ended, and J with its parts."""
+        objective = {name: f"{value:.6g}" for name, value in self.result.get("objective", {}).items() if value}
+        rows = {"run": str(self.folder), "command": self.result["command"], **objective}
+        return html_table(rows | {"status": f"{self.result.get('status')}: {self.result.get('reason')}"})
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The flow of the run's θ: points and densities through it. **Collective** the first time."""
+        return Flow(self.problem, self.theta)
+
+    @cached_property
+    def history(self) -> dict[str, Floats]:
+        """``history.csv`` as columns by name, each of one number per iteration; empty ones without one."""
+        return read_columns(self.folder / HISTORY, HISTORY_COLUMNS, "history", absent=LATER_COLUMNS)
 
     @property
     def samples_term(self) -> SamplesTerm | None:
@@ -103,6 +130,20 @@ class LoadedRun:
         return layered
 
 
+def load(run: str | Path, comm: MPI.Comm = MPI.COMM_WORLD, *, python: bool = True) -> LoadedRun:
+    """Read a run folder back: its configuration, problem, parameters, result and history. **Collective**.
+
+    Args:
+        run: the folder of a run of ``train``, ``solve``, ``verify`` or ``ideal``.
+        comm: who shares the work.
+        python: the run's field may be Python code of the user's.
+
+    Raises:
+        InputError: it is no run folder, or no complete one, or its parameters do not fit its configuration.
+    """
+    return load_trained(Path(run), comm, python=python)
+
+
 def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), *, python: bool = True) -> LoadedRun:
     """Read a run folder and build its problem. **Collective**.
 
@@ -135,10 +176,10 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
             expected = f"{problem.n_params - rows.size} numbers"
             what, remedy = f"the readout must have {expected}", "Was the file replaced?"
             raise InputError(what, key=str(folder / THETA), value=readout.size, remedy=remedy)
-    theta = np.concatenate([rows.ravel(), readout])
+    theta = np.concatenate([rows.ravel(), readout]) if readout.size else rows
     classes = class_names(config.density.initial, problem.density_space.n_labels, comm)
     layers, readout = problem.split(theta)
-    return LoadedRun(folder, config, problem, theta, layers, readout, classes)
+    return LoadedRun(folder, config, result, problem, theta, layers, readout, classes)
 
 
 def _idealised(tables: Tables, n_labels: int) -> Tables:
