@@ -42,6 +42,7 @@ def read_rows(path: Path, columns: Sequence[str], key: str, absent: Sequence[str
 
     Raises:
         InputError: it is not such a file.
+        FileNotFoundError: there is none.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -51,12 +52,17 @@ def read_rows(path: Path, columns: Sequence[str], key: str, absent: Sequence[str
             {name: cells[name] if name == text else float(cells[name] or "nan") for name in columns}
             for cells in (row | missing for row in rows)
         ]
+    except FileNotFoundError:
+        raise
     except (OSError, KeyError, ValueError, TypeError) as error:
         remedy = "It is damaged: run the command again."
         raise InputError(f"cannot be read ({error})", key=key, value=str(path), remedy=remedy) from error
 
 
 def read_columns(path: Path, columns: Sequence[str], key: str, absent: Sequence[str] = ()) -> dict[str, Floats]:
-    """Columns of a table of numbers. Arguments and errors as of ``read_rows``."""
-    rows = read_rows(path, columns, key, absent)
+    """Columns of a table of numbers, empty ones if there is no such file. Arguments and errors as of ``read_rows``."""
+    try:
+        rows = read_rows(path, columns, key, absent)
+    except FileNotFoundError:
+        rows = []
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in columns}
