@@ -94,7 +94,7 @@ def save_targets_and_classes(
         ComputationError: a file could not be written.
     """
     terminal, readout = problem.terminal, problem.split(theta)[1]
-    save_targets(run, nodes, terminal.loss, getattr(terminal, "target", None), readout)
+    save_targets(run, nodes, terminal.loss, terminal.target, readout)
     try:
         classes = ClassRegions.measure(problem, theta, terms) if problem.parts else None
     except EulerianError as error:

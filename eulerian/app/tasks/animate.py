@@ -7,7 +7,7 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.app.runs.cell_nodes import CellNodes
-from eulerian.app.runs.files import ANIMATION, FIGURES, writing
+from eulerian.app.runs.files import ANIMATION, FIGURES
 from eulerian.app.runs.progress import Progress
 from eulerian.app.tasks.drawing import drawing
 from eulerian.app.tasks.loaded_run import LoadedRun, load_trained
@@ -83,8 +83,7 @@ def run_animate(
             from eulerian.app.figures.animation import write_animation
             from eulerian.app.figures.animation_figure import AnimationData  # Matplotlib takes its time to load
 
-            with writing(path):
-                write_animation(path, AnimationData(times, *film), fps)
+            write_animation(path, AnimationData(times, *film), fps)
 
     on_root(comm, draw)
     return path

@@ -388,8 +388,8 @@ def test_a_figure_that_fails_does_not_hide_others(
         raise RuntimeError("no latex here")
 
     with monkeypatch.context() as patch:
-        patch.setattr("eulerian.app.figures.draw.density_curves", broken)
-        patch.setattr("eulerian.app.figures.animation.write.line_scene", broken)
+        patch.setattr("eulerian.app.figures.densities.density_curves", broken)
+        patch.setattr("eulerian.app.figures.animation.animated_figure", broken)
         done = here("plot", "run", code=2)
         assert done.stdout.split() == ["run/figures/boundary.png", "run/figures/history.png"]
         assert done.stderr.startswith("eulerian plot: run/figures/densities.png could not be drawn: RuntimeError: no l")

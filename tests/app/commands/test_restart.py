@@ -491,7 +491,7 @@ def test_any_number_of_ranks(tmp_path: Path, mpirun: Callable[..., Any]) -> None
         interrupted(configure(tmp_path, output=f"stopped-{name}"), 4)
     on_any_ranks(MPI.COMM_WORLD, tmp_path, [], "1")
     for ranks, reads in ((2, ["1"]), (3, ["2"])):
-        values = {"tests": str(here.parent), "here": str(here), "folder": str(tmp_path), "reads": reads}
+        values = {"tests": str(here.parents[1]), "here": str(here), "folder": str(tmp_path), "reads": reads}
         done = mpirun(ranks, RANKS.format(**values, writes=str(ranks)))
         assert done.returncode == 0, done.stderr
     shutil.rmtree(tmp_path / "stopped-1")
