@@ -56,42 +56,6 @@ class Sweep(Protocol):
         ...
 
 
-class Problem(Protocol):
-    """θ ↦ J(θ) as optimisers, tests and commands see it, on densities and on particles alike."""
-
-    @property
-    def n_params(self) -> int:
-        """Of θ and readout."""
-        ...
-
-    @property
-    def initial_theta(self) -> Floats:
-        """Where to start."""
-        ...
-
-    @property
-    def parts(self) -> dict[str, float]:
-        """The parts of J at the last evaluation, by name; empty if it was rejected."""
-        ...
-
-    @property
-    def headline(self) -> str:
-        """Its sizes in one line. **Collective**."""
-        ...
-
-    def value(self, theta: ArrayLike) -> float:
-        """J(θ), or +∞ where it cannot be evaluated. **Collective**."""
-        ...
-
-    def value_and_gradient(self, theta: ArrayLike) -> tuple[float, Floats]:
-        """J(θ) and dJ/dθ in the shape of θ. **Collective**."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """What the last evaluation found, by the keys of ``result.json``. **Collective**."""
-        ...
-
-
 class ReducedProblem(ABC):
     """θ ↦ J(θ), ∇J(θ), with the last evaluation kept.
 

@@ -10,7 +10,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError
 from eulerian.ideal.last_step import LastStep
-from eulerian.ideal.poisson import Factorised, GatheredMesh
+from eulerian.ideal.poisson import Factorised, GatheredMesh, factorised
 from eulerian.ideal.space_time import SpaceTime
 
 # Shares of the density that are smoothed, and that are spread over the whole domain, so that mass can be put right
@@ -133,10 +133,7 @@ class MomentumProblem:
         matrix = whole.pattern.assemble(weight[whole.cells].mean(axis=1)[:, None, None] * whole.stiffness)
         matrix.data[0] += matrix.data.max()  # entry (0, 0): ψ vanishes at one vertex
         change = change - change.sum() * whole.masses / whole.masses.sum()  # rounding, which no ψ would balance
-        if self._solver is None:  # the pattern is the same at every instant: it is analysed once
-            self._solver = Factorised(matrix)
-        else:
-            self._solver.change(matrix)
+        self._solver = factorised(matrix, self._solver)
         psi = np.zeros_like(change)
         self._solver.solve(change, psi)
         return max(float(psi @ change), 0.0)

@@ -132,15 +132,6 @@ def convex_domain(space: DensitySpace) -> ConvexDomain:
     return domain
 
 
-def is_convex(space: DensitySpace) -> bool:
-    """Whether the domain of a space is convex, up to the facets of a round boundary. Collective."""
-    try:
-        convex_domain(space)
-    except InputError:
-        return False
-    return True
-
-
 def _boundary_facets(space: DensitySpace) -> Floats:
     """Vertices (n, dim, dim) of this rank's boundary facets."""
     cells, opposite = np.nonzero(space.geometry.neighbours[: space.n_owned] < 0)

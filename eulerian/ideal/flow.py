@@ -6,12 +6,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eulerian.base.arrays import Floats, Ints
+from eulerian.base.arrays import Floats
 from eulerian.base.parallel import sum_all
 from eulerian.density import basis
 from eulerian.density.space import DensitySpace
 from eulerian.fields.nodal import Nodal
 from eulerian.ideal.space_time import SpaceTime
+from eulerian.transport.nodal_interpolant import node_numbers
 from eulerian.transport.velocity_space import VelocitySpace
 
 # Share of a label's mass that is spread over all nodes, so that a mean over labels is defined where there is no mass.
@@ -65,22 +66,19 @@ class ConvexFlow:
 
         At the vertices the mean of the cells around, linear between them.
         """
-        return self._nodal(_at(self.grid.times, self.potential, t), velocity_space)
-
-    def velocities(self, velocity_space: VelocitySpace, layers: int) -> Floats:
-        """The velocities at the middles of equal layers, (layers, K, n_nodes, dim): θ of a free field. Collective."""
-        middles = (np.arange(layers) + 0.5) * self.grid.horizon / layers
-        return np.stack([self.velocity_at(float(t), velocity_space) for t in middles])
-
-    def _nodal(self, potential: Floats, velocity_space: VelocitySpace) -> Floats:
-        """−∇φ/λ of vertex values (n_nodes, K)."""
+        potential = _at(self.grid.times, self.potential, t)
         at_vertices = self.grid.vertex_gradients(potential)[self.grid.cell_nodes] / -self.kinetic_weight
         degree, dim = velocity_space.degree, self.grid.dim
         table = basis.lagrange(dim, 1, basis.lagrange_points(dim, degree))
         values = np.einsum("ai,cidk->kcad", table, at_vertices, optimize=True)
         result = np.zeros((potential.shape[1], velocity_space.n_nodes, dim))
-        result[:, velocity_space.cell_nodes] = values
+        result[:, velocity_space.cell_nodes] = values  # cells that share a node give it the same value
         return result
+
+    def velocities(self, velocity_space: VelocitySpace, layers: int) -> Floats:
+        """The velocities at the middles of equal layers, (layers, K, n_nodes, dim): θ of a free field. Collective."""
+        middles = (np.arange(layers) + 0.5) * self.grid.horizon / layers
+        return np.stack([self.velocity_at(float(t), velocity_space) for t in middles])
 
 
 def _at(knots: Floats, values: ArrayLike, t: float) -> Floats:
@@ -104,7 +102,7 @@ def nodal_theta(flow: ConvexFlow, field: Nodal, velocity_space: VelocitySpace, l
     """
     velocities = flow.velocities(velocity_space, layers)
     step = flow.grid.horizon / layers
-    numbers, blocks = _numbers(field, velocity_space), max(field.n_labels, 1)
+    numbers, blocks = node_numbers(field, velocity_space.x), max(field.n_labels, 1)
     sums = np.zeros((2, layers, blocks, *field.nodes.shape))  # of mass × velocity, and of mass
     for layer, velocity in enumerate(velocities):
         cell_mass = flow.linear_space.cell_mass(flow.density_at((layer + 0.5) * step))
@@ -114,13 +112,6 @@ def nodal_theta(flow: ConvexFlow, field: Nodal, velocity_space: VelocitySpace, l
             np.add.at(sums[1, layer, block], numbers, mass[:, None])
     momentum, mass = sum_all(velocity_space.density_space.comm, sums)
     return np.asarray((momentum / mass).reshape(layers, -1))
-
-
-def _numbers(field: Nodal, velocity_space: VelocitySpace) -> Ints:
-    """The field's number of every node of this rank, (n_nodes,): read off a velocity that is its own number."""
-    theta = np.arange(field.n_params(field.dim), dtype=np.float64)
-    first = field.value(theta, velocity_space.x, 0 if field.n_labels else None)[:, 0]
-    return np.asarray(first / field.dim, dtype=np.int32)
 
 
 def _nodal_mass(cell_mass: Floats, velocity_space: VelocitySpace) -> Floats:

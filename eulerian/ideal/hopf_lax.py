@@ -65,7 +65,8 @@ class HopfLax:
 
     def positions(self, t: float) -> Floats:
         """Where the mass of ``points`` is at time t, (n_owned, nq, K, dim)."""
-        return _between(self.points[:, :, None], self.destinations, t / self.horizon)
+        share = t / self.horizon
+        return (1.0 - share) * self.points[:, :, None] + share * self.destinations
 
     def destinations_of(self, x: Floats) -> Floats:
         """The optimal map: points (n, dim) to their minimisers z, (n, K, dim)."""
@@ -219,7 +220,3 @@ def _search_points(search: _Search, rule: Quadrature, wanted: NDArray[np.bool_])
         if not here.all():
             losses[~here, y] = search.losses(y, rule.points[~here].reshape(-1, dim))
     return destinations, losses
-
-
-def _between(start: Floats, end: Floats, share: float) -> Floats:
-    return (1.0 - share) * start + share * end

@@ -1,11 +1,10 @@
 """The best final density for a linear loss, once the densities before it are known."""
 
 import numpy as np
-from scipy import sparse
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError
-from eulerian.ideal.poisson import Factorised, GatheredMesh
+from eulerian.ideal.poisson import Factorised, GatheredMesh, factorised
 from eulerian.ideal.space_time import SpaceTime
 
 _MAX_ROUNDS = 30
@@ -51,7 +50,7 @@ class LastStep:
                 matrix = whole.pattern.assemble(inner)
                 matrix.setdiag(np.where(free, matrix.diagonal(), stiffness.diagonal()))
                 right = self._kinetic * whole.masses * rho - stiffness @ np.where(active, self._loss, 0.0)
-                solver = _factorised(solver, matrix)
+                solver = factorised(matrix, solver)
                 phi = np.zeros_like(rho)
                 solver.solve(np.where(active, stiffness.diagonal() * self._loss, right), phi)
                 density = rho - stiffness @ phi / (self._kinetic * whole.masses)
@@ -66,11 +65,3 @@ class LastStep:
             if solver is not None:
                 solver.destroy()
         return None
-
-
-def _factorised(solver: Factorised | None, matrix: sparse.csr_array) -> Factorised:
-    """A new solver, or the old one with another matrix."""
-    if solver is None:
-        return Factorised(matrix)
-    solver.change(matrix)
-    return solver

@@ -162,6 +162,14 @@ class Factorised:
             thing.destroy()
 
 
+def factorised(matrix: sparse.csr_array, solver: Factorised | None) -> Factorised:
+    """A new solver for a matrix, or an old one, whose matrix had the same pattern: it need not be analysed again."""
+    if solver is None:
+        return Factorised(matrix)
+    solver.change(matrix)
+    return solver
+
+
 @contextmanager
 def _as_computation_error() -> Iterator[None]:
     """Turn PETSc's error into one that says what was computed."""

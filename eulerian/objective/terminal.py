@@ -102,11 +102,6 @@ class LinearLoss(Terminal):
         # What does not depend on a readout is integrated once: an evaluation is then one inner product.
         self._fixed = None if loss.n_readout else self._vector(values)
 
-    @property
-    def n_readout(self) -> int:
-        """Number of trained parameters."""
-        return self.loss.n_readout
-
     def initial_readout(self) -> Floats:
         """Where the trained parameters start, (r,)."""
         return self.loss.initial_readout()
@@ -116,7 +111,7 @@ class LinearLoss(Terminal):
         space, rule, owned = self._space, self._rule, rho[: self._space.n_owned]
         vector = self._vector(self._values(readout)) if self._fixed is None else self._fixed
         local = np.array([np.vdot(vector, owned)])
-        if self.n_readout:
+        if self.loss.n_readout:
             mass = np.einsum("cq,qi,cik->cqk", rule.weights, rule.basis, owned, optimize=True)
             slope = self.loss.readout_vjp(self._points, readout, mass.reshape(-1, space.n_labels))
             local = np.concatenate([local, slope])

@@ -14,7 +14,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.particles.right_hand_side import Motion, RightHandSide
-from eulerian.particles.runge_kutta import DORMAND_PRINCE, RK4, Differentiable, Tableau, controlled, step
+from eulerian.particles.runge_kutta import DORMAND_PRINCE, RK4, Tableau, controlled, step
 
 type Labels = NDArray[np.integer]
 type Rows = slice | NDArray[np.intp]
@@ -227,15 +227,9 @@ def carry(
                 for index in np.flatnonzero((moments > end - h + tolerance) & (moments <= end + tolerance)):
                     at_end = abs(moments[index] - end) <= tolerance
                     part = float(h if at_end else moments[index] - (end - h))
-                    positions[index, rows] = _position(segment.motion, scheme.tableau, start, part)
+                    with np.errstate(all="ignore"):
+                        positions[index, rows] = step(scheme.tableau, segment.motion, start, part, rates.dim)
     return positions
-
-
-def _position(motion: Differentiable, tableau: Tableau, x: Floats, h: float) -> Floats:
-    """Where points (n, dim) are after a time h."""
-    dim = x.shape[1]
-    with np.errstate(all="ignore"):
-        return step(tableau, motion, x, h, dim)
 
 
 def carry_density(

@@ -47,10 +47,7 @@ class NodalField:
         points = velocity_space.x[velocity_space.cell_nodes[: space.n_owned]]
         nodes = np.concatenate(space.comm.allgather(points))[order]
         vertices = np.concatenate(space.comm.allgather(space.vertices))[order]
-        # The field's number of a node is read off a velocity that is its own number.
-        itself = np.arange(free.n_params(free.dim), dtype=np.float64)
-        first = free.value(itself, nodes.reshape(-1, space.dim), 0 if free.n_labels else None)[:, 0]
-        numbers = np.rint(first / free.dim).astype(np.int64).reshape(nodes.shape[:2])
+        numbers = node_numbers(free, nodes.reshape(-1, space.dim)).reshape(nodes.shape[:2])
         return cls(free, CellFinder(vertices), vertices, numbers, velocity_space.degree)
 
     def n_params(self, dim: int, /) -> int:
@@ -125,6 +122,14 @@ class NodalField:
         table = basis.lagrange_derivatives(self.free.dim, self._degree, weights[:, 1:])[1:]
         inside = self._finder.holds(x, cells)
         return cells, np.einsum("mna,nmj,n->naj", table, self._inverse[cells], inside, optimize=True)
+
+
+def node_numbers(free: Nodal, x: Floats) -> Numbers:
+    """The field's numbers (n,) of nodes x (n, dim)."""
+    # The field alone knows its order: where every parameter is its own number, the velocity at a node tells that.
+    theta = np.arange(free.n_params(free.dim), dtype=np.float64)
+    first = free.value(theta, x, 0 if free.n_labels else None)[:, 0]
+    return np.rint(first / free.dim).astype(np.int64)
 
 
 def _second(dim: int, i: int, j: int) -> int:

@@ -162,11 +162,6 @@ class TransportOperator:
         """Ghost exchanges that the compiled loops have started so far."""
         return int(self.scheme.exchanges)
 
-    @property
-    def exchanged_bytes(self) -> int:
-        """What this rank sends in one ghost exchange."""
-        return int(self._ghosts.send_buffer.nbytes)
-
     # -- inner workings ----------------------------------------------------------------------------------------------
 
     @property

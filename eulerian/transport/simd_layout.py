@@ -132,15 +132,14 @@ class NodalLayout:
         return self.unpack(packed) * self.space.geometry.det[:, None, None]
 
     def pack_shared(self, derivative: Floats) -> Floats:
-        """``pack_derivative`` of (..., n_owned, nd) that all columns have: (..., n_batches + 1, nd, cells)."""
-        n, nd, before = self.space.n_owned, self.space.nd, derivative.shape[:-2]
+        """``pack_derivative`` of (n_owned, nd) that all columns have: (n_batches + 1, nd, cells)."""
+        n, nd = self.space.n_owned, self.space.nd
         values = _times(derivative / self.space.geometry.det[:n, None], self._to_nodes)
-        by_cell = np.zeros((*before, (self.n_batches + 1) * self.cells, nd))
-        places = np.broadcast_to(self._nodes[:n], values.shape)
-        by_cell[..., :n, :] = np.take_along_axis(values, places, axis=-1)
         # The loops load eight numbers where a batch has fewer cells: the last load must not leave the array.
-        packed = aligned((*before, self.n_batches + 1, nd, self.cells))
-        packed[...] = by_cell.reshape(*before, -1, self.cells, nd).swapaxes(-1, -2)
+        by_cell = np.zeros(((self.n_batches + 1) * self.cells, nd))
+        by_cell[:n] = np.take_along_axis(values, self._nodes[:n], axis=1)
+        packed = aligned((self.n_batches + 1, nd, self.cells))
+        packed[...] = by_cell.reshape(-1, self.cells, nd).swapaxes(1, 2)
         return packed
 
     def zero_totals(self, orders: int | None = None) -> Floats:
@@ -153,7 +152,10 @@ class NodalLayout:
 
     def unpack_totals(self, sums: Floats) -> Floats:
         """Modal coefficients (n_owned, nd) of the sum over columns."""
-        return self._modal(self.split_totals(sums).sum(axis=2))
+        ours = self.split_totals(sums).sum(axis=2)
+        values = np.empty_like(ours)
+        np.put_along_axis(values, self._nodes[: self.space.n_owned], ours, axis=1)
+        return _times(values, self._to_modes)
 
     @property
     def shares(self) -> int:
@@ -177,13 +179,6 @@ class NodalLayout:
     def _totals_by_cell(self, sums: Floats) -> Floats:
         """A view (batches, cells, nd, lanes)."""
         return sums.reshape(self.n_batches, self.space.nd, self.cells, self.sums // self.cells).swapaxes(1, 2)
-
-    def _modal(self, ours: Floats) -> Floats:
-        """Coefficients (..., n_owned, nd) of values (..., cells, nd) at our nodes."""
-        ours = ours[..., : self.space.n_owned, :]
-        values = np.empty_like(ours)
-        np.put_along_axis(values, np.broadcast_to(self._nodes[: self.space.n_owned], ours.shape), ours, axis=-1)
-        return _times(values, self._to_modes)
 
     def across(self) -> Ints:
         """Where the nodes of each facet stand in the neighbour, (n_batches, dim+1, nodes, cells), of the first group.
@@ -218,5 +213,5 @@ def _mixed(rows: Floats, matrix: Floats) -> Floats:
 
 
 def _times(rows: Floats, matrix: Floats) -> Floats:
-    """Rows (..., nd) times the transpose of a small matrix, with the same rounding however many rows there are."""
-    return np.asarray(sum(rows[..., i : i + 1] * matrix[:, i] for i in range(matrix.shape[1])))
+    """Rows (n, nd) times the transpose of a small matrix, with the same rounding however many rows there are."""
+    return np.asarray(sum(rows[:, i : i + 1] * matrix[:, i] for i in range(matrix.shape[1])))

@@ -15,7 +15,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
 from eulerian.density.space import DensitySpace
-from eulerian.ideal.convexity import convex_domain, is_convex
+from eulerian.ideal.convexity import convex_domain
 
 
 def box_space(comm: MPI.Comm, dim: int, cells: int = 4) -> DensitySpace:
@@ -27,10 +27,17 @@ def file_space(comm: MPI.Comm, file: Path, refine: int = 0) -> DensitySpace:
     return DensitySpace(create_mesh(comm, Domain(file=str(file), refine=refine)), 0)
 
 
+def is_convex(space: DensitySpace) -> bool:
+    try:
+        convex_domain(space)
+    except InputError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_a_box_is_convex(comm: MPI.Comm, dim: int) -> None:
     space = box_space(comm, dim)
-    assert is_convex(space)
     domain = convex_domain(space)
     assert domain.is_box
     assert len(domain.normals) == 2 * dim
