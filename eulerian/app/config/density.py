@@ -358,6 +358,12 @@ class Density(Section):
     initial: Terms = Field(description="at least one table [[density.initial]]")
 
     @property
+    def samples(self) -> SamplesTerm | None:
+        """The first samples with classes among the initial densities, else the first samples at all, or None."""
+        terms = [term for term in self.initial if isinstance(term, SamplesTerm)]
+        return next((term for term in terms if term.label_column is not None), terms[0] if terms else None)
+
+    @property
     def n_labels(self) -> int | None:
         """K, or None while only a file of samples can tell."""
         return label_count(self.initial)

@@ -80,9 +80,8 @@ class LoadedRun:
 
     @property
     def samples_term(self) -> SamplesTerm | None:
-        """The first samples with classes among the initial densities, else the first samples at all, or None."""
-        terms = [term for term in self.config.density.initial if isinstance(term, SamplesTerm)]
-        return next((term for term in terms if term.label_column is not None), terms[0] if terms else None)
+        """What names the columns of the run's points."""
+        return self.config.density.samples
 
     @property
     def axes(self) -> tuple[str, ...]:
