@@ -1,4 +1,4 @@
-"""What the end of a particle costs: a loss, or its part of KL(ρ(T) | ρ*) = E[log ρ(T, x(T)) − log ρ*(x(T))]."""
+"""What particles may cost: at their end a loss, or its part of KL(ρ(T) | ρ*) = E[log ρ(T, x(T)) − log ρ*(x(T))]."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,10 @@ import numpy as np
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.density.shape import LabelledShape
-from eulerian.objective.distances import Distance, KullbackLeibler
+from eulerian.objective.costs import Costs
+from eulerian.objective.distances import BLIND, Distance, KullbackLeibler
 from eulerian.objective.losses import as_loss
+from eulerian.objective.parts import part_names
 from eulerian.objective.point_loss import PointLoss
 
 
@@ -139,9 +141,15 @@ def _(terminal: KullbackLeibler, dim: int, n_labels: int) -> PointLoss:
 
 @particle_loss.register
 def _(terminal: Distance, dim: int, n_labels: int) -> NoReturn:  # noqa: ARG001
-    raise refusal("terminal", terminal.kind, *terminal.particles_cannot)
+    raise _refusal("terminal", terminal.kind, *terminal.particles_cannot)
 
 
-def refusal(key: str, value: object, reason: str = "", remedy: str = "") -> InputError:
-    """What particles cannot have, and why."""
+def refuse_costs(costs: Costs) -> None:
+    """Raise InputError where there are costs of the density, which particles do not know."""
+    for name in part_names("density"):
+        if getattr(costs, name) > 0.0:
+            raise _refusal(f"costs.{name}", getattr(costs, name), BLIND, "Set it to 0.")
+
+
+def _refusal(key: str, value: object, reason: str = "", remedy: str = "") -> InputError:
     return InputError(f"particles cannot have this: {reason}", key=key, value=value, remedy=remedy)

@@ -19,10 +19,8 @@ from eulerian.fields.base import VectorField
 from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.costs import Costs
-from eulerian.objective.distances import BLIND
-from eulerian.objective.parts import part_names
 from eulerian.particles.flow import Labels, Layers, Scheme, carry, carry_back, carry_density, label_groups, segments
-from eulerian.particles.kl import particle_loss, refusal
+from eulerian.particles.kl import particle_loss, refuse_costs
 from eulerian.particles.path_storage import PathStorage, thin_to_budget
 from eulerian.particles.right_hand_side import COSTS, LOG_DENSITY, RightHandSide
 from eulerian.particles.sample import ParticleSample
@@ -130,7 +128,7 @@ class ParticleProblem(ReducedProblem):
         )
         self.layered = PiecewiseField.equal(field, time.horizon, time.layers, label_dependent=label_dependent)
         self.sample, self.loss = own, particle_loss(terminal, dim, self.n_labels)
-        _refuse_costs(costs)
+        refuse_costs(costs)
         relative = self.loss.adds_log_density
         second = (
             ("jacobian_vjp", "jacobian_vjp_x")
@@ -391,12 +389,6 @@ class ParticleProblem(ReducedProblem):
                 value=f"{memory / 2**20:.3g} MiB",
                 remedy="Raise it, or take fewer particles.",
             )
-
-
-def _refuse_costs(costs: Costs) -> None:
-    for name in part_names("density"):
-        if getattr(costs, name) > 0.0:
-            raise refusal(f"costs.{name}", getattr(costs, name), BLIND, "Set it to 0.")
 
 
 def _largest(v: Floats) -> float:

@@ -1,4 +1,4 @@
-"""The forward sweep through all layers, and its adjoint."""
+"""A forward sweep through all layers, and what its adjoint needs of it."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -7,59 +7,12 @@ from typing import Any, final
 import numpy as np
 
 from eulerian.base.arrays import Floats
+from eulerian.transport.adjoint import AdjointSweep
 from eulerian.transport.checkpointing import Plan
-from eulerian.transport.group_stepper import Groups, GroupStepper, Integrals, LayerCosts
+from eulerian.transport.group_stepper import Groups, GroupStepper, Integrals
 from eulerian.transport.observer import SweepObserver, SweepState
-from eulerian.transport.operator import Accumulated
 from eulerian.transport.storage import SweepStorage, copy_groups
 from eulerian.transport.time_grid import TimeMark, TimeSteps
-
-
-@final
-class AdjointSweep:
-    """Takes the derivative by ρ(T) back to ρ₀, and leaves that by the velocities on its way.
-
-    Args:
-        stepper: of all densities and powers.
-        steps: the time steps.
-        velocities: by layer and group.
-        cotangents: by group and power, in batches: the derivatives by the final ones; overwritten.
-        running: by layer, group and power, (n_owned, nd) derivatives of the running costs per time.
-        tilted: by layer and group, likewise of what costs (T − t) times that; or None.
-
-    Attributes:
-        gradients: by layer and group, this rank's contribution (n_nodes, dim), as the sweep comes through the layers.
-    """
-
-    def __init__(
-        self,
-        stepper: GroupStepper,
-        steps: TimeSteps,
-        velocities: list[Groups],
-        cotangents: Groups,
-        running: list[Groups],
-        tilted: list[Groups] | None,
-    ) -> None:
-        self._stepper, self._steps, self._velocities = stepper, steps, velocities
-        self._cotangents, self._running, self._tilted = cotangents, running, tilted
-        self._sums: list[Accumulated] = []
-        self.gradients: list[Groups] = [[] for _ in velocities]
-
-    def unit(self, begin: int, end: int, storage: SweepStorage) -> None:
-        """Adjoint of steps ``begin`` to ``end``, a unit whose records are in the storage. Collective."""
-        for layer, first, last in reversed(list(self._steps.segments(begin, end))):
-            self._stepper.set_velocities(self._velocities[layer])
-            if last == self._steps.ends[layer]:
-                self._sums = self._stepper.accumulators()
-            before, records = storage.before(first - begin), storage.records(first - begin, last - begin)
-            segment, costs = (layer, first, last), self._costs(layer)
-            self._stepper.step_adjoint(self._cotangents, before, self._steps, segment, records, costs, self._sums)
-            if first == self._steps.begin(layer):
-                self.gradients[layer] = self._stepper.contract(self._sums)
-
-    def _costs(self, layer: int) -> LayerCosts:
-        # Packed anew for every unit: for all layers together they would be one more density a layer.
-        return self._stepper.pack_costs(self._running[layer], None if self._tilted is None else self._tilted[layer])
 
 
 @final
