@@ -131,14 +131,14 @@ class ControlProblem(ReducedProblem):
     # -- J in other ways, and what the last evaluation left -----------------------------------------------------------
 
     def value_observed(self, theta: ArrayLike, observer: SweepObserver) -> float:
-        """``value(theta)`` to the last bit, computed now, with somebody who goes along. Collective."""
-        self._last, self._observer = None, observer
+        """``value(theta)`` to the last bit, computed now, with an observer of the sweep. Collective."""
+        self._last, self._observer = None, observer  # a remembered value would show the observer nothing
         try:
             value = self.value(theta)
         finally:
             self._observer = None
         if math.isfinite(value):
-            self._forward_timer.total -= observer.seconds
+            self._forward_timer.total -= observer.seconds  # writing snapshots is no part of a solve
         return value
 
     def value_and_gradient(self, theta: ArrayLike) -> tuple[float, Floats]:
@@ -259,7 +259,7 @@ class ControlProblem(ReducedProblem):
     def snapshots(self, theta: ArrayLike, times: int | ArrayLike) -> Iterator[tuple[float, Floats, Floats]]:
         """The solution at ascending times, or at so many equally spaced ones from 0 to T. Collective.
 
-        They are computed one by one, as they are asked for; nothing else may be evaluated meanwhile.
+        They are computed one by one, on demand; nothing else may be evaluated meanwhile.
 
         Returns:
             (t, ρ (n_cells, nd, K), v (n_nodes, dim)); v is (K, n_nodes, dim) if the field depends on the label, and
@@ -339,7 +339,7 @@ class ControlProblem(ReducedProblem):
         rho = self._parted(self.initial.coefficients)
         sweep = self._prepared(velocities, steps)
         sweep.forward(rho, [each.initial for each in self._squares], observer)
-        with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ shows in a J that is not finite
             linear, rates = self._sums.linear(velocities), self._sums.rates(velocities)
             parts = self._sums.parts(sweep, linear, rates)
             terminal = self.terminal.evaluate(self.final_density, readout)
@@ -372,6 +372,7 @@ class ControlProblem(ReducedProblem):
         return Velocities(velocities, [[vjp for _, vjp in groups] for groups in found] * repeats)
 
     def _adjoint(self, sweep: ForwardSweep) -> tuple[Floats, Floats]:
+        # Ghost rows stay zero: the derivative by a cell is counted once, on the rank that owns it.
         cotangent = self.density_space.zeros()
         cotangent[: self.density_space.n_owned] = sweep.terminal.density
         by_velocity = self._sums.velocity_gradients(sweep, self._parted(cotangent))
@@ -382,11 +383,12 @@ class ControlProblem(ReducedProblem):
             for layer, groups in enumerate(by_velocity):
                 for w, vjp in zip(groups, sweep.velocities.vjps[layer], strict=True):
                     gradient[layer] += vjp(w)
+        # The field's VJP is linear: every rank pulls its share back, and one sum of θ's size is all that is sent.
         return parallel.sum_all(self.comm, gradient), sweep.terminal.readout
 
     def _parted(self, rho: Floats) -> Groups:
         """Labels (…, K) by group."""
-        return [np.ascontiguousarray(rho[..., group]) for group in self.groups]
+        return [np.ascontiguousarray(rho[..., group]) for group in self.groups]  # as C reads them
 
     def _joined(self, groups: Groups) -> Floats:
         """Groups as labels (…, K)."""

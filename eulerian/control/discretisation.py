@@ -114,6 +114,7 @@ class Discretisation:
         continuous = ContinuousData(exact, terminal.exact, potential, costs.congestion, costs.entropy)
         charged = None
         if by_label is not None or together is not None:
+            # One balance for both costs: its rate is the same functional of a velocity.
             charged = EntropyCosts(
                 EntropyBalance(velocity_space, smoothing),
                 0.0 if by_label is None else 1.0,
@@ -204,6 +205,7 @@ def new_trajectory(
         return Stepper(operator, limited=limited)
 
     steppers = [stepper(len(group)) for group in groups]
+    # With operators of their own, for the source of a power is a part of its matrix.
     powers = [(each.group, each.power(steppers[each.group].layout)) for each in squares]
     return Trajectory(
         steppers,

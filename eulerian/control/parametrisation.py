@@ -1,4 +1,4 @@
-"""The field and its parameters, held against a problem before anything is computed. Knows no meshes."""
+"""Checks of a field and of its initial parameters against a problem, before anything is computed; free of meshes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from eulerian.fields.piecewise import PiecewiseField
 def check_field(
     field: Any, lower: Floats, upper: Floats, horizon: float, n_labels: int, *, label_dependent: bool
 ) -> VectorField:
-    """A field as it is used in a domain, held against dimension and labels before anything is computed.
+    """A field as it is used in a domain, checked against dimension and labels before anything is computed.
 
     Args:
         field: the user's.
@@ -27,7 +27,7 @@ def check_field(
         upper: opposite corner.
         horizon: T.
         n_labels: K.
-        label_dependent: whether the field is told the label.
+        label_dependent: whether the label is an input of the field.
 
     Raises:
         InputError: it is none, or one for another dimension or other labels.
@@ -58,6 +58,7 @@ def initial_rows(
         InputError: sizes do not fit, rows of tied layers differ, or a number is not finite; the same on all ranks.
     """
     with agreed(comm):
+        # The user's code and numbers: whatever is wrong with them may be so on one rank only.
         rows = field.init(np.random.default_rng(seed)) if given is None else given
         theta, p = np.atleast_2d(np.array(rows, dtype=np.float64)), field.n_params(dim)
         if theta.shape not in ((1, p), (layers, p)):
@@ -73,7 +74,7 @@ def initial_rows(
 
 
 def require_derivatives(layered: PiecewiseField, methods: Sequence[str], who: str) -> None:
-    """Raise InputError unless the field has the derivatives that somebody needs."""
+    """Raise InputError unless the field has the derivatives that ``who`` needs."""
     missing = [method for method in methods if not layered.has(method)]
     if missing:
         raise InputError(

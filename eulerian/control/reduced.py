@@ -17,7 +17,7 @@ from eulerian.fields.frame import ParameterUnits
 from eulerian.objective.costs import ParameterCost
 from eulerian.objective.parts import part_names
 
-# A way that is shorter than this, relative to the domain, is none.
+# Displacements below this, relative to the domain, are rounding.
 _ROUNDING = 1e-14
 
 
@@ -57,7 +57,7 @@ class Sweep(Protocol):
 
 
 class ReducedProblem(ABC):
-    """θ ↦ J(θ), ∇J(θ), with the last evaluation kept.
+    """θ ↦ J(θ), ∇J(θ), and a memory of the last evaluation.
 
     θ is (L, p), one row of the field's parameters per layer, or (1, p) where the layers are tied, the same on all
     ranks; where the terminal loss trains a readout too, θ is the flat vector (θ row by row, readout) of length
@@ -159,7 +159,7 @@ class ReducedProblem(ABC):
 
     @property
     def has_statistics(self) -> bool:
-        """Whether the last evaluation left densities whose ``statistics`` can be asked for."""
+        """Whether the last evaluation left densities, and so ``statistics``."""
         return False
 
     @property
@@ -182,6 +182,7 @@ class ReducedProblem(ABC):
     @property
     def scaling(self) -> Floats:
         """Factors s (n_params,) such that s·θ (flat) has the Euclidean norm that θ has in L²(0, T)."""
+        # |θ|² in L²(0, T) is Σ T/L |θ_l|² + T |r|²: the readout is constant in time.
         rows = math.sqrt(self.horizon / self.layer_shape[0])
         layers = np.full(math.prod(self.layer_shape), rows)
         return np.concatenate([layers, np.full(self._n_readout, math.sqrt(self.horizon))])
@@ -210,6 +211,7 @@ class ReducedProblem(ABC):
             InputError: θ has the wrong size.
         """
         flat = self._flat(theta)
+        # To the last bit: optimisers ask for the value and then for the gradient at the same θ.
         if self._last is None or not np.array_equal(self._last.theta, flat):
             self._last = None  # first: the flow is overwritten, also by a solve that breaks off
             self._last = self._evaluate(flat)
@@ -232,7 +234,7 @@ class ReducedProblem(ABC):
             last.gradient = self._finite_gradient(last) if math.isfinite(value) else np.zeros(self.n_params)
             if math.isfinite(value):
                 self._reverse_timer.add(time.perf_counter() - started)
-        return value, last.gradient.reshape(np.shape(theta)).copy()
+        return value, last.gradient.reshape(np.shape(theta)).copy()  # a copy: the original serves again
 
     def forget(self) -> None:
         """Drop the last evaluation: the next value or gradient is computed anew, as measurements of time want it."""
@@ -272,6 +274,7 @@ class ReducedProblem(ABC):
     # -- inner workings ----------------------------------------------------------------------------------------------
 
     def _flat(self, theta: ArrayLike) -> Floats:
+        # A copy: the caller may change its θ in place, and the next call is compared with this one.
         flat = np.array(theta, dtype=np.float64).ravel()
         if flat.size != self.n_params:
             raise InputError(f"{self.n_params} numbers are needed", key="theta", value=f"{flat.size} numbers")
@@ -306,14 +309,15 @@ class ReducedProblem(ABC):
         Raises:
             RejectedEvaluation: J is not finite.
         """
-        with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ is told by a J that is not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ shows in a J that is not finite
             parameters = self._parameter_cost.value(theta, readout)
+        # Always all parts, in one order: tables and histories have a column for each.
         parts = {**dict.fromkeys(part_names(), 0.0), **found, "parameters": parameters}
         broken = [f"{name} is {value}" for name, value in parts.items() if not math.isfinite(value)]
         total = math.nan if broken else sum(parts.values())  # not fsum yet: it raises where a sum overflows
         if not math.isfinite(total):
             raise RejectedEvaluation(f"J is not finite: {', '.join(broken) or 'the sum of its parts overflows'}")
-        return math.fsum(parts.values()), parts
+        return math.fsum(parts.values()), parts  # correctly rounded, whatever the order of the parts
 
     def _finite_gradient(self, last: _Evaluation) -> Floats:
         try:
@@ -329,7 +333,7 @@ class ReducedProblem(ABC):
             if overflows:
                 raise ComputationError("the norm of the gradient overflows: give the objective smaller weights")
         except EulerianError:
-            self._last = None  # the way back can be gone once only
+            self._last = None  # an adjoint sweep consumes the forward one
             raise
         return gradient
 
@@ -343,9 +347,9 @@ class ReducedProblem(ABC):
     def _gradient(self, last: _Evaluation) -> Floats:
         theta, readout = self.split(last.theta)
         layers, constant = self._adjoint(last.sweep)
-        with np.errstate(over="ignore", invalid="ignore"):  # told by a gradient that is not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # shows in a gradient that is not finite
             more_layers, more_constant = self._parameter_cost.gradient(theta, readout)
             rows = layers + more_layers
             if self.layer_shape[0] < self.n_layers:
-                rows = rows.sum(axis=0)
+                rows = rows.sum(axis=0)  # tied layers share one row
             return np.concatenate([rows.ravel(), constant + more_constant])

@@ -1,4 +1,4 @@
-"""What an evaluation on densities tells about itself."""
+"""Masses, moments, extrema and counts of an evaluation on densities; sizes of meshes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Statistics:
 
     @classmethod
     def of(cls, space: DensitySpace, densities: Sequence[Floats], **more: Any) -> Self:
-        """From ρ (n_cells, nd, K) at the ends of the layers, and what densities do not tell. **Collective**."""
+        """From ρ (n_cells, nd, K) at the ends of the layers; ``more``: all other fields. **Collective**."""
         extrema = [space.extrema(rho) for rho in densities]
         mean, covariance = space.mean_and_covariance(densities[-1])
         return cls(
@@ -91,6 +91,7 @@ class Statistics:
 def mesh_sizes(space: DensitySpace) -> dict[str, Any]:
     """Sizes of a mesh over all ranks; ``dofs`` are those of one label's density. **Collective**."""
     edges = [space.vertices[:, i] - space.vertices[:, j] for i, j in combinations(range(space.dim + 1), 2)]
+    # The diameter of a simplex is its longest edge.
     h = np.max([np.linalg.norm(edge, axis=1) for edge in edges], axis=0)
     cells = space.comm.allreduce(space.n_owned, MPI.SUM)
     return {

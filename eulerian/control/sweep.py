@@ -1,4 +1,4 @@
-"""A forward sweep: what it leaves for its adjoint, and what the costs along it add up to."""
+"""A forward sweep of the control problem: what its adjoint needs of it, and what the costs on the way add up to."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ class SweepCosts:
         return [[self.running.linear(v) for v in groups] for groups in velocities.values]
 
     def rates(self, velocities: Velocities) -> list[Groups]:
-        """D/dt ∫ρ log ρ, where that is charged."""
+        """By layer and group, d/dt ∫ρ log ρ; empty where that is not charged."""
         entropy = self.running.entropy
         return [] if entropy is None else [[entropy.balance.rate(v) for v in groups] for groups in velocities.values]
 
@@ -85,12 +85,13 @@ class SweepCosts:
         found: dict[str, float] = {}
         for costs, occupation in zip(linear, sweep.occupations[layer], strict=True):
             for name, vector in costs.items():
+                # Groups of labels share the parts of J.
                 found[name] = found.get(name, 0.0) + float(np.vdot(vector, occupation))
         return found
 
     def parts(self, sweep: Sweep, linear: list[list[dict[str, Floats]]], rates: list[Groups]) -> dict[str, float]:
         """The parts of J that arise along the way, among them what the terminal cost leaves to it. **Collective**."""
-        # The running costs are linear in ρ, so ∫ρ dt of each layer tells them: nothing is added up step by step.
+        # The running costs are linear in ρ, so ∫ρ dt of each layer determines them: nothing is added up step by step.
         layers = [self.of_layer(sweep, costs, layer) for layer, costs in enumerate(linear)]
         local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
         if self.running.nonlinear is not None:

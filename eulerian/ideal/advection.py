@@ -20,13 +20,13 @@ class Advection:
 
     Args:
         grid: the space-time.
-        whole: its mesh.
+        gathered: its mesh on every rank.
         kinetic: λ.
     """
 
-    def __init__(self, grid: SpaceTime, whole: GatheredMesh, kinetic: float) -> None:
-        self._grid, self._whole, self._kinetic = grid, whole, kinetic
-        self._masses = sparse.diags_array(whole.masses).tocsr()
+    def __init__(self, grid: SpaceTime, gathered: GatheredMesh, kinetic: float) -> None:
+        self._grid, self._gathered, self._kinetic = grid, gathered, kinetic
+        self._masses = sparse.diags_array(gathered.masses).tocsr()
 
     def carry(self, potential: Floats, source: Floats, target: Floats | None) -> tuple[Floats, Floats] | None:
         """Densities on the slabs and at T for a potential (n_nodes, L + 1), or None if they are of no use. Collective.
@@ -45,7 +45,7 @@ class Advection:
         slabs = self._slabs(operators, begin)
         if slabs is None:
             return None
-        end = slabs[:, -1] + operators[-1] @ slabs[:, -1] / self._whole.masses
+        end = slabs[:, -1] + operators[-1] @ slabs[:, -1] / self._gathered.masses
         if target is not None:
             goal = grid.gather_vertices(target)
             # Carried forward only, errors would pile up at T, where the density is prescribed.
@@ -53,19 +53,19 @@ class Advection:
             if back is None:
                 return None
             share = (np.arange(grid.layers) + 0.5) / grid.layers
-            slabs, end = (1.0 - share) * slabs + share * back[:, ::-1], goal / self._whole.masses
+            slabs, end = (1.0 - share) * slabs + share * back[:, ::-1], goal / self._gathered.masses
         mass = float(begin.sum())
         return self._cut(slabs, mass)[grid.numbers], self._cut(end[:, None], mass)[grid.numbers, 0]
 
     def _operator(self, phi: Floats) -> sparse.csr_array:
         """C at one instant."""
-        whole, corners = self._whole, self._grid.dim + 1
-        slope = np.einsum("cid,ci->cd", whole.gradients, phi[whole.cells])
-        flow = np.einsum("cid,cd->ci", whole.gradients, slope)
+        gathered, corners = self._gathered, self._grid.dim + 1
+        slope = np.einsum("cid,ci->cd", gathered.gradients, phi[gathered.cells])
+        flow = np.einsum("cid,cd->ci", gathered.gradients, slope)
         # v = −∇φ/λ, and the vertices of a cell share its volume.
-        weight = -0.5 * self._grid.tau / (corners * self._kinetic) * whole.volumes
+        weight = -0.5 * self._grid.tau / (corners * self._kinetic) * gathered.volumes
         elements = np.repeat((weight[:, None] * flow)[:, :, None], corners, axis=2)
-        return whole.pattern.assemble(elements)
+        return gathered.pattern.assemble(elements)
 
     def _slabs(self, operators: list[sparse.csr_array], begin: Floats) -> Floats | None:
         """Densities step by step, (N, L); None if they are of no use."""
@@ -73,23 +73,24 @@ class Advection:
         right = begin
         for slab, operator in enumerate(operators[:-1]):
             if slab > 0:
-                right = self._whole.masses * slabs[:, slab - 1] + operator @ slabs[:, slab - 1]
+                right = self._gathered.masses * slabs[:, slab - 1] + operator @ slabs[:, slab - 1]
             found = _solve(sparse.csr_array(self._masses - operator), right)
             if found is None:
                 return None
             slabs[:, slab] = found
-        negative = -float(np.min(self._whole.masses @ np.minimum(slabs, 0.0)))
+        # The central scheme may go negative a little; a lot says that the potential is far off.
+        negative = -float(np.min(self._gathered.masses @ np.minimum(slabs, 0.0)))
         return slabs if negative < _LARGEST_LOSS * begin.sum() else None
 
     def _cut(self, rho: Floats, mass: float) -> Floats:
         """Without negative values, of the given mass."""
         positive = np.maximum(rho, 0.0)
-        return positive * (mass / (self._whole.masses @ positive))
+        return positive * (mass / (self._gathered.masses @ positive))
 
 
 def _solve(matrix: sparse.csr_array, right: Floats) -> Floats | None:
     """By GMRES, which needs few iterations for short slabs, else by a factorisation."""
-    scale = 1.0 / matrix.diagonal()
+    scale = 1.0 / matrix.diagonal()  # Jacobi's preconditioner
     if not np.all(np.isfinite(scale)):
         return None
     found, failure = linalg.gmres(matrix, right, rtol=_TOLERANCE, restart=40, maxiter=3, M=sparse.diags_array(scale))

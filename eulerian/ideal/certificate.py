@@ -26,7 +26,7 @@ class Certificate:
 
     Costs of θ and of ∇v are not counted: they only raise J, so the bound holds for J with them too. A potential or an
     entropy may be negative, and so may the bound then: it stays a bound, and the gap is ≥ 0 up to the discretisation.
-    But parts of opposite sign may cancel, and a distance relative to what is left of them would tell nothing. So where
+    But parts of opposite sign may cancel, and a distance relative to what is left of them would mean nothing. So where
     there are running costs of the density, the gap is taken relative to the sum of the parts' absolute values in the
     ideal flow; where none of its parts is negative, that is the bound itself.
 
@@ -40,7 +40,7 @@ class Certificate:
     Attributes:
         ideal: the lower bound.
         gap: the flow's terminal loss, kinetic energy and running costs, minus the bound.
-        relative_gap: gap over the size of the bound (see above); NaN where it would tell nothing.
+        relative_gap: gap over the size of the bound (see above); NaN where it would mean nothing.
         bound: what it comes from.
         statement: all this in one sentence.
     """
@@ -63,7 +63,7 @@ class _Bound:
 
 
 class ConvexOptions(TypedDict, total=False):
-    """What ``solve_convex`` is asked for besides the problem."""
+    """The arguments of ``solve_convex`` besides the problem."""
 
     gap_tolerance: float
     residual_tolerance: float
@@ -80,7 +80,7 @@ def certify(
     verified: Mapping[str, float] | None = None,
     **convex: Unpack[ConvexOptions],
 ) -> Certificate:
-    """Hold a flow against the best possible one. **Collective**.
+    """Compare a flow with the best possible one. **Collective**.
 
     For example, after ``result = eulerian.minimise(problem)``: ``eulerian.certify(problem, result.theta).statement``.
 
@@ -94,7 +94,7 @@ def certify(
         convex: tolerances and callback, as for ``solve_convex``.
 
     Raises:
-        InputError: there is no bound of the kind asked for.
+        InputError: there is no bound of this kind.
         RejectedEvaluation: J cannot be evaluated at θ.
         ComputationError: the convex solver broke down.
     """
@@ -152,7 +152,7 @@ def _relative(gap: float, bound: _Bound, size: float) -> float:
 
 
 def _lower_bound(problem: IdealProblem, kind: str, convex: ConvexOptions) -> _Bound:
-    """A lower bound of the kind that is asked for. Collective."""
+    """A lower bound of a given kind. Collective."""
     if kind != "convex":
         exact, reason = try_hopf_lax(problem)
         if exact:
@@ -161,11 +161,12 @@ def _lower_bound(problem: IdealProblem, kind: str, convex: ConvexOptions) -> _Bo
             raise InputError(f"Hopf–Lax does not apply: {reason}", key=KEY, value="hopf_lax", remedy='Use "convex".')
     if problem.kinetic <= 0.0:
         raise InputError("the convex solver needs kinetic energy", key="kinetic", value=problem.kinetic)
-    from eulerian.ideal.dynamic_ot import solve_convex  # stands on a good part of SciPy, which takes its time to load
+    from eulerian.ideal.dynamic_ot import solve_convex  # loads a good part of SciPy, which takes its time
 
     solution = solve_convex(problem, **convex)
     size = abs(solution.dual)
     if problem.running is not None:
+        # Σ|part| is the sum of the parts, here the dual value, minus twice the negative ones.
         size = abs(solution.dual + 2.0 * sum(-part for part in solution.parts.values() if part < 0.0))
     return _Bound(solution.dual, "convex", size)
 

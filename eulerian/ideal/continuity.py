@@ -47,12 +47,12 @@ class MomentumProblem:
 
     Args:
         grid: the space-time.
-        whole: its mesh.
+        gathered: its mesh on every rank.
         kinetic: λ.
     """
 
-    def __init__(self, grid: SpaceTime, whole: GatheredMesh, kinetic: float) -> None:
-        self._grid, self._kinetic, self._whole = grid, kinetic, whole
+    def __init__(self, grid: SpaceTime, gathered: GatheredMesh, kinetic: float) -> None:
+        self._grid, self._kinetic, self._gathered = grid, kinetic, gathered
         bounds = np.linspace(0, grid.layers + 1, grid.comm.size + 1).astype(int).tolist()
         self._ranges = list(pairwise(bounds))
         self._instants = range(*self._ranges[grid.comm.rank])
@@ -107,8 +107,9 @@ class MomentumProblem:
 
     def _cost(self, density: Floats, ends: Floats) -> float:
         """λ/2 ∫∫|m|²/ρ. Collective."""
-        grid, whole = self._grid, self._whole
+        grid, gathered = self._grid, self._gathered
         owned = density[: grid.n_owned_nodes]
+        # Ranks own vertices, but each solves for some of the instants, on all vertices.
         columns = np.concatenate(grid.comm.alltoall([owned[:, max(a - 1, 0) : b] for a, b in self._ranges]))
         local = 0.0
         with parallel.agreed(grid.comm):
@@ -116,7 +117,7 @@ class MomentumProblem:
                 sides = [instant - 1 - max(self._instants.start - 1, 0), instant - max(self._instants.start - 1, 0)]
                 before = columns[:, sides[0]] if instant > 0 else np.zeros(grid.n_global)
                 after = columns[:, sides[1]] if instant < grid.layers else np.zeros(grid.n_global)
-                change = whole.masses * (before - after)
+                change = gathered.masses * (before - after)
                 if instant == 0:
                     change += ends[:, 0]
                 if instant == grid.layers:
@@ -129,11 +130,11 @@ class MomentumProblem:
 
     def _energy(self, weight: Floats, change: Floats) -> float:
         """ψ·change for −div(weight ∇ψ) = change, weight at the vertices."""
-        whole = self._whole
-        matrix = whole.pattern.assemble(weight[whole.cells].mean(axis=1)[:, None, None] * whole.stiffness)
+        gathered = self._gathered
+        matrix = gathered.pattern.assemble(weight[gathered.cells].mean(axis=1)[:, None, None] * gathered.stiffness)
         matrix.data[0] += matrix.data.max()  # entry (0, 0): ψ vanishes at one vertex
-        change = change - change.sum() * whole.masses / whole.masses.sum()  # rounding, which no ψ would balance
+        change = change - change.sum() * gathered.masses / gathered.masses.sum()  # rounding, which no ψ would balance
         self._solver = factorised(matrix, self._solver)
         psi = np.zeros_like(change)
         self._solver.solve(change, psi)
-        return max(float(psi @ change), 0.0)
+        return max(float(psi @ change), 0.0)  # rounding may leave it below zero

@@ -141,7 +141,7 @@ def _boundary_facets(space: DensitySpace) -> Floats:
 
 def _hull(points: Floats) -> tuple[ConvexDomain, float]:
     """The convex hull of points (n, dim) and its volume; does not depend on the order of the points."""
-    points = np.unique(points, axis=0)
+    points = np.unique(points, axis=0)  # sorted: the result depends on no order of the ranks
     lower, upper = points.min(axis=0), points.max(axis=0)
     centre = np.asarray(points.mean(axis=0))
     corners = np.array(list(product(*zip(lower, upper, strict=True))))

@@ -31,7 +31,7 @@ class DomainPart:
     Attributes:
         number: from 1, in the order of the least coordinates.
         grid: its space-time.
-        nodes: (n,) where its vertices are among those of the whole space-time, on this rank.
+        nodes: (n,) numbers of its vertices among those of the undivided space-time, on this rank.
         cells: (n_cells,) which cells of the space are in it, ghosts included.
         low: least coordinates, (dim,).
         high: greatest coordinates.
@@ -72,21 +72,23 @@ def domain_parts(grid: SpaceTime) -> list[DomainPart]:
         grid.comm.Allreduce(piece.x.min(axis=0, initial=np.inf), low, MPI.MIN)
         grid.comm.Allreduce(piece.x.max(axis=0, initial=-np.inf), high, MPI.MAX)
         found.append(DomainPart(0, piece, nodes, part[grid.cell_nodes[:, 0]] == number, low, high))
-    found.sort(key=lambda each: (*each.low, *each.high))
+    found.sort(key=lambda each: (*each.low, *each.high))  # the same order on any number of ranks
     return [DomainPart(i, p.grid, p.nodes, p.cells, p.low, p.high) for i, p in enumerate(found, 1)]
 
 
 def _numbered(grid: SpaceTime) -> tuple[Ints, int]:
     """The number of its part for every vertex of this rank, and how many there are. Collective."""
+    # A part may wind through all ranks: each looks at the graph of all cells, and numbers parts alike.
     cells = np.concatenate(grid.comm.allgather(grid.numbers[grid.nodes]))
     first = np.repeat(cells[:, 0], grid.dim)
+    # A star around its first vertex connects a cell as well as all of its edges would.
     links = coo_array((np.ones(len(first), dtype=np.int8), (first, cells[:, 1:].ravel())), shape=(grid.n_global,) * 2)
     count, part = connected_components(links, directed=False)
     return np.asarray(part[grid.numbers], dtype=np.int32), int(count)
 
 
 def require_masses(problem: IdealProblem, parts: list[DomainPart]) -> None:
-    """Hold the masses of every part against what the terminal functional wants there. Collective.
+    """Check that every part has the mass that the terminal functional wants there. Collective.
 
     A fixed target must have them. A target of a divergence or a distance need not: its value stays finite, but what
     the masses differ by cannot be moved away, and that is said.
@@ -128,12 +130,13 @@ def _difference(have: Floats, want: Floats, parts: list[DomainPart]) -> str:
     """The parts whose masses differ, those that differ most first."""
     total = np.maximum(have.sum(axis=0), np.finfo(float).tiny)
     share = np.abs(have - want) / total
+    # Rounded, so that the same parts are named on any partition.
     order = np.argsort(-np.round(share, 9), axis=None, kind="stable")
     places = [(i, y) for i, y in zip(*np.unravel_index(order, share.shape), strict=True)]
     places = [(int(i), int(y)) for i, y in places if share[i, y] > SAME_MASS]
-    told = []
+    found = []
     for i, label in places[:_MOST_NAMED]:
         of = f" of label {label}" if have.shape[1] > 1 else ""
-        told.append(f"{parts[i].name} has mass {have[i, label]:.6g}{of}, its target {want[i, label]:.6g}")
+        found.append(f"{parts[i].name} has mass {have[i, label]:.6g}{of}, its target {want[i, label]:.6g}")
     more = f"; and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
-    return "; ".join(told) + more
+    return "; ".join(found) + more

@@ -54,6 +54,7 @@ class ConvexFlow:
         values = np.concatenate([self.initial[:, None], self.density, self.final[:, None]], axis=1)
         space = self.linear_space
         to_modes = np.linalg.inv(basis.legendre(space.dim, 1, basis.reference_vertices(space.dim)))
+        # Vertex values determine the linear function of a cell, and so its modes.
         corners = _at(knots, values, t)[self.grid.cell_nodes]
         return np.ascontiguousarray(np.einsum("iv,cvk->cik", to_modes, corners))
 

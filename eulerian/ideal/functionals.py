@@ -120,6 +120,7 @@ class KullbackLeiblerAtVertices(VertexFunctional):
         """The c with ΣM_i max((ρ*+δ) eʷ⁻ᶜ − δ, 0) = mass: Newton's method for e⁻ᶜ (convex). Collective."""
         grid = self._grid
         top = grid.max(w)
+        # Relative to the largest w: no exponential overflows.
         slope = self._raised * np.exp(w - top)
         scale = (mass + self._floor * grid.volume) / grid.integrate(slope)  # above the root
         for _ in range(100):
@@ -174,7 +175,7 @@ class FixedAtVertices(VertexFunctional):
         self._grid, self.fixed = grid, fixed
 
     def value(self, rho: Floats) -> float:  # noqa: ARG002 - the protocol's argument
-        """0: nobody asks for another density."""
+        """0: no other density is ever priced."""
         return 0.0
 
     def conjugate(self, w: Floats) -> float:  # noqa: ARG002 - the protocol's argument
@@ -182,7 +183,7 @@ class FixedAtVertices(VertexFunctional):
         return 0.0
 
     def proximal(self, z: Floats, weight: Floats) -> Floats:
-        """Z − ρ_T/weight."""
+        """The w = z − ρ_T/weight."""
         return np.asarray(z - self.fixed / (self._grid.masses * weight))
 
     def shift(self, w: Floats, mass: float) -> float:
@@ -249,6 +250,7 @@ class LinearFunctional(Functional):
         points = space.quadrature(space.objective_degree).points.reshape(-1, space.dim)
         with parallel.agreed(space.comm), np.errstate(all="ignore"):
             values = self.loss(points)
+            # Up to rounding: formulas of several labels need not be evaluated alike.
             apart = bool(np.any(np.abs(values - values[:, :1]) > 1e-12 * np.max(np.abs(values), initial=0.0)))
         return bool(space.comm.allreduce(apart, MPI.LOR))
 
@@ -304,7 +306,7 @@ class FixedFunctional(_ToTarget):
 
 @singledispatch
 def functional_of(terminal: Any, space: DensitySpace, readout: Floats | None = None) -> Functional:
-    """The functional of what a problem is asked to make small at T. **Collective**.
+    """The convex functional of a terminal cost. **Collective**.
 
     Args:
         terminal: a loss ℓ(x) or ℓ(x, label): an object like ``QuadraticLoss``, a formula, or a function of points; a

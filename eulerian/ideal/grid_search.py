@@ -98,6 +98,7 @@ class GridMinimisers:
         Among them are the corners of the grid cell around x, which see both sides of a kink of φ inside it.
         """
         dim, table = x.shape[1], self.table
+        # Both corners of a cell, and places around them at growing distances.
         shifts = np.array([c for r in _AROUND[dim] for c in product((-r, 1 + r), repeat=dim)])
         places = np.clip(table.cells(x)[:, None] + shifts, 0, np.array(table.values.shape) - 1) - self.first
         index = list(np.moveaxis(places, -1, 0))

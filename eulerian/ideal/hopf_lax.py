@@ -116,6 +116,7 @@ class _Search:
         """ℓ(z, label) for z (n, dim), +∞ where it has no value; (n,)."""
         with np.errstate(all="ignore"):
             values = self.loss(z)[:, label]
+        # A place at +∞ is forbidden, but −∞ would be everybody's destination.
         sunk = values == -np.inf
         require_finite(values[sunk], z[sunk], "the loss", KEY)
         return np.asarray(np.where(np.isnan(values), np.inf, values))
@@ -124,6 +125,7 @@ class _Search:
         """The best of all polished candidates, and of x itself, which makes φ_0 ≤ ℓ true to the last bit."""
         half = 0.5 * self.stiffness
         stay = self.losses(label, x)
+        # Staying is worth a closer look only where it beats the grid.
         worth = stay < candidates.values[:, 0]
         values = np.column_stack([candidates.values, np.where(worth, stay, np.inf)])
         z = np.concatenate([candidates.z, x[:, None]], axis=1)
@@ -179,6 +181,7 @@ def try_hopf_lax(problem: IdealProblem) -> tuple[HopfLax | None, str]:
 
 def _transported(search: "_Search", space: DensitySpace, rule: Quadrature, masses: Floats, horizon: float) -> HopfLax:
     """The masses (n_owned, nq, K) of quadrature points, each moved to the best place. Collective."""
+    # Ρ_h may be negative between the limiter's points.
     total = float(parallel.sum_all(space.comm, np.abs(masses).sum()[None])[0])
     number = float(parallel.sum_all(space.comm, np.array([masses.size], dtype=float))[0])
     with parallel.agreed(space.comm):

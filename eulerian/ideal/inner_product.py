@@ -32,6 +32,7 @@ class Metric:
         self.poisson = SpaceTimePoisson(grid, omega, gamma, weights)
         self.end_weights: Floats = gamma * grid.own_masses * weights
         self.functions = LIBRARY.load(grid.comm, DIM=grid.dim)
+        # The struct holds pointers only: these arrays must live as long as it does.
         self._kept: dict[str, NDArray[Any]] = {
             "nodes": grid.nodes,
             "gradients": grid.gradients,

@@ -65,6 +65,7 @@ class LabelSolution:
         fixed = None if splitting.functional.fixed is None else final * splitting.grid.masses
         carried = advection.carry(splitting.phi, splitting.source, fixed)
         self.flow = None
+        # Without a carried density there is nothing to blend.
         for share in _CARRIED if carried is not None else (0.0,):
             slabs, end = density, final
             if carried is not None:

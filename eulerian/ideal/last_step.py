@@ -19,14 +19,14 @@ class LastStep:
 
     Args:
         grid: the space-time.
-        whole: its mesh.
+        gathered: its mesh on every rank.
         kinetic: λ.
         loss: ℓ at the vertices, (n_nodes,).
     """
 
-    def __init__(self, grid: SpaceTime, whole: GatheredMesh, kinetic: float, loss: Floats) -> None:
+    def __init__(self, grid: SpaceTime, gathered: GatheredMesh, kinetic: float, loss: Floats) -> None:
         """Collective."""
-        self._grid, self._whole, self._kinetic = grid, whole, kinetic
+        self._grid, self._gathered, self._kinetic = grid, gathered, kinetic
         self._loss = grid.gather_vertices(loss)
 
     def final_density(self, before: Floats, guess: Floats) -> Floats | None:
@@ -36,24 +36,25 @@ class LastStep:
             before: ρ > 0 on the last slab, (n_nodes,).
             guess: an approximation of ρ_T; where it is positive is where the search starts.
         """
-        grid, whole = self._grid, self._whole
+        grid, gathered = self._grid, self._gathered
         rho, active = grid.gather_vertices(before), grid.gather_vertices(guess) > 0.0
-        elements = (0.5 * grid.tau * rho[whole.cells].mean(axis=1))[:, None, None] * whole.stiffness
-        stiffness = whole.pattern.assemble(elements)
+        elements = (0.5 * grid.tau * rho[gathered.cells].mean(axis=1))[:, None, None] * gathered.stiffness
+        stiffness = gathered.pattern.assemble(elements)
         solver: Factorised | None = None
         try:
             for _ in range(_MAX_ROUNDS):
                 if not active.any():
                     return None
                 free = ~active
-                inner = elements * (free[whole.cells][:, :, None] & free[whole.cells][:, None, :])
-                matrix = whole.pattern.assemble(inner)
+                inner = elements * (free[gathered.cells][:, :, None] & free[gathered.cells][:, None, :])
+                matrix = gathered.pattern.assemble(inner)
+                # Rows of active vertices say φ = ℓ, in the scale of the others.
                 matrix.setdiag(np.where(free, matrix.diagonal(), stiffness.diagonal()))
-                right = self._kinetic * whole.masses * rho - stiffness @ np.where(active, self._loss, 0.0)
+                right = self._kinetic * gathered.masses * rho - stiffness @ np.where(active, self._loss, 0.0)
                 solver = factorised(matrix, solver)
                 phi = np.zeros_like(rho)
                 solver.solve(np.where(active, stiffness.diagonal() * self._loss, right), phi)
-                density = rho - stiffness @ phi / (self._kinetic * whole.masses)
+                density = rho - stiffness @ phi / (self._kinetic * gathered.masses)
                 # Where there is mass it must stay ≥ 0, elsewhere φ may not exceed ℓ: a vertex that fails changes sides.
                 positive = np.where(active, density > 0.0, phi > self._loss)
                 if np.array_equal(positive, active):

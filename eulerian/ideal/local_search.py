@@ -176,6 +176,7 @@ def _newton_step(v: Floats, offsets: Floats, tolerance: float) -> tuple[Floats, 
             same, other = (unit[i] + unit[j]) @ place, (unit[i] - unit[j]) @ place
             mixed = v[:, centre + same] + v[:, centre - same] - v[:, centre + other] - v[:, centre - other]
             bend[:, i, j] = bend[:, j, i] = 0.25 * mixed
+    # Where the quadratic is flat: a step of zero instead of none.
     ridge = tolerance + 1e-9 * np.abs(bend).max(axis=(1, 2)) + 1e-300
     with np.errstate(all="ignore"):
         step = -_solve(bend + ridge[:, None, None] * unit, slope)

@@ -30,9 +30,9 @@ class PartFlow:
     """All labels on one part; those that have converged wait for the others.
 
     Args:
-        problem: on the whole domain.
+        problem: on all parts together.
         part: of it.
-        masses: of the labels on the whole domain, (K,).
+        masses: of the labels on all parts together, (K,).
         gap_tolerance: relative.
         residual_tolerance: relative.
 
@@ -78,9 +78,9 @@ class PartFlow:
         # Where ρ_T is prescribed φ(T) has no functional of its own, so nothing is split there.
         gamma = 0.0 if problem.functional.is_constraint else 1.0 / problem.horizon
         self._metric = Metric(grid, problem.kinetic, omega, gamma, np.ones(grid.n_nodes))
-        self._whole = GatheredMesh(grid)
-        self._momenta = MomentumProblem(grid, self._whole, problem.kinetic)
-        self._advection = Advection(grid, self._whole, problem.kinetic)
+        self._gathered = GatheredMesh(grid)
+        self._momenta = MomentumProblem(grid, self._gathered, problem.kinetic)
+        self._advection = Advection(grid, self._gathered, problem.kinetic)
 
     def _label(self, label: int, source: Floats) -> LabelSolution:
         """Collective."""
@@ -91,7 +91,7 @@ class PartFlow:
         splitting = Splitting(metric, functional, source, penalty, self._running)
         last_step = None
         if functional.loss is not None:
-            last_step = LastStep(grid, self._whole, problem.kinetic, functional.loss)
+            last_step = LastStep(grid, self._gathered, problem.kinetic, functional.loss)
         return LabelSolution(splitting, last_step)
 
     def destroy(self) -> None:

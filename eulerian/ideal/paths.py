@@ -84,6 +84,7 @@ def starting_points(flow: ConvexFlow, n: int) -> tuple[Floats, NDArray[np.int64]
     # between two multiples of the unit.
     unit = 1.3530241e-9 * np.ptp(x, axis=0).max()
     x = np.rint(x / unit) * unit
+    # By place: the halving below then takes ties in one order on any partition.
     order = np.lexsort(x.T)
     x, masses = x[order], masses[order]
     totals = masses.sum(axis=0)

@@ -39,17 +39,18 @@ class SpaceTimePoisson:
         stiffness = difference.T @ difference / grid.tau
         stiffness[-1, -1] += gamma
         spans = np.full(size, grid.tau)
-        spans[[0, -1]] /= 2.0
+        spans[[0, -1]] /= 2.0  # the trapezoidal rule in time
         values, self._modes = scipy.linalg.eigh(stiffness, np.diag(spans))
         bounds = np.linspace(0, size, comm.size + 1).astype(int)
         self._first, self._last = bounds[comm.rank], bounds[comm.rank + 1]
         self._counts = np.diff(bounds)
         self._members: list[Ints] = comm.allgather(grid.numbers)
-        whole = GatheredMesh(grid)
+        gathered = GatheredMesh(grid)
         everywhere = grid.gather_vertices(weights)
-        on_cells = everywhere[whole.cells].mean(axis=1)[:, None, None]
-        rigidity = whole.pattern.assemble(on_cells * whole.stiffness)
-        lumped = sparse.csr_array(sparse.diags_array(whole.masses * everywhere))
+        on_cells = everywhere[gathered.cells].mean(axis=1)[:, None, None]
+        rigidity = gathered.pattern.assemble(on_cells * gathered.stiffness)
+        lumped = sparse.csr_array(sparse.diags_array(gathered.masses * everywhere))
+        # The last solution: an iterative solver begins there.
         self._guess = np.zeros((self._last - self._first, grid.n_global))
         direct = grid.dim < 3 or grid.n_global <= _LARGEST_DIRECT_3D
         self._solvers = []
@@ -142,6 +143,7 @@ class Factorised:
 
     def solve(self, b: Floats, x: Floats) -> None:
         """Overwrite x by the solution; x is the first guess where the solver iterates."""
+        # PETSc works in our arrays: nothing is copied.
         self._b.placeArray(self._scale * b)
         self._x.placeArray(x)
         try:
@@ -190,6 +192,7 @@ class Pattern:
     def __init__(self, cells: Ints, size: int) -> None:
         self._cells, self._size = cells, size
         corners = cells.shape[1]
+        # An entry (row, column) is the one number row·N + column, so that one sort finds all entries.
         keys = np.repeat(cells, corners, axis=1).ravel() * np.int64(size) + np.tile(cells, (1, corners)).ravel()
         entries, self._place = np.unique(keys, return_inverse=True)
         rows, self._columns = np.divmod(entries, size)
@@ -202,7 +205,7 @@ class Pattern:
 
 
 class GatheredMesh:
-    """The cells of the whole mesh, on every rank: each solves whole linear problems, a share of them.
+    """The cells of all ranks, on every rank: each solves some of the linear problems alone.
 
     Args:
         grid: the space-time.

@@ -156,6 +156,7 @@ class RunningAtVertices:
                 break
             with np.errstate(divide="ignore", invalid="ignore"):
                 step = c + (found - mass) / rise
+            # Bisection where Newton leaves the bounds.
             c = np.where((step > low) & (step < high), step, 0.5 * (low + high))
         return c
 

@@ -74,6 +74,7 @@ class SpaceTime:
             nodes: this rank's vertices in it, ascending.
         """
         part = copy(self)
+        # Cached on the undivided domain.
         for name in ("volume", "cell_size"):
             part.__dict__.pop(name, None)
         inside = np.zeros(self.n_nodes, dtype=bool)

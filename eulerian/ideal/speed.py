@@ -96,7 +96,7 @@ def _gaussian_distance(space: DensitySpace, rho: Floats, target: Floats) -> floa
     for label, weight in enumerate(weights):
         if not weight > 0.0:
             continue
-        root = np.real(scipy.linalg.sqrtm(covariances[label]))
+        root = np.real(scipy.linalg.sqrtm(covariances[label]))  # rounding may make it complex
         middle = np.real(scipy.linalg.sqrtm(root @ end_covariances[label] @ root))
         spread = np.trace(covariances[label] + end_covariances[label] - 2.0 * middle)
         result += float(weight) * (float(np.sum((means[label] - ends[label]) ** 2)) + max(float(spread), 0.0))

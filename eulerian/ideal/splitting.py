@@ -115,6 +115,7 @@ class Splitting:
         running = self.running
         f = np.zeros((grid.n_nodes, grid.layers + 1))
         functions.collect(struct, *state.arrays, at(f))
+        # Loads are complete on every rank that sees a vertex: only its owner adds them.
         owned = slice(0, grid.n_owned_nodes)
         f[owned, 0] += self.source[owned] / self.penalty
         fixed = self.functional.fixed
@@ -148,6 +149,7 @@ class Splitting:
 
     def checked_step(self) -> Check:
         """One iteration, and what its result is worth. Collective."""
+        # The primal residual is measured by the change of q in the step.
         old = self._state.copy()
         self.step()
         state, totals = self._state, np.zeros(3)
@@ -205,7 +207,7 @@ class Splitting:
         """ρ(T) ≥ 0 at the vertices, (n_nodes,), of the label's mass. Collective."""
         if self.functional.fixed is not None:
             return self.functional.fixed / self.grid.masses
-        # The multiplier of φ_T is the density up to a factor, which its mass tells.
+        # The multiplier of φ_T is the density up to a factor, which its mass determines.
         rho = self._metric.weights * np.maximum(self._state.end - self._state.end_q, 0.0)
         total = self.grid.integrate(rho)
         return rho * (self.mass / total) if total > 0.0 else np.full_like(rho, self.mass / self.grid.volume)

@@ -1,1 +1,1 @@
-"""What is to be small: the loss at the final time and the costs along the way."""
+"""The functional J: what the final density costs, and what the flow costs on the way."""

@@ -20,7 +20,7 @@ class FunctionDensity(Protocol):
         ...
 
     def log_values(self, x: Floats) -> Floats:
-        """Log ρ_y(x), (n, K)."""
+        """The logarithms log ρ_y(x), (n, K)."""
         ...
 
 

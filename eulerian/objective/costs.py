@@ -106,6 +106,7 @@ class ParameterCost:
 
     def value(self, theta: Floats, readout: Floats) -> float:
         """The cost of θ (L, p) and readout (r,)."""
+        # The readout is constant in time: its square counts for all of T.
         time = self.layer_time * len(theta)
         total = 0.5 * self.l2 * (self.layer_time * np.sum(theta**2) + time * np.sum(readout**2))
         return float(total + 0.5 * self.h1 / self.layer_time * np.sum(np.diff(theta, axis=0) ** 2))

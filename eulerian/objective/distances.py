@@ -21,7 +21,7 @@ class Distance:
         network_cannot: likewise of networks.
         of_squares: whether ∫ρ(T)² is a part of it.
         needs_entropy: whether it starts from ∫ρ₀ log ρ₀ and follows its balance.
-        needs_squares: whether it is told by squares that move beside the densities.
+        needs_squares: whether it is computed from squares that move beside the densities.
     """
 
     target: Any

@@ -85,6 +85,7 @@ class EntropyBalance:
         """(s)⁺ and its derivative."""
         # Smooth as the upwind flux: with a kink J's gradient would jump where v·n = 0.
         magnitude = np.sqrt(s**2 + self.smoothing**2)
+        # Without smoothing the derivative at the kink is ½, the mean of both sides.
         sign = np.divide(s, magnitude, out=np.zeros_like(s), where=magnitude > 0.0)
         return 0.5 * (s + magnitude), 0.5 * (1.0 + sign)
 

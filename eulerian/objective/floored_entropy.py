@@ -10,6 +10,7 @@ from eulerian.base.arrays import Floats
 
 def entropy(rho: Floats, floor: float) -> Floats:
     """e(ρ), for any shape."""
+    # Below zero the first term stays at δ log δ, and the second one is the tangent there.
     raised = np.maximum(rho, 0.0) + floor
     return np.asarray(raised * np.log(raised) + np.minimum(rho, 0.0) * (np.log(floor) + 1.0))
 

@@ -12,7 +12,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.formula import COORDINATES, Expression
 from eulerian.objective.point_functions import called, central_differences
-from eulerian.objective.point_loss import PointLoss as PointLoss  # whoever looks for losses finds it here
+from eulerian.objective.point_loss import PointLoss as PointLoss  # exported beside the losses, too
 from eulerian.objective.point_loss import are_labels, numbers, require_axes, require_one_each
 
 
@@ -308,6 +308,7 @@ def _takes_label(function: Callable[..., Any], key: str) -> bool:
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     # A default is a parameter of the user's own, unless it is called label.
     needed = [p for p in positional if p.default is p.empty or p.name == "label"]
+    # Keyword-only parameters are never passed, so those without a default make the call impossible.
     keywords = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is p.empty]
     if len(needed) > 2 or keywords or not (positional or any(p.kind == p.VAR_POSITIONAL for p in parameters)):
         what, remedy = f"cannot be called as f(x) or f(x, label): its arguments are {list(parameters)}", "Wrap it."

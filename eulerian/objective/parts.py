@@ -1,4 +1,4 @@
-"""The parts of J, in the order in which they are told: columns, tables, colours and results follow from this list."""
+"""The parts of J, in the order of all reports: columns, tables, colours and results follow from this list."""
 
 from dataclasses import dataclass
 from typing import Literal, final
@@ -28,7 +28,7 @@ PARTS = (
     Part("kinetic", "velocity"),
     Part("jacobian", "velocity", of_any_flow=False),
     Part("parameters", "parameters", of_any_flow=False),
-    # Costs of the density came later: they stand last, so that columns of earlier versions keep their places.
+    # Costs of the density came later: they come last, so that columns of earlier versions keep their places.
     Part("potential", "potential"),
     Part("congestion", "density"),
     Part("entropy", "density"),

@@ -1,4 +1,4 @@
-"""Functions of points that somebody gives, as a formula or as Python: checked at every call, with derivatives."""
+"""Functions of points that a user gives, as a formula or in Python: checked at every call, with derivatives."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -33,7 +33,7 @@ class PointLoss(ABC):
 
     @property
     def goals(self) -> Floats | None:
-        """(K, dim) the points that a loss of the distance from points asks for, else None."""
+        """(K, dim) the target points of a loss that is a distance from points, else None."""
         return None
 
     def check_labels(self, n_labels: int, key: str = "terminal") -> None:  # noqa: B027 - many losses fit any

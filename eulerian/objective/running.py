@@ -84,7 +84,7 @@ class RunningCosts:
         velocity: kinetic and Jacobian cost.
         potential: (n_owned, nd) derivative of ∫Vρ by the coefficients of ρ, or None.
         nonlinear: congestion and entropy, or None.
-        entropy: the costs that the balance of ∫ρ log ρ tells, or None.
+        entropy: the costs of ∫ρ log ρ by its balance, or None.
         squares: the costs of ∫ρ² by squares that move beside the densities, or None.
     """
 
@@ -123,20 +123,20 @@ class RunningCosts:
         return gradient + entropy.balance.velocity_gradient(v, weighted)
 
 
-def potential_vector(space: DensitySpace, potential: PointFunction, key: str = "costs.potential") -> Floats:
+def potential_vector(space: DensitySpace, potential: PointFunction) -> Floats:
     """(n_owned, nd) whose product with ρ's coefficients is ∫Vρ. **Collective**.
 
     Args:
         space: of ρ.
         potential: V.
-        key: what it is called in messages.
 
     Raises:
         InputError: V is not finite somewhere in the domain; the same on all ranks.
     """
     rule = space.quadrature(space.objective_degree)
+    # V may be a user's function, which fails on one rank only.
     with parallel.agreed(space.comm):
         x = rule.points.reshape(-1, space.dim)
         values = potential.value(x)
-        require_finite(values, x, "the potential", key)
+        require_finite(values, x, "the potential", "costs.potential")
     return np.asarray((rule.weights * values.reshape(rule.weights.shape)) @ rule.basis)

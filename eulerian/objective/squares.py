@@ -40,7 +40,7 @@ class SquareCosts:
 
     @classmethod
     def of(cls, space: DensitySpace, exact: ExactDensity, congestion: float, *, terminal: bool) -> Self:
-        """From the initial density that the mesh's stands for. **Collective**."""
+        """From the exact initial density. **Collective**."""
 
         def squares(rho: Floats) -> Floats:
             return np.concatenate([rho, rho.sum(axis=2, keepdims=True)], axis=2) ** 2

@@ -95,6 +95,7 @@ class LinearLoss(Terminal):
     def __init__(self, space: DensitySpace, loss: PointLoss, key: str = "terminal") -> None:
         """Collective."""
         self._space, self.loss = space, loss
+        # The user's function may raise, or not be finite, on some ranks only.
         start = self.initial_readout()
         with parallel.agreed(space.comm), np.errstate(all="ignore"):
             values = self._values(start)
@@ -286,27 +287,24 @@ class SquaredDistanceByPowers(SquaredDistanceLoss):
 
 
 @singledispatch
-def on_mesh(cost: Any, space: DensitySpace, key: str = "terminal", initial_entropy: float | None = None) -> Terminal:
+def on_mesh(cost: Any, space: DensitySpace, initial_entropy: float | None = None) -> Terminal:
     """What a user hands to a problem as its terminal cost, as a functional of densities in a space. **Collective**.
 
     Args:
         cost: a distance, a loss, or what can be one (see ``losses.as_loss``).
         space: the space of ρ.
-        key: what the cost is called in messages.
         initial_entropy: Σ_y ∫ρ₀ log ρ₀, which the relative entropy by its balance starts from.
 
     Raises:
         InputError: it does not fit the space or its labels, or no network can have it; the same on all ranks.
     """
     del initial_entropy
-    return LinearLoss(space, as_loss(cost, key).bind(space.dim, space.n_labels, key), key)
+    return LinearLoss(space, as_loss(cost).bind(space.dim, space.n_labels))
 
 
 @on_mesh.register
-def _(
-    cost: KullbackLeibler, space: DensitySpace, key: str = "terminal", initial_entropy: float | None = None
-) -> Terminal:
-    target = Density.of(space, cost.target, key=f"{key}.target")
+def _(cost: KullbackLeibler, space: DensitySpace, initial_entropy: float | None = None) -> Terminal:
+    target = Density.of(space, cost.target, key="terminal.target")
     if cost.form == "density":
         return KullbackLeiblerLoss(space, target.coefficients, target.exact)
     assert initial_entropy is not None
@@ -314,28 +312,27 @@ def _(
 
 
 @on_mesh.register
-def _(
-    cost: SquaredDistance, space: DensitySpace, key: str = "terminal", initial_entropy: float | None = None
-) -> Terminal:
+def _(cost: SquaredDistance, space: DensitySpace, initial_entropy: float | None = None) -> Terminal:
     del initial_entropy
-    target = Density.of(space, cost.target, key=f"{key}.target")
+    target = Density.of(space, cost.target, key="terminal.target")
     if cost.form == "density":
         return SquaredDistanceLoss(space, target.coefficients, target.exact)
     return SquaredDistanceByPowers(space, target.coefficients, exact_density(target))
 
 
 @on_mesh.register
-def _(cost: FixedDensity, space: DensitySpace, key: str = "terminal", initial_entropy: float | None = None) -> NoReturn:
+def _(cost: FixedDensity, space: DensitySpace, initial_entropy: float | None = None) -> NoReturn:
     del space, initial_entropy
-    cost.refuse_network(key)
+    cost.refuse_network()
     raise AssertionError("it refuses every network")
 
 
 def exact_density(density: Density) -> ExactDensity:
-    """What a density on the mesh is the projection of; itself, where nobody knows. **Collective**."""
+    """What a density on the mesh is the projection of; itself, where that is unknown. **Collective**."""
     if density.exact is not None:
         return density.exact
     functions = {label: density.to_function(label) for label in range(density.space.n_labels)}
+    # Projected again, as a function like any other: that gives it the form of exact densities.
     again = Density.of(density.space, functions, masses=density.mass)
     assert again.exact is not None
     return again.exact

@@ -1,4 +1,4 @@
-"""Minimise J: one descent, what is kept of it, and how both are carried to a finer problem."""
+"""Minimise J: a descent, its state for resuming, and both on a sequence of meshes."""
 
 from eulerian.base import parallel  # noqa: F401 - starts MPI, then PETSc, before anything here loads DOLFINx
 from eulerian.optimise.descent import Descent, minimise

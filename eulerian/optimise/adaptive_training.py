@@ -141,6 +141,7 @@ class AdaptiveTraining(StagedTraining):
     def _descend(self, state: DescentState | None, callback: Callable[[Record], object] | None) -> OptimiseResult:
         """Minimise on one mesh, from its start or from a state. **Collective**."""
         stage = self._stage
+        # The bound only keeps the number small.
         limit = min(FIRST_STAGE * 2 ** min(self._number - 1, 20), self._remaining)
         if state is None and not self._records:
             value, gradient = stage.problem.value_and_gradient(stage.theta)

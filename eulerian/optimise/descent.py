@@ -170,12 +170,14 @@ class Descent:
         assert state is not None
         value, _ = problem.value_and_gradient(self.current.theta)
         expected, scale = state.history[-1].total, abs(state.history[0].total)
+        # J may be close to zero by now: its first value gives the size of its rounding.
         if not math.isclose(value, expected, rel_tol=_SAME, abs_tol=_SAME * scale):
             raise ComputationError(
                 f"J at the θ of the checkpoint was {expected:.10g} and is {value:.10g} now: something that the run "
                 "depends on has changed since (its mesh, its data, the code of its field, the program's version). "
                 "Start anew; field.theta may name the checkpoint"
             )
+        # Counts are those of the run, not of this process.
         problem.evaluations, problem.rejected_evaluations = state.evaluations, state.rejected_evaluations
 
     # -- inner workings ----------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ def low_rank_scaling(rows: Floats, damping: float) -> LowRankScaling:
         values, directions = values[kept], (rows.T @ left[:, kept]) / np.sqrt(values[kept])
     else:
         values, directions = np.linalg.eigh(rows.T @ rows)
+    # Rounding may leave eigenvalues just below zero.
     return LowRankScaling(np.ascontiguousarray(directions), np.sqrt(np.maximum(values, 0.0) / damping + 1.0))
 
 
@@ -117,6 +118,7 @@ def velocity_metric(problem: ReducedProblem) -> Metric | None:
     if matrices is None:
         return None
     comm, count = problem.comm, problem.layer_shape[0]
+    # The mean over rows: then the damping does not depend on the number of layers.
     trace = comm.allreduce(sum(float(np.sum(matrix**2)) for matrix in matrices.values())) / count
     if not 0.0 < trace < np.inf:
         return None

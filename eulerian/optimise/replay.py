@@ -18,11 +18,11 @@ type Points = tuple[tuple[Floats, Floats], ...]
 @final
 @dataclass(frozen=True)
 class Evaluation:
-    """J at a point that an optimiser has asked for.
+    """J at a point that an optimiser has tried.
 
     Attributes:
         value: J, +∞ where it could not be evaluated.
-        gradient: dJ/dθ (n_params,), or None where only J was asked for.
+        gradient: dJ/dθ (n_params,), or None where only J was evaluated.
     """
 
     value: float

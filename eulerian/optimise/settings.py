@@ -1,4 +1,4 @@
-"""How a descent goes down and when it ends, and its end in words."""
+"""Settings of a descent, and its status and reason at the end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import final
 from eulerian.optimise.tao import REASONS, Method
 
 # J jumps by the time error where a step count changes and bends at the limiter's kinks, so close to a minimum a line
-# search may find nothing lower before the gradient is as small as asked. Below this share of its first norm that is
+# search may find nothing lower before the gradient is as small as required. Below this share of its first norm that is
 # the accuracy of J, not a failure.
 STAGNATION = 1e-3
 
@@ -17,7 +17,7 @@ _KEPT = "the best iterate is kept"
 @final
 @dataclass(frozen=True)
 class Settings:
-    """How a descent goes down, and when it ends.
+    """How a descent works, and when it ends.
 
     Attributes:
         method: which optimiser.

@@ -92,7 +92,7 @@ class StagedTraining(ABC):
         state: of the training to go on with.
 
     Attributes:
-        shortfall: what the last mesh does not resolve and why, in words; None where nobody asks, or it resolves all.
+        shortfall: what the last mesh does not resolve and why, in words; None if unchecked, or if it resolves all.
     """
 
     def __init__(self, problem: ControlProblem, settings: Settings, say: Say, state: TrainingState | None) -> None:

@@ -125,7 +125,7 @@ class Method:
 
 
 def _connect(tao: PETSc.TAO, objective: Objective, comm: MPI.Comm) -> None:
-    """Let TAO ask the objective, and tell it of iterates."""
+    """Set the callbacks by which TAO evaluates the objective and reports its iterates."""
 
     def gathered(vector: PETSc.Vec) -> Floats:
         return np.concatenate(comm.allgather(vector.array_r.copy()))

@@ -27,6 +27,7 @@ class Transfer:
         self.source, self.target = source, target
         self._between = _between_nodes(source)
         ours, theirs = target.layer_shape[0], source.layer_shape[0]
+        # The layer that holds the midpoint (2i + 1)/(2L), in whole numbers: rounding must not choose it.
         self._holders = ((2 * np.arange(ours) + 1) * theirs) // (2 * ours)
 
     def theta(self, theta: Floats) -> Floats:

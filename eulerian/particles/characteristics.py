@@ -60,6 +60,7 @@ class CharacteristicDensity:
 
         Collective, if there is a communicator: what the field raises reaches every rank.
         """
+        # All ranks go through as many blocks, some of them empty: each is collective.
         count = -(-len(x) // _BLOCK) if comm is None else comm.allreduce(-(-len(x) // _BLOCK), MPI.MAX)
         blocks = [self._block(t, x[i * _BLOCK : (i + 1) * _BLOCK], comm) for i in range(max(count, 1))]
         return np.concatenate(blocks)
@@ -83,6 +84,7 @@ class CharacteristicDensity:
             end = segment.end
         change = -end[:, dim]
         known = inside & np.isfinite(end).all(axis=1)
+        # Any finite place will do, for the result is masked: ρ₀ is the user's function, and is spared NaN.
         start = np.where(known[:, None], end[:, :dim], 0.0)
         density = self.initial(start) * np.exp(np.where(known, change, 0.0))[:, None]
         return np.where(known[:, None], density, np.nan)

@@ -92,7 +92,7 @@ def segments(
         rates: what is integrated.
         theta: (L, p).
         x: (n, dim) this rank's points.
-        label: theirs; None where the field does not ask.
+        label: theirs; None where the field does not depend on it.
         scheme: how.
         comm: who shares the points: error control looks at all of them, and an error reaches every rank.
         steps: the lengths of the steps in every layer, in the order of the segments, instead of the scheme's choice.
@@ -107,7 +107,7 @@ def segments(
     order, longest = range(len(theta)), duration
     for index, layer in enumerate(reversed(order) if back else order):
         motion = Motion(rates, layer, theta[layer], label, -1.0 if back else 1.0)
-        with np.errstate(all="ignore"):  # a far-off θ is told by a J that is not finite
+        with np.errstate(all="ignore"):  # a far-off θ shows in a J that is not finite
             if steps is None and scheme.method == "dopri5":
                 found = controlled(
                     motion,
@@ -125,6 +125,7 @@ def segments(
                 count = scheme.steps_per_layer
                 lengths = np.full(count, duration / count) if steps is None else steps[index]
                 segment = _with_steps(motion, scheme.tableau, y, lengths, rates.dim, comm)
+        # The next layer first tries the longest step of this one: layers differ little.
         y, longest = segment.end, float(segment.steps.max())
         yield segment
 
@@ -145,6 +146,7 @@ def segments_back_from(
     that are as long as the others or shorter. At t = 0 there are no segments.
     """
     duration, count = scheme.horizon / len(theta), scheme.steps_per_layer
+    # Up to rounding: an end of a layer does not begin the next one.
     layers = int(np.ceil(t / duration - 1e-9))
     steps = [np.full(count, duration / count)] * layers
     rest = t - (layers - 1) * duration
@@ -160,7 +162,7 @@ def _with_steps(motion: Motion, tableau: Tableau, y: Floats, steps: Floats, dim:
 
     def step_forward(state: Floats) -> Floats:
         for h in steps:
-            starts.append(np.ascontiguousarray(state[:, :dim]))
+            starts.append(np.ascontiguousarray(state[:, :dim]))  # integrals do not act back: the adjoint needs none
             state = step(tableau, motion, state, float(h), dim)
         return state
 
@@ -179,7 +181,7 @@ def label_groups(
         return [(None, slice(None))]
     present = set(np.unique(labels).tolist())
     if comm is not None:
-        present = set().union(*comm.allgather(present))
+        present = set().union(*comm.allgather(present))  # every rank takes part in the collectives of every group
     return [(label, np.flatnonzero(labels == label)) for label in sorted(present)]
 
 
@@ -194,13 +196,13 @@ def carry(
 ) -> Floats:
     """Positions at given times of points that start at t = 0. Collective, if there is a communicator.
 
-    A time between two steps is reached by a shorter step from the one before it: what is asked for changes no path.
+    A time between two steps is reached by a shorter step from the one before it, so that the times change no path.
 
     Args:
         field: v.
         theta: (L, p).
         x: (n, dim) this rank's points.
-        labels: (n,) theirs, asked for by fields that depend on the label only.
+        labels: (n,) theirs, of use to fields that depend on the label only.
         times: any order, from 0 to T.
         scheme: how.
         comm: who shares the points, if error control is to look at all of them.
@@ -213,7 +215,7 @@ def carry(
         RejectedEvaluation: error control needs too many steps.
     """
     moments = np.asarray(times, dtype=np.float64)
-    tolerance = 1e-12 * scheme.horizon
+    tolerance = 1e-12 * scheme.horizon  # ends of steps are sums, with rounding
     if np.any((moments < -tolerance) | (moments > scheme.horizon + tolerance)):
         raise InputError(f"times are from 0 to {scheme.horizon:g}", key="times", value=moments.tolist())
     rates = RightHandSide(field, x.shape[1])
@@ -265,7 +267,7 @@ def carry_back(
         positions (n, dim) at t = 0, and the change (n,).
     """
     start, change = _with_density(field, theta, x, labels, scheme, comm, back=True)
-    return start, -change
+    return start, -change  # integrated backwards in time
 
 
 def _with_density(

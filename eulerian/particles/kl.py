@@ -16,6 +16,8 @@ from eulerian.objective.losses import as_loss
 from eulerian.objective.parts import part_names
 from eulerian.objective.point_loss import PointLoss
 
+KEY = "terminal.target"
+
 
 @final
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class KlLoss(PointLoss):
         return np.asarray(np.einsum("mn,mni->ni", parts, np.where(parts[..., None] > 0.0, slopes, 0.0)))
 
 
-def kl_loss(target: Any, dim: int, n_labels: int, key: str = "terminal.target") -> KlLoss:
+def kl_loss(target: Any, dim: int, n_labels: int) -> KlLoss:
     """The loss of a target that a user gives. A shape of unknown mass, as of a formula, counts as if it were 1.
 
     Args:
@@ -84,7 +86,6 @@ def kl_loss(target: Any, dim: int, n_labels: int, key: str = "terminal.target") 
             projected ``Density``, whose shapes then have their masses inside its domain.
         dim: of space.
         n_labels: K.
-        key: what messages call it.
 
     Raises:
         InputError: it is none of these, or does not fit the dimension or the labels.
@@ -93,13 +94,13 @@ def kl_loss(target: Any, dim: int, n_labels: int, key: str = "terminal.target") 
         return target
     if (exact := getattr(target, "exact", None)) is not None:
         return KlLoss(tuple(exact.pieces), n_labels)
-    terms = list(_labelled(target, key))
+    terms = list(_labelled(target, KEY))
     for term in terms:
         term.shape.check(dim, term.key)
     if {term.label for term in terms} != set(range(n_labels)):
         given = sorted({term.label for term in terms})
         what = f"has labels {given}, but those of the particles are from 0 to {n_labels - 1}"
-        raise InputError(what, key=key, remedy="Give a dictionary label → target.")
+        raise InputError(what, key=KEY, remedy="Give a dictionary label → target.")
     return KlLoss.of(terms, [1.0 if term.shape.mass is None else term.shape.mass for term in terms], n_labels)
 
 

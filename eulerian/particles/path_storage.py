@@ -17,7 +17,7 @@ class PathStorage:
     """The paths of the particles of one group, at the starts of their time steps.
 
     Attributes:
-        label: theirs, or None where the field does not ask.
+        label: theirs, or None where the field does not depend on it.
         rows: of the sample.
         motions: one per layer.
         steps: one array (k,) per layer.
@@ -48,6 +48,7 @@ class PathStorage:
     def adjoint(self, tableau: Tableau, w: Floats, picked: NDArray[np.intp] | None = None) -> Floats:
         """Derivatives (L, p) by θ of Σ w · (x, q)(T), w (n, width), over all particles of the group or those picked."""
         by_layer: list[Floats] = []
+        # Overwritten on the way back.
         w = w.copy()
         for motion, steps, stored in reversed(list(zip(self.motions, self.steps, self.starts, strict=True))):
             starts = stored if picked is None else [positions[picked] for positions in stored]
@@ -83,6 +84,7 @@ def _pieces(n: int, count: int) -> Iterator[slice]:
 def _recomputed(tableau: Tableau, motion: Motion, x: Floats, steps: Floats) -> list[Floats]:
     """Positions (n, dim) at the start of every step of a layer."""
     dim = x.shape[1]
+    # Positions do not depend on the integrals.
     bare = Motion(RightHandSide(motion.rates.field, dim), motion.layer, motion.theta, motion.label)
     points = [x]
     for h in steps[:-1]:

@@ -173,6 +173,7 @@ class ParticleProblem(ReducedProblem):
         return [path.steps for path in self._require_sweep().paths]
 
     def _forward(self, theta: Floats, readout: Floats) -> _Forward:
+        # First: the paths of two sweeps are not to be held at once.
         self._last_sweep = None
         self._last_sweep = self._sweep(theta, readout, None)
         return self._last_sweep
@@ -188,6 +189,7 @@ class ParticleProblem(ReducedProblem):
                 self.rates, theta, self.sample.x[rows], label, self.scheme, comm=self.comm, steps=given
             ):
                 paths[-1].add(segment)
+                # After every layer, so that the peak stays within the budget, too.
                 thin_to_budget(paths, self._budget)
                 ends[rows] = segment.end
         values = dict(zip(self.rates.names, ends.T[self.rates.dim :], strict=True))
@@ -218,6 +220,7 @@ class ParticleProblem(ReducedProblem):
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
             weights = sample.weights if chosen is None else np.where(chosen, sample.weights, 0.0)
             slopes = np.take_along_axis(self.loss.gradient(x, readout), sample.labels[:, None, None], axis=1)[:, 0]
+            # Integrals enter J with the weight of their particle, positions through the slope of the loss.
             by_end = np.repeat(weights[:, None], self.rates.width, axis=1)
             by_end[:, : self.rates.dim] *= slopes
             by_label = weights[:, None] * (sample.labels[:, None] == np.arange(self.n_labels))
@@ -300,6 +303,7 @@ class ParticleProblem(ReducedProblem):
 
     def _numbers(self) -> dict[str, Any]:
         mass, (mean, covariance) = self.masses(), self.moments()
+        # Groups may take different numbers of steps: the largest is reported.
         counts = [[len(steps) for steps in layers] for layers in self.steps]
         return {
             "mass": {"initial": mass, "final": mass, "relative_error": 0.0},  # every particle keeps its weight

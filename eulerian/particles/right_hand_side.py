@@ -18,7 +18,7 @@ LOG_DENSITY = "log_density"
 
 @dataclass(frozen=True)
 class RightHandSide:
-    """d/dt of (x, q), where q are the integrals over time that a particle carries along, as far as they are asked for.
+    """d/dt of (x, q), where q are the integrals over time that a particle carries, as far as they are wanted.
 
     Columns of q: the costs of the velocity, V, and −div v, by which log ρ changes along the path (change of variables).
 
@@ -69,7 +69,7 @@ class Motion:
         rates: what is integrated.
         layer: its number.
         theta: (p,) of the layer.
-        label: of the particles; None where the field does not ask.
+        label: of the particles; None where the field does not depend on it.
         sign: −1 to go back in time.
     """
 
@@ -80,7 +80,7 @@ class Motion:
     sign: float = 1.0
 
     def velocity(self, x: Floats) -> Floats:
-        """V at points (n, dim)."""
+        """The velocity at points (n, dim)."""
         return self.sign * np.asarray(self.rates.field.value(self.layer, self.theta, x, self.label), dtype=np.float64)
 
     def value(self, x: Floats) -> Floats:
@@ -110,7 +110,7 @@ class Motion:
         for term, weight in rates.terms:
             if not term.of_gradient:
                 by_velocity = by_velocity + (weight * by_name[term.name])[:, None] * term.slope(v)
-        by_velocity = np.ascontiguousarray(self.sign * by_velocity)
+        by_velocity = np.ascontiguousarray(self.sign * by_velocity)  # fields may hand it to other frameworks
         by_theta, by_point = rates.field.pull_back(self.layer, self.theta, x, by_velocity, self.label)
         if rates.potential is not None:
             by_point = by_point + by_name[POTENTIAL][:, None] * rates.potential.gradient(x)
@@ -121,6 +121,7 @@ class Motion:
                 if term.of_gradient:
                     by_jacobian += (weight * by_name[term.name])[:, None, None] * term.slope(gradient)
             if rates.log_density:
+                # A writable view of the diagonals.
                 np.einsum("nii->ni", by_jacobian)[:] -= by_name[LOG_DENSITY][:, None]
             by_jacobian *= self.sign
             more = rates.field.jacobian_pull_back(self.layer, self.theta, x, by_jacobian, self.label)

@@ -1,4 +1,4 @@
-"""Explicit Runge–Kutta methods on particles: one step, its exact reverse, and step sizes under error control."""
+"""Explicit Runge–Kutta methods on particles: one step, its exact adjoint, and step sizes under error control."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Differentiable(Protocol):
-    """Rates of change of (x, q) that depend on x alone, with their derivatives: ``rates.Motion`` is one."""
+    """Rates of change of (x, q) that depend on x alone, with their derivatives: ``right_hand_side.Motion`` is one."""
 
     def velocity(self, x: Floats) -> Floats:
         """The columns of ``value`` that belong to x, (n, dim)."""
@@ -37,7 +37,7 @@ class Differentiable(Protocol):
 class Tableau:
     """An explicit Runge–Kutta method.
 
-    Stage i stands at X_i = x + h Σ_{j<i} a_ij k_j with k_i = value(X_i); the step is h Σ b_i k_i.
+    Stage i is evaluated at X_i = x + h Σ_{j<i} a_ij k_j with k_i = value(X_i); the step is h Σ b_i k_i.
 
     Attributes:
         a: one row per stage, of the stages before it.
@@ -84,7 +84,7 @@ def step(tableau: Tableau, motion: Differentiable, y: Floats, h: float, dim: int
 
 
 def step_vjp(tableau: Tableau, motion: Differentiable, x: Floats, h: float, w: Floats) -> tuple[Floats, Floats]:
-    """Reverse of ``step`` from points x (n, dim), with the stages computed anew.
+    """Adjoint of ``step`` from points x (n, dim), with the stages computed anew.
 
     Args:
         tableau: the method.
@@ -101,12 +101,13 @@ def step_vjp(tableau: Tableau, motion: Differentiable, x: Floats, h: float, w: F
     velocities: list[Floats] = []
     for row in tableau.a:
         stages.append(_shifted(x, h, row, velocities))
-        velocities.append(motion.velocity(stages[-1]))
+        velocities.append(motion.velocity(stages[-1]))  # integrals do not act back: velocities make the stages
     before = w.copy()
     by_stage: list[Floats] = []  # from the last stage to the first
     by_theta: Floats | None = None
     for i in reversed(range(len(stages))):
         by_slope = (h * tableau.b[i]) * w
+        # Stage i acts on the step itself, and through all later stages, whose derivatives are known by now.
         later = [tableau.a[j][i] for j in reversed(range(i + 1, len(stages)))]
         by_slope[:, :dim] = _shifted(by_slope[:, :dim], h, later, by_stage)
         by_point, more = motion.vjp(stages[i], velocities[i], by_slope)
@@ -119,6 +120,7 @@ def step_vjp(tableau: Tableau, motion: Differentiable, x: Floats, h: float, w: F
 
 def _shifted(start: Floats, h: float, weights: Sequence[float], slopes: Sequence[Floats]) -> Floats:
     """Start + h Σ weights · slopes."""
+    # In place from the second term on: new arrays would cost more than the sums.
     result = start
     for weight, slope in zip(weights, slopes, strict=True):
         if weight != 0.0:
@@ -181,7 +183,7 @@ def controlled(
 
 
 class _Watched:
-    """The right-hand side as SciPy calls it; a failure on one rank is kept until all ranks meet at the error norm.
+    """The right-hand side as SciPy calls it; a failure on one rank waits until all ranks meet at the error norm.
 
     SciPy ends the integration of nothing at once. A rank without particles integrates a constant instead, so that it
     meets the others.

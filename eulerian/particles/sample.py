@@ -1,4 +1,4 @@
-"""Particles that stand for a density."""
+"""Weighted particles that represent a density."""
 
 from dataclasses import dataclass
 from typing import Self, final
@@ -24,7 +24,7 @@ class ParticleSample:
         x: (n, dim) positions.
         labels: (n,) from 0 to K−1.
         weights: (n,) ≥ 0, over all ranks of sum 1.
-        log_density: (n,) log ρ_y(x) with the particle's own label y; None where nobody knows.
+        log_density: (n,) log ρ_y(x) with the particle's own label y; None where unknown.
         replicate: (n,) the set that a particle belongs to; the sets are independent of one another.
         independent: the particles themselves are independent draws; those of a low-discrepancy set are not.
     """
@@ -73,6 +73,7 @@ class ParticleSample:
 
     def box(self, comm: MPI.Comm) -> Floats:
         """(2, dim) corners of the bounding box of all particles. **Collective**."""
+        # One reduction for both: the minimum is minus the maximum of −x.
         corners = np.stack([-self.x.min(axis=0, initial=np.inf), self.x.max(axis=0, initial=-np.inf)])
         comm.Allreduce(MPI.IN_PLACE, corners, MPI.MAX)
         return corners * [[-1.0], [1.0]]
@@ -83,7 +84,7 @@ class ParticleSample:
         return int(self.x.shape[1])
 
     def check(self, comm: MPI.Comm, n_labels: int) -> None:
-        """Hold shapes, labels and weights against what a sample is. **Collective**.
+        """Check shapes, labels and weights. **Collective**.
 
         Raises:
             InputError: something does not fit; the same on all ranks.
@@ -102,12 +103,13 @@ class ParticleSample:
                 raise InputError(f"labels are from 0 to {n_labels - 1}", key="sample.labels", value=self.labels.max())
             if n and not self.weights.min() >= 0.0:
                 raise InputError("weights are not negative", key="sample.weights", value=self.weights.min())
+        # Behind the checks that all ranks pass together: a rank that had raised would be missing here.
         total = float(sum_all(comm, np.array([self.weights.sum()]))[0])
         if not abs(total - 1.0) < _MASS_TOLERANCE:
             raise InputError("the weights of all ranks sum to 1", key="sample.weights", value=total)
 
     def require_log_density(self, comm: MPI.Comm) -> None:
-        """Look whether log ρ₀ is known, which the relative entropy needs. **Collective**.
+        """Check that log ρ₀ is known, which the relative entropy needs. **Collective**.
 
         Raises:
             InputError: it is not, or is not finite, at some particle; the same on all ranks.

@@ -1,4 +1,4 @@
-"""What particles tell of a density: moments, and how far means over particles may be from those over it."""
+"""Statistics of a sample of particles: moments, and confidence intervals of means."""
 
 import math
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ def half_widths(sample: ParticleSample, values: Floats, n_labels: int, comm: MPI
     if sample.independent:
         return float(ndtri(0.5 + 0.5 * level)) * np.sqrt(_variance_of_draws(sample, values, n_labels, comm))
     means = replicate_means(sample, values, comm)
+    # One degree of freedom at least: a single replicate has a standard error of NaN anyway.
     return float(stdtrit(max(len(means) - 1, 1), 0.5 + 0.5 * level)) * standard_errors(means)
 
 
@@ -30,6 +31,7 @@ def replicate_means(sample: ParticleSample, values: Floats, comm: MPI.Comm) -> F
     """The mean of each column of ``values`` (n, m) over each replicate, (R, m). Collective."""
     n_replicates = count_replicates(sample, comm)
     rows = np.zeros((n_replicates, values.shape[1] + 1))
+    # `+=` would count a replicate once.
     np.add.at(rows, sample.replicate, sample.weights[:, None] * np.concatenate([values, np.ones((len(values), 1))], 1))
     total = parallel.sum_all(comm, rows)
     return np.asarray(total[:, :-1] / total[:, -1:])
@@ -60,8 +62,9 @@ def _variance_of_draws(sample: ParticleSample, values: Floats, n_labels: int, co
         spread = np.zeros((n_labels, size))
         np.add.at(spread, sample.labels, (sample.weights[:, None] * (values - means[sample.labels])) ** 2)
         count = sums[:, -1:]
+        # Unbiased: the mean of each label has cost a degree of freedom.
         by_label = parallel.sum_all(comm, spread) * (count / (count - 1.0))
-    return np.asarray(by_label[sums[:, -1] > 0].sum(axis=0))
+    return np.asarray(by_label[sums[:, -1] > 0].sum(axis=0))  # a label without particles has no variance
 
 
 def moments(sample: ParticleSample, x: Floats, n_labels: int, comm: MPI.Comm) -> tuple[Floats, Floats]:

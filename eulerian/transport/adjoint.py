@@ -42,6 +42,7 @@ class AdjointSweep:
         """Adjoint of steps ``begin`` to ``end``, a unit whose records are in the storage. Collective."""
         for layer, first, last in reversed(list(self._steps.segments(begin, end))):
             self._stepper.set_velocities(self._velocities[layer])
+            # The derivative by a velocity adds up over its layer, which may reach over several units.
             if last == self._steps.ends[layer]:
                 self._sums = self._stepper.accumulators()
             before, records = storage.before(first - begin), storage.records(first - begin, last - begin)

@@ -1,4 +1,4 @@
-"""What of a forward sweep is kept for its adjoint, and what is computed again."""
+"""Which time steps are stored for the adjoint sweep, and which are computed again."""
 
 import math
 import os
@@ -38,18 +38,18 @@ class Budget:
 @final
 @dataclass(frozen=True)
 class Plan:
-    """How many steps are recorded at a time, and how many densities are kept to start again from.
+    """How many steps are recorded at a time, and how many densities are stored to start again from.
 
     A unit is a run of ``unit`` consecutive steps, recorded together. With more than one, the densities at the starts of
-    some units are kept, and units are computed again in the order of Griewank & Walther (2000),
+    some units are stored, and units are computed again in the order of Griewank & Walther (2000),
     doi:10.1145/347837.347846, which is optimal for their number; densities go to disk as Stumm & Walther (2009),
     doi:10.1137/080718036, have it: those that are read least.
 
     Attributes:
         steps: N, of the whole trajectory.
         unit: steps per unit.
-        in_memory: densities kept in memory.
-        on_disk: densities kept on disk.
+        in_memory: densities stored in memory.
+        on_disk: densities stored on disk.
         recomputed: steps that the adjoint computes again.
         budget: what all of this has to fit in.
     """
@@ -76,6 +76,7 @@ class Plan:
             more = min(on_disk, units - 1 - in_memory)
             if in_memory + more > 0:
                 plans.append(cls(steps, unit, in_memory, more, unit * _recomputed(units, in_memory + more), budget))
+        # Among equals the one that needs least of the disk.
         return min(plans, key=lambda plan: (plan.recomputed, plan.on_disk, plan.unit))
 
     @property
@@ -201,7 +202,7 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
 
 def _read_all(descriptor: int, size: int, offset: int) -> bytes:
     parts: list[bytes] = []
-    while size > 0 and (part := os.pread(descriptor, size, offset)):
+    while size > 0 and (part := os.pread(descriptor, size, offset)):  # one call reads two gigabytes at most
         parts.append(part)
         size, offset = size - len(part), offset + len(part)
     return b"".join(parts)

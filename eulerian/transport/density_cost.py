@@ -20,7 +20,7 @@ class DensityCost:
     """γ/2 ∫ρ² + σ ∫((ρ + δ) log(ρ + δ) − δ log δ) per time, for the total density ρ of all labels.
 
     With the floor δ the entropy is smooth, 0 in empty cells, and its derivative is bounded there; below 0, where only
-    rounding (or a solve without limiter) leads, it goes on as its tangent.
+    rounding (or a solve without limiter) leads, it continues as its tangent.
 
     Attributes:
         congestion: γ.
@@ -52,6 +52,7 @@ class DensityCharge:
         space, element = layout.space, layout.element
         self._layout = layout
         rule, square = (basis.quadrature_rule(space.dim, n) for n in (space.objective_degree, 2 * space.degree))
+        # ρ² is a polynomial and is integrated exactly; the logarithm takes the rule of all other costs.
         points, nodes = element.values(rule.points), element.values(square.points)
         gram = np.einsum("q,qi,qj->ij", square.weights, nodes, nodes)
         tables = {
@@ -69,7 +70,7 @@ class DensityCharge:
             WIDTH=layout.width,
             COLUMNS=layout.columns,
         )
-        self._det = in_blocks(space.geometry.det[: space.n_owned])  # kept: the struct holds a pointer only
+        self._det = in_blocks(space.geometry.det[: space.n_owned])  # C holds a pointer only: the array must outlive it
         self._cost = _LIBRARY.ffi.new("cost_t *")
         self._cost.n_owned, self._cost.det = space.n_owned, _LIBRARY.pointer(self._det)
         self._cost.congestion, self._cost.entropy, self._cost.floor = cost.congestion, cost.entropy, cost.floor

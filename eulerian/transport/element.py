@@ -90,6 +90,7 @@ class NodalElement:
 
     def facet_nodes(self, nodes: Floats) -> Ints:
         """Nodes on every facet, (dim+1, n), ordered by their barycentric coordinates, so alike for every facet."""
+        # Coordinates are multiples of 1/p up to rounding; those on a facet must be 0 exactly to be found.
         barycentric = np.round(np.column_stack([1.0 - nodes.sum(axis=1), nodes]), 9)
         if len(nodes) == 1:
             return np.zeros((self.dim + 1, 1), dtype=np.int32)
@@ -124,6 +125,7 @@ class NodalElement:
             "MASS": mass / volume,
             "MEAN": mean,
             "LIMITER": at_limiter - mean,
+            # What represents the value at a point in L²: the limiter's adjoint adds it where a minimum has decided.
             "REPRESENTER": volume * np.linalg.solve(mass, at_limiter.T).T,
             "EDGES": edges if len(edges) else np.zeros((1, 2), dtype=np.int32),  # C has no empty arrays
             "ALPHA": np.array(scheme.alpha),
@@ -183,6 +185,7 @@ class NodalElement:
 
     @property
     def _volume_rule(self) -> basis.Rule:
+        # v, φ_j and the derivative of φ_i have the degrees max(p, 1), p and p − 1.
         return basis.quadrature_rule(self.dim, self.velocity_degree + max(2 * self.degree - 1, 0))
 
     @cached_property
@@ -215,6 +218,7 @@ def extreme_points(points: Floats) -> Floats:
     along = last - first
     normals = np.ones_like(along) if dim == 1 else np.column_stack([-along[:, 1], along[:, 0]])
     distances = np.einsum("mnj,mj->mn", points - first[:, None], normals)
+    # A line through corners of the hull has all points on one side.
     outside = (distances.max(axis=1) < _FLAT) | (distances.min(axis=1) > -_FLAT)
     return np.asarray(points[np.unique(corners[outside])])
 

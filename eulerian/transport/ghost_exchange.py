@@ -21,7 +21,7 @@ class GhostExchange:
     """What this rank sends and receives when ghosts are brought up to date: the nodes on facets between ranks, no more.
 
     Args:
-        layout: where nodes stand.
+        layout: where nodes are stored.
         across: ``layout.across()``.
 
     Attributes:
@@ -94,6 +94,7 @@ def _wanted(layout: NodalLayout, across: Ints) -> _Rows:
 
 def _exchanged(comm: MPI.Comm, wanted: _Rows) -> _Rows:
     """By rank, what it wants of this one. Collective."""
+    # Numbers are sent once, here: both sides keep them in one order, and exchanges carry values only.
     counts = np.zeros(comm.size, dtype=np.int64)
     for rank, rows in wanted.items():
         counts[rank] = len(rows)
@@ -119,6 +120,7 @@ def _joined(parts: list[Ints]) -> Ints:
 
 def _persistent(create: Any, buffer: Floats, rows: _Rows) -> list[MPI.Prequest]:
     """One persistent request for every rank's part of a buffer."""
+    # Persistent: a time step has an exchange per stage, always of the same buffers.
     requests, start = [], 0
     for rank, part in rows.items():
         requests.append(create(buffer[start : start + len(part)], rank, _TAG))

@@ -114,6 +114,7 @@ class GroupStepper:
     def unpack(self, state: Groups, first: int = 0) -> Groups:
         """Modal coefficients (n_cells, nd, columns), with ghosts, of a state from number ``first`` on. Collective."""
         found = [stepper.layout.unpack(group) for stepper, group in zip(self.all[first:], state[first:], strict=False)]
+        # Steps exchange only nodes on facets between ranks: whole ghost cells come from their owners.
         for rho in found:
             self.space.update_ghosts(rho)
         return found
@@ -200,6 +201,7 @@ class GroupStepper:
             after = self.step(state, dt, n, used, occupation, steps.left(layer, first))
             if charge is not None and integrals is not None:
                 self._add_charges(charge, state, dt, used, integrals.charged)
+            # The next chunk overwrites spare records, and the state is a view into them.
             state = [group.copy() for group in after] if records is None else after
         return state
 

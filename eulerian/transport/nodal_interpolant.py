@@ -1,4 +1,4 @@
-"""A free field's velocity between its nodes: the finite-element function that the nodal velocities stand for."""
+"""A free field's velocity between its nodes: the finite-element function with these coefficients."""
 
 from typing import cast, final
 
@@ -22,7 +22,7 @@ class NodalField:
     """v(x, θ) = Σ_a φ_a(x) θ_a with the Lagrange basis of a mesh, anywhere in space: a ``VectorField``.
 
     Outside the mesh the velocity is that of a near point of it, and counts as constant. The Jacobian jumps between
-    cells. Local: every rank needs the whole mesh.
+    cells. Not collective: every rank holds the cells of all.
 
     Args:
         free: the field at the nodes.
@@ -109,7 +109,7 @@ class NodalField:
         x = checked("x", x, (None, self.free.dim))
         if self._last is None or not np.array_equal(self._last[0], x):
             guess = self._last[1][0] if self._last is not None and len(self._last[0]) == len(x) else None
-            self._last = (x.copy(), self._finder.nearest(x, guess))
+            self._last = (x.copy(), self._finder.nearest(x, guess))  # a copy, for the caller may overwrite x
         return self._last[1]
 
     def _basis(self, x: Floats) -> tuple[Cells, Floats]:
@@ -141,7 +141,7 @@ def _second(dim: int, i: int, j: int) -> int:
 
 
 def anywhere(layered: PiecewiseField, velocity_space: VelocitySpace) -> PiecewiseField:
-    """A field that can be asked at any point: itself, or for a free field functions of its mesh. **Collective**."""
+    """A field that has values at any point: itself, or a nodal field's function on its mesh. **Collective**."""
     if not layered.at_nodes_only:
         return layered
     between = NodalField.gather(velocity_space, cast("Nodal", layered.field))

@@ -44,7 +44,7 @@ class NodalLayout:
 
     A batch has 8/width cells, and its lanes hold ``width`` columns of each: columns that move together share what they
     need and lie side by side where neighbours look for them. Ghost cells begin a batch of their own. Lanes without a
-    cell hold what they were filled with, those without a column next to nothing. Nothing here is collective.
+    cell hold what they were filled with, those without a column 1e-150 times that. Nothing here is collective.
 
     Args:
         space: of the densities.
@@ -65,7 +65,7 @@ class NodalLayout:
     def __init__(self, space: DensitySpace, columns: int) -> None:
         self.space, self.columns = space, columns
         self.element = NodalElement.of(space)
-        self.width = min(LANES, 1 << (columns - 1).bit_length())
+        self.width = min(LANES, 1 << (columns - 1).bit_length())  # the next power of two, so that lanes divide evenly
         self.groups, self.cells = -(-columns // self.width), LANES // self.width
         self.sums = 1 if self.cells == 1 else LANES
         self.n_batches = -(-space.n_owned // self.cells)
@@ -143,7 +143,7 @@ class NodalLayout:
         return packed
 
     def zero_totals(self, orders: int | None = None) -> Floats:
-        """Zero sums over columns, for ``unpack_totals``; kept by lane, or whole where a batch is one cell.
+        """Zero sums over columns, for ``unpack_totals``; by lane, or one number where a batch is one cell.
 
         With ``orders`` that many of them, (orders, ...).
         """
@@ -159,11 +159,11 @@ class NodalLayout:
 
     @property
     def shares(self) -> int:
-        """In how many numbers a cell's sum over columns is kept."""
+        """How many numbers a cell's sum over columns consists of."""
         return 1 if self.cells == 1 else self.columns
 
     def split_totals(self, sums: Floats) -> Floats:
-        """Sums over columns as they are kept, by cell: (n_owned, nd, shares)."""
+        """Sums over columns as the loops leave them, by cell: (n_owned, nd, shares)."""
         rows = self._totals_by_cell(sums).reshape(-1, self.space.nd, self.sums // self.cells)
         return rows[: self.space.n_owned, :, : self.shares]
 
@@ -181,7 +181,7 @@ class NodalLayout:
         return sums.reshape(self.n_batches, self.space.nd, self.cells, self.sums // self.cells).swapaxes(1, 2)
 
     def across(self) -> Ints:
-        """Where the nodes of each facet stand in the neighbour, (n_batches, dim+1, nodes, cells), of the first group.
+        """Positions of the nodes of each facet in the neighbour, (n_batches, dim+1, nodes, cells), of the first group.
 
         At the boundary they are the own ones: what flows in there has the factor 0, and the loops need no branch.
         """

@@ -113,13 +113,14 @@ class Stepper:
             The new density; a view into the last record, or into memory that the next call overwrites.
         """
         used, left = self._scratch if records is None else records, left or TimeLeft()
-        orders = [ffi.NULL, ffi.NULL]  # C skips the integrals that nobody asks for
+        orders = [ffi.NULL, ffi.NULL]  # C skips integrals that are not wanted
         if occupation is not None:
             orders[: len(occupation)] = map(pointer, occupation)
         self.operator.kernels.step_forward(
             self.operator.scheme, pointer(start), _blocks(used), len(used), count, dt, self.limited, *orders,
             left.at_start, left.done, *self._from(source, count),
         )  # fmt: skip
+        # Scratch records are used in turns.
         return np.asarray(used[(count - 1) % len(used)].states[-1])
 
     def step_adjoint(

@@ -12,7 +12,7 @@ from eulerian.transport.group_stepper import Groups, GroupStepper, Records
 
 @final
 class SweepStorage:
-    """Where a sweep is, the records of the steps of one unit, and the densities kept at the starts of units.
+    """Where a sweep is, the records of the steps of one unit, and the densities stored at the starts of units.
 
     It outlives the sweeps: records are most of the memory, and fresh pages would have to be cleared by the system.
 
@@ -35,11 +35,11 @@ class SweepStorage:
 
     @property
     def size(self) -> int:
-        """Bytes of records and kept densities that this rank holds in memory."""
+        """Bytes of records and stored densities that this rank holds in memory."""
         return len(self._records) * self._stepper.record_bytes + len(self._kept) * self._stepper.state_bytes
 
     def begin_sweep(self) -> int:
-        """Forget what an earlier sweep has kept; the new one's number."""
+        """Forget what an earlier sweep has stored; the new one's number."""
         self._kept.clear()
         self.sweeps += 1
         return self.sweeps

@@ -26,12 +26,12 @@ class Sweep:
         storage: which belongs to this sweep until the next one begins.
         steps: the time steps.
         velocities: (n_nodes, dim) by layer and group, ghosts up to date.
-        plan: what is kept for the adjoint.
+        plan: what is stored for the adjoint.
 
     Attributes:
         velocities, steps, plan: as given.
         occupations: by layer and group, ∫ρ dt (n_owned, nd) of all its columns together.
-        moments: likewise ∫(T − t)ρ dt; empty unless they were asked for.
+        moments: likewise ∫(T − t)ρ dt; empty where no cost needs them.
         power_occupations: by layer and power, ∫q dt (n_owned, nd) of all its columns together.
         charged: this rank's share of congestion and entropy over all time, (2,).
         recomputed: steps that the adjoint has computed again.
@@ -57,8 +57,8 @@ class Sweep:
         Args:
             rho: initial density (n_cells, nd, columns) of every group, ghosts up to date.
             powers: of the initial density, likewise.
-            observer: is shown the sweep's states, and may have some of an earlier one; with it nothing is kept for an
-                adjoint.
+            observer: is shown the sweep's states, and may restore those of an earlier one; with it nothing is stored
+                for an adjoint.
         """
         self._number = self._storage.begin_sweep()
         self._starts = [self._stepper.pack([*rho, *powers])]
@@ -126,7 +126,7 @@ class Sweep:
     def at_times(self, times: Floats) -> Iterator[Groups]:
         """Densities at ascending times, linear between time steps (which keeps mass and sign). Collective.
 
-        They are computed one by one, as they are asked for; nothing else may be done with the trajectory meanwhile.
+        They are computed one by one, on demand; nothing else may be done with the trajectory meanwhile.
         """
         n = len(self._stepper.densities)
         layer, done, state = -1, 0, self._starts[0][:n]
@@ -143,12 +143,13 @@ class Sweep:
     def between(self, state: Groups, mark: TimeMark) -> Groups:
         """Densities (n_cells, nd, columns) at a mark, from those in batches after its number of steps. Collective.
 
-        Powers may stand behind them, and are left out.
+        Powers may follow them, and are left out.
         """
         state = state[: len(self._stepper.densities)]
         if mark.fraction > 0.0:
             self.assemble(mark.layer)
             after, f = self._stepper.step(state, self.steps.dt(mark.layer), 1), mark.fraction
+            # A convex combination keeps mass and sign.
             state = [(1.0 - f) * a + f * b for a, b in zip(state, after, strict=True)]
         return self._stepper.unpack(state)
 
@@ -199,6 +200,7 @@ class Sweep:
         if known.step == 0:
             copy_groups(known.densities, self._starts[0])
         elif known.step in self.steps.ends:
+            # An end of a layer, which ``start`` is to find as if it had been computed.
             self._starts.append([group.copy() for group in known.densities])
 
     def _advance(self, begin: int, end: int, integrals: list[Integrals] | None, *, record: bool) -> None:
@@ -214,4 +216,5 @@ class Sweep:
             state = self._stepper.step_forward(self._storage.state, self.steps, segment, records, of_layer)
             self._storage.move_to(state)
             if integrals is not None and last == self.steps.ends[layer]:
+                # A copy: the state is a view into the last record, which another unit overwrites.
                 self._starts.append([group.copy() for group in state])

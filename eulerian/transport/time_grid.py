@@ -64,7 +64,7 @@ class TimeGrid:
             RejectedEvaluation: the count is above the cap, or the rate is not finite.
         """
         wanted = self.layer_time * rate / self.cfl
-        if not wanted <= self.max_steps:
+        if not wanted <= self.max_steps:  # so that NaN is refused, too
             count = f"{wanted:.3g}" if math.isfinite(wanted) else "infinitely many"
             raise RejectedEvaluation(
                 f"{count} time steps in one layer; solver.max_steps_per_layer is {self.max_steps}: "
@@ -144,12 +144,13 @@ class TimeSteps:
     def time(self, step: int) -> float:
         """When a number of time steps is done."""
         if step == self.ends[-1]:
-            return self.grid.horizon
+            return self.grid.horizon  # exactly, which a multiple of the layer time may miss by rounding
         layer = bisect_left(self.ends, step)
         return (layer + (step - self.begin(layer)) / self.counts[layer]) * self.grid.layer_time
 
     def mark(self, t: float) -> TimeMark:
         """Where a time lies among the steps."""
+        # The end of a layer is the start of the next one, also where rounding puts a time just before it.
         layer = int(t / self.grid.layer_time + _SAME)
         if layer >= len(self.counts):
             return TimeMark(self.ends[-1], len(self.counts), 0.0)

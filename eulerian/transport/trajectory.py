@@ -10,7 +10,6 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.base import parallel
-from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.transport.checkpointing import Budget, Plan
 from eulerian.transport.density_cost import DensityCost
@@ -93,6 +92,7 @@ class Trajectory:
             RejectedEvaluation: too many steps; the same on all ranks.
         """
         if counts is None:
+            # One reduction for all layers, after which all ranks count the same steps or reject together.
             rates = np.array([self._stepper.set_velocities(groups) for groups in velocities])
             largest = np.empty_like(rates)
             self._stepper.space.comm.Allreduce(rates, largest, MPI.MAX)
@@ -100,20 +100,14 @@ class Trajectory:
         plan = Plan.cheapest(sum(counts), self._budget)
         return Sweep(self._stepper, self._storage, TimeSteps(self.grid, tuple(counts)), velocities, plan)
 
-    def forward(
-        self,
-        rho: Groups,
-        velocities: list[Groups],
-        counts: tuple[int, ...] | None = None,
-        powers: Sequence[Floats] = (),
-    ) -> Sweep:
+    def forward(self, rho: Groups, velocities: list[Groups], counts: tuple[int, ...] | None = None) -> Sweep:
         """A sweep that has arrived at T: ``prepare``, and then ``Sweep.forward``. Collective.
 
         Raises:
             RejectedEvaluation: too many steps; the same on all ranks.
         """
         sweep = self.prepare(velocities, counts)
-        sweep.forward(rho, powers)
+        sweep.forward(rho)
         return sweep
 
     def _room(self, memory: float, disk: float) -> Budget:

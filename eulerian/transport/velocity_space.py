@@ -72,7 +72,7 @@ class VelocitySpace:
         return self._sum_up(np.moveaxis(cell_values, 2, 0))
 
     def all_nodes(self) -> Floats:
-        """The nodes of the whole mesh, (N, dim), rank by rank. Collective."""
+        """The nodes of all ranks, (N, dim), rank by rank. Collective."""
         return np.concatenate(self.density_space.comm.allgather(self.x[: self.n_owned_nodes]))
 
     @cached_property
@@ -88,7 +88,7 @@ class VelocitySpace:
 
     def _tables(self, points: Floats) -> Floats:
         """(1 + dim, m, nn): the Lagrange basis at reference points and its derivatives there, tabulated once."""
-        key = points.tobytes()  # rules are made anew by whoever asks, with the same numbers
+        key = points.tobytes()  # callers make their rules anew, with the same numbers
         if key not in self._tabulated:
             self._tabulated[key] = basis.lagrange_derivatives(self.density_space.dim, self.degree, points)
         return self._tabulated[key]
