@@ -210,7 +210,7 @@ def in_frame(field: VectorField, frame: Frame) -> VectorField:
 
 
 def unwrapped(field: VectorField) -> VectorField:
-    """The field without the frame that it may be in: what its methods and its class are asked of."""
+    """The field without the frame that it may be in: its class has the methods that count."""
     return field.wrapped if isinstance(field, NormalisedField) else field
 
 

@@ -196,7 +196,7 @@ class Mlp:
         layers = self._layers(theta, label)
         last, bias = layers[-1]
         v, diagonal = np.empty((len(x), self.dim)), np.empty((len(x), self.dim))
-        shallow = len(layers) == 2
+        shallow = len(layers) == 2  # then ∂v_i/∂x_i = Σ_k W_ik σ'(z_k) A_ki: no tangents are needed
         pairs = (last * layers[0][0].T).T if shallow else last.T
         for rows in blocks(len(x), self._widest if shallow else (self.dim + 2) * self._widest):
             if shallow:
