@@ -78,22 +78,17 @@ class CharacteristicCosts:
     terminal: Terminal
     target_square: float
     label_dependent: bool
-    jacobian: float
+    of_gradient: tuple[str, ...]
 
     @classmethod
     def of(cls, problem: ControlProblem, theta: ArrayLike) -> "CharacteristicCosts":
         """Collective."""
-        space, cost = problem.density_space, problem.running.velocity
+        space, terms = problem.density_space, problem.costs.velocity_terms
         layered = anywhere(problem.layered, problem.velocity_space)
         data, has_jacobian = problem.continuous, layered.has("jacobian")
-        rates = RightHandSide(
-            layered,
-            space.dim,
-            cost.kinetic,
-            cost.jacobian if has_jacobian else 0.0,
-            data.potential,
-            log_density=has_jacobian,
-        )
+        of_gradient = tuple(term.name for term, _ in terms if term.of_gradient)
+        known = tuple((term, weight) for term, weight in terms if has_jacobian or not term.of_gradient)
+        rates = RightHandSide(layered, space.dim, known, data.potential, log_density=has_jacobian)
         square = 0.0
         if problem.terminal.cancelling:
             assert data.target is not None
@@ -109,7 +104,7 @@ class CharacteristicCosts:
             problem.terminal,
             square,
             layered.label_dependent,
-            cost.jacobian,
+            of_gradient,
         )
 
     def rules(self, space: DensitySpace, labels: Sequence[int]) -> tuple[DensityRule, DensityRule]:
@@ -198,7 +193,7 @@ class CharacteristicCosts:
         unknown: set[str] = set()
         reasons: list[str] = []
         if not self.rates.log_density:
-            unknown |= of_density | ({"jacobian"} if self.jacobian > 0.0 else set())
+            unknown |= of_density | set(self.of_gradient)
             lost = ", ".join(["ρ(T)", *sorted(unknown)])
             why = "the field has no method jacobian, without which no density follows its points"
             reasons.append(f"what is not known: {lost}, because {why}")

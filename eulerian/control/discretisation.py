@@ -121,7 +121,7 @@ class Discretisation:
                 0.0 if together is None else together,
             )
         running = RunningCosts(
-            VelocityCost(velocity_space, costs.kinetic, costs.jacobian),
+            VelocityCost(velocity_space, costs.velocity_terms),
             None if potential is None else potential_vector(space, potential),
             _mesh_costs(objective, space, of_mesh=together is None),
             charged,
