@@ -143,6 +143,7 @@ class CharacteristicCosts:
         doubt = 0.0
         if len(met) == 2:
             both = parallel.sum_all(comm, seen)
+            # Shared out: it is the same on all ranks, and sums over them follow.
             doubt = float(abs(both[0] - both[1])) * weights["congestion"] / comm.size
         logarithm = math.fsum(each.logarithm for each in met)
         values = {"congestion": weights["congestion"] * float(seen.sum()), "entropy": weights["entropy"] * logarithm}

@@ -171,6 +171,7 @@ class Characteristics:
             rules = flow.rules(problem.density_space, labels)
             for sums, rule, count in zip((fine, coarse), rules, (steps, steps // 2), strict=True):
                 with parallel.agreed(problem.comm, "the field"):
+                    # Meetings by the coarser rule: each of its points is pulled back from every half layer.
                     carried = flow.carried(rule, labels, count, keep_nodes=sums is coarse and flow.labels_meet)
                     sums.add(flow.local_parts(rule, labels, carried))
                 if sums is fine:
@@ -233,7 +234,7 @@ def _verification(
         if touched > FEW_TOUCHED:
             for name in part_names():
                 sums[name] = sums.get(name, 0.0) - sums.get(AT_WALLS + name, 0.0)
-        sums["terminal"] += flow.target_square
+        sums["terminal"] += flow.target_square  # of the squared distance: no point of ρ₀ carries it
     parts = {name: math.nan if name in unknown else fine.get(name, 0.0) for name in part_names()}
     total = math.fsum(parts.values())
     doubt = fine[UNCERTAIN] if math.isfinite(total) else math.nan

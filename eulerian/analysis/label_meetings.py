@@ -139,6 +139,7 @@ def _add_density(
     values = np.where(alive, initial.values(y[:, :dim])[:, label] * np.exp(-y[:, dim]), 0.0)
     start = 0
     for number, rows in origin:
+        # What a far-off velocity has sent to infinity comes from nowhere, and has no density.
         others[number][rows] += np.nan_to_num(values[start : start + len(rows)], posinf=0.0)
         start += len(rows)
 

@@ -252,7 +252,7 @@ class AffineUnits:
 
     def gradient(self, absolute: Floats) -> Floats:
         """Derivatives by (W', b') of those by (W, b), both (..., p)."""
-        w, b = self._split(absolute)
+        w, b = self._split(absolute)  # the transpose of ``absolute``, which is linear
         w = (w - b[..., None] * self._centre) * (self.unit / self._length)
         return self._joined(absolute, w, b * self.unit)
 

@@ -178,6 +178,7 @@ class FrameworkField(ABC):
         theta = checked("theta", theta, (self._start.size,))
         chosen, moment = self.inputs.label(label), self.inputs.time(time)
         slices = [slice(start, start + PIECE) for start in range(0, len(x), PIECE)]
+        # All pieces are started before the first one is waited for: JAX computes them meanwhile.
         started = [
             self._evaluate(method, theta, x[rows], None if w is None else w[rows], chosen, moment) for rows in slices
         ]
@@ -197,7 +198,7 @@ class FrameworkField(ABC):
         start = 0
         for piece in self._pieces(method, theta, x, w, label, time):
             rows = min(PIECE, len(x) - start)
-            result[start : start + rows] = piece[:rows]
+            result[start : start + rows] = piece[:rows]  # some libraries are given padded pieces
             start += rows
         return result
 
