@@ -111,7 +111,7 @@ class Discretisation:
         squares = _square_costs(objective, space, exact)
         terminal = on_mesh(objective.terminal, space, initial_entropy=by_label)
         potential = costs.potential_in(space.dim)
-        continuous = ContinuousData(exact, terminal.exact, potential, costs.congestion, costs.entropy)
+        continuous = ContinuousData(exact, terminal.exact, potential, costs.density_weights)
         charged = None
         if by_label is not None or together is not None:
             # One balance for both costs: its rate is the same functional of a velocity.

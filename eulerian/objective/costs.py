@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
+from eulerian.objective.parts import part_names
 from eulerian.objective.point_functions import PointFunction, as_point_function
 
 
@@ -76,6 +77,12 @@ class Costs:
     def velocity_terms(self) -> "VelocityTerms":
         """The costs of the velocity that have a weight, with it."""
         return tuple((term, weight) for term in VELOCITY_TERMS if (weight := float(getattr(self, term.name))) > 0.0)
+
+    @property
+    def density_weights(self) -> dict[str, float]:
+        """The weights > 0 of the costs of the density's values, by part of J."""
+        weights = {name: float(getattr(self, name)) for name in part_names("density")}
+        return {name: weight for name, weight in weights.items() if weight > 0.0}
 
     def potential_in(self, dim: int) -> PointFunction | None:
         """V in a space of dimension ``dim``, or None.

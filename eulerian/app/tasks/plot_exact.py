@@ -18,7 +18,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import gather_rows, on_root
 from eulerian.density.gathered import GatheredDensity
-from eulerian.mesh.region import BoxRegion, MeshRegion
+from eulerian.mesh.point_location import BoxRegion, MeshRegion
 from eulerian.particles.characteristics import CharacteristicDensity, Region
 from eulerian.particles.sample import share
 
