@@ -199,6 +199,7 @@ class ControlProblem(ReducedProblem):
         """Largest |v(x, θ + change) − v(x, θ)| over nodes, layers and labels; ∞ where v fails. Collective."""
         rows = [self.split(self._flat(theta) + shift * self._flat(change))[0] for shift in (0.0, 1.0)]
         try:
+            # Both anew: the last evaluation may be at another θ.
             before, after = (self._velocities(row).values for row in rows)
         except RejectedEvaluation:
             return math.inf

@@ -45,6 +45,7 @@ class Advection:
         slabs = self._slabs(operators, begin)
         if slabs is None:
             return None
+        # From the middle of the last slab to T it is half a step.
         end = slabs[:, -1] + operators[-1] @ slabs[:, -1] / self._gathered.masses
         if target is not None:
             goal = grid.gather_vertices(target)

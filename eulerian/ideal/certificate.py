@@ -105,6 +105,7 @@ def certify(
     ideal = ideal_problem(problem, slabs)
     found = _lower_bound(ideal, bound, convex)
     own = [(verified or {}).get(name, math.nan) for name in PARTS]
+    # All or none: parts of the flow and parts of the mesh add up to the cost of nothing.
     exact = all(map(math.isfinite, own))
     parts = own if exact else [problem.parts.get(name, 0.0) for name in PARTS]
     cost = sum(parts)

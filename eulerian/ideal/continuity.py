@@ -114,6 +114,7 @@ class MomentumProblem:
         local = 0.0
         with parallel.agreed(grid.comm):
             for instant in self._instants:
+                # Two slabs meet at an instant, one at both ends of time.
                 sides = [instant - 1 - max(self._instants.start - 1, 0), instant - max(self._instants.start - 1, 0)]
                 before = columns[:, sides[0]] if instant > 0 else np.zeros(grid.n_global)
                 after = columns[:, sides[1]] if instant < grid.layers else np.zeros(grid.n_global)

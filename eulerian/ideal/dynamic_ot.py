@@ -207,6 +207,7 @@ class _Solver:
 
     def run(self, max_iterations: int, callback: Callable[[GapRecord], None] | None) -> ConvexSolution:
         iteration = 0
+        # One iteration at least, so that the history has a record.
         while iteration < max_iterations and not (iteration and all(label.done for label in self._labels)):
             iteration += 1
             checked = iteration % _CHECK_EVERY == 0 or iteration == max_iterations
@@ -265,6 +266,7 @@ class _Solver:
         together = sum(parts.values())
         if self._problem.couples_labels:
             assert self._problem.running is not None
+            # The flow that was found label by label is one for all together, and so bounds their cost.
             running = self._problem.running.at_vertices(self._grid)
             together = sum((parts | running.parts(flow.density.sum(axis=2))).values())
             reason += f"; {LABEL_BY_LABEL}, with which this flow costs {together:.8g}"

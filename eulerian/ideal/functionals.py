@@ -124,6 +124,7 @@ class KullbackLeiblerAtVertices(VertexFunctional):
         slope = self._raised * np.exp(w - top)
         scale = (mass + self._floor * grid.volume) / grid.integrate(slope)  # above the root
         for _ in range(100):
+            # Vertices where not even the first mass pays have none, and no part in the derivative.
             above = slope * scale > self._floor
             found = grid.integrate(np.where(above, slope * scale - self._floor, 0.0))
             step = (found - mass) / grid.integrate(np.where(above, slope, 0.0))

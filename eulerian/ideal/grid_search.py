@@ -111,6 +111,7 @@ class GridMinimisers:
         z, nodes = (np.take_along_axis(array, order[..., None], axis=1) for array in (z, nodes))
         _drop_close(z / table.spacing, values)
         point, later = np.nonzero(np.isfinite(values[:, 1:]))
+        # Between grid points a candidate may be better by what the values change there, not by more.
         gain = self._variation(x[point], nodes[point, later + 1])
         hopeless = values[point, later + 1] - gain > values[point, 0]
         values[point[hopeless], later[hopeless] + 1] = np.inf

@@ -89,6 +89,7 @@ class _Search:
 
     @cached_property
     def polish(self) -> LocalSearch:
+        # The size of ℓ, by which rounding is judged; outside the domain it is +∞.
         finite = [np.abs(table.values[np.isfinite(table.values)]).max() for table in self.tables]
         return LocalSearch(self.domain, float(self.tables[0].spacing.max()), max(*finite, 1e-300))
 

@@ -142,6 +142,7 @@ class LocalSearch:
 
     def _slope(self, function: Function, who: NDArray[np.intp], z: Floats) -> tuple[Floats, Floats]:
         """Differences (n, dim) and the values (n,); the differences may reach out of the domain by a hair."""
+        # Short: at a kink the slopes of one side are wanted, and a cut need not be exact.
         delta = 1e-9 * self.domain.diameter
         value, slope = function(who, z), np.empty_like(z)
         for direction in range(self.domain.dim):

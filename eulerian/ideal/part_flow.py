@@ -77,6 +77,7 @@ class PartFlow:
             omega = math.hypot(omega, driven_speed(self._running, np.stack(sources, axis=1), problem.kinetic))
         # Where ρ_T is prescribed φ(T) has no functional of its own, so nothing is split there.
         gamma = 0.0 if problem.functional.is_constraint else 1.0 / problem.horizon
+        # Weights of one until densities are known: see ``adapt``.
         self._metric = Metric(grid, problem.kinetic, omega, gamma, np.ones(grid.n_nodes))
         self._gathered = GatheredMesh(grid)
         self._momenta = MomentumProblem(grid, self._gathered, problem.kinetic)

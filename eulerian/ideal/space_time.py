@@ -138,6 +138,7 @@ class SpaceTime:
 
     def share(self, values: Floats) -> Floats:
         """Share values (n_owned, ...) of the owned cells among their vertices, this rank's part (n_nodes, ...)."""
+        # Column by column, for bincount takes one weight an entry; it adds in the order of the cells.
         flat = values.reshape(len(values), math.prod(values.shape[1:])) / (self.dim + 1)
         nodes = self.nodes.ravel()
         columns = [np.bincount(nodes, np.repeat(c, self.dim + 1), minlength=self.n_nodes) for c in flat.T]

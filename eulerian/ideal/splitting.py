@@ -176,6 +176,7 @@ class Splitting:
             return
         factor = float(np.clip(np.sqrt(ratio), 1.0 / _LARGEST_CHANGE, _LARGEST_CHANGE))
         self.penalty *= factor
+        # The multiplier stays what it is, and u is the multiplier over the penalty.
         self._rescale(np.full(self.grid.n_nodes, 1.0 / factor))
 
     def change_metric(self, metric: Metric) -> None:

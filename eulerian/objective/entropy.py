@@ -73,6 +73,7 @@ class EntropyBalance:
         """This rank's contribution (n_nodes, dim) to d/dv of ⟨rate(v), occupation⟩, occupation (n_owned, nd)."""
         rule = self._rule
         mass = rule.weights * (occupation @ rule.basis.T)
+        # div v is the trace of ∇v, whose derivative is the identity.
         gradient = self.space.gradient_at_transpose(-mass[..., None, None] * np.eye(v.shape[1]), rule.reference)
         for wall in self._walls:
             slope = self._outward(wall.normal_velocity(v))[1]

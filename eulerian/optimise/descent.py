@@ -89,6 +89,7 @@ class Descent:
         try:
             status, reason = self._outcome(self._minimise())
         except EulerianError as error:
+            # Without a new record there is no result that could say what went wrong.
             if len(self.history) == (0 if self._resumed is None else len(self._resumed.history)):
                 raise
             status, reason = "failed", f"{error}; the best iterate is kept"
@@ -221,7 +222,7 @@ class Descent:
     def _resumed_segment(self, state: DescentState) -> Segment:
         """The segment of the state, to be replayed; a new one from its θ where the replay would not be exact."""
         problem = self.problem
-        self._started -= state.history[-1].seconds
+        self._started -= state.history[-1].seconds  # the clock goes on where the history ends
         self._first_norm, self._renewal = state.first_norm, state.renewal
         value, gradient = problem.value_and_gradient(state.start.theta)
         first = state.replay[0]

@@ -168,6 +168,7 @@ class OptimiseResult:
     @property
     def parts(self) -> dict[str, float]:
         """J by name at the best iterate; empty where that was not evaluated on the mesh that ``value`` is of."""
+        # Equal to the last bit: the best value is that of some record.
         return next((record.parts for record in reversed(self.history) if record.total == self.value), {})
 
     def __repr__(self) -> str:

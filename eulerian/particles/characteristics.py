@@ -80,7 +80,7 @@ class CharacteristicDensity:
         for segment in segments_back_from(t, rates, self.theta, x, label, scheme, comm=comm):
             for places in (*segment.starts[1:], segment.end[:, :dim]):
                 now, cells = self.region.contains(places, cells)
-                inside &= now
+                inside &= now  # once outside, unknown for good
             end = segment.end
         change = -end[:, dim]
         known = inside & np.isfinite(end).all(axis=1)

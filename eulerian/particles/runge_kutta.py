@@ -219,6 +219,7 @@ class _Watched:
         if math.prod(self.shape) == 0:  # a rank without particles
             return np.ones(1), np.ones(1)
         relative, absolute = np.full((2, *self.shape), tolerance)
+        # Positions have no natural zero: a relative tolerance would depend on where the origin is.
         relative[:, : self.dim] = min(100.0 * float(np.finfo(float).eps), tolerance)
         absolute[:, : self.dim] = tolerance * self.length
         return self.packed(relative), self.packed(absolute)

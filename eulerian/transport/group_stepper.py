@@ -172,6 +172,7 @@ class GroupStepper:
         found = []
         for g, start in enumerate(state):
             kept, totals = None if mine is None else mine[g], None if occupation is None else occupation[g]
+            # Powers come last in the list: the records of their densities are filled by now.
             source = self._source(g, state, mine)
             found.append(self.all[g].step_forward(start, dt, count, kept, totals, left, source))
         return found
@@ -259,7 +260,7 @@ class GroupStepper:
                 cotangents[g], before[g], dt, records[g], [running[g]], sums[g], source=source, handed=owed
             )
             group = self._groups[g]
-            handed[group] = handed[group] + owed if group in handed else owed
+            handed[group] = handed[group] + owed if group in handed else owed  # a group may have two powers
         return handed
 
     def _add_charges(

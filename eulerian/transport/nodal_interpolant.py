@@ -120,6 +120,7 @@ class NodalField:
         """Cells (n,) and the basis' derivatives in space (n, nn, dim) there."""
         cells, weights = self._found(x)
         table = basis.lagrange_derivatives(self.free.dim, self._degree, weights[:, 1:])[1:]
+        # Outside, where the velocity is that of the nearest point, it counts as constant.
         inside = self._finder.holds(x, cells)
         return cells, np.einsum("mna,nmj,n->naj", table, self._inverse[cells], inside, optimize=True)
 

@@ -222,6 +222,7 @@ class TransportOperator:
         if ghosts.n_requests:
             scheme.n_send, scheme.n_receive = len(ghosts.send), len(ghosts.receive)
             scheme.requests, scheme.statuses = ffi.from_buffer(ghosts.requests), ffi.from_buffer(ghosts.statuses)
+            # By address: C is compiled without the headers of whichever MPI this is.
             start, wait = mpi_functions()
             scheme.start_all = ffi.cast("int (*)(int, void *)", start)
             scheme.wait_all = ffi.cast("int (*)(int, void *, void *)", wait)
@@ -232,6 +233,7 @@ def _load(space: DensitySpace, layout: NodalLayout, power: int) -> Any:
     """The compiled loops of a space. Collective."""
     tables = layout.element.tables(space.limiter_points, SCHEMES[space.degree])
     source = layout.element.source_tables if power > 1 else {}
+    # Sizes are known to the compiler, which unrolls the short loops over them.
     return _LIBRARY.load(
         space.comm,
         tables | source,

@@ -63,6 +63,7 @@ class Sweep:
         self._number = self._storage.begin_sweep()
         self._starts = [self._stepper.pack([*rho, *powers])]
         self._storage.move_to(self._starts[0])
+        # Per layer, because velocities differ: the derivative by each needs its own ∫ρ dt.
         integrals = [Integrals(self._stepper.zero_occupation(), self.charged) for _ in self.velocities]
         if observer is None:
             self._pending = self.plan.actions()

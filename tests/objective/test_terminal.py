@@ -164,7 +164,7 @@ def test_a_logistic_loss_does_not_overflow(comm: MPI.Comm) -> None:
 @pytest.mark.parametrize("formula", ["log(x)", "1/(label - 1)", "sqrt(x)", "exp(1e6*x**2)"])
 def test_a_loss_that_is_not_finite_is_refused(comm: MPI.Comm, formula: str) -> None:
     space = DensitySpace(warped_mesh(comm, 2), 1, 2)
-    with pytest.raises(InputError, match="^terminal: the loss"):
+    with pytest.raises(InputError, match=r"^terminal: the loss"):
         loss(space, kind="expression", value=formula)
 
 
