@@ -282,7 +282,11 @@ def _require_mesh(mesh: Any) -> None:
         raise InputError(what, key="mesh", remedy="Give it as many coordinates as its cells have dimensions.")
     if geometry.x.dtype != np.float64:
         raise InputError("must have coordinates of double precision", key="mesh", value=str(geometry.x.dtype))
-    # The flux across a facet between two ranks needs the cells on both sides of it.
-    if mesh.comm.size > 1 and mesh.comm.allreduce(topology.index_map(topology.dim).num_ghosts) == 0:
+    # The flux across a facet between two ranks needs the cells on both sides of it. Where no facet lies between ranks
+    # (few cells, parts that hang together nowhere) there is nothing to need.
+    topology.create_entities(topology.dim - 1)
+    ghosts = [topology.index_map(dim).num_ghosts for dim in (topology.dim, topology.dim - 1)]
+    cells, facets = parallel.sum_all(mesh.comm, np.array(ghosts, dtype=float))
+    if cells == 0 and facets > 0:
         remedy = "Make it with ghost_mode=dolfinx.mesh.GhostMode.shared_facet (or a partitioner of that mode)."
         raise InputError("has no ghost cells", key="mesh", value=f"{mesh.comm.size} ranks", remedy=remedy)
