@@ -52,8 +52,6 @@ KINDS = (
 )
 PROBLEMS = {"ControlProblem", "ParticleProblem", "IdealProblem", "SampledProblem", "ReducedProblem"}
 ASKED = {
-    "app/commands/loaded_run.py": 1,
-    "app/runs/class_regions.py": 1,
     "density/density.py": 2,
     "optimise/descent.py": 1,
     "optimise/velocity_metric.py": 1,

@@ -1,4 +1,4 @@
-"""How a command is started, alone or together with other ranks, and how its errors are told."""
+"""How a command is started, alone or together with other ranks, and how its errors are reported."""
 
 import os
 import sys
@@ -51,9 +51,9 @@ def alone(command: Run, options: Options) -> int:
 
 
 def together(command: Run, options: Options) -> int:
-    """Run a collective command. An error is told once and gives the same exit code everywhere. Collective.
+    """Run a collective command. An error is reported once and gives the same exit code everywhere. Collective.
 
-    What nobody expects is told with Python's account of it, but once too.
+    What nobody expects is reported with Python's traceback, but once too.
     """
     from mpi4py import MPI
 
@@ -105,7 +105,7 @@ def _told_size() -> int:
 
 
 def _account(options: Options, text: str) -> str:
-    """An error as it is told; who asks for more words sees also where it comes from."""
+    """An error as it is reported; with ``--verbose`` also where it comes from."""
     return f"{text}\n{traceback.format_exc().rstrip()}" if options.verbose else text
 
 

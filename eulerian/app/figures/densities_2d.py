@@ -21,9 +21,8 @@ from eulerian.app.figures.maps import (
     write_in_corner,
 )
 from eulerian.app.figures.target_marks import TargetMarks
-from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.pixel_grid import Box
-from eulerian.app.runs.snapshots import Snapshots
+from eulerian.app.runs.snapshots import ExactDensities, Snapshots
 from eulerian.app.runs.targets import Targets
 from eulerian.app.runs.triangles import Triangles
 from eulerian.base.arrays import Floats

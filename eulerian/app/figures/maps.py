@@ -117,7 +117,7 @@ class MapPanels:
     Attributes:
         figure: of them.
         axes: (rows, columns) panels.
-        bars: where the colours are told: right of all panels, or right of every column.
+        bars: where the colour bars are: right of all panels, or right of every column.
     """
 
     figure: Figure
@@ -175,10 +175,10 @@ class MapPanels:
 
     def tell_colours(self, image: ScalarMappable, name: str, bar: int = 0) -> Colorbar:
         """Fill a bar."""
-        told = self.figure.colorbar(image, cax=self.bars[bar])
-        told.set_label(name)
-        told.outline.set_linewidth(0.4)
-        return told
+        scale = self.figure.colorbar(image, cax=self.bars[bar])
+        scale.set_label(name)
+        scale.outline.set_linewidth(0.4)
+        return scale
 
     def note(self, text: str) -> None:
         """A small remark in the lower right corner."""
