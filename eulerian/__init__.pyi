@@ -17,10 +17,10 @@ from .base.errors import InputError as InputError
 from .base.errors import RejectedEvaluation as RejectedEvaluation
 from .control.control import ControlProblem as ControlProblem
 from .density.density import Density as Density
+from .density.image import Image as Image
 from .density.shape import LabelledShape as LabelledShape
 from .density.shapes import Formula as Formula
 from .density.shapes import Gaussian as Gaussian
-from .density.shapes import Image as Image
 from .density.shapes import Samples as Samples
 from .density.shapes import Uniform as Uniform
 from .density.space import DensitySpace as DensitySpace

@@ -17,7 +17,6 @@ from eulerian.control.control import ControlProblem
 from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import TOLERANCE, DensityRule, density_rules
 from eulerian.objective.continuous import ContinuousData
-from eulerian.objective.parts import part_names
 from eulerian.objective.terminal import Terminal
 from eulerian.particles.right_hand_side import RightHandSide
 from eulerian.transport.nodal_interpolant import anywhere
@@ -78,22 +77,17 @@ class CharacteristicCosts:
     terminal: Terminal
     target_square: float
     label_dependent: bool
-    jacobian: float
+    of_gradient: tuple[str, ...]
 
     @classmethod
     def of(cls, problem: ControlProblem, theta: ArrayLike) -> "CharacteristicCosts":
         """Collective."""
-        space, cost = problem.density_space, problem.running.velocity
+        space, terms = problem.density_space, problem.costs.velocity_terms
         layered = anywhere(problem.layered, problem.velocity_space)
         data, has_jacobian = problem.continuous, layered.has("jacobian")
-        rates = RightHandSide(
-            layered,
-            space.dim,
-            cost.kinetic,
-            cost.jacobian if has_jacobian else 0.0,
-            data.potential,
-            log_density=has_jacobian,
-        )
+        of_gradient = tuple(term.name for term, _ in terms if term.of_gradient)
+        known = tuple((term, weight) for term, weight in terms if has_jacobian or not term.of_gradient)
+        rates = RightHandSide(layered, space.dim, known, data.potential, log_density=has_jacobian)
         square = 0.0
         if problem.terminal.cancelling:
             assert data.target is not None
@@ -109,7 +103,7 @@ class CharacteristicCosts:
             problem.terminal,
             square,
             layered.label_dependent,
-            cost.jacobian,
+            of_gradient,
         )
 
     def rules(self, space: DensitySpace, labels: Sequence[int]) -> tuple[DensityRule, DensityRule]:
@@ -126,7 +120,7 @@ class CharacteristicCosts:
     @property
     def costs_of_density(self) -> tuple[str, ...]:
         """Names of the running costs of the total density."""
-        return tuple(name for name in part_names("density") if getattr(self.data, name) > 0.0)
+        return tuple(self.data.weights)
 
     def carried(self, rule: DensityRule, labels: Sequence[int], steps: int, *, keep_nodes: bool = False) -> Carried:
         """The points of a rule at T."""
@@ -143,15 +137,17 @@ class CharacteristicCosts:
         if not paths:
             return []
         met = meetings(self.rates, self.theta, self.horizon, self.walls, self.data.initial, paths, comm)
-        weights = {"congestion": 0.5 * self.data.congestion, "entropy": self.data.entropy}
+        given = self.data.weights
+        weights = {"congestion": 0.5 * given.get("congestion", 0.0), "entropy": given.get("entropy", 0.0)}
         seen = np.array([each.density for each in met])
         doubt = 0.0
         if len(met) == 2:
             both = parallel.sum_all(comm, seen)
+            # Shared out: it is the same on all ranks, and sums over them follow.
             doubt = float(abs(both[0] - both[1])) * weights["congestion"] / comm.size
         logarithm = math.fsum(each.logarithm for each in met)
         values = {"congestion": weights["congestion"] * float(seen.sum()), "entropy": weights["entropy"] * logarithm}
-        return [(name, values[name], doubt if name == "congestion" else 0.0) for name in self.costs_of_density]
+        return [(name, values[name], doubt if name == "congestion" else 0.0) for name in given if name in values]
 
     def local_parts(self, rule: DensityRule, labels: Sequence[int], carried: Carried) -> dict[str, float]:
         """This rank's share of J's parts for some labels, of the mass that has touched walls, and what is in doubt.
@@ -184,21 +180,22 @@ class CharacteristicCosts:
             if distance is not None:
                 found["terminal"] = _weighted(rule, distance)
             total, mass = rule.density.sum(axis=1), rule.weights.sum(axis=1)
-            if self.data.congestion > 0.0:
-                found["congestion"] = 0.5 * self.data.congestion * mass * total * carried.ratio_integral
-            if self.data.entropy > 0.0:
+            weights = self.data.weights
+            if "congestion" in weights:
+                found["congestion"] = 0.5 * weights["congestion"] * mass * total * carried.ratio_integral
+            if "entropy" in weights:
                 mean = self.horizon * np.log(total) + carried.log_integral
-                found["entropy"] = self.data.entropy * np.where(mass > 0.0, mass * mean, 0.0)
+                found["entropy"] = weights["entropy"] * np.where(mass > 0.0, mass * mean, 0.0)
         return found
 
     def unknown(self, touched: float) -> tuple[set[str], list[str]]:
         """Parts that have no value, and why."""
         of_density = {"terminal"} if self.terminal.loss is None else set()
         of_density |= set(self.costs_of_density)
-        unknown: set[str] = set()
-        reasons: list[str] = []
+        unknown = set(self.costs_of_density) - {"congestion", "entropy"}
+        reasons = [f"what is not known: {name}, of which there is no formula along paths" for name in sorted(unknown)]
         if not self.rates.log_density:
-            unknown |= of_density | ({"jacobian"} if self.jacobian > 0.0 else set())
+            unknown |= of_density | set(self.of_gradient)
             lost = ", ".join(["ρ(T)", *sorted(unknown)])
             why = "the field has no method jacobian, without which no density follows its points"
             reasons.append(f"what is not known: {lost}, because {why}")

@@ -40,17 +40,17 @@ STEPS = 4
 @final
 @dataclass(frozen=True)
 class Verification:
-    """What a flow is worth by itself, whatever a mesh says. Dimensionless; NaN for what is not known.
+    """J and ρ(T) of a flow itself, beside those of a mesh. Dimensionless; NaN for what has no value.
 
     Attributes:
         objective: J by part, "total" among them.
         mesh: J of the mesh, "total" among its parts.
         own_error: of the total, from a coarser rule with half as many steps: on the safe side; relative to |J|.
-        density_l1: (K,) ‖ρ_h(T) − ρ(T)‖_{L¹} over the mass of each label, at most 2; None if not known.
+        density_l1: (K,) ‖ρ_h(T) − ρ(T)‖_{L¹} over the mass of each label, at most 2; None where points have none.
         touched_mass: share of the mass that a wall has ever held up.
         seconds: what all this took.
-        logarithmic: J has an entropy of ρ(T): its errors are told in nats, not relative to J.
-        reason: why something is not known, in words; empty where all is.
+        logarithmic: J has an entropy of ρ(T): its errors are in nats, not relative to J.
+        reason: why something has no value, in words; empty where all has one.
     """
 
     objective: Mapping[str, float]
@@ -76,7 +76,7 @@ class Verification:
         return apart if self.logarithmic else apart / size if size else apart
 
     def resolved(self, density: float = DENSITY, objective: float = OBJECTIVE, nats: float = NATS) -> bool | None:
-        """Whether errors are within tolerances; None where the density's is not known and J's is no reason to deny it.
+        """Whether errors are within tolerances; None where J is, and the density has no value.
 
         Args:
             density: of ρ(T) in L¹, relative to the mass, for every label.
@@ -171,6 +171,7 @@ class Characteristics:
             rules = flow.rules(problem.density_space, labels)
             for sums, rule, count in zip((fine, coarse), rules, (steps, steps // 2), strict=True):
                 with parallel.agreed(problem.comm, "the field"):
+                    # Meetings by the coarser rule: each of its points is pulled back from every half layer.
                     carried = flow.carried(rule, labels, count, keep_nodes=sums is coarse and flow.labels_meet)
                     sums.add(flow.local_parts(rule, labels, carried))
                 if sums is fine:
@@ -213,7 +214,7 @@ def _missed(rule: DensityRule, carried: Carried, found: Floats) -> Floats:
     with np.errstate(all="ignore"):
         density = rule.density * np.exp(carried.log_change)[:, None]
         share = np.maximum(1.0 - np.maximum(found, 0.0) / density, 0.0)
-    share = np.where(np.isfinite(share), share, 1.0)
+    share = np.where(np.isfinite(share), share, 1.0)  # ρ is infinite, or has underflowed, where mass sticks
     return np.asarray(2.0 * np.sum(rule.weights * share, axis=0))
 
 
@@ -233,7 +234,7 @@ def _verification(
         if touched > FEW_TOUCHED:
             for name in part_names():
                 sums[name] = sums.get(name, 0.0) - sums.get(AT_WALLS + name, 0.0)
-        sums["terminal"] += flow.target_square
+        sums["terminal"] += flow.target_square  # of the squared distance: no point of ρ₀ carries it
     parts = {name: math.nan if name in unknown else fine.get(name, 0.0) for name in part_names()}
     total = math.fsum(parts.values())
     doubt = fine[UNCERTAIN] if math.isfinite(total) else math.nan

@@ -1,4 +1,4 @@
-"""How much of every label's mass, or how many of its points, lie where they are taken for that label."""
+"""How much of every label's mass, or how many of its points, lie in the region that is assigned to it."""
 
 from dataclasses import dataclass
 from typing import Self, final
@@ -40,8 +40,8 @@ class Classification:
     def of_points(cls, labels: NDArray[np.integer], assigned: NDArray[np.integer], n_labels: int) -> Self:
         """Numbers of points by their own label and the one that they are assigned, (n,) each; -1 is no label."""
         confusion = np.zeros((n_labels, n_labels))
-        known = assigned >= 0
-        np.add.at(confusion, (labels[known], assigned[known]), 1.0)
+        rows = assigned >= 0
+        np.add.at(confusion, (labels[rows], assigned[rows]), 1.0)
         return cls(confusion, np.bincount(labels, minlength=n_labels).astype(float))
 
 
@@ -98,7 +98,7 @@ def readout_probabilities(loss: PointLoss, x: Floats, readout: Floats) -> Floats
 
 def posterior_probabilities(log_density: Floats) -> Floats:
     """ρ_y/Σρ (n, K) of log ρ_y (n, K); NaN where all densities are zero."""
-    largest = log_density.max(axis=1, keepdims=True)
+    largest = log_density.max(axis=1, keepdims=True)  # taken out first: far tails underflow, their ratios do not
     with np.errstate(invalid="ignore"):
         weights = np.exp(log_density - largest)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))

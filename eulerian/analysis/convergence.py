@@ -176,6 +176,7 @@ def mesh_reference(rungs: Sequence[Trial], scaling: Floats) -> Reference:
     degree = fine.resolution.degree
     assert degree is not None
     ratio = (fine.resolution.fineness / coarse.resolution.fineness) ** (degree + 1)
+    # Of two rungs close together the formula makes more than their difference: that is not believed.
     error = _relative(fine.gradients[0] - coarse.gradients[0], fine.gradients[0], scaling) / max(ratio - 1.0, 1.0)
     name = f"the mesh of {fine.resolution.cells} cells in degree {degree}"
     return Reference(name, float(fine.values[0]), fine.gradients[0], error, fine)
@@ -186,6 +187,6 @@ def disagreement(one: Reference, other: Reference, scaling: Floats) -> float:
     return _relative(one.gradient - other.gradient, other.gradient, scaling)
 
 
-def _relative(part: Floats, whole: Floats, scaling: Floats) -> float:
-    length = float(np.linalg.norm(whole / scaling))
+def _relative(part: Floats, reference: Floats, scaling: Floats) -> float:
+    length = float(np.linalg.norm(reference / scaling))
     return float(np.linalg.norm(part / scaling)) / length if length > 0.0 else math.nan

@@ -97,6 +97,7 @@ class Flow:
         if not 0.0 <= t <= self.horizon:
             raise InputError(f"times are from 0 to {self.horizon:g}", key="t", value=t)
         points, groups = self._checked(x, labels)
+        # The end of a layer, up to rounding, is the beginning of the next one; T has none behind it.
         layer = min(int(t / self.horizon * self.problem.n_layers + 1e-9), self.problem.n_layers - 1)
         if not self._field.label_dependent:
             return self._field.value(layer, self._rows[layer], points)
@@ -206,4 +207,4 @@ class Flow:
         if not np.all(np.isfinite(ends)):
             raise ComputationError("the flow carries points to infinity")
         change = (-ends[:, -1] if back else ends[:, -1].copy()) if rates.log_density else None
-        return Moved(ends[:, :dim].copy(), change)
+        return Moved(ends[:, :dim].copy(), change)  # copies: a view would hold on to all columns

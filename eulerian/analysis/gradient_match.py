@@ -29,7 +29,7 @@ class GradientMatch:
         g, h = (np.ravel(each) / scaling for each in (gradient, reference))
         length, other = float(np.linalg.norm(g)), float(np.linalg.norm(h))
         with np.errstate(invalid="ignore", divide="ignore"):
-            cosine = np.float64(g @ h) / (length * other)
+            cosine = np.float64(g @ h) / (length * other)  # NumPy's numbers: Python's would raise where one vanishes
             distance = np.linalg.norm(g - h)
             return cls(float(cosine), float(np.float64(distance) / other), float(distance))
 

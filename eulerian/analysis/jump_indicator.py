@@ -44,6 +44,7 @@ def summed_jumps(space: DensitySpace, densities: Iterable[Floats]) -> Floats:
     for facet in range(dim + 1):
         cells = np.flatnonzero(geometry.neighbours[:n, facet] >= 0)
         across, there = geometry.neighbours[cells, facet], geometry.neighbour_facets[cells, facet]
+        # Facet normals come divided by |det J|.
         area = np.linalg.norm(geometry.facet_normals[cells, facet], axis=1) * geometry.det[cells]
         facets.append((cells, across, traces[orientation[cells, facet]], traces[orientation[across, there]], area))
     found = np.zeros(n)

@@ -1,7 +1,7 @@
 """Labels that move by velocities of their own: the density of the others where the points of one of them are.
 
 Costs of the total density need it. A point of label a at time t is pulled back through the flow of label b to t = 0,
-where ρ_b is known: ρ_b(t, x) = ρ_{0,b}(x₀) exp(−∫ div v_b dt). What comes out of a wall carries nothing.
+where ρ_b is given: ρ_b(t, x) = ρ_{0,b}(x₀) exp(−∫ div v_b dt). What comes out of a wall carries nothing.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from eulerian.objective.continuous import FunctionDensity
 from eulerian.particles.right_hand_side import Motion, RightHandSide
 from eulerian.particles.runge_kutta import RK4, step
 
-_LEAST = 1e-6  # weight of points that are looked at
+_LEAST = 1e-6  # weight of points that are pulled back: lighter ones add next to nothing
 _MARGIN = 0.02  # of its size, about the box that a label's points fill: points are no support
 
 
@@ -67,7 +67,7 @@ def meetings(
     """What the points of each label see of the others. **Collective**.
 
     Args:
-        rates: of the flow; labels are told apart by the field.
+        rates: of the flow, whose field depends on the label.
         theta: (L, p).
         horizon: T.
         walls: of the domain.
@@ -122,7 +122,7 @@ def _add_density(
     dim, h = rates.dim, horizon / (2 * len(theta))
     y, origin = np.empty((0, rates.width)), []
     alive = np.empty(0, dtype=bool)
-    kept = walls.keep(y[:, :dim])
+    tracked = walls.track(y[:, :dim])
     for number in reversed(range(len(path.nodes))):
         x = path.nodes[number].x
         near = np.all((x >= boxes[number, 0]) & (x <= boxes[number, 1]), axis=1)
@@ -130,15 +130,16 @@ def _add_density(
         origin.append((number, rows))
         y = np.concatenate([y, np.concatenate([x[rows], np.zeros((len(rows), 1))], axis=1)])
         alive = np.concatenate([alive, np.ones(len(rows), dtype=bool)])
-        kept = kept.joined(x[rows])
+        tracked = tracked.joined(x[rows])
         if number == 0 or not len(y):
             continue
         y = step(RK4, Motion(rates, (number - 1) // 2, theta[(number - 1) // 2], label, -1.0), y, h, dim)
-        y[:, :dim], left = kept.projected(np.ascontiguousarray(y[:, :dim]))
+        y[:, :dim], left = tracked.projected(np.ascontiguousarray(y[:, :dim]))
         alive &= ~left
     values = np.where(alive, initial.values(y[:, :dim])[:, label] * np.exp(-y[:, dim]), 0.0)
     start = 0
     for number, rows in origin:
+        # What a far-off velocity has sent to infinity comes from nowhere, and has no density.
         others[number][rows] += np.nan_to_num(values[start : start + len(rows)], posinf=0.0)
         start += len(rows)
 

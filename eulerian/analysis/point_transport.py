@@ -36,7 +36,7 @@ class Carried:
         log_integral: (n,) ∫₀ᵀ of what log_change is at t, or None.
         ratio_integral: (n,) ∫₀ᵀ ρ(t, X)/ρ₀(x) dt, or None.
         touched: (n,) who has ever been held up by a wall.
-        nodes: the points at the ends of all half layers, if they were asked for.
+        nodes: the points at the ends of all half layers, with ``keep_nodes``.
     """
 
     x: Floats
@@ -79,15 +79,15 @@ def carry_points(
         return _joined([carry_points(rates, theta, block, label, horizon, steps, walls) for block in blocks])
     dim, h = rates.dim, horizon / (len(theta) * steps)
     y = np.concatenate([x, np.zeros((len(x), len(rates.names)))], axis=1)
-    kept, touched = walls.keep(x), np.zeros(len(x), dtype=bool)
+    tracked, touched = walls.track(x), np.zeros(len(x), dtype=bool)
     integrals = _Simpson(len(x), h) if rates.log_density else None
     nodes = [Node(x, np.zeros(len(x)))]
-    with np.errstate(all="ignore"):  # a far-off θ is told by numbers that are not finite
+    with np.errstate(all="ignore"):  # a far-off θ shows in numbers that are not finite
         for layer, row in enumerate(theta):
             motion = Motion(rates, layer, row, label)
             for count in range(1, steps + 1):
                 y = step(RK4, motion, y, h, dim)
-                y[:, :dim], held = kept.projected(np.ascontiguousarray(y[:, :dim]))
+                y[:, :dim], held = tracked.projected(np.ascontiguousarray(y[:, :dim]))
                 touched |= held
                 if integrals is not None:
                     integrals.add(y[:, -1])

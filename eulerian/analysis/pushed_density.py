@@ -43,7 +43,7 @@ class PushedDensity:
         for label in range(self.initial.n_labels if self.label_dependent else 1):
             start, change = self.pull(x, np.full(len(x), label))
             found = np.zeros((len(x), self.initial.n_labels))
-            near = np.all(np.isfinite(start), axis=1) & np.isfinite(change)
+            near = np.all(np.isfinite(start), axis=1) & np.isfinite(change)  # else no mass came from there
             found[near] = self.initial.values(start[near]) * np.exp(change[near, None])
             columns.append(found[:, label] if self.label_dependent else found)
         return np.stack(columns, axis=1) if self.label_dependent else columns[0]

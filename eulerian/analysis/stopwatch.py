@@ -47,7 +47,7 @@ def clocked[T](comm: MPI.Comm, work: Callable[[], T]) -> tuple[T, Seconds]:
     comm.barrier()
     wall, cpu = time.perf_counter(), time.process_time()
     result = work()
-    cpu = time.process_time() - cpu
+    cpu = time.process_time() - cpu  # before the barrier: MPI waits by spinning, which would count as work
     comm.barrier()
     wall = time.perf_counter() - wall
     total = float(parallel.sum_all(comm, np.array([cpu]))[0])

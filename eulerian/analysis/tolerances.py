@@ -1,4 +1,4 @@
-"""Up to which errors a run counts as resolved. Quick to load: what measures them stands on a good part of SciPy."""
+"""Up to which errors a run counts as resolved. Quick to load: what measures these errors loads much of SciPy."""
 
 from typing import Final
 

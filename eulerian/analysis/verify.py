@@ -159,7 +159,7 @@ def _dot_error(sweep: Sweep, layer: int, operator: TransportOperator, rng: np.ra
     seed = int(rng.integers(2**31))
     fields = []
     for offset in range(2):
-        local = np.random.default_rng([seed, offset, space.comm.rank])
+        local = np.random.default_rng([seed, offset, space.comm.rank])  # ghosts get their owners' numbers below
         field = local.standard_normal((space.n_cells, space.nd, operator.columns))
         space.update_ghosts(field)
         fields.append(field)

@@ -20,19 +20,19 @@ _TIE = 1e-9  # relative: facets that are equally far share the closest point, a 
 class Walls(Protocol):
     """A domain with walls, the same on all ranks; nothing is collective."""
 
-    def keep(self, x: Floats) -> "Kept":
-        """Start to watch points x (n, dim) that lie in the domain."""
+    def track(self, x: Floats) -> "TrackedPoints":
+        """Start to follow points x (n, dim) that lie in the domain."""
         ...
 
 
-class Kept(Protocol):
-    """Points that are watched."""
+class TrackedPoints(Protocol):
+    """Points that move, whose last places are in the domain."""
 
     def projected(self, x: Floats) -> tuple[Floats, Flags]:
         """The closest points (n, dim) of the domain to where the points have moved, and who had left it (n,)."""
         ...
 
-    def joined(self, x: Floats) -> "Kept":
+    def joined(self, x: Floats) -> "TrackedPoints":
         """These points, and behind them more (m, dim) that lie in the domain."""
         ...
 
@@ -52,16 +52,16 @@ class BoxWalls:
     def __init__(self, low: Floats, high: Floats) -> None:
         self.low, self.high = low, high
 
-    def keep(self, x: Floats) -> "BoxWalls":  # noqa: ARG002 - the protocol's argument
+    def track(self, x: Floats) -> "BoxWalls":  # noqa: ARG002 - the protocol's argument
         """There is nothing to know of the points."""
         return self
 
     def joined(self, x: Floats) -> "BoxWalls":  # noqa: ARG002 - the protocol's argument
-        """See ``Kept``."""
+        """See ``TrackedPoints``."""
         return self
 
     def projected(self, x: Floats) -> tuple[Floats, Flags]:
-        """See ``Kept``."""
+        """See ``TrackedPoints``."""
         inside = np.clip(x, self.low, self.high)
         return inside, np.abs(inside - x).max(axis=1, initial=0.0) > _ROUNDING * np.max(self.high - self.low)
 
@@ -87,7 +87,7 @@ class FacetWalls:
         self.radius = float(np.linalg.norm(self.facets - centroids[:, None], axis=2).max())
         self.size = float(np.ptp(self.facets.reshape(-1, self.facets.shape[2]), axis=0).max())
 
-    def keep(self, x: Floats) -> "_FarFromWalls":
+    def track(self, x: Floats) -> "_FarFromWalls":
         """See ``Walls``."""
         return _FarFromWalls(self, x)
 
@@ -129,23 +129,23 @@ class FacetWalls:
 
 @final
 class _FarFromWalls:
-    """Points with a bound of their distance to the walls: who cannot have come there is not looked at."""
+    """Points with a lower bound of their distance to the walls: only those that may have reached one are looked at."""
 
     def __init__(self, walls: FacetWalls, x: Floats) -> None:
         self.walls, self.last = walls, x
         self.room = walls.distance_bound(x)
 
     def joined(self, x: Floats) -> "_FarFromWalls":
-        """See ``Kept``."""
+        """See ``TrackedPoints``."""
         more = _FarFromWalls(self.walls, x)
         more.room = np.concatenate([self.room, more.room])
         more.last = np.concatenate([self.last, x])
         return more
 
     def projected(self, x: Floats) -> tuple[Floats, Flags]:
-        """See ``Kept``."""
+        """See ``TrackedPoints``."""
         way = np.linalg.norm(x - self.last, axis=1)
-        self.room = self.room - way
+        self.room = self.room - way  # whoever has moved by less than its distance is still inside
         touched = np.zeros(len(x), dtype=bool)
         near = np.flatnonzero(~(self.room > 0.0))
         # Cheaply first: where a point was, it was inside.
@@ -208,5 +208,6 @@ def boundary_facets(space: DensitySpace) -> tuple[Floats, Floats]:
     normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
     gathered = [parallel.gather_rows(space.comm, rows) for rows in (facets, normals)]
     facets, normals = space.comm.bcast(gathered, 0)
+    # By rounded centroids: the last bits of a mean depend on the order of a facet's vertices in its cell.
     order = np.lexsort(np.round(facets.mean(axis=1), 12).T[::-1])
     return facets[order], normals[order]

@@ -97,7 +97,7 @@ class LabelledDistance:
 
     Attributes:
         by_label: W_y between the normalised parts of each label, (K,); NaN where one has no mass.
-        total: √(Σ m_y W_y²) with the masses m_y of the first measure, over the labels where W_y is known.
+        total: √(Σ m_y W_y²) with the masses m_y of the first measure, over the labels that have a W_y.
     """
 
     by_label: Floats
@@ -117,9 +117,9 @@ def distance_by_label(
         masses[label] = one.weights[a].sum()
         if masses[label] > 0.0 and other.weights[b].sum() > 0.0:
             found[label] = distance(one.x[a], other.x[b], one.weights[a], other.weights[b])
-    known = np.isfinite(found)
-    shares = masses[known] / masses[known].sum() if known.any() else np.full(1, np.nan)
-    return LabelledDistance(found, float(np.sqrt(np.sum(shares * found[known] ** 2))) if known.any() else np.nan)
+    there = np.isfinite(found)
+    shares = masses[there] / masses[there].sum() if there.any() else np.full(1, np.nan)
+    return LabelledDistance(found, float(np.sqrt(np.sum(shares * found[there] ** 2))) if there.any() else np.nan)
 
 
 def _near_the_origin(x: Floats, y: Floats) -> tuple[Floats, Floats]:

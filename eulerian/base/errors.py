@@ -5,6 +5,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ class EulerianError(Exception):
 
     Attributes:
         exit_code: of the command line.
-        alone: whether it is known that the other ranks wait somewhere else.
+        alone: the other ranks surely wait somewhere else.
     """
 
     exit_code = 2
@@ -25,7 +26,7 @@ class EulerianError(Exception):
 
 
 class InputError(EulerianError):
-    """The input is wrong: found before any computation, told once, exit code 1.
+    """The input is wrong: found before any computation, reported once, exit code 1.
 
     Args:
         what: one sentence on what is wrong.
@@ -47,7 +48,7 @@ class InputError(EulerianError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors travel between ranks: rebuild from the parts, because the keywords are not positional.
-        return (_input_error, (self.what, self.key, _plain(self.value), self.remedy))
+        return partial(InputError, self.what, key=self.key, value=_plain(self.value), remedy=self.remedy), ()
 
 
 class ComputationError(EulerianError):
@@ -122,10 +123,6 @@ def _of_a_library(file: str) -> bool:
         return True
     folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     return any(Path(file).is_relative_to(folder) for folder in {*folders, str(Path(__file__).parent)})
-
-
-def _input_error(what: str, key: str | None, value: object, remedy: str | None) -> InputError:
-    return InputError(what, key=key, value=value, remedy=remedy)
 
 
 def _plain(value: object) -> object:

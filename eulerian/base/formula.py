@@ -6,7 +6,7 @@
 * ``< <= > >= == !=``, also in chains like ``0 < x <= 1``, and ``and or not``: 1 where true, else 0; all but 0 is true;
 * ``where(condition, a, b)``: a where the condition is true, else b.
 
-Python's parser makes a tree, and the tree a postfix program, which a stack evaluates on whole arrays in float64:
+Python's parser makes a tree, and the tree a postfix program, which a stack evaluates on arrays in float64:
 nothing can recurse deeply or grow without bound, whatever the text.
 """
 
@@ -39,7 +39,7 @@ def _erf(x: Array) -> Array:
 
 
 def _times(slope: ArrayLike, tangent: ArrayLike) -> Array:
-    """Product in which nought wins over ∞ and NaN: √(x² + y²) has slope 0 at the origin, and so has x√x."""
+    """Product in which zero wins over ∞ and NaN: √(x² + y²) has slope 0 at the origin, and so has x√x."""
     return np.where(np.equal(slope, 0.0) | np.equal(tangent, 0.0), 0.0, np.multiply(slope, tangent))
 
 
@@ -100,7 +100,7 @@ _NUMBER = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WORD = re.compile(r"\w+|[^\w\s()]+|[()]")
 
 # A number, a variable or an operation, with how many arguments that takes from the stack; a chain of comparisons is one
-# operation, which needs what stands in its middle only once.
+# operation, which evaluates what is in its middle only once.
 type _Item = tuple[float | str, int]
 
 
@@ -231,7 +231,7 @@ class _Reader:
             raise self.error("the expression ends too early, where a closing bracket is expected")
 
     def tree(self) -> ast.expr:
-        # Columns stay those of the user's text. Python takes no line breaks, and no noughts before a whole number.
+        # Columns stay those of the user's text. Python takes no line breaks, and no zeros before an integer.
         text = _LIKE_A_NUMBER.sub(self.number, re.sub(r"\s", " ", self.text))
         self.shift = len(text) - len(text.lstrip())
         try:
@@ -274,7 +274,7 @@ class _Reader:
             case ast.Constant(value=float() | int(), kind=None) if not isinstance(node.value, bool):
                 yield float(self.source(node)), 0
             case ast.Name(id=name):
-                self.require_known(node)
+                self.require_allowed(node)
                 if name in FUNCTIONS:
                     what = f"the function {name!r} at column {self.column(node)} needs its arguments in ()"
                     raise self.error(what)
@@ -297,7 +297,7 @@ class _Reader:
 
     def call(self, function: ast.Name, arguments: list[ast.expr], depth: int) -> Iterator[_Item]:
         name, count = function.id, len(arguments)
-        self.require_known(function)
+        self.require_allowed(function)
         if name not in FUNCTIONS:
             raise self.unexpected("(", self.text.index("(", self.column(function)))
         many, wanted = name in ("min", "max"), "three arguments" if name == "where" else "one argument"
@@ -317,15 +317,15 @@ class _Reader:
             if number > 0:
                 yield name, 2
 
-    def require_known(self, node: ast.Name) -> None:
-        known = [*self.variables, *_CONSTANTS, *FUNCTIONS]
-        if node.id not in known:
-            near = get_close_matches(node.id, known, n=1)
+    def require_allowed(self, node: ast.Name) -> None:
+        allowed = [*self.variables, *_CONSTANTS, *FUNCTIONS]
+        if node.id not in allowed:
+            near = get_close_matches(node.id, allowed, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise self.error(f"unknown name {node.id!r} at column {self.column(node)}{hint}")
 
     def symbol(self, operator: ast.AST, left: ast.expr) -> str:
-        """An operator's name in programs; what stands to its left tells where an unknown one is."""
+        """An operator's name in programs; what is to its left gives the place of an unknown one."""
         if type(operator) not in _SYMBOLS:
             rest = self.text[self.shift + (left.end_col_offset or 0) :]
             start = len(self.text) - len(rest.lstrip(") \t\r\n"))

@@ -36,7 +36,7 @@ def read_arrays(
         names: of arrays that must be there.
         key: what an error is to name.
         optional: of arrays that may be there.
-        check: told all shapes before any array is read.
+        check: called with all shapes before any array is read.
 
     Raises:
         InputError: it is missing, not such a file, or holds something else than numbers and texts, or more than memory

@@ -129,7 +129,7 @@ def agreed(comm: MPI.Comm, actor: str = "") -> Iterator[None]:
 
 
 def _for_everybody(error: BaseException, actor: str = "", where: str = "") -> BaseException:
-    """An error as it is told to all ranks."""
+    """The error that is raised on all ranks for one of any kind."""
     if isinstance(error, EulerianError):
         return error
     if isinstance(error, KeyboardInterrupt):  # somebody at the terminal

@@ -111,7 +111,7 @@ class Discretisation:
         squares = _square_costs(objective, space, exact)
         terminal = on_mesh(objective.terminal, space, initial_entropy=by_label)
         potential = costs.potential_in(space.dim)
-        continuous = ContinuousData(exact, terminal.exact, potential, costs.congestion, costs.entropy)
+        continuous = ContinuousData(exact, terminal.exact, potential, costs.density_weights)
         charged = None
         if by_label is not None or together is not None:
             charged = EntropyCosts(
@@ -121,7 +121,7 @@ class Discretisation:
                 0.0 if together is None else together,
             )
         running = RunningCosts(
-            VelocityCost(velocity_space, costs.kinetic, costs.jacobian),
+            VelocityCost(velocity_space, costs.velocity_terms),
             None if potential is None else potential_vector(space, potential),
             _mesh_costs(objective, space, of_mesh=together is None),
             charged,

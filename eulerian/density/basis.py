@@ -43,6 +43,7 @@ def legendre(dim: int, degree: int, points: Floats) -> Floats:
 
 def legendre_derivatives(dim: int, degree: int, points: Floats, order: int = 1) -> Floats:
     """Values (row 0) and first derivatives (rows 1..dim) of the Legendre basis, as (1 + dim, n, nd)."""
+    # Basix puts functions before points; every product here runs over the functions last.
     table = basix.polynomials.tabulate_polynomial_set(
         CELL_TYPES[dim], basix.PolysetType.standard, degree, order, np.ascontiguousarray(points)
     )
@@ -73,6 +74,11 @@ def _lagrange_element(dim: int, degree: int) -> basix.finite_element.FiniteEleme
 def reference_vertices(dim: int) -> Floats:
     """Vertices of the reference simplex, (dim+1, dim)."""
     return np.vstack([np.zeros(dim), np.eye(dim)])
+
+
+def physical_points(vertices: Floats, points: Floats) -> Floats:
+    """Points (q, dim) of the reference cell in cells of given vertices (n, dim+1, dim): (n, q, dim)."""
+    return np.asarray(vertices[:, :1] + points @ (vertices[:, 1:] - vertices[:, :1]))
 
 
 def facet_points(dim: int, degree: int, side: tuple[int, ...]) -> Floats:

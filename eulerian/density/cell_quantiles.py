@@ -37,7 +37,7 @@ def cell_quantiles(dim: int, degree: int, coefficients: Floats, u: Floats) -> Fl
 def _conditional(dim: int, degree: int, coefficients: Floats, fixed: Floats, room: Floats, axis: int) -> Floats:
     """Density of s on [0, 1], given the coordinates before ``axis``: monomial coefficients (n, m), of any mass."""
     rest = dim - axis - 1
-    nodes = (leggauss(degree + rest + 1)[0] + 1) / 2
+    nodes = (leggauss(degree + rest + 1)[0] + 1) / 2  # as many as a polynomial of degree + rest has coefficients
     rule = basis.quadrature_rule(rest, degree)
     n, m, q = len(room), len(nodes), len(rule.weights)
     points = np.zeros((n, m, q, dim))
@@ -55,14 +55,14 @@ def _inverse(density: Floats, u: Floats) -> Floats:
     integral = density / powers
     total = integral.sum(axis=1)
     target = u * total
-    low, high, s = np.zeros_like(u), np.ones_like(u), u.copy()
+    low, high, s = np.zeros_like(u), np.ones_like(u), u.copy()  # u is exact where the density is constant
     for _ in range(_MOST_STEPS):
         value, slope = _horner(integral, s) * s - target, _horner(density, s)
         low, high = np.where(value < 0, s, low), np.where(value < 0, high, s)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a slope may vanish: bisection goes on
             step = s - value / slope
         better = np.where((step > low) & (step < high), step, (low + high) / 2)
-        done = np.abs(better - s) <= 4e-16
+        done = np.abs(better - s) <= 4e-16  # a few last places of numbers below one
         s = better
         if np.all(done):
             break

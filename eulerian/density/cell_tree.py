@@ -41,7 +41,7 @@ class CellTree:
             middle = (bounds[:-1] + bounds[1:] + 1) // 2
             bounds = np.insert(bounds, np.arange(1, len(bounds)), middle)
             self._axes.append(axes)
-        self._cells = np.append(order, 0)[bounds[:-1]]
+        self._cells = np.append(order, 0)[bounds[:-1]]  # an empty leaf at the end begins behind the last cell
         leaves = np.where(np.diff(bounds) > 0, masses[self._cells], 0.0)
         # Sums, and no differences of sums: a side without mass has mass zero, and no point ever goes there.
         self._masses = [leaves]
@@ -65,7 +65,7 @@ class CellTree:
             right = along >= share
             with np.errstate(divide="ignore", invalid="ignore"):  # of the two only the one that is taken counts
                 stretched = np.where(right, (along - share) / (1.0 - share), along / share)
-            u[row, axis] = np.clip(stretched, 0.0, _BELOW_ONE)
+            u[row, axis] = np.clip(stretched, 0.0, _BELOW_ONE)  # rounding may reach 1, to the right of all cells
             node = 2 * node + right
         return self._cells[node], u
 

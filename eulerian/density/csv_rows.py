@@ -1,6 +1,6 @@
-"""The rows of a CSV file as other programs write them: which separator, which names, and no field too many or too few.
+"""The rows of a CSV file as other programs write them: their separator, their names, and all of one width.
 
-Nothing here knows what a number is in the end: a separator, names and rows of texts come out. Not collective.
+Fields stay texts here: a separator, names and rows come out. Not collective.
 """
 
 import csv
@@ -16,7 +16,7 @@ from eulerian.base.memory_limits import require_readable
 
 type Column = str | int
 
-# In the order in which they are believed: a comma may also be a decimal comma, and a blank part of a name.
+# In order of precedence: a comma may also be a decimal comma, and a blank part of a name.
 _DELIMITERS = ("\t", ";", "|", ",")
 _BLANK = " "
 _NAMES = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma", _BLANK: "blank"}
@@ -39,7 +39,7 @@ _MISSING = {
 
 
 class Row(NamedTuple):
-    """One line of a file. There may be a million of them, and tuples are made in no time.
+    """One line of a file. A tuple, since there may be a million of them.
 
     Attributes:
         line: its number in the file, from 1.
@@ -88,8 +88,8 @@ def read_sheet(path: Path, columns: Sequence[Column], label_column: Column | Non
 
     Args:
         path: the file.
-        columns: coordinates that are asked for, by name or by number from 0: a line of names is known by them.
-        label_column: the column of classes that is asked for.
+        columns: wanted coordinates, by name or by number from 0: a line of names is recognised by them.
+        label_column: the wanted column of classes.
         key: of the file, for messages.
 
     Raises:
@@ -204,25 +204,25 @@ def _named(
 ) -> Sheet:
     """The rows below the line of names, if there is one."""
     first = rows[0].cells
-    asked = {column for column in columns if isinstance(column, str)}
-    if not asked and isinstance(label_column, str):
-        asked = {label_column}
-    if not asked:
+    wanted = {column for column in columns if isinstance(column, str)}
+    if not wanted and isinstance(label_column, str):
+        wanted = {label_column}
+    if not wanted:
         names = _are_names(first, [column for column in columns if isinstance(column, int)])
         return Sheet(first, rows[1:], delimiter) if names else Sheet([], rows, delimiter)
-    if not asked <= set(first):
+    if not wanted <= set(first):
         for comment in reversed(comments):
             for each in (delimiter, *_DELIMITERS, _BLANK):
                 names_behind = [name.strip() for name in next(_reader([_prepared(comment, each)], each), [])]
-                if len(names_behind) == len(first) and asked <= set(names_behind):
+                if len(names_behind) == len(first) and wanted <= set(names_behind):
                     return Sheet(names_behind, rows, delimiter)
     return Sheet(first, rows[1:], delimiter)
 
 
 def _are_names(first: Sequence[str], columns: Sequence[int]) -> bool:
-    """Whether the first line holds names, where the columns are asked for by number: then none of them is a value.
+    """Whether the first line holds names, where columns are given by number: then no such field is a value.
 
-    What stands for a missing value is none of the names. pandas numbers its columns from 0 behind an index without a
+    What means a missing value is no name. pandas numbers its columns from 0 behind an index without a
     name.
     """
     if first[0] == "" and len(first) > 1 and list(first[1:]) == [str(i) for i in range(len(first) - 1)]:
@@ -293,9 +293,9 @@ def _uneven(sheet: Sheet, line: int, cells: Sequence[str], width: int, key: str)
 
 def _may_hold_decimal_commas(cells: Sequence[str]) -> bool:
     """Whether two whole numbers follow one another, and no number has a decimal point."""
-    whole = [_DIGITS.fullmatch(cell) is not None for cell in cells]
+    integers = [_DIGITS.fullmatch(cell) is not None for cell in cells]
     points = any("." in cell and _NUMBER.fullmatch(cell) for cell in cells)
-    return not points and any(a and b for a, b in pairwise(whole))
+    return not points and any(a and b for a, b in pairwise(integers))
 
 
 def _fields(count: int) -> str:

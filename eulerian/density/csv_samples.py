@@ -21,7 +21,7 @@ from eulerian.density.shapes import Samples
 _POINT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _COMMA = re.compile(r"[+-]?(?:\d+,?\d*|,\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
-_WHOLE = re.compile(r"([+-]?)(0|[1-9]\d*)(?:\.0*)?", re.ASCII)
+_INTEGER = re.compile(r"([+-]?)(0|[1-9]\d*)(?:\.0*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ def kernel_estimates(table: SampleTable, bandwidth: float | Literal["scott"], ke
 
 
 def class_key(name: str) -> str:
-    """What classes are told apart by: their text, but ``7``, ``+7`` and ``7.0`` are one.
+    """Classes are the same if their keys are: texts, but ``7``, ``+7`` and ``7.0`` have one key.
 
     ``007`` and ``1e3`` are texts of their own: zeros in front belong to codes.
     """
-    whole = _WHOLE.fullmatch(name)
-    if whole is None:
+    integer = _INTEGER.fullmatch(name)
+    if integer is None:
         return name
-    sign, digits = whole.groups()
+    sign, digits = integer.groups()
     return f"-{digits}" if sign == "-" and digits != "0" else digits
 
 
@@ -157,7 +157,7 @@ def _cell(row: Row, column: int, key: str) -> str:
 
 
 def _number(text: str, commas: bool, line: int, column: int, key: str) -> float:
-    """The number that a text stands for."""
+    """The number that a text means."""
     if (_COMMA if commas else _POINT).fullmatch(text) and math.isfinite(value := float(text.replace(",", "."))):
         return value
     what, remedy = f"line {line}, column {column} is not a finite number", "Correct or remove the line."

@@ -1,4 +1,4 @@
-"""Densities of all labels on a mesh, as a user holds them: made of what there is, and asked for what is wanted."""
+"""``Density``: made from shapes, functions or samples; moments, values, draws and files come out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -173,20 +173,19 @@ class Density:
         except ImportError:
             remedy = "pip install pyvista (or eulerian[pyvista])"
             raise InputError("needs the package pyvista", key="to_pyvista", remedy=remedy) from None
-        whole = self._gathered
-        order = 2 if whole.degree == 2 else 1
-        nodes = basis.lagrange_points(whole.dim, order)[_vtk_order(whole.dim, order)]
-        corners = whole.vertices
-        points = corners[:, :1] + nodes @ (corners[:, 1:] - corners[:, :1])
-        values = np.einsum("qi,cik->cqk", basis.legendre(whole.dim, whole.degree, nodes), whole.coefficients)
+        gathered = self._gathered
+        order = 2 if gathered.degree == 2 else 1
+        nodes = basis.lagrange_points(gathered.dim, order)[_vtk_order(gathered.dim, order)]
+        points = basis.physical_points(gathered.vertices, nodes)
+        values = np.einsum("qi,cik->cqk", basis.legendre(gathered.dim, gathered.degree, nodes), gathered.coefficients)
         count, size = points.shape[:2]
         cells = np.column_stack([np.full(count, size), np.arange(count * size).reshape(count, size)])
         flat = np.zeros((count * size, 3))
-        flat[:, : whole.dim] = points.reshape(-1, whole.dim)
-        kinds = np.full(count, _VTK_CELLS[whole.dim, order], dtype=np.uint8)
+        flat[:, : gathered.dim] = points.reshape(-1, gathered.dim)
+        kinds = np.full(count, _VTK_CELLS[gathered.dim, order], dtype=np.uint8)
         grid = pyvista.UnstructuredGrid(cells.ravel(), kinds, flat)
         grid.point_data["density"] = values.sum(axis=2).ravel()
-        for label in range(whole.n_labels if whole.n_labels > 1 else 0):
+        for label in range(gathered.n_labels if gathered.n_labels > 1 else 0):
             grid.point_data[f"density_{label}"] = values[..., label].ravel()
         return grid
 
@@ -205,7 +204,7 @@ class Density:
     @classmethod
     def of(cls, space: DensitySpace, what: Projectable, masses: ArrayLike | None = None, key: str = "density") -> Self:
         """See ``DensitySpace.project``. **Collective**."""
-        if isinstance(what, Density):
+        if isinstance(what, cls):
             if what.space is not space:
                 what_, remedy = "is of another space", "Project it into this one: give its to_function()."
                 raise InputError(what_, key=key, remedy=remedy)

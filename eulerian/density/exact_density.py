@@ -12,7 +12,7 @@ from eulerian.density import basis
 from eulerian.density.projection import Factors, project_shapes, shape_factors
 from eulerian.density.shape import LabelledShape
 from eulerian.density.space import DensitySpace
-from eulerian.density.subdivided_rule import physical_points, subdivided_rules
+from eulerian.density.subdivided_rule import subdivided_rules
 from eulerian.mesh.simplices import Indices
 
 
@@ -85,32 +85,54 @@ class ExactDensity:
             function: from densities (cells, points, K) to numbers (cells, points, m).
         """
         count = function(np.zeros((0, 1, self.n_labels))).shape[2]
-        found, rules = np.zeros((space.n_owned, space.nd, count)), self._rules(space)
+        found, rules = np.zeros((space.n_owned, space.nd, count)), self.rules(space)
         with agreed(space.comm):
             for cells, points, weights in rules:
                 weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
-                rho = self._values_in(space.vertices[cells], points)
+                rho = self.values_in(space.vertices[cells], points)
                 found[cells] = np.einsum("cqk,qi->cik", function(rho), weighted)
         return found
 
-    def _rules(self, space: DensitySpace) -> list[tuple[Indices, Floats, Floats]]:
+    def rules(self, space: DensitySpace) -> list[tuple[Indices, Floats, Floats]]:
         """Rules that are fine enough for all terms, some cells at a time: see ``subdivided_rules``. **Collective**."""
         scales = [term.shape.scale for term, _ in self.terms]
+        # A list, not an iterator: making them is collective, and those who use them do so inside ``agreed``.
         return list(subdivided_rules(space, scales, np.arange(space.n_owned)))
 
-    def _values_in(self, vertices: Floats, points: Floats) -> Floats:
+    def values_in(self, vertices: Floats, points: Floats) -> Floats:
         """ρ_y (n, q, K) at reference points (q, d) in cells of given vertices (n, d+1, d)."""
-        x = physical_points(vertices, points)
+        x = basis.physical_points(vertices, points)
         return self.values(x.reshape(-1, x.shape[2])).reshape(*x.shape[:2], -1)
 
     def entropies(self, space: DensitySpace) -> tuple[Floats, float]:
         """∫ρ_y log ρ_y over the domain, (K,), and that of all labels' density together. **Collective**."""
-        sums, rules = np.zeros(self.n_labels + 1), self._rules(space)
+        sums, rules = np.zeros(self.n_labels + 1), self.rules(space)
         with agreed(space.comm):
             for cells, points, weights in rules:
-                rho = self._values_in(space.vertices[cells], points)
+                rho = self.values_in(space.vertices[cells], points)
                 both = np.concatenate([rho, rho.sum(axis=2, keepdims=True)], axis=2)
-                product = both * np.log(both, out=np.zeros_like(both), where=both > 0.0)
+                product = both * np.log(both, out=np.zeros_like(both), where=both > 0.0)  # 0 log 0 = 0
                 sums += np.einsum("c,q,cqk->k", space.geometry.det[cells], weights, product)
         total = sum_all(space.comm, sums)
         return total[:-1], float(total[-1])
+
+
+def projection_errors(space: DensitySpace, rho: Floats, exact: ExactDensity) -> Floats:
+    """∫_K |ρ_h − ρ|, relative to the label's mass, on this rank's owned cells: (n_owned, K). **Collective**.
+
+    Cells are subdivided for the quadrature where ρ is finer than they are.
+
+    Args:
+        space: of ρ_h.
+        rho: (n_cells, nd, K) coefficients of ρ_h.
+        exact: ρ, of as many labels.
+    """
+    found = np.zeros((space.n_owned, space.n_labels))
+    rules = exact.rules(space)
+    with agreed(space.comm):
+        for cells, points, weights in rules:
+            true = exact.values_in(space.vertices[cells], points)
+            table = basis.legendre(space.dim, space.degree, points)
+            projected = np.einsum("qi,cik->cqk", table, rho[cells], optimize=True)
+            found[cells] = np.einsum("q,cqk->ck", weights, np.abs(projected - true))
+    return found * space.geometry.det[: space.n_owned, None] / space.mass(rho)

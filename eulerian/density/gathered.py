@@ -1,4 +1,4 @@
-"""A whole density on every rank, which can be evaluated anywhere."""
+"""All cells of a density on every rank, so that it can be evaluated anywhere without communication."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,10 +37,10 @@ class GatheredDensity:
         numbers = np.asarray(space.mesh.topology.original_cell_index[: space.n_owned])
         order = np.argsort(np.concatenate(space.comm.allgather(numbers)))
 
-        def whole(rows: Floats) -> Floats:
+        def all_cells(rows: Floats) -> Floats:
             return np.ascontiguousarray(np.concatenate(space.comm.allgather(rows))[order])
 
-        return cls(whole(space.vertices), whole(rho[: space.n_owned]), space.degree)
+        return cls(all_cells(space.vertices), all_cells(rho[: space.n_owned]), space.degree)
 
     def only(self, label: int) -> Self:
         """The density of one label."""
@@ -118,8 +118,8 @@ class GatheredDensity:
             limited = filled & (lowest < 0.0)
             factor = np.where(limited, mean / np.where(limited, mean - lowest, 1.0), 1.0)
             coefficients[:, 1:] *= factor[:, None]
-        kept = np.einsum("ck,c->k", coefficients[:, 0], self.det) / self._phi0
-        coefficients *= np.where(kept > 0.0, np.maximum(self.mass, 0.0) / np.where(kept > 0.0, kept, 1.0), 0.0)
+        left = np.einsum("ck,c->k", coefficients[:, 0], self.det) / self._phi0
+        coefficients *= np.where(left > 0.0, np.maximum(self.mass, 0.0) / np.where(left > 0.0, left, 1.0), 0.0)
         return type(self)(self.vertices, coefficients, self.degree)
 
     @property
@@ -164,7 +164,7 @@ def _least_inside(forms: Floats) -> Floats:
             # Singular where the quadratic is constant along a line: then a smaller face has the same value.
             scale = np.abs(system[:, :size, :size]).max(axis=(1, 2))
             regular = np.flatnonzero(np.abs(np.linalg.det(system)) > 1e-12 * scale ** (size - 1))
-            right = np.zeros((len(regular), size + 1, 1))
+            right = np.zeros((len(regular), size + 1, 1))  # the last row is Σb = 1
             right[:, size] = 1.0
             solution = np.linalg.solve(system[regular], right)[..., 0]
             inside = np.all(solution[:, :size] >= 0.0, axis=1)

@@ -1,7 +1,7 @@
-"""How much of what is to be put into a domain lies outside of it: told where it is much, refused where it is most.
+"""Mass that lies outside the domain: a warning where it is much, an error where it is more than half.
 
-What is outside is lost, and the rest takes its place. The shares are those of points, which are held against the domain
-itself with its holes, not against a mesh of some fineness: they are the same on any number of ranks and cells.
+What is outside is lost, and the rest takes its place. The shares are those of points that are looked for in the domain
+itself with its holes, whatever its cells: they are the same on any number of ranks and cells.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 type Flags = NDArray[np.bool_]
 
-_POINTS = 10_000  # that stand for a shape: shares are right within some tenths of a percent
-_TOLD = 0.02  # shares of mass below are tails: two standard deviations from a wall, it is 0.023
+_POINTS = 10_000  # that represent a shape: shares are right within some tenths of a percent
+_WARNED = 0.02  # shares of mass below are tails: two standard deviations from a wall, it is 0.023
 _REFUSED = 0.505  # half, and the uncertainty of a share
 _ROUNDING = 1e-10  # of the domain's size: data are often scaled to end at its walls
 
@@ -87,7 +87,7 @@ def check_mass(domain: Domain, shape: DensityShape, key: str) -> None:
     remedy = f"{_REMEDY} term.{shape.hint}"
     if share > _REFUSED:
         raise InputError(f"{_percent(share)} of its mass lies outside the domain", key=key, remedy=remedy)
-    if share > _TOLD:
+    if share > _WARNED:
         fate = "is lost; what is inside is scaled up to the weight of the term"
         warn(domain.comm, f"{_percent(share)} of the mass of {key} lies outside the domain and {fate}. {remedy}")
 
@@ -119,7 +119,7 @@ def check_samples_and_kernels(
         if share > _REFUSED:
             what = f"{_percent(share)} of the mass {whose} lies outside the domain, {cause}"
             raise InputError(what, key=f"{key}.bandwidth", remedy=remedy)
-        if share > _TOLD:
+        if share > _WARNED:
             warn(domain.comm, f"{_percent(share)} of the mass {whose} lies outside the domain, {cause}. {remedy}")
 
 
@@ -127,7 +127,7 @@ def check_samples(comm: MPI.Comm, inside: Flags, labels: Ints, classes: Sequence
     """Whether samples are outside; if so, warn of it. The same on all ranks; nothing is sent.
 
     Args:
-        comm: who is to be told.
+        comm: whose rank 0 warns.
         inside: (n,) of each sample, whether it lies in the domain.
         labels: (n,) of each sample.
         classes: names of the labels, of one class "".

@@ -10,13 +10,13 @@ from eulerian.density import basis
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.point_location import CellFinder
 
-_MARGIN = 1e-9  # of the domain's size, about each rank's cells
+_MARGIN = 1e-9  # of the domain's size, about each rank's cells: more than by what rounding may miss a cell
 _BLOCK = 2**15  # points whose basis is tabulated at a time
 
 
 @final
 class PointValues:
-    """Evaluates densities of a space at points that any rank asks for.
+    """Evaluates densities of a space at points that may be anywhere, different ones on every rank.
 
     Args:
         space: whose owned cells every rank looks at.
@@ -37,14 +37,14 @@ class PointValues:
         """ρ_y (n, K) of a density (n_cells, nd, K) at this rank's points x (n, dim); 0 outside. **Collective**."""
         comm = self._space.comm
         inside = np.all((x >= self._boxes[:, :1]) & (x <= self._boxes[:, 1:]), axis=2)
-        asked = [np.flatnonzero(row) for row in inside]
-        received = comm.alltoall([x[rows] for rows in asked])
+        sent = [np.flatnonzero(row) for row in inside]
+        received = comm.alltoall([x[rows] for rows in sent])
         with agreed(comm):
             answers = [self._own_values(rho, points) for points in received]
         result = np.zeros((len(x), self._space.n_labels))
         missing = np.ones(len(x), dtype=bool)
-        for rows, (held, values) in zip(asked, comm.alltoall(answers), strict=True):
-            new = held & missing[rows]  # a point on a facet may be held by two ranks: the first one tells
+        for rows, (held, values) in zip(sent, comm.alltoall(answers), strict=True):
+            new = held & missing[rows]  # a point on a facet may be in cells of two ranks: the first one counts
             result[rows[new]] = values[new]
             missing[rows[new]] = False
         return result

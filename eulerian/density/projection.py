@@ -12,9 +12,9 @@ from eulerian.density import basis
 from eulerian.density.outside import Domain, check_mass, check_samples_and_kernels
 from eulerian.density.shape import LabelledShape
 from eulerian.density.space import DensitySpace
-from eulerian.density.subdivided_rule import physical_points, subdivided_rules
+from eulerian.density.subdivided_rule import subdivided_rules
 
-_LEAST_MASS = 1e-6
+_LEAST_MASS = 1e-6  # of a shape's own mass: with less in the domain, scaling up would make a density of its far tail
 
 type Factors = tuple[tuple[LabelledShape, float], ...]
 
@@ -41,26 +41,26 @@ def project_shapes(
         InputError: a term does not fit the space, has most of its mass outside the domain, none in it, or negative or
             infinite values.
     """
-    rho, fitting = space.zeros(), _fitting(space, terms)
-    known: list[LabelledShape] = []
+    rho, checked = space.zeros(), _fitting(space, terms)
+    fitting: list[LabelledShape] = []
     masses: list[float] = []
-    for term in _inside(Domain(space), fitting) if check_outside else fitting:
+    for term in _inside(Domain(space), checked) if check_outside else checked:
         modes, mass = _modes_and_mass(space, term)
-        known.append(term)
+        fitting.append(term)
         masses.append(mass)
         rho[: space.n_owned, :, term.label] += term.weight / mass * modes
-    if not known:
+    if not fitting:
         raise InputError("needs at least one shape", key="density")
     space.limit(rho)
     space.update_ghosts(rho)  # last: where a cell stands among a rank's cells may change how its products are rounded
     rho /= space.mass(rho).sum()
-    return rho, _with_factors(known, masses)
+    return rho, _with_factors(fitting, masses)
 
 
 def shape_factors(space: DensitySpace, terms: Iterable[LabelledShape]) -> Factors:
     """The factors of ``project_shapes`` without a density on the mesh, and without its warnings. **Collective**."""
-    known = list(_fitting(space, terms))
-    return _with_factors(known, [mass_in_domain(space, term) for term in known])
+    fitting = list(_fitting(space, terms))
+    return _with_factors(fitting, [mass_in_domain(space, term) for term in fitting])
 
 
 def mass_in_domain(space: DensitySpace, term: LabelledShape) -> float:
@@ -84,7 +84,7 @@ def _fitting(space: DensitySpace, terms: Iterable[LabelledShape]) -> Iterator[La
 
 def _inside(domain: Domain, terms: Iterable[LabelledShape]) -> Iterator[LabelledShape]:
     """The terms, if enough of them lies in the domain. **Collective**."""
-    for key, group in groupby(terms, lambda term: term.key):  # the classes of one file are told of together
+    for key, group in groupby(terms, lambda term: term.key):  # one warning for all classes of a file
         members = list(group)
         if all(term.shape.samples is not None for term in members):
             check_samples_and_kernels(domain, [term.shape for term in members], [term.name for term in members], key)
@@ -123,11 +123,12 @@ def _project(space: DensitySpace, term: LabelledShape) -> Floats:
     shape, vertices = term.shape, space.vertices
     near = np.all((vertices.max(axis=1) >= shape.lower) & (vertices.min(axis=1) <= shape.upper), axis=1)
     modes = np.zeros((space.n_owned, space.nd))
+    # All of them first: making them is collective, which the guarded block must not be.
     rules = list(subdivided_rules(space, [shape.scale], np.flatnonzero(near)))
     with agreed(space.comm):
         for cells, points, weights in rules:
             weighted = weights[:, None] * basis.legendre(space.dim, space.degree, points)
-            x = physical_points(vertices[cells], points)
+            x = basis.physical_points(vertices[cells], points)
             values = shape.values(x.reshape(-1, space.dim))
             _require_density(values, x.reshape(-1, space.dim), term.key)
             modes[cells] = values.reshape(len(cells), -1) @ weighted

@@ -39,7 +39,7 @@ class Draw:
 
 
 def draw_points(
-    whole: GatheredDensity,
+    gathered: GatheredDensity,
     n: int,
     *,
     method: Method = "random",
@@ -57,7 +57,7 @@ def draw_points(
     two.
 
     Args:
-        whole: where it is negative, ``non_negative`` is drawn from.
+        gathered: where it is negative, ``non_negative`` is drawn from.
         n: number of points over all replicates and labels.
         method: independent points, or Sobol points.
         seed: of the points; all replicates and labels are independent.
@@ -68,25 +68,25 @@ def draw_points(
     Raises:
         InputError: n is too small, or the density has no mass.
     """
-    whole = whole.non_negative()
-    counts = _counts(whole.mass, n, replicates)
+    gathered = gathered.non_negative()
+    counts = _counts(gathered.mass, n, replicates)
     stop = n if stop is None else stop
     pieces = list(_pieces(counts, start, stop))
     size = sum(last - first for *_, first, last in pieces)
     result = Draw(
-        np.empty((size, whole.dim)),
+        np.empty((size, gathered.dim)),
         np.empty(size, dtype=np.int32),
         np.empty(size),
         np.empty(size),
         np.empty(size, dtype=np.int32),
     )
-    centroids = whole.vertices.mean(axis=1)
-    trees = {y: CellTree(centroids, whole.cell_mass[:, y]) for y in {label for _, label, *_ in pieces}}
-    shares, at = whole.mass / whole.mass.sum(), 0
+    centroids = gathered.vertices.mean(axis=1)
+    trees = {y: CellTree(centroids, gathered.cell_mass[:, y]) for y in {label for _, label, *_ in pieces}}
+    shares, at = gathered.mass / gathered.mass.sum(), 0
     for replicate, label, first, last in pieces:
-        u = _cube(whole.dim, int(counts[replicate, label]), method, (seed, replicate, label))[first:last]
+        u = _cube(gathered.dim, int(counts[replicate, label]), method, (seed, replicate, label))[first:last]
         part = slice(at, at := at + last - first)
-        result.x[part], result.log_density[part] = _warped(whole, label, trees[label], u)
+        result.x[part], result.log_density[part] = _warped(gathered, label, trees[label], u)
         result.labels[part], result.replicate[part] = label, replicate
         result.weights[part] = shares[label] / (replicates * counts[replicate, label])
     return result
@@ -112,8 +112,8 @@ def _counts(mass: Floats, n: int, replicates: int) -> Ints:
 
 
 def _apportioned(mass: Floats, size: int) -> Ints:
-    """Whole numbers ≥ 1 of sum ``size``, in proportion to masses: largest remainders, decided to ten digits."""
-    quota = np.round(mass / mass.sum() * size, 10)
+    """Integers ≥ 1 of sum ``size``, in proportion to masses, by largest remainders."""
+    quota = np.round(mass / mass.sum() * size, 10)  # equal masses tie, although their last bits depend on the mesh
     numbers = np.maximum(np.floor(quota), 1).astype(np.int32)
     while (rest := size - int(numbers.sum())) != 0:
         excess = quota - numbers
@@ -145,15 +145,16 @@ def _cube(dim: int, n: int, method: Method, seed: tuple[int, ...]) -> Floats:
     return qmc.Sobol(dim, bits=_BITS, rng=rng).random_base2((n - 1).bit_length())[:n]
 
 
-def _warped(whole: GatheredDensity, label: int, tree: CellTree, u: Floats) -> tuple[Floats, Floats]:
+def _warped(gathered: GatheredDensity, label: int, tree: CellTree, u: Floats) -> tuple[Floats, Floats]:
     """Points (n, dim) of a label's density and its logarithm there, for points u (n, dim) of the unit cube."""
     x, density = np.empty_like(u), np.empty(len(u))
     for first in range(0, len(u), _BLOCK):
         part = slice(first, first + _BLOCK)
         cells, rest = tree.choose(u[part])
-        modes = whole.coefficients[cells, :, label]
-        reference = cell_quantiles(whole.dim, whole.degree, modes / modes[:, :1], rest)
-        corners = whole.vertices[cells]
+        modes = gathered.coefficients[cells, :, label]
+        # Relative to the mean: products of the coefficients of nearly empty cells would underflow.
+        reference = cell_quantiles(gathered.dim, gathered.degree, modes / modes[:, :1], rest)
+        corners = gathered.vertices[cells]
         x[part] = corners[:, 0] + np.einsum("nk,nkd->nd", reference, corners[:, 1:] - corners[:, :1])
-        density[part] = whole.values_in(cells, reference)[:, label]
-    return x, np.log(np.maximum(density, np.finfo(float).tiny))
+        density[part] = gathered.values_in(cells, reference)[:, label]
+    return x, np.log(np.maximum(density, np.finfo(float).tiny))  # finite, even where rounding gives a density of 0

@@ -1,7 +1,10 @@
 """What the shape of a density is: what a quadrature, particles and figures may ask it, and nothing of meshes."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
+
+import numpy as np
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
@@ -58,7 +61,7 @@ class DensityShape(Protocol):
         """Values (n,) at points x (n, d)."""
 
     def log_values(self, x: Floats) -> Floats:
-        """Logarithms (n,) of the function at points x (n, d), far tails included; −∞ where it is zero."""
+        """Logarithms (n,) at points x (n, d), far tails included; −∞ where the function is zero."""
 
     def log_and_gradient(self, x: Floats) -> tuple[Floats, Floats]:
         """Logarithms (n,) and their gradients (n, d) at points x (n, d).
@@ -93,21 +96,25 @@ class LabelledShape:
     name: str = ""
 
 
-class Shape:
+class Shape(ABC):
     """What most shapes share."""
 
     hint: ClassVar[str] = ""
     samples: Floats | None = None
-
-    @property
-    def modes(self) -> Floats | None:
-        """(n_owned, nd) its coefficients on a mesh, where it is a function on one."""
-        return None
+    modes: Floats | None = None
 
     @property
     def dim(self) -> int | None:
         """Space dimension; None for one that fits any."""
         return None
+
+    @abstractmethod
+    def values(self, x: Floats) -> Floats:
+        """Values (n,) at points x (n, d)."""
+
+    def log_values(self, x: Floats) -> Floats:
+        """Logarithms (n,) at points x (n, d)."""
+        return logarithm(np.broadcast_to(self.values(x), len(x)))
 
     def check(self, dim: int, key: str) -> None:
         """Look whether the shape fits points of a dimension.
@@ -127,3 +134,9 @@ class Shape:
         """
         what, remedy = "its logarithm has no gradient that is known", "Take a Gaussian, Samples or a Formula."
         raise InputError(what, key="density", value=type(self).__name__, remedy=remedy)
+
+
+def logarithm(values: Floats) -> Floats:
+    """Log of values (n,), −∞ where they are not positive."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.maximum(values, 0.0)))

@@ -13,7 +13,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.formula import COORDINATES, Expression
 from eulerian.base.quasirandom import even_points
-from eulerian.density.shape import Shape
+from eulerian.density.shape import Shape, logarithm
 
 _TAIL = 12.0  # standard deviations beyond which a normal density is taken for zero: exp(-72)
 _KERNEL_TAIL = 9.0  # bandwidths beyond which a sample may be left out: exp(-40)
@@ -136,10 +136,6 @@ class Uniform(Shape):
         inside = np.all((x >= self.lower) & (x <= self.upper), axis=1)
         return inside / np.prod(self.upper - self.lower)
 
-    def log_values(self, x: Floats) -> Floats:
-        """Logarithms (n,) at points x (n, d)."""
-        return _logarithm(self.values(x))
-
     def equal_mass_points(self, count: int) -> Floats:
         """Points (count, d) of equal mass."""
         return np.asarray(self.lower + even_points(count, len(self.lower)) * (self.upper - self.lower))
@@ -153,16 +149,8 @@ class _Everywhere(Shape):
     lower: ClassVar[Floats] = np.array(-np.inf)
     upper: ClassVar[Floats] = np.array(np.inf)
 
-    def values(self, x: Floats) -> Floats:
-        """Values (n,) at points x (n, d)."""
-        raise NotImplementedError
-
-    def log_values(self, x: Floats) -> Floats:
-        """Logarithms (n,) at points x (n, d)."""
-        return _logarithm(np.broadcast_to(self.values(x), len(x)))
-
     def equal_mass_points(self, count: int) -> Floats:  # noqa: ARG002 - the protocol's argument
-        """None: it may have no mass, or any, where it is not asked for."""
+        """None: outside the domain it may have no mass, or any."""
         return np.empty((0, 1))
 
 
@@ -197,7 +185,7 @@ class Formula(_Everywhere):
         names = COORDINATES[: x.shape[1]]
         value, slopes = self.expression.gradient(dict(zip(names, x.T, strict=True)), names)
         with np.errstate(all="ignore"):
-            return _logarithm(value), np.stack(slopes, axis=1) / value[:, None]
+            return logarithm(value), np.stack(slopes, axis=1) / value[:, None]
 
 
 @dataclass(frozen=True)
@@ -228,20 +216,15 @@ class MeshShape(_Everywhere):
         modes: (n_owned, nd) its coefficients in the cells of this rank.
     """
 
-    scale: ClassVar[float] = np.inf  # a cell is no coarser than it is
+    scale: ClassVar[float] = np.inf  # no quadrature needs to be finer than the cells
 
     def __init__(self, dim: int, function: Callable[[Floats], Floats], modes: Floats) -> None:
-        self._dim, self.function, self._modes = dim, function, modes
+        self._dim, self.function, self.modes = dim, function, modes
 
     @property
     def dim(self) -> int:
         """Space dimension."""
         return self._dim
-
-    @property
-    def modes(self) -> Floats:
-        """(n_owned, nd) its coefficients on the mesh."""
-        return self._modes
 
     def values(self, x: Floats) -> Floats:
         """Values (n,) at points x (n, d)."""
@@ -330,8 +313,8 @@ class Samples(Shape):
         from scipy.spatial.distance import cdist
 
         values = self.values(x)
-        result = _logarithm(values)
-        # Left-out samples count for exp(-40) each: nothing beside what is known to a part of exp(-10) of a kernel.
+        result = logarithm(values)
+        # Left-out samples count for exp(-40) each: nothing beside a sum of more than exp(-10).
         far = np.flatnonzero(values * self._norm < np.exp(-_CERTAIN))
         white, centres = self._in_bandwidths(x[far])
         step = max(_PAIRS // len(centres), 1)
@@ -375,77 +358,10 @@ class Samples(Shape):
         return (x - middle) / self.bandwidth, (self.samples - middle) / self.bandwidth
 
     def equal_mass_points(self, count: int) -> Floats:
-        """Points (m, d) of equal mass: some about every sample, or one about every so manieth."""
+        """Points (m, d) of equal mass: several about every sample, or one about each of a part of them."""
         chosen = self.samples[:: max(1, len(self.samples) // count)]
         chosen = np.repeat(chosen, max(1, count // len(chosen)), axis=0)
         return np.asarray(chosen + _even_normal(*chosen.shape) * self.bandwidth)
-
-
-@dataclass(frozen=True, init=False)
-class Image(Shape):
-    """A picture on a rectangle of the plane, bilinear between the centres of its pixels.
-
-    Args:
-        array: (rows from the top, columns) ≥ 0, the density of each pixel.
-        lower: (2,) lower left corner.
-        upper: (2,) upper right corner.
-
-    Raises:
-        InputError: the array has not two axes, or the corners do not make a rectangle.
-    """
-
-    darkness: Floats
-    lower: Floats
-    upper: Floats
-    mass: ClassVar[None] = None
-
-    def __init__(self, array: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> None:
-        darkness = np.asarray(array, dtype=np.float64)
-        low, high = (np.asarray(corner, dtype=np.float64) for corner in (lower, upper))
-        if darkness.ndim != 2 or low.shape != (2,) or high.shape != (2,) or not np.all(low < high):
-            what = f"an array of shape {darkness.shape} from {low.tolist()} to {high.tolist()} is no picture"
-            raise InputError(what, key="Image", remedy="Give an array (rows, columns) and two corners (2,).")
-        for name, value in (("darkness", darkness), ("lower", low), ("upper", high)):
-            object.__setattr__(self, name, value)
-
-    @property
-    def dim(self) -> int:
-        """Two."""
-        return 2
-
-    @property
-    def scale(self) -> float:
-        """The size of a pixel."""
-        return float(((self.upper - self.lower) / self.darkness.shape[::-1]).min())
-
-    def values(self, x: Floats) -> Floats:
-        """Values (n,) at points x (n, 2)."""
-        rows, columns = self.darkness.shape
-        unit = (x - self.lower) / (self.upper - self.lower)
-        across = np.clip(unit[:, 0] * columns - 0.5, 0, columns - 1)
-        down = np.clip((1 - unit[:, 1]) * rows - 0.5, 0, rows - 1)
-        j, i = across.astype(np.int64), down.astype(np.int64)
-        right, below = np.minimum(j + 1, columns - 1), np.minimum(i + 1, rows - 1)
-        s, t = across - j, down - i
-        upper = (1 - s) * self.darkness[i, j] + s * self.darkness[i, right]
-        lower = (1 - s) * self.darkness[below, j] + s * self.darkness[below, right]
-        inside = np.all((unit >= 0) & (unit <= 1), axis=1)
-        return np.where(inside, (1 - t) * upper + t * lower, 0.0)
-
-    def log_values(self, x: Floats) -> Floats:
-        """Logarithms (n,) at points x (n, 2)."""
-        return _logarithm(self.values(x))
-
-    def equal_mass_points(self, count: int) -> Floats:
-        """Points (count, 2) of equal mass, each in a pixel; none of a white picture."""
-        mass = np.cumsum(np.maximum(self.darkness, 0.0))
-        if not mass[-1] > 0:
-            return np.empty((0, 2))
-        pixels = np.searchsorted(mass, (np.arange(count) + 0.5) * (mass[-1] / count))
-        down, across = np.divmod(np.minimum(pixels, len(mass) - 1), self.darkness.shape[1])
-        rest = even_points(count, 2)
-        unit = np.column_stack([across + rest[:, 0], self.darkness.shape[0] - down - rest[:, 1]])
-        return np.asarray(self.lower + unit / self.darkness.shape[::-1] * (self.upper - self.lower))
 
 
 def scott_bandwidth(samples: Floats, key: str) -> Floats:
@@ -464,14 +380,8 @@ def scott_bandwidth(samples: Floats, key: str) -> Floats:
     return np.asarray(deviation * n ** (-1 / (d + 4)))
 
 
-def _logarithm(values: Floats) -> Floats:
-    """Log of values (n,), −∞ where they are not positive."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.maximum(values, 0.0)))
-
-
 def _even_normal(count: int, d: int) -> Floats:
     """Points (count, d) of equal mass of the standard normal density."""
     quantile = NormalDist().inv_cdf  # SciPy's takes long to load
-    cube = np.clip(even_points(count, d), 1e-12, 1 - 1e-12)
+    cube = np.clip(even_points(count, d), 1e-12, 1 - 1e-12)  # the quantiles of 0 and 1 are infinite
     return np.array([quantile(value) for value in cube.ravel().tolist()]).reshape(count, d)

@@ -60,7 +60,7 @@ class DensitySpace:
         mesh: affine simplices with shared-facet ghosts.
         degree: polynomial degree, 0, 1 or 2.
         labels: K.
-        simplices: what the mesh was made of, where all ranks know it: then it can be refined and written.
+        simplices: what the mesh was made of, where all ranks have it: then it can be refined and written.
 
     Raises:
         InputError: the mesh is not of affine simplices that fill their space, or lacks ghosts, or degree or labels are
@@ -117,6 +117,7 @@ class DensitySpace:
         facets = [basis.facet_points(self.dim, self.facet_degree, side) for side in sides(self.dim)]
         rules = [basis.quadrature_rule(self.dim, n).points for n in {self.objective_degree, self.kinetic_degree}]
         points = np.vstack([centroid, *facets, *rules])
+        # Rules share points up to rounding; each should be looked at once.
         _, first = np.unique(np.round(points, 12), axis=0, return_index=True)
         return np.ascontiguousarray(points[np.sort(first)])
 
@@ -138,8 +139,7 @@ class DensitySpace:
         """The rule of the given exactness on this rank's owned cells."""
         if degree not in self._rules:
             rule = basis.quadrature_rule(self.dim, degree)
-            vertices = self.vertices
-            points = vertices[:, :1] + rule.points @ (vertices[:, 1:] - vertices[:, :1])
+            points = basis.physical_points(self.vertices, rule.points)
             weights = self.geometry.det[: self.n_owned, None] * rule.weights
             table = basis.legendre(self.dim, self.degree, rule.points)
             self._rules[degree] = Quadrature(points, weights, table, rule.points, rule.weights)
@@ -187,7 +187,7 @@ class DensitySpace:
             InputError: it is none of these, does not fit the mesh or the labels, is negative or not finite somewhere,
                 or lies outside the domain; the same on all ranks.
         """
-        from eulerian.density.density import Density  # which stands on spaces
+        from eulerian.density.density import Density  # here: that module imports this one
 
         return Density.of(self, what, masses, key)
 
@@ -250,7 +250,7 @@ class DensitySpace:
         rule, dim = self.quadrature(self.degree + 2), self.dim
         low, high = self.bounding_box
         middle = 0.5 * (low + high)
-        x = rule.points - middle
+        x = rule.points - middle  # coordinates far from the origin keep their digits
         moments = self.integrate(np.concatenate([np.ones_like(x[..., :1]), x], axis=2), rule, rho).T
         mass, mean = moments[:, 0], moments[:, 1:] / moments[:, :1]
         densities = np.einsum("qi,cik,cq->cqk", rule.basis, rho[: self.n_owned], rule.weights, optimize=True)

@@ -39,11 +39,6 @@ def subdivided_rules(
             yield chosen[start : start + step], points, weights
 
 
-def physical_points(vertices: Floats, points: Floats) -> Floats:
-    """Points (q, dim) of the reference cell in cells of given vertices (n, dim+1, dim): (n, q, dim)."""
-    return np.asarray(vertices[:, :1] + points @ (vertices[:, 1:] - vertices[:, :1]))
-
-
 def _levels(space: DensitySpace, scales: Sequence[float], cells: Indices) -> Indices:
     """How often to halve each of the cells, (n,). Collective."""
     vertices = space.vertices
@@ -57,6 +52,7 @@ def _levels(space: DensitySpace, scales: Sequence[float], cells: Indices) -> Ind
         else:
             levels = np.maximum(levels, _JUMP_LEVEL)
     size = len(_rule(space.dim, 0)[1])
+    # Sums and maxima over all ranks: which cells are cut how often must not depend on how they are distributed.
     while True:
         points = space.comm.allreduce(float(np.sum(size * 2.0 ** (space.dim * levels))))
         deepest = space.comm.allreduce(int(levels.max(initial=0)), MPI.MAX)
@@ -68,13 +64,9 @@ def _levels(space: DensitySpace, scales: Sequence[float], cells: Indices) -> Ind
 def _rule(dim: int, level: int) -> tuple[Floats, Floats]:
     """Points (n, dim) and weights (n,) on the reference cell, cut into 2^(dim level) parts."""
     rule = basis.quadrature_rule(dim, _DEGREE)
-    none = np.empty(0, dtype=np.int32)
-    cells, facets = np.arange(dim + 1)[None], np.empty((0, dim), dtype=np.int64)
-    parts = Simplices(basis.reference_vertices(dim), cells, None, facets, none)
+    parts = Simplices.untagged(basis.reference_vertices(dim), np.arange(dim + 1)[None])
     for _ in range(level):
         parts = halve_edges(parts)
     corners = parts.points[parts.cells]
-    edges = corners[:, 1:] - corners[:, :1]
-    points = corners[:, :1] + rule.points @ edges
-    weights = np.abs(np.linalg.det(edges))[:, None] * rule.weights
-    return points.reshape(-1, dim), weights.ravel()
+    weights = np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1]))[:, None] * rule.weights
+    return basis.physical_points(corners, rule.points).reshape(-1, dim), weights.ravel()

@@ -21,7 +21,7 @@ TOLERANCE = 1e-2
 _MAX_LEVEL = 5
 _MAX_PARTS = 4_000_000  # over all ranks: with more of them cells are cut no further
 _BLOCK = 2**14  # cells at a time
-_LEAST = 1e-12  # of the whole mass: points of less are left out
+_LEAST = 1e-12  # points of less mass, of 1 altogether, are left out: they change no sum, and each costs a path
 
 
 class PointDensity(Protocol):
@@ -67,40 +67,12 @@ class _Sampled:
         """Of each part and label, (n, k)."""
         return np.asarray(np.einsum("nq,nqk->nk", self.weights, self.density))
 
-    def points(self, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> "_Points":
+    def points(self, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> DensityRule:
         """The points of some of the parts, as far as they carry mass."""
         x, density = self.x[rows].reshape(-1, self.x.shape[2]), self.density[rows].reshape(-1, self.density.shape[2])
         weights = density * self.weights[rows].reshape(-1, 1)
-        kept = weights.max(axis=1, initial=0.0) > _LEAST
-        return _Points(x[kept], weights[kept], density[kept])
-
-
-@final
-@dataclass(frozen=True)
-class _Points:
-    """Points (n, dim) that carry mass, with weights and densities (n, k)."""
-
-    x: Floats
-    weights: Floats
-    density: Floats
-
-    @classmethod
-    def none(cls, dim: int, k: int) -> "_Points":
-        """No points."""
-        return cls(np.empty((0, dim)), np.empty((0, k)), np.empty((0, k)))
-
-    def joined(self, *others: "_Points") -> "_Points":
-        """These and more."""
-        every = (self, *others)
-        return _Points(
-            *(np.concatenate([getattr(each, name) for each in every]) for name in ("x", "weights", "density"))
-        )
-
-    def scaled(self, space: DensitySpace, mass: Floats) -> DensityRule:
-        """The points as a rule that gives the masses (k,). Collective."""
-        total = sum_all(space.comm, self.weights.sum(axis=0))
-        weights = self.weights * (mass / np.where(total > 0.0, total, 1.0))
-        return DensityRule(np.ascontiguousarray(self.x), weights, self.density)
+        heavy = weights.max(axis=1, initial=0.0) > _LEAST
+        return DensityRule(x[heavy], weights[heavy], density[heavy])
 
 
 def density_rules(
@@ -122,43 +94,55 @@ def density_rules(
     """
     mass, columns = density.mass, list(labels)
     per_cell = tolerance / space.mesh.topology.index_map(space.dim).size_global
-    corners, points = space.vertices, (_Points.none(space.dim, len(columns)), _Points.none(space.dim, len(columns)))
+    corners, fine, coarse = space.vertices, list[DensityRule](), list[DensityRule]()
     parts = 0
     for level in range(_MAX_LEVEL + 1):
         last = level == _MAX_LEVEL or parts * 2**space.dim > _MAX_PARTS
         with agreed(space.comm):
-            *found, rough = _resolved(density, columns, corners, per_cell, last=last)
-        points = points[0].joined(found[0]), points[1].joined(found[1])
+            rough = _resolve(density, columns, corners, per_cell, fine, coarse, last=last)
         parts = space.comm.allreduce(len(rough)) * 2**space.dim
-        if parts == 0:
+        if parts == 0:  # on all ranks: a rank without rough cells goes on as long as another one has some
             break
         corners = _halved(rough)
-    return points[0].scaled(space, mass[columns]), points[1].scaled(space, mass[columns])
+    return _joined(space, fine, mass[columns]), _joined(space, coarse, mass[columns])
 
 
-def _resolved(
-    density: PointDensity, columns: list[int], corners: Floats, tolerance: float, *, last: bool
-) -> tuple["_Points", "_Points", Floats]:
-    """Points of both rules on those simplices (n, dim+1, dim) that resolve the density, and the others."""
-    fine, coarse, rough = [], [], [corners[:0]]
+def _resolve(
+    density: PointDensity,
+    columns: list[int],
+    corners: Floats,
+    tolerance: float,
+    fine: list[DensityRule],
+    coarse: list[DensityRule],
+    *,
+    last: bool,
+) -> Floats:
+    """Add the points of both rules on those simplices (n, dim+1, dim) that resolve the density; give the others."""
+    rough = [corners[:0]]
     for start in range(0, max(len(corners), 1), _BLOCK):
         block = corners[start : start + _BLOCK]
-        pair = [_sampled(density, columns, block, degree) for degree in (FINE, COARSE)]
-        apart = np.abs(pair[0].integrals - pair[1].integrals).max(axis=1, initial=0.0)
-        kept = np.ones(len(block), dtype=bool) if last else apart <= tolerance
-        fine.append(pair[0].points(kept))
-        coarse.append(pair[1].points(kept))
-        rough.append(block[~kept])
-    return fine[0].joined(*fine[1:]), coarse[0].joined(*coarse[1:]), np.concatenate(rough)
+        one, other = (_sampled(density, columns, block, degree) for degree in (FINE, COARSE))
+        apart = np.abs(one.integrals - other.integrals).max(axis=1, initial=0.0)
+        resolved = np.ones(len(block), dtype=bool) if last else apart <= tolerance
+        fine.append(one.points(resolved))
+        coarse.append(other.points(resolved))
+        rough.append(block[~resolved])
+    return np.concatenate(rough)
+
+
+def _joined(space: DensitySpace, parts: list[DensityRule], mass: Floats) -> DensityRule:
+    """One rule of them all that gives the masses (k,). **Collective**."""
+    x, weights, density = (np.concatenate([getattr(p, name) for p in parts]) for name in ("x", "weights", "density"))
+    total = sum_all(space.comm, weights.sum(axis=0))
+    return DensityRule(x, weights * (mass / np.where(total > 0.0, total, 1.0)), density)
 
 
 def _sampled(density: PointDensity, columns: list[int], corners: Floats, degree: int) -> _Sampled:
     """A density at the points of a rule on simplices (n, dim+1, dim)."""
     dim = corners.shape[2]
     rule = basis.quadrature_rule(dim, degree)
-    edges = corners[:, 1:] - corners[:, :1]
-    x = corners[:, :1] + rule.points @ edges
-    weights = np.abs(np.linalg.det(edges))[:, None] * rule.weights
+    x = basis.physical_points(corners, rule.points)
+    weights = np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1]))[:, None] * rule.weights
     values = density.values(x.reshape(-1, dim))[:, columns]
     return _Sampled(x, weights, np.maximum(values, 0.0).reshape(*weights.shape, len(columns)))
 
@@ -166,7 +150,6 @@ def _sampled(density: PointDensity, columns: list[int], corners: Floats, degree:
 def _halved(corners: Floats) -> Floats:
     """The parts (2^dim n, dim+1, dim) of simplices whose edges are halved."""
     n, vertices, dim = corners.shape
-    facets, tags = np.empty((0, dim), dtype=np.int64), np.empty(0, dtype=np.int32)
     cells = np.arange(n * vertices).reshape(n, vertices)
-    halves = halve_edges(Simplices(corners.reshape(-1, dim), cells, None, facets, tags))
+    halves = halve_edges(Simplices.untagged(corners.reshape(-1, dim), cells))
     return np.asarray(halves.points[halves.cells])

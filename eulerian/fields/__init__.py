@@ -1,6 +1,6 @@
 """Velocity fields: what the network is. NumPy only."""
 
-from eulerian.fields.base import VectorField, divergence, divergence_vjp, divergence_vjp_x
+from eulerian.fields.base import VectorField
 from eulerian.fields.features import Affine, Linear, RandomFeatures, Rbf, Residual, Translation
 from eulerian.fields.frame import Frame, NormalisedField, in_box
 from eulerian.fields.linear import FeatureField
@@ -21,9 +21,6 @@ __all__ = [
     "Residual",
     "Translation",
     "VectorField",
-    "divergence",
-    "divergence_vjp",
-    "divergence_vjp_x",
     "in_box",
     "load_field",
 ]

@@ -26,7 +26,7 @@ class VectorField(Protocol):
             per horizon. False says that the user's coordinates, which all others see, are as they should be.
         in_box: a method of (lower, upper, horizon): the field as it is to be used in this domain; for fields that want
             another frame than ``normalised`` gives them.
-        at_nodes_only: true: its velocities are known at the nodes of a mesh only (see ``nodal.Nodal``).
+        at_nodes_only: true: it has velocities at the nodes of a mesh only (see ``nodal.Nodal``).
 
     Laws, for every perturbation δ of θ and small ξ of x:
         ⟨w, v(x, θ + δ) − v(x, θ)⟩ = ⟨vjp(θ, x, w), δ⟩ + O(|δ|²), and the same for ``jacobian`` with ``jacobian_vjp``;
@@ -74,33 +74,11 @@ class VectorField(Protocol):
         ...
 
 
-def divergence(field: VectorField, theta: Floats, x: Floats, label: int | None = None) -> Floats:
-    """Divergence (n,) of the field at points x (n, dim)."""
-    jacobian = field.jacobian(theta, x) if label is None else field.jacobian(theta, x, label=label)
-    return np.asarray(np.einsum("nii->n", jacobian))
-
-
-def divergence_vjp(field: VectorField, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
-    """Gradient (p,) with respect to θ of Σ_n w_n div v(x_n, θ), w (n,)."""
-    cotangent = w[:, None, None] * np.eye(x.shape[1])
-    if label is None:
-        return field.jacobian_vjp(theta, x, cotangent)
-    return field.jacobian_vjp(theta, x, cotangent, label=label)
-
-
-def divergence_vjp_x(field: VectorField, theta: Floats, x: Floats, w: Floats, label: int | None = None) -> Floats:
-    """Gradients (n, dim) of w_n div v(x_n, θ) with respect to x_n, w (n,)."""
-    cotangent = w[:, None, None] * np.eye(x.shape[1])
-    if label is None:
-        return field.jacobian_vjp_x(theta, x, cotangent)
-    return field.jacobian_vjp_x(theta, x, cotangent, label=label)
-
-
 REQUIRED = ("n_params", "init", "value", "vjp")
 """Methods without which nothing is a field; the others are for Jacobian penalties and particles."""
 
 
-# --- what users' code does, told --------------------------------------------------------------------------------------
+# --- what users' code returns and raises ------------------------------------------------------------------------------
 
 
 def returned(
@@ -140,7 +118,7 @@ def raised(what: str, error: BaseException, name: str | None = None, remedy: str
         what: was done, as in "vjp raised".
         error: its error.
         name: the import path of the code.
-        remedy: how to mend it.
+        remedy: what to do about it.
     """
     remedy = remedy or "The fault is in the code that field.object names."
     return InputError(f"{what} {explained(error)}", key="field.object", value=name, remedy=remedy)
@@ -222,7 +200,7 @@ def label_block(label: int | None, n_labels: int) -> int:
 
 
 KEPT = 2**18
-"""So many numbers may a field keep from a forward pass until its derivative is asked for: 2 MB, for every layer."""
+"""Numbers that a field may keep from a forward pass for its derivative: 2 MB, for every layer."""
 
 
 def column_sums(rows: Floats) -> Floats:

@@ -130,7 +130,7 @@ class Rbf(_BoxFeatures):
         """The bumps (n, width)."""
         u = x / self._spread
         centres = self.centres / self._spread
-        phi = u @ centres.T
+        phi = u @ centres.T  # |u − c|² multiplied out: one product instead of an array (n, width, dim)
         phi -= 0.5 * np.einsum("nj,nj->n", u, u)[:, None]
         phi -= 0.5 * np.einsum("kj,kj->k", centres, centres)
         return np.exp(phi, out=phi)

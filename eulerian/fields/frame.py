@@ -210,7 +210,7 @@ def in_frame(field: VectorField, frame: Frame) -> VectorField:
 
 
 def unwrapped(field: VectorField) -> VectorField:
-    """The field without the frame that it may be in: what its methods and its class are asked of."""
+    """The field without the frame that it may be in: its class has the methods that count."""
     return field.wrapped if isinstance(field, NormalisedField) else field
 
 
@@ -252,7 +252,7 @@ class AffineUnits:
 
     def gradient(self, absolute: Floats) -> Floats:
         """Derivatives by (W', b') of those by (W, b), both (..., p)."""
-        w, b = self._split(absolute)
+        w, b = self._split(absolute)  # the transpose of ``absolute``, which is linear
         w = (w - b[..., None] * self._centre) * (self.unit / self._length)
         return self._joined(absolute, w, b * self.unit)
 

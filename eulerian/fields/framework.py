@@ -28,7 +28,7 @@ class Inputs:
         time_dependent: the model sees the time t, as it is (in [0, T]).
         style: "joined": the model takes one array, the point with the unit vector e_y of the label and the time behind
             it, dim + K + 1 numbers; "separate": it takes the point and the keywords ``label`` (a whole number) and
-            ``time`` (a number), of which only those it has asked for are passed.
+            ``time`` (a number), of which only those that these settings ask for are passed.
         normalised: the model works in the frame of the domain (see ``NormalisedField``): it is given points
             relative to the domain's box, from −1 to 1, and times relative to the horizon, and what it returns is in
             half boxes (of the longest side) per horizon. False gives it everything as it is; so does None, but then
@@ -178,6 +178,7 @@ class FrameworkField(ABC):
         theta = checked("theta", theta, (self._start.size,))
         chosen, moment = self.inputs.label(label), self.inputs.time(time)
         slices = [slice(start, start + PIECE) for start in range(0, len(x), PIECE)]
+        # All pieces are started before the first one is waited for: JAX computes them meanwhile.
         started = [
             self._evaluate(method, theta, x[rows], None if w is None else w[rows], chosen, moment) for rows in slices
         ]
@@ -197,7 +198,7 @@ class FrameworkField(ABC):
         start = 0
         for piece in self._pieces(method, theta, x, w, label, time):
             rows = min(PIECE, len(x) - start)
-            result[start : start + rows] = piece[:rows]
+            result[start : start + rows] = piece[:rows]  # some libraries are given padded pieces
             start += rows
         return result
 
@@ -214,7 +215,7 @@ def missing(package: str, extra: str, error: ImportError) -> InputError:
 
 
 def call_model(call: Callable[[], Any], inputs: Inputs, dim: int) -> Any:
-    """The outcome of ``call``, whose failures are told in terms of what the model was given.
+    """The outcome of ``call``; an error says what the model was given.
 
     Raises:
         InputError: the call raised something.

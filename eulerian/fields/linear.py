@@ -128,7 +128,7 @@ class FeatureField(ABC):
         """∂v_i/∂x_j as entry [n, i, j] of an array (n, dim, dim)."""
         x = checked("x", x, (None, self.dim))
         weights, _ = self._split(theta, label)
-        transposed = np.empty((len(x), self.dim, self.dim))
+        transposed = np.empty((len(x), self.dim, self.dim))  # entry [n, j, i]: one product of all slopes with Wᵀ
         for rows in blocks(len(x), self.dim * self.n_features):
             slopes = self._slopes(x[rows])
             np.matmul(slopes, weights.T, out=transposed[rows].reshape(-1, self.dim))

@@ -168,11 +168,10 @@ class Mlp:
             start = end - outputs * (inputs + 1)
             flat[:, end - outputs : end] = back.reshape(len(flat), outputs)
             products = back[..., None] * signal[:, None, None, :]
-            weights = jacobian[:, :, start : end - outputs].reshape(len(x), self.dim, outputs, inputs)
+            weights = jacobian[:, :, start : end - outputs].reshape(len(x), self.dim, outputs, inputs)  # a view
             weights[..., : signal.shape[1]] = products
             if depth == 0 and self.n_labels:
                 weights[..., self.dim + label_block(label, self.n_labels)] = back
-            jacobian[:, :, start : end - outputs] = weights.reshape(len(x), self.dim, outputs * inputs)
             if depth:
                 back = (back @ layers[depth][0]) * self._sigma.slope(signal)[:, None, :]
             end = start
@@ -196,7 +195,7 @@ class Mlp:
         layers = self._layers(theta, label)
         last, bias = layers[-1]
         v, diagonal = np.empty((len(x), self.dim)), np.empty((len(x), self.dim))
-        shallow = len(layers) == 2
+        shallow = len(layers) == 2  # then ∂v_i/∂x_i = Σ_k W_ik σ'(z_k) A_ki: no tangents are needed
         pairs = (last * layers[0][0].T).T if shallow else last.T
         for rows in blocks(len(x), self._widest if shallow else (self.dim + 2) * self._widest):
             if shallow:
@@ -267,6 +266,7 @@ class Mlp:
         theta = checked("theta", theta, (self.n_params(self.dim),))
         (weights, bias), *rest = self._views(theta)
         if self.n_labels:
+            # A new array: this bias is not θ's own.
             bias = bias + weights[:, self.dim + label_block(label, self.n_labels)]
             weights = weights[:, : self.dim]
         return [(weights, bias), *rest]
@@ -288,7 +288,7 @@ class Mlp:
 def _advance(sigma: Activation, signal: Floats, weights: Floats, bias: Floats) -> Floats:
     """σ(W a + b) for the rows of ``signal``."""
     z = signal @ weights.T
-    z += bias
+    z += bias  # in place, as σ is: a sum would be another array of all points and units
     return sigma.value(z)
 
 

@@ -99,7 +99,7 @@ class Nodal:
         w = checked("w", w, (len(index), self.dim))
         gradient = np.zeros_like(checked("theta", theta, (self.n_params(self.dim),)))
         block = gradient.reshape(-1, *self.nodes.shape)[label_block(label, self.n_labels)]
-        for axis in range(self.dim):
+        for axis in range(self.dim):  # faster than np.add.at, and a point set may hold a node several times
             block[:, axis] = np.bincount(index, weights=w[:, axis], minlength=len(block))
         return gradient
 

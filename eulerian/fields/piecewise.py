@@ -97,7 +97,7 @@ class PiecewiseField:
         return self._joint("theta_jacobian", ("value", "vjp")) is not None
 
     def theta_jacobian(self, layer: int, row: Floats, x: Floats, label: int | None = None) -> Floats:
-        """Derivatives (n, dim, p) by θ, of a field that tells them."""
+        """Derivatives (n, dim, p) by θ, of a field that has this method."""
         method: Any = self.field.theta_jacobian  # type: ignore[attr-defined]
         return returned("theta_jacobian", method(row, x, **self._inputs(layer, label)), (*x.shape, row.size))
 

@@ -27,7 +27,7 @@ def read_theta(path: Path, key: str, check: Callable[[Shapes], object] = lambda 
     Args:
         path: the file.
         key: what an error is to name.
-        check: told the shapes of ``theta`` and, where it is there, ``readout`` before they are read.
+        check: called with the shapes of ``theta`` and, where it is there, ``readout`` before they are read.
 
     Raises:
         InputError: it cannot be read, or holds no numbers under these names; what ``check`` raises.

@@ -27,7 +27,7 @@ WRAPPERS = (
 @final
 @dataclass(frozen=True)
 class _Library:
-    """How its models are told from other objects, by the packages of their classes, and how they are wrapped."""
+    """The packages of its models' classes, by which they are recognised, and how they are wrapped."""
 
     name: str
     package: str

@@ -29,7 +29,7 @@ class CellWalk:
         self._neighbours = _neighbours(self.cells)
 
     def enter(self, points: Floats) -> tuple[Floats, Cells, Floats]:
-        """Like ``move``, for points (m, dim) of which nothing is known: they start from the nearest centroid."""
+        """Like ``move``, for points (m, dim) without a cell: they start from the nearest centroid."""
         _, cells = KDTree(self._corners.mean(axis=1)).query(points)
         return self.move(points, np.asarray(cells, dtype=np.int64))
 

@@ -75,8 +75,8 @@ def box_mesh(
         upper: (d,) opposite corner.
         cells: (d,) boxes along every axis, each of which is cut into 1, 2 or 6 simplices.
         comm: the ranks that share the mesh.
-        check: told the dimension and the number of cells before the mesh is made, at least on rank 0; what it raises
-            reaches all ranks.
+        check: called with the dimension and the number of cells before the mesh is made, at least on rank 0; its
+            errors reach all ranks.
 
     Raises:
         InputError: the corners are no box, or there would be too many cells.

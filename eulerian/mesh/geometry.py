@@ -7,8 +7,6 @@ import dolfinx
 import numpy as np
 
 from eulerian.base.arrays import Floats, Ints
-from eulerian.base.errors import InputError
-from eulerian.base.parallel import agreed
 from eulerian.mesh.point_location import barycentric_gradients
 
 
@@ -63,14 +61,8 @@ def facet_orientation(vertex_order: Ints) -> Ints:
 
 
 def simplex_geometry(mesh: dolfinx.mesh.Mesh) -> SimplexGeometry:
-    """Collect the arrays of an affine simplex mesh with shared-facet ghosts. Collective.
-
-    Raises:
-        InputError: the mesh is not made of affine simplices that fill their space.
-    """
+    """Collect the arrays of a mesh of affine simplices that fill their space, with shared-facet ghosts. Collective."""
     dim = mesh.topology.dim
-    with agreed(mesh.comm):
-        _require_affine_simplices(mesh)
     mesh.topology.create_connectivity(dim, dim - 1)
     mesh.topology.create_connectivity(dim - 1, dim)
     cells = mesh.topology.index_map(dim)
@@ -97,21 +89,6 @@ def simplex_geometry(mesh: dolfinx.mesh.Mesh) -> SimplexGeometry:
     )
 
 
-def _require_affine_simplices(mesh: dolfinx.mesh.Mesh) -> None:
-    kind = mesh.topology.cell_name()
-    if kind not in ("interval", "triangle", "tetrahedron"):
-        raise InputError("only interval, triangle and tetrahedron meshes are supported", key="mesh", value=kind)
-    if mesh.geometry.dim != mesh.topology.dim:
-        raise InputError(
-            "the mesh must fill its space",
-            key="mesh",
-            value=f"{kind} cells in {mesh.geometry.dim} dimensions",
-            remedy="Give planar meshes two coordinates",
-        )
-    if mesh.geometry.cmaps[0].degree != 1:
-        raise InputError("curved cells are not supported", key="mesh", remedy="Use first-order (straight) cells")
-
-
 def _adjacency(mesh: dolfinx.mesh.Mesh, n_cells: int) -> tuple[Ints, Ints]:
     """Neighbouring cell and its facet number across every facet; -1 where there is none."""
     dim = mesh.topology.dim
@@ -121,14 +98,14 @@ def _adjacency(mesh: dolfinx.mesh.Mesh, n_cells: int) -> tuple[Ints, Ints]:
     n_facets = int(cell_facets.max(initial=-1)) + 1
     owner = np.full((n_facets, 2), -1, dtype=np.int64)  # flat (cell, facet) positions of both sides
     flat = cell_facets.ravel()
-    order = np.argsort(flat, kind="stable")
+    order = np.argsort(flat, kind="stable")  # so that of two cells the one with the smaller number is the first side
     first = np.r_[True, flat[order][1:] != flat[order][:-1]] if flat.size else np.zeros(0, dtype=bool)
     owner[flat[order[first]], 0] = order[first]
     owner[flat[order[~first]], 1] = order[~first]
     both = owner[flat]
     mine = np.arange(flat.size)
     other = np.where(both[:, 0] == mine, both[:, 1], both[:, 0])
-    missing = other < 0
+    missing = other < 0  # a wall, or behind it a cell that this rank does not have
     neighbours = np.where(missing, -1, other // (dim + 1)).astype(np.int32)
     facets = np.where(missing, 0, other % (dim + 1)).astype(np.int32)
     return neighbours.reshape(-1, dim + 1), facets.reshape(-1, dim + 1)

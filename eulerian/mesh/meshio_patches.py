@@ -1,4 +1,4 @@
-"""What meshio's readers cannot do, mended for the process of ``reader_process``, which alone loads this file.
+"""Patches for what meshio's readers cannot do; only the process of ``reader_process`` loads this file.
 
 * gmsh 4.x: entities without a physical group beside others that have one; entities in several groups, whose cells
   come once per group, as gmsh writes them into files of format 2.2; node numbers far from 1; data on nodes and cells,
@@ -32,7 +32,7 @@ _DUPLICATE = 1  # VTK's bit for a cell that belongs to another piece
 # -- gmsh --------------------------------------------------------------------------------------------------------------
 
 
-def mend_gmsh() -> None:
+def patch_gmsh() -> None:
     """For files of formats 2.2, 4.0 and 4.1."""
     _gmsh22._read_nodes, _gmsh22._read_cells = _nodes_22, partial(_cells_22, _gmsh22._read_cells)
     _gmsh40._read_elements, _gmsh41._read_elements = _elements_40, _elements_41
@@ -56,7 +56,7 @@ def _nodes_22(file: Any, is_ascii: bool) -> tuple[Numbers, Numbers]:
 
 
 def _cells_22(original: Callable[..., Any], file: Any, cells: Any, numbers: Numbers, is_ascii: bool) -> Any:
-    """What meshio has, here, which is told that the nodes are numbered from 1, and is given cells that agree."""
+    """Meshio's own reader, given nodes that are numbered from 1 and cells that agree with that."""
     ordered, place = _gmsh22._gmsh_to_meshio_order, _Places(numbers)
     _gmsh22._gmsh_to_meshio_order = lambda kind, nodes: ordered(kind, place(np.asarray(nodes, dtype=np.int64) + 1))
     try:

@@ -1,4 +1,4 @@
-"""Which cell of a simplicial mesh holds a point; the mesh may be graded, and have holes and walls."""
+"""Which cell of a simplicial mesh holds a point, and whether any does; it may be graded, and have holes and walls."""
 
 from typing import TYPE_CHECKING, final
 
@@ -132,3 +132,29 @@ class CellFinder:
             # Those go on of which even the furthest candidate was near enough to have a better one behind it.
             missing = missing[~inside & np.isfinite(distance[:, -1])] if count < len(cells) else missing[:0]
             count *= 4
+
+
+@final
+class BoxRegion:
+    """A box with corners (dim,), its boundary included."""
+
+    def __init__(self, lower: Floats, upper: Floats) -> None:
+        room = _ROUNDING * (upper - lower)
+        self._lower, self._upper = lower - room, upper + room
+
+    def contains(self, x: Floats, guess: Cells | None = None) -> tuple[NDArray[np.bool_], Cells | None]:
+        """Which of the points x (n, dim) are in it, (n,); there is nothing to guess."""
+        return np.asarray(np.all((x >= self._lower) & (x <= self._upper), axis=1)), guess
+
+
+@final
+class MeshRegion:
+    """The cells of a mesh, all of which this rank has."""
+
+    def __init__(self, finder: CellFinder) -> None:
+        self._finder = finder
+
+    def contains(self, x: Floats, guess: Cells | None = None) -> tuple[NDArray[np.bool_], Cells | None]:
+        """Which of the points x (n, dim) are in it, (n,), and their cells, which are tried first for points nearby."""
+        cells, _ = self._finder.find(x, guess)
+        return np.asarray(cells >= 0), cells

@@ -1,4 +1,4 @@
-"""What a mesh file holds, as meshio tells it from a process of its own. Not collective: call it on one rank."""
+"""What meshio reads from a mesh file, in a process of its own. Not collective: call it on one rank."""
 
 import json
 import math
@@ -100,10 +100,10 @@ def _require_file(path: Path) -> None:
 
 def _environment() -> dict[str, str]:
     """The modules of this process, one thread, and nothing of an MPI launcher, whose job the reader does not join."""
-    told = launcher_variables(os.environ)
-    kept = {name: value for name, value in os.environ.items() if name not in told}
+    of_launcher = launcher_variables(os.environ)
+    others = {name: value for name, value in os.environ.items() if name not in of_launcher}
     path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
-    return {**kept, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**others, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _received(stream: IO[bytes], path: Path) -> RawMesh:

@@ -92,19 +92,19 @@ def _read(path: Path) -> Any:
 
     with path.open("rb") as file:
         start = file.read(len(GMSH))
-    mends, suffix = _mends(), path.suffix.lower()
+    patches, suffix = _patches(), path.suffix.lower()
     if start == GMSH:
-        mends.mend_gmsh()
+        patches.patch_gmsh()
         # Fluent also uses .msh: without this, every message on a broken gmsh file would speak of Fluent.
         return meshio.read(path, file_format="gmsh")
     if suffix == ".vtu":
-        return mends.read_vtu(path)
+        return patches.read_vtu(path)
     if suffix in _COLLECTIONS:
-        return mends.read_pieces(_pieces(path))
-    return mends.read_xdmf(path) if suffix in (".xdmf", ".xmf") else meshio.read(path)
+        return patches.read_pieces(_pieces(path))
+    return patches.read_xdmf(path) if suffix in (".xdmf", ".xmf") else meshio.read(path)
 
 
-def _mends() -> Any:
+def _patches() -> Any:
     """The file beside this one, found by its path."""
     spec = importlib.util.spec_from_file_location("meshio_patches", Path(__file__).with_name("meshio_patches.py"))
     assert spec is not None
@@ -164,7 +164,7 @@ def _references(path: Path) -> list[Path]:
 
     parser.EntityDeclHandler = refuse
     parser.StartElementHandler, parser.EndElementHandler = begin, end
-    with path.open("rb") as file, contextlib.suppress(expat.ExpatError):  # meshio tells it better
+    with path.open("rb") as file, contextlib.suppress(expat.ExpatError):  # meshio has the better message
         while chunk := file.read(_CHUNK):
             parser.Parse(chunk)
     return found

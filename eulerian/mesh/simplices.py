@@ -1,8 +1,10 @@
-"""Simplicial meshes as NumPy arrays: geometry, facets and uniform refinement, before anything is distributed."""
+"""Simplicial meshes as NumPy arrays: boxes, geometry, facets and uniform refinement, before anything is distributed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, permutations
 from math import factorial, sqrt
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +42,12 @@ class Simplices:
     n_orphans: int = 0
     more_tags: Indices = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
     more_facet_tags: Indices = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+
+    @classmethod
+    def untagged(cls, points: Floats, cells: Indices) -> Self:
+        """Points and cells alone."""
+        facets = np.empty((0, cells.shape[1] - 1), dtype=np.int64)
+        return cls(points, cells, None, facets, np.empty(0, dtype=np.int32))
 
     @property
     def dim(self) -> int:
@@ -79,6 +87,27 @@ class FacetTable:
             ours, theirs = np.searchsorted(pairs, ours), np.where(pairs[place] == theirs, place, len(pairs))
         place = np.minimum(np.searchsorted(ours, theirs), len(ours) - 1)
         return np.where(ours[place] == theirs, place, -1)
+
+
+def box_simplices(lower: Sequence[float], upper: Sequence[float], cells: Sequence[int]) -> Simplices:
+    """A box in the triangulation of Freudenthal (1942, doi:10.2307/1968813), whose longest edges are the diagonals.
+
+    Every little box is cut into d! simplices along the diagonal from its lowest to its highest corner: those that go
+    from the one to the other along one axis after another.
+
+    Args:
+        lower: (dim,) one corner.
+        upper: (dim,) the opposite one.
+        cells: (dim,) number of little boxes along each axis.
+    """
+    dim, counts = len(cells), np.array(cells)
+    axes = [np.linspace(low, high, n + 1) for low, high, n in zip(lower, upper, cells, strict=True)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, dim)
+    strides = np.array([np.prod(counts[axis + 1 :] + 1) for axis in range(dim)], dtype=np.int64)
+    corners = np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, dim) @ strides
+    ways = np.array([np.concatenate([[0], np.cumsum(strides[list(order)])]) for order in permutations(range(dim))])
+    corners_of_cells = (corners[:, None, None] + ways).reshape(-1, dim + 1)
+    return Simplices.untagged(points, corners_of_cells)
 
 
 def signed_volumes(points: Floats, cells: Indices) -> Floats:
@@ -148,6 +177,7 @@ def halve_edges(mesh: Simplices) -> Simplices:
     pairs = np.array(list(combinations(range(mesh.dim + 1), 2)))
     n = len(mesh.points)
     edges = np.sort(mesh.cells[:, pairs], axis=2)
+    # One integer per edge: its cells find the middle that they share by it.
     keys, inverse = np.unique(edges[..., 0] * n + edges[..., 1], return_inverse=True)
     points = np.concatenate([mesh.points, (mesh.points[keys // n] + mesh.points[keys % n]) / 2])
     middles = n + inverse.reshape(len(mesh.cells), len(pairs))

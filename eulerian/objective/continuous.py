@@ -1,6 +1,7 @@
 """What J is made of before a mesh comes into play: ρ₀ and the target as functions, and the costs of the density."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, final
 
 from eulerian.base.arrays import Floats
@@ -33,12 +34,10 @@ class ContinuousData:
         initial: ρ₀.
         target: ρ* of the terminal functional, where it has one.
         potential: V(x), or None.
-        congestion: γ.
-        entropy: σ.
+        weights: of the running costs of the density, by part of J.
     """
 
     initial: FunctionDensity
     target: FunctionDensity | None = None
     potential: PointFunction | None = None
-    congestion: float = 0.0
-    entropy: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)

@@ -11,7 +11,34 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
+from eulerian.objective.parts import part_names
 from eulerian.objective.point_functions import PointFunction, as_point_function
+
+
+@final
+@dataclass(frozen=True)
+class VelocityTerm:
+    """A cost of the velocity per mass and time: meshes integrate it, particles take means of it.
+
+    Attributes:
+        name: of the part of J, and of its weight in ``Costs``.
+        of_gradient: whether it is a function of ∇v (…, dim, dim), else of v (…, dim).
+        value: (…) of that.
+        slope: its derivative by that, of the same shape.
+    """
+
+    name: str
+    of_gradient: bool
+    value: Callable[[Floats], Floats]
+    slope: Callable[[Floats], Floats]
+
+
+type VelocityTerms = tuple[tuple[VelocityTerm, float], ...]
+
+VELOCITY_TERMS = (
+    VelocityTerm("kinetic", False, lambda v: 0.5 * np.sum(v**2, axis=-1), lambda v: v),
+    VelocityTerm("jacobian", True, lambda g: 0.5 * np.sum(g**2, axis=(-2, -1)), lambda g: g),
+)
 
 
 @final
@@ -45,6 +72,17 @@ class Costs:
             weight = getattr(self, name)
             if not (isinstance(weight, Real) and 0.0 <= float(weight) < math.inf):
                 raise InputError("must be a number >= 0", key=f"costs.{name}", value=weight, remedy="Use 0 for none.")
+
+    @property
+    def velocity_terms(self) -> "VelocityTerms":
+        """The costs of the velocity that have a weight, with it."""
+        return tuple((term, weight) for term in VELOCITY_TERMS if (weight := float(getattr(self, term.name))) > 0.0)
+
+    @property
+    def density_weights(self) -> dict[str, float]:
+        """The weights > 0 of the costs of the density's values, by part of J."""
+        weights = {name: float(getattr(self, name)) for name in part_names("density")}
+        return {name: weight for name, weight in weights.items() if weight > 0.0}
 
     def potential_in(self, dim: int) -> PointFunction | None:
         """V in a space of dimension ``dim``, or None.

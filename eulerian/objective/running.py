@@ -7,6 +7,7 @@ import numpy as np
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats, require_finite
 from eulerian.density.space import DensitySpace, Quadrature
+from eulerian.objective.costs import VelocityTerm, VelocityTerms
 from eulerian.objective.entropy import EntropyBalance
 from eulerian.objective.point_functions import PointFunction
 from eulerian.objective.squares import SquareCosts
@@ -16,51 +17,44 @@ from eulerian.transport.velocity_space import VelocitySpace
 
 @dataclass(frozen=True)
 class VelocityCost:
-    """λ/2 ∫|v|²ρ + η/2 ∫|∇v|²ρ per time, for the discrete velocity.
+    """∫c(v, ∇v)ρ per time, for the discrete velocity and the terms c of ``Costs``.
 
     The gradient is that of the finite-element velocity, not the network's: the transport sees nothing else, every field
     has one (nodal velocities too), and a network and a free field are charged alike on the same mesh.
 
     Attributes:
         space: the space of v.
-        kinetic: λ.
-        jacobian: η.
+        terms: with their weights.
     """
 
     space: VelocitySpace
-    kinetic: float
-    jacobian: float
+    terms: VelocityTerms
 
     def densities(self, v: Floats) -> dict[str, Floats]:
-        """Per active part, the vector (n_owned, nd) whose product with ρ's coefficients is the cost per time."""
+        """Per part, the vector (n_owned, nd) whose product with ρ's coefficients is the cost per time."""
         rule = self._rule
-        parts = {}
-        if self.kinetic > 0.0:
-            square = np.sum(self.space.at(v, rule.reference) ** 2, axis=2)
-            parts["kinetic"] = (0.5 * self.kinetic * rule.weights * square) @ rule.basis
-        if self.jacobian > 0.0:
-            square = np.sum(self.space.gradient_at(v, rule.reference) ** 2, axis=(2, 3))
-            parts["jacobian"] = (0.5 * self.jacobian * rule.weights * square) @ rule.basis
-        return parts
+        return {
+            term.name: (weight * rule.weights * term.value(self._argument(term, v))) @ rule.basis
+            for term, weight in self.terms
+        }
 
     def velocity_gradient(self, v: Floats, occupation: Floats) -> Floats:
         """This rank's contribution (n_nodes, dim) to d/dv of the cost of an occupation ∫ρ dt, (n_owned, nd)."""
-        # ∇v is constant or linear in a cell, so the rule that is exact for |v|²ρ is for |∇v|²ρ too.
-        rule = self._rule
-        gradient = np.zeros_like(v)
-        if self.kinetic <= 0.0 and self.jacobian <= 0.0:
-            return gradient
-        mass = rule.weights * (occupation @ rule.basis.T)
-        if self.kinetic > 0.0:
-            momentum = self.kinetic * mass[..., None] * self.space.at(v, rule.reference)
-            gradient += self.space.at_transpose(momentum, rule.reference)
-        if self.jacobian > 0.0:
-            stress = self.jacobian * mass[..., None, None] * self.space.gradient_at(v, rule.reference)
-            gradient += self.space.gradient_at_transpose(stress, rule.reference)
+        rule, gradient = self._rule, np.zeros_like(v)
+        mass = rule.weights * (occupation @ rule.basis.T) if self.terms else np.zeros(0)
+        for term, weight in self.terms:
+            back = self.space.gradient_at_transpose if term.of_gradient else self.space.at_transpose
+            of_mass = weight * mass[(..., *(None,) * (2 if term.of_gradient else 1))]
+            gradient += back(of_mass * term.slope(self._argument(term, v)), rule.reference)
         return gradient
+
+    def _argument(self, term: VelocityTerm, v: Floats) -> Floats:
+        """What a term is a function of, at the quadrature points."""
+        return (self.space.gradient_at if term.of_gradient else self.space.at)(v, self._rule.reference)
 
     @property
     def _rule(self) -> Quadrature:
+        # Exact for |v|²ρ. ∇v is constant or linear in a cell, so it is for |∇v|²ρ too.
         density_space = self.space.density_space
         return density_space.quadrature(density_space.kinetic_degree)
 

@@ -132,7 +132,7 @@ def adapt(
 
     Args:
         build: makes the problem on a mesh, collectively; ``mesh.create.distributed`` makes DOLFINx's mesh of it.
-        mesh: to begin with, the same on all ranks: ``mesh.box.box_simplices``, ``mesh.importing.read_simplices``, or
+        mesh: to begin with, the same on all ranks: ``box_simplices``, ``read_simplices``, or
             what ``resolve_data`` makes of these.
         theta: where, of any mesh.
         density: the largest L¹ error of ρ(T), by label and relative to its mass.

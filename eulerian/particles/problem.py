@@ -132,7 +132,11 @@ class ParticleProblem(ReducedProblem):
         self.sample, self.loss = own, particle_loss(terminal, dim, self.n_labels)
         _refuse_costs(costs)
         relative = self.loss.adds_log_density
-        second = ("jacobian_vjp", "jacobian_vjp_x") if relative or costs.jacobian > 0.0 else ()
+        second = (
+            ("jacobian_vjp", "jacobian_vjp_x")
+            if relative or any(term.of_gradient for term, _ in costs.velocity_terms)
+            else ()
+        )
         require_derivatives(self.layered, ("jacobian", *second), "particles")
         if relative:
             own.require_log_density(comm)
@@ -143,7 +147,7 @@ class ParticleProblem(ReducedProblem):
         length = 0.5 * float(np.max(self.box[1] - self.box[0]))
         self.scheme = Scheme(time.horizon, method, steps_per_layer, tolerance, length=length)
         potential = costs.potential_in(dim)
-        self.rates = RightHandSide(self.layered, dim, costs.kinetic, costs.jacobian, potential, log_density=relative)
+        self.rates = RightHandSide(self.layered, dim, costs.velocity_terms, potential, log_density=relative)
         self.count = int(comm.allreduce(len(own.x)))
         self._budget = memory / comm.size
         self._groups = label_groups(own.labels, label_dependent=label_dependent, comm=comm)

@@ -7,10 +7,12 @@ import numpy as np
 
 from eulerian.base.arrays import Floats
 from eulerian.fields.piecewise import PiecewiseField
+from eulerian.objective.costs import VelocityTerms
 from eulerian.objective.parts import part_names
 from eulerian.objective.point_functions import PointFunction
 
 COSTS = part_names("velocity", "potential")  # what a point of the flow can be charged for
+(POTENTIAL,) = part_names("potential")
 LOG_DENSITY = "log_density"
 
 
@@ -18,29 +20,27 @@ LOG_DENSITY = "log_density"
 class RightHandSide:
     """d/dt of (x, q), where q are the integrals over time that a particle carries along, as far as they are asked for.
 
-    Columns of q: λ/2|v|², η/2|∇v|_F², V, and −div v, by which log ρ changes along the path (change of variables).
+    Columns of q: the costs of the velocity, V, and −div v, by which log ρ changes along the path (change of variables).
 
     Attributes:
         field: v.
         dim: of space.
-        kinetic: λ.
-        jacobian: η.
+        terms: the costs of the velocity with their weights.
         potential: V, or None.
         log_density: whether −div v is integrated.
     """
 
     field: PiecewiseField
     dim: int
-    kinetic: float = 0.0
-    jacobian: float = 0.0
+    terms: VelocityTerms = ()
     potential: PointFunction | None = None
     log_density: bool = False
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What the columns of q are, in their order."""
-        active = (self.kinetic > 0.0, self.jacobian > 0.0, self.potential is not None, self.log_density)
-        return tuple(name for name, wanted in zip((*COSTS, LOG_DENSITY), active, strict=True) if wanted)
+        others = ((POTENTIAL, self.potential is not None), (LOG_DENSITY, self.log_density))
+        return (*(term.name for term, _ in self.terms), *(name for name, wanted in others if wanted))
 
     @property
     def width(self) -> int:
@@ -50,7 +50,12 @@ class RightHandSide:
     @property
     def uses_jacobian(self) -> bool:
         """Whether q needs ∇v."""
-        return self.jacobian > 0.0 or self.log_density
+        return self.charges_gradient or self.log_density
+
+    @property
+    def charges_gradient(self) -> bool:
+        """Whether a cost is one of ∇v."""
+        return any(term.of_gradient for term, _ in self.terms)
 
 
 @dataclass(frozen=True)
@@ -82,17 +87,15 @@ class Motion:
         """d/dt (x, q) at points (n, dim), (n, width)."""
         rates = self.rates
         divergence = gradient = np.empty(0)
-        if rates.log_density and not rates.jacobian > 0.0:
+        if rates.log_density and not rates.charges_gradient:  # the trace alone is cheaper than ∇v
             v, divergence = (self.sign * each for each in self._value_and_divergence(x))
         else:
             v = self.velocity(x)
             gradient = self._jacobian(x) if rates.uses_jacobian else gradient
             divergence = np.einsum("nii->n", gradient) if rates.log_density else divergence
         columns = [v]
-        if rates.kinetic > 0.0:
-            columns.append(0.5 * rates.kinetic * np.einsum("ni,ni->n", v, v)[:, None])
-        if rates.jacobian > 0.0:
-            columns.append(0.5 * rates.jacobian * np.einsum("nij,nij->n", gradient, gradient)[:, None])
+        for term, weight in rates.terms:
+            columns.append((weight * term.value(gradient if term.of_gradient else v))[:, None])
         if rates.potential is not None:
             columns.append(rates.potential.value(x)[:, None])
         if rates.log_density:
@@ -104,16 +107,19 @@ class Motion:
         rates, dim = self.rates, self.rates.dim
         by_name = dict(zip(rates.names, w.T[dim:], strict=True))
         by_velocity = w[:, :dim]
-        if rates.kinetic > 0.0:
-            by_velocity = by_velocity + (rates.kinetic * by_name["kinetic"])[:, None] * v
+        for term, weight in rates.terms:
+            if not term.of_gradient:
+                by_velocity = by_velocity + (weight * by_name[term.name])[:, None] * term.slope(v)
         by_velocity = np.ascontiguousarray(self.sign * by_velocity)
         by_theta, by_point = rates.field.pull_back(self.layer, self.theta, x, by_velocity, self.label)
         if rates.potential is not None:
-            by_point = by_point + by_name["potential"][:, None] * rates.potential.gradient(x)
+            by_point = by_point + by_name[POTENTIAL][:, None] * rates.potential.gradient(x)
         if rates.uses_jacobian:
             by_jacobian = np.zeros((len(x), dim, dim))
-            if rates.jacobian > 0.0:
-                by_jacobian += (rates.jacobian * by_name["jacobian"])[:, None, None] * self._jacobian(x)
+            gradient = self._jacobian(x) if rates.charges_gradient else by_jacobian
+            for term, weight in rates.terms:
+                if term.of_gradient:
+                    by_jacobian += (weight * by_name[term.name])[:, None, None] * term.slope(gradient)
             if rates.log_density:
                 np.einsum("nii->ni", by_jacobian)[:] -= by_name[LOG_DENSITY][:, None]
             by_jacobian *= self.sign

@@ -38,8 +38,8 @@ except eu.InputError as error:
         print(f"InputError: {error}")
 
 # J of a network's flow is not J of a mesh. A mesh that is adapted to the flow resolves it.
-from eulerian.mesh.box import box_simplices  # noqa: E402
 from eulerian.mesh.create import distributed  # noqa: E402
+from eulerian.mesh.simplices import box_simplices  # noqa: E402
 
 
 def on_mesh(simplices):

@@ -11,8 +11,9 @@ import ufl
 from numpy.testing import assert_allclose
 
 from eulerian.base.errors import InputError
+from eulerian.density.image import Image
 from eulerian.density.shape import LabelledShape
-from eulerian.density.shapes import Formula, Gaussian, Image, Samples, Uniform
+from eulerian.density.shapes import Formula, Gaussian, Samples, Uniform
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.create import box_mesh
 

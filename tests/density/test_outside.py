@@ -20,7 +20,8 @@ from eulerian.app.config.values import FilePath
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.base.parallel import on_root
 from eulerian.density import outside
-from eulerian.density.shapes import Gaussian, Image, Samples, Uniform
+from eulerian.density.image import Image
+from eulerian.density.shapes import Gaussian, Samples, Uniform
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.create import import_mesh
 

@@ -9,7 +9,7 @@ from eulerian.app.build.mesh import create_mesh
 from eulerian.app.build.mixture import density_and_exact
 from eulerian.app.config import Box, Domain, GaussianTerm, Term, UniformTerm
 from eulerian.base.parallel import sum_all
-from eulerian.density.projection_error import projection_errors
+from eulerian.density.exact_density import projection_errors
 from eulerian.density.space import DensitySpace
 
 TERMS: list[Term] = [

@@ -9,7 +9,8 @@ from scipy.stats import gaussian_kde, multivariate_normal
 
 from eulerian.app.config import SamplesTerm
 from eulerian.base.errors import InputError
-from eulerian.density.shapes import Gaussian, Image, Samples, Uniform, scott_bandwidth
+from eulerian.density.image import Image
+from eulerian.density.shapes import Gaussian, Samples, Uniform, scott_bandwidth
 
 pytestmark = pytest.mark.one_process
 

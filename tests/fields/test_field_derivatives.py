@@ -15,9 +15,6 @@ from eulerian.fields import (
     Residual,
     Translation,
     VectorField,
-    divergence,
-    divergence_vjp,
-    divergence_vjp_x,
 )
 
 pytestmark = pytest.mark.one_process
@@ -105,7 +102,6 @@ def test_jacobian_is_the_derivative_in_space(kind, dim, n_labels):
         step = H * np.eye(dim)[j]
         ahead, behind = (c.field.value(c.theta, c.x + s * step, c.label) for s in (1, -1))
         np.testing.assert_allclose(jacobian[:, :, j], (ahead - behind) / (2 * H), rtol=1e-7, atol=1e-8)
-    np.testing.assert_array_equal(divergence(c.field, c.theta, c.x, c.label), np.trace(jacobian, axis1=1, axis2=2))
 
 
 @pytest.mark.parametrize("kind", WITH_JACOBIAN)
@@ -127,20 +123,6 @@ def test_jacobian_vjp_x_is_the_derivative_of_the_jacobian_in_space(kind, dim, n_
         ahead, behind = (c.field.jacobian(c.theta, c.x + s * step, c.label) for s in (1, -1))
         expected = np.sum(c.ww * (ahead - behind), axis=(1, 2)) / (2 * H)
         np.testing.assert_allclose(g[:, j], expected, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", WITH_JACOBIAN)
-def test_divergence_vjp_is_the_derivative_of_the_divergence(kind, dim, n_labels):
-    c = Case(kind, dim, n_labels)
-    weights = c.w[:, 0]
-    g = divergence_vjp(c.field, c.theta, c.x, weights, c.label)
-    expected = c.slope(lambda theta: np.dot(weights, divergence(c.field, theta, c.x, c.label)))
-    assert np.dot(g, c.delta) == pytest.approx(expected, rel=1e-6, abs=1e-6)
-    in_space = divergence_vjp_x(c.field, c.theta, c.x, weights, c.label)
-    step = H * c.w
-    ahead, behind = (divergence(c.field, c.theta, c.x + s * step, c.label) for s in (1, -1))
-    slope = weights * (ahead - behind) / (2 * H)
-    np.testing.assert_allclose(np.sum(in_space * c.w, axis=1), slope, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MAKERS if not kind.startswith("mlp")])

@@ -5,11 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from paths import MESHES
 
-from eulerian.mesh.bisection import bisect, edge_table, without_tags
-from eulerian.mesh.box import box_simplices
 from eulerian.mesh.checks import check_mesh
 from eulerian.mesh.importing import read_simplices
-from eulerian.mesh.simplices import Simplices, qualities, signed_volumes
+from eulerian.mesh.refinement import bisect, edge_table, without_tags
+from eulerian.mesh.simplices import Simplices, box_simplices, qualities, signed_volumes
 
 pytestmark = pytest.mark.one_process
 

@@ -4,14 +4,12 @@ import math
 
 from mpi4py import MPI
 
-import dolfinx
 import numpy as np
 import pytest
 from problems import warped_mesh
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
 from eulerian.density import basis
 from eulerian.mesh.geometry import SimplexGeometry, sides, simplex_geometry
 
@@ -102,9 +100,3 @@ def test_both_sides_of_a_facet_see_the_same_points(geometry: SimplexGeometry) ->
 @pytest.mark.parametrize("dim", DIMENSIONS)
 def test_sides(dim: int) -> None:
     assert len(set(sides(dim))) == len(sides(dim)) == (dim + 1) * math.factorial(dim)
-
-
-def test_meshes_that_are_no_affine_simplices_are_refused(comm: MPI.Comm) -> None:
-    squares = dolfinx.mesh.create_unit_square(comm, 3, 3, dolfinx.mesh.CellType.quadrilateral)
-    with pytest.raises(InputError, match="quadrilateral"):
-        simplex_geometry(squares)

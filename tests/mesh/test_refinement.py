@@ -10,9 +10,8 @@ import pytest
 from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Box, Domain
 from eulerian.density.space import DensitySpace
-from eulerian.mesh.box import box_simplices
 from eulerian.mesh.refinement import doerfler_marking, refined
-from eulerian.mesh.simplices import Simplices
+from eulerian.mesh.simplices import Simplices, box_simplices
 
 SQUARE = Box(lower=(-1.0, -1.0), upper=(1.0, 1.0), cells=(5, 4))
 

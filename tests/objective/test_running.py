@@ -8,7 +8,7 @@ from problems import random_density, warped_mesh, wave
 
 from eulerian.base import parallel
 from eulerian.density.space import DensitySpace
-from eulerian.objective.costs import ParameterCost
+from eulerian.objective.costs import Costs, ParameterCost
 from eulerian.objective.running import VelocityCost
 from eulerian.transport.velocity_space import VelocitySpace
 
@@ -26,7 +26,7 @@ def test_linear_velocities_in_closed_form(comm: MPI.Comm, dim: int, degree: int)
     velocity_space = VelocitySpace(space)
     rho = random_density(space, 1, 1)
     a, b = np.random.default_rng(0).standard_normal((dim, dim)), np.arange(1.0, dim + 1.0)
-    cost = VelocityCost(velocity_space, 0.6, 0.3)
+    cost = VelocityCost(velocity_space, Costs(0.6, 0.3).velocity_terms)
 
     parts = cost.densities(velocity_space.x @ a.T + b)
 
@@ -41,11 +41,11 @@ def test_terms_of_no_weight_are_left_out(comm: MPI.Comm) -> None:
     space = DensitySpace(warped_mesh(comm, 2), 1)
     velocity_space = VelocitySpace(space)
     v = wave(velocity_space.x)
-    assert VelocityCost(velocity_space, 0.0, 0.0).densities(v) == {}
-    assert set(VelocityCost(velocity_space, 1.0, 0.0).densities(v)) == {"kinetic"}
-    assert set(VelocityCost(velocity_space, 0.0, 1.0).densities(v)) == {"jacobian"}
+    assert VelocityCost(velocity_space, Costs(0.0, 0.0).velocity_terms).densities(v) == {}
+    assert set(VelocityCost(velocity_space, Costs(1.0, 0.0).velocity_terms).densities(v)) == {"kinetic"}
+    assert set(VelocityCost(velocity_space, Costs(0.0, 1.0).velocity_terms).densities(v)) == {"jacobian"}
     occupation = random_density(space, 1, 1)[: space.n_owned, :, 0]
-    assert not np.any(VelocityCost(velocity_space, 0.0, 0.0).velocity_gradient(v, occupation))
+    assert not np.any(VelocityCost(velocity_space, Costs(0.0, 0.0).velocity_terms).velocity_gradient(v, occupation))
 
 
 @pytest.mark.parametrize(("kinetic", "jacobian"), [(0.6, 0.0), (0.0, 0.3), (0.6, 0.3)])
@@ -56,7 +56,7 @@ def test_derivative_by_the_velocity(comm: MPI.Comm, dim: int, degree: int, kinet
     velocity_space = VelocitySpace(space)
     v, w = wave(velocity_space.x), wave(velocity_space.x, 5)
     occupation = random_density(space, 1, 1)[: space.n_owned, :, 0]
-    cost = VelocityCost(velocity_space, kinetic, jacobian)
+    cost = VelocityCost(velocity_space, Costs(kinetic, jacobian).velocity_terms)
 
     def value(s: float) -> float:
         return total(comm, sum(float(np.vdot(part, occupation)) for part in cost.densities(v + s * w).values()))

@@ -27,9 +27,8 @@ from eulerian.control.control import ControlProblem
 from eulerian.density.shapes import Gaussian
 from eulerian.density.space import DensitySpace
 from eulerian.fields import Affine
-from eulerian.mesh.box import box_simplices
 from eulerian.mesh.create import distributed
-from eulerian.mesh.simplices import Simplices
+from eulerian.mesh.simplices import Simplices, box_simplices
 from eulerian.objective.costs import Costs
 from eulerian.objective.losses import QuadraticLoss
 from eulerian.optimise import Method, Record, Settings

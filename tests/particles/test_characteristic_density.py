@@ -7,7 +7,7 @@ from test_flow import HORIZON, LABELS, ROWS, X, affine, exact, network
 from eulerian.base.arrays import Floats
 from eulerian.fields import Affine
 from eulerian.fields.piecewise import PiecewiseField
-from eulerian.mesh.region import BoxRegion
+from eulerian.mesh.point_location import BoxRegion
 from eulerian.particles.characteristics import CharacteristicDensity
 from eulerian.particles.flow import Scheme, carry
 

@@ -8,6 +8,7 @@ import pytest
 from eulerian.base.arrays import Floats
 from eulerian.fields import Affine, Mlp
 from eulerian.fields.piecewise import PiecewiseField
+from eulerian.objective.costs import Costs
 from eulerian.objective.point_functions import as_point_function
 from eulerian.particles.right_hand_side import Motion, RightHandSide
 
@@ -17,11 +18,11 @@ DIM = 3
 POTENTIAL = as_point_function("x*y + exp(z/2)", DIM, "test")
 CHOICES: list[dict[str, Any]] = [
     {},
-    {"kinetic": 0.7},
-    {"jacobian": 0.4},
+    {"terms": Costs(kinetic=0.7).velocity_terms},
+    {"terms": Costs(jacobian=0.4).velocity_terms},
     {"potential": POTENTIAL},
     {"log_density": True},
-    {"kinetic": 0.7, "jacobian": 0.4, "potential": POTENTIAL, "log_density": True},
+    {"terms": Costs(kinetic=0.7, jacobian=0.4).velocity_terms, "potential": POTENTIAL, "log_density": True},
 ]
 
 
@@ -50,7 +51,9 @@ def test_columns_are_what_they_are_called() -> None:
     matrix = np.array([[1.0, 2.0], [-0.5, 0.3]])
     theta, x = np.concatenate([matrix.ravel(), [0.1, 0.2]]), np.array([[0.5, -1.0], [2.0, 0.0]])
     potential = as_point_function("x + 10*y", 2, "test")
-    rates = RightHandSide(PiecewiseField(Affine(2), [0.5]), 2, 3.0, 5.0, potential, log_density=True)
+    rates = RightHandSide(
+        PiecewiseField(Affine(2), [0.5]), 2, Costs(3.0, 5.0).velocity_terms, potential, log_density=True
+    )
     assert rates.names == ("kinetic", "jacobian", "potential", "log_density")
     v = x @ matrix.T + [0.1, 0.2]
     columns = [1.5 * (v**2).sum(1), np.full(2, 2.5 * (matrix**2).sum()), x @ [1.0, 10.0], np.full(2, -1.3)]

@@ -20,12 +20,11 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.base.parallel import on_root
 from eulerian.control.control import ControlProblem
-from eulerian.density.projection_error import projection_errors
+from eulerian.density.exact_density import projection_errors
 from eulerian.fields.base import VectorField
-from eulerian.mesh.bisection import without_tags
-from eulerian.mesh.box import box_simplices
 from eulerian.mesh.importing import read_simplices
-from eulerian.mesh.simplices import Simplices, part_corners
+from eulerian.mesh.refinement import without_tags
+from eulerian.mesh.simplices import Simplices, box_simplices, part_corners
 from eulerian.optimise import Method, Settings, TrainingState
 from eulerian.optimise.adaptive import AdaptedProblem, Tolerances, adapt, resolve_data
 from eulerian.optimise.adaptive_training import AdaptiveTraining

@@ -27,9 +27,9 @@ from eulerian.app.config.values import Formula as FormulaText
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.formula import COORDINATES
 from eulerian.density.csv_samples import SampleTable, kernel_estimates, read_samples
-from eulerian.density.image_file import read_darkness
+from eulerian.density.image import Image, read_darkness
 from eulerian.density.shape import DensityShape, LabelledShape
-from eulerian.density.shapes import Formula, Gaussian, Image, Uniform
+from eulerian.density.shapes import Formula, Gaussian, Uniform
 
 MAX_CELLS = 2e8
 _SIMPLICES_PER_BOX_CELL = (1, 2, 6)

@@ -23,7 +23,7 @@ from eulerian.base.parallel import gather_rows, on_root
 from eulerian.control.control import ControlProblem
 from eulerian.density.gathered import GatheredDensity
 from eulerian.density.sampling import draw_points
-from eulerian.mesh.region import BoxRegion, MeshRegion
+from eulerian.mesh.point_location import BoxRegion, MeshRegion
 from eulerian.particles.characteristics import CharacteristicDensity, Region
 from eulerian.particles.flow import carry
 from eulerian.particles.sample import share

@@ -1,18 +1,22 @@
-"""Pictures as densities: dark is dense. Not collective: call it on one rank."""
+"""Pictures as densities: dark is dense."""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianWarning, InputError
+from eulerian.base.quasirandom import even_points
+from eulerian.density.shape import Shape
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image as Picture
 
 # Kinds that Pillow decodes by itself; others are handed to other programs, or are no pictures of points.
 _PICTURES = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "PPM", "WEBP")
@@ -21,11 +25,75 @@ _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF
 _PALE = 0.5  # of the darkest part: where all of a picture is darker, its values do not reach from black to white
 
 
+@dataclass(frozen=True, init=False)
+class Image(Shape):
+    """A picture on a rectangle of the plane, bilinear between the centres of its pixels.
+
+    Args:
+        array: (rows from the top, columns) ≥ 0, the density of each pixel.
+        lower: (2,) lower left corner.
+        upper: (2,) upper right corner.
+
+    Raises:
+        InputError: the array has not two axes, or the corners do not make a rectangle.
+    """
+
+    darkness: Floats
+    lower: Floats
+    upper: Floats
+    mass: ClassVar[None] = None
+
+    def __init__(self, array: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> None:
+        darkness = np.asarray(array, dtype=np.float64)
+        low, high = (np.asarray(corner, dtype=np.float64) for corner in (lower, upper))
+        if darkness.ndim != 2 or low.shape != (2,) or high.shape != (2,) or not np.all(low < high):
+            what = f"an array of shape {darkness.shape} from {low.tolist()} to {high.tolist()} is no picture"
+            raise InputError(what, key="Image", remedy="Give an array (rows, columns) and two corners (2,).")
+        for name, value in (("darkness", darkness), ("lower", low), ("upper", high)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def dim(self) -> int:
+        """Two."""
+        return 2
+
+    @property
+    def scale(self) -> float:
+        """The size of a pixel."""
+        return float(((self.upper - self.lower) / self.darkness.shape[::-1]).min())
+
+    def values(self, x: Floats) -> Floats:
+        """Values (n,) at points x (n, 2)."""
+        rows, columns = self.darkness.shape
+        unit = (x - self.lower) / (self.upper - self.lower)
+        across = np.clip(unit[:, 0] * columns - 0.5, 0, columns - 1)
+        down = np.clip((1 - unit[:, 1]) * rows - 0.5, 0, rows - 1)
+        j, i = across.astype(np.int64), down.astype(np.int64)
+        right, below = np.minimum(j + 1, columns - 1), np.minimum(i + 1, rows - 1)
+        s, t = across - j, down - i
+        upper = (1 - s) * self.darkness[i, j] + s * self.darkness[i, right]
+        lower = (1 - s) * self.darkness[below, j] + s * self.darkness[below, right]
+        inside = np.all((unit >= 0) & (unit <= 1), axis=1)
+        return np.where(inside, (1 - t) * upper + t * lower, 0.0)
+
+    def equal_mass_points(self, count: int) -> Floats:
+        """Points (count, 2) of equal mass, each in a pixel; none of a white picture."""
+        mass = np.cumsum(np.maximum(self.darkness, 0.0))
+        if not mass[-1] > 0:
+            return np.empty((0, 2))
+        pixels = np.searchsorted(mass, (np.arange(count) + 0.5) * (mass[-1] / count))
+        down, across = np.divmod(np.minimum(pixels, len(mass) - 1), self.darkness.shape[1])
+        rest = even_points(count, 2)
+        unit = np.column_stack([across + rest[:, 0], self.darkness.shape[0] - down - rest[:, 1]])
+        return np.asarray(self.lower + unit / self.darkness.shape[::-1] * (self.upper - self.lower))
+
+
 def read_darkness(path: Path, key: str) -> Floats:
     """Read a picture as darkness from 0 (white or transparent) to 1 (black), (rows, columns), the way up it is shown.
 
     White is the largest number that its kind of integers can hold; floating-point numbers and integers of 32 bits have
     no white of their own: there it is the largest value of the picture. A warning says so where it may not be meant.
+    Not collective: call it on one rank.
 
     Raises:
         InputError: the file is missing or not a picture, or holds what is no number.
@@ -56,7 +124,7 @@ def read_darkness(path: Path, key: str) -> Floats:
     return darkness
 
 
-def _coarse_darkness(picture: "Image") -> Floats:
+def _coarse_darkness(picture: "Picture") -> Floats:
     """Of a picture of 8 bits for each colour."""
     from PIL import Image as Pillow
 
@@ -67,7 +135,7 @@ def _coarse_darkness(picture: "Image") -> Floats:
     return 1 - np.asarray(Pillow.alpha_composite(paper, colour).convert("L"), dtype=np.float64) / 255
 
 
-def _fine_darkness(picture: "Image", white_is_zero: bool) -> tuple[Floats, str]:
+def _fine_darkness(picture: "Picture", white_is_zero: bool) -> tuple[Floats, str]:
     """Of a picture of more than 8 bits of grey; and what there is to say about it."""
     grey = np.asarray(picture, dtype=np.float64)
     if "16" in picture.mode:
@@ -98,7 +166,7 @@ def _contrast(darkness: Floats, white: int) -> str:
 
 
 @contextmanager
-def _opened(path: Path, key: str) -> Iterator["Image"]:
+def _opened(path: Path, key: str) -> Iterator["Picture"]:
     """A picture of which no more than the header has been read.
 
     Raises:

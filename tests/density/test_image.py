@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from eulerian.base.errors import EulerianWarning, InputError
-from eulerian.density.image_file import read_darkness
+from eulerian.density.image import read_darkness
 
 pytestmark = pytest.mark.one_process
 
