@@ -60,7 +60,7 @@ def comparison_maps(found: ComparisonData) -> Figure:
         draw_walls(panel, outline)
         frame_map(panel, window, triangles.box)
         if k == 0:
-            panels.tell_colours(image, (r"density $\rho(T)$, mass per area", "difference, mass per area")[i], i)
+            panels.add_colour_bar(image, (r"density $\rho(T)$, mass per area", "difference, mass per area")[i], i)
     for k in range(n_labels):
         dots = _some(found.x[found.labels == k])
         panels.axes[k, 0].scatter(*dots.T, s=2.0, color=PARTICLES, alpha=0.5, linewidths=0.0, zorder=3)

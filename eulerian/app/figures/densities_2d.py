@@ -65,7 +65,7 @@ def density_maps(
     names = panel_titles(n_labels), [time_title(t) for t in snapshots.times]
     row_names, column_names = names[::-1] if upright else names
     panels.name_axes([f"{name}\n$y$" if name else "$y$" for name in row_names], column_names)
-    panels.tell_colours(pictures.colours, pictures.title)
+    panels.add_colour_bar(pictures.colours, pictures.title)
     panels.note(";  ".join(filter(None, (pictures.remark, "" if marks is None else marks.remark, arrows.remark))))
     return panels.figure
 

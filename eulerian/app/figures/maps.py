@@ -173,8 +173,8 @@ class MapPanels:
         """The width of panels that fill a page, both in inches; very many of them are wider than the page."""
         return max((page - _LEFT - _BESIDE - (columns - 1) * _GAP) / columns, _SMALLEST)
 
-    def tell_colours(self, image: ScalarMappable, name: str, bar: int = 0) -> Colorbar:
-        """Fill a bar."""
+    def add_colour_bar(self, image: ScalarMappable, name: str, bar: int = 0) -> Colorbar:
+        """Draw the colour bar of an image, with its name."""
         scale = self.figure.colorbar(image, cax=self.bars[bar])
         scale.set_label(name)
         scale.outline.set_linewidth(0.4)
