@@ -1,6 +1,6 @@
 """Small spaces and moving densities for the tests of writers and figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mpi4py import MPI
 
@@ -8,7 +8,9 @@ import dolfinx
 import numpy as np
 from problems import projected
 
-from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.app.runs.cell_nodes import CellNodes, Gathering
+from eulerian.app.runs.snapshots import Snapshots
+from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
 from eulerian.transport.velocity_space import VelocitySpace
 
@@ -37,3 +39,11 @@ def linear_samples(
         if label_dependent:
             v = np.stack([(k + 1) * v for k in range(space.n_labels)])
         yield t, projected(space, np.stack(values, axis=2), rule), v
+
+
+def gathered(nodes: CellNodes, samples: Iterable[tuple[float, Floats, Floats]]) -> Snapshots | None:
+    """Samples (t, rho, v) of all ranks on rank 0; None elsewhere. Collective."""
+    gathering = Gathering(nodes)
+    for sample in samples:
+        gathering.add(*sample)
+    return gathering.gathered()

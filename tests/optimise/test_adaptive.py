@@ -18,8 +18,7 @@ from eulerian.analysis.verify import verify as verify_laws
 from eulerian.app.build.network import build, build_ideal, build_particles
 from eulerian.app.build.training import adapt_mesh, build_training, start_problem, tolerances
 from eulerian.app.config import Adapt, Config, parse_config
-from eulerian.app.runs.adapted_mesh import read_mesh
-from eulerian.app.runs.run_files import read_run
+from eulerian.app.runs.run_files import read_mesh, read_run
 from eulerian.app.runs.train_checkpoint import Checkpoint, read_checkpoint
 from eulerian.app.tasks.loaded_run import load_trained
 from eulerian.base.errors import EulerianWarning, InputError

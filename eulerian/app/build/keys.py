@@ -22,7 +22,7 @@ _KEYS = {
 
 @contextmanager
 def configured_keys() -> Iterator[None]:
-    """Errors of what a configuration is built from tell its keys, not the arguments of the library."""
+    """Errors of the library name the keys of the configuration instead of arguments."""
     try:
         yield
     except InputError as error:

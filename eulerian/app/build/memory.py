@@ -1,4 +1,4 @@
-"""How much memory a run needs at least, told from its configuration.
+"""How much memory a run needs at least, as far as its configuration says.
 
 What cannot fit is refused before anything is allocated: systems promise memory that they do not have, and end the
 process that uses it. Every figure is a lower bound, measured on runs with small networks: what is refused would fail.
@@ -52,12 +52,12 @@ class ProblemSize:
     ranks: int
 
 
-def mesh_needs(config: Config, ground: ProblemSize) -> Iterator[MemoryNeed]:
+def mesh_needs(config: Config, sizes: ProblemSize) -> Iterator[MemoryNeed]:
     """Of densities on a mesh, carried by a network."""
-    yield mesh_need(config, ground)
-    layers, state = config.field.layers, _state(config, ground)
-    columns = 1.0 + _squares(config, ground) / ground.labels
-    yield _densities(config, ground, columns * state * (2 * layers + _DENSITIES), f"densities of {layers} layers")
+    yield mesh_need(config, sizes)
+    layers, state = config.field.layers, _state(config, sizes)
+    columns = 1.0 + _squares(config, sizes) / sizes.labels
+    yield _densities(config, sizes, columns * state * (2 * layers + _DENSITIES), f"densities of {layers} layers")
     if config.output.densities:
         yield MemoryNeed(
             config.output.densities * state,
@@ -66,22 +66,22 @@ def mesh_needs(config: Config, ground: ProblemSize) -> Iterator[MemoryNeed]:
             config.output.densities,
             "Ask for fewer.",
         )
-    yield from theta_needs(config, ground)
+    yield from theta_needs(config, sizes)
 
 
-def ideal_needs(config: Config, ground: ProblemSize) -> Iterator[MemoryNeed]:
+def ideal_needs(config: Config, sizes: ProblemSize) -> Iterator[MemoryNeed]:
     """Of the convex problem."""
-    yield mesh_need(config, ground)
+    yield mesh_need(config, sizes)
     slabs = config.ideal.slabs(config.field.layers)
-    size = _SLAB * (ground.labels + 1.0) * ground.cells * slabs
-    yield _densities(config, ground, size, f"densities and momenta of {slabs} time slabs")
+    size = _SLAB * (sizes.labels + 1.0) * sizes.cells * slabs
+    yield _densities(config, sizes, size, f"densities and momenta of {slabs} time slabs")
 
 
-def particle_needs(config: Config, ground: ProblemSize) -> Iterator[MemoryNeed]:
+def particle_needs(config: Config, sizes: ProblemSize) -> Iterator[MemoryNeed]:
     """Of particles that are carried by a network, and of the mesh that they are drawn from."""
-    yield mesh_need(config, ground)
-    yield from sample_needs(config.particles, ground.dim)
-    yield from theta_needs(config, ground)
+    yield mesh_need(config, sizes)
+    yield from sample_needs(config.particles, sizes.dim)
+    yield from theta_needs(config, sizes)
 
 
 def sample_needs(particles: Particles, dim: int) -> Iterator[MemoryNeed]:
@@ -93,60 +93,60 @@ def sample_needs(particles: Particles, dim: int) -> Iterator[MemoryNeed]:
         )
 
 
-def mesh_need(config: Config, ground: ProblemSize) -> MemoryNeed:
+def mesh_need(config: Config, sizes: ProblemSize) -> MemoryNeed:
     """Of the mesh itself."""
-    return MemoryNeed(_MESH[ground.dim] * ground.cells, f"a mesh of {ground.cells:.3g} cells", **_domain(config))
+    return MemoryNeed(_MESH[sizes.dim] * sizes.cells, f"a mesh of {sizes.cells:.3g} cells", **_domain(config))
 
 
-def theta_needs(config: Config, ground: ProblemSize) -> Iterator[MemoryNeed]:
+def theta_needs(config: Config, sizes: ProblemSize) -> Iterator[MemoryNeed]:
     """Of θ, which every rank knows; nothing is known of a field of the user's own."""
     field = config.field
-    rows, width = 1 if field.tied else field.layers, field.row_size(ground.dim, ground.labels, _nodes(config, ground))
+    rows, width = 1 if field.tied else field.layers, field.row_size(sizes.dim, sizes.labels, _nodes(config, sizes))
     if width is None:
         return
     value = getattr(field, field.size_key)
     key, value = f"field.{field.size_key}", list(value) if isinstance(value, tuple) else value
     if rows > width:
         key, value = "field.layers", field.layers
-    size = _NUMBER * _COPIES_OF_THETA * width * rows * ground.ranks
+    size = _NUMBER * _COPIES_OF_THETA * width * rows * sizes.ranks
     remedy = "Use a narrower network, fewer layers or, for a free field, a coarser mesh."
     yield MemoryNeed(size, f"{width * rows:.3g} parameters and their optimiser on every rank", key, value, remedy)
 
 
-def _state(config: Config, ground: ProblemSize) -> float:
+def _state(config: Config, sizes: ProblemSize) -> float:
     """Bytes of one density of all labels."""
-    dim, degree = ground.dim, config.density.degree
-    return float(_NUMBER * math.comb(dim + degree, dim) * ground.labels) * ground.cells
+    dim, degree = sizes.dim, config.density.degree
+    return float(_NUMBER * math.comb(dim + degree, dim) * sizes.labels) * sizes.cells
 
 
-def _squares(config: Config, ground: ProblemSize) -> int:
+def _squares(config: Config, sizes: ProblemSize) -> int:
     """How many squares of densities move beside them."""
     objective = config.objective
     if objective.power_form == "density":
         return 0
     each, together = objective.terminal.of_squares, objective.congestion > 0.0
-    if ground.labels == 1 or config.field.label_dependent:
-        return ground.labels if each or together else 0
-    return ground.labels * each + together
+    if sizes.labels == 1 or config.field.label_dependent:
+        return sizes.labels if each or together else 0
+    return sizes.labels * each + together
 
 
-def _nodes(config: Config, ground: ProblemSize) -> float:
+def _nodes(config: Config, sizes: ProblemSize) -> float:
     """Nodes of the velocity."""
-    per_vertex = _NODES_OF_DEGREE_2[ground.dim] if config.density.degree == 2 else 1.0
-    return per_vertex * ground.cells / _CELLS_PER_VERTEX[ground.dim]
+    per_vertex = _NODES_OF_DEGREE_2[sizes.dim] if config.density.degree == 2 else 1.0
+    return per_vertex * sizes.cells / _CELLS_PER_VERTEX[sizes.dim]
 
 
-def _densities(config: Config, ground: ProblemSize, size: float, purpose: str) -> MemoryNeed:
+def _densities(config: Config, sizes: ProblemSize, size: float, purpose: str) -> MemoryNeed:
     """A need that grows with cells, layers and labels: the one of them that is furthest from usual is to blame."""
     layers = config.ideal.layers or config.field.layers
-    excess = {"domain": ground.cells / 1e5, "layers": layers / 16, "labels": ground.labels / 4}
+    excess = {"domain": sizes.cells / 1e5, "layers": layers / 16, "labels": sizes.labels / 4}
     blame = max(excess, key=lambda name: excess[name])
     if blame == "layers":
         key = "ideal.layers" if config.ideal.layers else "field.layers"
         return MemoryNeed(size, purpose, key, layers, "Use fewer layers or cells.")
     if blame == "labels":
         return MemoryNeed(
-            size, f"{purpose} and {ground.labels} labels", "density.initial", None, "Use fewer labels or cells."
+            size, f"{purpose} and {sizes.labels} labels", "density.initial", None, "Use fewer labels or cells."
         )
     return MemoryNeed(size, purpose, **_domain(config))
 

@@ -21,7 +21,7 @@ def create_mesh(
     Args:
         comm: the ranks that share the mesh.
         domain: a box or a file.
-        check: told the dimension and the number of cells before the mesh is made, at least on rank 0; what it raises
+        check: called with dimension and number of cells before the mesh is made, at least on rank 0; what it raises
             reaches all ranks.
         simplices: another mesh of the same domain, known to all ranks, to be used instead of the one that it describes.
 

@@ -59,7 +59,7 @@ def labelled_shapes(terms: Sequence[Term], dim: int, comm: MPI.Comm, key: str = 
     """The shapes of all terms, with their labels and shares, term by term. **Collective**.
 
     Args:
-        terms: of a mixture, which have been held against the dimension.
+        terms: of a mixture, checked for this dimension.
         dim: of space.
         comm: who shares them.
         key: dotted key of the terms, for messages.

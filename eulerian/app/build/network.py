@@ -1,6 +1,6 @@
 """From a configuration to its problem: of a network, on a mesh or on particles, or of any velocity.
 
-The idealised problem and the particles stand on a good part of SciPy, which takes as long to load as all the rest:
+The idealised problem and the particles need a good part of SciPy, which takes as long to load as all the rest:
 their modules are imported by the functions that need them.
 """
 
@@ -141,12 +141,12 @@ def build_ideal(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None
 @final
 @dataclass(frozen=True)
 class SampledProblem:
-    """Particles, and the ground that they were drawn from.
+    """Particles, and the density that they were drawn from.
 
     Attributes:
         problem: J on particles.
         space: of the initial density.
-        initial: the initial density, whole on every rank.
+        initial: the initial density, gathered on every rank.
     """
 
     problem: "ParticleProblem"
@@ -178,7 +178,7 @@ def build_particles(config: Config | Mapping[str, Any], comm: MPI.Comm | None = 
 
 
 def build_sampled_problem(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None) -> SampledProblem:
-    """``build_particles``, with the ground that the particles stand on. Collective."""
+    """``build_particles``, with the density that the particles were drawn from. Collective."""
     from eulerian.app.build.particles import particle_problem, refuse_on_particles, sample_of
     from eulerian.density.gathered import GatheredDensity
 
@@ -186,11 +186,11 @@ def build_sampled_problem(config: Config | Mapping[str, Any], comm: MPI.Comm | N
     refuse_on_particles(config)
     space, rho0, _ = _initial(config, comm, particle_needs)
     warn_of_fixed_mesh(config, space.comm)
-    whole = GatheredDensity.gather(space, rho0.coefficients)
-    sample = sample_of(config, whole, space.comm)
+    initial = GatheredDensity.gather(space, rho0.coefficients)
+    sample = sample_of(config, initial, space.comm)
     field = _field(config, space)
     theta = _given_theta(config, field, space)
-    return SampledProblem(particle_problem(config, space, field, theta, sample), space, whole)
+    return SampledProblem(particle_problem(config, space, field, theta, sample), space, initial)
 
 
 def warn_of_fixed_mesh(config: Config, comm: MPI.Comm) -> None:
@@ -214,7 +214,7 @@ def build_space(
         needs: what memory is needed for.
 
     Raises:
-        InputError: there is not so much memory, among others; told before a mesh is made.
+        InputError: there is not so much memory, among others; found before a mesh is made.
     """
     comm = MPI.COMM_WORLD if comm is None else comm
     memory = total_memory(comm)
@@ -243,7 +243,7 @@ def _initial(
 
 
 def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
-    """The idealised problem on given ground. Collective."""
+    """The idealised problem on a given space. Collective."""
     from eulerian.ideal.dynamic_ot import require_equal_masses
 
     objective = config.objective
@@ -300,8 +300,7 @@ def _warn_of_raw_coordinates(space: DensitySpace, code: str) -> None:
 
 def training_start(config: Config, problem: ControlProblem) -> Floats:
     """Where a training from nothing starts, for the methods of a problem that may start elsewhere. Collective."""
-    fresh = config.model_copy(update={"field": config.field.model_copy(update={"theta": None})})
-    rows = _given_theta(fresh, problem.field, problem.density_space)
+    rows = _given_theta(config.with_values("field", theta=None), problem.field, problem.density_space)
     loss, space = config.objective.terminal.loss(), problem.density_space
     readout = np.zeros(0) if loss is None else loss.bind(space.dim, space.n_labels).initial_readout()
     return np.concatenate([rows.ravel(), readout])

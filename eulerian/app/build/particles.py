@@ -1,4 +1,4 @@
-"""From a configuration to particles: what they can do, where they start, and what they are held against."""
+"""From a configuration to particles: what they cannot do, where they start, and their J."""
 
 from mpi4py import MPI
 
@@ -77,12 +77,12 @@ def _refusal(key: str, value: object, reason: str, remedy: str = "") -> InputErr
     return InputError(f"particles cannot have this: {reason}", key=key, value=value, remedy=remedy)
 
 
-def sample_of(config: Config, whole: GatheredDensity, comm: MPI.Comm) -> ParticleSample:
-    """This rank's share of the particles that ``[particles]`` asks for. **Collective**.
+def sample_of(config: Config, initial: GatheredDensity, comm: MPI.Comm) -> ParticleSample:
+    """This rank's share of the particles of ``[particles]``. **Collective**.
 
     Args:
         config: how many, how drawn, or which file; and what the labels of the initial density are called.
-        whole: the initial density, which they are drawn from; the log-density at samples of a file is also its.
+        initial: the density that they are drawn from; for samples of a file it gives the log-density.
         comm: who shares them.
 
     Raises:
@@ -90,13 +90,13 @@ def sample_of(config: Config, whole: GatheredDensity, comm: MPI.Comm) -> Particl
     """
     particles = config.particles
     if particles.file is not None:
-        names = class_names(config.density.initial, whole.n_labels, comm)
-        return _sample_of_file(particles, whole, names, comm)
-    require_memory(sample_needs(particles, whole.dim), total_memory(comm))
+        names = class_names(config.density.initial, initial.n_labels, comm)
+        return _sample_of_file(particles, initial, names, comm)
+    require_memory(sample_needs(particles, initial.dim), total_memory(comm))
     own = share(particles.count, comm)
     with agreed(comm):
         draw = draw_points(
-            whole,
+            initial,
             particles.count,
             method=particles.sampling,
             seed=particles.seed,
@@ -109,9 +109,9 @@ def sample_of(config: Config, whole: GatheredDensity, comm: MPI.Comm) -> Particl
 
 
 def _sample_of_file(
-    particles: Particles, whole: GatheredDensity, names: tuple[str, ...], comm: MPI.Comm
+    particles: Particles, initial: GatheredDensity, names: tuple[str, ...], comm: MPI.Comm
 ) -> ParticleSample:
-    """Samples of a file, all of one weight, dealt out to the replicates like cards. Collective."""
+    """Samples of a file, all of one weight, assigned to the replicates in turn. Collective."""
     assert particles.file is not None
     assert particles.columns is not None
     file, columns, label_column = particles.file, particles.columns, particles.label_column
@@ -124,8 +124,8 @@ def _sample_of_file(
     own = share(n, comm)
     x, labels = np.ascontiguousarray(samples.points[own]), samples.labels[own]
     with agreed(comm), np.errstate(divide="ignore"):
-        inside = whole.contains(x)
-        values = np.take_along_axis(whole.values(x), labels[:, None].astype(np.intp), axis=1)[:, 0]
+        inside = initial.contains(x)
+        values = np.take_along_axis(initial.values(x), labels[:, None].astype(np.intp), axis=1)[:, 0]
         log_density = np.log(np.maximum(values, 0.0))
     fate = "move all the same, from where the initial density is zero"
     check_samples(comm, np.concatenate(comm.allgather(inside)), samples.labels, samples.classes, "particles.file", fate)

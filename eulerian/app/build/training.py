@@ -14,14 +14,13 @@ import numpy as np
 from eulerian.app.build.mixture import density_and_exact
 from eulerian.app.build.network import build, build_space
 from eulerian.app.config import Adapt, Config, Domain
-from eulerian.app.config.density import Terms
+from eulerian.app.config.checks import mixtures
 from eulerian.app.config.levels import LEAST_CELLS, coarse_to_fine, halved_box, iterations_of_a_level
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.base.parallel import on_root
 from eulerian.control.control import ControlProblem
 from eulerian.density.exact_density import projection_errors
-from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
 from eulerian.mesh.importing import read_simplices
 from eulerian.mesh.refinement import without_tags
@@ -69,7 +68,7 @@ def build_training(
         config: of the problem.
         problem: of ``build``; of ``start_problem`` with ``[adapt]``.
         say: called with a line for what happens on the way.
-        state: of the training to go on with.
+        state: of the training to continue.
     """
     if config.adapt is not None:
         on_mesh = _on_mesh(config, problem)
@@ -153,16 +152,6 @@ def _data_errors(config: Config, comm: MPI.Comm, mesh: Simplices) -> tuple[dolfi
     """How far ρ₀ and a target density are from their projections on a mesh, for ``resolve_data``. **Collective**."""
     with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # `build` repeats them
         space, _ = build_space(config, comm, mesh)
-        return space.mesh, np.stack([_projection_errors(space, terms, key) for key, terms in _mixtures(config)])
-
-
-def _projection_errors(space: DensitySpace, terms: Terms, key: str) -> Floats:
-    return projection_errors(space, *density_and_exact(space, terms, key))
-
-
-def _mixtures(config: Config) -> list[tuple[str, Terms]]:
-    """What is projected on the mesh: ρ₀, and the target of a distance."""
-    found = [("density.initial", config.density.initial)]
-    if config.objective.terminal.mixture:
-        found.append(("objective.terminal.target", config.objective.terminal.mixture))
-    return found
+        return space.mesh, np.stack(
+            [projection_errors(space, *density_and_exact(space, terms, key)) for key, terms in mixtures(config)]
+        )

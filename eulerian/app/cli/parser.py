@@ -39,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _CommandParser(_Parser):
-    """Of one command: what is wrong there is told with its own usage, not with that of the whole program."""
+    """Of one command: what is wrong there is reported with its own usage, not with that of the whole program."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in the base class, but that everything has to be known."""

@@ -50,8 +50,8 @@ def progress_of(options: Options, comm: "MPI.Comm") -> "Progress":
     return replace(progress, terminal=False) if options.verbose else progress
 
 
-def complain(options: Options, text: str) -> None:
-    """Tell an error in one message, after everything that was said before."""
+def print_error(options: Options, text: str) -> None:
+    """Print an error in one message, after all earlier output."""
     sys.stdout.flush()
     sys.stderr.write(f"eulerian {options.name}: {text}\n")
     sys.stderr.flush()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eulerian.app.commands.command import Command, Options, complain
+from eulerian.app.commands.command import Command, Options, print_error
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -27,7 +27,7 @@ class Computation(Command):
         parser.add_argument("--overwrite", action="store_true", help="replace the run that is in the folder")
 
     def run(self, options: Options) -> int:
-        """Read the configuration, compute, and tell on rank 0 why that failed, if it did. **Collective**."""
+        """Read the configuration, compute, and report a failure on rank 0. **Collective**."""
         from mpi4py import MPI
 
         from eulerian.app.config import read_config
@@ -64,7 +64,7 @@ def _exit_code(options: Options, document: Mapping[str, Any], rank: int) -> int:
     if document["status"] not in ("failed", "interrupted"):
         return 0
     if rank == 0:
-        complain(options, document["reason"])
+        print_error(options, document["reason"])
     return 2
 
 

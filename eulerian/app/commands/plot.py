@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from eulerian.app.commands.command import Command, Options, complain, progress_of
+from eulerian.app.commands.command import Command, Options, print_error, progress_of
 from eulerian.base.errors import FigureError, InputError
 
 
@@ -101,11 +101,11 @@ def _drawn(draw: Callable[[], list[Path]], failures: list[FigureError]) -> list[
 
 
 def _report(options: Options, figures: list[Path], failures: list[FigureError]) -> int:
-    """Tell which figures there are, and which there are not; the exit code."""
+    """Print the figures that were drawn, and errors for the others; the exit code."""
     if figures and not options.quiet:
         print("\n".join(str(figure) for figure in figures))
     for text in (text for failure in failures for text in failure.failures):
-        complain(options, text)
+        print_error(options, text)
     return _exit_code(failures)
 
 

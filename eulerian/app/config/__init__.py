@@ -1,6 +1,5 @@
 """The configuration: a TOML file becomes one typed, frozen, checked tree. Knows neither meshes nor MPI."""
 
-from eulerian.app.config.adapt import Adapt
 from eulerian.app.config.checks import check_dimension, check_files, check_labels
 from eulerian.app.config.density import (
     Box,
@@ -14,7 +13,7 @@ from eulerian.app.config.density import (
     UniformTerm,
 )
 from eulerian.app.config.field import AnyField, FreeField, LinearField, MlpField, PythonField
-from eulerian.app.config.model import Config, Ideal, Optimiser, Output, Solver
+from eulerian.app.config.model import Adapt, Config, Ideal, Optimiser, Output, Solver
 from eulerian.app.config.objective import (
     CrossEntropyTerminal,
     ExpressionTerminal,

@@ -18,7 +18,7 @@ _MESHED = f"mesh what the file is the boundary of ({GMSH_SAVES.format('domain')}
 
 
 def check_dimension(config: Config, dim: int) -> None:
-    """Hold every vector and formula of the configuration against the dimension of space.
+    """Check every vector and formula of the configuration against the dimension of space.
 
     Args:
         config: the configuration.
@@ -55,7 +55,7 @@ def _held(config: Config, dim: int) -> str:
     return f" ({Path(config.domain.file).name} holds only {held})"
 
 
-def _mixtures(config: Config) -> Iterator[tuple[str, Terms]]:
+def mixtures(config: Config) -> Iterator[tuple[str, Terms]]:
     """Every mixture of density terms, with its key."""
     yield "density.initial", config.density.initial
     if config.objective.terminal.mixture:
@@ -64,7 +64,7 @@ def _mixtures(config: Config) -> Iterator[tuple[str, Terms]]:
 
 def _terms(config: Config) -> Iterator[tuple[str, Term]]:
     """Every density term, with its key."""
-    for key, terms in _mixtures(config):
+    for key, terms in mixtures(config):
         for index, term in enumerate(terms):
             yield f"{key}.{index}", term
 
@@ -96,7 +96,7 @@ def _formulas(config: Config) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 
 def check_labels(config: Config, n_labels: int) -> None:
-    """Hold the terminal cost against the number of labels.
+    """Check the terminal cost against the number of labels.
 
     Args:
         config: the configuration.

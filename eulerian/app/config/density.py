@@ -134,7 +134,7 @@ class _Term(Section):
         """The shape that it describes; a file is read for it. Not collective.
 
         Args:
-            dim: space dimension, which the term has been held against.
+            dim: space dimension, which the term has been checked for.
             key: dotted key of the term, for messages.
 
         Raises:

@@ -21,10 +21,10 @@ def coarse_to_fine(config: Config) -> tuple[Config, ...]:
         domain = _coarser(levels[0].domain)
         if domain is None:
             break
-        field = levels[0].field
-        layers = (field.layers + 1) // 2 if len(levels) > 1 else field.layers
-        field = field.model_copy(update={"layers": layers, "theta": None})
-        levels.insert(0, levels[0].model_copy(update={"domain": domain, "field": field}))
+        layers = levels[0].field.layers
+        layers = (layers + 1) // 2 if len(levels) > 1 else layers
+        coarser = levels[0].model_copy(update={"domain": domain})
+        levels.insert(0, coarser.with_values("field", layers=layers, theta=None))
     return tuple(levels)
 
 

@@ -8,13 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, StringConstraints, model_validator
 
-from eulerian.app.config.adapt import Adapt
 from eulerian.app.config.density import Density, Domain
 from eulerian.app.config.field import MAX_LAYERS, FreeField, LinearField, MlpField, PythonField
 from eulerian.app.config.objective import Objective
-from eulerian.app.config.overrides import set_key
 from eulerian.app.config.particles import Particles
-from eulerian.app.config.tables import plain_tables
+from eulerian.app.config.tables import plain_tables, set_key
 from eulerian.app.config.toml import dump_toml
 from eulerian.app.config.values import (
     Count,
@@ -30,6 +28,25 @@ from eulerian.app.config.values import (
     problem,
     seconds_of,
 )
+
+
+class Adapt(Section):
+    """How well the flow's densities and J are to be resolved, and at what cost.
+
+    Attributes:
+        density: the largest L¹ error of ρ(T), by label and relative to its mass.
+        objective: the largest relative error of J.
+        max_cells: a mesh with more cells is not made.
+        rounds: refinements of one mesh, at most; each halves the edges of some cells.
+    """
+
+    density: Annotated[Positive, Field(lt=2)] = Field(
+        default=0.05, description="the largest L1 error of the final density, a number > 0 and < 2"
+    )
+    objective: Positive = Field(default=1e-3, description="the largest relative error of J, a number > 0")
+    max_cells: Count = Field(default=200_000, description="the largest number of cells, a whole number >= 1")
+    rounds: Count = Field(default=8, description="the largest number of refinements, a whole number >= 1")
+
 
 _LEAST_SLABS = 16
 
@@ -59,7 +76,7 @@ class Optimiser(Section):
         max_iterations: at most this many; with several levels, at most half as many on each.
         gradient_tolerance: on the norm of the gradient relative to its first value.
         metric: how long a change of θ is: by the velocity that it makes, or by itself; "velocity" needs the method
-            "lmvm" and a field that tells its derivatives by θ, else it means "parameters".
+            "lmvm" and a field that has its derivatives by θ, else it means "parameters".
         levels: meshes to train on, from coarse to fine; the last one is that of the configuration.
     """
 
@@ -110,7 +127,7 @@ class Solver(Section):
 
 
 class Ideal(Section):
-    """How the idealised problem is solved, and what a trained network is held against.
+    """How the idealised problem is solved, and what a trained network is compared with.
 
     Attributes:
         layers: time slabs of the convex problem; None means as many as ``field.layers``, and at least 16.
@@ -132,7 +149,7 @@ class Ideal(Section):
 
     @property
     def solver_options(self) -> dict[str, Any]:
-        """What ``solve_convex`` is asked for."""
+        """Arguments of ``solve_convex``."""
         return {name: getattr(self, name) for name in ("gap_tolerance", "residual_tolerance", "max_iterations")}
 
     def slabs(self, field_layers: int) -> int:
@@ -146,9 +163,9 @@ class Output(Section):
     Attributes:
         directory: the run folder, relative to the working directory.
         densities: snapshots in time for ParaView, 0 for none.
-        figures: whether figures are drawn, and what they are drawn from is kept.
+        figures: whether figures are drawn, and what they are drawn from is saved.
         checkpoint_every: iterations of a training between checkpoints, or the time between them, like ``60 s``; 0 for
-            none. Unless it is 0 a forward solve keeps its densities at the end of every layer and at every snapshot.
+            none. Unless it is 0 a forward solve saves its densities at the end of every layer and at every snapshot.
     """
 
     directory: TextPath = Field(default=Path("runs/run"), description="the folder of the run, in quotes")
@@ -226,6 +243,10 @@ class Config(Section):
         for key, value in plain_tables(changes).items():
             set_key(tables, key, value)
         return parse_config(tables)
+
+    def with_values(self, section: str, **values: Any) -> Self:
+        """A copy with other values in one section; unlike ``replace`` it checks nothing. Not collective."""
+        return self.model_copy(update={section: getattr(self, section).model_copy(update=values)})
 
     def to_toml(self) -> str:
         """The resolved configuration, every default written out; ``read_config`` gives it back."""

@@ -257,7 +257,7 @@ type Terminal = LossSection | TargetTerminal
 
 
 def check_target_labels(n_target: int, n_labels: int) -> None:
-    """Hold the number of labels of a target density against that of the initial one.
+    """Check the number of labels of a target density against that of the initial one.
 
     Raises:
         InputError: they differ.

@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from eulerian.app.config.checks import check_dimension, check_files, check_labels
 from eulerian.app.config.messages import input_error
 from eulerian.app.config.model import Config
-from eulerian.app.config.overrides import apply_overrides
-from eulerian.app.config.tables import plain_tables
+from eulerian.app.config.tables import apply_overrides, plain_tables
 from eulerian.base.errors import InputError
 
 _MAX_BYTES = 4 * 1024**2  # takes the reader of TOML a few seconds; large θ belongs into a file

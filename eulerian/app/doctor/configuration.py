@@ -21,7 +21,7 @@ warned = []
 with one_line_errors(), collected_warnings(warned.append):
     from mpi4py import MPI
     from eulerian.app.config import read_config
-    from eulerian.app.tasks.problem_mesh import build_on_own_mesh
+    from eulerian.app.tasks.network_run import build_on_own_mesh
     from eulerian.app.runs.train_checkpoint import largest_checkpoint
     config = read_config(sys.argv[1])
     problem = build_on_own_mesh(config, MPI.COMM_WORLD)

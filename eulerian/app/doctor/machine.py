@@ -45,7 +45,7 @@ _TINY = {
     "objective": {"terminal": {"kind": "quadratic", "target": [0.5]}},
 }
 
-# How a check in a process of its own tells an error: in one line.
+# How a check in a process of its own reports an error: in one line.
 ERRORS_IN_ONE_LINE = """
 import contextlib, sys
 @contextlib.contextmanager

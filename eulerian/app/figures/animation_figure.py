@@ -12,11 +12,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from eulerian.app.figures.colours import GAMMA, VERMILION, density_colours, label_colours
+from eulerian.app.figures.densities_1d import on_line, sorted_line, visible_part
 from eulerian.app.figures.labels import label_handles
-from eulerian.app.figures.line import on_line, sorted_line, visible_part
 from eulerian.app.figures.maps import draw_picture, draw_walls, frame_map, rgba, visible_window
-from eulerian.app.runs.line_integrals import LineIntegrals
 from eulerian.app.runs.pixel_grid import Box
+from eulerian.app.runs.projections import LineIntegrals
 from eulerian.app.runs.triangles import Triangles
 from eulerian.base.arrays import Floats, Ints
 
@@ -25,7 +25,7 @@ _LEFT, _RIGHT, _BELOW, _ABOVE = 0.6, 0.3, 0.5, 0.35  # inches: around what is dr
 _WIDTH, _CURVES, _PATHS, _GAP = 6.6, 2.6, 2.2, 0.15  # inches: of figures on a line, heights of panels, between them
 _SIDE, _LONGEST = 4.6, 6.4  # inches: the square root of a map's area, and its longer side at most
 _KEY, _TO_KEY, _BESIDE = 0.16, 0.15, 0.8  # inches: a label's column in the key of colours, and room left and right
-_LINES = 112  # along z, along the longer side of a map of three dimensions: to find their cells takes its time
+_LINES = 112  # along z, along the longer side of a map of three dimensions: to find their cells is slow
 _SAMPLED = 15  # frames that the scale of the densities is made from
 _TAIL = 6  # frames that a particle's tail is long on a map
 

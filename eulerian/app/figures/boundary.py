@@ -1,6 +1,5 @@
 """Mass at the boundary: how much over time, and where on it."""
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -18,16 +17,13 @@ from eulerian.app.runs.boundary_mass import LIMIT, BoundaryMass
 from eulerian.app.runs.files import BOUNDARY, FIGURES
 from eulerian.base.arrays import Floats
 
-_DECADES = 3.0  # of masses that colours tell apart
+_DECADES = 3.0  # of masses that colours distinguish
 _COLOURS = matplotlib.colormaps["YlOrRd"].resampled(256)  # the user may have set another number
 _PERCENT = 100.0
 
 
-def _draw(folder: Path) -> Figure:
-    return boundary_panels(BoundaryMass.load(folder / FIGURES / BOUNDARY))
-
-
-BOUNDARY_FIGURE = RunFigure("boundary", (f"{FIGURES}/{BOUNDARY}",), _draw)
+_FILE = f"{FIGURES}/{BOUNDARY}"
+BOUNDARY_FIGURE = RunFigure("boundary", (_FILE,), lambda folder: boundary_panels(BoundaryMass.load(folder / _FILE)))
 
 
 def boundary_panels(mass: BoundaryMass) -> Figure:

@@ -15,7 +15,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, PowerNorm, to_h
 
 from eulerian.base.arrays import Floats
 
-# Okabe and Ito's palette, told apart by colour-blind readers.
+# Okabe and Ito's palette, which colour-blind readers can distinguish.
 PALETTE = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = (
     "#0072B2",
     "#D55E00",
@@ -110,7 +110,7 @@ class DensityScale:
     """How panels turn densities into colours.
 
     A density that gathers grows by orders of magnitude, and on one scale its beginning would be white. So there is one
-    scale only where the peak of every panel has a colour on it; else every panel has its own, and tells its peak.
+    scale only where the peak of every panel has a colour on it; else every panel has its own, and names its peak.
 
     Attributes:
         peaks: (n, K) density with the full colour, of every panel.

@@ -9,8 +9,8 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 
 from eulerian.app.figures.colours import BLUE, DENSITY, VERMILION
+from eulerian.app.figures.densities_1d import sorted_line, visible_part
 from eulerian.app.figures.labels import panel_titles
-from eulerian.app.figures.line import sorted_line, visible_part
 from eulerian.app.figures.maps import MapPanels, draw_walls, frame_map, visible_window
 from eulerian.app.figures.run_figure import RunFigure
 from eulerian.app.runs.comparison import ComparisonData
@@ -24,23 +24,18 @@ _DOTS = 500  # particles of a label that are shown
 _BINS = 50
 
 
-def _load(folder: Path) -> ComparisonData:
-    return ComparisonData.load(folder / FIGURES / METHOD_PAIR)
+_FILE = f"{FIGURES}/{METHOD_PAIR}"
 
 
 def _draw(folder: Path) -> Figure | None:
     """There is no picture of densities in three dimensions."""
-    found = _load(folder)
+    found = ComparisonData.load(folder / _FILE)
     draw = {1: comparison_curves, 2: comparison_maps}.get(found.x.shape[1])
     return None if draw is None else draw(found)
 
 
-def _draw_parts(folder: Path) -> Figure:
-    return part_errors(_load(folder))
-
-
-COMPARISON_FIGURE = RunFigure("compare", (f"{FIGURES}/{METHOD_PAIR}",), _draw)
-PARTS_FIGURE = RunFigure("parts", (f"{FIGURES}/{METHOD_PAIR}",), _draw_parts)
+COMPARISON_FIGURE = RunFigure("compare", (_FILE,), _draw)
+PARTS_FIGURE = RunFigure("parts", (_FILE,), lambda folder: part_errors(ComparisonData.load(folder / _FILE)))
 
 
 def comparison_maps(found: ComparisonData) -> Figure:
@@ -65,7 +60,7 @@ def comparison_maps(found: ComparisonData) -> Figure:
         draw_walls(panel, outline)
         frame_map(panel, window, triangles.box)
         if k == 0:
-            panels.tell_colours(image, (r"density $\rho(T)$, mass per area", "difference, mass per area")[i], i)
+            panels.add_colour_bar(image, (r"density $\rho(T)$, mass per area", "difference, mass per area")[i], i)
     for k in range(n_labels):
         dots = _some(found.x[found.labels == k])
         panels.axes[k, 0].scatter(*dots.T, s=2.0, color=PARTICLES, alpha=0.5, linewidths=0.0, zorder=3)

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from eulerian.app.figures.colours import time_colour
 from eulerian.app.figures.labels import panel_titles, time_title
-from eulerian.app.figures.line import on_line, sorted_line
+from eulerian.app.figures.maps import FAINT, MARGIN
 from eulerian.app.figures.target_marks import COLOUR, DASHES, between_regions
-from eulerian.app.runs.exact_densities import ExactDensities
-from eulerian.app.runs.snapshots import Snapshots
+from eulerian.app.runs.snapshots import ExactDensities, Snapshots
 from eulerian.app.runs.targets import Targets
 from eulerian.base.arrays import Floats
 
@@ -79,3 +79,34 @@ def _draw_target(panel: Axes, targets: Targets, label: int) -> None:
         for i in np.flatnonzero(edge[:-1] * edge[1:] < 0.0):
             root = x[i] - edge[i] * (x[i + 1] - x[i]) / (edge[i + 1] - edge[i])
             panel.axvline(root, color=COLOUR, lw=1.0, ls=DASHES, label="between classes")
+
+
+def sorted_line(points: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """The nodes (N, m, 1) from left to right, cell by cell, and the order (N * m,) that makes them so."""
+    x = points[:, :, 0]
+    cells = np.argsort(x.mean(axis=1))
+    inside = np.argsort(x[cells], axis=1)
+    order = (cells[:, None] * x.shape[1] + inside).ravel()
+    return x.ravel()[order], order
+
+
+def on_line(values: Floats, order: NDArray[np.int64]) -> Floats:
+    """Values (n, N, m, ...) at the sorted nodes, (n, N * m, ...)."""
+    return values.reshape(values.shape[0], -1, *values.shape[3:])[:, order]
+
+
+def visible_part(x: Floats, density: Floats, particles: Floats | None = None) -> tuple[float, float]:
+    """The part of the line that has mass or particles at some time, with a margin.
+
+    Args:
+        x: (m,) from left to right.
+        density: (n, m, K) there, at n times.
+        particles: positions of any shape.
+    """
+    places = x[np.any(density > FAINT * density.max(axis=1, keepdims=True), axis=(0, 2))]
+    if particles is not None:
+        places = np.concatenate([places, particles[np.isfinite(particles)]])
+    if not len(places):
+        return float(x[0]), float(x[-1])
+    margin = MARGIN * float(np.ptp(places))
+    return max(float(x[0]), float(places.min()) - margin), min(float(x[-1]), float(places.max()) + margin)

@@ -21,9 +21,8 @@ from eulerian.app.figures.maps import (
     write_in_corner,
 )
 from eulerian.app.figures.target_marks import TargetMarks
-from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.pixel_grid import Box
-from eulerian.app.runs.snapshots import Snapshots
+from eulerian.app.runs.snapshots import ExactDensities, Snapshots
 from eulerian.app.runs.targets import Targets
 from eulerian.app.runs.triangles import Triangles
 from eulerian.base.arrays import Floats
@@ -66,7 +65,7 @@ def density_maps(
     names = panel_titles(n_labels), [time_title(t) for t in snapshots.times]
     row_names, column_names = names[::-1] if upright else names
     panels.name_axes([f"{name}\n$y$" if name else "$y$" for name in row_names], column_names)
-    panels.tell_colours(pictures.colours, pictures.title)
+    panels.add_colour_bar(pictures.colours, pictures.title)
     panels.note(";  ".join(filter(None, (pictures.remark, "" if marks is None else marks.remark, arrows.remark))))
     return panels.figure
 

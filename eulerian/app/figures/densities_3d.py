@@ -54,7 +54,7 @@ def projection_maps(found: Projections, targets: Targets | None = None) -> Figur
     panels.name_axes(["along $z$\n$y$", "along $y$\n$z$"], [time_title(t) for t in found.times])
     grey = LinearSegmentedColormap.from_list("total", ["white", "0.35"])
     title = r"$\int\rho$ along a line, mass per area" if scale.common else "share of each panel's maximum"
-    panels.tell_colours(ScalarMappable(scale.bar_norm, DENSITY if n_labels == 1 else grey), title)
+    panels.add_colour_bar(ScalarMappable(scale.bar_norm, DENSITY if n_labels == 1 else grey), title)
     if n_labels > 1:
         handles = [Patch(color=colour, lw=0, label=f"label {k}") for k, colour in enumerate(label_colours(n_labels))]
         panels.figure.legend(handles=handles, loc="lower left", ncols=min(n_labels, 6), handlelength=1.0)

@@ -44,7 +44,7 @@ def _result(folder: Path) -> Mapping[str, Any]:
 @final
 @dataclass(frozen=True)
 class ReferenceValues:
-    """What a run's J is held against, as far as it is known.
+    """The lower bounds of a run's J, as far as they are known.
 
     Attributes:
         bound: a lower bound of J for any flow, or None.

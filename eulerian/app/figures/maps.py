@@ -117,7 +117,7 @@ class MapPanels:
     Attributes:
         figure: of them.
         axes: (rows, columns) panels.
-        bars: where the colours are told: right of all panels, or right of every column.
+        bars: where the colour bars are: right of all panels, or right of every column.
     """
 
     figure: Figure
@@ -173,12 +173,12 @@ class MapPanels:
         """The width of panels that fill a page, both in inches; very many of them are wider than the page."""
         return max((page - _LEFT - _BESIDE - (columns - 1) * _GAP) / columns, _SMALLEST)
 
-    def tell_colours(self, image: ScalarMappable, name: str, bar: int = 0) -> Colorbar:
-        """Fill a bar."""
-        told = self.figure.colorbar(image, cax=self.bars[bar])
-        told.set_label(name)
-        told.outline.set_linewidth(0.4)
-        return told
+    def add_colour_bar(self, image: ScalarMappable, name: str, bar: int = 0) -> Colorbar:
+        """Draw the colour bar of an image, with its name."""
+        scale = self.figure.colorbar(image, cax=self.bars[bar])
+        scale.set_label(name)
+        scale.outline.set_linewidth(0.4)
+        return scale
 
     def note(self, text: str) -> None:
         """A small remark in the lower right corner."""

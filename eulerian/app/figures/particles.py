@@ -25,7 +25,7 @@ _LINES = 150  # paths of a label in one dimension
 _BINS = 60
 _MARGIN = 0.05  # around all particles, relative to the longer side
 _AXES = "xyz"
-_PIXELS = 300  # of the ground, along the longer side of a map
+_PIXELS = 300  # of the background, along the longer side of a map
 
 
 def _draw(folder: Path) -> Figure:

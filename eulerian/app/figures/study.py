@@ -1,7 +1,6 @@
 """The frontier of a study: error against cost for J, ∇J and the density."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from eulerian.app.figures.colours import BLUE, GREEN, ORANGE, SKY, VERMILION
 from eulerian.app.figures.run_figure import RunFigure
 from eulerian.app.runs.files import STUDY
 from eulerian.app.runs.study_table import read_study
-from eulerian.base.arrays import Floats
 
 # Meshes are cold, particles warm.
 _STYLES = {
@@ -33,11 +31,7 @@ _PANELS = (
 )
 
 
-def _draw(folder: Path) -> Figure:
-    return frontier(read_study(folder / STUDY))
-
-
-STUDY_FIGURE = RunFigure("study", (STUDY,), _draw)
+STUDY_FIGURE = RunFigure("study", (STUDY,), lambda folder: frontier(read_study(folder / STUDY)))
 
 
 def frontier(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -73,12 +67,8 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, error: str, 
     on_mesh = np.isfinite([row["h"] for row in rows]).all()
     sizes = np.array([1.0 / row["h"] if on_mesh else row["particles"] for row in rows], dtype=float)
     if known.sum() > 1:
-        rate = _slope(sizes[known], y[known])
+        rate = float(-np.polyfit(np.log(sizes[known]), np.log(y[known]), 1)[0])
         text = rf"$h^{{{rate:.1f}}}$" if on_mesh else rf"$N^{{-{rate:.2f}}}$"
         rung, offset = _PLACES.get(name, (-1, (4, 3)))
         place = (x[known][rung], y[known][rung])
         axes.annotate(text, place, offset, textcoords="offset points", fontsize=7.5, color=colour)
-
-
-def _slope(sizes: Floats, errors: Floats) -> float:
-    return float(-np.polyfit(np.log(sizes), np.log(errors), 1)[0])

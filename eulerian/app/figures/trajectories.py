@@ -12,8 +12,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 from eulerian.app.figures.colours import BLUE, DENSITY, VERMILION, mixed
+from eulerian.app.figures.densities_1d import on_line, sorted_line, visible_part
 from eulerian.app.figures.labels import panel_titles
-from eulerian.app.figures.line import on_line, sorted_line, visible_part
 from eulerian.app.figures.maps import MapPanels, draw_picture, draw_walls, frame_map, visible_window
 from eulerian.app.figures.run_figure import RunFigure
 from eulerian.app.runs.files import FIGURES, SNAPSHOTS, TRAJECTORIES

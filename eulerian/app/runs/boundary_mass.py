@@ -1,11 +1,11 @@
-"""Mass that has come to the domain's boundary, where a wall holds it up: how much, of which label, when and where."""
+"""Mass that has come to the domain's boundary, where a wall stops it: how much, of which label, when and where."""
 
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 
-from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.app.runs.files import ArrayRecord
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows
 from eulerian.control.control import ControlProblem

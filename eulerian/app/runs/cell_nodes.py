@@ -1,11 +1,11 @@
 """Densities and velocity on every cell's own nodes: the form in which writers and figures want them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 
+from eulerian.app.runs.files import SNAPSHOTS
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows
@@ -54,7 +54,7 @@ class CellNodes:
 
         The scheme limits at quadrature points only; cell means, and with them masses, stay as they are.
         """
-        shown = rho.copy()
+        shown = rho.copy()  # the limiter works in place
         self.density_space.limit(shown, self.reference)
         return self.density_space.evaluate(shown, self.reference)
 
@@ -62,13 +62,6 @@ class CellNodes:
         """Values (n_owned, m, V, dim) of a velocity (n_nodes, dim), V = 1, or of one per label (V, n_nodes, dim)."""
         fields = v[None] if v.ndim == 2 else v
         return np.stack([self.velocity_space.at(field, self.reference) for field in fields], axis=2)
-
-    def gather(self, samples: Iterable[tuple[float, Floats, Floats]]) -> Snapshots | None:
-        """Collect samples (t, rho, v) of all ranks on rank 0; None elsewhere. **Collective**."""
-        gathering = Gathering(self)
-        for sample in samples:
-            gathering.add(*sample)
-        return gathering.gathered()
 
 
 @final
@@ -78,6 +71,8 @@ class Gathering:
     Args:
         nodes: of the cells.
     """
+
+    FILE: ClassVar = SNAPSHOTS
 
     def __init__(self, nodes: CellNodes) -> None:
         self.nodes = nodes

@@ -1,4 +1,4 @@
-"""What a flow tells apart, kept in the run folder so that its figure can be drawn again."""
+"""The classes that a flow separates, saved in the run folder so that their figure can be drawn again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from eulerian.analysis.classification import Classification, classify, has_readout
 from eulerian.app.build.mixture import INITIAL, class_names
 from eulerian.app.config import Term
-from eulerian.app.runs.array_record import ArrayRecord
+from eulerian.app.runs.files import ArrayRecord
 from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows, on_root
@@ -117,7 +117,7 @@ def assigned_classes(problem: ControlProblem, theta: Floats, x: Floats, labels: 
 
     **Collective**. Points that are carried to infinity have class -1.
     """
-    from eulerian.transport.nodal_interpolant import anywhere  # stands on SciPy, which takes its time to load
+    from eulerian.transport.nodal_interpolant import anywhere  # needs SciPy, which is slow to load
 
     comm, (layers, readout) = problem.comm, problem.split(theta)
     field = anywhere(problem.layered, problem.velocity_space)

@@ -1,16 +1,15 @@
 """What `eulerian compare` leaves: a table for the terminal, and what its figures are drawn from."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.cell_nodes import CellNodes
-from eulerian.app.runs.files import FIGURES, METHOD_PAIR
+from eulerian.app.runs.files import FIGURES, METHOD_PAIR, ArrayRecord
 from eulerian.app.runs.folder import RunFolder
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows, on_root
@@ -123,7 +122,9 @@ def comparison_table(document: Mapping[str, Any]) -> str:
         if name == "total" or any(values):
             title = "J" if name == "total" else f"  {name}"
             lines.append(_line(title, *(f"{value:.8g}" for value in values), _short(found["interval"][name])))
-    lines.append(_line("L¹ distance to the exact density", *map(_short, _density_errors(found))))
+    lines.append(
+        _line("L¹ distance to the exact density", *(_short(found[key]) for key in ("l1_density", "l1_kernel_estimate")))
+    )
     for name, title in (("value", "J"), ("value_and_gradient", "J and ∇J")):
         lines.append(_line(f"CPU seconds of {title}", *(_short(found["cpu_seconds"][key][name]) for key in _METHODS)))
     lines += ["", _gradient_sentence(found), _transport_sentence(found)]
@@ -138,10 +139,6 @@ def _line(name: str, *cells: str) -> str:
 
 def _short(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.3g}"
-
-
-def _density_errors(found: Mapping[str, Any]) -> Sequence[float | None]:
-    return found["l1_density"], found["l1_kernel_estimate"]
 
 
 def _gradient_sentence(found: Mapping[str, Any]) -> str:

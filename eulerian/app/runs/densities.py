@@ -9,7 +9,7 @@ from eulerian.app.config import Term
 from eulerian.app.runs.boundary_mass import mass_at_boundary
 from eulerian.app.runs.cell_nodes import CellNodes, Gathering
 from eulerian.app.runs.class_regions import ClassRegions
-from eulerian.app.runs.files import BOUNDARY, CLASSES, FIGURES, TARGETS
+from eulerian.app.runs.files import BOUNDARY, CLASSES, TARGETS
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.paraview import ParaviewWriter
 from eulerian.app.runs.progress import Progress
@@ -18,7 +18,7 @@ from eulerian.app.runs.snapshots import FIGURE_TIMES
 from eulerian.app.runs.targets import Targets
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError, EulerianError
-from eulerian.base.parallel import on_root, warn
+from eulerian.base.parallel import warn
 from eulerian.control.control import ControlProblem
 from eulerian.objective.losses import PointLoss
 
@@ -67,15 +67,8 @@ class DensityWriter:
         Raises:
             ComputationError: a file could not be written.
         """
-        if not self._drawn:
-            return
-        found = self._gathering.gathered()
-
-        def save() -> None:
-            if found is not None:
-                found.save(self._run.path / FIGURES / found.FILE)
-
-        on_root(self._run.comm, save)
+        if self._drawn:
+            self._run.write_figure_data(self._gathering.FILE, self._gathering.gathered())
 
 
 def save_targets_and_classes(
@@ -102,12 +95,7 @@ def save_targets_and_classes(
             raise
         warn(run.comm, f"There is no figure of the classes: {error}")
         return
-
-    def save() -> None:
-        if classes is not None:
-            classes.save(run.path / FIGURES / CLASSES)
-
-    on_root(run.comm, save)
+    run.write_figure_data(CLASSES, classes)
 
 
 def save_targets(
@@ -119,12 +107,7 @@ def save_targets(
         ComputationError: a file could not be written.
     """
     targets = Targets.gather(nodes, loss, density, readout)
-
-    def save() -> None:
-        if targets is not None and not targets.empty:
-            targets.save(run.path / FIGURES / TARGETS)
-
-    on_root(run.comm, save)
+    run.write_figure_data(TARGETS, None if targets is None or targets.empty else targets)
 
 
 def warn_of_boundary_mass(run: RunFolder, problem: ControlProblem, progress: Progress) -> None:
@@ -137,4 +120,4 @@ def warn_of_boundary_mass(run: RunFolder, problem: ControlProblem, progress: Pro
     if contact is not None:
         progress.say(f"Warning: {contact.statement}")
         if run.figures:
-            on_root(run.comm, lambda: contact.save(run.path / FIGURES / BOUNDARY))
+            run.write_figure_data(BOUNDARY, contact)

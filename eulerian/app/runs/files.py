@@ -1,15 +1,17 @@
-"""Names of a run's files, and files that are never half written. Not collective: for one rank."""
+"""Names of a run's files, files that are never half written, and arrays in them. Not collective: for one rank."""
 
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar, Self
 
 import numpy as np
 
 from eulerian.base.errors import ComputationError
+from eulerian.base.npz import read_arrays
 from eulerian.objective.parts import part_names
 
 RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
@@ -152,3 +154,32 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run, complete or not."""
     return (path / RESULT).is_file() or (path / CONFIG).is_file()
+
+
+@dataclass(frozen=True)
+class ArrayRecord:
+    """A frozen dataclass of arrays that is a file, too. Not collective: for one rank.
+
+    Attributes:
+        CONTENTS: what errors call the arrays.
+    """
+
+    CONTENTS: ClassVar[str]
+
+    def save(self, path: Path) -> None:
+        """Write all arrays to an ``.npz`` file."""
+        write_arrays(path, {field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            InputError: it is missing or not such a file.
+        """
+        return cls(**read_arrays(path, [field.name for field in fields(cls)], cls.CONTENTS))
+
+    @classmethod
+    def load_if_there(cls, path: Path) -> Self | None:
+        """The same; None where there is no such file."""
+        return cls.load(path) if path.is_file() else None

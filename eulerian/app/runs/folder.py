@@ -9,7 +9,6 @@ from typing import final
 
 from mpi4py import MPI
 
-from eulerian.app.runs.adapted_mesh import mesh_arrays
 from eulerian.app.runs.columns import csv_text
 from eulerian.app.runs.files import (
     ANIMATION,
@@ -37,12 +36,14 @@ from eulerian.app.runs.files import (
     TARGETS,
     THETA,
     TRAJECTORIES,
+    ArrayRecord,
     append_text,
     is_run,
     write_arrays,
     write_text,
 )
 from eulerian.app.runs.result import Document, plain
+from eulerian.app.runs.run_files import mesh_arrays
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
@@ -114,7 +115,7 @@ class RunFolder:
         Args:
             comm: of the run.
             directory: the folder.
-            overwrite: it may hold a run already, which is replaced or gone on with.
+            overwrite: it may hold a run already, which is replaced or continued.
             figures: whether they are wanted.
 
         Raises:
@@ -130,7 +131,7 @@ class RunFolder:
         Args:
             config_text: the configuration, which is replaced and never missing.
             keep: patterns of files that stay.
-            history: of a run that is gone on with; what it wrote later than that is gone.
+            history: of a run that is continued; what it wrote later than that is gone.
         """
 
         def work() -> None:
@@ -177,6 +178,10 @@ class RunFolder:
     def write_mesh(self, mesh: Simplices) -> None:
         """Write ``mesh.npz``, on which the run can be built again. Collective."""
         on_root(self.comm, lambda: write_arrays(self.path / MESH, mesh_arrays(mesh)))
+
+    def write_figure_data(self, name: str, record: ArrayRecord | None) -> None:
+        """Write what a figure is drawn from, if rank 0 has any. Collective."""
+        on_root(self.comm, lambda: None if record is None else record.save(self.path / FIGURES / name))
 
     def append_history_here(self, row: Mapping[str, float]) -> None:
         """Add one line to ``history.csv``; what is not finite stays empty. For one rank; not collective."""
@@ -229,7 +234,7 @@ def _unwritable(path: Path, error: OSError) -> InputError:
 
 
 def _delete_products(path: Path, keep: Sequence[str]) -> None:
-    """Delete what a run writes but for what is to be kept, and nothing else; subfolders only once they are empty."""
+    """Delete what a run writes but for what is to stay, and nothing else; subfolders only once they are empty."""
     kept = {file for pattern in keep for file in path.glob(pattern)}
     for pattern in _PRODUCTS:
         for file in path.glob(pattern):

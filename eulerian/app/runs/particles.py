@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Particles
-from eulerian.app.runs.array_record import ArrayRecord
-from eulerian.app.runs.files import FIGURES, PARTICLES
+from eulerian.app.runs.files import FIGURES, PARTICLES, ArrayRecord
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.result import Document
 from eulerian.app.runs.triangles import Triangles
@@ -86,6 +85,7 @@ def save_paths(run: RunFolder, sampled: SampledProblem, theta: Floats) -> None:
         theta: (L, p).
     """
     problem, comm, sample = sampled.problem, sampled.problem.comm, sampled.problem.sample
+    # Every stride-th particle of the whole sample: the same ones on any number of ranks.
     first = sum(comm.allgather(len(sample.x))[: comm.rank])
     stride = -(-problem.count // _SHOWN)
     chosen = np.flatnonzero((first + np.arange(len(sample.x))) % stride == 0)

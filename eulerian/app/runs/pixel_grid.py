@@ -1,4 +1,4 @@
-"""Rectangles of the plane, and the centres of their pixels. Quick to load: it stands on NumPy alone."""
+"""Rectangles of the plane, and the centres of their pixels. Quick to load: it needs NumPy only."""
 
 from dataclasses import dataclass
 from typing import Self, final

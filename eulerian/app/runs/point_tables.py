@@ -1,4 +1,4 @@
-"""Tables of points as CSV files, and what is told about them."""
+"""Tables of points as CSV files, and the summary of ``push``."""
 
 import csv
 import io

@@ -28,7 +28,7 @@ class Progress:
 
     @classmethod
     def of(cls, comm: MPI.Comm, quiet: bool = False) -> "Progress":
-        """Rank 0 speaks unless told to be quiet."""
+        """Rank 0 speaks, unless it is to be quiet."""
         speaks = comm.rank == 0 and not quiet
         return cls(speaks, speaks and sys.stdout.isatty())
 
@@ -39,11 +39,11 @@ class Progress:
             _print("\n".join(said))
 
     def iterations(self, maximum: int) -> AbstractContextManager[Callable[[Record], None]]:
-        """A function to be told each iteration of an optimiser that makes at most ``maximum``."""
+        """A function to be called with each iteration of an optimiser that makes at most ``maximum``."""
         return self._follow(_TRAINING, maximum)
 
     def gaps(self, maximum: int) -> AbstractContextManager[Callable[[GapRecord], None]]:
-        """A function to be told how far the convex solver is, which makes at most ``maximum`` iterations."""
+        """The same for the convex solver."""
         return self._follow(_CONVEX, maximum)
 
     @contextmanager
@@ -53,11 +53,11 @@ class Progress:
                 yield observer
         elif self.speaks:
 
-            def tell(record: R) -> None:
+            def print_line(record: R) -> None:
                 if form.shows(record.iteration):
                     _print(f"iteration {record.iteration:4d}   {form.line(record)}")
 
-            yield tell
+            yield print_line
         else:
             yield lambda _record: None
 
@@ -73,7 +73,7 @@ def _print(text: str) -> None:
 @final
 @dataclass(frozen=True)
 class _LineFormat[R: (Record, GapRecord)]:
-    """How an iteration is told.
+    """How an iteration is printed.
 
     Attributes:
         title: of the moving line.

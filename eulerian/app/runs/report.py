@@ -1,4 +1,4 @@
-"""What a run tells its user, as text."""
+"""What a run prints: headlines and tables."""
 
 import itertools
 import math

@@ -5,8 +5,8 @@ in the order of the mesh's input, nodes in Basix' order with a cell's vertices c
 dim), which the file of step 0 has. ``occupation`` (cells, nodes, groups of labels, orders, shares) is the sum over
 labels of the integral over time since the start of the layer, of the density and, where costs ask for it, of (T − t)
 times that; ``charged`` is what congestion and entropy have cost so far. Where squares move beside the densities there
-are ``powers`` (cells, nodes, columns) and ``power_occupation`` (cells, nodes, orders, shares of all). The rest is told
-by the attributes, the text ``config`` and, at step 0, ``theta``.
+are ``powers`` (cells, nodes, columns) and ``power_occupation`` (cells, nodes, orders, shares of all). The rest is in
+the attributes, the text ``config`` and, at step 0, ``theta``.
 """
 
 import io
@@ -71,11 +71,11 @@ def write_densities(folder: Path, header: Header, arrays: Arrays) -> None:
     """
     import h5py  # takes its time to load, and not every run needs it
 
-    told = asdict(header)
+    fields = asdict(header)
     contents = io.BytesIO()  # HDF5 does not survive a disk that fills up while it writes
     with h5py.File(contents, "w") as file:
-        file["config"] = told.pop("config")
-        file.attrs.update({"format": FORMAT, "version": VERSION, **told, "steps": np.array(header.steps, np.int64)})
+        file["config"] = fields.pop("config")
+        file.attrs.update({"format": FORMAT, "version": VERSION, **fields, "steps": np.array(header.steps, np.int64)})
         for name, array in arrays.items():
             file[name] = array
             file[name].attrs["sha256"] = digest(array)
@@ -89,9 +89,9 @@ def read_header(path: Path) -> Header:
         InputError: it is damaged, or not such a file.
     """
     with _opened(path) as file:
-        told = {name: file.attrs[name] for name in Header.__annotations__ if name != "config"}
-        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in told.items()}
-        steps = tuple(told["steps"].tolist())
+        fields = {name: file.attrs[name] for name in Header.__annotations__ if name != "config"}
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in fields.items()}
+        steps = tuple(fields["steps"].tolist())
         return Header(**{**plain, "steps": steps}, config=file["config"].asstr()[()])
 
 

@@ -82,8 +82,8 @@ def study_table(rungs: Sequence[Rung]) -> str:
             lines.append(f"{_size(rung):>28}" + "".join(_cell(value, i == 1) for i, value in enumerate(cells)))
         rates = {error: observed_rate(own, error) for error in ERRORS}
         base, sign = ("h", "") if _on_mesh(own) else ("N", "-")
-        told = ", ".join(f"{_TITLES[error]} {base}^{sign}{rate:.2f}" for error, rate in rates.items())
-        lines.append(f"{'observed:':>28}  {told}")
+        listed = ", ".join(f"{_TITLES[error]} {base}^{sign}{rate:.2f}" for error, rate in rates.items())
+        lines.append(f"{'observed:':>28}  {listed}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Targets of a run, kept in its folder so that figures can show them: points, a density, or where a loss is small."""
+"""Targets of a run, saved in its folder so that figures can show them: points, a density, or where a loss is small."""
 
 from dataclasses import dataclass
 from typing import Self, final
@@ -6,8 +6,8 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.app.runs.array_record import ArrayRecord
 from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.app.runs.files import ArrayRecord
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows
 from eulerian.objective.point_loss import PointLoss
@@ -23,7 +23,7 @@ class Targets(ArrayRecord):
         nodes: (N, m, dim) of all cells (see ``CellNodes``), for what follows.
         density: (N, m, K) the target ρ*, or no cells.
         losses: (N, m, K) ℓ of other losses, or no cells.
-        classes: () whether these tell classes apart, whose regions are where they are least.
+        classes: () whether these are losses of classes, each of whose regions is where its loss is least.
     """
 
     CONTENTS = "targets"

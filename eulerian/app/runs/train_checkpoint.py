@@ -1,7 +1,7 @@
-"""A training after an iteration in a file, from which it goes on. Not collective: for one rank.
+"""A training after an iteration as a file, from which it can be continued. Not collective: for one rank.
 
 The file is an ``.npz`` without pickle. Beside the state of the descent it holds all that the ``theta.npz`` of
-a run does. The last two are kept: whatever happens while one is written, there is another.
+a run does. The last two stay: whatever happens while one is written, there is another.
 """
 
 import json
@@ -14,8 +14,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from eulerian.app.runs.adapted_mesh import mesh_arrays, mesh_from
 from eulerian.app.runs.files import CHECKPOINT, LATEST, PREVIOUS, write_atomically
+from eulerian.app.runs.run_files import mesh_arrays, mesh_from
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.frame import Frame
@@ -34,12 +34,12 @@ type Document = dict[str, Any]
 @final
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training needs to go on, and what it was started with.
+    """What a training needs to be continued, and what it was started with.
 
     Attributes:
         config: the resolved configuration, as TOML.
         method: what it trains on, ``densities`` or ``particles``.
-        start: J at the very start and its parts, as they are told at the end.
+        start: J at the very start and its parts, as they are reported at the end.
         theta: (L, p) where the training is.
         readout: (r,), or None where none is trained.
         frame: that θ is relative to, or None.
@@ -83,7 +83,7 @@ def largest_checkpoint(n_params: int, max_iterations: int) -> int:
 
 
 def read_checkpoint(run: Path) -> Checkpoint | None:
-    """The latest checkpoint of a run folder that is whole, or None where there is none at all.
+    """The latest checkpoint of a run folder that can be read, or None where there is none at all.
 
     Raises:
         InputError: there are some, but none that can be read.

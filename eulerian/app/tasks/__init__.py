@@ -7,19 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eulerian.app.tasks.animate import run_animate
     from eulerian.app.tasks.compare import run_compare
     from eulerian.app.tasks.drawing import draw_run
     from eulerian.app.tasks.ideal import run_ideal
     from eulerian.app.tasks.particles import run_solve_particles, run_train_particles
-    from eulerian.app.tasks.plot_exact import save_exact_densities
+    from eulerian.app.tasks.plot import run_animate, save_exact_densities
     from eulerian.app.tasks.push import run_push
     from eulerian.app.tasks.sample import run_sample
     from eulerian.app.tasks.solve import run_solve
     from eulerian.app.tasks.study import StudyPlan
     from eulerian.app.tasks.train import run_train
-    from eulerian.app.tasks.verification import run_verify_run
-    from eulerian.app.tasks.verify import run_verify
+    from eulerian.app.tasks.verify import run_verify, run_verify_run
 
 __all__ = [
     "StudyPlan",
@@ -44,8 +42,9 @@ _MODULES = {
     "draw_run": "drawing",
     "run_solve_particles": "particles",
     "run_train_particles": "particles",
-    "run_verify_run": "verification",
-    "save_exact_densities": "plot_exact",
+    "run_animate": "plot",
+    "run_verify_run": "verify",
+    "save_exact_densities": "plot",
 }
 
 

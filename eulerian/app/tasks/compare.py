@@ -17,14 +17,19 @@ from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import headline
 from eulerian.app.runs.result import Document, Outcome
 from eulerian.app.runs.study_table import study_rates, study_rows, study_table, write_study
-from eulerian.app.tasks.compare_methods import Comparison, Transport, compare_methods, require_value
+from eulerian.app.tasks.compare_methods import Comparison, Transport, compare_methods
 from eulerian.app.tasks.density_observer import DensityObserver
-from eulerian.app.tasks.network_run import layers_and_readout, warn_of_rest, with_output
-from eulerian.app.tasks.problem_mesh import build_on_adapted_mesh
+from eulerian.app.tasks.network_run import (
+    build_on_adapted_mesh,
+    finite_value,
+    layers_and_readout,
+    warn_of_rest,
+    with_output,
+)
 from eulerian.app.tasks.study import Study, StudyPlan, run_study
 from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.theta_option import ThetaSource
-from eulerian.app.tasks.verification import verify_flow
+from eulerian.app.tasks.verify import verify_flow
 from eulerian.base.parallel import on_root
 from eulerian.control.control import ControlProblem
 from eulerian.density.gathered import GatheredDensity
@@ -40,7 +45,7 @@ def run_compare(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Document:
-    """Hold densities against particles at the initial θ or another; otherwise as ``run_solve``. **Collective**.
+    """Compare densities with particles at the initial θ or another; otherwise as ``run_solve``. **Collective**.
 
     The particles start as draws from the mesh's own ρ₀, follow the exact velocity of the network and feel no walls; the
     mesh moves its density by the velocity's interpolant.
@@ -68,7 +73,7 @@ class _Compare:
     """The command's parts, which share θ and the particles.
 
     Attributes:
-        config: as it was given, with the start of its own.
+        config: as it was given, with its own initial θ.
         given: where both are evaluated.
         plan: of a study, or None.
         particles: the problem on particles.
@@ -83,8 +88,8 @@ class _Compare:
         """Both problems. Collective."""
         refuse_on_particles(config)
         problem = self.given.build(build_on_adapted_mesh, config, comm)
-        whole = GatheredDensity.gather(problem.density_space, problem.initial_density)
-        self.particles = particles_on(config, problem, sample_of(config, whole, comm))
+        rho0 = GatheredDensity.gather(problem.density_space, problem.initial_density)
+        self.particles = particles_on(config, problem, sample_of(config, rho0, comm))
         return problem
 
     def compare(self, context: RunContext[ControlProblem]) -> Outcome:
@@ -92,9 +97,9 @@ class _Compare:
         problem, particles, theta = context.problem, self.particles, context.problem.initial_theta
         context.progress.say(self.given.description)
         started = time.perf_counter()
-        require_value(problem, theta, "on the mesh")
+        finite_value(problem, theta, "this θ on the mesh")
         warn_of_rest(problem, context.config, "Both methods leave ρ₀ as it is, so there is little to compare")
-        require_value(particles, theta, "on particles")
+        finite_value(particles, theta, "this θ on particles")
         known = verify_flow(problem, context.progress)
         errors = (known["verified"] or {}).get("density_l1")
         start = training_start(self.config, problem)
@@ -104,7 +109,7 @@ class _Compare:
         context.progress.say(comparison_table({"objective": found.parts.mesh, **document}))
         if self.plan is not None:
             document["study"] = self.study(context, self.plan)
-            require_value(problem, theta, "on the mesh")
+            finite_value(problem, theta, "this θ on the mesh")
         outcome = Outcome(
             "compare",
             "done",

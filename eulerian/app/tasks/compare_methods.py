@@ -1,4 +1,4 @@
-"""Densities against particles at one θ: every number that `eulerian compare` tells."""
+"""Densities against particles at one θ: every number of `eulerian compare`."""
 
 import math
 from collections.abc import Mapping
@@ -15,9 +15,7 @@ from eulerian.analysis.stopwatch import EvaluationCost, evaluation_cost
 from eulerian.analysis.wasserstein import LabelledDistance, LabelledPoints, distance_by_label
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import RejectedEvaluation
 from eulerian.control.control import ControlProblem
-from eulerian.control.reduced import ReducedProblem
 from eulerian.density.gathered import GatheredDensity
 from eulerian.density.sampling import draw_points
 from eulerian.density.space import DensitySpace
@@ -60,7 +58,7 @@ class Gradients:
         reference: "mesh" or "particles", whichever has more samples: degrees of freedom of the density, or particles.
         sampling_error: relative standard error of the particles' gradient; NaN if unknown.
         initial: norm of the mesh's gradient where training starts. At a trained θ both gradients are small, and an
-            error relative to one of them, or an angle, tells little.
+            error relative to one of them, or an angle, says little.
     """
 
     match: GradientMatch
@@ -109,16 +107,6 @@ class DensityErrors:
     reference: Floats
 
 
-def require_value(problem: ReducedProblem, theta: Floats, name: str) -> None:
-    """Evaluate J(θ). Collective.
-
-    Raises:
-        RejectedEvaluation: it cannot be evaluated.
-    """
-    if not math.isfinite(problem.value(theta)):
-        raise RejectedEvaluation(f"J cannot be evaluated {name} at this θ: {problem.rejection}")
-
-
 def compare_parts(mesh: ControlProblem, particles: ParticleProblem) -> Parts:
     """J and its parts at the last evaluation of both. Collective."""
     names = ("total", *part_names())
@@ -134,6 +122,7 @@ def compare_gradients(mesh: ControlProblem, particles: ParticleProblem, theta: F
     initial = gradient_length(mesh.value_and_gradient(start)[1], mesh.scaling)
     found = {"mesh": mesh.value_and_gradient(theta)[1], "particles": particles.value_and_gradient(theta)[1]}
     space = mesh.density_space
+    # The method with more samples is likely the more accurate one, and so the better reference.
     unknowns = space.mesh.topology.index_map(space.dim).size_global * space.nd * space.n_labels
     reference, other = ("mesh", "particles") if unknowns >= particles.count else ("particles", "mesh")
     error = particles.gradient_norm(particles.gradient_interval()) / particles.gradient_norm(found["particles"])
@@ -189,24 +178,24 @@ def kernel_error(space: DensitySpace, points: LabelledPoints, reference: Floats)
 def compare_transport(mesh: ControlProblem, points: LabelledPoints, seed: int) -> Transport | None:
     """Wasserstein distances between ρ(T) and all particles at T; None without the library POT. Collective."""
     space = mesh.density_space
-    whole = GatheredDensity.gather(space, mesh.final_density)
-    return parallel.on_root(space.comm, lambda: _distances(whole, points, seed) if wasserstein.available() else None)
+    gathered = GatheredDensity.gather(space, mesh.final_density)
+    return parallel.on_root(space.comm, lambda: _distances(gathered, points, seed) if wasserstein.available() else None)
 
 
-def _distances(whole: GatheredDensity, points: LabelledPoints, seed: int) -> Transport:
+def _distances(gathered: GatheredDensity, points: LabelledPoints, seed: int) -> Transport:
     def drawn(n: int, method: Any) -> LabelledPoints:
-        found = draw_points(whole, max(n, whole.n_labels), method=method, seed=seed)
+        found = draw_points(gathered, max(n, gathered.n_labels), method=method, seed=seed)
         return LabelledPoints(found.x, found.labels, found.weights)
 
-    limit = _SORTED_POINTS if whole.dim == 1 else wasserstein.PLAN_POINTS
+    limit = _SORTED_POINTS if gathered.dim == 1 else wasserstein.PLAN_POINTS
     few, many = points.thinned(limit, seed), points.thinned(_SORTED_POINTS, seed)
-    dense = drawn(limit, "sobol")
+    dense = drawn(limit, "sobol")  # Sobol points stand for ρ(T): their own distance to it is far below that of draws
     return Transport(
-        distance_by_label(dense, few, whole.n_labels, wasserstein.wasserstein2),
+        distance_by_label(dense, few, gathered.n_labels, wasserstein.wasserstein2),
         distance_by_label(
-            drawn(max(len(many.x), limit), "sobol"), many, whole.n_labels, wasserstein.sliced_wasserstein2
+            drawn(max(len(many.x), limit), "sobol"), many, gathered.n_labels, wasserstein.sliced_wasserstein2
         ),
-        distance_by_label(dense, drawn(len(few.x), "random"), whole.n_labels, wasserstein.wasserstein2),
+        distance_by_label(dense, drawn(len(few.x), "random"), gathered.n_labels, wasserstein.wasserstein2),
         len(few.x),
     )
 

@@ -1,4 +1,4 @@
-"""What a forward sweep leaves on its way: ParaView files, the data of figures, and densities to go on from."""
+"""Output during a forward sweep: ParaView files, the data of figures, and densities to continue from."""
 
 import time
 from collections.abc import Iterable
@@ -22,16 +22,16 @@ from eulerian.transport.time_grid import TimeSteps
 
 @final
 class DensityObserver:
-    """Goes along with a forward sweep (a ``SweepObserver``). All of it is **collective**.
+    """Writes densities during a forward sweep (a ``SweepObserver``). All of it is **collective**.
 
     An output that fails does not end the sweep: nothing more is written, and ``finish`` raises the error.
 
     Args:
         context: of the run; its problem is the one that is evaluated.
         theta: where.
-        checkpoints: save densities to go on from at the start, at the end of every layer and at the last time step
+        checkpoints: save densities to continue from at the start, at the end of every layer and at the last time step
             before every snapshot.
-        earlier: what may be gone on from; it fits. What it holds is not computed again, but every snapshot is written
+        earlier: the solve to be continued; it fits. What it has is not computed again, but every snapshot is written
             anew from it.
 
     Attributes:
@@ -94,7 +94,7 @@ class DensityObserver:
                 self._store_state(state)
                 for t in self._due.get(state.step, ()):
                     self._writer.write(*self._problem.sample(t, state.densities))
-            except EulerianError as error:  # the same on all ranks
+            except EulerianError as error:  # the same on all ranks; the sweep itself may still end well
                 self._failure = error
         self.seconds += time.perf_counter() - started
 

@@ -40,7 +40,7 @@ def draw_run(
         ComputationError: a file could not be written.
     """
     with drawing("no figure could be drawn"):
-        from eulerian.app.figures.draw import draw_run as draw  # Matplotlib takes its time to load
+        from eulerian.app.figures.draw import draw_run as draw  # Matplotlib is slow to load
     return draw(folder, kind, only, without)
 
 

@@ -14,10 +14,9 @@ from eulerian.analysis.flow import Flow
 from eulerian.app.build.mixture import class_names, count_labels
 from eulerian.app.build.network import build
 from eulerian.app.config import Config, SamplesTerm, parse_config
-from eulerian.app.runs.adapted_mesh import read_mesh
 from eulerian.app.runs.columns import read_columns
 from eulerian.app.runs.files import HISTORY, HISTORY_COLUMNS, LATER_COLUMNS, THETA
-from eulerian.app.runs.run_files import Tables, ideal_field, read_run, require_run
+from eulerian.app.runs.run_files import Tables, ideal_field, read_mesh, read_run, require_run
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianWarning, InputError
 from eulerian.base.parallel import agreed, on_root
@@ -39,7 +38,7 @@ class LoadedRun:
 
     Attributes:
         folder: of the run.
-        config: of the run; of an ideal run with the free field that stands for its solution.
+        config: of the run; of an ideal run with the free field that holds its solution.
         result: ``result.json``.
         problem: built anew.
         theta: for the problem's methods: (L, p), (1, p) of tied layers, or flat with a trained readout.
@@ -167,7 +166,7 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
         n_labels = count_labels(config.density.initial, comm)
         config = on_root(comm, lambda: parse_config(_idealised(tables, n_labels), base, overrides))
     mesh = on_root(comm, lambda: read_mesh(folder))
-    with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # the run has told them
+    with warnings.catch_warnings(action="ignore", category=EulerianWarning):  # the run has given them
         problem = build(config, comm, theta_file=folder / THETA, mesh=mesh)
     with agreed(comm):
         rows = _fitting(rows, problem, folder)

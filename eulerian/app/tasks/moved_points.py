@@ -49,39 +49,34 @@ class MovedPoints:
         return np.asarray(np.logaddexp.reduce(self.log_density, axis=1))
 
 
-def push_points(run: LoadedRun, samples: SampleTable, labelled: bool, comm: MPI.Comm) -> MovedPoints:
-    """This rank's share of points, carried from 0 to T. **Collective**.
+def move_points(
+    run: LoadedRun, samples: SampleTable, labelled: bool, comm: MPI.Comm, *, back: bool = False
+) -> MovedPoints:
+    """This rank's share of points, carried from 0 to T, or from T to 0. **Collective**.
 
     Raises:
         InputError: the field has no Jacobian.
         ComputationError: points are carried to infinity.
     """
-    field, start = run.field_anywhere(), _start_density(run)
+    field, rho0 = run.field_anywhere(), _initial_density(run)
     rows = share(len(samples.points), comm)
-    x, labels = samples.points[rows], samples.labels[rows]
-    end, change = carry_density(field, run.layers, x, labels, run.scheme, comm)
-    require_finite(end, comm)
-    log_density = logarithm(start.values(x)) + change[:, None]
-    if field.label_dependent:
-        log_density = _by_label(run, field, start, end, labels, log_density, comm)
-    loss = run.problem.terminal.loss
-    if loss is not None and has_readout(loss):
-        probabilities = readout_probabilities(loss, end, run.readout)
-    else:
-        probabilities = posterior_probabilities(log_density)
-    likelihood = _log_likelihood(run, end, change, labels if labelled else None, comm)
-    return MovedPoints(rows, end, start.contains(x), start.contains(end), log_density, probabilities, likelihood)
-
-
-def pull_points(run: LoadedRun, samples: SampleTable, labelled: bool, comm: MPI.Comm) -> MovedPoints:
-    """This rank's share of points, carried back from T to 0. **Collective**. Errors as for ``push_points``."""
-    field, start = run.field_anywhere(), _start_density(run)
-    rows = share(len(samples.points), comm)
-    y, labels = samples.points[rows], samples.labels[rows]
-    x, change = carry_back(field, run.layers, y, labels, run.scheme, comm)
-    require_finite(x, comm)
-    likelihood = _log_likelihood(run, y, change, labels if labelled else None, comm)
-    return MovedPoints(rows, x, start.contains(y), start.contains(x), logarithm(start.values(x)), None, likelihood)
+    before, labels = samples.points[rows], samples.labels[rows]
+    after, change = (carry_back if back else carry_density)(field, run.layers, before, labels, run.scheme, comm)
+    require_finite(after, comm)
+    x0, x1 = (after, before) if back else (before, after)
+    log_density, probabilities = logarithm(rho0.values(x0)), None
+    if not back:
+        log_density += change[:, None]
+        if field.label_dependent:
+            log_density = _by_label(run, field, rho0, x1, labels, log_density, comm)
+        loss = run.problem.terminal.loss
+        if loss is not None and has_readout(loss):
+            probabilities = readout_probabilities(loss, x1, run.readout)
+        else:
+            probabilities = posterior_probabilities(log_density)
+    likelihood = _log_likelihood(run, x1, change, labels if labelled else None, comm)
+    inside = rho0.contains(before), rho0.contains(after)
+    return MovedPoints(rows, after, *inside, log_density, probabilities, likelihood)
 
 
 def logarithm(values: Floats) -> Floats:
@@ -90,7 +85,7 @@ def logarithm(values: Floats) -> Floats:
         return np.asarray(np.log(np.maximum(values, 0.0)))
 
 
-def _start_density(run: LoadedRun) -> GatheredDensity:
+def _initial_density(run: LoadedRun) -> GatheredDensity:
     """ρ₀. Collective."""
     return GatheredDensity.gather(run.problem.density_space, run.problem.initial_density).non_negative()
 
@@ -123,7 +118,7 @@ def _log_likelihood(run: LoadedRun, end: Floats, change: Floats, labels: Ints | 
 def _by_label(
     run: LoadedRun,
     field: PiecewiseField,
-    start: GatheredDensity,
+    rho0: GatheredDensity,
     end: Floats,
     labels: np.ndarray[tuple[int], np.dtype[np.int32]],
     own: Floats,
@@ -133,8 +128,9 @@ def _by_label(
     result = np.empty_like(own)
     for label in range(own.shape[1]):
         before, change = carry_back(field, run.layers, end, np.full(len(end), label), run.scheme, comm)
-        # What comes from infinity comes from outside the domain.
+        # What comes from infinity comes from outside the domain, where ρ₀ is zero: no error, unlike above, for these
+        # paths are of flows that are not the point's own.
         finite = np.isfinite(before).all(axis=1) & np.isfinite(change)
-        values = logarithm(start.values(np.where(finite[:, None], before, np.inf))[:, label])
+        values = logarithm(rho0.values(np.where(finite[:, None], before, np.inf))[:, label])
         result[:, label] = np.where(labels == label, own[:, label], values + np.where(finite, change, 0.0))
     return result

@@ -1,21 +1,28 @@
-"""What the commands that evaluate a network share: J at a θ, and the files that show it."""
+"""What the commands that evaluate a network share: its problem on the right mesh, J at a θ, and the output."""
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eulerian.app.build.network import SampledProblem
+from mpi4py import MPI
+
+from eulerian.app.build.network import SampledProblem, build
+from eulerian.app.build.training import adapt_mesh, start_problem
 from eulerian.app.config import Config
+from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.result import Document, Outcome
+from eulerian.app.runs.run_files import read_mesh
 from eulerian.app.tasks.task import RunContext
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError, RejectedEvaluation
-from eulerian.base.parallel import warn
+from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
 from eulerian.control.reduced import ReducedProblem
 from eulerian.fields.frame import Frame, frame_of
 from eulerian.optimise import OptimiseResult
+from eulerian.optimise.adaptive import AdaptedProblem
 
 if TYPE_CHECKING:
     from eulerian.particles.problem import ParticleProblem  # with a good part of SciPy
@@ -69,9 +76,9 @@ def warn_of_rest(problem: ReducedProblem, config: Config, result: str) -> None:
 def save_and_evaluate_best[P: (ControlProblem, SampledProblem)](
     context: RunContext[P], result: OptimiseResult, evaluate: Callable[[], object]
 ) -> None:
-    """Write the best θ, then ``evaluate`` J there for what is told of it. **Collective**.
+    """Write the best θ, then ``evaluate`` J there for the report. **Collective**.
 
-    After a failure J may well not be evaluated there again: then errors are let pass, and nothing is told.
+    After a failure J may not be evaluable there again: then its errors are ignored.
     """
     problem = context.problem.reduced
     context.folder.write_theta(*layers_and_readout(problem, result.theta))
@@ -113,3 +120,53 @@ def layers_and_readout(
     """What a ``theta.npz`` holds: θ as (L, p), the readout where one is trained, and the frame of a network."""
     layers, readout = problem.split(theta)
     return layers, readout if readout.size else None, frame_of(problem.layered.field)
+
+
+def build_on_own_mesh(config: Config, comm: MPI.Comm, run: Path | None = None) -> ControlProblem:
+    """The problem where a command begins; arguments and errors as for ``build``. **Collective**.
+
+    Args:
+        config: of the command. With ``[adapt]`` the mesh is a coarse one, but for what ``run`` says.
+        comm: who shares the work.
+        run: a run of the same configuration that is continued; its mesh is taken, if it has one.
+    """
+    if config.adapt is None:
+        return build(config, comm)
+    mesh = None if run is None else on_root(comm, lambda: read_mesh(run))
+    return start_problem(config, comm) if mesh is None else build(config, comm, mesh=mesh)
+
+
+def build_on_adapted_mesh(config: Config, comm: MPI.Comm) -> ControlProblem:
+    """The problem on the mesh that its initial θ wants; arguments and errors as for ``build``. **Collective**."""
+    if config.adapt is None:
+        return build(config, comm)
+    problem = start_problem(config, comm)
+    found = adapt_mesh(config, problem, problem.initial_theta)
+    warn_of_shortfall(comm, found.shortfall)
+    return found.problem
+
+
+def save_mesh(run: RunFolder, problem: ControlProblem) -> None:
+    """Write the mesh of a problem into its run folder, if it is not the one of the configuration. **Collective**."""
+    if problem.density_space.simplices is not None:
+        run.write_mesh(problem.density_space.simplices)
+
+
+def warn_of_shortfall(comm: MPI.Comm, shortfall: str | None) -> None:
+    """Warn of what an adapted mesh does not resolve. Not collective."""
+    if shortfall is not None:
+        warn(comm, f"[adapt] came to an end before its tolerances held. {shortfall}")
+
+
+def adaptation_document(found: AdaptedProblem) -> Document:
+    """The key ``adapt`` of ``result.json``: every mesh on the way."""
+    rows = [
+        {
+            "cells": each.cells,
+            "objective": each.total,
+            "error": each.error,
+            "density_l1": each.density_l1,
+        }
+        for each in found.reports
+    ]
+    return {"adapt": {"meshes": rows}}

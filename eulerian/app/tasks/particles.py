@@ -1,7 +1,6 @@
 """`eulerian solve` and `eulerian train` with `--method particles`."""
 
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -31,7 +30,7 @@ from eulerian.app.tasks.network_run import (
 from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.app.tasks.train_monitor import Start, monitored
-from eulerian.app.tasks.train_resume import FinishedRun, find_checkpoint, report_start, resume_arguments
+from eulerian.app.tasks.train_resume import report_start, run_training
 from eulerian.base.arrays import Floats
 from eulerian.optimise import Descent, OptimiseResult, TrainingState
 
@@ -68,21 +67,14 @@ def run_train_particles(
     """Minimise J on particles; arguments, result and errors as for ``run_train``. **Collective**.
 
     J of the particles that were trained on is too small on average: where they were drawn, others are drawn too, and J
-    of these is told beside it.
+    of these is reported too.
     """
-    comm = MPI.COMM_WORLD if comm is None else comm
-    found = find_checkpoint(config, METHOD, comm, overwrite=overwrite) if resume else None
-    if isinstance(found, FinishedRun):
-        progress.say(found.statement)
-        return found.document
 
-    def work(context: RunContext[SampledProblem]) -> Outcome:
-        report_start(found, comm, progress, resume=resume)
-        return _train(context, found)
+    def task(found: Checkpoint | None) -> Task[SampledProblem]:
+        work = partial(_train, found=found, resume=resume)
+        return Task("train", _build_to_train, particle_headline, work)
 
-    task = Task("train", _build_to_train, particle_headline, work)
-    go_on = resume_arguments(found)
-    return task.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, **go_on)
+    return run_training(config, comm, METHOD, task, overwrite=overwrite, resume=resume, progress=progress)
 
 
 def _build_to_train(config: Config, comm: MPI.Comm) -> SampledProblem:
@@ -104,19 +96,18 @@ def _solve(context: RunContext[SampledProblem], given: ThetaSource) -> Outcome:
     return _with_files(context, theta, outcome)
 
 
-def _train(context: RunContext[SampledProblem], found: Checkpoint | None) -> Outcome:
+def _train(context: RunContext[SampledProblem], found: Checkpoint | None, *, resume: bool) -> Outcome:
     problem, optimiser = context.problem.problem, context.config.optimiser
+    report_start(found, problem.comm, context.progress, resume=resume)
     started = time.perf_counter()
     if found is None:
         start: Start = finite_value(problem, problem.initial_theta), problem.parts
     else:
         start = found.start
     descent = Descent(problem, descent_settings(context.config), state=None if found is None else found.state.descent)
-
-    def state() -> tuple[TrainingState, Callable[[Floats], Floats]]:
-        return TrainingState(1, descent.state), lambda theta: theta
-
-    with monitored(context, METHOD, start, state, optimiser.max_iterations) as monitor:
+    with monitored(
+        context, METHOD, start, lambda: (TrainingState(1, descent.state), lambda theta: theta), optimiser.max_iterations
+    ) as monitor:
         result = descent.run(monitor)
         monitor.finish()
         if monitor.interrupted:
@@ -149,11 +140,11 @@ def _fresh(context: RunContext[SampledProblem], theta: Floats) -> Document | Non
     config, sampled = context.config, context.problem
     if config.particles.file is not None:
         return None
-    others = config.particles.model_copy(update={"seed": config.particles.seed + 1})
-    sample = sample_of(config.model_copy(update={"particles": others}), sampled.initial, sampled.problem.comm)
+    seed = config.particles.seed + 1
+    sample = sample_of(config.with_values("particles", seed=seed), sampled.initial, sampled.problem.comm)
     start = np.ascontiguousarray(sampled.problem.split(theta)[0][: sampled.problem.layer_shape[0]])
     problem = particle_problem(config, sampled.space, sampled.problem.field, start, sample)
-    return {"total": problem.value(theta), "interval": problem.interval("total", LEVEL), "seed": others.seed}
+    return {"total": problem.value(theta), "interval": problem.interval("total", LEVEL), "seed": seed}
 
 
 def _with_files(context: RunContext[SampledProblem], theta: Floats, outcome: Outcome) -> Outcome:

@@ -25,7 +25,7 @@ from eulerian.app.runs.result import Document, plain
 from eulerian.app.runs.run_files import require_run
 from eulerian.app.tasks.drawing import draw_figures
 from eulerian.app.tasks.loaded_run import LABEL, LoadedRun, load_trained
-from eulerian.app.tasks.moved_points import MovedPoints, logarithm, pull_points, push_points
+from eulerian.app.tasks.moved_points import MovedPoints, logarithm, move_points
 from eulerian.app.tasks.task import SILENT
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
@@ -92,7 +92,7 @@ def run_push(
     on_root(comm, lambda: claim_table(table, overwrite, summary=True, source=file))
     run = load_trained(folder, comm, overrides, python=python)
     samples, labelled = on_root(comm, lambda: _read(run, file, columns, label_column))
-    moved = (pull_points if back else push_points)(run, samples, labelled, comm)
+    moved = move_points(run, samples, labelled, comm, back=back)
     document: Document = {
         "command": "push",
         "back": back,
@@ -166,13 +166,12 @@ def _show_classes(run: LoadedRun, samples: SampleTable, moved: MovedPoints, comm
     assigned = gather_rows(comm, np.argmin(loss.value(moved.x, run.readout), axis=1).astype(np.int16))
     inside = gather_rows(comm, moved.started_inside)
 
-    def save() -> None:
-        if assigned is not None and inside is not None:
-            points = ClassifiedPoints(samples.points[inside], samples.labels[inside], assigned[inside])
-            points.save(run.folder / FIGURES / PUSHED_POINTS)
-
-    on_root(comm, save)
-    draw_figures(RunFolder(comm, run.folder, figures=run.config.output.figures), only=("classification",))
+    points = None
+    if assigned is not None and inside is not None:
+        points = ClassifiedPoints(samples.points[inside], samples.labels[inside], assigned[inside])
+    folder = RunFolder(comm, run.folder, figures=run.config.output.figures)
+    folder.write_figure_data(PUSHED_POINTS, points)
+    draw_figures(folder, only=("classification",))
 
 
 # -- summing up ------------------------------------------------------------------------------------------------------
@@ -237,7 +236,7 @@ def _by_densities(run: LoadedRun, samples: SampleTable, moved: MovedPoints, comm
         return {"accuracy": None, "reason": str(error)}
     rule, loss = space.quadrature(space.objective_degree), problem.terminal.loss
     points = rule.points.reshape(-1, space.dim)
-    if loss is not None and has_readout(loss):
+    if loss is not None and has_readout(loss):  # then no densities are needed, which a forward solve would cost
         probabilities = readout_probabilities(loss, points, run.readout)
     else:
         own = problem.carry(run.theta, problem.initial_density)[: space.n_owned]

@@ -71,19 +71,20 @@ def run_sample(
     on_root(comm, lambda: require_run(folder))
     on_root(comm, lambda: claim_table(table, overwrite))
     if count < 1:
-        raise InputError("at least one point is drawn", key="-n", value=count, remedy="Give a whole number >= 1.")
+        raise InputError("at least one point is drawn", key="-n", value=count, remedy="Give a gathered number >= 1.")
     if seed < 0:
-        raise InputError("is a whole number >= 0", key="--seed", value=seed, remedy="Leave it out for 0.")
+        raise InputError("is a gathered number >= 0", key="--seed", value=seed, remedy="Leave it out for 0.")
     purpose, remedy = f"{count} points and their table", "Draw fewer."
     require_memory([MemoryNeed(float(count) * _POINT, purpose, "-n", count, remedy)], total_memory(comm))
     run = load_trained(folder, comm, python=python)
-    whole = GatheredDensity.gather(run.problem.density_space, _final_density(run, source)).non_negative()
+    gathered = GatheredDensity.gather(run.problem.density_space, _final_density(run, source)).non_negative()
     mine = share(count, comm)
     with agreed(comm):
-        points = draw_points(whole, count, method=method, seed=seed, start=mine.start, stop=mine.stop)
-    x, log_density = points.x, np.log(np.maximum(whole.values(points.x).sum(axis=1), np.exp(points.log_density)))
+        points = draw_points(gathered, count, method=method, seed=seed, start=mine.start, stop=mine.stop)
+    # At a cell's rim rounding may find a point in no cell; then its own label's density, known from the draw, is left.
+    x, log_density = points.x, np.log(np.maximum(gathered.values(points.x).sum(axis=1), np.exp(points.log_density)))
     if source == "target":
-        x, log_density = _pulled_back(run, whole, points, log_density, comm)
+        x, log_density = _pulled_back(run, gathered, points, log_density, comm)
     numbers = gather_rows(comm, np.column_stack([x, points.labels, log_density]))
 
     def write() -> None:
@@ -136,6 +137,6 @@ def _pulled_back(
     for label in range(target.n_labels):
         end, other = carry_density(field, run.layers, x, np.full(len(x), label), run.scheme, comm)
         logs[:, label] = logarithm(target.values(end)[:, label]) - other
-    own = points.log_density - change  # a point at the rim of a cell may be found in none
+    own = points.log_density - change  # not by the way there and back, and known also at the rim of a cell
     logs[np.arange(len(x)), points.labels] = own
     return x, np.asarray(np.logaddexp.reduce(logs, axis=1))

@@ -14,13 +14,21 @@ from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import classification_table, headline, parts_table
 from eulerian.app.runs.result import Document, Outcome, classification
 from eulerian.app.tasks.density_observer import DensityObserver
-from eulerian.app.tasks.network_run import layers_and_readout, rejected_at_start, warn_of_rest, with_output
-from eulerian.app.tasks.problem_mesh import adaptation_document, build_on_own_mesh, save_mesh, warn_of_shortfall
+from eulerian.app.tasks.network_run import (
+    adaptation_document,
+    build_on_own_mesh,
+    layers_and_readout,
+    rejected_at_start,
+    save_mesh,
+    warn_of_rest,
+    warn_of_shortfall,
+    with_output,
+)
 from eulerian.app.tasks.solve_restart import EarlierSolve
 from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.app.tasks.train_resume import complete_result
-from eulerian.app.tasks.verification import verification
+from eulerian.app.tasks.verify import verification
 from eulerian.base.errors import InputError, collected_warnings
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
@@ -39,18 +47,18 @@ def run_solve(
 ) -> Document:
     """One forward solve at the initial θ, or at that of a run; the contents of ``result.json``. **Collective**.
 
-    Gone on with, on any number of ranks, it ends as if it had never stopped: on one process to the last bit.
+    Continued, on any number of ranks, it ends as if it had never stopped: on one process to the last bit.
 
     Args:
         config: from ``read_config``.
         comm: who shares the work, everybody by default.
         overwrite: replace a run that is in ``output.directory``.
-        resume: go on with the solve that is there, from the last densities that it has kept. Of a complete one the
+        resume: continue the solve that is there, from the last densities that it has saved. Of a complete one the
             result is returned, and nothing is done.
-        restart: start from the densities that the solve in another run folder has kept.
+        restart: start from the densities that the solve in another run folder has saved.
         at: with ``restart``, from the last ones not after this time.
         theta: a run folder or an ``.npz`` file, whose θ and readout are taken instead of the configuration's start. An
-            earlier solve that is gone on with must have had the same.
+            earlier solve that is continued must have had the same.
         progress: where messages go; nowhere by default.
 
     Raises:
@@ -60,10 +68,10 @@ def run_solve(
     comm = MPI.COMM_WORLD if comm is None else comm
     given = ThetaSource.of(config, theta, comm)
     earlier = _earlier(given.config, comm, overwrite, resume, restart, at)
-    gone_on_with = None if earlier is None else earlier.folder.parent
+    earlier_run = None if earlier is None else earlier.folder.parent
 
     def build_fitting(config: Config, comm: MPI.Comm) -> ControlProblem:
-        problem = given.build(partial(build_on_own_mesh, run=gone_on_with), config, comm)
+        problem = given.build(partial(build_on_own_mesh, run=earlier_run), config, comm)
         if earlier is not None:
             earlier.fit(problem)
         return problem
@@ -83,7 +91,7 @@ def run_solve(
 def _earlier(
     config: Config, comm: MPI.Comm, overwrite: bool, resume: bool, restart: Path | None, at: float | None
 ) -> EarlierSolve | None:
-    """What is to be gone on with. Collective."""
+    """The solve to be continued, if any. Collective."""
     if at is not None and restart is None:
         raise InputError("belongs to --restart", key="--at", remedy="Add --restart RUN.")
     if resume and (overwrite or restart is not None):
@@ -131,9 +139,9 @@ def _solve(context: RunContext[ControlProblem], given: ThetaSource, earlier: Ear
 def _on_adapted_mesh(
     context: RunContext[ControlProblem], earlier: EarlierSolve | None
 ) -> tuple[RunContext[ControlProblem], Document]:
-    """The context on the mesh that its θ wants, and what to tell of it. Collective.
+    """The context on the mesh that its θ wants, and the keys that describe it. Collective.
 
-    A solve that is gone on with has its mesh already.
+    A solve that is continued has its mesh already.
     """
     problem, config = context.problem, context.config
     extra: Document = {}
@@ -146,7 +154,7 @@ def _on_adapted_mesh(
 
 
 def _report_start(context: RunContext[ControlProblem], earlier: EarlierSolve | None) -> None:
-    """Say from where the solve goes on; that there was nothing to go on from is a warning. Not collective."""
+    """Say where the solve continues; that nothing was saved is a warning. Not collective."""
     if earlier is None:
         return
     context.progress.say(*(f"Left out: {why}" for why in earlier.damaged))

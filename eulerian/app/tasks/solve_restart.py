@@ -1,4 +1,4 @@
-"""What an earlier forward solve left on its way, and whether it may be gone on with. All of it is **collective**."""
+"""The densities that an earlier forward solve has saved, and whether it may be continued. All is **collective**."""
 
 import json
 import math
@@ -12,8 +12,8 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.app.config import Config
-from eulerian.app.config.changes import changed_keys
 from eulerian.app.config.field import IDEAL
+from eulerian.app.config.tables import changed_keys
 from eulerian.app.runs.files import CHECKPOINT, CONFIG, DENSITIES, GAP, HISTORY, RESULT, is_run
 from eulerian.app.runs.solve_checkpoint import SolveCheckpoint
 from eulerian.app.runs.solve_checkpoint_file import Header, read_header
@@ -27,7 +27,7 @@ from eulerian.transport.observer import SweepState
 # Densities and parameters that differ by less than this, relative to the largest, differ by rounding.
 _ROUNDING = 1e-9
 
-# What the flow and its costs do not depend on. Files are known by what is in them, not by their names.
+# What the flow and its costs do not depend on. Files are compared by their contents, not by their names.
 _HARMLESS = ("output.", "optimiser.", "particles.", "solver.memory", "solver.disk")
 _ANEW = "Run it anew with --overwrite, or undo the change"
 
@@ -42,7 +42,7 @@ class EarlierSolve:
         damaged: why files are left out.
 
     Attributes:
-        theta: of the solve; known once ``fit`` was called, if there are headers.
+        theta: of the solve; set by ``fit``, if there are headers.
         config: of the solve to come.
     """
 
@@ -104,7 +104,7 @@ class EarlierSolve:
         return self.headers[0].steps if self.headers else None
 
     def fit(self, problem: ControlProblem) -> None:
-        """Hold the densities against the problem that was built; then they can be read.
+        """Check the densities against the problem that was built; then they can be read.
 
         Raises:
             InputError: they are of another mesh, other initial densities or other parameters.
@@ -131,7 +131,7 @@ class EarlierSolve:
         _require_start(problem, start)
 
     def state(self, step: int) -> SweepState | None:
-        """What was kept after so many time steps; None if nothing was, or if it is damaged."""
+        """The state after so many time steps; None if it was not saved, or is damaged."""
         if step not in self.headers:
             return None
         assert self._store is not None, "fit comes first"
@@ -214,6 +214,7 @@ def _require_start(problem: ControlProblem, start: SweepState) -> None:
     layouts, rho = [stepper.layout for stepper in problem.trajectory.steppers], problem.initial_density
     n, off, largest = problem.density_space.n_owned, 0.0, 0.0
     for layout, group, found in zip(layouts, problem.groups, start.densities, strict=False):
+        # To the layout's nodal values and back, as the saved ones went: the difference is rounding only.
         ours = layout.unpack_nodes(layout.pack(np.ascontiguousarray(rho[:n, :, group])))
         off = max(off, float(np.max(np.abs(ours - layout.unpack_nodes(found)), initial=0.0)))
         largest = max(largest, float(np.max(np.abs(ours), initial=0.0)))

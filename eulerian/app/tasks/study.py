@@ -3,7 +3,7 @@
 The truth is the flow of the network itself, from a ρ₀ that is the projection of the configuration's on a mesh of half
 the finest rung's size, in degree 2 (integrals of smooth functions against its error are of the order h⁶). All particles
 are drawn from that ρ₀. So projecting ρ₀ on a coarse mesh is part of that mesh's error and no part of the particles',
-and so is the interpolation of the velocity. Densities are held against the density along characteristics, J and ∇J
+and so is the interpolation of the velocity. Densities are compared with the density along characteristics, J and ∇J
 against the finest of both methods, whichever has the smaller estimated error. References take half the particles'
 steps in time, so that the particles' own error in time is seen too.
 """
@@ -36,7 +36,8 @@ from eulerian.app.build.network import build
 from eulerian.app.build.particles import particles_on, sample_of
 from eulerian.app.config import Config
 from eulerian.app.runs.progress import Progress
-from eulerian.app.tasks.compare_methods import all_points, kernel_error, pushed_density, require_value
+from eulerian.app.tasks.compare_methods import all_points, kernel_error, pushed_density
+from eulerian.app.tasks.network_run import finite_value
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.control.control import ControlProblem
@@ -100,14 +101,11 @@ class Study:
 
 def refined(config: Config, level: int, degree: int) -> Config:
     """The configuration with cells 2^level times smaller, and densities of another degree."""
-    domain, density = config.domain, config.density.model_copy(update={"degree": degree})
-    refine = domain.refine + level
+    box, refine = config.domain.box, config.domain.refine + level
     if refine < 0:
-        assert domain.box is not None
-        cells = tuple(n >> -refine for n in domain.box.cells)
-        domain = domain.model_copy(update={"box": domain.box.model_copy(update={"cells": cells})})
-    domain = domain.model_copy(update={"refine": max(refine, 0)})
-    return config.model_copy(update={"domain": domain, "density": density})
+        assert box is not None
+        box = box.model_copy(update={"cells": tuple(n >> -refine for n in box.cells)})
+    return config.with_values("domain", box=box, refine=max(refine, 0)).with_values("density", degree=degree)
 
 
 def _possible(config: Config, level: int) -> bool:
@@ -125,7 +123,7 @@ def run_study(config: Config, problem: ControlProblem, theta: Floats, plan: Stud
         problem: of that configuration.
         theta: for all rungs.
         plan: what is tried.
-        progress: told every rung.
+        progress: gets a line for every rung.
 
     Raises:
         InputError: the mesh leaves no two rungs.
@@ -177,8 +175,9 @@ class _StudySetup:
         space = DensitySpace(create_mesh(problem.comm, fine.domain), _REFERENCE_DEGREE, problem.density_space.n_labels)
         initial = GatheredDensity.gather(space, initial_density(space, fine.density.initial)).non_negative()
         settings = config.particles
-        update = {"file": None, "steps_per_layer": 2 * settings.steps_per_layer, "tolerance": settings.tolerance / 100}
-        careful = config.model_copy(update={"particles": settings.model_copy(update=update)})
+        steps, tolerance = 2 * settings.steps_per_layer, settings.tolerance / 100
+        careful = config.with_values("particles", file=None, steps_per_layer=steps, tolerance=tolerance)
+        # The pushed density needs the particles' field and steps only, so any few particles will do.
         few = sample_of(_sized(careful, "sobol", 64 * space.n_labels, 0), initial, problem.comm)
         pushed = pushed_density(initial, particles_on(careful, problem, few), theta)
         return cls(config, careful, problem, theta, initial, pushed, pushed.at(problem.density_space))
@@ -186,10 +185,10 @@ class _StudySetup:
     def particle_sets(self, config: Config, sampling: Sampling, n: int, replicates: int) -> Iterator[ParticleProblem]:
         """Problems on independent sets of n particles, evaluated at θ. Collective."""
         for replicate in range(replicates):
-            sized = _sized(config, sampling, n, 100 * n + replicate)
+            sized = _sized(config, sampling, n, 100 * n + replicate)  # no two sets share a seed, whatever their sizes
             sample = sample_of(sized, self.initial, self.problem.comm)
             particles = particles_on(sized, self.problem, sample)
-            require_value(particles, self.theta, "on particles")
+            finite_value(particles, self.theta, "this θ on particles")
             yield particles
 
     def evaluated(self, config: Config, sampling: Sampling, n: int, replicates: int) -> tuple[Floats, Floats]:
@@ -200,14 +199,14 @@ class _StudySetup:
 
 def _sized(config: Config, sampling: Sampling, n: int, seed: int) -> Config:
     """With one set of n particles."""
-    update = {"count": n, "sampling": sampling, "seed": config.particles.seed + seed, "replicates": 1, "file": None}
-    return config.model_copy(update={"particles": config.particles.model_copy(update=update)})
+    seed += config.particles.seed
+    return config.with_values("particles", count=n, sampling=sampling, seed=seed, replicates=1, file=None)
 
 
 def _mesh_trial(setup: _StudySetup, level: int, degree: int, progress: Progress) -> Trial:
     """Collective."""
     problem = build(refined(setup.config, level, degree), setup.problem.comm)
-    require_value(problem, setup.theta, "on a mesh of the study")
+    finite_value(problem, setup.theta, "this θ on a mesh of the study")
     cost = evaluation_cost(problem, setup.theta)
     value, gradient = problem.value_and_gradient(setup.theta)
     space = problem.density_space

@@ -81,9 +81,9 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
             comm: who shares the work, everybody by default.
             overwrite: the folder may hold a run, which is replaced.
             progress: where messages go.
-            resume: the folder's own run is gone on with.
+            resume: the run in the folder is continued.
             keep: patterns of the files that stay in the folder.
-            history: that the run goes on from.
+            history: of the run that is continued.
         """
         comm = MPI.COMM_WORLD if comm is None else comm
         figures = config.output.figures
@@ -106,7 +106,7 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
         history: Sequence[Mapping[str, float]],
     ) -> Document:
         """``run`` in a folder that may be written. Collective."""
-        meeting = run.comm.Dup()
+        meeting = run.comm.Dup()  # its own: a rank that failed alone must not meet others in another collective call
         started = time.perf_counter()
         try:
             problem = self.build(config, run.comm)
@@ -157,7 +157,7 @@ def _agreed(run: RunFolder, document: Document) -> Document:
 
 
 def _with_history_figure(run: RunFolder, document: Document) -> Document:
-    """Draw the history of a minimisation, last: it shows what J is held against. Collective."""
+    """Draw the history of a minimisation, last: it also shows the bounds of J found after it. Collective."""
     if not on_root(run.comm, (run.path / HISTORY).exists):
         return document
     draw_figures(run, only=("history",))
@@ -200,7 +200,7 @@ def _met(error: EulerianError, meeting: MPI.Comm) -> bool:
 
 
 def _write_result(run: RunFolder, document: Document, cause: EulerianError | None = None) -> None:
-    """Write the result; where the disk refuses, its numbers are told with the error. Collective.
+    """Write the result; where it cannot be written, the error holds its numbers. Collective.
 
     Raises:
         ComputationError: the result could not be written; begins with the ``cause`` that there was before, if any.

@@ -14,7 +14,7 @@ import numpy as np
 from eulerian.app.build.mixture import count_labels
 from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Config
-from eulerian.app.config.changes import changed_keys
+from eulerian.app.config.tables import changed_keys
 from eulerian.app.config.toml import dump_toml
 from eulerian.app.runs.files import THETA, is_run
 from eulerian.app.runs.result import Document
@@ -176,7 +176,7 @@ def _folder(source: Path) -> Path | None:
 
 def _starting_at(config: Config, source: Path, file: Path, readout: Floats, n_labels: int) -> Config:
     """The configuration with θ of a file and its readout (r,) as the start. Not collective."""
-    started = config.model_copy(update={"field": config.field.model_copy(update={"theta": file.absolute()})})
+    started = config.with_values("field", theta=file.absolute())
     trains = _trains_readout(config)
     if not trains and not readout.size:
         return started
@@ -191,7 +191,7 @@ def _starting_at(config: Config, source: Path, file: Path, readout: Floats, n_la
     rows, bias = np.split(readout, [n_labels * columns])
     weights = tuple(map(tuple, rows.reshape(n_labels, columns).tolist()))
     terminal = config.objective.terminal.model_copy(update={"weights": weights, "bias": tuple(bias.tolist())})
-    return started.model_copy(update={"objective": config.objective.model_copy(update={"terminal": terminal})})
+    return started.with_values("objective", terminal=terminal)
 
 
 def _trains_readout(config: Config) -> bool:

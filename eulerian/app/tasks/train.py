@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Final
@@ -18,22 +17,21 @@ from eulerian.app.runs.result import Document, Outcome, classification
 from eulerian.app.runs.train_checkpoint import Checkpoint
 from eulerian.app.tasks.density_observer import DensityObserver
 from eulerian.app.tasks.network_run import (
+    build_on_own_mesh,
     finite_value,
     save_and_evaluate_best,
+    save_mesh,
     storage_plan,
     training_outcome,
+    warn_of_shortfall,
     with_output,
 )
-from eulerian.app.tasks.problem_mesh import build_on_own_mesh, save_mesh, warn_of_shortfall
 from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.train_monitor import Start, monitored
-from eulerian.app.tasks.train_resume import FinishedRun, find_checkpoint, report_start, resume_arguments, without_start
-from eulerian.app.tasks.verification import verification
-from eulerian.base.arrays import Floats
+from eulerian.app.tasks.train_resume import report_start, run_training, without_start
+from eulerian.app.tasks.verify import verification
 from eulerian.base.errors import EulerianError
 from eulerian.control.control import ControlProblem
-from eulerian.optimise import OptimiseResult, TrainingState
-from eulerian.optimise.stages import StagedTraining
 
 METHOD: Final = "densities"
 
@@ -49,37 +47,31 @@ def run_train(
     """Minimise J; arguments, result and errors as for ``run_solve``. **Collective**.
 
     An optimiser that gives up raises nothing: the status is ``failed`` and the best iterate is written. When all is
-    written the flow is held against a lower bound for any flow, ``certificate`` in the result; without one
+    written the flow is compared with a lower bound for any flow, ``certificate`` in the result; without one
     ``no_certificate`` says why.
 
     Args:
         config: from ``read_config``.
         comm: who shares the work, everybody by default.
         overwrite: replace a run that is in ``output.directory``.
-        resume: go on with the run that is there, from its last checkpoint, on any number of ranks. Of a finished run
+        resume: continue the run that is there, from its last checkpoint, on any number of ranks. Of a finished run
             the result is returned, and nothing is done.
         progress: where messages go; nowhere by default.
     """
-    comm = MPI.COMM_WORLD if comm is None else comm
-    found = find_checkpoint(config, METHOD, comm, overwrite=overwrite) if resume else None
-    if isinstance(found, FinishedRun):
-        progress.say(found.statement)
-        return found.document
 
-    def build_again(config: Config, comm: MPI.Comm) -> ControlProblem:
-        return build_on_own_mesh(config if found is None else without_start(config), comm)
+    def task(found: Checkpoint | None) -> Task[ControlProblem]:
+        def build_again(config: Config, comm: MPI.Comm) -> ControlProblem:
+            return build_on_own_mesh(config if found is None else without_start(config), comm)
 
-    def work(context: RunContext[ControlProblem]) -> Outcome:
-        report_start(found, comm, progress, resume=resume)
-        return _train(context, found)
+        work = partial(_train, found=found, resume=resume)
+        return Task("train", build_again, headline, work, _verification_and_certificate)
 
-    task = Task("train", build_again, headline, work, _verification_and_certificate)
-    go_on = resume_arguments(found)
-    return task.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, **go_on)
+    return run_training(config, comm, METHOD, task, overwrite=overwrite, resume=resume, progress=progress)
 
 
-def _train(context: RunContext[ControlProblem], found: Checkpoint | None) -> Outcome:
+def _train(context: RunContext[ControlProblem], found: Checkpoint | None, *, resume: bool) -> Outcome:
     problem, progress = context.problem, context.progress
+    report_start(found, problem.comm, progress, resume=resume)
     started = time.perf_counter()
     if found is None:
         progress.say(storage_plan(problem, problem.initial_theta))
@@ -88,8 +80,9 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None) -> Out
         start = found.start
     training = build_training(context.config, problem, progress.say, None if found is None else found.state)
     save_mesh(context.folder, problem)
-    state = partial(_state_of, training)
-    with monitored(context, METHOD, start, state, training.max_iterations) as monitor:
+    with monitored(
+        context, METHOD, start, lambda: (training.state, training.carry), training.max_iterations
+    ) as monitor:
         result = training.run(monitor)
         monitor.finish()
         if monitor.interrupted:
@@ -101,7 +94,8 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None) -> Out
         warn_of_shortfall(context.folder.comm, training.shortfall)
         observer = DensityObserver(context, result.theta)
         save_and_evaluate_best(context, result, observer.evaluate)
-        extra = {**_levels(result), **classification(problem, result.theta)}
+        levels = {"levels": [asdict(report) for report in result.levels]} if len(result.levels) > 1 else {}
+        extra = {**levels, **classification(problem, result.theta)}
         outcome = training_outcome(result, problem, seconds, extra)
         progress.say(
             levels_table(result.levels),
@@ -109,15 +103,6 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None) -> Out
             classification_table(outcome.extra),
         )
         return replace(with_output(outcome, observer.finish), problem=problem)
-
-
-def _state_of(training: StagedTraining) -> tuple[TrainingState, Callable[[Floats], Floats]]:
-    return training.state, training.carry
-
-
-def _levels(result: OptimiseResult) -> Document:
-    """What each level took, where there are several."""
-    return {"levels": [asdict(report) for report in result.levels]} if len(result.levels) > 1 else {}
 
 
 def _verification_and_certificate(context: RunContext[ControlProblem], document: Document) -> Document:
@@ -132,7 +117,7 @@ def _certificate(context: RunContext[ControlProblem], document: Document) -> Doc
     if config.ideal.certificate == "none" or not problem.parts:
         return {}
     started = time.perf_counter()
-    from eulerian.ideal.certificate import certify  # stands on a good part of SciPy, which takes its time to load
+    from eulerian.ideal.certificate import certify  # needs a good part of SciPy, which is slow to load
 
     try:
         with configured_keys(), progress.gaps(config.ideal.max_iterations) as observer:

@@ -1,4 +1,4 @@
-"""A training is followed: history, checkpoints, progress, and signals that ask it to end."""
+"""What happens after every iteration of a training: history, checkpoints, progress, and an early end by a signal."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,14 +24,14 @@ type Start = tuple[float, Mapping[str, float]]
 @final
 @dataclass
 class TrainMonitor:
-    """Is called once per iteration. **Collective**.
+    """Called once per iteration. **Collective**.
 
     Attributes:
         context: whose run folder and configuration.
         method: ``densities`` or ``particles``.
         start: J at the very start and its parts.
         state: of the training, and what carries its θ to the context's problem; valid inside of calls.
-        observer: is told every record.
+        observer: called with every record.
         interrupted: the signal that has ended the training, or None.
     """
 
@@ -46,7 +46,7 @@ class TrainMonitor:
     _since: float = field(default_factory=time.monotonic)
 
     def __call__(self, record: Record) -> bool:
-        """Keep and tell an iteration; whether the training is to end."""
+        """Record an iteration; whether the training is to end."""
         run, output = self.context.folder, self.context.config.output
         self.interrupted = signals.asked()
         every = output.checkpoint_iterations
@@ -63,12 +63,12 @@ class TrainMonitor:
         return self.interrupted is not None
 
     def finish(self) -> None:
-        """Keep the end of the training, so that it can be gone on with. **Collective**."""
+        """Write a checkpoint of the end, so that the training can be continued. **Collective**."""
         if self.context.config.output.checkpoint_every != 0 or self.interrupted:
             on_root(self.context.folder.comm, self._write)
 
     def last_words(self, name: str) -> str:
-        """Keep the last iteration and say so in the result; for rank 0 alone, from another thread. Not collective."""
+        """Write a checkpoint and a result that names it; for rank 0 alone, from another thread. Not collective."""
         if self._latest is None:
             return interrupted_early(self.context.folder, "train", name)
         self._write()
@@ -80,13 +80,13 @@ class TrainMonitor:
         return outcome.reason
 
     def interrupted_outcome(self) -> Outcome:
-        """The outcome of a training that was asked to end; its best θ is written, and nothing more. **Collective**."""
+        """The outcome of a training that a signal has ended; only its best θ is written. **Collective**."""
         name = self.interrupted
         assert name is not None
         return on_root(self.context.folder.comm, lambda: self._interrupted_by(name))
 
     def _interrupted_by(self, name: str) -> Outcome:
-        """Write the best θ, and tell where the training is. Not collective."""
+        """Write the best θ; the outcome so far. Not collective."""
         assert self._latest is not None
         state, carry = self._latest
         last, best = state.history[-1], state.descent.current.best
@@ -97,7 +97,7 @@ class TrainMonitor:
 
     def _write(self) -> None:
         """Write a checkpoint of the last iteration, if there is none yet. Not collective."""
-        if self._latest is None:  # a run was gone on with that was at its end
+        if self._latest is None:  # a continued run was at its end already
             return
         state, carry = self._latest
         iteration, run = state.history[-1].iteration, self.context.folder

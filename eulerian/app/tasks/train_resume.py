@@ -1,24 +1,28 @@
-"""Going on with a run that was broken off: its checkpoint, and whether it belongs to the configuration."""
+"""Continuing a training: its checkpoint, and whether it belongs to the configuration."""
 
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from mpi4py import MPI
 
+from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Config
-from eulerian.app.config.changes import changed_keys
 from eulerian.app.config.field import IDEAL
 from eulerian.app.config.levels import coarse_to_fine, iterations_of_a_level
 from eulerian.app.config.read import read_tables
+from eulerian.app.config.tables import changed_keys
 from eulerian.app.runs.files import CHECKPOINT, CONFIG, HISTORY, LATEST, PREVIOUS, RESULT
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.result import Document, history_row
 from eulerian.app.runs.train_checkpoint import Checkpoint, read_checkpoint
+from eulerian.app.tasks.task import Task
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root, warn
+from eulerian.control.control import ControlProblem
 
 # Keys, and tables with all their keys, that may differ: when to stop, what is written, and how the same is computed.
 _HARMLESS = (
@@ -56,16 +60,43 @@ class FinishedRun:
     statement: str
 
 
-def resume_arguments(found: Checkpoint | None) -> dict[str, Any]:
-    """What ``Task.run`` is to know of a checkpoint."""
-    if found is None:
-        return {}
-    rows = [history_row(record) for record in found.state.history]
-    return {"keep": (HISTORY, f"{CHECKPOINT}/{LATEST}", f"{CHECKPOINT}/{PREVIOUS}"), "history": rows}
+def run_training[P: (ControlProblem, SampledProblem)](
+    config: Config,
+    comm: MPI.Comm | None,
+    method: str,
+    task_of: Callable[[Checkpoint | None], Task[P]],
+    *,
+    overwrite: bool,
+    resume: bool,
+    progress: Progress,
+) -> Document:
+    """Train from the start or from the last checkpoint; the contents of ``result.json``. **Collective**.
+
+    Args:
+        config: of the run.
+        comm: who shares the work, everybody by default.
+        method: ``densities`` or ``particles``.
+        task_of: makes the task, of a checkpoint or of none.
+        overwrite: replace a run that is in the folder.
+        resume: continue it instead; of a finished run the result is returned, and nothing is done.
+        progress: where messages go.
+
+    Raises:
+        InputError: as for ``find_checkpoint``.
+    """
+    comm = MPI.COMM_WORLD if comm is None else comm
+    found = find_checkpoint(config, method, comm, overwrite=overwrite) if resume else None
+    if isinstance(found, FinishedRun):
+        progress.say(found.statement)
+        return found.document
+    rows = () if found is None else [history_row(record) for record in found.state.history]
+    keep = () if found is None else (HISTORY, f"{CHECKPOINT}/{LATEST}", f"{CHECKPOINT}/{PREVIOUS}")
+    task = task_of(found)
+    return task.run(config, comm, overwrite=overwrite, progress=progress, resume=resume, keep=keep, history=rows)
 
 
 def report_start(found: Checkpoint | None, comm: MPI.Comm, progress: Progress, *, resume: bool) -> None:
-    """Say from where a training goes on; that there was nothing to go on from is a warning. Not collective."""
+    """Say where a training continues; a missing checkpoint is a warning. Not collective."""
     if found is not None:
         progress.say(f"Going on after iteration {found.state.history[-1].iteration}.")
     elif resume:
@@ -73,13 +104,13 @@ def report_start(found: Checkpoint | None, comm: MPI.Comm, progress: Progress, *
 
 
 def find_checkpoint(config: Config, method: str, comm: MPI.Comm, *, overwrite: bool) -> Checkpoint | FinishedRun | None:
-    """The checkpoint of the configuration's run folder; None where nothing was kept yet. **Collective**.
+    """The checkpoint of the configuration's run folder; None where there is none yet. **Collective**.
 
     Args:
-        config: to go on with.
+        config: of the run to be continued.
         method: ``densities`` or ``particles``.
         comm: who shares the work.
-        overwrite: whether the user wants the folder's run to be replaced, which is no way to go on with it.
+        overwrite: whether the user also wants the folder's run to be replaced, which is refused.
 
     Raises:
         InputError: both were wanted; the checkpoint is of another configuration, and the first key that differs is
@@ -121,10 +152,10 @@ def complete_result(config: Config, command: str) -> Document | None:
 
 
 def without_start(config: Config) -> Config:
-    """The configuration for going on: a start that has to be computed is not needed any more."""
+    """The configuration of a continued run: a start that has to be computed is not needed any more."""
     if config.field.theta != IDEAL:
         return config
-    return config.model_copy(update={"field": config.field.model_copy(update={"theta": None})})
+    return config.with_values("field", theta=None)
 
 
 def _result(folder: Path) -> Document:
@@ -168,7 +199,7 @@ def _count(iterations: int) -> str:
 
 
 def _finished_training(found: Checkpoint, config: Config, levels: int) -> FinishedRun | None:
-    """The training's result where its end was reached and nothing in the configuration asks for more."""
+    """The training's result where its end was reached and the configuration wants no more."""
     state, document = found.state, complete_result(config, "train")
     iterations = state.history[-1].iteration
     if document is None or document.get("iterations") != iterations or state.level < levels:
@@ -201,9 +232,9 @@ def _refuse_changes(found: Checkpoint, config: Config, method: str) -> None:
 
 
 def _harmless(key: str, before: object, now: object) -> bool:
-    """Whether a run may go on with ``now`` instead of ``before``."""
+    """Whether a run may be continued with ``now`` instead of ``before``."""
     if any(key == name or key.startswith(f"{name}.") for name in _HARMLESS):
         return True
-    # A folder may have moved. What is in a file shows in J, which is compared before the training goes on.
+    # A folder may have moved. What is in a file shows in J, which is compared before the training continues.
     both = isinstance(before, str) and isinstance(now, str)
     return both and key.rsplit(".", 1)[-1] in _PLACES and Path(str(before)).name == Path(str(now)).name

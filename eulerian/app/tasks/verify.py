@@ -1,26 +1,37 @@
-"""`eulerian verify`: gradient, adjoint, mass and positivity of the user's own problem."""
+"""`eulerian verify`: the laws of the discretisation at one θ; and J and ρ(T) of a flow, by characteristics."""
 
+import json
 import math
 import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
 import numpy as np
 
-from eulerian.analysis.verify import Verification, verify
+from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
+from eulerian.analysis.verify import Verification as Laws
+from eulerian.analysis.verify import verify as verify_laws
 from eulerian.app.build.network import build, warn_of_fixed_mesh
-from eulerian.app.config import Config
+from eulerian.app.config import Adapt, Config
+from eulerian.app.runs.files import RESULT
+from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import headline, laws_table
-from eulerian.app.runs.result import Document, Outcome
+from eulerian.app.runs.result import Document, Outcome, plain
 from eulerian.app.tasks.network_run import finite_value, layers_and_readout, warn_of_rest
 from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.theta_option import ThetaSource
+from eulerian.base.errors import EulerianError, InputError, collected_warnings, explained
+from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
 from eulerian.fields.frame import NormalisedField, frame_of, unwrapped
+
+if TYPE_CHECKING:
+    from eulerian.analysis.characteristics import Verification  # with a good part of SciPy
 
 # What `verify` lets pass: the laws hold to rounding, the Taylor remainder falls by four when the step is halved.
 LEAST_TAYLOR_RATE = 1.8
@@ -56,7 +67,7 @@ def _verify(context: RunContext[ControlProblem], given: ThetaSource) -> Outcome:
     finite_value(problem, theta, given.name)
     result = "There the gradient of a network vanishes but for its last layer, so it is checked at a θ near it too"
     warn_of_rest(problem, context.config, result)
-    laws = verify(problem, theta, np.random.default_rng(context.config.field.seed))
+    laws = verify_laws(problem, theta, np.random.default_rng(context.config.field.seed))
     seconds = time.perf_counter() - started
     total, gradient = problem.value_and_gradient(theta)
     broken = _broken_laws(laws)
@@ -85,7 +96,7 @@ def _compute_in_double(context: RunContext[ControlProblem]) -> None:
         context.progress.say("the model computes in float32; what follows was found with it in float64")
 
 
-def _broken_laws(laws: Verification) -> list[str]:
+def _broken_laws(laws: Laws) -> list[str]:
     """What does not hold, in words; NaN holds nothing."""
     found = []
     for gradient, where in ((laws, ""), (laws.nearby, " at a θ near it that moves something")):
@@ -104,3 +115,109 @@ def _broken_laws(laws: Verification) -> list[str]:
     if not laws.min_density >= LEAST_DENSITY:
         found.append(f"the density falls to {laws.min_density:.2e}")
     return found
+
+
+def verification(context: RunContext[ControlProblem], document: Document) -> Document:  # noqa: ARG001 - of a command
+    """The keys ``verified`` and ``resolved`` for the θ of the last evaluation. **Collective**.
+
+    Said in a sentence; what is not resolved is a warning. A verification that fails is a warning too, and no error.
+    """
+    return verify_flow(context.problem, context.progress, context.config.adapt)
+
+
+def verify_flow(problem: ControlProblem, progress: Progress, adapt: Adapt | None = None) -> Document:
+    """``verification`` of a problem that has been evaluated, or tried to be. **Collective**.
+
+    Args:
+        problem: evaluated.
+        progress: where messages go.
+        adapt: whose tolerances are meant, where there are some.
+    """
+    if not problem.parts:
+        return {}
+    from eulerian.analysis.characteristics import verify
+    from eulerian.app.build.training import tolerances
+    from eulerian.optimise.adaptive import misses
+
+    try:
+        found = verify(problem, problem.theta)
+    except EulerianError as error:
+        reason = str(error)
+    except Exception as error:
+        if problem.comm.size > 1:  # the other ranks may be elsewhere
+            raise
+        reason = explained(error)
+    else:
+        missed = "" if adapt is None else misses(tolerances(adapt), found)
+        resolved = found.resolved() if adapt is None else not missed
+        progress.say(found.statement)
+        if resolved is False:
+            warn(problem.comm, unresolved(found) if adapt is None else f"{_ABOUT[0]}: {missed}")
+        return {"verified": found.document, "resolved": resolved}
+    warn(problem.comm, f"J and ρ(T) could not be verified: {reason}")
+    return {"verified": None, "resolved": None}
+
+
+def unresolved(found: "Verification") -> str:
+    """The warning that a mesh does not resolve a flow, with its figures and the remedies."""
+    parts = []
+    if found.density_l1 is not None:
+        by_label = ", ".join(f"{100 * error:.2g} %" for error in found.density_l1)
+        label = " by label" if len(found.density_l1) > 1 else ""
+        parts.append(f"the L¹ error of ρ(T) is {by_label} of the mass{label} ({100 * DENSITY:g} % would do)")
+    if math.isfinite(found.error):
+        known = found.objective["total"]
+        if found.logarithmic:
+            parts.append(f"J of the mesh is off by {found.mesh['total'] - known:+.2g} nats ({NATS:g} would do)")
+        else:
+            apart = f"{100 * found.relative_error:+.2g} %"
+            parts.append(f"J of the mesh is off by {apart} ({100 * OBJECTIVE:g} % would do)")
+    remedy = "Refine the mesh, take density.degree = 2, or let [adapt] choose the mesh"
+    return f"the mesh does not resolve this flow: {', and '.join(parts)}. {remedy}"
+
+
+def run_verify_run(
+    folder: Path, comm: MPI.Comm | None = None, *, python: bool = True, progress: Progress = SILENT
+) -> Document:
+    """Verify the flow of a run, and write ``verified`` and ``resolved`` into its ``result.json``. **Collective**.
+
+    Everything else that the document says stays as it is; earlier warnings about the same are replaced.
+
+    Args:
+        folder: of a run on densities, with its θ.
+        comm: who shares the work, everybody by default.
+        python: the run's field may be Python code of the user's.
+        progress: where messages go; nowhere by default.
+
+    Raises:
+        InputError: it is no run folder, or no complete one.
+        RejectedEvaluation: J cannot be evaluated there.
+    """
+    from eulerian.app.tasks.loaded_run import load_trained  # with a good part of SciPy
+
+    comm = MPI.COMM_WORLD if comm is None else comm
+    trained = load_trained(folder, comm, python=python)
+    document: Document = on_root(comm, lambda: _read_result(folder))
+    heard: list[str] = []
+
+    def warned(text: str) -> None:
+        heard.append(text)
+        progress.say(f"Warning: {text}")
+
+    trained.problem.value(trained.theta)
+    with collected_warnings(warned):
+        document |= comm.bcast(plain(verify_flow(trained.problem, progress, trained.config.adapt)), 0)
+    document["warnings"] = [text for text in document.get("warnings", []) if not text.startswith(_ABOUT)]
+    RunFolder(comm, folder, heard).write_result(document)
+    document["warnings"] = comm.bcast([*document["warnings"], *heard], 0)
+    return document
+
+
+_ABOUT = ("the mesh does not resolve this flow", "J and ρ(T) could not be verified")
+
+
+def _read_result(folder: Path) -> Document:
+    document = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise InputError("is damaged", key=str(folder / RESULT), remedy="Run the command again.")
+    return document

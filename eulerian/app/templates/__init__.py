@@ -57,7 +57,7 @@ def copy_template(name: str, target_folder: str | Path, overwrite: bool = False)
 
 
 def suggested_command(configuration: Path) -> str:
-    """The command that a template's first lines tell to run: ``train`` for most of them."""
+    """The command that a template's first lines name: ``train`` for most of them."""
     found = re.search(rf"^#\s+eulerian (\w+) {re.escape(configuration.name)}", configuration.read_text("utf-8"), re.M)
     return found[1] if found else "train"
 

@@ -6,6 +6,7 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
+from moving_densities import gathered
 from run_folders import leave_run
 from scipy.linalg import expm
 from test_push import A, B, T, config
@@ -14,8 +15,8 @@ from eulerian.app.build.network import build
 from eulerian.app.config import parse_config
 from eulerian.app.figures.draw import draw_run
 from eulerian.app.runs.cell_nodes import CellNodes
-from eulerian.app.runs.exact_densities import ExactDensities
 from eulerian.app.runs.files import FIGURES, SNAPSHOTS
+from eulerian.app.runs.snapshots import ExactDensities
 from eulerian.app.tasks import save_exact_densities
 from eulerian.base.errors import InputError
 
@@ -26,9 +27,8 @@ GENTLE = 0.4 * np.concatenate([A.ravel(), B])
 def leave_figures(comm: MPI.Comm, run: Path, table: dict, theta: np.ndarray) -> None:
     """What figures of the densities are drawn from."""
     problem = build(parse_config(table, run.parent), comm)
-    found = CellNodes(problem.density_space, problem.velocity_space).gather(
-        problem.snapshots(np.tile(theta, (problem.n_layers, 1)).ravel(), 5)
-    )
+    samples = problem.snapshots(np.tile(theta, (problem.n_layers, 1)).ravel(), 5)
+    found = gathered(CellNodes(problem.density_space, problem.velocity_space), samples)
     if found is not None:
         (run / FIGURES).mkdir()
         found.save(run / FIGURES / SNAPSHOTS)

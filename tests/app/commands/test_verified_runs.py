@@ -13,7 +13,7 @@ from eulerian.analysis import characteristics
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.progress import Progress
 from eulerian.app.tasks import run_solve, run_train, run_verify_run
-from eulerian.app.tasks.verification import unresolved
+from eulerian.app.tasks.verify import unresolved
 from eulerian.base.errors import ComputationError, InputError
 
 pytestmark = pytest.mark.two_ranks

@@ -19,7 +19,7 @@ from eulerian.app.figures import animation_figure
 from eulerian.app.figures.animation import durations, shared_palette, write_animation
 from eulerian.app.figures.animation_figure import AnimationData, animated_figure
 from eulerian.app.figures.colours import WALL, label_colours, oklab
-from eulerian.app.runs.line_integrals import LineIntegrals
+from eulerian.app.runs.projections import LineIntegrals
 
 pytestmark = pytest.mark.one_process
 

@@ -10,7 +10,7 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from moving_densities import cell_nodes, linear_samples
+from moving_densities import cell_nodes, gathered, linear_samples
 
 from eulerian.app.figures.densities_1d import density_curves
 from eulerian.app.figures.densities_2d import density_maps
@@ -44,7 +44,7 @@ def write_history(folder: Path, n: int) -> None:
 )
 def test_every_figure_is_drawn(comm: MPI.Comm, tmp_path: Path, dim: int, degree: int, label_dependent: bool) -> None:
     nodes = cell_nodes(comm, dim, degree, n_labels=2)
-    snapshots = nodes.gather(linear_samples(nodes, TIMES, label_dependent))
+    snapshots = gathered(nodes, linear_samples(nodes, TIMES, label_dependent))
     if comm.rank > 0:
         assert snapshots is None
         return
@@ -61,7 +61,7 @@ def test_every_figure_is_drawn(comm: MPI.Comm, tmp_path: Path, dim: int, degree:
 
 def test_snapshots_do_not_depend_on_the_number_of_ranks(comm: MPI.Comm, tmp_path: Path) -> None:
     nodes = cell_nodes(comm, 2, 1, n_labels=2)
-    snapshots = nodes.gather(linear_samples(nodes, [0.0, 0.5]))
+    snapshots = gathered(nodes, linear_samples(nodes, [0.0, 0.5]))
     if comm.rank > 0:
         return
     snapshots.save(tmp_path / "snapshots.npz")
@@ -126,7 +126,7 @@ def test_densities_at_rest_and_densities_that_vanish_can_be_drawn() -> None:
 
 def test_all_panels_share_one_scale_where_none_is_pale(comm: MPI.Comm) -> None:
     nodes = cell_nodes(comm, 2, 1, n_labels=2)
-    snapshots = nodes.gather(linear_samples(nodes, TIMES))
+    snapshots = gathered(nodes, linear_samples(nodes, TIMES))
     if comm.rank > 0:
         return
     images = [image for axes in density_maps(snapshots).axes for image in axes.images]
@@ -138,7 +138,7 @@ def test_all_panels_share_one_scale_where_none_is_pale(comm: MPI.Comm) -> None:
 @pytest.mark.parametrize("n_labels", [1, 3])
 def test_maps_have_one_size_and_nothing_is_cut_off(tmp_path: Path, n_labels: int) -> None:
     nodes = cell_nodes(MPI.COMM_SELF, 2, 1, n_labels)
-    snapshots = nodes.gather(linear_samples(nodes, TIMES))
+    snapshots = gathered(nodes, linear_samples(nodes, TIMES))
     assert snapshots is not None
     figure = density_maps(snapshots)
     figure.canvas.draw()
@@ -169,7 +169,7 @@ def page_of(pdf: bytes) -> tuple[float, float]:
 @pytest.mark.parametrize(("dim", "n_labels"), [(1, 3), (2, 1), (2, 3)])
 def test_figures_for_a_paper(tmp_path: Path, dim: int, n_labels: int) -> None:
     nodes = cell_nodes(MPI.COMM_SELF, dim, 1, n_labels)
-    snapshots = nodes.gather(linear_samples(nodes, TIMES))
+    snapshots = gathered(nodes, linear_samples(nodes, TIMES))
     assert snapshots is not None
     folder = rank_folder(MPI.COMM_SELF, tmp_path)
     snapshots.save(folder / "figures" / "snapshots.npz")

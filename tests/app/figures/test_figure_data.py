@@ -5,7 +5,7 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from moving_densities import cell_nodes, linear_samples
+from moving_densities import cell_nodes, gathered, linear_samples
 
 from eulerian.app.build.network import build
 from eulerian.app.config import parse_config
@@ -69,7 +69,7 @@ def test_targets_are_the_loss_s_and_are_drawn_at_the_end(comm: MPI.Comm) -> None
     nodes = cell_nodes(comm, 2, 1, 2)
     two = QuadraticLoss(np.array([[0.3, 0.2], [-0.4, 0.1]]), 1.0)
     targets = Targets.gather(nodes, two, None, np.zeros(0))
-    snapshots = nodes.gather(linear_samples(nodes, TIMES))
+    snapshots = gathered(nodes, linear_samples(nodes, TIMES))
     ((_, rho, _),) = linear_samples(nodes, [0.5])
     aims = Targets.gather(nodes, None, rho, np.zeros(0))
     if targets is None or aims is None or snapshots is None:
@@ -151,7 +151,7 @@ def test_confusion_counts_points() -> None:
     regions = np.zeros((20, 20), dtype=int)
     classes = ClassRegions(names, *box, regions, np.eye(3) / 3, points.x, labels, assigned)
     nodes = cell_nodes(MPI.COMM_SELF, 2, 1, 3)
-    snapshots = nodes.gather(linear_samples(nodes, TIMES))
+    snapshots = gathered(nodes, linear_samples(nodes, TIMES))
     figure = class_figure(classes, snapshots, points)
     figure.canvas.draw()
     assert len(figure.axes) == 4

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.image import imread
-from moving_densities import cell_nodes, linear_samples
+from moving_densities import cell_nodes, gathered, linear_samples
 
 from eulerian.app.figures.draw import draw_run
 from eulerian.app.figures.gap import gap_curves
@@ -33,7 +33,7 @@ def bundle(dim: int, n_labels: int = 2) -> PathBundle:
 
 def snapshots_of(dim: int, n_labels: int = 2) -> Snapshots:
     nodes = cell_nodes(MPI.COMM_SELF, dim, 1, n_labels)
-    found = nodes.gather(linear_samples(nodes, TIMES.tolist()))
+    found = gathered(nodes, linear_samples(nodes, TIMES.tolist()))
     assert found is not None
     return found
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from moving_densities import cell_nodes, linear_samples
 
-from eulerian.app.runs.paraview import ParaviewWriter
-from eulerian.app.runs.vtu import VtuGrid
+from eulerian.app.runs.paraview import ParaviewWriter, VtuGrid
 
 CELLS = {(1, 1): "line", (2, 1): "triangle", (3, 1): "tetra", (1, 2): "line3", (2, 2): "triangle6", (3, 2): "tetra10"}
 

@@ -1,14 +1,19 @@
-"""`eulerian plot --animate`: a finished run as a moving picture."""
+"""`eulerian plot --animate` and `--exact`: a moving picture of a run, and its densities along characteristics."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 from mpi4py import MPI
 
 import numpy as np
 
+from eulerian.app.build.mixture import exact_density
 from eulerian.app.runs.cell_nodes import CellNodes
-from eulerian.app.runs.files import ANIMATION, FIGURES
+from eulerian.app.runs.files import ANIMATION, EXACT, FIGURES, SNAPSHOTS
+from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
 from eulerian.app.runs.progress import Progress
+from eulerian.app.runs.snapshots import FIGURE_TIMES, ExactDensities, Snapshots
 from eulerian.app.tasks.drawing import drawing
 from eulerian.app.tasks.loaded_run import LoadedRun, load_trained
 from eulerian.app.tasks.task import SILENT
@@ -18,7 +23,10 @@ from eulerian.base.parallel import gather_rows, on_root
 from eulerian.control.control import ControlProblem
 from eulerian.density.gathered import GatheredDensity
 from eulerian.density.sampling import draw_points
+from eulerian.mesh.point_location import BoxRegion, MeshRegion
+from eulerian.particles.characteristics import CharacteristicDensity, Region
 from eulerian.particles.flow import carry
+from eulerian.particles.sample import share
 
 MOST_FRAMES, MOST_PARTICLES, FASTEST = 600, 20_000, 50  # viewers slow down what is faster
 
@@ -81,7 +89,7 @@ def run_animate(
         film = points, density, positions, labels, run.classes
         with drawing(f"{path} could not be drawn"):
             from eulerian.app.figures.animation import write_animation
-            from eulerian.app.figures.animation_figure import AnimationData  # Matplotlib takes its time to load
+            from eulerian.app.figures.animation_figure import AnimationData  # Matplotlib is slow to load
 
             write_animation(path, AnimationData(times, *film), fps)
 
@@ -97,6 +105,7 @@ def _particles(run: LoadedRun, times: Floats, count: int, comm: MPI.Comm) -> tup
         return nothing
     field = run.field_anywhere(with_density=False)
     start = GatheredDensity.gather(problem.density_space, problem.initial_density)
+    # On rank 0 alone: error control then sees the same points on any number of ranks.
     found: list[tuple[Floats, Ints]] = []
 
     def work() -> None:
@@ -126,3 +135,90 @@ def _densities(run: LoadedRun, count: int, progress: Progress, *, alone: bool) -
         return points, np.zeros((count, *shape, problem.density_space.n_labels), dtype=np.float32)
     rows = [gather_rows(comm, nodes.density(rho).astype(np.float32)) for _, rho, _ in samples]
     return points, np.stack([row for row in rows if row is not None]) if points is not None else np.zeros(0)
+
+
+_PIXELS = {1: 1200, 2: 300}  # along the longer side, by dimension
+_STEPS = 2  # of RK4 in a layer: what that leaves out is far below what an eye can see
+
+
+@final
+@dataclass(frozen=True)
+class _Frame:
+    """What the figures of a run show: times (n,), a window with corners (dim,), and its pixels."""
+
+    times: Floats
+    lower: Floats
+    upper: Floats
+    counts: tuple[int, ...]
+
+
+def save_exact_densities(folder: Path, comm: MPI.Comm | None = None, *, python: bool = True) -> Path:
+    """Evaluate a run's densities along characteristics where its figures show them, and keep them. **Collective**.
+
+    ``eulerian plot`` draws them from then on, beside those of the mesh.
+
+    Args:
+        folder: of a run of ``train``, ``solve``, ``verify`` or ``ideal`` that has figures.
+        comm: who shares the work, everybody by default.
+        python: the run's field may be Python code of the user's.
+
+    Returns:
+        The file that holds them.
+
+    Raises:
+        InputError: the run cannot be used: it has three dimensions, no figures, or a field without a Jacobian.
+        ComputationError: the file cannot be written.
+    """
+    comm = MPI.COMM_WORLD if comm is None else comm
+    run = load_trained(folder, comm, python=python)
+    dim = run.problem.density_space.dim
+    if dim not in _PIXELS:
+        what, remedy = "densities along characteristics are drawn in one and two dimensions only", "Leave it out."
+        raise InputError(what, key="--exact", remedy=remedy)
+    density = _density(run)
+    frame = on_root(comm, lambda: _frame(folder, dim))
+    pixels = pixel_centres(frame.lower, frame.upper, frame.counts).reshape(-1, dim)
+    mine = pixels[share(len(pixels), comm)]
+    rows = [gather_rows(comm, density.values(t, mine, comm).astype(np.float32)) for t in frame.times.tolist()]
+    path = folder / FIGURES / EXACT
+
+    def save() -> None:
+        values = np.stack([row for row in rows if row is not None])
+        shaped = values.reshape(len(frame.times), *frame.counts, -1)
+        ExactDensities(frame.times, frame.lower, frame.upper, shaped).save(path)
+
+    on_root(comm, save)
+    return path
+
+
+def _density(run: LoadedRun) -> CharacteristicDensity:
+    """Collective."""
+    space, box = run.problem.density_space, run.config.domain.box
+    initial = exact_density(space, run.config.density.initial)
+    field = run.field_anywhere()
+    if box is not None:
+        region: Region = BoxRegion(np.array(box.lower), np.array(box.upper))
+    else:
+        region = MeshRegion(GatheredDensity.gather(space, run.problem.initial_density).finder)
+    return CharacteristicDensity(initial.values, field, run.layers, run.config.field.horizon, _STEPS, region)
+
+
+def _frame(folder: Path, dim: int) -> _Frame:
+    """What figures show, from what they are drawn from. Not collective.
+
+    Raises:
+        InputError: there is no such file, or it is damaged.
+    """
+    path = folder / FIGURES / SNAPSHOTS
+    if not path.is_file():
+        what, remedy = "the run has no figures of densities", "Run it again with output.figures = true."
+        raise InputError(what, key="--exact", value=str(folder), remedy=remedy)
+    snapshots = Snapshots.load(path).thinned(FIGURE_TIMES)
+    if dim == 1:
+        x = snapshots.points
+        return _Frame(snapshots.times, x.min(axis=(0, 1)), x.max(axis=(0, 1)), (_PIXELS[1],))
+    from eulerian.app.figures.maps import visible_window  # needs Matplotlib: on rank 0 only
+
+    window = visible_window(snapshots.density, snapshots.points[:, :3])
+    counts = pixel_counts(window.lower, window.upper, _PIXELS[2])
+    return _Frame(snapshots.times, window.lower, window.upper, counts)
