@@ -144,7 +144,7 @@ class FunctionLoss(PointLoss):
 
     It is passed the label where it takes a second positional argument. Its derivative in space is needed on particles
     only: by default it is taken by differences of fourth order, right to about 1e-12 relative to ℓ where ℓ varies over
-    ``length`` (see ``central_differences``); give ``gradient`` where that is not enough.
+    ``length`` (see ``central_differences``); give ``derivative`` where that is not enough.
 
     Attributes:
         function: ℓ.
@@ -182,7 +182,7 @@ class FunctionLoss(PointLoss):
 
     def _slope(self, x: Floats, *label: int) -> Floats:
         if self.derivative is not None:
-            return called(self.derivative, x, x.shape, f"{self._key}.gradient", *label)
+            return called(self.derivative, x, x.shape, f"{self._key}.derivative", *label)
         return central_differences(lambda y: self._of_label(y, *label), x, self.length)
 
 
