@@ -138,7 +138,7 @@ import sys
 from eulerian.app import cli
 from eulerian.base import parallel
 from eulerian.app.tasks import train
-def work(context, *_):
+def work(context, **_):
     if context.folder.comm.rank == 1:
         raise ZeroDivisionError("nobody expected this")
     context.folder.comm.barrier()

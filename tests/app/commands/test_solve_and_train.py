@@ -146,7 +146,7 @@ def test_a_broken_law_is_a_failure(
     comm: MPI.Comm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: dict[str, Any], named: str
 ) -> None:
     sound = {"taylor_rates": [2.0], "dot_error": 0.0, "mass_error": 0.0, "min_density": 0.0, "taylor_remainders": [0.0]}
-    monkeypatch.setattr("eulerian.app.tasks.verify.verify", lambda *_: Verification(**{**sound, **broken}))
+    monkeypatch.setattr("eulerian.app.tasks.verify.verify_laws", lambda *_: Verification(**{**sound, **broken}))
     document = tasks.run_verify(configure(tmp_path), comm)
     assert document["status"] == "failed"
     assert named in document["reason"]
