@@ -33,7 +33,7 @@ from eulerian import build
 from eulerian.app.build.network import build_ideal
 from eulerian.app.config import parse_config
 from eulerian.app.figures.trajectories import draw_transport
-from eulerian.app.runs.cell_nodes import CellNodes
+from eulerian.app.runs.cell_nodes import CellNodes, Gathering
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.flow import ConvexFlow
@@ -134,7 +134,10 @@ def shown(flow: ConvexFlow) -> Shown:
     velocity_space = VelocitySpace(flow.linear_space)
     nodes = CellNodes(flow.linear_space, velocity_space)
     times = (0.0, HORIZON)
-    snapshots = nodes.gather((t, flow.density_at(t), flow.velocity_at(t, velocity_space)[0]) for t in times)
+    gathering = Gathering(nodes)
+    for t in times:
+        gathering.add(t, flow.density_at(t), flow.velocity_at(t, velocity_space)[0])
+    snapshots = gathering.gathered()
     assert snapshots is not None
     return Shown(snapshots, flow_paths(flow))
 
