@@ -124,11 +124,7 @@ class Flow:
         if moved.log_density_change is None or target is None:
             what = "the field has no method jacobian, without which no density follows its points"
             raise InputError(what, key="field", remedy="See eulerian.VectorField.")
-        logs = target.log_values(moved.x)
-        if labels is None:
-            return np.asarray(np.logaddexp.reduce(logs, axis=1) - moved.log_density_change)
-        rows = np.broadcast_to(np.asarray(labels, dtype=np.intp), len(logs))
-        return np.asarray(logs[np.arange(len(logs)), rows] - moved.log_density_change)
+        return pulled_back(target.log_values(moved.x), moved.log_density_change, labels)
 
     # -- densities ---------------------------------------------------------------------------------------------------
 
@@ -208,3 +204,16 @@ class Flow:
             raise ComputationError("the flow carries points to infinity")
         change = (-ends[:, -1] if back else ends[:, -1].copy()) if rates.log_density else None
         return Moved(ends[:, :dim].copy(), change)  # copies: a view would hold on to all columns
+
+
+def pulled_back(logs: Floats, change: Floats, labels: ArrayLike | None) -> Floats:
+    """Log-density (n,) of a target pulled back along paths.
+
+    Args:
+        logs: (n, K) log ρ* of every label where the paths end.
+        change: (n,) −∫ div v dt along them.
+        labels: (n,), or one for all, of the label that counts; None for all labels together.
+    """
+    if labels is None:
+        return np.asarray(np.logaddexp.reduce(logs, axis=1) - change)
+    return np.asarray(logs[np.arange(len(logs)), np.broadcast_to(labels, len(logs))] - change)

@@ -76,6 +76,28 @@ def reference_vertices(dim: int) -> Floats:
     return np.vstack([np.zeros(dim), np.eye(dim)])
 
 
+# Edges of a cell in VTK's order.
+VTK_EDGES = {1: ((0, 1),), 2: ((0, 1), (1, 2), (2, 0)), 3: ((0, 1), (1, 2), (2, 0), (0, 3), (1, 3), (2, 3))}
+
+
+# VTK's types of cells with vertices only, and with the middles of their edges too.
+_VTK_LINEAR = {1: 3, 2: 5, 3: 10}
+_VTK_QUADRATIC = {1: 21, 2: 22, 3: 24}
+
+
+def vtk_cell_type(dim: int, degree: int) -> int:
+    """VTK's number for a simplex with the nodes of ``vtk_nodes``."""
+    return (_VTK_QUADRATIC if degree == 2 else _VTK_LINEAR)[dim]
+
+
+def vtk_nodes(dim: int, degree: int) -> Floats:
+    """Vertices of the reference simplex, and for degree 2 the middles of its edges, in VTK's order, (m, dim)."""
+    vertices = reference_vertices(dim)
+    if degree < 2:
+        return vertices
+    return np.vstack([vertices, [(vertices[i] + vertices[j]) / 2 for i, j in VTK_EDGES[dim]]])
+
+
 def physical_points(vertices: Floats, points: Floats) -> Floats:
     """Points (q, dim) of the reference cell in cells of given vertices (n, dim+1, dim): (n, q, dim)."""
     return np.asarray(vertices[:, :1] + points @ (vertices[:, 1:] - vertices[:, :1]))

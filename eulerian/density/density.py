@@ -45,8 +45,6 @@ _MORE = 6
 # is taken for that.
 _UNDERSHOOT = 0.01
 
-_VTK_CELLS = {(1, 1): 3, (2, 1): 5, (3, 1): 10, (1, 2): 21, (2, 2): 22, (3, 2): 24}
-
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -174,15 +172,14 @@ class Density:
             remedy = "pip install pyvista (or eulerian[pyvista])"
             raise InputError("needs the package pyvista", key="to_pyvista", remedy=remedy) from None
         gathered = self._gathered
-        order = 2 if gathered.degree == 2 else 1
-        nodes = basis.lagrange_points(gathered.dim, order)[_vtk_order(gathered.dim, order)]
+        nodes = basis.vtk_nodes(gathered.dim, gathered.degree)
         points = basis.physical_points(gathered.vertices, nodes)
         values = np.einsum("qi,cik->cqk", basis.legendre(gathered.dim, gathered.degree, nodes), gathered.coefficients)
         count, size = points.shape[:2]
         cells = np.column_stack([np.full(count, size), np.arange(count * size).reshape(count, size)])
         flat = np.zeros((count * size, 3))
         flat[:, : gathered.dim] = points.reshape(-1, gathered.dim)
-        kinds = np.full(count, _VTK_CELLS[gathered.dim, order], dtype=np.uint8)
+        kinds = np.full(count, basis.vtk_cell_type(gathered.dim, gathered.degree), dtype=np.uint8)
         grid = pyvista.UnstructuredGrid(cells.ravel(), kinds, flat)
         grid.point_data["density"] = values.sum(axis=2).ravel()
         for label in range(gathered.n_labels if gathered.n_labels > 1 else 0):
@@ -308,14 +305,3 @@ def _with_masses(
         if 0 <= term.label < n_labels:
             totals[term.label] += term.weight
     return [replace(t, weight=t.weight * shares[t.label] / totals[t.label]) for t in terms]
-
-
-def _vtk_order(dim: int, order: int) -> list[int]:
-    """Where VTK's points of a cell are among those of ``basis.lagrange_points``."""
-    if order == 1:
-        return list(range(dim + 1))
-    edges = {1: [(0, 1)], 2: [(0, 1), (1, 2), (0, 2)], 3: [(0, 1), (1, 2), (0, 2), (0, 3), (1, 3), (2, 3)]}[dim]
-    corners = basis.reference_vertices(dim)
-    wanted = [*corners, *((corners[i] + corners[j]) / 2.0 for i, j in edges)]
-    points = basis.lagrange_points(dim, order)
-    return [int(np.argmin(np.abs(points - point).sum(axis=1))) for point in wanted]

@@ -9,12 +9,9 @@ from eulerian.app.runs.files import SNAPSHOTS
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows
-from eulerian.density.basis import reference_vertices
+from eulerian.density.basis import VTK_EDGES, vtk_nodes
 from eulerian.density.space import DensitySpace
 from eulerian.transport.velocity_space import VelocitySpace
-
-# Edges of a cell in VTK's order.
-EDGES = {1: ((0, 1),), 2: ((0, 1), (1, 2), (2, 0)), 3: ((0, 1), (1, 2), (2, 0), (0, 3), (1, 3), (2, 3))}
 
 
 @final
@@ -35,18 +32,14 @@ class CellNodes:
     @property
     def reference(self) -> Floats:
         """Nodes of the reference cell, (m, dim)."""
-        dim = self.density_space.dim
-        vertices = reference_vertices(dim)
-        if self.density_space.degree < 2:
-            return vertices
-        return np.vstack([vertices, [(vertices[i] + vertices[j]) / 2 for i, j in EDGES[dim]]])
+        return vtk_nodes(self.density_space.dim, self.density_space.degree)
 
     def points(self) -> Floats:
         """Physical nodes, (n_owned, m, dim); a vertex has the same bits in all its cells."""
         vertices = self.density_space.vertices
         if self.density_space.degree < 2:
             return vertices
-        middles = [(vertices[:, i] + vertices[:, j]) / 2 for i, j in EDGES[self.density_space.dim]]
+        middles = [(vertices[:, i] + vertices[:, j]) / 2 for i, j in VTK_EDGES[self.density_space.dim]]
         return np.concatenate([vertices, np.stack(middles, axis=1)], axis=1)
 
     def density(self, rho: Floats) -> Floats:

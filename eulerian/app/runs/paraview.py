@@ -22,6 +22,7 @@ from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.files import write_atomically, write_text
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import agreed
+from eulerian.density.basis import vtk_cell_type
 
 type Values = NDArray[Any]
 
@@ -94,10 +95,6 @@ def _packed(values: Values) -> str:
 
 NAME = "densities"
 
-# VTK's types of the cells with vertices only, and with edge midpoints too.
-_LINEAR = {1: 3, 2: 5, 3: 10}
-_QUADRATIC = {1: 21, 2: 22, 3: 24}
-
 
 @final
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ class ParaviewWriter:
     def _grid(self) -> VtuGrid:
         """This rank's owned cells."""
         points, space = self.nodes.points(), self.nodes.density_space
-        kind = (_QUADRATIC if space.degree == 2 else _LINEAR)[space.dim]
+        kind = vtk_cell_type(space.dim, space.degree)
         return VtuGrid.of(_three(points).reshape(*points.shape[:2], 3), kind)
 
 

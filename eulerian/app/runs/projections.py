@@ -6,11 +6,12 @@ from typing import ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.app.runs.cell_nodes import EDGES, CellNodes
+from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.files import PROJECTIONS, ArrayRecord
 from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
 from eulerian.base.arrays import Floats
 from eulerian.base.parallel import gather_rows
+from eulerian.density.basis import VTK_EDGES
 
 _POINTS = 32  # along a line
 
@@ -54,7 +55,7 @@ def _nodal_weights(barycentric: Floats, nodes: int) -> Floats:
     """Values of the nodes' shape functions, from barycentric coordinates (p, 4)."""
     if nodes == 4:
         return barycentric
-    middles = [4.0 * barycentric[:, i] * barycentric[:, j] for i, j in EDGES[3]]
+    middles = [4.0 * barycentric[:, i] * barycentric[:, j] for i, j in VTK_EDGES[3]]
     return np.concatenate([barycentric * (2.0 * barycentric - 1.0), np.stack(middles, axis=1)], axis=1)
 
 

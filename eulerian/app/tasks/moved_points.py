@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.analysis.classification import has_readout, posterior_probabilities, readout_probabilities
+from eulerian.analysis.flow import pulled_back
 from eulerian.app.tasks.loaded_run import LoadedRun
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import ComputationError
@@ -111,8 +112,7 @@ def _log_likelihood(run: LoadedRun, end: Floats, change: Floats, labels: Ints | 
         return None
     with agreed(comm):
         logs = terminal.exact.log_values(end)
-    logs = np.logaddexp.reduce(logs, axis=1) if labels is None else logs[np.arange(len(end)), labels]
-    return np.asarray(logs - change)
+    return pulled_back(logs, change, labels)
 
 
 def _by_label(
