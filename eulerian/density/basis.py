@@ -36,6 +36,18 @@ def quadrature_rule(dim: int, degree: int) -> Rule:
     return Rule(np.asarray(points), np.asarray(weights))
 
 
+@cache
+def interior_rule(dim: int, degree: int) -> Rule:
+    """``quadrature_rule`` without points on the boundary of the cell, where a density may jump.
+
+    Gauss, and Xiao & Gimbutas 2010, doi:10.1016/j.camwa.2009.10.027.
+    """
+    if dim == 1:
+        return quadrature_rule(dim, degree)
+    points, weights = basix.make_quadrature(CELL_TYPES[dim], degree, rule=basix.QuadratureType.xiao_gimbutas)
+    return Rule(np.asarray(points), np.asarray(weights))
+
+
 def legendre(dim: int, degree: int, points: Floats) -> Floats:
     """Orthonormal Legendre basis at reference points (n, dim), as (n, nd); the first function is constant."""
     return np.asarray(legendre_derivatives(dim, degree, points, 0)[0])

@@ -143,6 +143,7 @@ def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealPro
         potential=costs.potential,
         congestion=costs.congestion,
         entropy=costs.entropy,
+        initial=problem.continuous.initial,
     )
 
 

@@ -6,29 +6,42 @@ independent of each other: the velocity may depend on them, so for one that may 
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from typing import Protocol, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eulerian.base import parallel
-from eulerian.base.arrays import Floats, require_finite
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.density.space import DensitySpace, Quadrature
-from eulerian.ideal.convexity import ConvexDomain, convex_domain
-from eulerian.ideal.functionals import KEY, Loss
-from eulerian.ideal.grid_search import Candidates, LossTable, tabulation_grid
-from eulerian.ideal.local_search import LocalSearch
+from eulerian.density.space import DensitySpace
+from eulerian.ideal.adaptive_rule import MOST_POINTS, AdaptiveRule, adaptive_rule
+from eulerian.ideal.convexity import convex_domain
+from eulerian.ideal.functionals import KEY
 from eulerian.ideal.problem import IdealProblem
+from eulerian.ideal.straight_search import Found, StraightSearch, tabulate
 
-# φ_0 is smooth but for kinks, which cells meet one by one in 1-D and in great number, with errors that cancel, beyond.
-QUADRATURE_DEGREE = {1: 30, 2: 6, 3: 4}
-"""Exactness of the rule for ∫φ_0 ρ_0, by dimension; never below that of the scheme's own terminal loss."""
+TOLERANCE = {1: 1e-10, 2: 1e-5, 3: 3e-4}
+"""Of the quadrature of φ_0 ρ_0, relative to Σ_y ∫|φ_0 ρ_0|, by dimension."""
 
 NEGLIGIBLE = 1e-15
 """Points are not searched for that hold less than this share of the total mass, all of them together."""
 
-_BLOCK = 2**15  # points at a time
+
+class Search(Protocol):
+    """Finds min_z {ℓ(z, y) + α/2 d(x, z)²} in one kind of domain."""
+
+    @property
+    def accuracy(self) -> float:
+        """By how much the minimum of a loss without features finer than the search may be missed."""
+        ...
+
+    def one_label(self, label: int, x: Floats) -> Found:
+        """The best destinations of points (n, dim) for one label. Not collective."""
+        ...
+
+    def losses(self, label: int, z: Floats) -> Floats:
+        """ℓ(z, label) for z (n, dim), +∞ where it has no value; (n,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,111 +52,51 @@ class HopfLax:
 
     Attributes:
         value: J* = terminal + kinetic; an infimum, not attained, where λ = 0 or ℓ jumps.
-        terminal: Σ_y ∫ℓ(z(x, y), y) ρ_{0,y}.
-        kinetic: λ/(2T) Σ_y ∫|z(x, y) − x|² ρ_{0,y}.
+        terminal: Σ_y ∫ℓ(z(x, y), y) dρ_{0,y}.
+        kinetic: λ/(2T) Σ_y ∫|z(x, y) − x|² dρ_{0,y}.
+        error: of the value, absolute: what two quadrature rules differ by (see ``adaptive_rule``), and the search's
+            rounding. What the search may miss altogether is not in it (see ``hopf_lax``).
         horizon: T.
-        points: (n_owned, nq, dim) quadrature points x.
-        masses: (n_owned, nq, K) their weights times ρ_0.
-        potentials: (n_owned, nq, K) φ_0; ℓ where the mass is negligible.
-        destinations: (n_owned, nq, K, dim) minimisers z; x itself where the mass is negligible.
+        points: (n, dim) quadrature points x.
+        masses: (n, K) their weights times ρ_0.
+        potentials: (n, K) φ_0; ℓ where the mass is negligible.
+        destinations: (n, K, dim) minimisers z; x itself where the mass is negligible.
     """
 
     value: float
     terminal: float
     kinetic: float
+    error: float
     horizon: float
     points: Floats
     masses: Floats
     potentials: Floats
     destinations: Floats
-    _search: "_Search" = field(repr=False)
+    _search: Search = field(repr=False)
 
     @property
     def velocities(self) -> Floats:
-        """Constant along each path: v = (z − x)/T, (n_owned, nq, K, dim)."""
-        return (self.destinations - self.points[:, :, None]) / self.horizon
+        """Constant along each path: v = (z − x)/T, (n, K, dim)."""
+        return (self.destinations - self.points[:, None]) / self.horizon
 
     def positions(self, t: float) -> Floats:
-        """Where the mass of ``points`` is at time t, (n_owned, nq, K, dim)."""
+        """Where the mass of ``points`` is at time t, (n, K, dim)."""
         share = t / self.horizon
-        return (1.0 - share) * self.points[:, :, None] + share * self.destinations
+        return (1.0 - share) * self.points[:, None] + share * self.destinations
 
     def destinations_of(self, x: Floats) -> Floats:
         """The optimal map: points (n, dim) to their minimisers z, (n, K, dim)."""
-        return self._search.all_labels(x)[0]
+        return np.stack([found.z for found in self._found(x)], axis=1)
 
     def potential(self, x: Floats) -> Floats:
         """φ_0 at points (n, dim), (n, K)."""
-        destinations, losses = self._search.all_labels(x)
-        return losses + self._search.transport(x, destinations)
+        return np.stack([found.losses + found.transport for found in self._found(x)], axis=1)
+
+    def _found(self, x: Floats) -> list[Found]:
+        return [self._search.one_label(y, x) for y in range(self.masses.shape[1])]
 
 
-@dataclass(frozen=True)
-class _Search:
-    """Global minimisation of ℓ(z, y) + α/2 |x − z|² over the domain, by grid and polish; without communication."""
-
-    domain: ConvexDomain
-    loss: Loss
-    stiffness: float
-    tables: tuple[LossTable, ...]
-
-    @cached_property
-    def polish(self) -> LocalSearch:
-        # The size of ℓ, by which rounding is judged; outside the domain it is +∞.
-        finite = [np.abs(table.values[np.isfinite(table.values)]).max() for table in self.tables]
-        return LocalSearch(self.domain, float(self.tables[0].spacing.max()), max(*finite, 1e-300))
-
-    def all_labels(self, x: Floats) -> tuple[Floats, Floats]:
-        """Minimisers (n, K, dim) of points (n, dim), and the losses there, (n, K)."""
-        found = [self.one_label(y, x) for y in range(len(self.tables))]
-        return np.stack([z for z, _ in found], axis=1), np.stack([losses for _, losses in found], axis=1)
-
-    def one_label(self, label: int, x: Floats) -> tuple[Floats, Floats]:
-        """Minimisers (n, dim) of points (n, dim) for one label, and the losses there, (n,)."""
-        z, losses = x.copy(), np.empty(len(x))
-        if len(x):
-            minimisers = self.tables[label].minimise(x, self.stiffness)
-            for start in range(0, len(x), _BLOCK):
-                block = slice(start, start + _BLOCK)
-                z[block], losses[block] = self._polished(label, x[block], minimisers.candidates(x[block]))
-        return z, losses
-
-    def transport(self, x: Floats, z: Floats) -> Floats:
-        """α/2 |x − z|² for points (n, dim) and minimisers (n, K, dim), (n, K)."""
-        away = x[:, None] - z
-        return np.asarray(0.5 * self.stiffness * np.einsum("nkd,nkd->nk", away, away))
-
-    def losses(self, label: int, z: Floats) -> Floats:
-        """ℓ(z, label) for z (n, dim), +∞ where it has no value; (n,)."""
-        with np.errstate(all="ignore"):
-            values = self.loss(z)[:, label]
-        # A place at +∞ is forbidden, but −∞ would be everybody's destination.
-        sunk = values == -np.inf
-        require_finite(values[sunk], z[sunk], "the loss", KEY)
-        return np.asarray(np.where(np.isnan(values), np.inf, values))
-
-    def _polished(self, label: int, x: Floats, candidates: Candidates) -> tuple[Floats, Floats]:
-        """The best of all polished candidates, and of x itself, which makes φ_0 ≤ ℓ true to the last bit."""
-        half = 0.5 * self.stiffness
-        stay = self.losses(label, x)
-        # Staying is worth a closer look only where it beats the grid.
-        worth = stay < candidates.values[:, 0]
-        values = np.column_stack([candidates.values, np.where(worth, stay, np.inf)])
-        z = np.concatenate([candidates.z, x[:, None]], axis=1)
-        point, which = np.nonzero(np.isfinite(values))
-        origin = x[point]
-
-        def function(who: NDArray[np.intp], target: Floats) -> Floats:
-            away = origin[who] - target
-            return np.asarray(self.losses(label, target) + half * np.einsum("ij,ij->i", away, away))
-
-        z[point, which], values[point, which] = self.polish.minimise(function, z[point, which], point)
-        rows, best = np.arange(len(x)), values.argmin(axis=1)
-        chosen = z[rows, best]
-        return chosen, self.losses(label, chosen)
-
-
-def hopf_lax(problem: IdealProblem) -> HopfLax:
+def hopf_lax(problem: IdealProblem, tolerance: float | None = None) -> HopfLax:
     """The solution of an idealised problem with a loss, Σ_y ∫ℓ(x, y) ρ_y(T, x) dx, on a convex domain. **Collective**.
 
     ℓ may have kinks, jumps and many minima. The search sees those wider than about three cells of its grid (4096, 512
@@ -152,6 +105,7 @@ def hopf_lax(problem: IdealProblem) -> HopfLax:
 
     Args:
         problem: with λ = 0 the value is the infimum, φ_0 = min ℓ.
+        tolerance: of the quadrature, relative to Σ_y ∫|φ_0 ρ_0|; by default TOLERANCE.
 
     Raises:
         InputError: the functional is not ∫ℓρ_T, there are running costs of the density, the domain is not convex, or ℓ
@@ -163,13 +117,7 @@ def hopf_lax(problem: IdealProblem) -> HopfLax:
     if problem.running is not None:
         what = "there are running costs of the density, under which the best paths are not straight"
         raise InputError(what, key="objective")
-    domain = convex_domain(space)
-    with parallel.agreed(space.comm):
-        tables = _tabulate(domain, loss, space.n_labels)
-    search = _Search(domain, loss, problem.kinetic / problem.horizon, tables)
-    rule = space.quadrature(max(space.objective_degree, QUADRATURE_DEGREE[space.dim]))
-    density = np.einsum("qi,cik->cqk", rule.basis, problem.rho0[: space.n_owned], optimize=True)
-    return _transported(search, space, rule, rule.weights[:, :, None] * density, problem.horizon)
+    return _transported(_straight_search(problem), problem, tolerance or TOLERANCE[space.dim])
 
 
 def try_hopf_lax(problem: IdealProblem) -> tuple[HopfLax | None, str]:
@@ -180,47 +128,69 @@ def try_hopf_lax(problem: IdealProblem) -> tuple[HopfLax | None, str]:
         return None, error.what
 
 
-def _transported(search: "_Search", space: DensitySpace, rule: Quadrature, masses: Floats, horizon: float) -> HopfLax:
-    """The masses (n_owned, nq, K) of quadrature points, each moved to the best place. Collective."""
-    # Ρ_h may be negative between the limiter's points.
-    total = float(parallel.sum_all(space.comm, np.abs(masses).sum()[None])[0])
-    number = float(parallel.sum_all(space.comm, np.array([masses.size], dtype=float))[0])
+def _straight_search(problem: IdealProblem) -> StraightSearch:
+    """Collective."""
+    space, loss = problem.space, problem.functional.loss
+    assert loss is not None
+    domain = convex_domain(space)
     with parallel.agreed(space.comm):
-        destinations, losses = _search_points(search, rule, np.abs(masses) > NEGLIGIBLE / number * total)
-        flat = (-1, space.n_labels, space.dim)
-        transport = search.transport(rule.points.reshape(-1, space.dim), destinations.reshape(flat))
-    transport = transport.reshape(masses.shape)
-    local = np.array([np.vdot(masses, losses), np.vdot(masses, transport)])
-    terminal, kinetic = map(float, parallel.sum_all(space.comm, local))
-    potentials = losses + transport
+        tables = tabulate(domain, loss, space.n_labels)
+    x = space.vertices.reshape(-1, space.dim)
+    # An empty rank will not ask for any points.
+    around = np.stack([x.min(axis=0), x.max(axis=0)]) if len(x) else np.stack([domain.lower, domain.upper])
+    return StraightSearch(domain, loss, problem.kinetic / problem.horizon, tables, around)
+
+
+def _transported(search: Search, problem: IdealProblem, tolerance: float) -> HopfLax:
+    """The masses of quadrature points, each moved to the best place. Collective."""
+    space = problem.space
+    rule = adaptive_rule(space, problem.initial, _Potentials(search, space, problem.initial.mass), tolerance)
+    terminal, kinetic, weight = _sums(space, rule)
     return HopfLax(
-        terminal + kinetic, terminal, kinetic, horizon, rule.points, masses, potentials, destinations, search
+        terminal + kinetic,
+        terminal,
+        kinetic,
+        rule.error + search.accuracy * weight,
+        problem.horizon,
+        rule.x,
+        rule.masses,
+        rule.values,
+        np.ascontiguousarray(rule.others[..., 1:]),
+        search,
     )
 
 
-def _tabulate(domain: ConvexDomain, loss: Loss, n_labels: int) -> tuple[LossTable, ...]:
-    """ℓ on the grid of the domain, a table per label.
+def _sums(space: DensitySpace, rule: AdaptiveRule) -> tuple[float, float, float]:
+    """Terminal loss, kinetic energy, and Σ|masses|. Collective."""
+    losses = rule.others[..., 0]
+    local = np.array(
+        [np.vdot(rule.masses, losses), np.vdot(rule.masses, rule.values - losses), np.abs(rule.masses).sum()]
+    )
+    terminal, kinetic, weight = parallel.sum_all(space.comm, local).tolist()
+    return terminal, kinetic, weight
 
-    Raises:
-        InputError: ℓ is not finite somewhere in the domain.
+
+@final
+class _Potentials:
+    """φ_0 at points, with what is worth knowing beside: the losses at the destinations, and these.
+
+    Args:
+        search: for the destinations.
+        space: of the densities.
+        mass: (K,) of the labels.
     """
-    axes, points, inside = tabulation_grid(domain)
-    values = np.full((n_labels, len(points)), np.inf)
-    with np.errstate(all="ignore"):
-        values[:, inside] = loss(points[inside]).T
-    require_finite(values[:, inside].T, points[inside], "the loss", KEY)
-    sizes = tuple(len(axis) for axis in axes)
-    return tuple(LossTable(axes, table.reshape(sizes)) for table in values)
 
+    def __init__(self, search: Search, space: DensitySpace, mass: Floats) -> None:
+        self._search = search
+        self._least = NEGLIGIBLE / MOST_POINTS[space.dim] * float(np.abs(mass).sum())
 
-def _search_points(search: _Search, rule: Quadrature, wanted: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Destinations (n_owned, nq, K, dim) and the losses there (n_owned, nq, K); points not ``wanted`` stay."""
-    n_labels, dim = wanted.shape[2], rule.points.shape[2]
-    destinations = np.repeat(rule.points[:, :, None], n_labels, axis=2)
-    losses = np.zeros(wanted.shape)
-    for y in range(n_labels):
-        here = wanted[:, :, y]
-        destinations[here, y], losses[here, y] = search.one_label(y, rule.points[here])
-        if not here.all():
-            losses[~here, y] = search.losses(y, rule.points[~here].reshape(-1, dim))
-    return destinations, losses
+    def __call__(self, x: Floats, masses: Floats) -> tuple[Floats, Floats]:
+        """φ_0 (n, K), and losses and destinations (n, K, 1 + dim), of points (n, dim) with masses (n, K)."""
+        potentials, others = np.empty_like(masses), np.empty((*masses.shape, 1 + x.shape[1]))
+        for y in range(masses.shape[1]):
+            heavy = np.abs(masses[:, y]) > self._least  # ρ_h may be negative between the limiter's points
+            z, losses, transport = self._search.one_label(y, x[heavy])
+            potentials[heavy, y], others[heavy, y, 0], others[heavy, y, 1:] = losses + transport, losses, z
+            stay = self._search.losses(y, x[~heavy])
+            potentials[~heavy, y], others[~heavy, y, 0], others[~heavy, y, 1:] = stay, stay, x[~heavy]
+        return potentials, others

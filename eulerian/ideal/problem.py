@@ -1,6 +1,7 @@
 """The idealised problem, what its solvers report on their way, and the paths that they find. Quick to load."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -9,7 +10,10 @@ from numpy.typing import NDArray
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.control.statistics import mesh_sizes
+from eulerian.density.density import Density
+from eulerian.density.gathered import GatheredDensity
 from eulerian.density.space import DensitySpace
+from eulerian.density.weighted_rule import PointDensity
 from eulerian.ideal.functionals import Functional, functional_of
 from eulerian.ideal.running_cost import Potential, RunningCost, running_cost
 from eulerian.objective import parts
@@ -56,6 +60,7 @@ class IdealProblem:
         potential: V, a formula in x, y, z or a function of points (n, dim).
         congestion: γ ≥ 0.
         entropy: σ ≥ 0.
+        initial: what ρ_0 on the mesh stands for, where ``rho0`` does not know that itself.
 
     Attributes:
         space, kinetic, horizon, slabs: as given.
@@ -79,12 +84,19 @@ class IdealProblem:
         potential: Potential | None = None,
         congestion: float = 0.0,
         entropy: float = 0.0,
+        initial: PointDensity | None = None,
     ) -> None:
         _require_ranges(kinetic, horizon, slabs)
         self.space, self.kinetic, self.horizon, self.slabs = space, kinetic, horizon, slabs
         self.running: RunningCost | None = running_cost(space.dim, potential, congestion, entropy)
-        self.rho0: Floats = _coefficients(space, rho0)
+        density = _density(space, rho0)
+        self.rho0, self._exact = density.coefficients, initial or density.exact
         self.functional: Functional = functional_of(terminal, space)
+
+    @cached_property
+    def initial(self) -> PointDensity:
+        """ρ_0 itself where that is known, else the mesh's, at any points. **Collective** the first time."""
+        return self._exact or GatheredDensity.gather(self.space, self.rho0)
 
     @property
     def has_statistics(self) -> bool:
@@ -101,11 +113,11 @@ class IdealProblem:
         return self.space.n_labels > 1 and self.running is not None and self.running.couples_labels
 
 
-def _coefficients(space: DensitySpace, rho0: Any) -> Floats:
+def _density(space: DensitySpace, rho0: Any) -> Density:
     """Collective."""
     if isinstance(rho0, np.ndarray) and rho0.ndim == 3:  # two axes are those of samples
-        return rho0
-    return space.project(rho0, key="rho0").coefficients
+        return Density(space, rho0)
+    return space.project(rho0, key="rho0")
 
 
 def _require_ranges(kinetic: float, horizon: float, slabs: int) -> None:
