@@ -84,6 +84,8 @@ class _Parts:
     def halved(self) -> tuple[Floats, NDArray[np.int64]]:
         """Corners and depth of the 2^dim parts that each is cut into."""
         n, vertices, dim = self.corners.shape
+        if not n:
+            return self.corners, self.depth
         halves = halve_edges(
             Simplices.untagged(self.corners.reshape(-1, dim), np.arange(n * vertices).reshape(n, vertices))
         )
@@ -126,9 +128,9 @@ def adaptive_rule(space: DensitySpace, density: PointDensity, integrand: Integra
             parts = parts.where(~rough).with_more(finer)
     total = parallel.sum_all(comm, parts.masses.sum(axis=(0, 1)))
     scale = np.divide(mass, total, where=total != 0.0, out=np.ones_like(mass))
-    apart = float(parallel.sum_all(comm, np.array([_apart(parts, mean).sum()]))[0])
+    left_over = float(parallel.sum_all(comm, np.array([_apart(parts, mean).sum()]))[0])
     # A density that the points miss is seen by its mass.
-    error = apart + float(np.abs(mean) @ np.abs(mass - total))
+    error = left_over + float(np.abs(mean) @ np.abs(mass - total))
     x, masses, values, others = (
         a.reshape(-1, *a.shape[2:]) for a in (parts.x, parts.masses, parts.values, parts.others)
     )
@@ -172,9 +174,9 @@ def _sampled(
     both = np.concatenate(x)
     masses = density.values(both) * np.concatenate(weights)[:, None]
     values, others = integrand(both, masses)
-    n, q = len(corners), len(rules[0].weights)
+    n, q, r = len(corners), *(len(rule.weights) for rule in rules)
     fine = [a[: n * q].reshape(n, q, *a.shape[1:]) for a in (both, masses, values, others)]
-    coarse = [a[n * q :].reshape(n, -1, *a.shape[1:]) for a in (masses, values)]
+    coarse = [a[n * q :].reshape(n, r, *a.shape[1:]) for a in (masses, values)]
     less = np.stack([coarse[0], coarse[0] * coarse[1]], axis=-1).sum(axis=1)
     more = np.stack([fine[1], fine[1] * fine[2]], axis=-1).sum(axis=1)
     off = less - more

@@ -407,7 +407,7 @@ def test_the_number_of_ranks_does_not_matter(comm: MPI.Comm, dim: int) -> None:
             for y in range(2)
         ]
         loss = formula(Expression.parse("cos(9*x) + label*x", ("x", "label"), "value"), 2)
-        result = solve(space, initial_density(space, terms), loss, 0.5, 1.0, 0.05 if dim == 3 else None)
+        result = solve(space, initial_density(space, terms), loss, 0.5, 1.0, 1.0 if dim == 3 else None)
         outcomes.append(result)
     shared, alone = outcomes
     assert len(set(comm.allgather((shared.value, shared.terminal, shared.kinetic)))) == 1
