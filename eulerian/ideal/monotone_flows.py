@@ -1,0 +1,380 @@
+"""The best that a flow on the line can do that does not see the label.
+
+Flows on the line keep the order of points. One that does not see the label takes x to z(x), increasing, at a cost of at
+least α/2 ∫|z − x|² dμ, α = λ/T: straight paths, which do not cross when z increases. So its best value is
+
+    min over increasing z of  Σ_y ∫ {ℓ(z(x), y) + α/2 |z(x) − x|²} ρ_y(x) dx,
+
+an infimum where z is constant on an interval, because then it is no homeomorphism.
+
+Here z is constant on small cells of the line, whose masses and moments are known, and takes its values on a grid: this
+is solved exactly by dynamic programming from the left to the right, for losses of any shape. (For quadratic ones it is
+isotonic regression: Barlow, Bartholomew, Bremner and Brunk 1972; for convex ones: Best and Chakravarti 1990,
+doi:10.1007/BF01580873.) What both restrictions may hide is bounded:
+
+* *Cells.* In a cell z runs through an interval J. With the mass m, the standard deviation s of x, and shares p_y of the
+  labels that differ from their mean in the cell by d_y (root mean square), the covariances of z with x and of ℓ(z, y)
+  with p_y are at most α m s |J|/2 and Σ_y m d_y V_J(ℓ_y)/2 (Cauchy and Schwarz; V_J is the variation in J, of ℓ_y less
+  its mean over the labels). The intervals of different cells do not overlap: all cells together may hide no more than
+  α/2 max(m s) |I| + ½ Σ_y max(m d_y) V_I(ℓ_y) in the interval I. Cells are halved where this is large.
+* *Grid.* If losses were linear between neighbours on the grid, it would hide nothing: round z(x) up to the grid where
+  the part of the way that it has come exceeds a threshold, else down; that increases too, and the mean over all
+  thresholds of what it costs is what z costs. So the grid hides no more than losses sag below their chords.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+from mpi4py import MPI
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats, require_finite
+from eulerian.base.errors import InputError
+from eulerian.density import basis
+from eulerian.density.space import DensitySpace
+from eulerian.density.weighted_rule import PointDensity
+from eulerian.ideal.functionals import KEY, Loss
+from eulerian.ideal.problem import IdealProblem
+
+CELLS = 3000
+"""As soon as there are so many cells they are halved no more; one round may double them."""
+NODES = 4500
+"""The same for the nodes of the grid."""
+
+_FIRST = 1024  # cells, and intervals of the grid, to begin with
+_FINE, _COARSE = 5, 3  # exactness of the rule in a cell and of the one that it is compared with
+_SHARE = 0.25  # of the worst one: what is as bad as that is halved with it
+_ENOUGH = 1e-12  # of the largest cost: what is better than that is not halved
+_NARROW = 1e-10  # of the domain: nothing is made finer than that
+_ROUNDS = 150
+_BETWEEN = np.array([0.25, 0.5, 0.75])  # where losses are compared with their chords
+# Of the greatest difference there: that of a parabola is seen in full, of that at one kink no less than 3/4.
+_UNSEEN = 4.0 / 3.0
+_BLOCK = 256  # cells at a time
+
+
+@final
+@dataclass(frozen=True)
+class MonotoneFlow:
+    """The best increasing map. The same on all ranks, arrays included.
+
+    Attributes:
+        value: terminal + kinetic; less ``error`` it is a lower bound for every flow that does not see the label.
+        error: the exact value differs by no more, up to losses with features finer than 1/4000 of the domain.
+        terminal: Σ_y ∫ℓ(z(x), y) ρ_y.
+        kinetic: λ/(2T) ∫|z − x|² dμ.
+        horizon: T.
+        points: (n,) means x of cells, ascending.
+        masses: (n, K) of the labels in these cells.
+        destinations: (n,) z, ascending in each interval of the domain.
+    """
+
+    value: float
+    error: float
+    terminal: float
+    kinetic: float
+    horizon: float
+    points: Floats
+    masses: Floats
+    destinations: Floats
+
+    def positions(self, t: float) -> Floats:
+        """Where the mass of ``points`` is at time t, (n,)."""
+        share = t / self.horizon
+        return (1.0 - share) * self.points + share * self.destinations
+
+
+def monotone_bound(problem: IdealProblem, initial: PointDensity) -> MonotoneFlow:
+    """The best value of flows on the line that do not see the label. **Collective**.
+
+    The velocity may depend on time and place as it likes, but is the same for all labels. In a domain of several
+    intervals no mass changes intervals.
+
+    Args:
+        problem: on the line, with a terminal loss Σ_y ∫ℓ(x, y) ρ_y(T, x) dx and no running costs of the density.
+        initial: ρ_0, of total mass 1.
+
+    Raises:
+        InputError: the domain is not on the line, the functional is not ∫ℓρ_T, there are running costs of the density,
+            or ℓ is not finite on the domain; the same on all ranks.
+    """
+    space, loss = problem.space, _required_loss(problem)
+    stiffness = problem.kinetic / problem.horizon
+    ends = parallel.gather_rows(space.comm, np.sort(space.vertices[:, :, 0], axis=1))
+    everything = np.zeros((0, 2)) if ends is None else ends
+    grids = parallel.on_root(space.comm, lambda: _grids(everything, loss, stiffness))
+    prices = _Prices.of(grids, stiffness)
+    cells = _resolved(space, initial, prices)
+    gathered = [parallel.gather_rows(space.comm, column) for column in cells]
+    mass = initial.mass
+    solve = lambda: _solved(_Cells(*gathered).sorted(), grids, prices, mass, problem.horizon)  # type: ignore[arg-type] # noqa: E731
+    return parallel.on_root(space.comm, solve)
+
+
+def _required_loss(problem: IdealProblem) -> Loss:
+    if problem.space.dim != 1:
+        raise InputError("flows keep the order of points on the line only", key="domain", value=problem.space.dim)
+    if problem.functional.loss is None:
+        raise InputError("the terminal functional is not linear in ρ(T)", key=KEY)
+    if problem.running is not None:
+        what = "there are running costs of the density, under which the best paths are not straight"
+        raise InputError(what, key="objective")
+    return problem.functional.loss
+
+
+# -- the grid of destinations ----------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True)
+class _Grid:
+    """Losses on an interval of the domain.
+
+    Attributes:
+        z: (M,) ascending, the ends of the interval included.
+        losses: (M, K).
+        sag: what the integrand may lie below its chord between neighbours, at most.
+        variation: (K,) of the losses less their mean over the labels.
+    """
+
+    z: Floats
+    losses: Floats
+    sag: float
+    variation: Floats
+
+    @property
+    def length(self) -> float:
+        """Of the interval."""
+        return float(self.z[-1] - self.z[0])
+
+
+def _grids(cells: Floats, loss: Loss, stiffness: float) -> list[_Grid]:
+    """A grid for each interval of the domain; its cells have the ends (n, 2)."""
+    cells = cells[np.argsort(cells[:, 0])]
+    apart = np.flatnonzero(cells[1:, 0] - cells[:-1, 1] > 1e-9 * (cells[-1, 1] - cells[0, 0])) + 1
+    return [_grid(part[0, 0], part[-1, 1], loss, stiffness) for part in np.split(cells, apart)]
+
+
+def _grid(low: float, high: float, loss: Loss, stiffness: float) -> _Grid:
+    """Fine where losses bend, and around their kinks and jumps."""
+    z = np.linspace(low, high, _FIRST + 1)
+    losses = _losses(loss, z)
+    for _ in range(_ROUNDS):
+        width = np.diff(z)
+        between = z[:-1, None] + width[:, None] * _BETWEEN
+        inside = _losses(loss, between.ravel()).reshape(len(width), len(_BETWEEN), -1)
+        below = _UNSEEN * (_chords(losses) - inside)
+        sag = np.maximum(below.max(axis=(1, 2)), 0.0) + stiffness / 8.0 * width**2
+        wide = width > _NARROW * (high - low)
+        worst = sag.max(initial=0.0, where=wide)
+        if len(z) >= NODES or worst <= _ENOUGH * np.ptp(losses):
+            break
+        halved = np.flatnonzero(wide & (sag >= _SHARE * worst))
+        z = np.insert(z, halved + 1, between[halved, 1])
+        losses = np.insert(losses, halved + 1, inside[halved, 1], axis=0)
+    sag[~wide & _jumps_together(losses)] = 0.0
+    own = losses - losses.mean(axis=1, keepdims=True)
+    turns = np.abs(below - below.mean(axis=2, keepdims=True)).max(axis=1)
+    return _Grid(z, losses, float(sag.max()), (np.abs(np.diff(own, axis=0)) + 2.0 * turns).sum(axis=0))
+
+
+def _chords(losses: Floats) -> Floats:
+    """Of losses (M, K) between neighbours, (M − 1, 3, K)."""
+    return np.asarray(losses[:-1, None] + _BETWEEN[:, None] * np.diff(losses, axis=0)[:, None])
+
+
+def _jumps_together(losses: Floats) -> NDArray[np.bool_]:
+    """Where no label gains by going to the left, or none by going to the right: then all go to one end; (M − 1,)."""
+    rise = np.diff(losses, axis=0)
+    return np.asarray(np.all(rise >= 0.0, axis=1) | np.all(rise <= 0.0, axis=1))
+
+
+def _losses(loss: Loss, z: Floats) -> Floats:
+    """(n, K) at points (n,)."""
+    with np.errstate(all="ignore"):
+        values = np.asarray(loss(z[:, None]), dtype=float)
+    require_finite(values, z[:, None], "the loss", KEY)
+    return values
+
+
+@final
+@dataclass(frozen=True)
+class _Prices:
+    """What it may cost at most to know cells only by their masses and moments.
+
+    Attributes:
+        spread: for a unit of m s.
+        labels: (K,) for units of m d_y.
+        mass: for a unit of mass at the wrong place.
+    """
+
+    spread: float
+    labels: Floats
+    mass: float
+
+    @classmethod
+    def of(cls, grids: list[_Grid], stiffness: float) -> "_Prices":
+        """Those of all intervals together."""
+        far = max(grid.length for grid in grids)
+        losses = np.concatenate([grid.losses for grid in grids])
+        labels = 0.5 * sum((grid.variation for grid in grids), np.zeros(losses.shape[1]))
+        spread = 0.5 * stiffness * sum(grid.length for grid in grids)
+        return cls(spread, labels, float(np.ptp(losses)) + 0.5 * stiffness * far**2)
+
+    def hidden(self, cells: "_Cells") -> Floats:
+        """The sizes of the cells' indicators, (n,)."""
+        return np.asarray(self.spread * cells.spread + cells.apart @ self.labels + self.mass * cells.doubt.sum(axis=1))
+
+    def error(self, cells: "_Cells") -> float:
+        """What all cells together may hide."""
+        apart = cells.apart.max(axis=0, initial=0.0)
+        return float(self.spread * cells.spread.max(initial=0.0) + apart @ self.labels + self.mass * cells.doubt.sum())
+
+
+# -- the cells of the density ----------------------------------------------------------------------------------------
+
+
+class _Cells(NamedTuple):
+    """Pieces of the line, and the density in them.
+
+    Attributes:
+        ends: (n, 2).
+        masses: (n, K).
+        mean: (n,) of x.
+        variance: (n,) ∫|x − mean|² dμ, not divided by the mass m.
+        spread: (n,) m s, s the standard deviation of x.
+        apart: (n, K) m d_y, d_y the root mean square of p_y less its mean.
+        doubt: (n, K) by how much the masses by two rules differ.
+    """
+
+    ends: Floats
+    masses: Floats
+    mean: Floats
+    variance: Floats
+    spread: Floats
+    apart: Floats
+    doubt: Floats
+
+    def only(self, rows: NDArray[np.bool_] | NDArray[np.intp] | slice) -> "_Cells":
+        """Some of them."""
+        return _Cells(*(column[rows] for column in self))
+
+    def sorted(self) -> "_Cells":
+        """From the left to the right."""
+        return self.only(np.argsort(self.ends[:, 0], kind="stable"))
+
+    def scaled(self, mass: Floats) -> "_Cells":
+        """With the labels' masses (K,); what was missing is doubtful."""
+        total = self.masses.sum(axis=0)
+        factor = mass / np.where(total > 0.0, total, 1.0)
+        missing = np.abs(mass - total) / len(self.ends)
+        return self._replace(masses=self.masses * factor, doubt=self.doubt + missing)
+
+
+def _resolved(space: DensitySpace, density: PointDensity, prices: _Prices) -> _Cells:
+    """The owned cells, cut until little is hidden in any. **Collective**."""
+    comm = space.comm
+    parts = -(-_FIRST // comm.allreduce(space.n_owned))
+    ends = _cut(np.sort(space.vertices[:, :, 0], axis=1), parts)
+    with parallel.agreed(comm):
+        cells = _integrated(density, ends)
+    for _ in range(_ROUNDS):
+        hidden = np.where(np.diff(cells.ends)[:, 0] > _NARROW * np.ptp(space.bounding_box), prices.hidden(cells), 0.0)
+        worst = comm.allreduce(hidden.max(initial=0.0), MPI.MAX)
+        if comm.allreduce(len(cells.ends)) >= CELLS or worst <= _ENOUGH * prices.mass:
+            break
+        rough = hidden >= _SHARE * worst
+        with parallel.agreed(comm):
+            finer = _integrated(density, _cut(cells.ends[rough], 2))
+        cells = _Cells(*(np.concatenate(pair) for pair in zip(cells.only(~rough), finer, strict=True)))
+    return cells
+
+
+def _cut(ends: Floats, parts: int) -> Floats:
+    """Each piece of the line (n, 2) in equal parts, (n · parts, 2)."""
+    shares = np.linspace(0.0, 1.0, parts + 1)
+    # Written so that neighbours share their ends to the last bit.
+    corners = ends[:, :1] * (1.0 - shares) + ends[:, 1:] * shares
+    return np.stack([corners[:, :-1].ravel(), corners[:, 1:].ravel()], axis=1)
+
+
+def _integrated(density: PointDensity, ends: Floats) -> _Cells:
+    """Masses and moments of pieces (n, 2) of the line."""
+    (x, weights, rho), (_, rough_weights, rough) = (_sampled(density, ends, degree) for degree in (_FINE, _COARSE))
+    masses = np.einsum("nq,nqk->nk", weights, rho)
+    both, m = weights * rho.sum(axis=2), masses.sum(axis=1)
+    safe = np.where(m > 0.0, m, 1.0)
+    mean = np.where(m > 0.0, (both * x).sum(axis=1) / safe, ends.mean(axis=1))
+    variance = (both * (x - mean[:, None]) ** 2).sum(axis=1)
+    total = rho.sum(axis=2, keepdims=True)
+    shares = np.divide(rho, total, out=np.zeros_like(rho), where=total > 0.0)
+    apart = np.einsum("nq,nqk->nk", both, (shares - (masses / safe[:, None])[:, None]) ** 2)
+    doubt = np.abs(masses - np.einsum("nq,nqk->nk", rough_weights, rough))
+    return _Cells(ends, masses, mean, variance, np.sqrt(m * variance), np.sqrt(m[:, None] * apart), doubt)
+
+
+def _sampled(density: PointDensity, ends: Floats, degree: int) -> tuple[Floats, Floats, Floats]:
+    """Points (n, q) of a rule, their weights (n, q), and ρ there, (n, q, K)."""
+    rule, width = basis.quadrature_rule(1, degree), np.diff(ends)
+    x = ends[:, :1] + width * rule.points.T
+    rho = np.maximum(density.values(x.reshape(-1, 1)), 0.0)
+    return x, width * rule.weights, rho.reshape(*x.shape, rho.shape[1])
+
+
+# -- the best map ----------------------------------------------------------------------------------------------------
+
+
+def _solved(cells: _Cells, grids: list[_Grid], prices: _Prices, mass: Floats, horizon: float) -> MonotoneFlow:
+    """The best map of cells from the left to the right."""
+    cells = cells.scaled(mass)
+    stiffness = prices.spread * 2.0 / sum(grid.length for grid in grids)
+    heavy = cells.only(cells.masses.sum(axis=1) > 0.0)
+    z, losses = np.empty(len(heavy.mean)), np.empty(heavy.masses.shape)
+    sag = 0.0
+    for grid, here in _by_interval(heavy, grids):
+        nodes = _best_nodes(heavy.only(here), grid, stiffness)
+        z[here], losses[here] = grid.z[nodes], grid.losses[nodes]
+        sag += grid.sag * float(heavy.masses[here].sum())
+    m = heavy.masses.sum(axis=1)
+    terminal, kinetic = float(np.vdot(heavy.masses, losses)), 0.5 * stiffness * float(m @ (z - heavy.mean) ** 2)
+    # Steps cost more than points by this; the exact value is not above that of steps.
+    steps = 0.5 * stiffness * float(heavy.variance.sum())
+    error = max(steps + prices.mass * float(cells.doubt.sum()), prices.error(cells) + sag - steps)
+    return MonotoneFlow(terminal + kinetic, error, terminal, kinetic, horizon, heavy.mean, heavy.masses, z)
+
+
+def _by_interval(cells: _Cells, grids: list[_Grid]) -> Iterator[tuple[_Grid, slice]]:
+    """The grids with the cells of their intervals."""
+    for grid in grids:
+        first, last = np.searchsorted(cells.mean, [grid.z[0], grid.z[-1]])
+        yield grid, slice(int(first), int(last))
+
+
+def _best_nodes(cells: _Cells, grid: _Grid, stiffness: float) -> NDArray[np.intp]:
+    """Where each cell goes, as ascending numbers of nodes (n,): V_i(z) = c_i(z) + min over z' ≤ z of V_{i−1}(z')."""
+    n, last = len(cells.mean), len(grid.z) - 1
+    least, total = np.zeros(last + 1), np.empty(last + 1)
+    attained = np.empty((n, last + 1), dtype=bool)  # whether V_i is as low as anywhere to the left
+    for i, cost in enumerate(_costs(cells, grid, stiffness)):
+        np.add(cost, least, out=total)
+        np.minimum.accumulate(total, out=least)
+        np.less_equal(total, least, out=attained[i])
+    nodes = np.empty(n, dtype=np.intp)
+    for i in range(n - 1, -1, -1):
+        last -= int(attained[i, last::-1].argmax())
+        nodes[i] = last
+    return nodes
+
+
+def _costs(cells: _Cells, grid: _Grid, stiffness: float) -> Iterator[Floats]:
+    """What each cell costs at all nodes, (M,), cell by cell."""
+    middle = 0.5 * (grid.z[0] + grid.z[-1])  # moments about it lose few digits
+    z, x, m = grid.z - middle, cells.mean - middle, 0.5 * stiffness * cells.masses.sum(axis=1)
+    table = np.concatenate([grid.losses.T, [z**2, z, np.ones(len(z))]])
+    weights = np.column_stack([cells.masses, m, -2.0 * m * x, m * x**2])
+    for start in range(0, len(x), _BLOCK):
+        yield from weights[start : start + _BLOCK] @ table
