@@ -41,15 +41,17 @@ from eulerian.ideal.functionals import KEY, Loss
 from eulerian.ideal.problem import IdealProblem
 
 CELLS = 3000
-"""As soon as there are so many cells they are halved no more; one round may double them."""
+"""As soon as there are so many cells, only those are halved that are worse than all the others were; about."""
 NODES = 4500
-"""The same for the nodes of the grid."""
+"""As soon as the grid has so many nodes, it is refined no more; one round may double them."""
 
 _FIRST = 1024  # cells, and intervals of the grid, to begin with
-_FINE, _COARSE = 5, 3  # exactness of the rule in a cell and of the one that it is compared with
+_DEGREE = 5  # exactness of the rule in a cell
+# It is compared with Simpson's, which sees the ends: a jump near one of them is overlooked by rules with points inside.
+_SIMPSON = basis.Rule(np.array([[0.0], [0.5], [1.0]]), np.array([1.0, 4.0, 1.0]) / 6.0)
 _SHARE = 0.25  # of the worst one: what is as bad as that is halved with it
 _ENOUGH = 1e-12  # of the largest cost: what is better than that is not halved
-_NARROW = 1e-10  # of the domain: nothing is made finer than that
+_NARROW = 1e-8  # of the domain: nothing is made finer than that
 _ROUNDS = 150
 _BETWEEN = np.array([0.25, 0.5, 0.75])  # where losses are compared with their chords
 # Of the greatest difference there: that of a parabola is seen in full, of that at one kink no less than 3/4.
@@ -109,9 +111,13 @@ def monotone_bound(problem: IdealProblem, initial: PointDensity) -> MonotoneFlow
     grids = parallel.on_root(space.comm, lambda: _grids(everything, loss, stiffness))
     prices = _Prices.of(grids, stiffness)
     cells = _resolved(space, initial, prices)
-    gathered = [parallel.gather_rows(space.comm, column) for column in cells]
+    columns = [parallel.gather_rows(space.comm, column) for column in cells]
     mass = initial.mass
-    solve = lambda: _solved(_Cells(*gathered).sorted(), grids, prices, mass, problem.horizon)  # type: ignore[arg-type] # noqa: E731
+
+    def solve() -> MonotoneFlow:
+        whole = _Cells(*(column for column in columns if column is not None)).sorted().scaled(mass)
+        return _solved(whole, grids, prices, stiffness, problem.horizon)
+
     return parallel.on_root(space.comm, solve)
 
 
@@ -176,7 +182,9 @@ def _grid(low: float, high: float, loss: Loss, stiffness: float) -> _Grid:
         halved = np.flatnonzero(wide & (sag >= _SHARE * worst))
         z = np.insert(z, halved + 1, between[halved, 1])
         losses = np.insert(losses, halved + 1, inside[halved, 1], axis=0)
-    sag[~wide & _jumps_together(losses)] = 0.0
+    # What stands on either side of a jump moves to the neighbour on its side: that keeps the order too.
+    ends = _UNSEEN * _hidden_by_jumps(losses, inside) + stiffness * (high - low) * width
+    sag[~wide] = np.minimum(sag, ends)[~wide]
     own = losses - losses.mean(axis=1, keepdims=True)
     turns = np.abs(below - below.mean(axis=2, keepdims=True)).max(axis=1)
     return _Grid(z, losses, float(sag.max()), (np.abs(np.diff(own, axis=0)) + 2.0 * turns).sum(axis=0))
@@ -187,10 +195,9 @@ def _chords(losses: Floats) -> Floats:
     return np.asarray(losses[:-1, None] + _BETWEEN[:, None] * np.diff(losses, axis=0)[:, None])
 
 
-def _jumps_together(losses: Floats) -> NDArray[np.bool_]:
-    """Where no label gains by going to the left, or none by going to the right: then all go to one end; (M − 1,)."""
-    rise = np.diff(losses, axis=0)
-    return np.asarray(np.all(rise >= 0.0, axis=1) | np.all(rise <= 0.0, axis=1))
+def _hidden_by_jumps(losses: Floats, inside: Floats) -> Floats:
+    """By how much losses (M − 1, 3, K) between neighbours lie below both of them, (M − 1,)."""
+    return np.asarray((np.minimum(losses[:-1], losses[1:])[:, None] - inside).max(axis=(1, 2), initial=0.0))
 
 
 def _losses(loss: Loss, z: Floats) -> Floats:
@@ -282,12 +289,15 @@ def _resolved(space: DensitySpace, density: PointDensity, prices: _Prices) -> _C
     ends = _cut(np.sort(space.vertices[:, :, 0], axis=1), parts)
     with parallel.agreed(comm):
         cells = _integrated(density, ends)
+    level = np.inf
     for _ in range(_ROUNDS):
         hidden = np.where(np.diff(cells.ends)[:, 0] > _NARROW * np.ptp(space.bounding_box), prices.hidden(cells), 0.0)
         worst = comm.allreduce(hidden.max(initial=0.0), MPI.MAX)
-        if comm.allreduce(len(cells.ends)) >= CELLS or worst <= _ENOUGH * prices.mass:
+        if comm.allreduce(len(cells.ends)) < CELLS:
+            level = _SHARE * worst
+        if worst <= max(level, _ENOUGH * prices.mass):
             break
-        rough = hidden >= _SHARE * worst
+        rough = hidden > level
         with parallel.agreed(comm):
             finer = _integrated(density, _cut(cells.ends[rough], 2))
         cells = _Cells(*(np.concatenate(pair) for pair in zip(cells.only(~rough), finer, strict=True)))
@@ -304,7 +314,8 @@ def _cut(ends: Floats, parts: int) -> Floats:
 
 def _integrated(density: PointDensity, ends: Floats) -> _Cells:
     """Masses and moments of pieces (n, 2) of the line."""
-    (x, weights, rho), (_, rough_weights, rough) = (_sampled(density, ends, degree) for degree in (_FINE, _COARSE))
+    x, weights, rho = _sampled(density, ends, basis.quadrature_rule(1, _DEGREE))
+    _, simpson, again = _sampled(density, ends, _SIMPSON)
     masses = np.einsum("nq,nqk->nk", weights, rho)
     both, m = weights * rho.sum(axis=2), masses.sum(axis=1)
     safe = np.where(m > 0.0, m, 1.0)
@@ -313,13 +324,13 @@ def _integrated(density: PointDensity, ends: Floats) -> _Cells:
     total = rho.sum(axis=2, keepdims=True)
     shares = np.divide(rho, total, out=np.zeros_like(rho), where=total > 0.0)
     apart = np.einsum("nq,nqk->nk", both, (shares - (masses / safe[:, None])[:, None]) ** 2)
-    doubt = np.abs(masses - np.einsum("nq,nqk->nk", rough_weights, rough))
+    doubt = np.abs(masses - np.einsum("nq,nqk->nk", simpson, again))
     return _Cells(ends, masses, mean, variance, np.sqrt(m * variance), np.sqrt(m[:, None] * apart), doubt)
 
 
-def _sampled(density: PointDensity, ends: Floats, degree: int) -> tuple[Floats, Floats, Floats]:
+def _sampled(density: PointDensity, ends: Floats, rule: basis.Rule) -> tuple[Floats, Floats, Floats]:
     """Points (n, q) of a rule, their weights (n, q), and ρ there, (n, q, K)."""
-    rule, width = basis.quadrature_rule(1, degree), np.diff(ends)
+    width = np.diff(ends)
     x = ends[:, :1] + width * rule.points.T
     rho = np.maximum(density.values(x.reshape(-1, 1)), 0.0)
     return x, width * rule.weights, rho.reshape(*x.shape, rho.shape[1])
@@ -328,10 +339,8 @@ def _sampled(density: PointDensity, ends: Floats, degree: int) -> tuple[Floats, 
 # -- the best map ----------------------------------------------------------------------------------------------------
 
 
-def _solved(cells: _Cells, grids: list[_Grid], prices: _Prices, mass: Floats, horizon: float) -> MonotoneFlow:
+def _solved(cells: _Cells, grids: list[_Grid], prices: _Prices, stiffness: float, horizon: float) -> MonotoneFlow:
     """The best map of cells from the left to the right."""
-    cells = cells.scaled(mass)
-    stiffness = prices.spread * 2.0 / sum(grid.length for grid in grids)
     heavy = cells.only(cells.masses.sum(axis=1) > 0.0)
     z, losses = np.empty(len(heavy.mean)), np.empty(heavy.masses.shape)
     sag = 0.0
