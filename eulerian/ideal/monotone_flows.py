@@ -54,8 +54,9 @@ _ENOUGH = 1e-12  # of the largest cost: what is better than that is not halved
 _NARROW = 1e-8  # of the domain: nothing is made finer than that
 _ROUNDS = 150
 _BETWEEN = np.array([0.25, 0.5, 0.75])  # where losses are compared with their chords
-# Of the greatest difference there: that of a parabola is seen in full, of that at one kink no less than 3/4.
-_UNSEEN = 4.0 / 3.0
+# Of the greatest difference there: that of a parabola is seen in full, of that at one kink no less than 3/4, of that at
+# one jump no less than 2/3.
+_UNSEEN = 1.5
 _BLOCK = 256  # cells at a time
 
 
@@ -169,12 +170,13 @@ def _grid(low: float, high: float, loss: Loss, stiffness: float) -> _Grid:
     """Fine where losses bend, and around their kinks and jumps."""
     z = np.linspace(low, high, _FIRST + 1)
     losses = _losses(loss, z)
-    for _ in range(_ROUNDS):
+    while True:
         width = np.diff(z)
         between = z[:-1, None] + width[:, None] * _BETWEEN
         inside = _losses(loss, between.ravel()).reshape(len(width), len(_BETWEEN), -1)
-        below = _UNSEEN * (_chords(losses) - inside)
-        sag = np.maximum(below.max(axis=(1, 2)), 0.0) + stiffness / 8.0 * width**2
+        bent = _UNSEEN * (inside - _chords(losses))
+        # Upwards too: where a jump is near an end, what lies below the chord is overlooked.
+        sag = np.abs(bent).max(axis=(1, 2)) + stiffness / 8.0 * width**2
         wide = width > _NARROW * (high - low)
         worst = sag.max(initial=0.0, where=wide)
         if len(z) >= NODES or worst <= _ENOUGH * np.ptp(losses):
@@ -183,10 +185,10 @@ def _grid(low: float, high: float, loss: Loss, stiffness: float) -> _Grid:
         z = np.insert(z, halved + 1, between[halved, 1])
         losses = np.insert(losses, halved + 1, inside[halved, 1], axis=0)
     # What stands on either side of a jump moves to the neighbour on its side: that keeps the order too.
-    ends = _UNSEEN * _hidden_by_jumps(losses, inside) + stiffness * (high - low) * width
+    ends = _UNSEEN * _below_both(losses, inside) + stiffness * (high - low) * width
     sag[~wide] = np.minimum(sag, ends)[~wide]
     own = losses - losses.mean(axis=1, keepdims=True)
-    turns = np.abs(below - below.mean(axis=2, keepdims=True)).max(axis=1)
+    turns = np.abs(bent - bent.mean(axis=2, keepdims=True)).max(axis=1)
     return _Grid(z, losses, float(sag.max()), (np.abs(np.diff(own, axis=0)) + 2.0 * turns).sum(axis=0))
 
 
@@ -195,7 +197,7 @@ def _chords(losses: Floats) -> Floats:
     return np.asarray(losses[:-1, None] + _BETWEEN[:, None] * np.diff(losses, axis=0)[:, None])
 
 
-def _hidden_by_jumps(losses: Floats, inside: Floats) -> Floats:
+def _below_both(losses: Floats, inside: Floats) -> Floats:
     """By how much losses (M − 1, 3, K) between neighbours lie below both of them, (M − 1,)."""
     return np.asarray((np.minimum(losses[:-1], losses[1:])[:, None] - inside).max(axis=(1, 2), initial=0.0))
 
