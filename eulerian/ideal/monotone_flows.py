@@ -22,7 +22,7 @@ doi:10.1007/BF01580873.) What both restrictions may hide is bounded:
   thresholds of what it costs is what z costs. So the grid hides no more than losses sag below their chords.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -347,7 +347,8 @@ def _solved(cells: _Cells, grids: list[_Grid], prices: _Prices, stiffness: float
     z, losses = np.empty(len(heavy.mean)), np.empty(heavy.masses.shape)
     sag = 0.0
     for grid, here in _by_interval(heavy, grids):
-        nodes = _best_nodes(heavy.only(here), grid, stiffness)
+        costs = _costs(heavy.only(here), grid, stiffness)
+        nodes = increasing_minimiser(costs, here.stop - here.start, len(grid.z))
         z[here], losses[here] = grid.z[nodes], grid.losses[nodes]
         sag += grid.sag * float(heavy.masses[here].sum())
     m = heavy.masses.sum(axis=1)
@@ -365,20 +366,27 @@ def _by_interval(cells: _Cells, grids: list[_Grid]) -> Iterator[tuple[_Grid, sli
         yield grid, slice(int(first), int(last))
 
 
-def _best_nodes(cells: _Cells, grid: _Grid, stiffness: float) -> NDArray[np.intp]:
-    """Where each cell goes, as ascending numbers of nodes (n,): V_i(z) = c_i(z) + min over z' ≤ z of V_{i−1}(z')."""
-    n, last = len(cells.mean), len(grid.z) - 1
-    least, total = np.zeros(last + 1), np.empty(last + 1)
-    attained = np.empty((n, last + 1), dtype=bool)  # whether V_i is as low as anywhere to the left
-    for i, cost in enumerate(_costs(cells, grid, stiffness)):
+def increasing_minimiser(costs: Iterable[Floats], n: int, nodes: int) -> NDArray[np.intp]:
+    """The numbers k_1 ≤ k_2 ≤ .. (n,) for which Σ_i costs_i[k_i] is least, for costs of any shape.
+
+    By V_i(k) = costs_i[k] + min V_{i−1}(j) over j ≤ k; of equal ones the greatest j.
+
+    Args:
+        costs: n arrays (nodes,), one after the other.
+        n: how many.
+        nodes: ≥ 1.
+    """
+    least, total = np.zeros(nodes), np.empty(nodes)
+    attained = np.empty((n, nodes), dtype=bool)  # whether V_i is as low as anywhere to the left
+    for i, cost in enumerate(costs):
         np.add(cost, least, out=total)
         np.minimum.accumulate(total, out=least)
         np.less_equal(total, least, out=attained[i])
-    nodes = np.empty(n, dtype=np.intp)
+    chosen, last = np.empty(n, dtype=np.intp), nodes - 1
     for i in range(n - 1, -1, -1):
         last -= int(attained[i, last::-1].argmax())
-        nodes[i] = last
-    return nodes
+        chosen[i] = last
+    return chosen
 
 
 def _costs(cells: _Cells, grid: _Grid, stiffness: float) -> Iterator[Floats]:
