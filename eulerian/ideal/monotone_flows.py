@@ -254,8 +254,7 @@ class _Cells(NamedTuple):
         ends: (n, 2).
         masses: (n, K).
         mean: (n,) of x.
-        variance: (n,) ∫|x − mean|² dμ, not divided by the mass m.
-        spread: (n,) m s, s the standard deviation of x.
+        spread: (n,) m s, with the mass m and the standard deviation s of x.
         apart: (n, K) m d_y, d_y the root mean square of p_y less its mean.
         doubt: (n, K) by how much the masses by two rules differ.
     """
@@ -263,7 +262,6 @@ class _Cells(NamedTuple):
     ends: Floats
     masses: Floats
     mean: Floats
-    variance: Floats
     spread: Floats
     apart: Floats
     doubt: Floats
@@ -327,7 +325,7 @@ def _integrated(density: PointDensity, ends: Floats) -> _Cells:
     shares = np.divide(rho, total, out=np.zeros_like(rho), where=total > 0.0)
     apart = np.einsum("nq,nqk->nk", both, (shares - (masses / safe[:, None])[:, None]) ** 2)
     doubt = np.abs(masses - np.einsum("nq,nqk->nk", simpson, again))
-    return _Cells(ends, masses, mean, variance, np.sqrt(m * variance), np.sqrt(m[:, None] * apart), doubt)
+    return _Cells(ends, masses, mean, np.sqrt(m * variance), np.sqrt(m[:, None] * apart), doubt)
 
 
 def _sampled(density: PointDensity, ends: Floats, rule: basis.Rule) -> tuple[Floats, Floats, Floats]:
@@ -353,9 +351,8 @@ def _solved(cells: _Cells, grids: list[_Grid], prices: _Prices, stiffness: float
         sag += grid.sag * float(heavy.masses[here].sum())
     m = heavy.masses.sum(axis=1)
     terminal, kinetic = float(np.vdot(heavy.masses, losses)), 0.5 * stiffness * float(m @ (z - heavy.mean) ** 2)
-    # Steps cost more than points by this; the exact value is not above that of steps.
-    steps = 0.5 * stiffness * float(heavy.variance.sum())
-    error = max(steps + prices.mass * float(cells.doubt.sum()), prices.error(cells) + sag - steps)
+    # Steps, which the exact value is not above, cost more by α/2 Σ m s², at most half of what cells may hide: s ≤ h/2.
+    error = prices.error(cells) + sag
     return MonotoneFlow(terminal + kinetic, error, terminal, kinetic, horizon, heavy.mean, heavy.masses, z)
 
 

@@ -236,6 +236,46 @@ def test_the_error_encloses_what_a_finer_search_finds(
         assert flow.error < 2e-5
 
 
+def spread_out(x: Floats) -> Floats:
+    """A uniform density in the middle of [-1, 1]."""
+    return np.asarray(2.0 * (np.abs(x) < 0.25))
+
+
+def shares(x: Floats) -> Floats:
+    """A uniform density on [-1, 1], more and more of which has the second label."""
+    return np.asarray(0.25 * (1.0 + x * np.array([-1.0, 1.0])))
+
+
+@pytest.mark.parametrize(
+    ("density", "loss", "alpha", "exact"),
+    [
+        # All move away from 0, to four times their distance, and cells apart: α/2 (1 − 4) Var x.
+        (Formula(spread_out, np.ones(1)), lambda z: -0.375 * z**2, 1.0, -1.5 / 48.0),
+        # Who has the first label more likely goes to the left, else to the right: -½ ∫|x| dx, half a cell each.
+        (Formula(shares, np.array([0.5, 0.5])), lambda z: z * np.array([1.0, -1.0]), 0.0, -0.5),
+        # All go to one point.
+        (Formula(spread_out, np.ones(1)), lambda z: 100.0 * np.abs(z), 1.0, 0.5 / 48.0),
+    ],
+    ids=["apart", "labels", "together"],
+)
+@pytest.mark.parametrize("cells", [5, 8, 31])
+def test_the_error_encloses_what_few_cells_hide(
+    comm: MPI.Comm,
+    density: Formula,
+    loss: Loss,
+    alpha: float,
+    exact: float,
+    cells: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(monotone_flows, "_FIRST", cells)
+    monkeypatch.setattr(monotone_flows, "CELLS", cells)
+    flow = solve(box_space(comm, 1, cells, 1, len(density.mass), 1.0), density, loss, alpha)
+    assert len(flow.points) <= 2 * cells
+    assert abs(flow.value - exact) <= flow.error
+    assert flow.masses.sum(axis=0) == pytest.approx(density.mass, rel=1e-13)
+
+
 @pytest.mark.one_process
 @pytest.mark.parametrize("std", [1e-2, 1e-4, 1e-6])
 def test_a_density_finer_than_all_cells_is_found_or_missed(comm: MPI.Comm, std: float) -> None:
