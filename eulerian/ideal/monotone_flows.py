@@ -17,9 +17,7 @@ doi:10.1007/BF01580873.) What both restrictions may hide is bounded:
   with p_y are at most α m s |J|/2 and Σ_y m d_y V_J(ℓ_y)/2 (Cauchy and Schwarz; V_J is the variation in J, of ℓ_y less
   its mean over the labels). The intervals of different cells do not overlap: all cells together may hide no more than
   α/2 max(m s) |I| + ½ Σ_y max(m d_y) V_I(ℓ_y) in the interval I. Cells are halved where this is large.
-* *Grid.* If losses were linear between neighbours on the grid, it would hide nothing: round z(x) up to the grid where
-  the part of the way that it has come exceeds a threshold, else down; that increases too, and the mean over all
-  thresholds of what it costs is what z costs. So the grid hides no more than losses sag below their chords.
+* *Grid.* See ``LineGrid``.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,20 +30,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.base import parallel
-from eulerian.base.arrays import Floats, require_finite
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.density import basis
 from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import PointDensity
 from eulerian.ideal.functionals import KEY, Loss
+from eulerian.ideal.line_grid import LineGrid, line_grids
 from eulerian.ideal.problem import IdealProblem
 
 CELLS = 3000
 """As soon as there are so many cells, only those are halved that are worse than all the others were; about."""
-NODES = 4500
-"""As soon as the grid has so many nodes, it is refined no more; one round may double them."""
 
-_FIRST = 1024  # cells, and intervals of the grid, to begin with
+_FIRST = 1024  # cells to begin with
 _DEGREE = 5  # exactness of the rule in a cell
 # It is compared with Simpson's, which sees the ends: a jump near one of them is overlooked by rules with points inside.
 _SIMPSON = basis.Rule(np.array([[0.0], [0.5], [1.0]]), np.array([1.0, 4.0, 1.0]) / 6.0)
@@ -53,10 +50,6 @@ _SHARE = 0.25  # of the worst one: what is as bad as that is halved with it
 _ENOUGH = 1e-12  # of the largest cost: what is better than that is not halved
 _NARROW = 1e-8  # of the domain: nothing is made finer than that
 _ROUNDS = 150
-_BETWEEN = np.array([0.25, 0.5, 0.75])  # where losses are compared with their chords
-# Of the greatest difference there: that of a parabola is seen in full, of that at one kink no less than 3/4, of that at
-# one jump no less than 2/3.
-_UNSEEN = 1.5
 _BLOCK = 256  # cells at a time
 
 
@@ -95,7 +88,13 @@ def monotone_bound(problem: IdealProblem, initial: PointDensity) -> MonotoneFlow
     """The best value of flows on the line that do not see the label. **Collective**.
 
     The velocity may depend on time and place as it likes, but is the same for all labels. In a domain of several
-    intervals no mass changes intervals.
+    intervals no mass changes intervals. For example::
+
+        space = eu.DensitySpace(eu.box_mesh([-4.0], [4.0], [200]), labels=2)
+        rho0 = space.project({0: eu.Gaussian(-0.5, std=0.5), 1: eu.Gaussian(0.5, std=0.5)})
+        problem = eu.IdealProblem(space, rho0, eu.QuadraticLoss([[1.0], [-1.0]]), kinetic=1.0)
+        best = monotone_bound(problem, rho0.exact)
+        print(best.value - best.error, "≤ J of any one flow for both labels")
 
     Args:
         problem: on the line, with a terminal loss Σ_y ∫ℓ(x, y) ρ_y(T, x) dx and no running costs of the density.
@@ -109,7 +108,7 @@ def monotone_bound(problem: IdealProblem, initial: PointDensity) -> MonotoneFlow
     stiffness = problem.kinetic / problem.horizon
     ends = parallel.gather_rows(space.comm, np.sort(space.vertices[:, :, 0], axis=1))
     everything = np.zeros((0, 2)) if ends is None else ends
-    grids = parallel.on_root(space.comm, lambda: _grids(everything, loss, stiffness))
+    grids = parallel.on_root(space.comm, lambda: line_grids(everything, loss, stiffness))
     prices = _Prices.of(grids, stiffness)
     cells = _resolved(space, initial, prices)
     columns = [parallel.gather_rows(space.comm, column) for column in cells]
@@ -133,81 +132,7 @@ def _required_loss(problem: IdealProblem) -> Loss:
     return problem.functional.loss
 
 
-# -- the grid of destinations ----------------------------------------------------------------------------------------
-
-
-@final
-@dataclass(frozen=True)
-class _Grid:
-    """Losses on an interval of the domain.
-
-    Attributes:
-        z: (M,) ascending, the ends of the interval included.
-        losses: (M, K).
-        sag: what the integrand may lie below its chord between neighbours, at most.
-        variation: (K,) of the losses less their mean over the labels.
-    """
-
-    z: Floats
-    losses: Floats
-    sag: float
-    variation: Floats
-
-    @property
-    def length(self) -> float:
-        """Of the interval."""
-        return float(self.z[-1] - self.z[0])
-
-
-def _grids(cells: Floats, loss: Loss, stiffness: float) -> list[_Grid]:
-    """A grid for each interval of the domain; its cells have the ends (n, 2)."""
-    cells = cells[np.argsort(cells[:, 0])]
-    apart = np.flatnonzero(cells[1:, 0] - cells[:-1, 1] > 1e-9 * (cells[-1, 1] - cells[0, 0])) + 1
-    return [_grid(part[0, 0], part[-1, 1], loss, stiffness) for part in np.split(cells, apart)]
-
-
-def _grid(low: float, high: float, loss: Loss, stiffness: float) -> _Grid:
-    """Fine where losses bend, and around their kinks and jumps."""
-    z = np.linspace(low, high, _FIRST + 1)
-    losses = _losses(loss, z)
-    while True:
-        width = np.diff(z)
-        between = z[:-1, None] + width[:, None] * _BETWEEN
-        inside = _losses(loss, between.ravel()).reshape(len(width), len(_BETWEEN), -1)
-        bent = _UNSEEN * (inside - _chords(losses))
-        # Upwards too: where a jump is near an end, what lies below the chord is overlooked.
-        sag = np.abs(bent).max(axis=(1, 2)) + stiffness / 8.0 * width**2
-        wide = width > _NARROW * (high - low)
-        worst = sag.max(initial=0.0, where=wide)
-        if len(z) >= NODES or worst <= _ENOUGH * np.ptp(losses):
-            break
-        halved = np.flatnonzero(wide & (sag >= _SHARE * worst))
-        z = np.insert(z, halved + 1, between[halved, 1])
-        losses = np.insert(losses, halved + 1, inside[halved, 1], axis=0)
-    # What stands on either side of a jump moves to the neighbour on its side: that keeps the order too.
-    ends = _UNSEEN * _below_both(losses, inside) + stiffness * (high - low) * width
-    sag[~wide] = np.minimum(sag, ends)[~wide]
-    own = losses - losses.mean(axis=1, keepdims=True)
-    turns = np.abs(bent - bent.mean(axis=2, keepdims=True)).max(axis=1)
-    return _Grid(z, losses, float(sag.max()), (np.abs(np.diff(own, axis=0)) + 2.0 * turns).sum(axis=0))
-
-
-def _chords(losses: Floats) -> Floats:
-    """Of losses (M, K) between neighbours, (M − 1, 3, K)."""
-    return np.asarray(losses[:-1, None] + _BETWEEN[:, None] * np.diff(losses, axis=0)[:, None])
-
-
-def _below_both(losses: Floats, inside: Floats) -> Floats:
-    """By how much losses (M − 1, 3, K) between neighbours lie below both of them, (M − 1,)."""
-    return np.asarray((np.minimum(losses[:-1], losses[1:])[:, None] - inside).max(axis=(1, 2), initial=0.0))
-
-
-def _losses(loss: Loss, z: Floats) -> Floats:
-    """(n, K) at points (n,)."""
-    with np.errstate(all="ignore"):
-        values = np.asarray(loss(z[:, None]), dtype=float)
-    require_finite(values, z[:, None], "the loss", KEY)
-    return values
+# -- the cells of the density ----------------------------------------------------------------------------------------
 
 
 @final
@@ -226,7 +151,7 @@ class _Prices:
     mass: float
 
     @classmethod
-    def of(cls, grids: list[_Grid], stiffness: float) -> "_Prices":
+    def of(cls, grids: list[LineGrid], stiffness: float) -> "_Prices":
         """Those of all intervals together."""
         far = max(grid.length for grid in grids)
         losses = np.concatenate([grid.losses for grid in grids])
@@ -242,9 +167,6 @@ class _Prices:
         """What all cells together may hide."""
         apart = cells.apart.max(axis=0, initial=0.0)
         return float(self.spread * cells.spread.max(initial=0.0) + apart @ self.labels + self.mass * cells.doubt.sum())
-
-
-# -- the cells of the density ----------------------------------------------------------------------------------------
 
 
 class _Cells(NamedTuple):
@@ -339,7 +261,7 @@ def _sampled(density: PointDensity, ends: Floats, rule: basis.Rule) -> tuple[Flo
 # -- the best map ----------------------------------------------------------------------------------------------------
 
 
-def _solved(cells: _Cells, grids: list[_Grid], prices: _Prices, stiffness: float, horizon: float) -> MonotoneFlow:
+def _solved(cells: _Cells, grids: list[LineGrid], prices: _Prices, stiffness: float, horizon: float) -> MonotoneFlow:
     """The best map of cells from the left to the right."""
     heavy = cells.only(cells.masses.sum(axis=1) > 0.0)
     z, losses = np.empty(len(heavy.mean)), np.empty(heavy.masses.shape)
@@ -356,7 +278,7 @@ def _solved(cells: _Cells, grids: list[_Grid], prices: _Prices, stiffness: float
     return MonotoneFlow(terminal + kinetic, error, terminal, kinetic, horizon, heavy.mean, heavy.masses, z)
 
 
-def _by_interval(cells: _Cells, grids: list[_Grid]) -> Iterator[tuple[_Grid, slice]]:
+def _by_interval(cells: _Cells, grids: list[LineGrid]) -> Iterator[tuple[LineGrid, slice]]:
     """The grids with the cells of their intervals."""
     for grid in grids:
         first, last = np.searchsorted(cells.mean, [grid.z[0], grid.z[-1]])
@@ -386,7 +308,7 @@ def increasing_minimiser(costs: Iterable[Floats], n: int, nodes: int) -> NDArray
     return chosen
 
 
-def _costs(cells: _Cells, grid: _Grid, stiffness: float) -> Iterator[Floats]:
+def _costs(cells: _Cells, grid: LineGrid, stiffness: float) -> Iterator[Floats]:
     """What each cell costs at all nodes, (M,), cell by cell."""
     middle = 0.5 * (grid.z[0] + grid.z[-1])  # moments about it lose few digits
     z, x, m = grid.z - middle, cells.mean - middle, 0.5 * stiffness * cells.masses.sum(axis=1)

@@ -20,7 +20,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.density.shapes import Gaussian, Uniform
 from eulerian.density.space import DensitySpace
-from eulerian.ideal import monotone_flows
+from eulerian.ideal import line_grid, monotone_flows
 from eulerian.ideal.functionals import LinearFunctional, Loss
 from eulerian.ideal.hopf_lax import hopf_lax
 from eulerian.ideal.monotone_flows import MonotoneFlow, increasing_minimiser, monotone_bound
@@ -228,7 +228,7 @@ def test_the_error_encloses_what_a_finer_search_finds(
 ) -> None:
     coarse = [solve(box_space(comm, 1, cells, 1, 2, 1.0), JUMPING, LOSSES[name], 1.0) for cells in (8, 31, 200)]
     monkeypatch.setattr(monotone_flows, "CELLS", 9000)
-    monkeypatch.setattr(monotone_flows, "NODES", 9000)
+    monkeypatch.setattr(line_grid, "NODES", 9000)
     fine = solve(box_space(comm, 1, 50, 1, 2, 1.0), JUMPING, LOSSES[name], 1.0)
     assert fine.error < min(flow.error for flow in coarse)
     for flow in coarse:
