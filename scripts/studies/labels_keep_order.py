@@ -12,10 +12,10 @@ which do not cross when z increases). So the best value without labels is a mini
 
     min over increasing z of  ∫ { κ/2 Σ_y p_y(x) |z − c_y|² + α/2 |z − x|² } dμ(x),   α = λ/T, p_y(x) = P(y | x).
 
-With the mean target c(x) = Σ_y p_y(x) c_y and z̄ = (αx + κ c)/(α + κ) the integrand is, up to terms without z,
-(α + κ)/2 |z − z̄(x)|²: the minimiser is the projection of z̄ on the increasing functions in L²(μ), its isotonic
-regression, which pooling adjacent violators gives exactly. Where z is constant it is no homeomorphism: the value is
-an infimum, approached and not attained. (Isotonic regression: Barlow, Bartholomew, Bremner and Brunk 1972.)
+which ``monotone_bound`` finds, for losses of any shape. With this one it is isotonic regression: with the mean target
+c(x) = Σ_y p_y(x) c_y and z̄ = (αx + κ c)/(α + κ) the integrand is, up to terms without z, (α + κ)/2 |z − z̄(x)|², and the
+minimiser the projection of z̄ on increasing functions in L²(μ). Where z is constant it is no homeomorphism: the value
+is an infimum, approached and not attained. (Isotonic regression: Barlow, Bartholomew, Bremner and Brunk 1972.)
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,6 @@ from mpi4py import MPI  # noqa: F401 - starts MPI before anything else
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.optimize import isotonic_regression
 from scipy.stats import norm
 from study import (
     BLACK,
@@ -47,7 +46,10 @@ from study import (
     write_csv,
 )
 
+import eulerian as eu
 from eulerian import ControlProblem
+from eulerian.ideal.monotone_flows import MonotoneFlow, monotone_bound
+from eulerian.objective.terminal import exact_density
 
 BOX = (-4.0, 4.0)
 GROUPS = ((0, -1.5), (1, 0.0), (0, 1.5))  # label and mean of three groups of equal mass
@@ -83,16 +85,6 @@ def ideal_value() -> float:
     return ALPHA / (ALPHA + LOSS_WEIGHT) * value_at_rest()
 
 
-@dataclass(frozen=True)
-class Rearrangement:
-    """The best increasing map: points x (n,), their images z (n,), the unconstrained z̄ (n,), and the value."""
-
-    x: Floats
-    z: Floats
-    wanted: Floats
-    value: float
-
-
 def label_weights(n: int) -> Floats:
     """Weights (K, n) of both classes at n points of the interval, of sum 1 over both."""
     weights = np.zeros((len(TARGETS), n))
@@ -101,16 +93,19 @@ def label_weights(n: int) -> Floats:
     return weights
 
 
-def best_increasing_map(n: int = 20_001) -> Rearrangement:
-    """Isotonic regression of z̄ under μ, the mixture of both classes."""
-    x = np.linspace(*BOX, n)
-    by_label = label_weights(n)
-    mu = by_label.sum(axis=0)
-    target = np.array(TARGETS) @ by_label / mu
-    wanted = (ALPHA * x + LOSS_WEIGHT * target) / (ALPHA + LOSS_WEIGHT)
-    z = np.asarray(isotonic_regression(wanted, weights=mu).x)
-    loss = sum(w @ (z - c) ** 2 for w, c in zip(by_label, TARGETS, strict=True))
-    return Rearrangement(x, z, wanted, float(0.5 * LOSS_WEIGHT * loss + 0.5 * ALPHA * (mu @ (z - x) ** 2)))
+def best_increasing_map(cells: int = 240) -> MonotoneFlow:
+    """The best that one field for both labels can do."""
+    space = eu.DensitySpace(eu.box_mesh([BOX[0]], [BOX[1]], [cells]), labels=len(TARGETS))
+    groups = {y: [eu.Gaussian(mean, std=STD) for label, mean in GROUPS if label == y] for y in range(len(TARGETS))}
+    rho0 = space.project(groups)
+    loss = eu.QuadraticLoss([[c] for c in TARGETS], LOSS_WEIGHT)
+    return monotone_bound(eu.IdealProblem(space, rho0, loss, KINETIC, HORIZON), exact_density(rho0))
+
+
+def wanted(flow: MonotoneFlow) -> Floats:
+    """z̄: where the mass of each point is wanted on average, (n,)."""
+    target = flow.masses @ np.array(TARGETS) / flow.masses.sum(axis=1)
+    return (ALPHA * flow.points + LOSS_WEIGHT * target) / (ALPHA + LOSS_WEIGHT)
 
 
 def make_problem(sees_label: bool, sizes: Sizes, field: Table) -> ControlProblem:
@@ -255,8 +250,8 @@ def _draw_maps(axes: Axes, problem: ControlProblem, end: LoadedRun) -> None:
     """Where one field takes the point x: wanted on average, best increasing map, network."""
     exact = best_increasing_map()
     x = np.linspace(-2.4, 2.4, 241)
-    axes.plot(exact.x, exact.wanted, color=GREY, lw=1.2, ls="--", label=r"best for each $x$ alone, $\bar z(x)$")
-    axes.plot(exact.x, exact.z, color=BLACK, lw=2.4, label="best increasing map (exact)")
+    axes.plot(exact.points, wanted(exact), color=GREY, lw=1.2, ls="--", label=r"best for each $x$ alone, $\bar z(x)$")
+    axes.plot(exact.points, exact.destinations, color=BLACK, lw=2.4, label="best increasing map (exact)")
     axes.plot(x, trajectories(problem, end.theta, x)[-1], color=GREEN, lw=1.4, label="trained network")
     axes.set_title("Where one field can take the point $x$", loc="left")
     axes.set(xlim=(-2.4, 2.4), ylim=(-1.2, 2.3), xlabel="start $x$", ylabel="end $z(x)$")
