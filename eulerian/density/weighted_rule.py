@@ -1,5 +1,6 @@
 """Quadrature rules for integrals against a density: points with weights w = (weight of the rule) · ρ_y(x)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
@@ -76,7 +77,11 @@ class _Sampled:
 
 
 def density_rules(
-    space: DensitySpace, density: PointDensity, labels: Sequence[int], tolerance: float = TOLERANCE
+    space: DensitySpace,
+    density: PointDensity,
+    labels: Sequence[int],
+    tolerance: float = TOLERANCE,
+    largest: float = math.inf,
 ) -> tuple[DensityRule, DensityRule]:
     """A rule for integrals against the densities of some labels, and a coarser one for its error. **Collective**.
 
@@ -88,6 +93,7 @@ def density_rules(
         density: of all labels.
         labels: those that share the points.
         tolerance: by how much of a cell's mean mass the two rules may differ on a part that is not cut.
+        largest: extent along an axis of a part with mass that is not cut, for integrands that are finer than cells.
 
     Raises:
         EulerianError: the density cannot be evaluated; the same on all ranks.
@@ -99,7 +105,7 @@ def density_rules(
     for level in range(_MAX_LEVEL + 1):
         last = level == _MAX_LEVEL or parts * 2**space.dim > _MAX_PARTS
         with agreed(space.comm):
-            rough = _resolve(density, columns, corners, per_cell, fine, coarse, last=last)
+            rough = _resolve(density, columns, corners, per_cell, largest, fine, coarse, last=last)
         parts = space.comm.allreduce(len(rough)) * 2**space.dim
         if parts == 0:  # on all ranks: a rank without rough cells goes on as long as another one has some
             break
@@ -112,6 +118,7 @@ def _resolve(
     columns: list[int],
     corners: Floats,
     tolerance: float,
+    largest: float,
     fine: list[DensityRule],
     coarse: list[DensityRule],
     *,
@@ -123,7 +130,8 @@ def _resolve(
         block = corners[start : start + _BLOCK]
         one, other = (_sampled(density, columns, block, degree) for degree in (FINE, COARSE))
         apart = np.abs(one.integrals - other.integrals).max(axis=1, initial=0.0)
-        resolved = np.ones(len(block), dtype=bool) if last else apart <= tolerance
+        wide = (np.ptp(block, axis=1).max(axis=1) > largest) & (one.integrals.max(axis=1, initial=0.0) > _LEAST)
+        resolved = np.ones(len(block), dtype=bool) if last else (apart <= tolerance) & ~wide
         fine.append(one.points(resolved))
         coarse.append(other.points(resolved))
         rough.append(block[~resolved])

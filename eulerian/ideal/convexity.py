@@ -132,6 +132,14 @@ def convex_domain(space: DensitySpace) -> ConvexDomain:
     return domain
 
 
+def straight_domain(space: DensitySpace) -> ConvexDomain | None:
+    """The domain of a space if straight paths stay in it, else None. Collective."""
+    try:
+        return convex_domain(space)
+    except InputError:
+        return None
+
+
 def _boundary_facets(space: DensitySpace) -> Floats:
     """Vertices (n, dim, dim) of this rank's boundary facets."""
     cells, opposite = np.nonzero(space.geometry.neighbours[: space.n_owned] < 0)

@@ -6,8 +6,8 @@ F*(w) = Σ M_i f_i*(w_i), and the splitting method needs its proximal map only.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import singledispatch
-from typing import Any, NoReturn, final
+from functools import cached_property, singledispatch
+from typing import Any, NoReturn, Self, final
 
 from mpi4py import MPI
 
@@ -16,13 +16,24 @@ import numpy as np
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats, require_finite
 from eulerian.base.errors import InputError
+from eulerian.density.density import Density
+from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import DensitySpace
+from eulerian.ideal.final_costs import DomainRule, FinalCost, FixedCost, KullbackLeiblerCost, SquaredDistanceCost
 from eulerian.ideal.space_time import SpaceTime
+from eulerian.objective.continuous import FunctionDensity
 from eulerian.objective.distances import FixedDensity, KullbackLeibler, SquaredDistance
 from eulerian.objective.floored_entropy import entropy
 from eulerian.objective.losses import as_loss
 from eulerian.objective.point_loss import PointLoss
-from eulerian.objective.terminal import LinearLoss, RelativeEntropy, SquaredDistanceLoss, Terminal
+from eulerian.objective.terminal import (
+    LinearLoss,
+    RelativeEntropy,
+    SquaredDistanceLoss,
+    Terminal,
+    exact_density,
+    log_floor,
+)
 
 KEY = "terminal"
 _NO_TARGET = 1e-9  # of the mass: a part of the domain with less of a target has none
@@ -224,6 +235,29 @@ class Functional(ABC):
         """Whether F differs from label to label, as far as that is known. **Collective**."""
         return True
 
+    @property
+    def exact(self) -> FunctionDensity | None:
+        """ρ* of the continuous problem, where F is least for it, else None. **Collective** the first time."""
+        return None
+
+    @abstractmethod
+    def on(self, space: DensitySpace) -> "Functional":
+        """The same for densities of another space on the same domain. **Collective**.
+
+        Raises:
+            InputError: what a target on the mesh stands for is not known.
+        """
+
+    def on_domain(self, rule: DomainRule, label: int, mass: float) -> FinalCost:
+        """F of one label's density in the continuous problem, where it has a target. **Collective**.
+
+        Args:
+            rule: points of the domain.
+            label: y.
+            mass: of the label.
+        """
+        raise NotImplementedError
+
 
 @final
 class LinearFunctional(Functional):
@@ -246,6 +280,10 @@ class LinearFunctional(Functional):
             require_finite(values, grid.x, "the loss", KEY, "the whole domain, its boundary included")
         return LinearAtVertices(grid, grid.of_owners(values))
 
+    def on(self, space: DensitySpace) -> Functional:  # noqa: ARG002 - the same in any space
+        """See ``Functional``."""
+        return self
+
     def tells_labels_apart(self, space: DensitySpace) -> bool:
         """Whether ℓ differs from label to label, up to rounding. **Collective**."""
         points = space.quadrature(space.objective_degree).points.reshape(-1, space.dim)
@@ -260,13 +298,22 @@ class _ToTarget(Functional):
     """What functionals of a target density share.
 
     Args:
-        target: ρ* (n_cells, nd, K).
+        density: ρ*.
     """
 
     target: Floats
 
-    def __init__(self, target: Floats) -> None:
-        self.target = target
+    def __init__(self, density: Density) -> None:
+        self.target, self._density = density.coefficients, density
+
+    @cached_property
+    def exact(self) -> FunctionDensity:
+        """See ``Functional``. **Collective** the first time."""
+        return exact_density(self._density)
+
+    def on(self, space: DensitySpace) -> Self:
+        """See ``Functional``. **Collective**."""
+        return type(self)(projected_again(self._density.exact, space, f"{KEY}.target"))
 
     def _values(self, grid: SpaceTime, label: int) -> Floats:
         """∫φ_i dρ*/M_i, (n_nodes,). Collective."""
@@ -277,9 +324,18 @@ class _ToTarget(Functional):
 class KullbackLeiblerFunctional(_ToTarget):
     """KL(ρ_T | ρ*), with a floor (see ``KullbackLeiblerAtVertices``)."""
 
+    @cached_property
+    def log_floor(self) -> Floats:
+        """What log ρ* counts at least in the continuous problem, (K,). **Collective** the first time."""
+        return log_floor(self._density.space, self.exact)
+
     def at_vertices(self, grid: SpaceTime, label: int, source: Floats) -> KullbackLeiblerAtVertices:  # noqa: ARG002
         """See ``Functional``."""
         return KullbackLeiblerAtVertices(grid, self._values(grid, label))
+
+    def on_domain(self, rule: DomainRule, label: int, mass: float) -> FinalCost:
+        """See ``Functional``."""
+        return KullbackLeiblerCost(rule, mass, self.exact, label, float(self.log_floor[label]))
 
 
 @final
@@ -289,6 +345,10 @@ class SquaredDistanceFunctional(_ToTarget):
     def at_vertices(self, grid: SpaceTime, label: int, source: Floats) -> SquaredDistanceAtVertices:  # noqa: ARG002
         """See ``Functional``."""
         return SquaredDistanceAtVertices(grid, self._values(grid, label))
+
+    def on_domain(self, rule: DomainRule, label: int, mass: float) -> FinalCost:
+        """See ``Functional``."""
+        return SquaredDistanceCost(rule, mass, self.exact, label)
 
 
 @final
@@ -303,6 +363,10 @@ class FixedFunctional(_ToTarget):
         total = grid.total(load)
         # In a part of the domain without a target the little that is there stays where it is.
         return FixedAtVertices(grid, load * (mass / total) if total > _NO_TARGET * mass else source)
+
+    def on_domain(self, rule: DomainRule, label: int, mass: float) -> FinalCost:  # noqa: ARG002
+        """See ``Functional``."""
+        return FixedCost(rule, mass)
 
 
 @singledispatch
@@ -367,14 +431,30 @@ def _(terminal: LinearLoss, space: DensitySpace, readout: Floats | None = None) 
 
 @functional_of.register
 def _(terminal: RelativeEntropy, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
-    return KullbackLeiblerFunctional(terminal.target)
+    return KullbackLeiblerFunctional(Density(space, terminal.target, terminal.exact))
 
 
 @functional_of.register
 def _(terminal: SquaredDistanceLoss, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
-    return SquaredDistanceFunctional(terminal.target)
+    return SquaredDistanceFunctional(Density(space, terminal.target, terminal.exact))
 
 
-def _target(target: Any, space: DensitySpace) -> Floats:
-    """ρ* (n_cells, nd, K). Collective."""
-    return space.project(target, key=f"{KEY}.target").coefficients
+def _target(target: Any, space: DensitySpace) -> Density:
+    """ρ*. Collective."""
+    return space.project(target, key=f"{KEY}.target")
+
+
+def projected_again(exact: Any, space: DensitySpace, key: str) -> Density:
+    """A density in another space than it was given in. **Collective**.
+
+    Args:
+        exact: what it stands for, an ``ExactDensity``, where that is known.
+        space: where to.
+        key: what it is called in messages.
+
+    Raises:
+        InputError: it is known on one mesh only.
+    """
+    if not isinstance(exact, ExactDensity) or any(term.shape.modes is not None for term, _ in exact.terms):
+        raise InputError("is known on one mesh only", key=key)
+    return Density(space, *ExactDensity.with_projection(space, [term for term, _ in exact.terms]))

@@ -1,5 +1,6 @@
 """The idealised problem, what its solvers report on their way, and the paths that they find. Quick to load."""
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, final
@@ -14,7 +15,7 @@ from eulerian.density.density import Density
 from eulerian.density.gathered import GatheredDensity
 from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import PointDensity
-from eulerian.ideal.functionals import Functional, functional_of
+from eulerian.ideal.functionals import Functional, functional_of, projected_again
 from eulerian.ideal.running_cost import Potential, RunningCost, running_cost
 from eulerian.objective import parts
 
@@ -97,6 +98,17 @@ class IdealProblem:
     def initial(self) -> PointDensity:
         """ρ_0 itself where that is known, else the mesh's, at any points. **Collective** the first time."""
         return self._exact or GatheredDensity.gather(self.space, self.rho0)
+
+    def on(self, space: DensitySpace) -> "IdealProblem":
+        """The same problem with the densities of another space on the same domain. **Collective**.
+
+        Raises:
+            InputError: what a density on the mesh stands for is not known.
+        """
+        other = copy(self)
+        other.space, other.rho0 = space, projected_again(self._exact, space, "rho0").coefficients
+        other.functional = self.functional.on(space)
+        return other
 
     @property
     def has_statistics(self) -> bool:

@@ -217,11 +217,7 @@ class KullbackLeiblerBalance(RelativeEntropy):
         """Collective."""
         super().__init__(space, target, exact)
         self._initial, rule = initial_entropy, space.quadrature(space.objective_degree)
-        with parallel.agreed(space.comm):
-            values = exact.log_values(rule.points.reshape(-1, space.dim))
-        # A zero that one rank sees changes the label's logarithm on all: J must not depend on the partition.
-        vanishing = parallel.sum_all(space.comm, np.isneginf(values).any(axis=0).astype(float)) > 0.0
-        self.log_floor = np.where(vanishing, np.log(space.floor), -np.inf)
+        values, self.log_floor = _logarithms(space, exact)
         # Softly: with a maximum the loss would have a kink where ρ* falls to the floor.
         logarithm = np.logaddexp(values, self.log_floor).reshape(*rule.weights.shape, -1)
         self._vector = -np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, logarithm, optimize=True)
@@ -231,6 +227,20 @@ class KullbackLeiblerBalance(RelativeEntropy):
         local = np.array([np.vdot(self._vector, rho[: self._space.n_owned])])
         value = self._initial + float(parallel.sum_all(self._space.comm, local)[0])
         return TerminalValue(value, self._vector, readout)
+
+
+def log_floor(space: DensitySpace, target: FunctionDensity) -> Floats:
+    """What log ρ* counts at least, softly, (K,): log δ for a label whose ρ* vanishes somewhere. **Collective**."""
+    return _logarithms(space, target)[1]
+
+
+def _logarithms(space: DensitySpace, target: FunctionDensity) -> tuple[Floats, Floats]:
+    """Log ρ* (n, K) at this rank's points of the terminal loss, and its floor (K,). Collective."""
+    with parallel.agreed(space.comm):
+        values = target.log_values(space.quadrature(space.objective_degree).points.reshape(-1, space.dim))
+    # A zero that one rank sees changes the label's logarithm on all: J must not depend on the partition.
+    vanishing = parallel.sum_all(space.comm, np.isneginf(values).any(axis=0).astype(float)) > 0.0
+    return values, np.where(vanishing, np.log(space.floor), -np.inf)
 
 
 class SquaredDistanceLoss(_ToTarget):

@@ -25,6 +25,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
 from eulerian.fields.nodal import Nodal
+from eulerian.ideal.continuous import ContinuousBounds, continuous_bounds
 from eulerian.ideal.domain_parts import domain_parts, require_masses
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.flow import ConvexFlow, nodal_theta
@@ -70,8 +71,6 @@ def _build(config: Config, comm: MPI.Comm) -> IdealProblem:
 def _ideal(context: RunContext[IdealProblem]) -> Outcome:
     problem, settings = context.problem, context.config.ideal
     started = time.perf_counter()
-    exact, reason = try_hopf_lax(problem)
-    context.progress.say(f"Hopf–Lax: J = {exact.value:.10g}" if exact else f"Hopf–Lax does not apply: {reason}")
     with context.progress.gaps(settings.max_iterations) as observer:
 
         def follow(record: GapRecord) -> None:
@@ -79,6 +78,9 @@ def _ideal(context: RunContext[IdealProblem]) -> Outcome:
             observer(record)
 
         solution = solve_convex(problem, callback=follow, **settings.solver_options)
+        seconds = time.perf_counter() - started
+        bounds = with_best_flow(problem, solution, continuous_bounds(problem, solution, **settings.solver_options))
+    exact = bounds.hopf_lax
     outcome = Outcome(
         "ideal",
         solution.status,
@@ -86,17 +88,18 @@ def _ideal(context: RunContext[IdealProblem]) -> Outcome:
         solution.primal,
         dict.fromkeys(part_names(), 0.0) | dict(solution.parts),
         solution.iterations,
-        seconds_solve=time.perf_counter() - started,
-        extra={"ideal": _numbers(problem, solution, exact), **ideal_statistics(problem, solution)},
+        seconds_solve=seconds,
+        extra={"ideal": _numbers(problem, solution, bounds), **ideal_statistics(problem, solution)},
     )
-    context.progress.say(ideal_table(solution, exact))
+    context.progress.say(ideal_table(solution, bounds))
     return _with_fields(context, solution, exact, outcome)
 
 
-def _numbers(problem: IdealProblem, solution: ConvexSolution, exact: HopfLax | None) -> Document:
+def _numbers(problem: IdealProblem, solution: ConvexSolution, bounds: ContinuousBounds) -> Document:
     names = ("primal", "dual", "gap", "relative_gap", "residual", "iterations", "together")
     return {
-        "hopf_lax": exact.value if exact else None,
+        "hopf_lax": bounds.hopf_lax.value if bounds.hopf_lax else None,
+        "continuous": bounds.document,
         **{name: getattr(solution, name) for name in names},
         "layers": problem.slabs,
     }

@@ -1,0 +1,101 @@
+"""From where a map has led to the target itself: what the rest of the way costs at most.
+
+Let the map z(x) of a potential φ carry μ_0 to ρ̃, and let a field σ without flux through the walls have div σ = ρ̃ − ρ*.
+Then densities (1 − g(s)) ρ̃ + g(s) ρ*, s from 0 to 1, with the flux ġσ have W₂(ρ̃, ρ*)² ≤ w² = ∫|σ|²/L dx with 1/L the
+integral of ġ² over the density (Benamou and Brenier 2000, doi:10.1007/s002110050002). The best σ is L∇u with
+−div(L∇u) = ρ* − ρ̃. To go on from z(x) by this rest costs, in first order, what the potential says, and so
+
+    α/2 W₂(μ_0, ρ*)² ≤ ∫φ^c dμ_0 − ∫φ dρ* + (α + M)/2 w²,     M ≥ 0 the largest eigenvalue of D²φ,
+
+because φ(X) ≤ φ(z) + ∇φ(z)·(X − z) + M/2 |X − z|² and ∇φ(z) = α(x − z). The error of φ enters squared.
+"""
+
+from dataclasses import dataclass
+
+from mpi4py import MPI
+
+import numpy as np
+
+from eulerian.base import parallel
+from eulerian.base.arrays import Floats
+from eulerian.ideal.conjugate_gradients import conjugate_gradients
+from eulerian.ideal.splines import SplineFunction, SplineSpace
+
+_TOLERANCE, _MOST = 1e-2, 1000  # of conjugate gradients; w² is too small by its square
+_NODES = 12  # of a Gauss rule in s
+_THIN = 1e-9  # of the highest density: what is thinner has no mass that counts
+_TINY = 1e-200
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """Where the map of a potential has moved a density to, and where it should be: this rank's points.
+
+    Attributes:
+        z: (n, dim) where points of ρ_0 have come to.
+        masses: (n,) theirs.
+        x: (m, dim) points of a rule on the domain.
+        volumes: (m,) its weights.
+        arrived: (m,) ρ̃ there.
+        wanted: (m,) ρ* there.
+    """
+
+    z: Floats
+    masses: Floats
+    x: Floats
+    volumes: Floats
+    arrived: Floats
+    wanted: Floats
+
+
+def missing_cost(comm: MPI.Comm, potential: SplineFunction, alpha: float, densities: Arrived) -> float:
+    """(α + M)/2 w², see above. **Collective**.
+
+    Args:
+        comm: who shares the points.
+        potential: φ.
+        alpha: α.
+        densities: both.
+    """
+    d, splines = densities, potential.space.refined()
+    with parallel.agreed(comm):
+        weight = change_weight(d.arrived, d.wanted)
+        load = splines.design(d.x).matrix().T @ (d.volumes * d.wanted) - splines.design(d.z).matrix().T @ d.masses
+    highest = comm.allreduce(float(weight.max(initial=0.0)), MPI.MAX)
+    bend = comm.allreduce(_largest_bend(potential, d.x[weight > _THIN * highest]), MPI.MAX)
+    weight = np.maximum(weight, _THIN * highest)
+    square = _dual_norm(comm, splines, d.x, d.volumes * weight, parallel.sum_all(comm, load))
+    return float(0.5 * (alpha + bend) * square)
+
+
+def change_weight(a: Floats, b: Floats) -> Floats:
+    """1/∫ġ²/(a + (b − a)g) ds for a change from a ≥ 0 to b ≥ 0, g(s) = 3s² − 2s³: a/1.2 where b = a, a/4.94 where b = 0.
+
+    g is flat at both ends, where one of the densities may be all there is.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    total = np.full(a.shape, _TINY)
+    for s, weight in zip(0.5 * (nodes + 1.0), 0.5 * weights, strict=True):
+        g = s * s * (3.0 - 2.0 * s)
+        total += weight * (6.0 * s * (1.0 - s)) ** 2 / np.maximum((1.0 - g) * a + g * b, _TINY)
+    return np.asarray(1.0 / total)
+
+
+def _largest_bend(potential: SplineFunction, x: Floats) -> float:
+    """The largest eigenvalue of D²φ at points x (n, dim), at least 0."""
+    return float(np.linalg.eigvalsh(potential.jets(x).hessian).max(initial=0.0))
+
+
+def _dual_norm(comm: MPI.Comm, splines: SplineSpace, x: Floats, weights: Floats, load: Floats) -> float:
+    """Sup over u of 2 load·u − Σ weights |∇u|², the square of the norm of a load that has no mean. **Collective**."""
+    slopes = splines.design(x).slopes()
+
+    def apply(v: Floats) -> Floats:
+        return parallel.sum_all(comm, np.sum([matrix.T @ (weights * (matrix @ v)) for matrix in slopes], axis=0))
+
+    diagonal = parallel.sum_all(comm, np.sum([matrix.power(2).T @ weights for matrix in slopes], axis=0))
+    # Splines that see no density: no load either.
+    seen = diagonal > 1e-14 * diagonal.max()
+    load = np.where(seen, load, 0.0)
+    u = conjugate_gradients(comm, apply, load, np.where(seen, diagonal, np.inf), _TOLERANCE, _MOST)
+    return max(float(load @ u), 0.0)
