@@ -107,8 +107,7 @@ class Geodesics:
         lines = self.legs(self.polygon.bends, self._kept["moved"])
         lines = np.maximum(lines, lines.T)  # taut at both ends
         np.fill_diagonal(lines, np.inf)
-        there = np.isfinite(lines)
-        graph = csr_array((lines[there], np.nonzero(there)), shape=lines.shape)
+        graph = csr_array(np.where(np.isfinite(lines), lines, 0.0))
         lengths, before = csgraph.dijkstra(graph, return_predecessors=True)
         return np.ascontiguousarray(lengths), before.astype(np.int32)
 

@@ -6,6 +6,7 @@ independent of each other: the velocity may depend on them, so for one that may 
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, final
 
 import numpy as np
@@ -17,8 +18,11 @@ from eulerian.density.space import DensitySpace
 from eulerian.ideal.adaptive_rule import MOST_POINTS, AdaptiveRule, adaptive_rule
 from eulerian.ideal.convexity import convex_domain
 from eulerian.ideal.functionals import KEY
+from eulerian.ideal.geodesics import Geodesics
+from eulerian.ideal.polygon import Polygon
 from eulerian.ideal.problem import IdealProblem
 from eulerian.ideal.straight_search import Found, StraightSearch, tabulate
+from eulerian.ideal.walled_search import walled_search
 
 TOLERANCE = {1: 1e-10, 2: 1e-5, 3: 3e-4}
 """Of the quadrature of φ_0 ρ_0, relative to Σ_y ∫|φ_0 ρ_0|, by dimension."""
@@ -37,6 +41,10 @@ class Search(Protocol):
 
     def one_label(self, label: int, x: Floats) -> Found:
         """The best destinations of points (n, dim) for one label. Not collective."""
+        ...
+
+    def route(self, x: Floats, found: Found) -> Floats:
+        """The corners (n, M, dim) of the paths of points (n, dim), from x to z; the last ones may all be z."""
         ...
 
     def losses(self, label: int, z: Floats) -> Floats:
@@ -72,17 +80,39 @@ class HopfLax:
     masses: Floats
     potentials: Floats
     destinations: Floats
+    _via: Floats = field(repr=False)
     _search: Search = field(repr=False)
 
     @property
     def velocities(self) -> Floats:
-        """Constant along each path: v = (z − x)/T, (n, K, dim)."""
-        return (self.destinations - self.points[:, None]) / self.horizon
+        """At the start; their size is constant along each path, d(x, z)/T, and so is v without walls. (n, K, dim)."""
+        found = np.empty_like(self.destinations)
+        for y, corners in enumerate(self._routes):
+            legs = np.diff(corners, axis=1)
+            sizes = np.linalg.norm(legs, axis=2)
+            first = np.argmax(sizes > 0.0, axis=1)
+            rows = np.arange(len(legs))
+            length = np.where(sizes[rows, first] > 0.0, sizes[rows, first], 1.0)
+            found[:, y] = legs[rows, first] * (sizes.sum(axis=1) / length / self.horizon)[:, None]
+        return found
 
     def positions(self, t: float) -> Floats:
         """Where the mass of ``points`` is at time t, (n, K, dim)."""
-        share = t / self.horizon
-        return (1.0 - share) * self.points[:, None] + share * self.destinations
+        share = np.array([t / self.horizon])
+        return np.stack([walk(corners, share)[:, 0] for corners in self._routes], axis=1)
+
+    def paths_of(self, x: Floats, times: Floats) -> Floats:
+        """Where points (n, dim) are at times (s,), at constant speed along shortest paths, (n, K, s, dim)."""
+        routes = [self._search.route(x, found) for found in self._found(x)]
+        return np.stack([walk(corners, times / self.horizon) for corners in routes], axis=1)
+
+    @cached_property
+    def _routes(self) -> list[Floats]:
+        """By label, the corners (n, M, dim) of the paths of ``points``."""
+        nothing = np.zeros(len(self.points))
+        labels = range(self.masses.shape[1])
+        found = [Found(self.destinations[:, y], nothing, nothing, self._via[:, y]) for y in labels]
+        return [self._search.route(self.points, one) for one in found]
 
     def destinations_of(self, x: Floats) -> Floats:
         """The optimal map: points (n, dim) to their minimisers z, (n, K, dim)."""
@@ -117,7 +147,7 @@ def hopf_lax(problem: IdealProblem, tolerance: float | None = None) -> HopfLax:
     if problem.running is not None:
         what = "there are running costs of the density, under which the best paths are not straight"
         raise InputError(what, key="objective")
-    return _transported(_straight_search(problem), problem, tolerance or TOLERANCE[space.dim])
+    return _transported(_search(problem), problem, tolerance or TOLERANCE[space.dim])
 
 
 def try_hopf_lax(problem: IdealProblem) -> tuple[HopfLax | None, str]:
@@ -128,17 +158,44 @@ def try_hopf_lax(problem: IdealProblem) -> tuple[HopfLax | None, str]:
         return None, error.what
 
 
-def _straight_search(problem: IdealProblem) -> StraightSearch:
-    """Collective."""
-    space, loss = problem.space, problem.functional.loss
+def _search(problem: IdealProblem) -> Search:
+    """Collective.
+
+    Raises:
+        InputError: the domain is neither convex nor a polygon, or ℓ is not finite on it; the same on all ranks.
+    """
+    space, loss, stiffness = problem.space, problem.functional.loss, problem.kinetic / problem.horizon
     assert loss is not None
-    domain = convex_domain(space)
-    with parallel.agreed(space.comm):
-        tables = tabulate(domain, loss, space.n_labels)
+    low, high = space.bounding_box
     x = space.vertices.reshape(-1, space.dim)
     # An empty rank will not ask for any points.
-    around = np.stack([x.min(axis=0), x.max(axis=0)]) if len(x) else np.stack([domain.lower, domain.upper])
-    return StraightSearch(domain, loss, problem.kinetic / problem.horizon, tables, around)
+    around = np.stack([x.min(axis=0), x.max(axis=0)] if len(x) else [low, high])
+    try:
+        domain = convex_domain(space)
+    except InputError:  # on all ranks
+        if space.dim != 2:
+            raise
+        geodesics = Geodesics(Polygon.of_space(space), space.comm)
+        with parallel.agreed(space.comm):
+            return walled_search(geodesics, loss, space.n_labels, stiffness, around)
+        raise AssertionError("unreachable: agreed raises") from None
+    with parallel.agreed(space.comm):
+        tables = tabulate(domain, loss, space.n_labels)
+    return StraightSearch(domain, loss, stiffness, tables, around)
+
+
+def walk(corners: Floats, shares: Floats) -> Floats:
+    """Points (n, s, dim) at shares (s,) of the lengths of broken lines with corners (n, M, dim)."""
+    legs = np.diff(corners, axis=1)
+    sizes = np.linalg.norm(legs, axis=2)
+    ends = np.cumsum(sizes, axis=1)
+    gone = shares * ends[:, -1:]
+    leg = np.minimum((ends[:, None] < gone[..., None]).sum(axis=2), legs.shape[1] - 1)
+    rows = np.arange(len(corners))[:, None]
+    size = sizes[rows, leg]
+    part = (gone - (ends[rows, leg] - size)) / np.where(size > 0.0, size, 1.0)
+    part = np.clip(part, 0.0, 1.0)[..., None]
+    return np.asarray((1.0 - part) * corners[rows, leg] + part * corners[rows, leg + 1])
 
 
 def _transported(search: Search, problem: IdealProblem, tolerance: float) -> HopfLax:
@@ -155,7 +212,8 @@ def _transported(search: Search, problem: IdealProblem, tolerance: float) -> Hop
         rule.x,
         rule.masses,
         rule.values,
-        np.ascontiguousarray(rule.others[..., 1:]),
+        np.ascontiguousarray(rule.others[..., 1:-2]),
+        rule.others[..., -2:],
         search,
     )
 
@@ -185,12 +243,14 @@ class _Potentials:
         self._least = NEGLIGIBLE / MOST_POINTS[space.dim] * float(np.abs(mass).sum())
 
     def __call__(self, x: Floats, masses: Floats) -> tuple[Floats, Floats]:
-        """φ_0 (n, K), and losses and destinations (n, K, 1 + dim), of points (n, dim) with masses (n, K)."""
-        potentials, others = np.empty_like(masses), np.empty((*masses.shape, 1 + x.shape[1]))
+        """φ_0 (n, K), and losses, destinations and bends (n, K, 1 + dim + 2), of points (n, dim) with masses (n, K)."""
+        others = np.full((*masses.shape, 3 + x.shape[1]), -1.0)
+        potentials = np.empty_like(masses)
         for y in range(masses.shape[1]):
             heavy = np.abs(masses[:, y]) > self._least  # ρ_h may be negative between the limiter's points
-            z, losses, transport = self._search.one_label(y, x[heavy])
-            potentials[heavy, y], others[heavy, y, 0], others[heavy, y, 1:] = losses + transport, losses, z
+            z, losses, transport, via = self._search.one_label(y, x[heavy])
+            potentials[heavy, y] = losses + transport
+            others[heavy, y] = np.column_stack([losses, z, via])
             stay = self._search.losses(y, x[~heavy])
-            potentials[~heavy, y], others[~heavy, y, 0], others[~heavy, y, 1:] = stay, stay, x[~heavy]
+            potentials[~heavy, y], others[~heavy, y, 0], others[~heavy, y, 1:-2] = stay, stay, x[~heavy]
         return potentials, others

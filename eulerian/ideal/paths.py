@@ -60,7 +60,7 @@ def flow_paths(flow: ConvexFlow, n_paths: int | None = None, n_times: int = _N_T
 
 
 def straight_paths(exact: HopfLax, flow: ConvexFlow, n_paths: int | None = None, n_times: int = _N_TIMES) -> PathBundle:
-    """The exact paths (1 − t/T) x + (t/T) z(x) where Hopf–Lax applies, with the starts of ``flow_paths``. Collective.
+    """The exact paths where Hopf–Lax applies, straight but for walls, with the starts of ``flow_paths``. Collective.
 
     Args:
         exact: solution of the same problem.
@@ -70,9 +70,9 @@ def straight_paths(exact: HopfLax, flow: ConvexFlow, n_paths: int | None = None,
     """
     starts, labels = starting_points(flow, N_PATHS[flow.grid.dim] if n_paths is None else n_paths)
     with parallel.agreed(flow.grid.comm):
-        ends = exact.destinations_of(starts)[np.arange(len(labels)), labels]
-    share = np.linspace(0.0, 1.0, n_times)[:, None]
-    return PathBundle(share[:, 0] * exact.horizon, (1.0 - share) * starts[:, None] + share * ends[:, None], labels)
+        times = np.linspace(0.0, exact.horizon, n_times)
+        return PathBundle(times, exact.paths_of(starts, times)[np.arange(len(labels)), labels], labels)
+    raise AssertionError("unreachable: agreed raises")
 
 
 def starting_points(flow: ConvexFlow, n: int) -> tuple[Floats, NDArray[np.int64]]:

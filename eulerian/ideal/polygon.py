@@ -93,7 +93,7 @@ class Polygon:
     @cached_property
     def lengths(self) -> Floats:
         """Of the edges, (n,)."""
-        return np.linalg.norm(self.ends - self.corners, axis=1)
+        return np.asarray(np.linalg.norm(self.ends - self.corners, axis=1))
 
     @cached_property
     def along(self) -> Floats:
@@ -123,15 +123,11 @@ class Polygon:
     @cached_property
     def moved_bends(self) -> Floats:
         """The same, moved off the walls along the bisector, (r, 2)."""
-        sides = self.along[self.preceding[self.reflex]] - self.along[self.reflex]
-        away = np.stack([-self.along[self.reflex, 1], self.along[self.reflex, 0]], axis=1)
-        away += np.stack(
-            [-self.along[self.preceding[self.reflex], 1], self.along[self.preceding[self.reflex], 0]], axis=1
-        )
-        away = np.where(
-            np.linalg.norm(away, axis=1, keepdims=True) > np.linalg.norm(sides, axis=1, keepdims=True), away, sides
-        )
-        return self.bends + self.inset * away / np.linalg.norm(away, axis=1, keepdims=True)
+        before, after = self.along[self.preceding[self.reflex]], self.along[self.reflex]
+        normals = np.stack([-(before + after)[:, 1], (before + after)[:, 0]], axis=1)
+        # Both lie on the bisector; together they never vanish, not even at the tip of a needle.
+        away = normals + before - after
+        return np.asarray(self.bends + self.inset * away / np.linalg.norm(away, axis=1, keepdims=True))
 
     def walls(self, spacing: float) -> tuple[Floats, Indices, Floats]:
         """Points of all edges, both ends included.
@@ -150,7 +146,7 @@ class Polygon:
 
     def at(self, edges: NDArray[np.integer], shares: Floats) -> Floats:
         """Points (w, 2) of edges (w,) at shares (w,) of their lengths."""
-        return (1.0 - shares[:, None]) * self.corners[edges] + shares[:, None] * self.ends[edges]
+        return np.asarray((1.0 - shares[:, None]) * self.corners[edges] + shares[:, None] * self.ends[edges])
 
 
 def cross(a: Floats, b: Floats) -> Floats:

@@ -1,5 +1,6 @@
 """Global minimisation of a loss and a quadratic cost of the way there, on a convex domain: by grid and polish."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, final
@@ -23,11 +24,13 @@ class Found(NamedTuple):
         z: (n, dim) destinations.
         losses: (n,) ℓ there.
         transport: (n,) α/2 d(x, z)².
+        via: (n, 2) first and last bend on the way, -1 where it is straight.
     """
 
     z: Floats
     losses: Floats
     transport: Floats
+    via: Floats
 
 
 @final
@@ -70,7 +73,11 @@ class StraightSearch:
                 block = slice(start, start + _BLOCK)
                 z[block], losses[block] = self._polished(label, x[block], minimisers.candidates(x[block]))
         away = x - z
-        return Found(z, losses, 0.5 * self.stiffness * np.einsum("nd,nd->n", away, away))
+        return Found(z, losses, 0.5 * self.stiffness * np.einsum("nd,nd->n", away, away), np.full((len(x), 2), -1.0))
+
+    def route(self, x: Floats, found: Found) -> Floats:
+        """The corners of the paths of points (n, dim): x and z, (n, 2, dim)."""
+        return np.stack([x, found.z], axis=1)
 
     def _grid_minimisers(self, label: int, x: Floats) -> GridMinimisers:
         """Of grid points around points (n, dim)."""
@@ -113,13 +120,26 @@ class StraightSearch:
         return chosen, self.losses(label, chosen)
 
 
-def tabulate(domain: ConvexDomain, loss: Loss, n_labels: int) -> tuple[LossTable, ...]:
+def tabulate(
+    domain: ConvexDomain,
+    loss: Loss,
+    n_labels: int,
+    within: Callable[[Floats], NDArray[np.bool_]] | None = None,
+) -> tuple[LossTable, ...]:
     """ℓ on the grid of the domain, a table per label.
+
+    Args:
+        domain: of the grid.
+        loss: ℓ.
+        n_labels: K.
+        within: whether points (n, dim) of the grid belong to the domain; +∞ elsewhere.
 
     Raises:
         InputError: ℓ is not finite somewhere in the domain.
     """
     axes, points, inside = tabulation_grid(domain)
+    if within is not None:
+        inside &= within(points)
     values = np.full((n_labels, len(points)), np.inf)
     with np.errstate(all="ignore"):
         values[:, inside] = loss(points[inside]).T
