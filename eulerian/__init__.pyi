@@ -29,8 +29,10 @@ from .fields.features import Linear as Linear
 from .fields.mlp import Mlp as Mlp
 from .fields.nodal import Nodal as Nodal
 from .ideal.certificate import certify as certify
+from .ideal.continuous import continuous_bounds as continuous_bounds
 from .ideal.dynamic_ot import solve_convex as solve_convex
 from .ideal.hopf_lax import hopf_lax as hopf_lax
+from .ideal.monotone_flows import monotone_bound as monotone_bound
 from .ideal.problem import IdealProblem as IdealProblem
 from .mesh.create import box_mesh as box_mesh
 from .mesh.create import read_mesh as read_mesh

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.control.control import ControlProblem
-from eulerian.ideal.functionals import functional_of
 from eulerian.ideal.continuous import (
     ContinuousBounds,
     ConvexOptions,
@@ -18,6 +17,7 @@ from eulerian.ideal.continuous import (
     estimate,
     of_hopf_lax,
 )
+from eulerian.ideal.functionals import functional_of
 from eulerian.ideal.hopf_lax import try_hopf_lax
 from eulerian.ideal.problem import LABEL_BY_LABEL, LEAST_SLABS, PARTS, IdealProblem
 

@@ -65,7 +65,8 @@ class IdealProblem:
 
     Attributes:
         space, kinetic, horizon, slabs: as given.
-        rho0: (n_cells, nd, K) coefficients of ρ_0.
+        density: ρ_0.
+        rho0: (n_cells, nd, K) its coefficients.
         functional: F.
         running: g, or None for 0.
 
@@ -90,8 +91,8 @@ class IdealProblem:
         _require_ranges(kinetic, horizon, slabs)
         self.space, self.kinetic, self.horizon, self.slabs = space, kinetic, horizon, slabs
         self.running: RunningCost | None = running_cost(space.dim, potential, congestion, entropy)
-        density = _density(space, rho0)
-        self.rho0, self._exact = density.coefficients, initial or density.exact
+        self.density = _density(space, rho0)
+        self.rho0, self._exact = self.density.coefficients, initial or self.density.exact
         self.functional: Functional = functional_of(terminal, space)
 
     @cached_property
@@ -106,7 +107,8 @@ class IdealProblem:
             InputError: what a density on the mesh stands for is not known.
         """
         other = copy(self)
-        other.space, other.rho0 = space, projected_again(self._exact, space, "rho0").coefficients
+        other.space, other.density = space, projected_again(self._exact, space, "rho0")
+        other.rho0 = other.density.coefficients
         other.functional = self.functional.on(space)
         return other
 

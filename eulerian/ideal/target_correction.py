@@ -69,7 +69,7 @@ def missing_cost(comm: MPI.Comm, potential: SplineFunction, alpha: float, densit
 
 
 def change_weight(a: Floats, b: Floats) -> Floats:
-    """1/∫ġ²/(a + (b − a)g) ds for a change from a ≥ 0 to b ≥ 0, g(s) = 3s² − 2s³: a/1.2 where b = a, a/4.94 where b = 0.
+    """1/∫ġ²/(a + (b − a)g) ds, a change from a ≥ 0 to b ≥ 0 by g = 3s² − 2s³: a/1.2 where b = a, a/4.94 where b = 0.
 
     g is flat at both ends, where one of the densities may be all there is.
     """

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from eulerian.analysis.characteristics import Characteristics
+from eulerian.analysis.characteristics import verify
 from eulerian.app.build.network import terminal_cost
 from eulerian.app.config import Config
 from eulerian.base.errors import EulerianError
@@ -55,6 +55,6 @@ def _cost(config: Config, problem: IdealProblem, solution: ConvexSolution) -> tu
         label_dependent=several,
         velocity_space=velocity_space,
     )
-    theta = nodal_theta(solution.flow, field, velocity_space, problem.slabs)
-    found = Characteristics.of(control, theta).objective(control)
-    return found
+    found = verify(control, nodal_theta(solution.flow, field, velocity_space, problem.slabs))
+    total = found.objective["total"]
+    return total, found.own_error * abs(total)

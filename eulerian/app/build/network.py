@@ -41,6 +41,8 @@ from eulerian.fields.piecewise import PiecewiseField
 from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
 from eulerian.mesh.simplices import Simplices
+from eulerian.objective.distances import Distance
+from eulerian.objective.point_loss import PointLoss
 from eulerian.transport.time_grid import TimeGrid
 from eulerian.transport.velocity_space import VelocitySpace
 
@@ -86,7 +88,7 @@ def build(
     config = as_config(config)
     space, rho0, memory = _initial(config, comm, mesh_needs, mesh)
     section, objective, solver = config.field, config.objective, config.solver
-    terminal = objective.terminal.cost(objective, lambda terms: _target(space, terms))
+    terminal = terminal_cost(config, space)
     velocity_space = VelocitySpace(space)
     if field is None:
         nodes = velocity_space.all_nodes() if section.needs_nodes else None
@@ -110,6 +112,16 @@ def build(
             disk=(solver.disk_bytes, solver.disk_directory),
             velocity_space=velocity_space,
         )
+
+
+def terminal_cost(config: Config, space: DensitySpace) -> Distance | PointLoss:
+    """The terminal cost of a configuration; a target is projected into the space. **Collective**.
+
+    Raises:
+        InputError: a target does not fit the density; the same on all ranks.
+    """
+    objective = config.objective
+    return objective.terminal.cost(objective, lambda terms: _target(space, terms))
 
 
 def _target(space: DensitySpace, terms: Terms) -> Density:
@@ -246,8 +258,7 @@ def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
     """The idealised problem on a given space. Collective."""
     from eulerian.ideal.dynamic_ot import require_equal_masses
 
-    objective = config.objective
-    terminal = objective.terminal.cost(objective, lambda terms: _target(space, terms))
+    objective, terminal = config.objective, terminal_cost(config, space)
     with configured_keys():
         problem = IdealProblem(
             space,

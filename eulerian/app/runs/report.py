@@ -16,8 +16,8 @@ from eulerian.objective.parts import part_names
 
 if TYPE_CHECKING:
     from eulerian.analysis.verify import Verification
+    from eulerian.ideal.continuous import ContinuousBounds
     from eulerian.ideal.dynamic_ot import ConvexSolution
-    from eulerian.ideal.hopf_lax import HopfLax
     from eulerian.optimise import LevelReport
 
 
@@ -68,17 +68,22 @@ def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str
     return "\n".join(lines)
 
 
-def ideal_table(solution: "ConvexSolution", exact: "HopfLax | None") -> str:
-    """The bounds of the idealised problem, and J's parts beside those of the exact solution where there is one."""
-    unused = dict.fromkeys(part_names(), 0.0)
+def ideal_table(solution: "ConvexSolution", bounds: "ContinuousBounds") -> str:
+    """What the idealised problem is worth: the discrete one, with its gap, and the continuous one.
+
+    J's parts stand beside those of the exact solution where there is one.
+    """
+    unused, exact = dict.fromkeys(part_names(), 0.0), bounds.hopf_lax
     columns = {"convex": (solution.primal, unused | dict(solution.parts))}
     if exact is not None:
         columns["Hopf–Lax"] = (exact.value, unused | {"terminal": exact.terminal, "kinetic": exact.kinetic})
-    bound = f"{'lower bound':12}{solution.dual:16.8g}"
+    bound = f"{'lower bound':12}{solution.dual:16.8g}   of the discrete problem"
     if not math.isfinite(solution.primal):
-        return f"{bound}\nno flow that satisfies the continuity equation was found"
-    gap = f"{'gap':12}{solution.gap:16.3g}   ({100 * solution.relative_gap:.3g} %)"
-    return f"{parts_table(columns)}\n{bound}\n{gap}"
+        found = f"{bound}\nno flow that satisfies the continuity equation was found"
+    else:
+        gap = f"{'gap':12}{solution.gap:16.3g}   ({100 * solution.relative_gap:.3g} %)"
+        found = f"{parts_table(columns)}\n{bound}\n{gap}"
+    return f"{found}\n{bounds.statement}"
 
 
 def levels_table(levels: Sequence["LevelReport"]) -> str:

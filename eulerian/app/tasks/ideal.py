@@ -8,6 +8,7 @@ from mpi4py import MPI
 
 import numpy as np
 
+from eulerian.app.build.free_flow import with_flow_cost
 from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.network import build_ideal
 from eulerian.app.config import Config
@@ -79,7 +80,8 @@ def _ideal(context: RunContext[IdealProblem]) -> Outcome:
 
         solution = solve_convex(problem, callback=follow, **settings.solver_options)
         seconds = time.perf_counter() - started
-        bounds = with_best_flow(problem, solution, continuous_bounds(problem, solution, **settings.solver_options))
+        bounds = continuous_bounds(problem, solution, **settings.solver_options)
+    bounds = with_flow_cost(context.config, problem, solution, bounds)
     exact = bounds.hopf_lax
     outcome = Outcome(
         "ideal",
