@@ -14,6 +14,7 @@ from typing import final
 from mpi4py import MPI
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from eulerian.base import parallel
@@ -23,7 +24,7 @@ from eulerian.ideal.final_costs import Conjugate, FinalCost
 from eulerian.ideal.grid_search import LossTable
 from eulerian.ideal.splines import Design, SplineFunction, SplineSpace
 
-_MOST_STEPS = 40  # of Newton's method on one spline space
+_MOST_STEPS = 25  # of Newton's method on one spline space
 _CG_TOLERANCE, _MOST_CG = 1e-3, 200
 _SHARE = 0.1  # of the predicted gain that a step must bring
 _MOST_POLISH, _STILL = 25, 1e-8  # Newton steps to a minimiser; in intervals of the splines: a step that ends them
@@ -115,10 +116,12 @@ class DualAscent:
         x = self._source.x
         if not len(x):
             return x, np.zeros(0)
-        candidates = self._tabulate(coefficients).minimise(x, self._alpha).candidates(x).z
+        on_grid = self._tabulate(coefficients).minimise(x, self._alpha)
         if follow == 1:  # the better one of two beginnings: that is enough to climb
-            better = self._costs(coefficients, x, candidates[:, 0]) < self._costs(coefficients, x, guess)
-            return self._polish(coefficients, np.where(better[:, None], candidates[:, 0], guess))
+            nearest = on_grid.nearest(x)
+            better = self._costs(coefficients, x, nearest) < self._costs(coefficients, x, guess)
+            return self._polish(coefficients, np.where(better[:, None], nearest, guess))
+        candidates = on_grid.candidates(x).z
         z, values = self._polish(coefficients, guess)
         for column in range(min(follow, candidates.shape[1])):
             other, others = self._polish(coefficients, candidates[:, column])
@@ -166,10 +169,14 @@ class DualAscent:
         """(α + D²φ)⁻¹ along the free axes, with eigenvalues made positive: (n, dim, dim)."""
         unit = np.eye(self._space.dim)
         matrix = free[:, :, None] * free[:, None, :] * (self._alpha * unit + hessian)
-        values, vectors = np.linalg.eigh(matrix + (1.0 - free)[:, :, None] * unit)
-        values = np.maximum(np.abs(values), 1e-3 * self._alpha) + damping[:, None]
-        inverse = np.einsum("nij,nj,nkj->nik", vectors, 1.0 / values, vectors)
-        return np.asarray(inverse * free[:, :, None] * free[:, None, :])
+        matrix = matrix + (1.0 - free)[:, :, None] * unit
+        inverse = np.empty_like(matrix)
+        good = _is_definite(matrix - 1e-3 * self._alpha * unit)
+        inverse[good] = np.linalg.inv(matrix[good] + damping[good, None, None] * unit)
+        values, vectors = np.linalg.eigh(matrix[~good])
+        values = np.maximum(np.abs(values), 1e-3 * self._alpha) + damping[~good, None]
+        inverse[~good] = np.einsum("nij,nj,nkj->nik", vectors, 1.0 / values, vectors)
+        return inverse * free[:, :, None] * free[:, None, :]
 
     def _newton_step(self, now: _Iterate, damping: float) -> Floats:
         """An ascent direction, from the second derivative by conjugate gradients. Collective."""
@@ -188,6 +195,12 @@ class DualAscent:
 
         pull = parallel.sum_all(self._comm, model.pull)
         return conjugate_gradients(self._comm, apply, now.gradient, diagonal, _CG_TOLERANCE, _MOST_CG)
+
+
+def _is_definite(matrices: Floats) -> NDArray[np.bool_]:
+    """Whether symmetric matrices (n, dim, dim) are positive definite, by their leading minors (Sylvester); (n,)."""
+    sizes = range(1, matrices.shape[1] + 1)
+    return np.all([np.linalg.det(matrices[:, :size, :size]) > 0.0 for size in sizes], axis=0)
 
 
 @final

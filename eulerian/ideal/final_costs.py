@@ -157,7 +157,6 @@ class FixedCost:
 
 
 @final
-@dataclass(frozen=True)
 class KullbackLeiblerCost:
     """∫ρ log(ρ/ρ*): among densities of mass m F*(φ) = m log(∫ρ* e^φ/m) (Donsker and Varadhan 1975).
 
@@ -167,37 +166,31 @@ class KullbackLeiblerCost:
         target: ρ*.
         label: y.
         log_floor: what log ρ* counts at least, softly.
+
+    Attributes:
+        points: see ``FinalCost``.
     """
 
-    rule: DomainRule
-    mass: float
-    target: FunctionDensity
-    label: int
-    log_floor: float
-
-    @property
-    def points(self) -> Floats:
-        """See ``FinalCost``."""
-        return self.rule.x
+    def __init__(self, rule: DomainRule, mass: float, target: FunctionDensity, label: int, log_floor: float) -> None:
+        """Collective."""
+        self._rule, self._mass, self.points = rule, mass, rule.x
+        with parallel.agreed(rule.comm):
+            self._logarithm = np.logaddexp(target.log_values(rule.x)[:, label], log_floor)
 
     def conjugate(self, phi: Floats) -> Conjugate:
         """See ``FinalCost``. **Collective**."""
-        rule = self.rule
-        exponent = self._logarithm(rule.x) + phi
+        rule, exponent = self._rule, self._logarithm + phi
         top = rule.comm.allreduce(float(np.max(exponent, initial=-np.inf)), MPI.MAX)
         asked = rule.weights * np.exp(exponent - top)
         total = float(rule.sum(asked)[0])
-        weights = asked * (self.mass / total)
-        return Conjugate(self.mass * (top + float(np.log(total / self.mass))), weights, weights)
+        weights = asked * (self._mass / total)
+        return Conjugate(self._mass * (top + float(np.log(total / self._mass))), weights, weights)
 
     def value(self, density: Floats) -> float:
         """See ``FinalCost``. **Collective**."""
-        rule, seen = self.rule, density > 0.0
-        apart = np.log(density[seen]) - self._logarithm(rule.x)[seen]
-        return float(rule.sum((rule.weights * density)[seen] * apart)[0])
-
-    def _logarithm(self, x: Floats) -> Floats:
-        return np.logaddexp(self.target.log_values(x)[:, self.label], self.log_floor)
+        seen = density > 0.0
+        apart = np.log(density[seen]) - self._logarithm[seen]
+        return float(self._rule.sum((self._rule.weights * density)[seen] * apart)[0])
 
 
 @final
@@ -208,14 +201,10 @@ class SquaredDistanceCost:
     Args:
         rule: the domain.
         mass: m.
-        target: ρ*.
-        label: y.
     """
 
     rule: DomainRule
     mass: float
-    target: FunctionDensity
-    label: int
 
     @property
     def points(self) -> Floats:

@@ -346,9 +346,9 @@ class SquaredDistanceFunctional(_ToTarget):
         """See ``Functional``."""
         return SquaredDistanceAtVertices(grid, self._values(grid, label))
 
-    def on_domain(self, rule: DomainRule, label: int, mass: float) -> FinalCost:
+    def on_domain(self, rule: DomainRule, label: int, mass: float) -> FinalCost:  # noqa: ARG002
         """See ``Functional``."""
-        return SquaredDistanceCost(rule, mass, self.exact, label)
+        return SquaredDistanceCost(rule, mass)
 
 
 @final

@@ -119,6 +119,15 @@ class GridMinimisers:
         order = np.argsort(values, axis=1, kind="stable")[:, :number]
         return Candidates(np.take_along_axis(z, order[..., None], axis=1), np.take_along_axis(values, order, axis=1))
 
+    def nearest(self, x: Floats) -> Floats:
+        """The minimisers on the grid for the grid points nearest to points x (n, dim) of the box: (n, dim)."""
+        table, places = self.table, self.table.cells(x)
+        lower = np.stack([axis[i] for axis, i in zip(table.axes, places.T, strict=True)], axis=-1)
+        index = list((places + (x - lower > 0.5 * table.spacing) - self.first).T)
+        for direction in reversed(range(x.shape[1])):
+            index[direction] = self.chosen[direction][tuple(index)]
+        return np.stack([axis[i] for axis, i in zip(table.axes, index, strict=True)], axis=-1)
+
     def _evaluate(self, x: Floats, nodes: Indices) -> tuple[Floats, Floats]:
         """Coordinates z (.., dim) of grid points (.., dim) and ℓ(z) + α/2 |x − z|² (..)."""
         index = np.moveaxis(nodes, -1, 0)

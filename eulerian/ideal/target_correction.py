@@ -5,9 +5,10 @@ Then densities (1 − g(s)) ρ̃ + g(s) ρ*, s from 0 to 1, with the flux ġσ h
 integral of ġ² over the density (Benamou and Brenier 2000, doi:10.1007/s002110050002). The best σ is L∇u with
 −div(L∇u) = ρ* − ρ̃. To go on from z(x) by this rest costs, in first order, what the potential says, and so
 
-    α/2 W₂(μ_0, ρ*)² ≤ ∫φ^c dμ_0 − ∫φ dρ* + (α + M)/2 w²,     M ≥ 0 the largest eigenvalue of D²φ,
+    α/2 W₂(μ_0, ρ*)² ≤ ∫φ^c dμ_0 − ∫φ dρ* + (α + M)/2 w² + √p w,     M ≥ 0 the largest eigenvalue of D²φ,
 
-because φ(X) ≤ φ(z) + ∇φ(z)·(X − z) + M/2 |X − z|² and ∇φ(z) = α(x − z). The error of φ enters squared.
+because φ(X) ≤ φ(z) + ∇φ(z)·(X − z) + M/2 |X − z|². Here p = ∫|∇φ(z) + α(z − x)|² dμ_0 is zero but for walls that hold
+points back from a minimum. The error of φ enters squared.
 """
 
 from dataclasses import dataclass
@@ -48,13 +49,14 @@ class Arrived:
     wanted: Floats
 
 
-def missing_cost(comm: MPI.Comm, potential: SplineFunction, alpha: float, densities: Arrived) -> float:
-    """(α + M)/2 w², see above. **Collective**.
+def missing_cost(comm: MPI.Comm, potential: SplineFunction, alpha: float, pressure: float, densities: Arrived) -> float:
+    """(α + M)/2 w² + √p w, see above. **Collective**.
 
     Args:
         comm: who shares the points.
         potential: φ.
         alpha: α.
+        pressure: p.
         densities: both.
     """
     d, splines = densities, potential.space.refined()
@@ -65,7 +67,7 @@ def missing_cost(comm: MPI.Comm, potential: SplineFunction, alpha: float, densit
     bend = comm.allreduce(_largest_bend(potential, d.x[weight > _THIN * highest]), MPI.MAX)
     weight = np.maximum(weight, _THIN * highest)
     square = _dual_norm(comm, splines, d.x, d.volumes * weight, parallel.sum_all(comm, load))
-    return float(0.5 * (alpha + bend) * square)
+    return float(0.5 * (alpha + bend) * square + np.sqrt(pressure * square))
 
 
 def change_weight(a: Floats, b: Floats) -> Floats:

@@ -30,11 +30,13 @@ _FIRST = {1: 8, 2: 4, 3: 4}  # intervals of the splines along the longest side
 _MOST = {1: 256, 2: 64, 3: 16}
 _CLOSE = 5e-4  # of the value: a gap that no finer splines are needed for
 _WORTH = 0.7  # of the gap: what halved intervals must leave of it to go on
+_RISE = 5e-3  # of a lower bound without an upper one: likewise
 _SHARES = (1.0, 0.9, 0.7, 0.4, 0.1)  # of the way to ρ*, for a start
 _LEAST_SPREAD = 1e-3  # of the domain: standard deviation of a density, for the start
-_CLIMB = 1e-6  # of the value: Newton's method ends where it has no more to gain
+_CLIMB = 1e-5  # of the value: Newton's method ends where it has no more to gain
 _ROUNDING = 1e-6  # of the value: points of next to no mass are left out of all sums
-_LOST = 1e-6  # of the mass: more than that may not end at a wall
+_LOST = 1e-6  # of the mass: more than that may not end beyond a wall
+_AT_WALL = 1e-12  # of the domain's diameter
 
 
 type Moments = tuple[Floats, Floats]
@@ -61,6 +63,14 @@ class Bracket:
         """Between them, +∞ where there is no upper one."""
         return self.upper - self.lower
 
+    def hardly_better(self, before: "Bracket | None") -> bool:
+        """Whether another bracket is hardly wider, or the lower bound has hardly risen where there is no upper one."""
+        if before is None:
+            return False
+        if np.isfinite(self.upper):
+            return self.gap > _WORTH * before.gap
+        return self.lower - before.lower <= _RISE * abs(self.lower)
+
     def __add__(self, other: "Bracket") -> "Bracket":
         """Of two problems that have nothing to do with one another."""
         return Bracket(self.lower + other.lower, self.upper + other.upper, self.error + other.error)
@@ -82,10 +92,11 @@ def transform_bounds(problem: IdealProblem) -> Bracket:
 
 
 class _Rules(NamedTuple):
-    """Points of ρ_0 with their densities, and of the domain."""
+    """Points of ρ_0 with their densities, points of the domain, and F by these."""
 
     source: DensityRule
     domain: DomainRule
+    cost: FinalCost
 
 
 @final
@@ -115,8 +126,11 @@ class _LabelBounds:
             bracket = self._bracket(potential, fine, coarse)
             before, best = best, bracket if best is None else _better(best, bracket)
             scale = abs(best.lower)
-            stuck = before is not None and best.gap > _WORTH * before.gap
-            if best.gap <= _CLOSE * scale or stuck or max(splines.intervals) >= _MOST[self._space.dim]:
+            if (
+                best.gap <= _CLOSE * scale
+                or best.hardly_better(before)
+                or max(splines.intervals) >= _MOST[self._space.dim]
+            ):
                 return best
             start, splines = splines.prolong(potential.coefficients), splines.refined()
             fine, coarse = self._rules(splines)
@@ -136,15 +150,13 @@ class _LabelBounds:
         assert target is not None
         of_source = density_rules(self._space, problem.initial, [label], TOLERANCE, largest)
         of_domain = domain_rules(self._space, problem.initial, target, label, largest)
-        fine, coarse = (_Rules(*rules) for rules in zip(of_source, of_domain, strict=True))
+        costs = [problem.functional.on_domain(rule, label, self._mass) for rule in of_domain]
+        fine, coarse = (_Rules(*rules) for rules in zip(of_source, of_domain, costs, strict=True))
         return fine, coarse
 
     def _ascent(self, splines: SplineSpace, rules: _Rules) -> DualAscent:
         source = Source(rules.source.x, rules.source.weights[:, 0])
-        return DualAscent(splines, self._alpha, source, self._cost(rules), self._comm)
-
-    def _cost(self, rules: _Rules) -> FinalCost:
-        return self._problem.functional.on_domain(rules.domain, self._label, self._mass)
+        return DualAscent(splines, self._alpha, source, rules.cost, self._comm)
 
     def _start(self, splines: SplineSpace, rules: _Rules) -> tuple[Floats, float]:
         """The best of the quadratic potentials whose maps lead some part of the way to the target's moments.
@@ -182,17 +194,27 @@ class _LabelBounds:
         x, weights, domain = rules.source.x, rules.source.weights[:, 0], rules.domain
         with parallel.agreed(self._comm):
             jets = potential.jets(domain.x)
-            held = ~self._free_of_walls(z)
             arrived = self._arrived(domain.x, jets)
-        local = np.array([weights[held].sum(), weights @ np.sum((z - x) ** 2, axis=1)])
-        lost, squares = parallel.sum_all(self._comm, local).tolist()
+            # Zero at a minimum, but for walls that hold it back.
+            push = potential.jets(z).gradient + self._alpha * (z - x)
+            outside, held = self._beyond(z)
+        squares = np.stack([np.sum((z - x) ** 2, axis=1), np.sum(push**2, axis=1), outside, held])
+        distance, pressure, lost, stuck = parallel.sum_all(self._comm, squares @ weights).tolist()
         if lost > _LOST * self._mass:
             return lower, np.inf
-        cost = self._cost(rules)
-        wanted = cost.conjugate(jets.value).weights / domain.weights
+        wanted = rules.cost.conjugate(jets.value).weights / domain.weights
         densities = Arrived(z, weights, domain.x, domain.weights, arrived, wanted)
-        corrected = lower + missing_cost(self._comm, potential, self._alpha, densities)
-        return lower, min(corrected, 0.5 * self._alpha * squares + cost.value(arrived))
+        upper = lower + missing_cost(self._comm, potential, self._alpha, pressure, densities)
+        if stuck <= _LOST * self._mass:  # what ends at a wall has no density
+            upper = min(upper, 0.5 * self._alpha * distance + rules.cost.value(arrived))
+        return lower, upper
+
+    def _beyond(self, z: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which points z (n, dim) are outside the domain, and which are outside or at a wall."""
+        if self._domain is None:
+            return np.ones(len(z), dtype=bool), np.ones(len(z), dtype=bool)
+        excess, size = self._domain.excess(z)[0], _AT_WALL * self._domain.diameter
+        return excess > size, excess > -size
 
     def _arrived(self, z: Floats, jets: Jets) -> Floats:
         """The density (n,) that the map of a potential leads to, at points z (n, dim) with the potential's jets."""
