@@ -1,8 +1,8 @@
 """A lower bound for distances from a target density in planar domains with walls: the convex solver's potential at T.
 
 Any function φ_T bounds the value of the continuous problem by ∫φ^c dμ_0 − F*(φ_T), with
-φ^c(x) = min_z {φ_T(z) + α/2 d(x, z)²} and the lengths d of shortest paths in the domain: the formula of Hopf and Lax with
-walls. Nothing is improved here: the potential is the solver's, smoothed between the vertices.
+φ^c(x) = min_z {φ_T(z) + α/2 d(x, z)²} and the lengths d of shortest paths in the domain: the formula of Hopf and Lax
+with walls. Nothing is improved here: the potential is the solver's, smoothed between the vertices.
 """
 
 from typing import final
@@ -19,6 +19,7 @@ from eulerian.ideal.poisson import GatheredMesh
 from eulerian.ideal.problem import IdealProblem
 from eulerian.mesh.cell_walk import CellWalk
 
+_SQUARES = 128  # along each axis
 _TOLERANCE = 1e-3  # of the quadrature of φ^c
 
 
@@ -63,6 +64,11 @@ class _FinalPotential:
         final = flow.potential[:, -1]
         self._x = grid.gather_vertices(grid.x)
         self._walk = CellWalk(self._x, GatheredMesh(grid).cells)
+        # A cell near every square of a grid, where walks to points in it begin.
+        self._low, high = self._x.min(axis=0), self._x.max(axis=0)
+        self._width = (high - self._low) / _SQUARES
+        middles = np.indices((_SQUARES,) * grid.dim).reshape(grid.dim, -1).T + 0.5
+        self._near = self._walk.enter(self._low + self._width * middles)[1]
         # Constants cancel; without them less is lost to rounding.
         values = grid.gather_vertices(final)
         self._values = values - values.min(axis=0)
@@ -72,7 +78,9 @@ class _FinalPotential:
         """φ_T (n, K) at points x (n, dim) of the domain."""
         if not len(x):
             return np.zeros((0, self._values.shape[1]))
-        _, cells, weights = self._walk.enter(x)
+        squares = np.clip(((x - self._low) / self._width).astype(np.int64), 0, _SQUARES - 1)
+        start = self._near[np.ravel_multi_index(tuple(squares.T), (_SQUARES,) * x.shape[1])]
+        _, cells, weights = self._walk.move(x, start)
         corners = self._walk.cells[cells]
         result = np.einsum("ni,nik->nk", weights, self._values[corners])
         for i in range(corners.shape[1]):
