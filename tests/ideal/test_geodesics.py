@@ -68,7 +68,7 @@ def test_a_mesh_becomes_its_polygon(comm: MPI.Comm, name: str, corners: int, ben
 
 def test_boundaries_that_touch_in_a_vertex_are_refused() -> None:
     with pytest.raises(InputError, match="do not touch"):
-        of_loops(square(1.0), square(1.0) + [2.0, 2.0])
+        of_loops(square(1.0), square(1.0) + 2.0)
 
 
 def test_straight_walls_have_no_corners_in_between() -> None:
@@ -161,6 +161,6 @@ def test_lengths_are_a_metric(comm: MPI.Comm, name: str) -> None:
 
 
 def test_parts_are_infinitely_far_apart() -> None:
-    found = of_loops(square(1.0), square(1.0) + [3.0, 0.0])
+    found = of_loops(square(1.0), square(1.0) + np.array([3.0, 0.0]))
     lengths = found.distances(np.array([[0.5, 0.5]]), np.array([[0.0, 0.0], [3.0, 0.0]]))
     assert lengths[0].tolist() == [pytest.approx(np.sqrt(0.5)), np.inf]
