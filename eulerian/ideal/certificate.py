@@ -9,14 +9,9 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.control.control import ControlProblem
-from eulerian.ideal.continuous import (
-    ContinuousBounds,
-    ConvexOptions,
-    Origin,
-    continuous_bounds,
-    estimate,
-    of_hopf_lax,
-)
+from eulerian.ideal.bracket import ContinuousBounds, ConvexOptions, Origin, of_hopf_lax
+from eulerian.ideal.continuous import continuous_bounds
+from eulerian.ideal.convex_estimate import estimate
 from eulerian.ideal.functionals import functional_of
 from eulerian.ideal.hopf_lax import try_hopf_lax
 from eulerian.ideal.problem import LABEL_BY_LABEL, LEAST_SLABS, PARTS, IdealProblem

@@ -5,74 +5,17 @@ value from both sides (``transform_bounds``). Elsewhere, with running costs of t
 leave the domain, the convex solver's values on two meshes are held against each other: an estimate, not a bound.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Unpack
 
-from eulerian.base.errors import InputError
+from eulerian.ideal.bracket import ContinuousBounds, ConvexOptions, of_hopf_lax
+from eulerian.ideal.convex_estimate import estimate
 from eulerian.ideal.convexity import straight_domain
-from eulerian.ideal.hopf_lax import HopfLax, try_hopf_lax
-from eulerian.ideal.problem import GapRecord, IdealProblem
+from eulerian.ideal.hopf_lax import try_hopf_lax
+from eulerian.ideal.problem import IdealProblem
 
 if TYPE_CHECKING:
     from eulerian.ideal.dynamic_ot import ConvexSolution
-
-type Origin = Literal["hopf_lax", "transform", "monotone", "convex"]
-
-_SLACK = 2.0  # times what two meshes differ by: the finer one's error, if it falls with h or faster
-
-
-class ConvexOptions(TypedDict, total=False):
-    """The arguments of ``solve_convex`` besides the problem."""
-
-    gap_tolerance: float
-    residual_tolerance: float
-    max_iterations: int
-    callback: Callable[[GapRecord], None]
-
-
-@final
-@dataclass(frozen=True)
-class ContinuousBounds:
-    """lower − error ≤ J* ≤ upper + error for the value J* of the continuous problem.
-
-    Attributes:
-        lower: a bound from below; with ``is_bound`` false an estimate.
-        upper: the cost of a flow, +∞ where none is known.
-        error: absolute, of both: quadrature and search; for an estimate what two meshes differ by, NaN where there is
-            no second one.
-        origin: where the lower bound comes from.
-        is_bound: whether it is one, up to its error.
-        size: what distances to it are measured by: the sum of the sizes of J's parts, as far as they are known.
-        hopf_lax: the exact solution, where there is one.
-        reason: why it is an estimate, or empty.
-    """
-
-    lower: float
-    upper: float
-    error: float
-    origin: Origin
-    is_bound: bool
-    size: float
-    hopf_lax: HopfLax | None = None
-    reason: str = ""
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The bracket for ``result.json``: what is not known is None."""
-        numbers = {"lower": self.lower, "upper": self.upper, "error": self.error}
-        known = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        return {**known, "origin": self.origin, "is_bound": self.is_bound, "reason": self.reason or None}
-
-    @property
-    def statement(self) -> str:
-        """The bracket in one line."""
-        what = "lower ≤ J* ≤ upper" if self.is_bound else "an estimate of lower ≤ J* ≤ upper"
-        upper = f"{self.upper:.8g}" if math.isfinite(self.upper) else "unknown"
-        doubt = f" ± {self.error:.1g}" if math.isfinite(self.error) else ", of unknown error"
-        reason = f" ({self.reason})" if self.reason else ""
-        return f"Continuous problem, {what}: {self.lower:.8g} … {upper}{doubt}{reason}"
 
 
 def continuous_bounds(
@@ -102,7 +45,7 @@ def continuous_bounds(
     exact, reason = try_hopf_lax(problem)
     if exact is not None:
         return of_hopf_lax(exact)
-    if problem.running is None and problem.functional.target is not None and problem.kinetic > 0.0:
+    if problem.running is None and problem.functional.exact is not None and problem.kinetic > 0.0:
         from eulerian.ideal.transform_bounds import transform_bounds  # sparse matrices take their time to load
 
         if straight_domain(problem.space) is not None:
@@ -122,39 +65,3 @@ def _walled(
     from eulerian.ideal.walled_bounds import walled_bounds
 
     return walled_bounds(problem, (solution or solve_convex(problem, **convex)).flow)
-
-
-def of_hopf_lax(exact: HopfLax) -> ContinuousBounds:
-    """An exact solution as a bracket."""
-    value = exact.value
-    return ContinuousBounds(value, value, exact.error, "hopf_lax", True, abs(value), exact)
-
-
-def estimate(
-    problem: IdealProblem, solution: "ConvexSolution | None" = None, **convex: Unpack[ConvexOptions]
-) -> ContinuousBounds:
-    """The value of the convex solver, with an error from a second mesh; arguments as above. **Collective**."""
-    if problem.kinetic <= 0.0:
-        raise InputError("the convex solver needs kinetic energy", key="kinetic", value=problem.kinetic)
-    from eulerian.ideal.dynamic_ot import solve_convex  # loads a good part of SciPy, which takes its time
-    from eulerian.ideal.second_mesh import on_second_mesh
-
-    own = solution or solve_convex(problem, **convex)
-    value, error, reason = own.dual, math.nan, ""
-    try:
-        second, finer = on_second_mesh(problem)
-    except InputError as failure:
-        reason = f"there is no second mesh: {failure.what}"
-    else:
-        other = solve_convex(second, **convex)
-        value = other.dual if finer else own.dual
-        error = _SLACK * abs(own.dual - other.dual) + max(abs(own.gap), abs(other.gap))
-    return ContinuousBounds(value, math.inf, error, "convex", False, _size(problem, own), None, reason)
-
-
-def _size(problem: IdealProblem, solution: "ConvexSolution") -> float:
-    """The sum of the sizes of J's parts, for a value that may be small because they cancel."""
-    if problem.running is None:
-        return abs(solution.dual)
-    # Σ|part| is the sum of the parts, here the dual value, minus twice the negative ones.
-    return abs(solution.dual + 2.0 * sum(-part for part in solution.parts.values() if part < 0.0))

@@ -7,10 +7,10 @@ import numpy as np
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
-from eulerian.ideal.functionals import VertexFunctional
 from eulerian.ideal.inner_product import Metric, at
 from eulerian.ideal.running_cost import RunningAtVertices
 from eulerian.ideal.space_time import SpaceTime
+from eulerian.ideal.vertex_functionals import VertexFunctional
 
 RELAXATION = 1.8  # Eckstein & Bertsekas (1992), doi:10.1007/BF01581204
 _BALANCED = 1.5  # residuals within this factor of each other leave the penalty alone

@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.ideal.continuous import ContinuousBounds
+from eulerian.ideal.bracket import ContinuousBounds
 from eulerian.ideal.final_costs import domain_rules
 from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.functionals import LinearFunctional

@@ -22,10 +22,10 @@ from eulerian.ideal.functionals import (
     KullbackLeiblerFunctional,
     LinearFunctional,
     SquaredDistanceFunctional,
-    VertexFunctional,
     functional_of,
 )
 from eulerian.ideal.space_time import SpaceTime
+from eulerian.ideal.vertex_functionals import VertexFunctional
 from eulerian.objective.losses import CrossEntropyLoss, FormulaLoss, QuadraticLoss
 from eulerian.objective.terminal import KullbackLeiblerLoss, LinearLoss, SquaredDistanceLoss
 

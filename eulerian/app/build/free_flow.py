@@ -9,7 +9,7 @@ from eulerian.app.config import Config
 from eulerian.base.errors import EulerianError
 from eulerian.control.control import ControlProblem
 from eulerian.fields.nodal import Nodal
-from eulerian.ideal.continuous import ContinuousBounds
+from eulerian.ideal.bracket import ContinuousBounds
 from eulerian.ideal.dynamic_ot import ConvexSolution
 from eulerian.ideal.flow import nodal_theta
 from eulerian.ideal.problem import IdealProblem

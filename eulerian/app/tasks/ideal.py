@@ -26,7 +26,8 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
 from eulerian.fields.nodal import Nodal
-from eulerian.ideal.continuous import ContinuousBounds, continuous_bounds
+from eulerian.ideal.bracket import ContinuousBounds
+from eulerian.ideal.continuous import continuous_bounds
 from eulerian.ideal.domain_parts import domain_parts, require_masses
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.flow import ConvexFlow, nodal_theta

@@ -1,6 +1,7 @@
-"""The same problem on a coarser or finer mesh of its domain: what the two differ by tells how good either is."""
+"""The convex solver's value with an error: the same problem on a coarser or finer mesh tells how good either is."""
 
-from math import factorial
+import math
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -8,12 +9,55 @@ from eulerian.base import parallel
 from eulerian.base.errors import InputError
 from eulerian.density.outside import Domain
 from eulerian.density.space import DensitySpace
+from eulerian.ideal.bracket import ContinuousBounds, ConvexOptions
 from eulerian.ideal.problem import IdealProblem
 from eulerian.mesh.create import box_mesh, distributed
 from eulerian.mesh.simplices import Simplices, halve_edges
 
+if TYPE_CHECKING:
+    from eulerian.ideal.dynamic_ot import ConvexSolution
+
+_SLACK = 2.0  # times what two meshes differ by: the finer one's error, if it falls with h or faster
 _FEWEST = 8  # cells along the longest side of a box that is still halved
 _MOST_CELLS = {1: 100_000, 2: 20_000, 3: 40_000}  # of a mesh whose edges have been halved
+
+
+def estimate(
+    problem: IdealProblem, solution: "ConvexSolution | None" = None, **convex: Unpack[ConvexOptions]
+) -> ContinuousBounds:
+    """The value of the convex solver as an estimate of the continuous problem's. **Collective**.
+
+    Args:
+        problem: the idealised one.
+        solution: its convex solution, if it is known already.
+        convex: tolerances and callback of the convex solver.
+
+    Raises:
+        InputError, ComputationError: as for ``solve_convex``.
+    """
+    if problem.kinetic <= 0.0:
+        raise InputError("the convex solver needs kinetic energy", key="kinetic", value=problem.kinetic)
+    from eulerian.ideal.dynamic_ot import solve_convex  # loads a good part of SciPy, which takes its time
+
+    own = solution or solve_convex(problem, **convex)
+    value, error, reason = own.dual, math.nan, ""
+    try:
+        second, finer = on_second_mesh(problem)
+    except InputError as failure:
+        reason = f"there is no second mesh: {failure.what}"
+    else:
+        other = solve_convex(second, **convex)
+        value = other.dual if finer else own.dual
+        error = _SLACK * abs(own.dual - other.dual) + max(abs(own.gap), abs(other.gap))
+    return ContinuousBounds(value, math.inf, error, "convex", False, _size(problem, own), None, reason)
+
+
+def _size(problem: IdealProblem, solution: "ConvexSolution") -> float:
+    """The sum of the sizes of J's parts, for a value that may be small because they cancel."""
+    if problem.running is None:
+        return abs(solution.dual)
+    # Σ|part| is the sum of the parts, here the dual value, minus twice the negative ones.
+    return abs(solution.dual + 2.0 * sum(-part for part in solution.parts.values() if part < 0.0))
 
 
 def on_second_mesh(problem: IdealProblem) -> tuple[IdealProblem, bool]:
@@ -45,7 +89,7 @@ def _half_box(space: DensitySpace) -> list[int] | None:
         return None
     low, high = space.bounding_box
     sides = high - low
-    cells = space.mesh.topology.index_map(space.dim).size_global / factorial(space.dim)
+    cells = space.mesh.topology.index_map(space.dim).size_global / math.factorial(space.dim)
     along = sides * (cells / np.prod(sides)) ** (1.0 / space.dim)
     if along.max() < _FEWEST:
         return None
