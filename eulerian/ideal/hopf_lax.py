@@ -25,7 +25,7 @@ from eulerian.ideal.problem import IdealProblem
 from eulerian.ideal.straight_search import Found, StraightSearch, tabulate
 from eulerian.ideal.walled_search import walled_search
 
-TOLERANCE = {1: 1e-10, 2: 1e-5, 3: 3e-4}
+TOLERANCE = {1: 1e-10, 2: 1e-6, 3: 3e-4}
 """Of the quadrature of φ_0 ρ_0, relative to Σ_y ∫|φ_0 ρ_0|, by dimension."""
 
 NEGLIGIBLE = 1e-15
