@@ -140,6 +140,13 @@ def labels(*, sees_label: bool) -> Table:
     return labels_keep_order.configuration(sees_label, labels_keep_order.Sizes(), {"kind": "mlp", "hidden": [16]})
 
 
+def pulses(layers: int) -> Table:
+    """A problem without a minimiser; θ = 0, near which a training would begin, is a local one."""
+    tables = no_minimiser.configuration(layers, 100)
+    start = no_minimiser.starts(layers, None, 1)[0]
+    return {**tables, "field": {**tables["field"], "theta": start.tolist()}}
+
+
 def _template_case(name: str) -> Case:
     return Case(template(name), trained=name != "transport", blind=name == "wine")
 
@@ -157,7 +164,7 @@ CASES: dict[str, Case] = {
         tables_of(well_configuration(SMOOTH, RADIAL, 168, 12, 1e-8, box=linear_regime.BOX, most_steps=600))
     ),
     "affine": Case(tables_of(AFFINE)),
-    "no minimiser": Case(tables_of(no_minimiser.configuration(8, 100))),
+    "no minimiser": Case(tables_of(pulses(8))),
     "labels, seen": Case(tables_of(labels(sees_label=True))),
     "labels, one field": Case(tables_of(labels(sees_label=False)), blind=True),
     "hole": Case(tables_of(HOLE, obstacles.MESHES)),
