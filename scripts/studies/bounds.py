@@ -9,13 +9,15 @@ The templates, and a problem of each study. For each:
 * the bracket lower ≤ J* ≤ upper of the continuous problem (``continuous_bounds``; ``monotone_bound`` on the line for
   fields that do not see the label), as ``eulerian ideal`` and the certificate of a training have it;
 * what the convex solver certifies on the same mesh, dual and primal: bounds of its *discrete* problem, which may lie
-  on either side of J*. The column ``dual_off`` says by how much: (dual − lower) over the size of the bound. (It is
-  empty where the bracket is that of fields that do not see the label: the solver knows only those that do.)
+  on either side of J*. By how much the dual value is off is between ``dual_over_upper`` and ``dual_over_lower``, (dual
+  − upper) and (dual − lower) over the size of the bound, and ``verdict`` says what is proved: "dual above J*", "primal
+  below J*", or nothing. (All three are empty where the bracket is that of fields that do not see the label: the solver
+  knows only those that do.)
 
 ``above`` is what the network costs itself, without the costs of θ, minus the lower bound: never negative, up to
 ``network_error`` and ``error``. Where a bound is in general not attained (a field in the plane that does not see the
 label, costs of all labels' density together), or is no measure, there is no percentage of it. Where the lower bound is
-an estimate of the convex solver itself, ``dual_off`` says what a second mesh makes of it.
+an estimate of the convex solver itself, the distances say what a second mesh makes of it.
 
 What has been trained is kept in the folder of results, and read again: to see what other bounds make of the same
 networks is a matter of the bounds alone. ``--again`` trains anew. Every problem keeps its row, and the table and the
@@ -73,6 +75,7 @@ from eulerian.ideal.monotone_flows import monotone_bound
 from eulerian.ideal.problem import PARTS, IdealProblem
 
 ROW = "row.json"
+USUAL = 60
 MEASURE = 0.1  # a bound that is smaller than this part of J is no measure of a distance to it
 
 
@@ -81,13 +84,13 @@ class Sizes:
     """How much work is done.
 
     Attributes:
-        iterations: of a training, at most.
+        iterations: of a training, at most; ``USUAL`` where a problem does not say how many.
         gap: relative, of the convex solver.
         most: its iterations.
         cells: along each axis of a box, at most.
     """
 
-    iterations: int = 60
+    iterations: int = 150
     gap: float = 5e-3
     most: int = 1000
     cells: int = 10_000
@@ -176,7 +179,7 @@ def configuration(name: str, folder: Path, sizes: Sizes) -> Config:
     """A problem at some sizes, whose run goes into a folder."""
     tables, base = CASES[name].tables(folder)
     box, optimiser = tables["domain"].get("box"), tables.get("optimiser", {})
-    iterations = min(optimiser.get("max_iterations", sizes.iterations), sizes.iterations)
+    iterations = min(optimiser.get("max_iterations", USUAL), sizes.iterations)
     domain = {"box": {**box, "cells": [min(n, sizes.cells) for n in box["cells"]]}} if box else tables["domain"]
     changed = {
         **tables,
@@ -194,7 +197,7 @@ def configuration(name: str, folder: Path, sizes: Sizes) -> Config:
 
 @dataclass(frozen=True)
 class Solved:
-    """What is known of the ideal problem: its bracket, the convex solver's answer, and the seconds of both."""
+    """What is known of the ideal problem: its bracket, the convex solver's answer, and processor seconds of both."""
 
     bounds: ContinuousBounds
     solution: ConvexSolution | None
@@ -215,15 +218,15 @@ def trained(config: Config, *, again: bool) -> dict[str, Any]:
 def solved(config: Config, *, blind: bool) -> Solved:
     """The bounds of a problem and what the convex solver has to say, as ``eulerian ideal`` finds them."""
     problem, options = build_ideal(config), config.ideal.solver_options
-    started = time.perf_counter()
+    started = time.process_time()
     solution = solve_convex(problem, **options) if problem.kinetic > 0.0 else None
-    between = time.perf_counter()
+    between = time.process_time()
     if blind and problem.space.dim == 1:
         bounds = best_in_order(problem)
     else:
         bounds = eu.continuous_bounds(problem, solution, **options)
-    ended = time.perf_counter()
-    if solution is not None and not math.isfinite(bounds.upper):
+    ended = time.process_time()
+    if solution is not None and bounds.origin != "monotone":
         bounds = with_flow_cost(config, problem, solution, bounds)
     return Solved(bounds, solution, ended - between, between - started)
 
@@ -293,14 +296,29 @@ def distances(result: dict[str, Any] | None, found: Solved, attained: bool) -> T
     network = flow_cost(result["verified"]["objective"]) if result else None
     above = None if network is None else network - lower
     measures = size > MEASURE * abs(network or 0.0)
-    comparable = found.solution is not None and found.bounds.origin != "monotone" and size > 0.0
-    off = (found.solution.dual - lower) / size if comparable else None
     return {
         "above": above,
         "above_share": above / size if above is not None and measures and attained else None,
-        "dual_off": off,
+        **solver_columns(found),
         "size": size if measures else None,
         "attained": attained,
+    }
+
+
+def solver_columns(found: Solved) -> Table:
+    """How far the convex solver's dual value is from J*, and what is wrong with its two values for certain."""
+    bounds, solution = found.bounds, found.solution
+    if solution is None or bounds.origin == "monotone":
+        return dict.fromkeys(("dual_over_lower", "dual_over_upper", "verdict"))
+    verdict = ""
+    if bounds.is_bound:
+        verdict = "dual above J*" if solution.dual > bounds.upper + bounds.error else verdict
+        verdict = "primal below J*" if solution.primal < bounds.lower - bounds.error else verdict
+    upper = (solution.dual - bounds.upper) / bounds.size
+    return {
+        "dual_over_lower": (solution.dual - bounds.lower) / bounds.size,
+        "dual_over_upper": upper if math.isfinite(upper) else None,
+        "verdict": verdict,
     }
 
 
@@ -331,10 +349,18 @@ def readable(row: Table) -> Table:
         "from": row["origin"] if row["is_bound"] else f"{row['origin']} (estimate)",
         "above the bound": "" if row["above"] is None else f"{row['above']:.3g}{share}",
         "before: dual … primal": certified,
-        "dual off by": "" if row["dual_off"] is None else f"{100 * row['dual_off']:+.2g} %",
+        "dual off by": off_by(row),
         "s, bounds": f"{row['bound_seconds']:.1f}",
         "s, solver": "" if row["dual"] is None else f"{row['solver_seconds']:.1f}",
     }
+
+
+def off_by(row: Table) -> str:
+    """By how much the convex solver's dual value misses J*, in per cent of the bound."""
+    shares = [row[name] for name in ("dual_over_upper", "dual_over_lower") if row[name] is not None]
+    words = [f"{100 * share:+.2g}" for share in shares]
+    number = " … ".join(dict.fromkeys(words)) + " %" if words else ""
+    return f"{number}, {row['verdict']}" if row["verdict"] else number
 
 
 def _number(value: float | None) -> str:

@@ -222,7 +222,7 @@ def solved(dual: float, **bracket: object) -> object:
     from eulerian.ideal.continuous import ContinuousBounds
 
     known = {"lower": 2.0, "upper": 2.1, "error": 1e-3, "origin": "transform", "is_bound": True, "size": 2.0}
-    return Solved(ContinuousBounds(**known | bracket), SimpleNamespace(dual=dual), 0.0, 0.0)
+    return Solved(ContinuousBounds(**known | bracket), SimpleNamespace(dual=dual, primal=dual + 0.3), 0.0, 0.0)
 
 
 def training(flow: float, theta: float) -> dict[str, dict[str, object]]:
@@ -237,7 +237,28 @@ def test_distances_to_bounds_leave_out_what_parameters_cost() -> None:
     from bounds import distances
 
     found = distances(training(2.5, 10.0), solved(1.9), True)
-    assert (found["above"], found["above_share"], found["dual_off"]) == pytest.approx((0.5, 0.25, -0.05))
+    assert (found["above"], found["above_share"]) == pytest.approx((0.5, 0.25))
+    assert (found["dual_over_lower"], found["dual_over_upper"]) == pytest.approx((-0.05, -0.1))
+
+
+@pytest.mark.parametrize(
+    ("dual", "bracket", "verdict"),
+    [
+        (1.9, {}, ""),
+        (2.05, {}, ""),  # inside the bracket: nobody knows
+        (2.1005, {}, ""),
+        (2.102, {}, "dual above J*"),
+        (2.102, {"is_bound": False}, ""),
+        (1.5, {}, "primal below J*"),
+        (1.5, {"origin": "monotone"}, None),  # another class of fields
+    ],
+)
+def test_the_verdict_on_the_convex_solver_is_what_is_proved(
+    dual: float, bracket: dict[str, object], verdict: str | None
+) -> None:
+    from bounds import solver_columns
+
+    assert solver_columns(solved(dual, **bracket))["verdict"] == verdict
 
 
 def test_a_bound_that_is_not_attained_or_no_measure_has_no_percentage() -> None:
@@ -347,7 +368,7 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     no_network, blind = first["transport"], first["labels, one field"]
     assert no_network["network"] == no_network["above"] == ""
     assert 0.0 < float(no_network["lower"]) <= float(no_network["upper"])
-    assert float(no_network["dual_off"]) > 0.01  # on a mesh of 8 × 8 squares what is called a bound is none
+    assert no_network["verdict"] == "dual above J*"  # on a mesh of 8 × 8 squares what is called a bound is none
     assert (no_network["origin"], blind["origin"]) == ("transform", "monotone")
     assert float(blind["above"]) > 0.0
     assert float(blind["dual"]) < float(blind["lower"])  # the solver knows only fields that see the label
