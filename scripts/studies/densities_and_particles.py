@@ -46,28 +46,24 @@ QUICK = Sizes(
 )
 
 
+def configuration(dim: int, cells: int, field: Table) -> Table:
+    """The Gaussian that ``field`` carries towards a point, on a mesh with so many cells along each axis."""
+    return {
+        "domain": {"box": {"lower": [-HALF[dim]] * dim, "upper": [HALF[dim]] * dim, "cells": [cells] * dim}},
+        "density": {"initial": [{"kind": "gaussian", "mean": list(MEAN[:dim]), "std": STD[dim]}]},
+        "field": field,
+        "objective": {
+            "kinetic": 0.5,
+            "parameters": 1e-6,
+            "terminal": {"kind": "quadratic", "target": list(TARGET[:dim])},
+        },
+    }
+
+
 def study(dim: int, sizes: Sizes) -> Study:
     """All ladders in one dimension."""
-    box: Table = {"lower": [-HALF[dim]] * dim, "upper": [HALF[dim]] * dim, "cells": [sizes.cells[dim]] * dim}
-    config = parse_config(
-        {
-            "domain": {"box": box},
-            "density": {"initial": [{"kind": "gaussian", "mean": list(MEAN[:dim]), "std": STD[dim]}]},
-            "field": {
-                "kind": "mlp",
-                "hidden": [16],
-                "layers": sizes.layers,
-                "zero_init": False,
-                "output_scale": 0.5,
-            },
-            "objective": {
-                "kinetic": 0.5,
-                "parameters": 1e-6,
-                "terminal": {"kind": "quadratic", "target": list(TARGET[:dim])},
-            },
-        },
-        ".",
-    )
+    field = {"kind": "mlp", "hidden": [16], "layers": sizes.layers, "zero_init": False, "output_scale": 0.5}
+    config = parse_config(configuration(dim, sizes.cells[dim], field), ".")
     problem = build(config)
     return run_study(config, problem, problem.initial_theta, sizes.plan[dim], Progress(speaks=True))
 

@@ -35,10 +35,11 @@ from study import (
     Floats,
     LoadedRun,
     Table,
-    line_problem,
+    line_configuration,
     normal_weights,
     particle_cost,
     print_table,
+    problem_of,
     read_options,
     save_figure,
     train,
@@ -108,17 +109,22 @@ def wanted(flow: MonotoneFlow) -> Floats:
     return (ALPHA * flow.points + LOSS_WEIGHT * target) / (ALPHA + LOSS_WEIGHT)
 
 
-def make_problem(sees_label: bool, sizes: Sizes, field: Table) -> ControlProblem:
+def configuration(sees_label: bool, sizes: Sizes, field: Table) -> Table:
     """Both classes, moved by one network that sees the label or does not."""
     initial = [{"kind": "gaussian", "mean": [mean], "std": STD, "label": label} for label, mean in GROUPS]
     terminal = {"kind": "quadratic", "targets": [[c] for c in TARGETS], "weight": LOSS_WEIGHT}
-    return line_problem(
+    return line_configuration(
         BOX,
         sizes.cells,
         initial,
         {**field, "layers": sizes.layers, "horizon": HORIZON, "label_dependent": sees_label},
         {"kinetic": KINETIC, "parameters": sizes.epsilon if field["kind"] == "mlp" else 0.0, "terminal": terminal},
     )
+
+
+def make_problem(sees_label: bool, sizes: Sizes, field: Table) -> ControlProblem:
+    """The control problem of ``configuration``."""
+    return problem_of(configuration(sees_label, sizes, field))
 
 
 def trained_network(sees_label: bool, sizes: Sizes) -> tuple[ControlProblem, LoadedRun]:

@@ -32,9 +32,10 @@ from study import (
     VERMILION,
     Floats,
     Table,
-    line_problem,
+    line_configuration,
     powers_of_two,
     print_table,
+    problem_of,
     read_options,
     save_figure,
     train,
@@ -103,9 +104,9 @@ class Sizes:
 QUICK = Sizes(60, (1, 2, 4, 8), 2, 40)
 
 
-def make_problem(layers: int, cells: int) -> ControlProblem:
+def configuration(layers: int, cells: int) -> Table:
     """A narrow normal density at 0, the target 1, ε = 2 and λ = 0."""
-    return line_problem(
+    return line_configuration(
         BOX,
         cells,
         [{"kind": "gaussian", "mean": [0.0], "std": STD}],
@@ -113,6 +114,11 @@ def make_problem(layers: int, cells: int) -> ControlProblem:
         {"parameters": 2.0, "terminal": {"kind": "quadratic", "target": [1.0], "weight": 2.0}},
         most_steps=500,  # all of the way in one layer
     )
+
+
+def make_problem(layers: int, cells: int) -> ControlProblem:
+    """The control problem of ``configuration``."""
+    return problem_of(configuration(layers, cells))
 
 
 def starts(layers: int, before: Floats | None, seeds: int) -> list[Floats]:

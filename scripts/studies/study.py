@@ -68,7 +68,7 @@ def read_options(name: str, description: str | None, arguments: Sequence[str] | 
 # -- problems --------------------------------------------------------------------------------------------------------
 
 
-def line_problem(
+def line_configuration(
     box: Box,
     cells: int,
     initial: Sequence[Table],
@@ -77,20 +77,20 @@ def line_problem(
     *,
     degree: int = 1,
     most_steps: int = 150,
-) -> ControlProblem:
-    """The control problem on an interval; a layer that needs more than ``most_steps`` is a trial point given up."""
-    return build(
-        parse_config(
-            {
-                "domain": {"box": {"lower": [box[0]], "upper": [box[1]], "cells": [cells]}},
-                "density": {"degree": degree, "initial": list(initial)},
-                "field": field,
-                "objective": objective,
-                "solver": {"max_steps_per_layer": most_steps},
-            },
-            ".",
-        )
-    )
+) -> Table:
+    """A problem on an interval; a layer that needs more than ``most_steps`` is a trial point given up."""
+    return {
+        "domain": {"box": {"lower": [box[0]], "upper": [box[1]], "cells": [cells]}},
+        "density": {"degree": degree, "initial": list(initial)},
+        "field": field,
+        "objective": objective,
+        "solver": {"max_steps_per_layer": most_steps},
+    }
+
+
+def problem_of(tables: Table) -> ControlProblem:
+    """The control problem of a configuration that names no files."""
+    return build(parse_config(tables, "."))
 
 
 def flow_cost(problem: ControlProblem) -> float:
@@ -198,6 +198,27 @@ KINKED = Loss(
 LOSSES = (SMOOTH, KINKED)
 
 
+def well_configuration(
+    loss: Loss,
+    field: Table,
+    cells: int,
+    layers: int,
+    epsilon: float,
+    *,
+    box: Box = WELL_BOX,
+    most_steps: int = 150,
+) -> Table:
+    """A normal density that ``field`` carries into the two wells of ``loss``."""
+    return line_configuration(
+        box,
+        cells,
+        [{"kind": "gaussian", "mean": [WELL_MEAN], "std": WELL_STD}],
+        {**field, "layers": layers, "horizon": loss.horizon},
+        {"kinetic": loss.kinetic, "parameters": epsilon, "terminal": {"kind": "expression", "value": loss.formula}},
+        most_steps=most_steps,
+    )
+
+
 def well_problem(
     loss: Loss,
     field: Table,
@@ -208,15 +229,8 @@ def well_problem(
     box: Box = WELL_BOX,
     most_steps: int = 150,
 ) -> ControlProblem:
-    """A normal density that ``field`` carries into the two wells of ``loss``."""
-    return line_problem(
-        box,
-        cells,
-        [{"kind": "gaussian", "mean": [WELL_MEAN], "std": WELL_STD}],
-        {**field, "layers": layers, "horizon": loss.horizon},
-        {"kinetic": loss.kinetic, "parameters": epsilon, "terminal": {"kind": "expression", "value": loss.formula}},
-        most_steps=most_steps,
-    )
+    """The control problem of ``well_configuration``."""
+    return problem_of(well_configuration(loss, field, cells, layers, epsilon, box=box, most_steps=most_steps))
 
 
 # -- particles -------------------------------------------------------------------------------------------------------

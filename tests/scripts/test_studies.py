@@ -14,7 +14,18 @@ from scipy.integrate import quad
 pytestmark = pytest.mark.mpi  # studies are for one process to run
 
 FOLDER = SCRIPTS / "studies"
-STUDIES = ("universal_approximation", "linear_regime", "no_minimiser", "labels_keep_order", "densities_and_particles")
+STUDIES = (
+    "universal_approximation",
+    "linear_regime",
+    "no_minimiser",
+    "labels_keep_order",
+    "densities_and_particles",
+    "mesh_and_network",
+    "obstacles",
+    "geodesics",
+    "reference_values",
+    "bounds",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -199,6 +210,79 @@ def test_simpson_and_runge_kutta_integrate_a_known_flow() -> None:
     assert found == pytest.approx(end**2 + 1.5 * energy, abs=1e-8)
 
 
+# -- bounds ----------------------------------------------------------------------------------------------------------
+
+
+def solved(dual: float, **bracket: object) -> object:
+    """What a study of bounds knows of a problem whose value is 2."""
+    from types import SimpleNamespace
+
+    from bounds import Solved
+
+    from eulerian.ideal.continuous import ContinuousBounds
+
+    known = {"lower": 2.0, "upper": 2.1, "error": 1e-3, "origin": "transform", "is_bound": True, "size": 2.0}
+    return Solved(ContinuousBounds(**known | bracket), SimpleNamespace(dual=dual, primal=dual + 0.3), 0.0, 0.0)
+
+
+def training(flow: float, theta: float) -> dict[str, dict[str, object]]:
+    """The result of a training whose flow costs ``flow`` and whose parameters cost ``theta``."""
+    from eulerian.objective.parts import part_names
+
+    parts = dict.fromkeys(part_names(), 0.0) | {"terminal": flow, "parameters": theta, "total": flow + theta}
+    return {"verified": {"objective": parts, "own_error": 1e-3}}
+
+
+def test_distances_to_bounds_leave_out_what_parameters_cost() -> None:
+    from bounds import distances
+
+    found = distances(training(2.5, 10.0), solved(1.9), True)
+    assert (found["above"], found["above_share"]) == pytest.approx((0.5, 0.25))
+    assert (found["dual_over_lower"], found["dual_over_upper"]) == pytest.approx((-0.05, -0.1))
+
+
+@pytest.mark.parametrize(
+    ("dual", "bracket", "verdict"),
+    [
+        (1.9, {}, ""),
+        (2.05, {}, ""),  # inside the bracket: nobody knows
+        (2.1005, {}, ""),
+        (2.102, {}, "dual above J*"),
+        (2.102, {"is_bound": False}, ""),
+        (1.5, {}, "primal below J*"),
+        (1.5, {"origin": "monotone"}, None),  # another class of fields
+    ],
+)
+def test_the_verdict_on_the_convex_solver_is_what_is_proved(
+    dual: float, bracket: dict[str, object], verdict: str | None
+) -> None:
+    from bounds import solver_columns
+
+    assert solver_columns(solved(dual, **bracket))["verdict"] == verdict
+
+
+def test_a_bound_that_is_not_attained_or_no_measure_has_no_percentage() -> None:
+    from bounds import distances
+
+    unattained = distances(training(2.5, 0.0), solved(2.1), False)
+    tiny = distances(training(2.5, 0.0), solved(2.1, lower=0.01, upper=0.01, size=0.01), True)
+    for row in (unattained, tiny):
+        assert row["above"] > 0.0
+        assert row["above_share"] is None
+    assert unattained["size"] == 2.0
+    assert tiny["size"] is None  # and no place on the figure's scale
+
+
+def test_a_network_below_its_bound_is_told_unless_errors_excuse_it() -> None:
+    from bounds import broken
+
+    row = {"problem": "a", "above": -2e-3, "error": 1e-3, "network_error": 5e-4}
+    assert "a: 0.002 below the bound" in broken(row)
+    assert not broken(row | {"network_error": 2e-3})
+    assert not broken(row | {"above": 0.0})
+    assert not broken(row | {"above": None})
+
+
 # -- whole studies ---------------------------------------------------------------------------------------------------
 
 
@@ -269,3 +353,30 @@ def test_densities_and_particles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [row["dimension"] for row in rows] == ["2"] * 6 + ["3"] * 6
     assert {row["ladder"] for row in rows} == {"mesh, degree 1", "random particles", "sobol particles"}
     assert all(0.0 < float(row["density_error"]) < 1.0 for row in rows)
+
+
+def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import bounds
+
+    def study(*names: str) -> dict[str, dict[str, str]]:
+        bounds.main(["--quick", "--output", str(tmp_path), *(f"--only={name}" for name in names)])
+        with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
+            return {row["problem"]: row for row in csv.DictReader(file)}
+
+    monkeypatch.setattr(bounds, "QUICK", replace(bounds.QUICK, iterations=2, cells=8))
+    first = study("transport", "labels, one field")
+    no_network, blind = first["transport"], first["labels, one field"]
+    assert no_network["network"] == no_network["above"] == ""
+    assert 0.0 < float(no_network["lower"]) <= float(no_network["upper"])
+    assert no_network["verdict"] == "dual above J*"  # on a mesh of 8 × 8 squares what is called a bound is none
+    assert (no_network["origin"], blind["origin"]) == ("transform", "monotone")
+    assert float(blind["above"]) > 0.0
+    assert float(blind["dual"]) < float(blind["lower"])  # the solver knows only fields that see the label
+    assert (tmp_path / "bounds.png").stat().st_size > 10_000
+    assert "BELOW" not in capsys.readouterr().out
+
+    trained = (tmp_path / "labels, one field" / "run" / "result.json").read_bytes()
+    again = study("labels, one field")
+    assert again["transport"] == no_network  # its row was kept
+    assert again["labels, one field"]["network"] == blind["network"]
+    assert (tmp_path / "labels, one field" / "run" / "result.json").read_bytes() == trained  # not trained again
