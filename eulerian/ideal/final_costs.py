@@ -126,7 +126,10 @@ def domain_rules(
     for rule in density_rules(space, _Mixture((initial, target), label, volume), [0], TOLERANCE, largest):
         with parallel.agreed(space.comm):
             values = target.values(rule.x)[:, label]
-        found.append(DomainRule(rule.x, rule.weights[:, 0] / rule.density[:, 0], np.maximum(values, 0.0), space.comm))
+        weights = rule.weights[:, 0] / rule.density[:, 0]
+        # They were scaled to the mass of the mixture, whose jumps are no concern of the volume's.
+        weights *= volume / float(parallel.sum_all(space.comm, weights.sum()[None])[0])
+        found.append(DomainRule(rule.x, weights, np.maximum(values, 0.0), space.comm))
     return found[0], found[1]
 
 
@@ -160,6 +163,9 @@ class FixedCost:
 class KullbackLeiblerCost:
     """∫ρ log(ρ/ρ*): among densities of mass m F*(φ) = m log(∫ρ* e^φ/m) (Donsker and Varadhan 1975).
 
+    The rule's errors in the masses of ρ* and of ρ would enter F as they are, however small F is: both are scaled to
+    their exact masses.
+
     Args:
         rule: the domain.
         mass: m.
@@ -175,7 +181,10 @@ class KullbackLeiblerCost:
         """Collective."""
         self._rule, self._mass, self.points = rule, mass, rule.x
         with parallel.agreed(rule.comm):
-            self._logarithm = np.logaddexp(target.log_values(rule.x)[:, label], log_floor)
+            logarithm = np.logaddexp(target.log_values(rule.x)[:, label], log_floor)
+        volume, total = rule.sum(rule.weights, rule.weights * np.exp(logarithm))
+        exact = float(target.mass[label]) + np.exp(log_floor) * volume
+        self._logarithm: Floats = logarithm + np.log(exact / total)
 
     def conjugate(self, phi: Floats) -> Conjugate:
         """See ``FinalCost``. **Collective**."""
@@ -189,8 +198,10 @@ class KullbackLeiblerCost:
     def value(self, density: Floats) -> float:
         """See ``FinalCost``. **Collective**."""
         seen = density > 0.0
+        weights = (self._rule.weights * density)[seen]
         apart = np.log(density[seen]) - self._logarithm[seen]
-        return float(self._rule.sum((self._rule.weights * density)[seen] * apart)[0])
+        total, value = self._rule.sum(weights, weights * apart)
+        return float(self._mass * (value / total + np.log(self._mass / total)))
 
 
 @final

@@ -50,8 +50,8 @@ class Bracket:
 
     Attributes:
         lower: a bound from below.
-        upper: the cost of a flow, +∞ where none is known.
-        error: of both, by quadrature and search.
+        upper: the cost of a flow and the error of its quadrature, +∞ where none is known.
+        error: of the lower bound, by quadrature and search.
     """
 
     lower: float
@@ -183,10 +183,9 @@ class _LabelBounds:
 
     def _bracket(self, potential: SplineFunction, fine: _Rules, coarse: _Rules) -> Bracket:
         """What a potential and its map prove, by two rules. Collective."""
-        one, other = (self._sides(potential, rules) for rules in (fine, coarse))
-        with np.errstate(invalid="ignore"):
-            errors = np.abs(np.subtract(one, other))
-        return Bracket(*one, float(np.nanmax(np.where(np.isfinite(errors), errors, np.nan))) + _ROUNDING * abs(one[0]))
+        (lower, upper), (rough, above) = (self._sides(potential, rules) for rules in (fine, coarse))
+        doubt = abs(upper - above) if np.isfinite(upper) and np.isfinite(above) else 0.0
+        return Bracket(lower, upper + doubt, abs(lower - rough) + _ROUNDING * abs(lower))
 
     def _sides(self, potential: SplineFunction, rules: _Rules) -> tuple[float, float]:
         """Lower and upper bound. Collective."""
@@ -213,8 +212,8 @@ class _LabelBounds:
         """Which points z (n, dim) are outside the domain, and which are outside or at a wall."""
         if self._domain is None:
             return np.ones(len(z), dtype=bool), np.ones(len(z), dtype=bool)
-        excess, size = self._domain.excess(z)[0], _AT_WALL * self._domain.diameter
-        return excess > size, excess > -size
+        depth, size = self._domain.depth(z), _AT_WALL * self._domain.diameter
+        return depth < -size, depth < size
 
     def _arrived(self, z: Floats, jets: Jets) -> Floats:
         """The density (n,) that the map of a potential leads to, at points z (n, dim) with the potential's jets."""
@@ -223,12 +222,6 @@ class _LabelBounds:
         # Where the potential bends too much nothing arrives, up to what the potential's error does.
         density = self._problem.initial.values(origin)[:, self._label]
         return np.asarray(density * np.maximum(volume, 0.0))
-
-    def _free_of_walls(self, z: Floats) -> NDArray[np.bool_]:
-        """Which straight paths to points z (n, dim) stay in the domain and off its walls."""
-        if self._domain is None:
-            return np.zeros(len(z), dtype=bool)
-        return self._domain.excess(z)[0] < 0.0 if len(z) else np.zeros(0, dtype=bool)
 
 
 def _quadratic(begin: Moments, end: Moments, share: float, alpha: float) -> tuple[Jets, Floats]:
@@ -251,6 +244,6 @@ def matrix_root(matrix: Floats) -> Floats:
 
 
 def _better(one: Bracket, other: Bracket) -> Bracket:
-    """Both sides' better ones, with the errors of both where they are of different brackets."""
-    lower, upper = max(one, other, key=lambda each: each.lower), min(one, other, key=lambda each: each.upper)
-    return Bracket(lower.lower, upper.upper, max(lower.error, upper.error))
+    """Both sides' better ones."""
+    below = max(one, other, key=lambda each: each.lower - each.error)
+    return Bracket(below.lower, min(one.upper, other.upper), below.error)
