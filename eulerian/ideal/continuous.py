@@ -109,7 +109,19 @@ def continuous_bounds(
             found = transform_bounds(problem)
             return ContinuousBounds(found.lower, found.upper, found.error, "transform", True, abs(found.lower))
         reason = "the domain is not convex"
+        if problem.space.dim == 2:
+            return _walled(problem, solution, **convex)
     return replace(estimate(problem, solution, **convex), reason=reason)
+
+
+def _walled(
+    problem: IdealProblem, solution: "ConvexSolution | None", **convex: Unpack[ConvexOptions]
+) -> ContinuousBounds:
+    """Collective."""
+    from eulerian.ideal.dynamic_ot import solve_convex
+    from eulerian.ideal.walled_bounds import walled_bounds
+
+    return walled_bounds(problem, (solution or solve_convex(problem, **convex)).flow)
 
 
 def of_hopf_lax(exact: HopfLax) -> ContinuousBounds:

@@ -129,7 +129,7 @@ def convex_domain(space: DensitySpace) -> ConvexDomain:
     dent = max(space.comm.allgather(local))
     if missing > MISSING_VOLUME or dent > DENT:
         raise InputError(
-            "straight paths to the best targets need a convex domain",
+            "straight paths to the best targets need a convex domain, or one in the plane",
             key="domain",
             value=f"a domain that lacks {missing:.2g} of its convex hull, with dents {dent:.2g} of its diameter deep",
             remedy='The convex solver lets the flow go around corners: ideal.certificate = "convex"',

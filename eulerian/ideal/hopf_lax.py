@@ -1,7 +1,8 @@
-"""The best that any velocity can do for a terminal loss ∫ℓρ_T on a convex domain: the Hopf–Lax formula.
+"""The best that any velocity can do for a terminal loss ∫ℓρ_T: the Hopf–Lax formula, in polygons also around walls.
 
 φ_0(x, y) = min_z {ℓ(z, y) + λ|x − z|²/(2T)} is the value of the idealised problem that starts at x with label y, and
-x moves straight to the minimiser z (Evans, Partial Differential Equations, 2nd ed. 2010, section 3.3). Labels are
+x moves straight to the minimiser z (Evans, Partial Differential Equations, 2nd ed. 2010, section 3.3). In a domain with
+walls |x − z| is the length of the shortest path inside, which x follows at constant speed. Labels are
 independent of each other: the velocity may depend on them, so for one that may not J* is only a lower bound.
 """
 
@@ -127,19 +128,23 @@ class HopfLax:
 
 
 def hopf_lax(problem: IdealProblem, tolerance: float | None = None) -> HopfLax:
-    """The solution of an idealised problem with a loss, Σ_y ∫ℓ(x, y) ρ_y(T, x) dx, on a convex domain. **Collective**.
+    """The solution of an idealised problem with a loss, Σ_y ∫ℓ(x, y) ρ_y(T, x) dx. **Collective**.
 
     ℓ may have kinks, jumps and many minima. The search sees those wider than about three cells of its grid (4096, 512
     or 64 cells per axis of the bounding box in dimension 1, 2 or 3); among minima at kinks or jumps whose values differ
     by less than ℓ changes over one cell it may miss the best. φ_0 is then too large by no more than that difference.
+
+    The domain is convex; one in the plane may have walls and holes (see ``WalledSearch``).
+    There points that do not see their best z look for another one on every other point of the grid, and on points of
+    the walls as far apart as those of the grid. φ_0 is never too small.
 
     Args:
         problem: with λ = 0 the value is the infimum, φ_0 = min ℓ.
         tolerance: of the quadrature, relative to Σ_y ∫|φ_0 ρ_0|; by default TOLERANCE.
 
     Raises:
-        InputError: the functional is not ∫ℓρ_T, there are running costs of the density, the domain is not convex, or ℓ
-            is not finite on it; the same on all ranks.
+        InputError: the functional is not ∫ℓρ_T, there are running costs of the density, the domain is neither convex
+            nor a polygon whose walls do not touch, or ℓ is not finite on it; the same on all ranks.
     """
     space, loss = problem.space, problem.functional.loss
     if loss is None:

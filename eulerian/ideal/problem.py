@@ -112,6 +112,12 @@ class IdealProblem:
         other.functional = self.functional.on(space)
         return other
 
+    def with_functional(self, functional: Functional) -> "IdealProblem":
+        """The same problem with another F."""
+        other = copy(self)
+        other.functional = functional
+        return other
+
     @property
     def has_statistics(self) -> bool:
         """Whether there is an evaluation at a θ: never."""

@@ -6,7 +6,7 @@ A Gaussian in a square with a hole and one in the left room of a dumbbell (``mes
 quadratic loss. For each, the value of
 
 * the best flow that walls do not stop: Hopf and Lax on the convex hull;
-* the best flow around them: Hopf and Lax with the lengths of shortest paths inside, exact (``geodesics.py``);
+* the best flow around them: Hopf and Lax with the lengths of shortest paths inside, exact;
 * the convex solver, which knows only the mesh, on that mesh and on finer ones: primal, dual and the certified gap;
 * a trained network on the mesh, from above.
 
@@ -21,7 +21,6 @@ from pathlib import Path
 from mpi4py import MPI  # noqa: F401 - starts MPI before anything else
 
 import numpy as np
-from geodesics import Polygon, least_cost
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -76,10 +75,9 @@ class Sizes:
     network: int = 60  # iterations of the network
     layers: int = 8
     width: int = 32
-    wall: float = 0.03  # between the points of walls that the exact value looks at
 
 
-QUICK = Sizes(finest=0, slabs=8, gap=2e-2, most=300, network=6, layers=2, width=8, wall=0.1)
+QUICK = Sizes(finest=0, slabs=8, gap=2e-2, most=300, network=6, layers=2, width=8)
 
 
 @dataclass(frozen=True)
@@ -109,24 +107,15 @@ def configuration(place: Place, refine: int, field: Table, slabs: int | None = N
     }
 
 
-def exact_values(place: Place, spacing: float) -> tuple[float, float]:
+def exact_values(place: Place) -> tuple[float, float]:
     """∫φ₀ dμ₀ of the Gaussian itself, cut off at the walls: on the convex hull, and with shortest paths inside."""
     problem = build_ideal(parse_config(configuration(place, 0, {"kind": "free"}), MESHES))
-    space, mesh = problem.space, problem.space.mesh
-    rule = space.quadrature(6)
-    x = rule.points.reshape(-1, 2)
-    masses = rule.weights.ravel() * np.exp(-0.5 * np.sum((x - place.mean) ** 2, axis=1) / place.std**2)
-    kept = masses > 1e-9 * masses.max()
-    x, masses = x[kept], masses[kept] / masses[kept].sum()
-
-    lower, upper = space.bounding_box
+    around = hopf_lax(problem)
+    lower, upper = problem.space.bounding_box
     box = {"lower": lower.tolist(), "upper": upper.tolist(), "cells": [20, 20]}
     hull = build_ideal(parse_config({**configuration(place, 0, {"kind": "free"}), "domain": {"box": box}}, "."))
-    straight = hopf_lax(hull).potential(x)[:, 0]
-
-    domain = Polygon.of_mesh(mesh.geometry.x[:, :2], mesh.geometry.dofmaps[0])
-    around = least_cost(domain, x, np.array(place.target), WEIGHT, KINETIC / HORIZON, spacing)
-    return float(masses @ straight), float(masses @ around)
+    straight = hopf_lax(hull).potential(around.points)
+    return float(np.vdot(around.masses, straight)), around.value
 
 
 def shown(flow: ConvexFlow) -> Shown:
@@ -148,7 +137,7 @@ def shown(flow: ConvexFlow) -> Shown:
 def study(place: Place, sizes: Sizes) -> tuple[list[Table], Shown]:
     """Every number of one place, as rows of a table, and what the figure shows of it."""
     rows: list[Table] = []
-    hull, exact = exact_values(place, sizes.wall)
+    hull, exact = exact_values(place)
     for refine in range(1 + min(place.finest, sizes.finest)):
         problem = build_ideal(parse_config(configuration(place, refine, {"kind": "free"}, sizes.slabs), MESHES))
         solution = solve_convex(problem, gap_tolerance=sizes.gap, residual_tolerance=1e-4, max_iterations=sizes.most)

@@ -430,14 +430,6 @@ def test_losses_without_values_are_refused(comm: MPI.Comm, dim: int, text: str) 
     assert refused.value.key == "terminal"
 
 
-@pytest.mark.parametrize("name", ["dumbbell", "l_shape", "square_with_hole"])
-def test_domains_with_corners_to_go_around_are_refused(comm: MPI.Comm, name: str) -> None:
-    space = DensitySpace(create_mesh(comm, Domain(file=str(MESHES / f"{name}.msh"))), 0)
-    with pytest.raises(InputError, match="convex") as refused:
-        solve(space, space.zeros(), quadratic(np.zeros((1, 2)), 1.0), 1.0, 1.0)
-    assert refused.value.key == "domain"
-
-
 @pytest.mark.parametrize(
     ("kinetic", "horizon", "key"),
     [
