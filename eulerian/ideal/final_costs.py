@@ -69,12 +69,14 @@ class DomainRule:
         x: (n, dim).
         weights: (n,), without any density.
         target: (n,) ρ*.
+        missed: the share of ρ*'s mass that the rule misses: what jumps of ρ* cost it.
         comm: who has the others.
     """
 
     x: Floats
     weights: Floats
     target: Floats
+    missed: float
     comm: MPI.Comm
 
     def sum(self, *columns: Floats) -> Floats:
@@ -113,23 +115,31 @@ class _Mixture:
 
 
 def domain_rules(
-    space: DensitySpace, initial: PointDensity, target: PointDensity, label: int, largest: float
+    space: DensitySpace,
+    initial: PointDensity,
+    target: PointDensity,
+    label: int,
+    largest: float,
+    jumps: float | None = None,
 ) -> tuple[DomainRule, DomainRule]:
     """Rules over the domain for what ρ_0 and ρ* of a label lead to, and a coarser one for its error. **Collective**.
 
-    A density that moves from one to the other may be anywhere: cells without mass count as well. ``largest`` as for
-    ``density_rules``.
+    A density that moves from one to the other may be anywhere: cells without mass count as well. ``largest`` and
+    ``jumps`` as for ``density_rules``.
     """
     n = space.n_owned
     volume = float(parallel.sum_all(space.comm, space.geometry.det[:n].sum()[None])[0]) / factorial(space.dim)
     found = []
-    for rule in density_rules(space, _Mixture((initial, target), label, volume), [0], TOLERANCE, largest):
+    for rule in density_rules(space, _Mixture((initial, target), label, volume), [0], TOLERANCE, largest, jumps):
         with parallel.agreed(space.comm):
             values = target.values(rule.x)[:, label]
         weights = rule.weights[:, 0] / rule.density[:, 0]
         # They were scaled to the mass of the mixture, whose jumps are no concern of the volume's.
-        weights *= volume / float(parallel.sum_all(space.comm, weights.sum()[None])[0])
-        found.append(DomainRule(rule.x, weights, np.maximum(values, 0.0), space.comm))
+        sums = parallel.sum_all(space.comm, np.array([weights.sum(), weights @ np.maximum(values, 0.0)]))
+        weights *= volume / sums[0]
+        mass = float(target.mass[label])
+        missed = abs(mass - float(sums[1] * volume / sums[0])) / mass if mass > 0.0 else 0.0
+        found.append(DomainRule(rule.x, weights, np.maximum(values, 0.0), missed, space.comm))
     return found[0], found[1]
 
 

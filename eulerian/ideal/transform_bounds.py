@@ -37,6 +37,7 @@ _CLIMB = 1e-5  # of the value: Newton's method ends where it has no more to gain
 _ROUNDING = 1e-6  # of the value: points of next to no mass are left out of all sums
 _LOST = 1e-6  # of the mass: more than that may not end beyond a wall
 _AT_WALL = 1e-12  # of the domain's diameter
+_JUMPS = {1: 2.0**-20, 2: 2.0**-9, 3: 2.0**-6}  # of the domain: extent of what cells are cut into where densities jump
 
 
 type Moments = tuple[Floats, Floats]
@@ -114,6 +115,7 @@ class _LabelBounds:
         self._alpha = problem.kinetic / problem.horizon
         self._mass = float(problem.initial.mass[label])
         self._domain = straight_domain(space)
+        self._jumps = _JUMPS[space.dim] * float(np.max(np.subtract(*space.bounding_box[::-1])))
 
     def bracket(self) -> Bracket:
         """Collective."""
@@ -148,8 +150,8 @@ class _LabelBounds:
         problem, label, largest = self._problem, self._label, float(splines.width.max())
         target = problem.functional.exact
         assert target is not None
-        of_source = density_rules(self._space, problem.initial, [label], TOLERANCE, largest)
-        of_domain = domain_rules(self._space, problem.initial, target, label, largest)
+        of_source = density_rules(self._space, problem.initial, [label], TOLERANCE, largest, self._jumps)
+        of_domain = domain_rules(self._space, problem.initial, target, label, largest, self._jumps)
         costs = [problem.functional.on_domain(rule, label, self._mass) for rule in of_domain]
         fine, coarse = (_Rules(*rules) for rules in zip(of_source, of_domain, costs, strict=True))
         return fine, coarse
@@ -183,12 +185,12 @@ class _LabelBounds:
 
     def _bracket(self, potential: SplineFunction, fine: _Rules, coarse: _Rules) -> Bracket:
         """What a potential and its map prove, by two rules. Collective."""
-        (lower, upper), (rough, above) = (self._sides(potential, rules) for rules in (fine, coarse))
+        (lower, upper, missed), (rough, above, _) = (self._sides(potential, rules) for rules in (fine, coarse))
         doubt = abs(upper - above) if np.isfinite(upper) and np.isfinite(above) else 0.0
-        return Bracket(lower, upper + doubt, abs(lower - rough) + _ROUNDING * abs(lower))
+        return Bracket(lower, upper + doubt, abs(lower - rough) + missed + _ROUNDING * abs(lower))
 
-    def _sides(self, potential: SplineFunction, rules: _Rules) -> tuple[float, float]:
-        """Lower and upper bound. Collective."""
+    def _sides(self, potential: SplineFunction, rules: _Rules) -> tuple[float, float, float]:
+        """Lower and upper bound, and what the mass that the rules miss may change them by. Collective."""
         lower, z = self._ascent(potential.space, rules).evaluate(potential.coefficients)
         x, weights, domain = rules.source.x, rules.source.weights[:, 0], rules.domain
         with parallel.agreed(self._comm):
@@ -198,15 +200,25 @@ class _LabelBounds:
             push = potential.jets(z).gradient + self._alpha * (z - x)
             outside, held = self._beyond(z)
         squares = np.stack([np.sum((z - x) ** 2, axis=1), np.sum(push**2, axis=1), outside, held])
+        asked = rules.cost.conjugate(jets.value).weights
+        missed = domain.missed * self._spread(jets.value, asked)
+        transformed = potential.jets(z).value + 0.5 * self._alpha * np.sum((z - x) ** 2, axis=1)
+        missed += float(rules.source.missed[0]) * self._spread(transformed, weights)
         distance, pressure, lost, stuck = parallel.sum_all(self._comm, squares @ weights).tolist()
         if lost > _LOST * self._mass:
-            return lower, np.inf
-        wanted = rules.cost.conjugate(jets.value).weights / domain.weights
+            return lower, np.inf, missed
+        wanted = asked / domain.weights
         densities = Arrived(z, weights, domain.x, domain.weights, arrived, wanted)
         upper = lower + missing_cost(self._comm, potential, self._alpha, pressure, densities)
         if stuck <= _LOST * self._mass:  # what ends at a wall has no density
             upper = min(upper, 0.5 * self._alpha * distance + rules.cost.value(arrived))
-        return lower, upper
+        return lower, upper, missed
+
+    def _spread(self, values: Floats, weights: Floats) -> float:
+        """The standard deviation of values (n,), times the sum of their weights. Collective."""
+        total, mean = parallel.sum_all(self._comm, np.array([weights.sum(), weights @ values]))
+        away = values - mean / total
+        return float(np.sqrt(total * parallel.sum_all(self._comm, (weights @ away**2)[None])[0]))
 
     def _beyond(self, z: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which points z (n, dim) are outside the domain, and which are outside or at a wall."""
