@@ -104,9 +104,9 @@ def density_rules(
         labels: those that share the points.
         tolerance: by how much of a cell's mean mass the two rules may differ on a cell, or on its parts along a jump.
         largest: extent along an axis of a part with mass that is not cut, for integrands that are finer than cells.
-        jumps: extent along an axis of the parts that are left where ρ jumps, and then jumps are looked for near corners
-            too, where neither rule has a point. None: what the rules do not see is left, and edges are halved at most
-            five times.
+        jumps: extent along an axis of the parts that are left where ρ jumps. Then jumps are looked for near corners
+            too, where neither rule has a point, and ``largest`` holds for parts without mass as well: it may hide
+            between the points. None: what the rules do not see is left, and edges are halved at most five times.
 
     Raises:
         EulerianError: the density cannot be evaluated; the same on all ranks.
@@ -159,7 +159,9 @@ def _resolve(
         apart = np.abs(one.integrals - other.integrals).max(axis=1, initial=0.0)
         if jumps and not last:
             apart = np.maximum(apart, _missed_at_corners(density, columns, block, one))
-        wide = (np.ptp(block, axis=1).max(axis=1) > largest) & (one.integrals.max(axis=1, initial=0.0) > _LEAST)
+        wide = np.ptp(block, axis=1).max(axis=1) > largest
+        if not jumps:
+            wide &= one.integrals.max(axis=1, initial=0.0) > _LEAST
         resolved = np.ones(len(block), dtype=bool) if last else (apart <= tolerance) & ~wide
         fine.append(one.points(resolved))
         coarse.append(other.points(resolved))

@@ -8,7 +8,8 @@ integral of ġ² over the density (Benamou and Brenier 2000, doi:10.1007/s002110
     α/2 W₂(μ_0, ρ*)² ≤ ∫φ^c dμ_0 − ∫φ dρ* + (α + M)/2 w² + √p w,     M ≥ 0 the largest eigenvalue of D²φ,
 
 because φ(X) ≤ φ(z) + ∇φ(z)·(X − z) + M/2 |X − z|². Here p = ∫|∇φ(z) + α(z − x)|² dμ_0 is zero but for walls that hold
-points back from a minimum. The error of φ enters squared.
+points back from a minimum. The error of φ enters squared. On
+a line W₂ itself is known, whatever ρ̃ is like: the best map keeps the order of points.
 """
 
 from dataclasses import dataclass
@@ -59,14 +60,15 @@ def missing_cost(comm: MPI.Comm, potential: SplineFunction, alpha: float, pressu
         pressure: p.
         densities: both.
     """
-    d, splines = densities, potential.space.refined()
+    d = densities
     with parallel.agreed(comm):
         weight = change_weight(d.arrived, d.wanted)
-        load = splines.design(d.x).matrix().T @ (d.volumes * d.wanted) - splines.design(d.z).matrix().T @ d.masses
     highest = comm.allreduce(float(weight.max(initial=0.0)), MPI.MAX)
     bend = comm.allreduce(_largest_bend(potential, d.x[weight > _THIN * highest]), MPI.MAX)
-    weight = np.maximum(weight, _THIN * highest)
-    square = _dual_norm(comm, splines, d.x, d.volumes * weight, parallel.sum_all(comm, load))
+    if potential.space.dim == 1:
+        square = _on_a_line(comm, d)
+    else:
+        square = _square(comm, potential.space.refined(), d, np.maximum(weight, _THIN * highest))
     return float(0.5 * (alpha + bend) * square + np.sqrt(pressure * square))
 
 
@@ -86,6 +88,35 @@ def change_weight(a: Floats, b: Floats) -> Floats:
 def _largest_bend(potential: SplineFunction, x: Floats) -> float:
     """The largest eigenvalue of D²φ at points x (n, dim), at least 0."""
     return float(np.linalg.eigvalsh(potential.jets(x).hessian).max(initial=0.0))
+
+
+def _on_a_line(comm: MPI.Comm, densities: Arrived) -> float:
+    """W₂(ρ̃, ρ*)². **Collective**."""
+    d = densities
+    found = parallel.gather_rows(comm, np.column_stack([d.z, d.masses]))
+    asked = parallel.gather_rows(comm, np.column_stack([d.x, d.volumes * d.wanted]))
+    return parallel.on_root(comm, lambda: 0.0 if found is None or asked is None else _line_distance(found, asked))
+
+
+def _line_distance(one: Floats, other: Floats) -> float:
+    """W₂² of two measures on a line with equal masses, given by points with their shares (n, 2)."""
+    lines = []
+    for rows in (one, other):
+        x, masses = rows[np.argsort(rows[:, 0], kind="stable")].T
+        x, masses = x[masses > 0.0], masses[masses > 0.0]
+        lines.append((np.cumsum(masses) - 0.5 * masses, x))
+    total = float(one[:, 1].sum())
+    q = np.unique(np.concatenate([[0.0, total], *(ranks for ranks, _ in lines)]))
+    away = np.subtract(*(np.interp(q, ranks, x) for ranks, x in lines))
+    return float(np.diff(q) @ (away[1:] ** 2 + away[1:] * away[:-1] + away[:-1] ** 2) / 3.0)
+
+
+def _square(comm: MPI.Comm, splines: SplineSpace, densities: Arrived, weight: Floats) -> float:
+    """w² with the weight L (m,), as far as splines see it. **Collective**."""
+    d = densities
+    with parallel.agreed(comm):
+        load = splines.design(d.x).matrix().T @ (d.volumes * d.wanted) - splines.design(d.z).matrix().T @ d.masses
+    return _dual_norm(comm, splines, d.x, d.volumes * weight, parallel.sum_all(comm, load))
 
 
 def _dual_norm(comm: MPI.Comm, splines: SplineSpace, x: Floats, weights: Floats, load: Floats) -> float:

@@ -36,7 +36,9 @@ _LEAST_SPREAD = 1e-3  # of the domain: standard deviation of a density, for the 
 _CLIMB = 1e-5  # of the value: Newton's method ends where it has no more to gain
 _ROUNDING = 1e-6  # of the value: points of next to no mass are left out of all sums
 _LOST = 1e-6  # of the mass: more than that may not end beyond a wall
+_ASTRAY = 1e-3  # of the mass: what the density at the minimisers may have too much or too little
 _AT_WALL = 1e-12  # of the domain's diameter
+_WIDEST = {1: 2.0**-7, 2: 2.0**-4, 3: 2.0**-3}  # of the domain: parts of cells, if intervals of the splines are wider
 _JUMPS = {1: 2.0**-20, 2: 2.0**-9, 3: 2.0**-6}  # of the domain: extent of what cells are cut into where densities jump
 
 
@@ -115,7 +117,8 @@ class _LabelBounds:
         self._alpha = problem.kinetic / problem.horizon
         self._mass = float(problem.initial.mass[label])
         self._domain = straight_domain(space)
-        self._jumps = _JUMPS[space.dim] * float(np.max(np.subtract(*space.bounding_box[::-1])))
+        self._side = float(np.max(np.subtract(*space.bounding_box[::-1])))
+        self._jumps = _JUMPS[space.dim] * self._side
 
     def bracket(self) -> Bracket:
         """Collective."""
@@ -148,6 +151,7 @@ class _LabelBounds:
     def _rules(self, splines: SplineSpace) -> tuple[_Rules, _Rules]:
         """Two rules, as fine as the splines: a potential that is finer would adapt to the points. Collective."""
         problem, label, largest = self._problem, self._label, float(splines.width.max())
+        largest = min(largest, _WIDEST[self._space.dim] * self._side)
         target = problem.functional.exact
         assert target is not None
         of_source = density_rules(self._space, problem.initial, [label], TOLERANCE, largest, self._jumps)
@@ -187,7 +191,7 @@ class _LabelBounds:
         """What a potential and its map prove, by two rules. Collective."""
         (lower, upper, missed), (rough, above, _) = (self._sides(potential, rules) for rules in (fine, coarse))
         doubt = abs(upper - above) if np.isfinite(upper) and np.isfinite(above) else 0.0
-        return Bracket(lower, upper + doubt, abs(lower - rough) + missed + _ROUNDING * abs(lower))
+        return Bracket(lower, upper + doubt + missed, abs(lower - rough) + missed + _ROUNDING * abs(lower))
 
     def _sides(self, potential: SplineFunction, rules: _Rules) -> tuple[float, float, float]:
         """Lower and upper bound, and what the mass that the rules miss may change them by. Collective."""
@@ -205,12 +209,14 @@ class _LabelBounds:
         transformed = potential.jets(z).value + 0.5 * self._alpha * np.sum((z - x) ** 2, axis=1)
         missed += float(rules.source.missed[0]) * self._spread(transformed, weights)
         distance, pressure, lost, stuck = parallel.sum_all(self._comm, squares @ weights).tolist()
+        astray = abs(float(domain.sum(domain.weights * arrived)[0]) - self._mass)
         if lost > _LOST * self._mass:
             return lower, np.inf, missed
         wanted = asked / domain.weights
         densities = Arrived(z, weights, domain.x, domain.weights, arrived, wanted)
         upper = lower + missing_cost(self._comm, potential, self._alpha, pressure, densities)
-        if stuck <= _LOST * self._mass:  # what ends at a wall has no density
+        # What ends at a wall has no density, and where the map tears, what is arrived at points counts too much.
+        if stuck <= _LOST * self._mass and astray <= _ASTRAY * self._mass:
             upper = min(upper, 0.5 * self._alpha * distance + rules.cost.value(arrived))
         return lower, upper, missed
 
