@@ -24,7 +24,7 @@ from eulerian.ideal.conjugate_gradients import conjugate_gradients
 from eulerian.ideal.splines import SplineFunction, SplineSpace
 
 _TOLERANCE, _MOST = 1e-2, 1000  # of conjugate gradients; w² is too small by its square
-_NODES = 12  # of a Gauss rule in s
+_NODES = 20  # of a Gauss rule in s
 _THIN = 1e-9  # of the highest density: what is thinner has no mass that counts
 _TINY = 1e-200
 
