@@ -213,10 +213,10 @@ class _LabelBounds:
         if lost > _LOST * self._mass:
             return lower, np.inf, missed
         wanted = asked / domain.weights
-        densities = Arrived(z, weights, domain.x, domain.weights, arrived, wanted)
+        densities = Arrived(z, weights, domain.x, domain.weights, arrived, wanted, astray > _ASTRAY * self._mass)
         upper = lower + missing_cost(self._comm, potential, self._alpha, pressure, densities)
         # What ends at a wall has no density, and where the map tears, what is arrived at points counts too much.
-        if stuck <= _LOST * self._mass and astray <= _ASTRAY * self._mass:
+        if stuck <= _LOST * self._mass and not densities.torn:
             upper = min(upper, 0.5 * self._alpha * distance + rules.cost.value(arrived))
         return lower, upper, missed
 

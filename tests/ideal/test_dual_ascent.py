@@ -12,7 +12,7 @@ from eulerian.ideal.final_costs import DomainRule, FinalCost, FixedCost, Squared
 from eulerian.ideal.grid_search import LossTable
 from eulerian.ideal.splines import SplineSpace
 
-LOWER, UPPER, SIDE = -1.0, 1.5, {1: 400, 2: 36}
+LOWER, UPPER, SIDE = -1.0, 1.5, {1: 400, 2: 24}
 SPACES = {
     1: SplineSpace(np.array([LOWER]), np.array([UPPER]), (6,)),
     2: SplineSpace(np.array([LOWER] * 2), np.array([UPPER] * 2), (4, 3)),
@@ -57,7 +57,7 @@ def test_the_bound_of_a_potential(dim: int, size: float) -> None:
     """min_z {φ(z) + α/2 |x − z|²} by brute force, for potentials with one minimum and with several."""
     comm = MPI.COMM_SELF
     c, x, space = some(dim, size), grid(dim, SIDE[dim]), SPACES[dim]
-    fine = np.linspace(LOWER, UPPER, {1: 20001, 2: 301}[dim])
+    fine = np.linspace(LOWER, UPPER, {1: 20001, 2: 201}[dim])
     z = np.stack(np.meshgrid(*[fine] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
     phi = space.design(z).values(c)
     lowest = np.array([np.min(phi + 0.5 * ALPHA * np.sum((point - z) ** 2, axis=1)) for point in x])
@@ -65,7 +65,7 @@ def test_the_bound_of_a_potential(dim: int, size: float) -> None:
     value, reached = ascent.evaluate(c)
     goal = normal(x, 0.4, 0.2) @ space.design(x).values(c)
     # The grid's minimum is too high by its spacing squared.
-    assert value == pytest.approx(weights @ lowest - goal, abs={1: 1e-7, 2: 2e-3}[dim] * max(size, 1.0))
+    assert value == pytest.approx(weights @ lowest - goal, abs={1: 1e-7, 2: 5e-3}[dim] * max(size, 1.0))
     assert value <= weights @ lowest - goal + 1e-12
     assert reached.min() >= LOWER
     assert reached.max() <= UPPER
@@ -88,13 +88,13 @@ def test_climbing(comm: MPI.Comm, dim: int, kind: str) -> None:
     """The bound is concave: nowhere else in the space of splines is a better one."""
     ascent = problem(comm, dim, kind)
     start = np.zeros(SPACES[dim].size)
-    best = ascent.run(start, 1e-10).coefficients
+    best = ascent.run(start, 1e-12).coefficients
     value = ascent.evaluate(best)[0]
     assert value > ascent.evaluate(start)[0] + 1e-2
     for seed in range(6):
         direction = np.random.default_rng(seed).standard_normal(len(best))
         for step in (1e-3, 0.1, -0.1):
-            assert ascent.evaluate(best + step * direction)[0] <= value + 1e-8
+            assert ascent.evaluate(best + step * direction)[0] <= value + 1e-7
     assert len(set(comm.allgather(best.tobytes()))) == 1
     assert len(set(comm.allgather(value))) == 1
 
@@ -118,7 +118,8 @@ def test_the_nearest_minimisers_of_a_grid(dim: int) -> None:
     table, z = rng.uniform(0.0, 1.0, (n,) * dim), np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, dim)
     x = np.stack([rng.uniform(axis[2], axis[-3], 30) for axis in axes], axis=1)
     found = LossTable(axes, table).minimise(x, 1.7).nearest(x)
-    rounded = np.stack([axis[np.abs(column[:, None] - axis).argmin(axis=1)] for axis, column in zip(axes, x.T)], axis=1)
+    nearest = [np.abs(column[:, None] - axis).argmin(axis=1) for axis, column in zip(axes, x.T, strict=True)]
+    rounded = np.stack([axis[i] for axis, i in zip(axes, nearest, strict=True)], axis=1)
     for start, end in zip(rounded, found, strict=True):
         costs = table.ravel() + 0.85 * np.sum((start - z) ** 2, axis=1)
         assert end == pytest.approx(z[costs.argmin()], abs=1e-12)
