@@ -54,7 +54,8 @@ def continuous_bounds(
         reason = "the domain is not convex"
         if problem.space.dim == 2:
             return _walled(problem, solution, **convex)
-    return replace(estimate(problem, solution, **convex), reason=reason)
+    guess = estimate(problem, solution, **convex)
+    return replace(guess, reason="; ".join(filter(None, (reason, guess.reason))))
 
 
 def _walled(

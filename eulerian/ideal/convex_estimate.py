@@ -91,7 +91,7 @@ def _half_box(space: DensitySpace) -> list[int] | None:
     sides = high - low
     cells = space.mesh.topology.index_map(space.dim).size_global / math.factorial(space.dim)
     along = sides * (cells / np.prod(sides)) ** (1.0 / space.dim)
-    if along.max() < _FEWEST:
+    if np.rint(along.max()) < _FEWEST:
         return None
     return [int(n) for n in np.maximum(np.rint(0.5 * along), 1)]
 

@@ -101,7 +101,12 @@ class ConvexDomain:
 
     def depth(self, x: Floats) -> Floats:
         """Distance of points (n, dim) from the nearest bounding plane, negative outside; (n,)."""
-        return np.asarray((self.offsets[:, None] - self.normals @ x.T).min(axis=0))
+        found = np.empty(len(x))
+        step = max(1, _BLOCK // len(self.offsets))
+        for start in range(0, len(x), step):
+            block = slice(start, start + step)
+            found[block] = (self.offsets[:, None] - self.normals @ x[block].T).min(axis=0)
+        return found
 
 
 def convex_domain(space: DensitySpace) -> ConvexDomain:

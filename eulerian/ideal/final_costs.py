@@ -69,12 +69,14 @@ class DomainRule:
         x: (n, dim).
         weights: (n,), without any density.
         target: (n,) ρ*.
+        missed: the share of ρ*'s mass that the rule misses: what jumps of ρ* cost it.
         comm: who has the others.
     """
 
     x: Floats
     weights: Floats
     target: Floats
+    missed: float
     comm: MPI.Comm
 
     def sum(self, *columns: Floats) -> Floats:
@@ -113,20 +115,31 @@ class _Mixture:
 
 
 def domain_rules(
-    space: DensitySpace, initial: PointDensity, target: PointDensity, label: int, largest: float
+    space: DensitySpace,
+    initial: PointDensity,
+    target: PointDensity,
+    label: int,
+    largest: float,
+    jumps: float | None = None,
 ) -> tuple[DomainRule, DomainRule]:
     """Rules over the domain for what ρ_0 and ρ* of a label lead to, and a coarser one for its error. **Collective**.
 
-    A density that moves from one to the other may be anywhere: cells without mass count as well. ``largest`` as for
-    ``density_rules``.
+    A density that moves from one to the other may be anywhere: cells without mass count as well. ``largest`` and
+    ``jumps`` as for ``density_rules``.
     """
     n = space.n_owned
     volume = float(parallel.sum_all(space.comm, space.geometry.det[:n].sum()[None])[0]) / factorial(space.dim)
     found = []
-    for rule in density_rules(space, _Mixture((initial, target), label, volume), [0], TOLERANCE, largest):
+    for rule in density_rules(space, _Mixture((initial, target), label, volume), [0], TOLERANCE, largest, jumps):
         with parallel.agreed(space.comm):
             values = target.values(rule.x)[:, label]
-        found.append(DomainRule(rule.x, rule.weights[:, 0] / rule.density[:, 0], np.maximum(values, 0.0), space.comm))
+        weights = rule.weights[:, 0] / rule.density[:, 0]
+        # They were scaled to the mass of the mixture, whose jumps are no concern of the volume's.
+        sums = parallel.sum_all(space.comm, np.array([weights.sum(), weights @ np.maximum(values, 0.0)]))
+        weights *= volume / sums[0]
+        mass = float(target.mass[label])
+        missed = abs(mass - float(sums[1] * volume / sums[0])) / mass if mass > 0.0 else 0.0
+        found.append(DomainRule(rule.x, weights, np.maximum(values, 0.0), missed, space.comm))
     return found[0], found[1]
 
 
@@ -160,6 +173,9 @@ class FixedCost:
 class KullbackLeiblerCost:
     """∫ρ log(ρ/ρ*): among densities of mass m F*(φ) = m log(∫ρ* e^φ/m) (Donsker and Varadhan 1975).
 
+    The rule's errors in the masses of ρ* and of ρ would enter F as they are, however small F is: both are scaled to
+    their exact masses.
+
     Args:
         rule: the domain.
         mass: m.
@@ -175,7 +191,10 @@ class KullbackLeiblerCost:
         """Collective."""
         self._rule, self._mass, self.points = rule, mass, rule.x
         with parallel.agreed(rule.comm):
-            self._logarithm = np.logaddexp(target.log_values(rule.x)[:, label], log_floor)
+            logarithm = np.logaddexp(target.log_values(rule.x)[:, label], log_floor)
+        volume, total = rule.sum(rule.weights, rule.weights * np.exp(logarithm))
+        exact = float(target.mass[label]) + np.exp(log_floor) * volume
+        self._logarithm: Floats = logarithm + np.log(exact / total)
 
     def conjugate(self, phi: Floats) -> Conjugate:
         """See ``FinalCost``. **Collective**."""
@@ -189,8 +208,10 @@ class KullbackLeiblerCost:
     def value(self, density: Floats) -> float:
         """See ``FinalCost``. **Collective**."""
         seen = density > 0.0
+        weights = (self._rule.weights * density)[seen]
         apart = np.log(density[seen]) - self._logarithm[seen]
-        return float(self._rule.sum((self._rule.weights * density)[seen] * apart)[0])
+        total, value = self._rule.sum(weights, weights * apart)
+        return float(self._mass * (value / total + np.log(self._mass / total)))
 
 
 @final

@@ -162,7 +162,7 @@ class Design:
         for table in reversed(self._tables):
             rows = table.reshape(-1, 3, 4)[:, :orders]
             shape = found.shape
-            found = found.reshape(len(found), -1, 4) @ rows.transpose(0, 2, 1)
+            found = found.reshape(len(found), int(np.prod(shape[1:-1])), 4) @ rows.transpose(0, 2, 1)
             found = np.moveaxis(found.reshape(*shape[:-1], orders), -1, 1)
         return found
 
@@ -191,8 +191,8 @@ def _orders(dim: int, *axes: int) -> tuple[int, ...]:
 
 
 def _outer_product(a: Floats, b: Floats) -> Floats:
-    return np.asarray((a[:, :, None] * b[:, None, :]).reshape(len(a), -1))
+    return np.asarray((a[:, :, None] * b[:, None, :]).reshape(len(a), a.shape[1] * b.shape[1]))
 
 
 def _outer_sum(a: Indices, b: Indices) -> Indices:
-    return np.asarray((a[:, :, None] + b[:, None, :]).reshape(len(a), -1))
+    return np.asarray((a[:, :, None] + b[:, None, :]).reshape(len(a), a.shape[1] * b.shape[1]))

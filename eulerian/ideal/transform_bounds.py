@@ -36,7 +36,10 @@ _LEAST_SPREAD = 1e-3  # of the domain: standard deviation of a density, for the 
 _CLIMB = 1e-5  # of the value: Newton's method ends where it has no more to gain
 _ROUNDING = 1e-6  # of the value: points of next to no mass are left out of all sums
 _LOST = 1e-6  # of the mass: more than that may not end beyond a wall
+_ASTRAY = 1e-3  # of the mass: what the density at the minimisers may have too much or too little
 _AT_WALL = 1e-12  # of the domain's diameter
+_WIDEST = {1: 2.0**-7, 2: 2.0**-4, 3: 2.0**-3}  # of the domain: parts of cells, if intervals of the splines are wider
+_JUMPS = {1: 2.0**-20, 2: 2.0**-9, 3: 2.0**-6}  # of the domain: extent of what cells are cut into where densities jump
 
 
 type Moments = tuple[Floats, Floats]
@@ -50,8 +53,8 @@ class Bracket:
 
     Attributes:
         lower: a bound from below.
-        upper: the cost of a flow, +∞ where none is known.
-        error: of both, by quadrature and search.
+        upper: the cost of a flow and the error of its quadrature, +∞ where none is known.
+        error: of the lower bound, by quadrature and search.
     """
 
     lower: float
@@ -114,6 +117,8 @@ class _LabelBounds:
         self._alpha = problem.kinetic / problem.horizon
         self._mass = float(problem.initial.mass[label])
         self._domain = straight_domain(space)
+        self._side = float(np.max(np.subtract(*space.bounding_box[::-1])))
+        self._jumps = _JUMPS[space.dim] * self._side
 
     def bracket(self) -> Bracket:
         """Collective."""
@@ -146,10 +151,11 @@ class _LabelBounds:
     def _rules(self, splines: SplineSpace) -> tuple[_Rules, _Rules]:
         """Two rules, as fine as the splines: a potential that is finer would adapt to the points. Collective."""
         problem, label, largest = self._problem, self._label, float(splines.width.max())
+        largest = min(largest, _WIDEST[self._space.dim] * self._side)
         target = problem.functional.exact
         assert target is not None
-        of_source = density_rules(self._space, problem.initial, [label], TOLERANCE, largest)
-        of_domain = domain_rules(self._space, problem.initial, target, label, largest)
+        of_source = density_rules(self._space, problem.initial, [label], TOLERANCE, largest, self._jumps)
+        of_domain = domain_rules(self._space, problem.initial, target, label, largest, self._jumps)
         costs = [problem.functional.on_domain(rule, label, self._mass) for rule in of_domain]
         fine, coarse = (_Rules(*rules) for rules in zip(of_source, of_domain, costs, strict=True))
         return fine, coarse
@@ -183,13 +189,12 @@ class _LabelBounds:
 
     def _bracket(self, potential: SplineFunction, fine: _Rules, coarse: _Rules) -> Bracket:
         """What a potential and its map prove, by two rules. Collective."""
-        one, other = (self._sides(potential, rules) for rules in (fine, coarse))
-        with np.errstate(invalid="ignore"):
-            errors = np.abs(np.subtract(one, other))
-        return Bracket(*one, float(np.nanmax(np.where(np.isfinite(errors), errors, np.nan))) + _ROUNDING * abs(one[0]))
+        (lower, upper, missed), (rough, above, _) = (self._sides(potential, rules) for rules in (fine, coarse))
+        doubt = abs(upper - above) if np.isfinite(upper) and np.isfinite(above) else 0.0
+        return Bracket(lower, upper + doubt + missed, abs(lower - rough) + missed + _ROUNDING * abs(lower))
 
-    def _sides(self, potential: SplineFunction, rules: _Rules) -> tuple[float, float]:
-        """Lower and upper bound. Collective."""
+    def _sides(self, potential: SplineFunction, rules: _Rules) -> tuple[float, float, float]:
+        """Lower and upper bound, and what the mass that the rules miss may change them by. Collective."""
         lower, z = self._ascent(potential.space, rules).evaluate(potential.coefficients)
         x, weights, domain = rules.source.x, rules.source.weights[:, 0], rules.domain
         with parallel.agreed(self._comm):
@@ -199,22 +204,34 @@ class _LabelBounds:
             push = potential.jets(z).gradient + self._alpha * (z - x)
             outside, held = self._beyond(z)
         squares = np.stack([np.sum((z - x) ** 2, axis=1), np.sum(push**2, axis=1), outside, held])
+        asked = rules.cost.conjugate(jets.value).weights
+        missed = domain.missed * self._spread(jets.value, asked)
+        transformed = potential.jets(z).value + 0.5 * self._alpha * np.sum((z - x) ** 2, axis=1)
+        missed += float(rules.source.missed[0]) * self._spread(transformed, weights)
         distance, pressure, lost, stuck = parallel.sum_all(self._comm, squares @ weights).tolist()
+        astray = abs(float(domain.sum(domain.weights * arrived)[0]) - self._mass)
         if lost > _LOST * self._mass:
-            return lower, np.inf
-        wanted = rules.cost.conjugate(jets.value).weights / domain.weights
-        densities = Arrived(z, weights, domain.x, domain.weights, arrived, wanted)
+            return lower, np.inf, missed
+        wanted = asked / domain.weights
+        densities = Arrived(z, weights, domain.x, domain.weights, arrived, wanted, astray > _ASTRAY * self._mass)
         upper = lower + missing_cost(self._comm, potential, self._alpha, pressure, densities)
-        if stuck <= _LOST * self._mass:  # what ends at a wall has no density
+        # What ends at a wall has no density, and where the map tears, what is arrived at points counts too much.
+        if stuck <= _LOST * self._mass and not densities.torn:
             upper = min(upper, 0.5 * self._alpha * distance + rules.cost.value(arrived))
-        return lower, upper
+        return lower, upper, missed
+
+    def _spread(self, values: Floats, weights: Floats) -> float:
+        """The standard deviation of values (n,), times the sum of their weights. Collective."""
+        total, mean = parallel.sum_all(self._comm, np.array([weights.sum(), weights @ values]))
+        away = values - mean / total
+        return float(np.sqrt(total * parallel.sum_all(self._comm, (weights @ away**2)[None])[0]))
 
     def _beyond(self, z: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which points z (n, dim) are outside the domain, and which are outside or at a wall."""
         if self._domain is None:
             return np.ones(len(z), dtype=bool), np.ones(len(z), dtype=bool)
-        excess, size = self._domain.excess(z)[0], _AT_WALL * self._domain.diameter
-        return excess > size, excess > -size
+        depth, size = self._domain.depth(z), _AT_WALL * self._domain.diameter
+        return depth < -size, depth < size
 
     def _arrived(self, z: Floats, jets: Jets) -> Floats:
         """The density (n,) that the map of a potential leads to, at points z (n, dim) with the potential's jets."""
@@ -223,12 +240,6 @@ class _LabelBounds:
         # Where the potential bends too much nothing arrives, up to what the potential's error does.
         density = self._problem.initial.values(origin)[:, self._label]
         return np.asarray(density * np.maximum(volume, 0.0))
-
-    def _free_of_walls(self, z: Floats) -> NDArray[np.bool_]:
-        """Which straight paths to points z (n, dim) stay in the domain and off its walls."""
-        if self._domain is None:
-            return np.zeros(len(z), dtype=bool)
-        return self._domain.excess(z)[0] < 0.0 if len(z) else np.zeros(0, dtype=bool)
 
 
 def _quadratic(begin: Moments, end: Moments, share: float, alpha: float) -> tuple[Jets, Floats]:
@@ -251,6 +262,6 @@ def matrix_root(matrix: Floats) -> Floats:
 
 
 def _better(one: Bracket, other: Bracket) -> Bracket:
-    """Both sides' better ones, with the errors of both where they are of different brackets."""
-    lower, upper = max(one, other, key=lambda each: each.lower), min(one, other, key=lambda each: each.upper)
-    return Bracket(lower.lower, upper.upper, max(lower.error, upper.error))
+    """Both sides' better ones."""
+    below = max(one, other, key=lambda each: each.lower - each.error)
+    return Bracket(below.lower, min(one.upper, other.upper), below.error)
