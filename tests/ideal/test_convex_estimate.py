@@ -14,9 +14,9 @@ from eulerian.base import parallel
 from eulerian.base.errors import InputError
 from eulerian.density.shapes import Gaussian
 from eulerian.density.space import DensitySpace
-from eulerian.ideal import second_mesh
+from eulerian.ideal import convex_estimate
+from eulerian.ideal.convex_estimate import on_second_mesh
 from eulerian.ideal.problem import IdealProblem
-from eulerian.ideal.second_mesh import on_second_mesh
 from eulerian.mesh.create import box_mesh
 from eulerian.objective.distances import KullbackLeibler
 
@@ -72,7 +72,7 @@ def test_other_meshes_have_halved_edges(comm: MPI.Comm, name: str) -> None:
 
 
 def test_too_many_cells(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(second_mesh, "_MOST_CELLS", {1: 9})
+    monkeypatch.setattr(convex_estimate, "_MOST_CELLS", {1: 9})
     with pytest.raises(InputError, match="too many cells"):
         on_second_mesh(problem(DensitySpace(box_mesh([-2.0], [2.0], [5], comm), 0)))
 
