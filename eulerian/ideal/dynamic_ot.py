@@ -14,9 +14,13 @@ a = −∂_tφ at the vertices, b∓ = ∇φ on the cells at the slab's ends, g 
 with a potential alone (g_i = V_i ρ_i), the last sum stands for constraints s_i ≤ V_i. The scheme is after Lavenant,
 Claici, Chien and Solomon (2018, doi:10.1145/3272127.3275064); on its convergence see Lavenant (2021,
 doi:10.1090/mcom/3567). The two problems are dual to one another without a gap, and both values converge to that of the
-continuous problem when h and τ tend to 0. Densities on cells would be cheaper, but ∇φ of a linear
-interpolant belongs to another point than the centroid, from cell to cell on another side: an error of first order
-(3.2 % instead of 0.5 % on the Gaussian of the README with 48 × 48 squares).
+continuous problem when h and τ tend to 0, but slowly where mass is drawn together: the mean of |∇φ|² around a vertex
+and over the ends of a slab contains the variance of ∇φ there, which takes h²/(8λ)|D²φ|² off the value on a line, while
+loads of hat functions and final densities narrower than a cell add to it. All three are of second order, with constants
+so large that the sum looks like first order (−1.8, −1.7, −0.9 % with 24 × 20, 48 × 40, 96 × 80 squares for a Gaussian
+drawn to a fifth of its width). ``continuous_bounds`` does not depend on it. Densities on cells would be cheaper, but ∇φ
+of a linear interpolant belongs to another point than the centroid, from cell to cell on another side (3.2 % instead of
+0.5 % on the Gaussian of the README with 48 × 48 squares).
 
 Parts of the domain that are not connected are problems of their own, with potentials that are free up to a constant
 each; they are solved side by side, and the values added up.
