@@ -157,7 +157,7 @@ def _template_case(name: str) -> Case:
 AFFINE = reference_values.cases()[0].config
 RADIAL = linear_regime.linear_field("rbf", 16)
 HOLE = obstacles.configuration(obstacles.PLACES[0], 0, network(32, 8))
-SPACE = densities_and_particles.configuration(3, 8, network(16, 8))
+SPACE = densities_and_particles.configuration(3, 12, network(16, 8))
 CASES: dict[str, Case] = {
     **{name: _template_case(name) for name in templates.available()},
     "thin moons": Case(template("moons", *mesh_and_network.THIN)),
@@ -337,7 +337,7 @@ def broken(row: Table) -> str:
 
 def readable(row: Table) -> Table:
     """A row in words, for the printed table."""
-    bracket = f"{_number(row['lower'])} … {_number(row['upper'])}"
+    bracket = f"{_number(row['lower'])} … {_number(row['upper']) or 'unknown'}"
     doubt = "unknown" if row["error"] is None else f"{row['error']:.0e}"
     certified = "" if row["dual"] is None else f"{_number(row['dual'])} … {_number(row['primal'])}"
     share = "" if row["above_share"] is None else f" ({100 * row['above_share']:.2g} %)"
