@@ -51,7 +51,6 @@ from study import (
     BLACK,
     BLUE,
     GREEN,
-    GREY,
     KINKED,
     SMOOTH,
     Table,
@@ -76,6 +75,7 @@ from eulerian.ideal.problem import PARTS, IdealProblem
 
 ROW = "row.json"
 USUAL = 60
+BOUND, ESTIMATE = "0.72", "0.88"  # greys of brackets
 MEASURE = 0.1  # a bound that is smaller than this part of J is no measure of a distance to it
 
 
@@ -157,7 +157,7 @@ def _template_case(name: str) -> Case:
 AFFINE = reference_values.cases()[0].config
 RADIAL = linear_regime.linear_field("rbf", 16)
 HOLE = obstacles.configuration(obstacles.PLACES[0], 0, network(32, 8))
-SPACE = densities_and_particles.configuration(3, 8, network(16, 8))
+SPACE = densities_and_particles.configuration(3, 12, network(16, 8))
 CASES: dict[str, Case] = {
     **{name: _template_case(name) for name in templates.available()},
     "thin moons": Case(template("moons", *mesh_and_network.THIN)),
@@ -337,10 +337,10 @@ def broken(row: Table) -> str:
 
 def readable(row: Table) -> Table:
     """A row in words, for the printed table."""
-    bracket = f"{_number(row['lower'])} … {_number(row['upper'])}"
+    bracket = f"{_number(row['lower'])} … {_number(row['upper']) or 'unknown'}"
     doubt = "unknown" if row["error"] is None else f"{row['error']:.0e}"
     certified = "" if row["dual"] is None else f"{_number(row['dual'])} … {_number(row['primal'])}"
-    share = "" if row["above_share"] is None else f" ({100 * row['above_share']:.2g} %)"
+    share = "" if row["above_share"] is None else f" ({_percent(row['above_share'])} %)"
     return {
         "problem": row["problem"],
         "J, mesh": _number(row["mesh"]),
@@ -358,9 +358,13 @@ def readable(row: Table) -> Table:
 def off_by(row: Table) -> str:
     """By how much the convex solver's dual value misses J*, in per cent of the bound."""
     shares = [row[name] for name in ("dual_over_upper", "dual_over_lower") if row[name] is not None]
-    words = [f"{100 * share:+.2g}" for share in shares]
+    words = ["−+"[share >= 0.0] + _percent(abs(share)) for share in shares]
     number = " … ".join(dict.fromkeys(words)) + " %" if words else ""
     return f"{number}, {row['verdict']}" if row["verdict"] else number
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}"
 
 
 def _number(value: float | None) -> str:
@@ -375,12 +379,17 @@ def figure(rows: list[Table]) -> Figure:
     for at, row in enumerate(shown):
         _draw_row(axes, at, row)
     axes.axvline(0.0, color=BLACK, lw=0.8, zorder=0)
+    axes.margins(x=0.03)
     axes.set_xscale("symlog", linthresh=1e-3, linscale=0.8)
     ticks = [sign * 10.0**power for sign in (-1, 1) for power in range(-3, 2)]
     low, high = axes.get_xlim()
     axes.set_xticks(sorted([0.0, *(tick for tick in ticks if low <= tick <= high)]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:+g} %" if x else "$J^*_{lower}$"))
-    axes.set(yticks=range(len(shown)), ylim=(-0.6, len(shown) - 0.4), xlabel="relative to the lower bound")
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: f"{100 * x:+g} %".replace("-", "−") if x else "$J^*_{lower}$")
+    )
+    note = "" if all(row["attained"] for row in shown) else "; *: a bound that such fields do not attain"
+    axes.set(yticks=range(len(shown)), ylim=(-0.6, len(shown) - 0.4))
+    axes.set_xlabel(f"relative to the lower bound (linear between −0.1 % and +0.1 %){note}")
     axes.set_yticklabels([row["problem"] + ("" if row["attained"] else " *") for row in shown])
     axes.grid(axis="x", color="0.92")
     axes.set_axisbelow(True)
@@ -396,7 +405,7 @@ def _draw_row(axes: Axes, at: int, row: Table) -> None:
     doubt = row["error"] or 0.0
     upper = row["upper"] if row["upper"] is not None else row["lower"]
     low, high = place(row["lower"] - doubt), place(upper + doubt)
-    axes.barh(at, high - low, 0.62, left=low, color=GREY if row["is_bound"] else "0.85", zorder=1)
+    axes.barh(at, high - low, 0.62, left=low, color=BOUND if row["is_bound"] else ESTIMATE, zorder=1)
     axes.plot([0.0, place(upper)], [at, at], "|", color=BLACK, ms=11, mew=1.4, zorder=2)
     if row["dual"] is not None and row["primal"] is not None:
         ends = [place(row["dual"]), place(row["primal"])]
@@ -412,13 +421,13 @@ def _handles(rows: list[Table]) -> list[Any]:
     """What the marks mean."""
     handles: list[Any] = [
         Line2D([], [], color=BLACK, marker="|", ls="", ms=9, mew=1.4, label="continuous problem: lower, upper"),
-        Patch(color=GREY, label="… with their error"),
+        Patch(color=BOUND, label="… with their error"),
         Line2D([], [], color=BLUE, marker="|", lw=2.0, ms=7, mew=2.0, label="convex solver on the mesh: dual, primal"),
         Line2D([], [], color=GREEN, marker="s", ls="", ms=5, label="network itself"),
         Line2D([], [], color=GREEN, marker="s", mfc="white", ls="", ms=5, label="network by its mesh"),
     ]
     if not all(row["is_bound"] for row in rows):
-        handles.insert(2, Patch(color="0.85", label="… an estimate, and its error"))
+        handles.insert(2, Patch(color=ESTIMATE, label="… an estimate, and its error"))
     return handles
 
 
