@@ -24,9 +24,9 @@ from eulerian.ideal.final_costs import Conjugate, FinalCost
 from eulerian.ideal.grid_search import LossTable
 from eulerian.ideal.splines import Design, SplineFunction, SplineSpace
 
-_MOST_STEPS = 25  # of Newton's method on one spline space
+_MOST_STEPS = 50  # of Newton's method on one spline space
 _CG_TOLERANCE, _MOST_CG = 1e-3, 200
-_SHARE = 0.1  # of the predicted gain that a step must bring
+_SHARE, _GOOD = 0.1, 0.7  # of the predicted gain that a step must bring, and with which the damping falls
 _MOST_POLISH, _STILL = 25, 1e-8  # Newton steps to a minimiser; in intervals of the splines: a step that ends them
 _ALL = 8  # minima that are told apart, in the last evaluation
 _GRID = {1: 1025, 2: 129, 3: 33}  # points per axis of the search for the minimisers
@@ -80,8 +80,9 @@ class DualAscent:
                 break
             trial = self._evaluate(now.coefficients + step, now.z)
             # Levenberg (1944) and Marquardt (1963): the damping grows until a step brings what it promises.
-            if trial.value >= now.value + _SHARE * gain:
-                now, damping = trial, max(0.1 * damping, _DAMPING)
+            brought = (trial.value - now.value) / gain
+            if brought >= _SHARE:
+                now, damping = trial, max(0.1 * damping, _DAMPING) if brought >= _GOOD else damping
             elif damping > _MOST_DAMPING:
                 break
             else:

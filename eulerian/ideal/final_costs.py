@@ -19,8 +19,8 @@ from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import PointDensity, density_rules
 from eulerian.objective.continuous import FunctionDensity
 
-TOLERANCE = 1e-3
-"""By how much of a cell's mean mass two rules may differ on a cell that is not cut: see ``density_rules``."""
+TOLERANCE = {1: 1e-3, 2: 1e-3, 3: 1e-2}
+"""By how much of a cell's mean mass two rules may differ on a cell that stays whole, by dimension; see ``density_rules``."""
 
 _MOST_NEWTON = 100
 
@@ -130,7 +130,9 @@ def domain_rules(
     n = space.n_owned
     volume = float(parallel.sum_all(space.comm, space.geometry.det[:n].sum()[None])[0]) / factorial(space.dim)
     found = []
-    for rule in density_rules(space, _Mixture((initial, target), label, volume), [0], TOLERANCE, largest, jumps):
+    for rule in density_rules(
+        space, _Mixture((initial, target), label, volume), [0], TOLERANCE[space.dim], largest, jumps
+    ):
         with parallel.agreed(space.comm):
             values = target.values(rule.x)[:, label]
         weights = rule.weights[:, 0] / rule.density[:, 0]

@@ -154,7 +154,8 @@ class _LabelBounds:
         largest = min(largest, _WIDEST[self._space.dim] * self._side)
         target = problem.functional.exact
         assert target is not None
-        of_source = density_rules(self._space, problem.initial, [label], TOLERANCE, largest, self._jumps)
+        tolerance = TOLERANCE[self._space.dim]
+        of_source = density_rules(self._space, problem.initial, [label], tolerance, largest, self._jumps)
         of_domain = domain_rules(self._space, problem.initial, target, label, largest, self._jumps)
         costs = [problem.functional.on_domain(rule, label, self._mass) for rule in of_domain]
         fine, coarse = (_Rules(*rules) for rules in zip(of_source, of_domain, costs, strict=True))
