@@ -20,7 +20,7 @@ from eulerian.density.weighted_rule import PointDensity, density_rules
 from eulerian.objective.continuous import FunctionDensity
 
 TOLERANCE = {1: 1e-3, 2: 1e-3, 3: 1e-2}
-"""By how much of a cell's mean mass two rules may differ on a cell that is not cut, by dimension: ``density_rules``."""
+"""By how much of a cell's mass two rules may differ where a cell stays whole, by dimension; see ``density_rules``."""
 
 _MOST_NEWTON = 100
 

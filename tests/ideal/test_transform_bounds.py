@@ -75,7 +75,7 @@ def test_every_wall_holds_points(comm: MPI.Comm, dim: int) -> None:
 def test_the_rim_of_a_disk_holds_points(comm: MPI.Comm) -> None:
     space = DensitySpace(create_mesh(comm, Domain(file=str(MESHES / "disk.msh"))), 0)
     angle = np.linspace(0.0, 6.0, 50)
-    rim = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    rim = space.bounding_box[1][0] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     bounds = bounds_on(space)
     for size, beyond in ((0.98, False), (1.01, True)):
         outside, held = bounds._beyond(size * rim)
