@@ -15,6 +15,10 @@ from .base.errors import EulerianError as EulerianError
 from .base.errors import EulerianWarning as EulerianWarning
 from .base.errors import InputError as InputError
 from .base.errors import RejectedEvaluation as RejectedEvaluation
+from .bounds.certificate import certify as certify
+from .bounds.continuous import continuous_bounds as continuous_bounds
+from .bounds.hopf_lax import hopf_lax as hopf_lax
+from .bounds.monotone_flows import monotone_bound as monotone_bound
 from .control.control import ControlProblem as ControlProblem
 from .density.density import Density as Density
 from .density.image import Image as Image
@@ -28,11 +32,7 @@ from .fields.base import VectorField as VectorField
 from .fields.features import Linear as Linear
 from .fields.mlp import Mlp as Mlp
 from .fields.nodal import Nodal as Nodal
-from .ideal.certificate import certify as certify
-from .ideal.continuous import continuous_bounds as continuous_bounds
 from .ideal.dynamic_ot import solve_convex as solve_convex
-from .ideal.hopf_lax import hopf_lax as hopf_lax
-from .ideal.monotone_flows import monotone_bound as monotone_bound
 from .ideal.problem import IdealProblem as IdealProblem
 from .mesh.create import box_mesh as box_mesh
 from .mesh.create import read_mesh as read_mesh

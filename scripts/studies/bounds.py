@@ -68,9 +68,9 @@ from eulerian.app.config import Config, parse_config
 from eulerian.app.config.read import read_tables
 from eulerian.app.config.tables import apply_overrides
 from eulerian.app.tasks import run_train
-from eulerian.ideal.continuous import ContinuousBounds
+from eulerian.bounds.continuous import ContinuousBounds
+from eulerian.bounds.monotone_flows import monotone_bound
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
-from eulerian.ideal.monotone_flows import monotone_bound
 from eulerian.ideal.problem import PARTS, IdealProblem
 
 ROW = "row.json"

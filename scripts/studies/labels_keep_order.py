@@ -49,7 +49,7 @@ from study import (
 
 import eulerian as eu
 from eulerian import ControlProblem
-from eulerian.ideal.monotone_flows import MonotoneFlow, monotone_bound
+from eulerian.bounds.monotone_flows import MonotoneFlow, monotone_bound
 from eulerian.objective.terminal import exact_density
 
 BOX = (-4.0, 4.0)

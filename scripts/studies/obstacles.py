@@ -34,10 +34,10 @@ from eulerian.app.config import parse_config
 from eulerian.app.figures.trajectories import draw_transport
 from eulerian.app.runs.cell_nodes import CellNodes, Gathering
 from eulerian.app.runs.snapshots import Snapshots
+from eulerian.bounds.hopf_lax import hopf_lax
+from eulerian.bounds.paths import flow_paths
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.flow import ConvexFlow
-from eulerian.ideal.hopf_lax import hopf_lax
-from eulerian.ideal.paths import flow_paths
 from eulerian.ideal.problem import IdealProblem, PathBundle
 from eulerian.transport.velocity_space import VelocitySpace
 

@@ -219,7 +219,7 @@ def solved(dual: float, **bracket: object) -> object:
 
     from bounds import Solved
 
-    from eulerian.ideal.continuous import ContinuousBounds
+    from eulerian.bounds.continuous import ContinuousBounds
 
     known = {"lower": 2.0, "upper": 2.1, "error": 1e-3, "origin": "transform", "is_bound": True, "size": 2.0}
     return Solved(ContinuousBounds(**known | bracket), SimpleNamespace(dual=dual, primal=dual + 0.3), 0.0, 0.0)

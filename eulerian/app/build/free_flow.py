@@ -7,9 +7,9 @@ from eulerian.analysis.characteristics import verify
 from eulerian.app.build.network import terminal_cost
 from eulerian.app.config import Config
 from eulerian.base.errors import EulerianError
+from eulerian.bounds.bracket import ContinuousBounds
 from eulerian.control.control import ControlProblem
 from eulerian.fields.nodal import Nodal
-from eulerian.ideal.bracket import ContinuousBounds
 from eulerian.ideal.dynamic_ot import ConvexSolution
 from eulerian.ideal.flow import nodal_theta
 from eulerian.ideal.problem import IdealProblem

@@ -16,7 +16,7 @@ from eulerian.objective.parts import part_names
 
 if TYPE_CHECKING:
     from eulerian.analysis.verify import Verification
-    from eulerian.ideal.bracket import ContinuousBounds
+    from eulerian.bounds.bracket import ContinuousBounds
     from eulerian.ideal.dynamic_ot import ConvexSolution
     from eulerian.optimise import LevelReport
 

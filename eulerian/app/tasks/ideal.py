@@ -25,14 +25,14 @@ from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
+from eulerian.bounds.bracket import ContinuousBounds
+from eulerian.bounds.continuous import continuous_bounds
+from eulerian.bounds.hopf_lax import HopfLax, try_hopf_lax
+from eulerian.bounds.paths import flow_paths, straight_paths
 from eulerian.fields.nodal import Nodal
-from eulerian.ideal.bracket import ContinuousBounds
-from eulerian.ideal.continuous import continuous_bounds
 from eulerian.ideal.domain_parts import domain_parts, require_masses
 from eulerian.ideal.dynamic_ot import ConvexSolution, solve_convex
 from eulerian.ideal.flow import ConvexFlow, nodal_theta
-from eulerian.ideal.hopf_lax import HopfLax, try_hopf_lax
-from eulerian.ideal.paths import flow_paths, straight_paths
 from eulerian.ideal.problem import GapRecord, IdealProblem
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.objective.parts import part_names

@@ -117,7 +117,7 @@ def _certificate(context: RunContext[ControlProblem], document: Document) -> Doc
     if config.ideal.certificate == "none" or not problem.parts:
         return {}
     started = time.perf_counter()
-    from eulerian.ideal.certificate import certify  # needs a good part of SciPy, which is slow to load
+    from eulerian.bounds.certificate import certify  # needs a good part of SciPy, which is slow to load
 
     try:
         with configured_keys(), progress.gaps(config.ideal.max_iterations) as observer:

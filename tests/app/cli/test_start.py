@@ -45,7 +45,7 @@ def test_a_solve_waits_neither_for_scipy_nor_for_figures() -> None:
 
 
 def test_a_certificate_in_closed_form_waits_for_the_convex_solver_as_little() -> None:
-    assert "scipy" not in _loaded("from eulerian.ideal.certificate import certify")
+    assert "scipy" not in _loaded("from eulerian.bounds.certificate import certify")
 
 
 def test_a_command_is_one_file_and_one_line() -> None:

@@ -19,7 +19,7 @@ from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.files import GAP_COLUMNS
 from eulerian.app.runs.progress import Progress
 from eulerian.base.errors import ComputationError, InputError
-from eulerian.ideal import certificate
+from eulerian.bounds import certificate
 
 pytestmark = pytest.mark.two_ranks
 
