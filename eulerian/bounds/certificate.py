@@ -170,7 +170,7 @@ def _lower_bound(problem: ControlProblem, ideal: IdealProblem, kind: str, convex
 
         best = monotone_bound(ideal, ideal.initial)
         return ContinuousBounds(best.value, best.value, best.error, "monotone", True, abs(best.value))
-    return continuous_bounds(ideal, **convex)
+    return continuous_bounds(ideal, lower_only=True, **convex)
 
 
 def _is_blind(problem: ControlProblem, ideal: IdealProblem) -> bool:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def continuous_bounds(
-    problem: IdealProblem, solution: "ConvexSolution | None" = None, **convex: Unpack[ConvexOptions]
+    problem: IdealProblem,
+    solution: "ConvexSolution | None" = None,
+    *,
+    lower_only: bool = False,
+    **convex: Unpack[ConvexOptions],
 ) -> ContinuousBounds:
     """A bracket around the value of the continuous problem. **Collective**.
 
@@ -36,6 +40,7 @@ def continuous_bounds(
     Args:
         problem: the idealised one.
         solution: its convex solution, if it is known already.
+        lower_only: an upper bound is not wanted, and the lower one may be a little worse.
         convex: tolerances and callback of the convex solver, where it is needed.
 
     Raises:
@@ -49,7 +54,7 @@ def continuous_bounds(
         from eulerian.bounds.transform_bounds import transform_bounds  # sparse matrices take their time to load
 
         if straight_domain(problem.space) is not None:
-            found = transform_bounds(problem)
+            found = transform_bounds(problem, lower_only=lower_only)
             return ContinuousBounds(found.lower, found.upper, found.error, "transform", True, abs(found.lower))
         reason = "the domain is not convex"
         if problem.space.dim == 2:

@@ -30,10 +30,10 @@ _FIRST = {1: 8, 2: 4, 3: 4}  # intervals of the splines along the longest side
 _MOST = {1: 256, 2: 64, 3: 16}
 _CLOSE = 5e-4  # of the value: a gap that no finer splines are needed for
 _WORTH = 0.7  # of the gap: what halved intervals must leave of it to go on
-_RISE = 5e-3  # of a lower bound without an upper one: likewise
+_RISE = {False: 5e-3, True: 2e-2}  # of a lower bound without an upper one: likewise; and where no upper one is wanted
 _SHARES = (1.0, 0.9, 0.7, 0.4, 0.1)  # of the way to ρ*, for a start
 _LEAST_SPREAD = 1e-3  # of the domain: standard deviation of a density, for the start
-_CLIMB = 1e-5  # of the value: Newton's method ends where it has no more to gain
+_CLIMB = {False: 1e-5, True: 1e-3}  # of the value: Newton's method ends where it has no more to gain
 _ROUNDING = 1e-6  # of the value: points of next to no mass are left out of all sums
 _LOST = 1e-6  # of the mass: more than that may not end beyond a wall
 _ASTRAY = 1e-3  # of the mass: what the density at the minimisers may have too much or too little
@@ -66,31 +66,32 @@ class Bracket:
         """Between them, +∞ where there is no upper one."""
         return self.upper - self.lower
 
-    def hardly_better(self, before: "Bracket | None") -> bool:
+    def hardly_better(self, before: "Bracket | None", rise: float) -> bool:
         """Whether another bracket is hardly wider, or the lower bound has hardly risen where there is no upper one."""
         if before is None:
             return False
         if np.isfinite(self.upper):
             return self.gap > _WORTH * before.gap
-        return self.lower - before.lower <= _RISE * abs(self.lower)
+        return self.lower - before.lower <= rise * abs(self.lower)
 
     def __add__(self, other: "Bracket") -> "Bracket":
         """Of two problems that have nothing to do with one another."""
         return Bracket(self.lower + other.lower, self.upper + other.upper, self.error + other.error)
 
 
-def transform_bounds(problem: IdealProblem) -> Bracket:
+def transform_bounds(problem: IdealProblem, *, lower_only: bool = False) -> Bracket:
     """Bounds for a distance from a target density. **Collective**.
 
     The lower one holds in any domain, and the upper one where the straight paths stay in it.
 
     Args:
         problem: without running costs of the density, whose functional has a target.
+        lower_only: do without the upper one, and be content with the lower one sooner.
     """
     total = Bracket(0.0, 0.0, 0.0)
     for label, mass in enumerate(problem.initial.mass):
         if mass > 0.0:
-            total += _LabelBounds(problem, label).bracket()
+            total += _LabelBounds(problem, label, lower_only=lower_only).bracket()
     return total
 
 
@@ -109,10 +110,11 @@ class _LabelBounds:
     Args:
         problem: of all labels.
         label: y.
+        lower_only: see ``transform_bounds``.
     """
 
-    def __init__(self, problem: IdealProblem, label: int) -> None:
-        space = problem.space
+    def __init__(self, problem: IdealProblem, label: int, *, lower_only: bool = False) -> None:
+        space, self._lower_only = problem.space, lower_only
         self._problem, self._label, self._space, self._comm = problem, label, space, space.comm
         self._alpha = problem.kinetic / problem.horizon
         self._mass = float(problem.initial.mass[label])
@@ -127,18 +129,24 @@ class _LabelBounds:
         start, scale = self._start(splines, coarse)
         best: Bracket | None = None
         while True:
-            potential = self._ascent(splines, coarse).run(start, _CLIMB * scale)
-            bracket = self._bracket(potential, fine, coarse)
+            ascent = self._ascent(splines, coarse)
+            potential = ascent.run(start, _CLIMB[self._lower_only] * scale)
+            if self._lower_only:  # until the last splines what has been climbed to tells enough
+                bracket = Bracket(ascent.evaluate(potential.coefficients, follow=1)[0], np.inf, 0.0)
+            else:
+                bracket = self._bracket(potential, fine, coarse)
             before, best = best, bracket if best is None else _better(best, bracket)
             scale = abs(best.lower)
-            if (
-                best.gap <= _CLOSE * scale
-                or best.hardly_better(before)
-                or max(splines.intervals) >= _MOST[self._space.dim]
-            ):
-                return best
+            if self._enough(best, before, splines):
+                return self._bracket(potential, fine, coarse) if self._lower_only else best
             start, splines = splines.prolong(potential.coefficients), splines.refined()
             fine, coarse = self._rules(splines)
+
+    def _enough(self, best: Bracket, before: Bracket | None, splines: SplineSpace) -> bool:
+        """Whether finer splines are not worth their time."""
+        close = best.gap <= _CLOSE * abs(best.lower)
+        hardly = best.hardly_better(before, _RISE[self._lower_only])
+        return close or hardly or max(splines.intervals) >= _MOST[self._space.dim]
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
@@ -211,7 +219,7 @@ class _LabelBounds:
         missed += float(rules.source.missed[0]) * self._spread(transformed, weights)
         distance, pressure, lost, stuck = parallel.sum_all(self._comm, squares @ weights).tolist()
         astray = abs(float(domain.sum(domain.weights * arrived)[0]) - self._mass)
-        if lost > _LOST * self._mass:
+        if self._lower_only or lost > _LOST * self._mass:
             return lower, np.inf, missed
         wanted = asked / domain.weights
         densities = Arrived(z, weights, domain.x, domain.weights, arrived, wanted, astray > _ASTRAY * self._mass)
