@@ -168,7 +168,7 @@ def _lower_bound(problem: ControlProblem, ideal: IdealProblem, kind: str, convex
     if _is_blind(problem, ideal) and ideal.space.dim == 1 and ideal.functional.loss is not None and not ideal.running:
         from eulerian.bounds.monotone_flows import monotone_bound  # not often
 
-        best = monotone_bound(ideal, ideal.initial)
+        best = monotone_bound(ideal)
         return ContinuousBounds(best.value, best.value, best.error, "monotone", True, abs(best.value))
     return continuous_bounds(ideal, lower_only=True, **convex)
 

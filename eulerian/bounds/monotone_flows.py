@@ -84,7 +84,7 @@ class MonotoneFlow:
         return (1.0 - share) * self.points + share * self.destinations
 
 
-def monotone_bound(problem: IdealProblem, initial: PointDensity) -> MonotoneFlow:
+def monotone_bound(problem: IdealProblem, initial: PointDensity | None = None) -> MonotoneFlow:
     """The best value of flows on the line that do not see the label. **Collective**.
 
     The velocity may depend on time and place as it likes, but is the same for all labels. In a domain of several
@@ -93,18 +93,19 @@ def monotone_bound(problem: IdealProblem, initial: PointDensity) -> MonotoneFlow
         space = eu.DensitySpace(eu.box_mesh([-4.0], [4.0], [200]), labels=2)
         rho0 = space.project({0: eu.Gaussian(-0.5, std=0.5), 1: eu.Gaussian(0.5, std=0.5)})
         problem = eu.IdealProblem(space, rho0, eu.QuadraticLoss([[1.0], [-1.0]]), kinetic=1.0)
-        best = monotone_bound(problem, rho0.exact)
+        best = eu.monotone_bound(problem)
         print(best.value - best.error, "≤ J of any one flow for both labels")
 
     Args:
         problem: on the line, with a terminal loss Σ_y ∫ℓ(x, y) ρ_y(T, x) dx and no running costs of the density.
-        initial: ρ_0, of total mass 1.
+        initial: ρ_0, of total mass 1; by default that of the problem.
 
     Raises:
         InputError: the domain is not on the line, the functional is not ∫ℓρ_T, there are running costs of the density,
             or ℓ is not finite on the domain; the same on all ranks.
     """
     space, loss = problem.space, _required_loss(problem)
+    initial = problem.initial if initial is None else initial
     stiffness = problem.kinetic / problem.horizon
     ends = parallel.gather_rows(space.comm, np.sort(space.vertices[:, :, 0], axis=1))
     everything = np.zeros((0, 2)) if ends is None else ends

@@ -16,9 +16,17 @@ loss, kinetic, horizon = eu.QuadraticLoss([1.0, -0.5]), 0.5, 1.0
 ideal = eu.IdealProblem(space, rho0, loss, kinetic, horizon, slabs=8)
 bound, solution = eu.hopf_lax(ideal), eu.solve_convex(ideal)
 
-# Densities that are to be reached exactly: optimal transport.
+# Densities that are to be reached exactly, optimal transport: the solver has a flow on this mesh, the bounds hold for the
+# continuous problem.
 ends = eu.FixedDensity(eu.Gaussian([1.0, -0.5], std=0.3))
-transport = eu.solve_convex(eu.IdealProblem(space, rho0, ends, kinetic, horizon, slabs=8))
+transport = eu.IdealProblem(space, rho0, ends, kinetic, horizon, slabs=8)
+flow, bounds = eu.solve_convex(transport), eu.continuous_bounds(transport)
+
+# On a line flows keep the order of points: a field that does not see the label cannot do what others can.
+line = eu.DensitySpace(eu.box_mesh([-4.0], [4.0], [100]), labels=2)
+groups = line.project({0: eu.Gaussian([-0.5], std=0.5), 1: eu.Gaussian([0.5], std=0.5)})
+crossing = eu.IdealProblem(line, groups, eu.QuadraticLoss([[1.0], [-1.0]]), kinetic=1.0)
+together, apart = eu.monotone_bound(crossing), eu.hopf_lax(crossing)
 
 # What a trained network leaves on the table.
 time = eu.TimeGrid(horizon, layers=4)
@@ -30,5 +38,6 @@ if MPI.COMM_WORLD.rank == 0:
     print(
         f"no flow is better than {bound.value:.5f}; the convex solver says {solution.dual:.5f} to {solution.primal:.5f}"
     )
-    print(f"optimal transport costs {transport.dual:.4f} to {transport.primal:.4f}")
+    print(f"optimal transport costs {flow.dual:.4f} to {flow.primal:.4f} on this mesh. {bounds.statement}")
+    print(f"without seeing labels {together.value:.4f}, with {apart.value:.4f}")
     print(f"the network has {result.value:.5f}. {certificate.statement}")

@@ -233,7 +233,7 @@ def solved(config: Config, *, blind: bool) -> Solved:
 
 def best_in_order(problem: IdealProblem) -> ContinuousBounds:
     """The exact value on the line for fields that do not see the label."""
-    best = monotone_bound(problem, problem.initial)
+    best = monotone_bound(problem)
     return ContinuousBounds(best.value, best.value, best.error, "monotone", True, abs(best.value))
 
 

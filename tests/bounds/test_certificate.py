@@ -107,7 +107,8 @@ def test_convex_bound(comm: MPI.Comm) -> None:
     (second,) = (i for i in range(1, len(records)) if records[i].iteration < records[i - 1].iteration)
     own, other = records[second - 1], records[-1]
     assert found.ideal == own.dual
-    assert found.error == pytest.approx(2.0 * abs(own.dual - other.dual) + max(own.gap, other.gap))
+    # What the variance of ∇φ takes off the value comes on top.
+    assert found.error > 2.0 * abs(own.dual - other.dual) + max(own.gap, other.gap)
     assert 0.97 * VALUE < found.ideal < 1.001 * VALUE
     assert abs(found.ideal - VALUE) <= found.error < 0.03 * VALUE
     assert "(the dual of the convex problem, discretised on two meshes and 16 time slabs)" in found.statement

@@ -13,10 +13,12 @@ from eulerian.app.config import Domain
 from eulerian.base import parallel
 from eulerian.base.errors import InputError
 from eulerian.bounds import convex_estimate
-from eulerian.bounds.convex_estimate import on_second_mesh
+from eulerian.bounds.convex_estimate import _of_variance, on_second_mesh
 from eulerian.density.shapes import Gaussian
 from eulerian.density.space import DensitySpace
+from eulerian.ideal.flow import ConvexFlow
 from eulerian.ideal.problem import IdealProblem
+from eulerian.ideal.space_time import SpaceTime
 from eulerian.mesh.create import box_mesh
 from eulerian.objective.distances import KullbackLeibler
 
@@ -82,3 +84,16 @@ def test_a_density_that_is_known_on_one_mesh_only(comm: MPI.Comm) -> None:
     known = space.project(Gaussian(0.0, std=0.5)).coefficients
     with pytest.raises(InputError, match="one mesh only"):
         on_second_mesh(IdealProblem(space, known, "x**2", 0.3))
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_what_the_variance_of_slopes_takes_off(comm: MPI.Comm, dim: int) -> None:
+    """Of φ = |x|²/2 at rest: along every axis the slope of φ_h is that half a cell away."""
+    h, lam, horizon = 0.1, 0.7, 1.5
+    space = DensitySpace(box_mesh([-1.0] * dim, [1.0] * dim, [20] * dim, comm), 1)
+    grid = SpaceTime(space, 3, horizon)
+    potential = np.repeat(0.5 * np.sum(grid.x**2, axis=1)[:, None, None], 4, axis=1)
+    middle = (np.abs(grid.x).max(axis=1) < 0.55).astype(float)
+    density = np.repeat(middle[:, None, None], 3, axis=1) / grid.integrate(middle)
+    flow = ConvexFlow(grid, lam, density[:, 0], density, density[:, 0], potential)
+    assert _of_variance(flow) == pytest.approx(horizon / (2.0 * lam) * dim * (0.5 * h) ** 2, rel=1e-9)

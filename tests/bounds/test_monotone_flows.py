@@ -9,11 +9,11 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
+from archipelago import archipelago
 from problems import box_space
 from scipy.integrate import quad
 from scipy.optimize import isotonic_regression
 from scipy.stats import norm
-from test_domain_parts import archipelago
 from test_hopf_lax import steps, waves, zigzag
 
 from eulerian.base.arrays import Floats
