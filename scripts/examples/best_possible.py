@@ -16,8 +16,8 @@ loss, kinetic, horizon = eu.QuadraticLoss([1.0, -0.5]), 0.5, 1.0
 ideal = eu.IdealProblem(space, rho0, loss, kinetic, horizon, slabs=8)
 bound, solution = eu.hopf_lax(ideal), eu.solve_convex(ideal)
 
-# Densities that are to be reached exactly, optimal transport: the solver has a flow on this mesh, the bounds hold for the
-# continuous problem.
+# Densities that are to be reached exactly, optimal transport: the solver has a flow on this mesh, the bounds hold for
+# the continuous problem.
 ends = eu.FixedDensity(eu.Gaussian([1.0, -0.5], std=0.3))
 transport = eu.IdealProblem(space, rho0, ends, kinetic, horizon, slabs=8)
 flow, bounds = eu.solve_convex(transport), eu.continuous_bounds(transport)
