@@ -13,6 +13,7 @@ from eulerian.app.config import Domain
 from eulerian.base.arrays import Floats
 from eulerian.bounds.splines import SplineSpace
 from eulerian.bounds.transform_bounds import Bracket, _better, _LabelBounds, _quadratic, matrix_root, transform_bounds
+from eulerian.density.shape import LabelledShape
 from eulerian.density.shapes import Gaussian, Uniform
 from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import density_rules
@@ -27,12 +28,12 @@ def test_brackets() -> None:
     assert _better(rough, fine) == _better(fine, rough) == fine
     # A higher bound that is known less well is not the better one.
     assert _better(fine, Bracket(1.5, 2.0, 0.6)) == Bracket(1.2, 2.0, 0.1)
-    assert fine.hardly_better(rough)
-    assert not Bracket(1.5, 2.0, 0.1).hardly_better(rough)
-    assert not rough.hardly_better(None)
+    assert fine.hardly_better(rough, 0.01)
+    assert not Bracket(1.5, 2.0, 0.1).hardly_better(rough, 0.01)
+    assert not rough.hardly_better(None, 0.01)
     unknown = Bracket(1.0, math.inf, 0.1)
-    assert Bracket(1.004, math.inf, 0.1).hardly_better(unknown)
-    assert not Bracket(1.1, math.inf, 0.1).hardly_better(unknown)
+    assert Bracket(1.004, math.inf, 0.1).hardly_better(unknown, 0.01)
+    assert not Bracket(1.1, math.inf, 0.1).hardly_better(unknown, 0.01)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
@@ -113,3 +114,14 @@ def test_no_mass_hides_in_wide_cells(comm: MPI.Comm) -> None:
     (lower, upper), exact = narrow(3.0, 4, comm)
     assert lower <= exact <= upper
     assert upper - lower < 1e-2 * exact
+
+
+def test_a_lower_bound_alone_is_hardly_worse(comm: MPI.Comm) -> None:
+    """For two hills, which no coarse spline gives; it stays a bound and is no better than the thorough one."""
+    space = DensitySpace(box_mesh([-3.0], [3.0], [24], comm), 1)
+    goal = space.project([LabelledShape(Gaussian([x], std=0.25)) for x in (-0.9, 1.1)])
+    problem = IdealProblem(space, Gaussian([0.2], std=0.4), KullbackLeibler(goal), 0.7)
+    both, alone = transform_bounds(problem), transform_bounds(problem, lower_only=True)
+    assert alone.upper == math.inf
+    assert 0.97 * both.lower < alone.lower <= both.lower * (1.0 + 1e-3) + both.error + alone.error
+    assert alone.lower - alone.error <= both.upper
