@@ -187,6 +187,7 @@ def target_problem(comm: MPI.Comm, case: Target) -> IdealProblem:
     return IdealProblem(space, case.start, case.distance(case.goal), 1.7 * case.alpha, 1.7)
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("case", TARGETS.values(), ids=TARGETS)
 def test_targets(comm: MPI.Comm, case: Target) -> None:
     bounds = eulerian.continuous_bounds(target_problem(comm, case))
@@ -204,6 +205,7 @@ def test_the_same_on_any_number_of_ranks(comm: MPI.Comm, name: str) -> None:
     assert here.upper == pytest.approx(alone.upper, rel=1e-5)
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("distance", [KullbackLeibler, FixedDensity])
 def test_labels_of_unequal_masses(comm: MPI.Comm, distance: Any) -> None:
     """Each has a problem of its own, with its share of the costs."""
@@ -218,6 +220,7 @@ def test_labels_of_unequal_masses(comm: MPI.Comm, distance: Any) -> None:
     assert bounds.upper - bounds.lower <= 1e-3 * exact
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("distance", [KullbackLeibler, FixedDensity])
 def test_on_a_disk(comm: MPI.Comm, distance: Any) -> None:
     space = DensitySpace(create_mesh(comm, Domain(file=str(MESHES / "disk.msh"))), 0)

@@ -12,6 +12,8 @@ from eulerian.bounds.grid_search import LossTable
 from eulerian.bounds.splines import SplineSpace
 from eulerian.ideal.final_costs import DomainRule, FinalCost, FixedCost, SquaredDistanceCost
 
+pytestmark = pytest.mark.two_ranks  # points are shared out, whatever the mesh is cut into
+
 LOWER, UPPER, SIDE = -1.0, 1.5, {1: 400, 2: 24}
 SPACES = {
     1: SplineSpace(np.array([LOWER]), np.array([UPPER]), (6,)),

@@ -21,6 +21,8 @@ from eulerian.ideal.problem import IdealProblem
 from eulerian.mesh.create import box_mesh
 from eulerian.objective.distances import FixedDensity, KullbackLeibler
 
+pytestmark = pytest.mark.two_ranks  # points are shared out, whatever the mesh is cut into
+
 
 def test_brackets() -> None:
     rough, fine = Bracket(1.0, 3.0, 0.5), Bracket(1.2, 2.9, 0.1)
