@@ -27,9 +27,9 @@ class ContinuousBounds:
 
     Attributes:
         lower: a bound from below; with ``is_bound`` false an estimate.
-        upper: the cost of a flow, +∞ where none is known.
-        error: absolute, of both: quadrature and search; for an estimate what two meshes differ by, NaN where there is
-            no second one.
+        upper: the cost of a flow and its own error, +∞ where none is known.
+        error: absolute, of the lower bound, and of both where they are the same: quadrature and search; for an estimate
+            what two meshes differ by and more, NaN where there is no second one.
         origin: where the lower bound comes from.
         is_bound: whether it is one, up to its error.
         size: what distances to it are measured by: the sum of the sizes of J's parts, as far as they are known.

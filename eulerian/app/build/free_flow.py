@@ -1,6 +1,5 @@
 """What the flow of the convex solver is worth by itself, whatever its mesh says."""
 
-import math
 from dataclasses import replace
 
 from eulerian.analysis.characteristics import verify
@@ -34,9 +33,8 @@ def with_flow_cost(
         cost, error = _cost(config, problem, solution)
     except EulerianError:  # too fast for the steps that are allowed, or no value at the walls
         return bounds
-    if not cost < bounds.upper:
-        return bounds
-    return replace(bounds, upper=cost, error=max(bounds.error, error) if math.isfinite(bounds.error) else error)
+    upper = cost + error
+    return replace(bounds, upper=upper) if upper < bounds.upper else bounds
 
 
 def _cost(config: Config, problem: IdealProblem, solution: ConvexSolution) -> tuple[float, float]:
