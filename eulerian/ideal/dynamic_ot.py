@@ -10,17 +10,20 @@ K, vertex i of K), which stand for the volume |K|/(d+1). M_i is the sum of these
     dual    max ∫φ_0 dμ_0 − F*(φ_T) − Σ_slabs τ Σ_i M_i g_i*(s_i)
             with s_i = a_i + Σ_{K around i} |K|/(d+1) (|b₋|² + |b₊|²)/(4λ M_i),
 
-a = −∂_tφ at the vertices, b∓ = ∇φ on the cells at the slab's ends, g running costs of the density; without them, and
-with a potential alone (g_i = V_i ρ_i), the last sum stands for constraints s_i ≤ V_i. The scheme is after Lavenant,
-Claici, Chien and Solomon (2018, doi:10.1145/3272127.3275064); on its convergence see Lavenant (2021,
-doi:10.1090/mcom/3567). The two problems are dual to one another without a gap, and both values converge to that of the
-continuous problem when h and τ tend to 0, but slowly where mass is drawn together: the mean of |∇φ|² around a vertex
-and over the ends of a slab contains the variance of ∇φ there, which takes h²/(8λ)|D²φ|² off the value on a line, while
-loads of hat functions and final densities narrower than a cell add to it. All three are of second order, with constants
-so large that the sum looks like first order (−1.8, −1.7, −0.9 % with 24 × 20, 48 × 40, 96 × 80 squares for a Gaussian
-drawn to a fifth of its width). ``continuous_bounds`` does not depend on it. Densities on cells would be cheaper, but ∇φ
-of a linear interpolant belongs to another point than the centroid, from cell to cell on another side (3.2 % instead of
-0.5 % on the Gaussian of the README with 48 × 48 squares).
+a = −∂_tφ at the vertices, blurred over vertices and slabs (``mass_matrix``, ``blurred_in_time``), b∓ = ∇φ on the cells
+at the slab's ends, g running costs of the density; without them, and with a potential alone (g_i = V_i ρ_i), the last
+sum stands for constraints s_i ≤ V_i. ∫φ_0 dμ_0 is a sum over vertices (``SpaceTime.load``). Without the blur it is the
+scheme of Lavenant, Claici, Chien and Solomon (2018, doi:10.1145/3272127.3275064); on its convergence see Lavenant
+(2021, doi:10.1090/mcom/3567). The two problems are dual to one another without a gap, and both values converge to that
+of the continuous problem when h and τ tend to 0.
+
+The blur is what makes the value good. The means of |∇φ|², over the cells around a vertex and over the ends of a slab,
+contain the variance of ∇φ there; for v = −∇φ/λ an affine function of the place it adds h²/(8λ) |D²φ|² on a line, and
+takes as much off the value as τ and h² weigh the change of D²φ from 0 to T: where mass is drawn together that change is
+large (1.7 % of the value for a Gaussian drawn to a fifth of its width, 48 × 40 squares). Since ∂_t D²φ = (D²φ)²/λ along
+the flow, averaging ∂_tφ with a second moment of h²/8 takes it off again, and a share of 1/8 from slab to slab does so
+for the ends of a slab. Two ways of doing without the variance have been measured and given up: the square of the mean
+of ∇φ is wrong at the kinks of φ, where mass parts, and transports mass with waves where a density is narrow.
 
 Parts of the domain that are not connected are problems of their own, with potentials that are free up to a constant
 each; they are solved side by side, and the values added up.

@@ -8,6 +8,7 @@ from mpi4py import MPI
 
 import dolfinx
 import numpy as np
+from scipy import sparse
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats, Ints
@@ -15,6 +16,9 @@ from eulerian.density import basis
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.ghost_rows import GhostRows
 from eulerian.mesh.point_location import barycentric_gradients
+
+_SLAB_SHARE = 0.125  # of a slab that each of its neighbours gets, see ``blurred_in_time``
+_CONSISTENT = 0.75  # share of the consistent mass matrix, see ``mass_matrix``
 
 
 class SpaceTime:
@@ -75,7 +79,7 @@ class SpaceTime:
         """
         part = copy(self)
         # Cached on the undivided domain.
-        for name in ("volume", "cell_size"):
+        for name in ("volume", "cell_size", "_mass_matrix"):
             part.__dict__.pop(name, None)
         inside = np.zeros(self.n_nodes, dtype=bool)
         inside[nodes] = True
@@ -152,8 +156,60 @@ class SpaceTime:
         self.accumulate(sums)
         return sums / self.masses.reshape(shape)
 
+    def falls(self, potential: Floats) -> tuple[Floats, Floats]:
+        """−∂_tφ of φ (n_nodes, L + 1), blurred over slabs, and over vertices besides: (n_nodes, L) each. Collective."""
+        in_time = blurred_in_time(np.diff(potential) / -self.tau)
+        return in_time, self.blurred(in_time)
+
+    def falls_adjoint(self, values: Floats) -> Floats:
+        """Loads f (n_nodes, L + 1) with Σ f φ = τ Σ values · (first of ``falls``), for values (n_nodes, L)."""
+        blurred = blurred_in_time(values)
+        result = np.zeros((len(values), self.layers + 1))
+        result[:, :-1] += blurred
+        result[:, 1:] -= blurred
+        return result
+
+    @cached_property
+    def _mass_matrix(self) -> sparse.csr_array:
+        """What this rank's cells contribute to it."""
+        return mass_matrix(self.nodes, self.volumes, self.n_nodes)
+
+    def blurred(self, values: Floats) -> Floats:
+        """Values (n_nodes, n) at the vertices, shared with the neighbours as ``mass_matrix`` does. Collective."""
+        sums = self._mass_matrix @ values
+        self.accumulate(sums)
+        return np.asarray(sums / self.masses[:, None])
+
     def load(self, rho: Floats, label: int) -> Floats:
-        """∫φ_i dρ_y for the hat functions φ_i, exact: (n_nodes,) for ρ (n_cells, nd, K). Collective."""
+        """∫φ dρ_y = Σ_i load_i φ_i for smooth φ and ρ, to higher order on regular meshes: ≥ 0, (n_nodes,). Collective.
+
+        Shares of the mass by the hat functions (exact for piecewise linear φ) spread ρ, by half as much as the mass
+        matrix does: that much is taken back, from vertex to vertex, but not more than there is (after Zalesak 1979,
+        doi:10.1016/0021-9991(79)90051-2). A constant density stays constant.
+
+        Args:
+            rho: ρ (n_cells, nd, K).
+            label: y.
+        """
+        loads = self._hat_loads(rho, label)
+        corners, at = self.dim + 1, self.nodes
+        values = (loads / self.masses)[at]
+        # What a corner (second axis) gains from another one (third axis).
+        gains = (0.5 / (corners * (corners + 1)) * self.volumes)[:, None, None] * (
+            values[:, :, None] - values[:, None, :]
+        )
+        taken = np.bincount(at.ravel(), np.maximum(-gains, 0.0).sum(axis=2).ravel(), minlength=self.n_nodes).astype(
+            float
+        )
+        self.accumulate(taken)
+        allowed = np.minimum(1.0, loads / np.maximum(taken, np.finfo(float).tiny))[at]
+        gains *= np.clip(np.where(gains > 0.0, allowed[:, None, :], allowed[:, :, None]), 0.0, None)
+        moved = np.bincount(at.ravel(), gains.sum(axis=2).ravel(), minlength=self.n_nodes).astype(float)
+        self.accumulate(moved)
+        return np.asarray(np.where(loads > 0.0, np.maximum(loads + moved, 0.0), loads + moved))  # rounding
+
+    def _hat_loads(self, rho: Floats, label: int) -> Floats:
+        """∫φ_i dρ_y for the hat functions φ_i, exact. Collective."""
         space = self.space
         rule = space.quadrature(space.objective_degree)  # its points are the limiter's, so that no load is negative
         hats = basis.lagrange(self.dim, 1, rule.reference)
@@ -186,3 +242,43 @@ class SpaceTime:
     def gather_vertices(self, values: Floats) -> Floats:
         """All vertices' values (N, ...) on every rank, in global numbering, from (n_nodes, ...). Collective."""
         return np.concatenate(self.comm.allgather(np.ascontiguousarray(values[: self.n_owned_nodes])))
+
+
+def mass_matrix(cells: Ints, volumes: Floats, size: int) -> sparse.csr_array:
+    """¾ of the mass matrix of piecewise linear functions and ¼ of the lumped one, (size, size).
+
+    The mean of |∇φ|² over the cells around a vertex is above |∇φ|² there by the variance of ∇φ, which costs an error of
+    second order. Where the velocity is an affine function of the place, an increment ∂_tφ that is blurred by this
+    matrix over M_i makes it good: altogether on a line, up to a share of the order of a tenth on usual triangles.
+
+    Args:
+        cells: (n, dim+1) vertices of the cells.
+        volumes: (n,).
+        size: number of vertices.
+    """
+    corners = cells.shape[1]
+    consistent = (np.ones((corners, corners)) + np.eye(corners)) / (corners * (corners + 1))
+    element = _CONSISTENT * consistent + (1.0 - _CONSISTENT) * np.eye(corners) / corners
+    entries = volumes[:, None, None] * element
+    rows = np.broadcast_to(cells[:, :, None], entries.shape)
+    columns = np.broadcast_to(cells[:, None, :], entries.shape)
+    return sparse.coo_array((entries.ravel(), (rows.ravel(), columns.ravel())), shape=(size, size)).tocsr()
+
+
+def blurred_in_time(slabs: Floats) -> Floats:
+    """A share of every slab's values (..., L) given to each of its neighbours; at the ends of time it stays.
+
+    The mean of |∇φ|² at both ends of a slab is above its mean over time by τ²/12 (|∇φ|²)″. Where the velocity is an
+    affine function of the place, the value's error for that reason is made good, to second order, by blurring ∂_tφ from
+    slab to slab with a share of 1/8. (The blur is symmetric and keeps constants.)
+    """
+    flow = _SLAB_SHARE * np.diff(slabs)
+    result = slabs.copy()
+    result[..., :-1] += flow
+    result[..., 1:] -= flow
+    return result
+
+
+def sharpened_in_time(slabs: Floats) -> Floats:
+    """What is blurred to slabs (L,)."""
+    return np.asarray(np.linalg.solve(blurred_in_time(np.eye(len(slabs))), slabs))

@@ -9,10 +9,10 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.ideal.inner_product import Metric, at
 from eulerian.ideal.running_cost import RunningAtVertices
-from eulerian.ideal.space_time import SpaceTime
+from eulerian.ideal.space_time import SpaceTime, sharpened_in_time
 from eulerian.ideal.vertex_functionals import VertexFunctional
 
-RELAXATION = 1.8  # Eckstein & Bertsekas (1992), doi:10.1007/BF01581204
+RELAXATION = 1.9  # Eckstein & Bertsekas (1992), doi:10.1007/BF01581204
 _BALANCED = 1.5  # residuals within this factor of each other leave the penalty alone
 _LARGEST_CHANGE = 3.0
 
@@ -78,7 +78,9 @@ class Splitting:
     """ALG2 (Benamou & Brenier 2000, doi:10.1007/s002110050002) for the flow of one label, over-relaxed.
 
     In the variables z = q + u (u the multiplier over the penalty r) a step is z ← z + α(Λφ − q), q = the projection of
-    z on the constraints, with φ from Λ*Λφ = load/r + Λ*(2q − z).
+    z on the constraints. Instead of Λ*Λφ = load/r + Λ*(2q − z), whose blur over vertices would fill the matrix, it
+    solves Pφ = load/r + Λ*(2q − z) + (P − Λ*Λ)c without it, P ≥ Λ*Λ, and c ← c + α(φ − c): that is the same method
+    for constraints that contain √(P − Λ*Λ) φ besides, of which nothing is asked.
 
     Args:
         metric: of the splitting; may be changed between steps.
@@ -104,6 +106,7 @@ class Splitting:
         self._state = State.zero(grid)
         self._project_end()
         self.phi = np.zeros((grid.n_nodes, grid.layers + 1))
+        self._centre = np.zeros((2, grid.n_nodes, grid.layers))  # ``falls`` of c
         self._fall: Floats | None = None  # what the potential was last lowered by, per time
         self._totals = np.zeros(3)  # ‖Λφ − q‖² twice (gradients, the rest) and the kinetic energy over r
 
@@ -113,8 +116,34 @@ class Splitting:
         """One iteration. Collective."""
         grid, state, functions, struct = self.grid, self._state, self._metric.functions, self._metric.struct
         running = self.running
-        f = np.zeros((grid.n_nodes, grid.layers + 1))
-        functions.collect(struct, *state.arrays, at(f))
+        self.phi = self._metric.poisson.solve(self._right_side())
+        squares, totals = np.zeros_like(state.za), np.zeros(2)
+        missed = functions.spread(struct, at(self.phi), at(state.shrink), RELAXATION, at(state.zb), at(squares))
+        grid.accumulate(squares)
+        squares /= grid.masses[:, None]
+        falls = np.stack(grid.falls(self.phi))
+        self._centre += RELAXATION * (falls - self._centre)
+        sweep = at(falls[1]), at(squares), RELAXATION, at(state.za), at(state.mu), at(state.shrink), at(totals)
+        if running is None:
+            functions.project(struct, *sweep)
+        else:
+            weights = running.congestion, running.entropy, running.floor
+            functions.charge(struct, at(running.potential), *weights, self.penalty, *sweep)
+        fixed = self.functional.fixed
+        if fixed is None:
+            gap = self.phi[:, -1] - state.end_q
+            totals[0] += float((grid.own_masses * self._metric.end_weights) @ gap**2)
+            state.end += RELAXATION * gap
+            self._project_end()
+        self._totals = np.array([missed, *totals])
+
+    def _right_side(self) -> Floats:
+        """load/r + Λ*(2q − z) + (P − Λ*Λ)c, this rank's part, (n_nodes, L + 1). Collective."""
+        grid, state, metric = self.grid, self._state, self._metric
+        in_time, blurred = self._centre
+        rest = grid.blurred(metric.weights[:, None] * (state.za - 2.0 * state.mu - blurred))
+        f = grid.falls_adjoint(grid.own_masses[:, None] * (rest + metric.blurred_weights * in_time))
+        metric.functions.collect(metric.struct, at(state.zb), at(state.shrink), at(f))
         # Loads are complete on every rank that sees a vertex: only its owner adds them.
         owned = slice(0, grid.n_owned_nodes)
         f[owned, 0] += self.source[owned] / self.penalty
@@ -122,30 +151,12 @@ class Splitting:
         if fixed is not None:
             f[owned, -1] -= fixed[owned] / self.penalty
         else:
-            f[:, -1] += self._metric.end_weights * (2.0 * state.end_q - state.end)
-        self.phi = self._metric.poisson.solve(f)
-        squares, totals = np.zeros_like(state.za), np.zeros(2)
-        missed = functions.spread(struct, at(self.phi), at(state.shrink), RELAXATION, at(state.zb), at(squares))
-        grid.accumulate(squares)
-        squares /= grid.masses[:, None]
-        sweep = at(self.phi), at(squares), RELAXATION, at(state.za), at(state.mu), at(state.shrink), at(totals)
-        if running is None:
-            functions.project(struct, *sweep)
-        else:
-            weights = running.congestion, running.entropy, running.floor
-            functions.charge(struct, at(running.potential), *weights, self.penalty, *sweep)
-        if fixed is None:
-            gap = self.phi[:, -1] - state.end_q
-            totals[0] += float(self._metric.end_weights @ gap**2)
-            state.end += RELAXATION * gap
-            self._project_end()
-        self._totals = np.array([missed, *totals])
+            f[:, -1] += grid.own_masses * metric.end_weights * (2.0 * state.end_q - state.end)
+        return f
 
     def _project_end(self) -> None:
         if self.functional.fixed is None:
-            self._state.end_q = self.functional.proximal(
-                self._state.end, self.penalty * self._metric.gamma * self._metric.weights
-            )
+            self._state.end_q = self.functional.proximal(self._state.end, self.penalty * self._metric.end_weights)
 
     def checked_step(self) -> Check:
         """One iteration, and what its result is worth. Collective."""
@@ -155,7 +166,7 @@ class Splitting:
         state, totals = self._state, np.zeros(3)
         self._metric.functions.compare(self._metric.struct, *state.arrays, *old.arrays, at(totals))
         if self.functional.fixed is None:
-            weight = self._metric.end_weights
+            weight = self.grid.own_masses * self._metric.end_weights
             squares = (state.end_q - old.end_q) ** 2, state.end_q**2, (state.end - state.end_q) ** 2
             totals += [float(weight @ square) for square in squares]
         move, size, multiplier, *missed, energy = parallel.sum_all(
@@ -177,19 +188,21 @@ class Splitting:
         factor = float(np.clip(np.sqrt(ratio), 1.0 / _LARGEST_CHANGE, _LARGEST_CHANGE))
         self.penalty *= factor
         # The multiplier stays what it is, and u is the multiplier over the penalty.
-        self._rescale(np.full(self.grid.n_nodes, 1.0 / factor))
+        factors = np.full(self.grid.n_nodes, 1.0 / factor)
+        self._rescale(factors, factors)
 
     def change_metric(self, metric: Metric) -> None:
         """Go on in another metric; densities and potential stay."""
-        factors = self._metric.weights / metric.weights
-        self._rescale(factors)
+        old = self._metric
+        end = np.ones(self.grid.n_nodes) if metric.gamma == 0.0 else old.end_weights / metric.end_weights
+        self._rescale(old.weights / metric.weights, end)
         self._metric = metric
 
-    def _rescale(self, factors: Floats) -> None:
-        """Multiply u = z − q at the vertices."""
+    def _rescale(self, factors: Floats, end_factors: Floats) -> None:
+        """Multiply u = z − q at the vertices, and that of φ_T."""
         state = self._state
         self._metric.functions.rescale(self._metric.struct, at(factors), *state.arrays)
-        state.end = state.end_q + (state.end - state.end_q) * factors
+        state.end = state.end_q + (state.end - state.end_q) * end_factors
 
     # -- what it has found -------------------------------------------------------------------------------------------
 
@@ -209,7 +222,7 @@ class Splitting:
         if self.functional.fixed is not None:
             return self.functional.fixed / self.grid.masses
         # The multiplier of φ_T is the density up to a factor, which its mass determines.
-        rho = self._metric.weights * np.maximum(self._state.end - self._state.end_q, 0.0)
+        rho = self._metric.end_weights * np.maximum(self._state.end - self._state.end_q, 0.0)
         total = self.grid.integrate(rho)
         return rho * (self.mass / total) if total > 0.0 else np.full_like(rho, self.mass / self.grid.volume)
 
@@ -230,7 +243,7 @@ class Splitting:
         excess = self._metric.excess(self.phi)
         fall = grid.max_columns(excess) if running is None else running.shift(excess, self.mass, self._fall)
         self._fall = fall
-        lowered = np.append(np.cumsum(grid.tau * fall[::-1])[::-1], 0.0)
+        lowered = np.append(np.cumsum(grid.tau * sharpened_in_time(fall)[::-1])[::-1], 0.0)
         end = self.phi[:, -1]
         lowered += self.functional.shift(end, self.mass)
         paid = self.functional.conjugate(end - lowered[-1])

@@ -39,6 +39,50 @@ class Discrete:
         return self.x.shape[1]
 
     @cached_property
+    def blur(self) -> Floats:
+        """(N, N): of vertex values, ¾ of the mass matrix over M_i and ¼ of what does nothing."""
+        mass, corners = np.zeros((len(self.x), len(self.x))), self.dim + 1
+        for cell, volume in zip(self.cells, self.volumes, strict=True):
+            for i in cell:
+                for j in cell:  # ∫l_i l_j
+                    mass[i, j] += volume * (2.0 if i == j else 1.0) / (corners * (corners + 1))
+        return 0.75 * mass / self.masses[:, None] + 0.25 * np.eye(len(self.x))
+
+    @cached_property
+    def time_blur(self) -> Floats:
+        """(L, L): an eighth of a slab goes to each neighbour."""
+        matrix = np.eye(self.layers)
+        for slab in range(self.layers - 1):
+            matrix[slab : slab + 2, slab : slab + 2] += 0.125 * np.array([[-1.0, 1.0], [1.0, -1.0]])
+        return matrix
+
+    def falls(self, potential: Floats) -> Floats:
+        """−∂_tφ, blurred, of (N, L + 1): (N, L)."""
+        return -self.blur @ np.diff(potential, axis=1) @ self.time_blur / self.tau
+
+    def loads(self, cell_masses: Floats) -> Floats:
+        """∫φ dρ as a sum over vertices (N,), for a density that is constant on the cells."""
+        corners = self.dim + 1
+        hats = np.zeros(len(self.x))
+        for cell, mass in zip(self.cells, cell_masses, strict=True):
+            hats[cell] += mass / corners
+        values, moves = hats / self.masses, []
+        for cell, volume in zip(self.cells, self.volumes, strict=True):
+            for i in cell:
+                for j in cell:
+                    if values[i] > values[j]:  # half of ∫l_i l_j of the difference goes back uphill
+                        moves.append((i, j, 0.5 * volume / (corners * (corners + 1)) * (values[i] - values[j])))
+        taken = np.zeros_like(hats)
+        for _, j, amount in moves:
+            taken[j] += amount
+        result = hats.copy()
+        for i, j, amount in moves:
+            share = min(1.0, hats[j] / taken[j])
+            result[i] += share * amount
+            result[j] -= share * amount
+        return result
+
+    @cached_property
     def divergence(self) -> sparse.csr_array:
         """A (N (L+1), n (dim+1) L 2 dim) of the continuity equation; see ``left_side``."""
         instants, corners, dim = self.layers + 1, self.dim + 1, self.dim
@@ -93,9 +137,10 @@ def left_side(problem: Discrete, density: Floats) -> tuple[sparse.csr_array, Flo
         A (N (L+1), n (dim+1) L 2 dim), and r (N (L+1),) for the densities.
     """
     rest = np.zeros((len(problem.x), problem.layers + 1))
-    for slab in range(problem.layers):  # τ M ρ a, a = −(φ^{n+1} − φ^n)/τ
-        rest[:, slab] += problem.masses * density[:, slab]
-        rest[:, slab + 1] -= problem.masses * density[:, slab]
+    blurred = problem.blur.T @ (problem.masses[:, None] * density) @ problem.time_blur
+    for slab in range(problem.layers):  # τ M ρ a, a = −(φ^{n+1} − φ^n)/τ, blurred
+        rest[:, slab] += blurred[:, slab]
+        rest[:, slab + 1] -= blurred[:, slab]
     return problem.divergence, rest.ravel()
 
 
@@ -130,12 +175,12 @@ def cheapest_momenta(
 
 
 def worst_violation(problem: Discrete, lam: float, potential: Floats) -> float:
-    """Largest −(φ^{n+1} − φ^n)/τ + Σ_K |K|/(d+1) (|∇φ^n|² + |∇φ^{n+1}|²)/(4λ M_i), for a potential (N, L + 1)."""
-    worst = -np.inf
+    """Largest a + Σ_K |K|/(d+1) (|∇φ^n|² + |∇φ^{n+1}|²)/(4λ M_i), a of ``falls``, for a potential (N, L + 1)."""
+    worst, falls = -np.inf, problem.falls(potential)
     for slab in range(problem.layers):
         ring = np.zeros(len(problem.x))
         for cell, volume, gradients in zip(problem.cells, problem.volumes, problem.gradients, strict=True):
             before, after = gradients.T @ potential[cell, slab], gradients.T @ potential[cell, slab + 1]
             ring[cell] += volume / (problem.dim + 1) * (before @ before + after @ after) / (4.0 * lam)
-        worst = max(worst, np.max(ring / problem.masses - (potential[:, slab + 1] - potential[:, slab]) / problem.tau))
+        worst = max(worst, np.max(ring / problem.masses + falls[:, slab]))
     return float(worst)

@@ -21,7 +21,7 @@ from thinning import thinned
 from eulerian.app.build.mesh import create_mesh
 from eulerian.app.build.mixture import initial_density
 from eulerian.app.config import Box, Domain, ExpressionTerm, GaussianTerm, SamplesTerm, Term, UniformTerm
-from eulerian.base.arrays import Floats, Ints
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.formula import Expression
 from eulerian.density.space import DensitySpace
@@ -164,12 +164,13 @@ REFINED = {
 @pytest.mark.parametrize("name", REFINED)
 def test_both_values_converge(name: str) -> None:
     reference, meshes, order, largest = REFINED[name]
-    solutions = [reference.solve(ALONE, cells, layers, 4e-4) for cells, layers in meshes]
+    gap = 4e-4
+    solutions = [reference.solve(ALONE, cells, layers, gap) for cells, layers in meshes]
     assert all(solution.status == "converged" for solution in solutions)
     finer = max(last / first for first, last in zip(meshes[0], meshes[-1], strict=True))
     for values in ([s.primal for s in solutions], [s.dual for s in solutions]):
         errors = np.abs(np.array(values) / reference.exact - 1.0)
-        assert np.all(np.diff(errors) < 0.0), errors
+        assert np.all((np.diff(errors) < 0.0) | (errors[1:] < gap)), errors  # below the gap it is chance
         assert orders([errors[0], errors[-1]], finer)[0] >= order, errors
         assert errors[-1] <= largest
 
@@ -263,21 +264,18 @@ def test_status_tells_whether_the_gap_is_small(case: tuple[IdealProblem, list[Co
     assert short.dual <= long.primal
 
 
-def loads(problem: IdealProblem, rho: Floats, cells: Ints, n: int) -> Floats:
-    """∫φ_i dρ of densities that are constant on the cells: a share of a cell's mass to each vertex, (N, K)."""
+def loads(problem: IdealProblem, rho: Floats, mesh: Discrete) -> Floats:
+    """∫φ dρ of densities that are constant on the cells, (N, K)."""
     space = problem.space
     masses = np.concatenate(space.comm.allgather(space.cell_mass(rho)))
-    result = np.zeros((n, space.n_labels))
-    for cell, mass in zip(cells, masses, strict=True):
-        result[cell] += mass / (space.dim + 1)
-    return result
+    return np.stack([mesh.loads(column) for column in masses.T], axis=1)
 
 
 def test_flow_is_feasible_and_costs_what_is_said(case: tuple[IdealProblem, list[ConvexSolution]]) -> None:
     problem, solutions = case
     grid = solutions[0].flow.grid
     mesh = discretise(grid)
-    source = loads(problem, problem.rho0, mesh.cells, len(mesh.x))
+    source = loads(problem, problem.rho0, mesh)
     for solution in solutions:
         density, final = everywhere(grid, solution.flow.density), everywhere(grid, solution.flow.final)
         assert density.min() >= 0.0
@@ -296,7 +294,7 @@ def test_flow_is_feasible_and_costs_what_is_said(case: tuple[IdealProblem, list[
 def target_values(problem: IdealProblem, mesh: Discrete) -> Floats:
     """ρ* at the vertices, (N, K)."""
     assert problem.functional.target is not None
-    return loads(problem, problem.functional.target, mesh.cells, len(mesh.x)) / mesh.masses[:, None]
+    return loads(problem, problem.functional.target, mesh) / mesh.masses[:, None]
 
 
 def terminal_cost(problem: IdealProblem, mesh: Discrete, final: Floats) -> float:
@@ -341,7 +339,7 @@ def test_potential_is_feasible_and_is_worth_what_is_said(case: tuple[IdealProble
     problem, solutions = case
     grid = solutions[0].flow.grid
     mesh = discretise(grid)
-    source = loads(problem, problem.rho0, mesh.cells, len(mesh.x))
+    source = loads(problem, problem.rho0, mesh)
     for solution in solutions:
         phi = everywhere(grid, solution.flow.potential)
         scale = np.abs(phi).max() / mesh.tau
@@ -362,7 +360,7 @@ def test_another_optimiser_finds_the_same_value(dim: int, cells: int, layers: in
     )
     solution = solve_convex(problem, gap_tolerance=2e-5)
     mesh = discretise(solution.flow.grid)
-    source = loads(problem, rho, mesh.cells, len(mesh.x))[:, 0]
+    source = loads(problem, rho, mesh)[:, 0]
     ceiling = problem.functional.loss(mesh.x)[:, 0]  # type: ignore[union-attr]
     shape = (len(mesh.x), layers + 1)
 
@@ -373,7 +371,7 @@ def test_another_optimiser_finds_the_same_value(dim: int, cells: int, layers: in
         ring = np.zeros(shape)
         np.add.at(ring, mesh.cells, squares[:, None, :])
         mean = (ring[:, 1:] + ring[:, :-1]) / (4.0 * problem.kinetic * mesh.masses[:, None])
-        return np.concatenate([(np.diff(phi, axis=1) / mesh.tau - mean).ravel(), ceiling - phi[:, -1]])
+        return np.concatenate([(-mesh.falls(phi) - mean).ravel(), ceiling - phi[:, -1]])
 
     weight = np.zeros(shape)
     weight[:, 0] = source

@@ -330,7 +330,7 @@ def heights(mesh: Discrete, lam: float, phi: Floats) -> Floats:
     for vertices, values in zip(mesh.cells, squares, strict=True):
         ring[vertices] += values
     mean = (ring[:, 1:] + ring[:, :-1]) / (4.0 * lam * mesh.masses[:, None])
-    return np.asarray(mean - np.diff(phi, axis=1) / mesh.tau)
+    return np.asarray(mean + mesh.falls(phi))
 
 
 def test_potential_is_worth_what_is_said(case: Case) -> None:
