@@ -86,9 +86,7 @@ class Advection:
         negative = -float(np.min(self._gathered.masses @ np.minimum(slabs, 0.0)))
         return slabs if negative < _LARGEST_LOSS * begin.sum() else None
 
-    def _sweep(
-        self, operators: list[sparse.csr_array], begin: Floats, change: Floats, guess: Floats
-    ) -> Floats | None:
+    def _sweep(self, operators: list[sparse.csr_array], begin: Floats, change: Floats, guess: Floats) -> Floats | None:
         """The same for a known change of Mρ by the blur, (N, L), from a guess (N, L)."""
         blur, slabs = self._gathered.blur, np.empty_like(change)
         right = begin - change[:, 0]
