@@ -6,19 +6,16 @@ from scipy.sparse import linalg
 
 from eulerian.base.arrays import Floats
 from eulerian.ideal.poisson import GatheredMesh
-from eulerian.ideal.space_time import SpaceTime, blurred_in_time
+from eulerian.ideal.space_time import SpaceTime
 
-_TOLERANCE = 1e-9
-_SWEEPS = 8
-_OVERSTEP = 4.0 / 3.0  # the best for what blurs by factors between a half and one
+_TOLERANCE = 1e-11
 _LARGEST_LOSS = 0.1  # share of negative mass beyond which the potential is of no use yet
 
 
 class Advection:
     """At every instant (M − C)ρ₊ = (M + C)ρ₋, C_ij = τ/2 Σ_K |K|/(d+1) v_K·∇φ_i: the continuity equation for m = ρv.
 
-    M is the mass matrix blurred over vertices. What is blurred from slab to slab, too, is found by repeating that: a
-    sweep takes from the last one what the blur changes in ρ, and errors shrink to about a third.
+    M is the mass matrix (``GatheredMesh.blur``).
 
     The optimality conditions of the convex problem contain this equation. It is implicit and central: it keeps the
     mass, works where ρ is tiny, and can give negative values, which are cut off.
@@ -50,8 +47,7 @@ class Advection:
         if slabs is None:
             return None
         # From the middle of the last slab to T it is half a step.
-        last = self._gathered.blur @ blurred_in_time(slabs)[:, -1] + operators[-1] @ slabs[:, -1]
-        end = last / self._gathered.masses
+        end = (self._gathered.blur @ slabs[:, -1] + operators[-1] @ slabs[:, -1]) / self._gathered.masses
         if target is not None:
             goal = grid.gather_vertices(target)
             # Carried forward only, errors would pile up at T, where the density is prescribed.
@@ -75,30 +71,18 @@ class Advection:
 
     def _slabs(self, operators: list[sparse.csr_array], begin: Floats) -> Floats | None:
         """Densities step by step, (N, L); None if they are of no use."""
-        slabs = np.zeros((len(begin), len(operators) - 1))
-        for sweep in range(_SWEEPS if slabs.shape[1] > 1 else 1):
-            change = self._gathered.blur @ (blurred_in_time(slabs) - slabs)
-            found = self._sweep(operators, begin, change, slabs)
-            if found is None:
-                return None
-            slabs = found if sweep == 0 else slabs + _OVERSTEP * (found - slabs)
-        # The central scheme may go negative a little; a lot says that the potential is far off.
-        negative = -float(np.min(self._gathered.masses @ np.minimum(slabs, 0.0)))
-        return slabs if negative < _LARGEST_LOSS * begin.sum() else None
-
-    def _sweep(self, operators: list[sparse.csr_array], begin: Floats, change: Floats, guess: Floats) -> Floats | None:
-        """The same for a known change of Mρ by the blur, (N, L), from a guess (N, L)."""
-        blur, slabs = self._gathered.blur, np.empty_like(change)
-        right = begin - change[:, 0]
+        slabs = np.empty((len(begin), len(operators) - 1))
+        right = begin
         for slab, operator in enumerate(operators[:-1]):
             if slab > 0:
-                right = blur @ slabs[:, slab - 1] + operator @ slabs[:, slab - 1]
-                right -= change[:, slab] - change[:, slab - 1]
-            found = _solve(sparse.csr_array(blur - operator), right, guess[:, slab])
+                right = self._gathered.blur @ slabs[:, slab - 1] + operator @ slabs[:, slab - 1]
+            found = _solve(sparse.csr_array(self._gathered.blur - operator), right)
             if found is None:
                 return None
             slabs[:, slab] = found
-        return slabs
+        # The central scheme may go negative a little; a lot says that the potential is far off.
+        negative = -float(np.min(self._gathered.masses @ np.minimum(slabs, 0.0)))
+        return slabs if negative < _LARGEST_LOSS * begin.sum() else None
 
     def _cut(self, rho: Floats, mass: float) -> Floats:
         """Without negative values, of the given mass."""
@@ -106,14 +90,12 @@ class Advection:
         return positive * (mass / (self._gathered.masses @ positive))
 
 
-def _solve(matrix: sparse.csr_array, right: Floats, guess: Floats) -> Floats | None:
+def _solve(matrix: sparse.csr_array, right: Floats) -> Floats | None:
     """By GMRES, which needs few iterations for short slabs, else by a factorisation."""
     scale = 1.0 / matrix.diagonal()  # Jacobi's preconditioner
     if not np.all(np.isfinite(scale)):
         return None
-    found, failure = linalg.gmres(
-        matrix, right, guess, rtol=_TOLERANCE, restart=40, maxiter=3, M=sparse.diags_array(scale)
-    )
+    found, failure = linalg.gmres(matrix, right, rtol=_TOLERANCE, restart=40, maxiter=3, M=sparse.diags_array(scale))
     if failure:
         try:
             found = linalg.splu(matrix.tocsc()).solve(right)

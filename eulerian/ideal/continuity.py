@@ -11,7 +11,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError
 from eulerian.ideal.last_step import LastStep
 from eulerian.ideal.poisson import Factorised, GatheredMesh, factorised
-from eulerian.ideal.space_time import SpaceTime, blurred_in_time
+from eulerian.ideal.space_time import SpaceTime
 
 # Shares of the density that are smoothed, and that are spread over the whole domain, so that mass can be put right
 # where there is none: much for densities that are far off, little for good ones, of which it raises the cost.
@@ -93,7 +93,7 @@ class MomentumProblem:
         flows = []
         for near, far in _SHARES:
             mixed = scaled + ramp * (near * (smooth - scaled) + far * (uniform - scaled))
-            blurred = blurred_in_time(grid.blurred(mixed))
+            blurred = grid.blurred(mixed)
             found = None if last_step is None else last_step.final_density(blurred[:, -1], mixed[:, -1], final)
             end = final if found is None else found
             kinetic = self._cost(mixed, blurred, grid.gather_vertices(np.stack([source, end * grid.masses], axis=1)))

@@ -12,14 +12,14 @@ from scipy import sparse
 
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import ComputationError
-from eulerian.ideal.space_time import SpaceTime, blurred_in_time, mass_matrix
+from eulerian.ideal.space_time import SpaceTime, mass_matrix
 
 _PREFIX = "eulerian_ideal_"
 _LARGEST_DIRECT_3D = 8000  # vertices of a tetrahedral mesh up to which factors are cheaper than iterations
 
 
 class SpaceTimePoisson:
-    """Solves Pφ = f for the weighted norm of (−∂_tφ blurred over slabs, ω∇φ at the instants, √γ φ_T).
+    """Solves Pφ = f for the weighted norm of (−∂_tφ at the vertices, ω∇φ at the instants, √γ φ_T).
 
     The matrix is A ⊗ M + ω² B ⊗ S with M the lumped mass matrix, S the stiffness matrix, A the time stiffness plus γ at
     T, and B diagonal. With A W = B W diag(μ), WᵀBW = 1, it falls apart into the L + 1 Helmholtz problems (μ M + ω² S),
@@ -37,7 +37,7 @@ class SpaceTimePoisson:
         """Collective."""
         self._grid, comm = grid, grid.comm
         size = grid.layers + 1
-        difference = blurred_in_time(np.diff(np.eye(size), axis=0).T).T
+        difference = np.diff(np.eye(size), axis=0)
         stiffness = difference.T @ difference / grid.tau
         stiffness[-1, -1] += gamma
         spans = np.full(size, grid.tau)

@@ -17,7 +17,6 @@ from eulerian.density.space import DensitySpace
 from eulerian.mesh.ghost_rows import GhostRows
 from eulerian.mesh.point_location import barycentric_gradients
 
-_SLAB_SHARE = 0.125  # of a slab that each of its neighbours gets, see ``blurred_in_time``
 _CONSISTENT = 0.75  # share of the consistent mass matrix, see ``mass_matrix``
 
 
@@ -157,17 +156,9 @@ class SpaceTime:
         return sums / self.masses.reshape(shape)
 
     def falls(self, potential: Floats) -> tuple[Floats, Floats]:
-        """−∂_tφ of φ (n_nodes, L + 1), blurred over slabs, and over vertices besides: (n_nodes, L) each. Collective."""
-        in_time = blurred_in_time(np.diff(potential) / -self.tau)
-        return in_time, self.blurred(in_time)
-
-    def falls_adjoint(self, values: Floats) -> Floats:
-        """Loads f (n_nodes, L + 1) with Σ f φ = τ Σ values · (first of ``falls``), for values (n_nodes, L)."""
-        blurred = blurred_in_time(values)
-        result = np.zeros((len(values), self.layers + 1))
-        result[:, :-1] += blurred
-        result[:, 1:] -= blurred
-        return result
+        """−∂_tφ of φ (n_nodes, L + 1), and the same blurred over vertices: (n_nodes, L) each. Collective."""
+        plain = np.diff(potential) / -self.tau
+        return plain, self.blurred(plain)
 
     @cached_property
     def _mass_matrix(self) -> sparse.csr_array:
@@ -181,35 +172,7 @@ class SpaceTime:
         return np.asarray(sums / self.masses[:, None])
 
     def load(self, rho: Floats, label: int) -> Floats:
-        """∫φ dρ_y = Σ_i load_i φ_i for smooth φ and ρ, to higher order on regular meshes: ≥ 0, (n_nodes,). Collective.
-
-        Shares of the mass by the hat functions (exact for piecewise linear φ) spread ρ, by half as much as the mass
-        matrix does: that much is taken back, from vertex to vertex, but not more than there is (after Zalesak 1979,
-        doi:10.1016/0021-9991(79)90051-2). A constant density stays constant.
-
-        Args:
-            rho: ρ (n_cells, nd, K).
-            label: y.
-        """
-        loads = self._hat_loads(rho, label)
-        corners, at = self.dim + 1, self.nodes
-        values = (loads / self.masses)[at]
-        # What a corner (second axis) gains from another one (third axis).
-        gains = (0.5 / (corners * (corners + 1)) * self.volumes)[:, None, None] * (
-            values[:, :, None] - values[:, None, :]
-        )
-        taken = np.bincount(at.ravel(), np.maximum(-gains, 0.0).sum(axis=2).ravel(), minlength=self.n_nodes).astype(
-            float
-        )
-        self.accumulate(taken)
-        allowed = np.minimum(1.0, loads / np.maximum(taken, np.finfo(float).tiny))[at]
-        gains *= np.clip(np.where(gains > 0.0, allowed[:, None, :], allowed[:, :, None]), 0.0, None)
-        moved = np.bincount(at.ravel(), gains.sum(axis=2).ravel(), minlength=self.n_nodes).astype(float)
-        self.accumulate(moved)
-        return np.asarray(np.where(loads > 0.0, np.maximum(loads + moved, 0.0), loads + moved))  # rounding
-
-    def _hat_loads(self, rho: Floats, label: int) -> Floats:
-        """∫φ_i dρ_y for the hat functions φ_i, exact. Collective."""
+        """∫φ_i dρ_y for the hat functions φ_i, exact: (n_nodes,) for ρ (n_cells, nd, K). Collective."""
         space = self.space
         rule = space.quadrature(space.objective_degree)  # its points are the limiter's, so that no load is negative
         hats = basis.lagrange(self.dim, 1, rule.reference)
@@ -263,22 +226,3 @@ def mass_matrix(cells: Ints, volumes: Floats, size: int) -> sparse.csr_array:
     rows = np.broadcast_to(cells[:, :, None], entries.shape)
     columns = np.broadcast_to(cells[:, None, :], entries.shape)
     return sparse.coo_array((entries.ravel(), (rows.ravel(), columns.ravel())), shape=(size, size)).tocsr()
-
-
-def blurred_in_time(slabs: Floats) -> Floats:
-    """A share of every slab's values (..., L) given to each of its neighbours; at the ends of time it stays.
-
-    The mean of |∇φ|² at both ends of a slab is above its mean over time by τ²/12 (|∇φ|²)″. Where the velocity is an
-    affine function of the place, the value's error for that reason is made good, to second order, by blurring ∂_tφ from
-    slab to slab with a share of 1/8. (The blur is symmetric and keeps constants.)
-    """
-    flow = _SLAB_SHARE * np.diff(slabs)
-    result = slabs.copy()
-    result[..., :-1] += flow
-    result[..., 1:] -= flow
-    return result
-
-
-def sharpened_in_time(slabs: Floats) -> Floats:
-    """What is blurred to slabs (L,)."""
-    return np.asarray(np.linalg.solve(blurred_in_time(np.eye(len(slabs))), slabs))

@@ -9,7 +9,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.ideal.inner_product import Metric, at
 from eulerian.ideal.running_cost import RunningAtVertices
-from eulerian.ideal.space_time import SpaceTime, sharpened_in_time
+from eulerian.ideal.space_time import SpaceTime
 from eulerian.ideal.vertex_functionals import VertexFunctional
 
 RELAXATION = 1.9  # Eckstein & Bertsekas (1992), doi:10.1007/BF01581204
@@ -140,9 +140,10 @@ class Splitting:
     def _right_side(self) -> Floats:
         """load/r + Λ*(2q − z) + (P − Λ*Λ)c, this rank's part, (n_nodes, L + 1). Collective."""
         grid, state, metric = self.grid, self._state, self._metric
-        in_time, blurred = self._centre
+        plain, blurred = self._centre
         rest = grid.blurred(metric.weights[:, None] * (state.za - 2.0 * state.mu - blurred))
-        f = grid.falls_adjoint(grid.own_masses[:, None] * (rest + metric.blurred_weights * in_time))
+        rest = grid.own_masses[:, None] * (rest + metric.blurred_weights * plain)
+        f = np.diff(rest, prepend=0.0, append=0.0)
         metric.functions.collect(metric.struct, at(state.zb), at(state.shrink), at(f))
         # Loads are complete on every rank that sees a vertex: only its owner adds them.
         owned = slice(0, grid.n_owned_nodes)
@@ -243,7 +244,7 @@ class Splitting:
         excess = self._metric.excess(self.phi)
         fall = grid.max_columns(excess) if running is None else running.shift(excess, self.mass, self._fall)
         self._fall = fall
-        lowered = np.append(np.cumsum(grid.tau * sharpened_in_time(fall)[::-1])[::-1], 0.0)
+        lowered = np.append(np.cumsum(grid.tau * fall[::-1])[::-1], 0.0)
         end = self.phi[:, -1]
         lowered += self.functional.shift(end, self.mass)
         paid = self.functional.conjugate(end - lowered[-1])

@@ -48,39 +48,9 @@ class Discrete:
                     mass[i, j] += volume * (2.0 if i == j else 1.0) / (corners * (corners + 1))
         return 0.75 * mass / self.masses[:, None] + 0.25 * np.eye(len(self.x))
 
-    @cached_property
-    def time_blur(self) -> Floats:
-        """(L, L): an eighth of a slab goes to each neighbour."""
-        matrix = np.eye(self.layers)
-        for slab in range(self.layers - 1):
-            matrix[slab : slab + 2, slab : slab + 2] += 0.125 * np.array([[-1.0, 1.0], [1.0, -1.0]])
-        return matrix
-
     def falls(self, potential: Floats) -> Floats:
         """−∂_tφ, blurred, of (N, L + 1): (N, L)."""
-        return -self.blur @ np.diff(potential, axis=1) @ self.time_blur / self.tau
-
-    def loads(self, cell_masses: Floats) -> Floats:
-        """∫φ dρ as a sum over vertices (N,), for a density that is constant on the cells."""
-        corners = self.dim + 1
-        hats = np.zeros(len(self.x))
-        for cell, mass in zip(self.cells, cell_masses, strict=True):
-            hats[cell] += mass / corners
-        values, moves = hats / self.masses, []
-        for cell, volume in zip(self.cells, self.volumes, strict=True):
-            for i in cell:
-                for j in cell:
-                    if values[i] > values[j]:  # half of ∫l_i l_j of the difference goes back uphill
-                        moves.append((i, j, 0.5 * volume / (corners * (corners + 1)) * (values[i] - values[j])))
-        taken = np.zeros_like(hats)
-        for _, j, amount in moves:
-            taken[j] += amount
-        result = hats.copy()
-        for i, j, amount in moves:
-            share = min(1.0, hats[j] / taken[j])
-            result[i] += share * amount
-            result[j] -= share * amount
-        return result
+        return -self.blur @ np.diff(potential, axis=1) / self.tau
 
     @cached_property
     def divergence(self) -> sparse.csr_array:
@@ -137,7 +107,7 @@ def left_side(problem: Discrete, density: Floats) -> tuple[sparse.csr_array, Flo
         A (N (L+1), n (dim+1) L 2 dim), and r (N (L+1),) for the densities.
     """
     rest = np.zeros((len(problem.x), problem.layers + 1))
-    blurred = problem.blur.T @ (problem.masses[:, None] * density) @ problem.time_blur
+    blurred = problem.blur.T @ (problem.masses[:, None] * density)
     for slab in range(problem.layers):  # τ M ρ a, a = −(φ^{n+1} − φ^n)/τ, blurred
         rest[:, slab] += blurred[:, slab]
         rest[:, slab + 1] -= blurred[:, slab]

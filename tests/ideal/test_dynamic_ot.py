@@ -21,7 +21,7 @@ from thinning import thinned
 from eulerian.app.build.mesh import create_mesh
 from eulerian.app.build.mixture import initial_density
 from eulerian.app.config import Box, Domain, ExpressionTerm, GaussianTerm, SamplesTerm, Term, UniformTerm
-from eulerian.base.arrays import Floats
+from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import InputError
 from eulerian.base.formula import Expression
 from eulerian.density.space import DensitySpace
@@ -264,18 +264,21 @@ def test_status_tells_whether_the_gap_is_small(case: tuple[IdealProblem, list[Co
     assert short.dual <= long.primal
 
 
-def loads(problem: IdealProblem, rho: Floats, mesh: Discrete) -> Floats:
-    """∫φ dρ of densities that are constant on the cells, (N, K)."""
+def loads(problem: IdealProblem, rho: Floats, cells: Ints, n: int) -> Floats:
+    """∫φ_i dρ of densities that are constant on the cells: a share of a cell's mass to each vertex, (N, K)."""
     space = problem.space
     masses = np.concatenate(space.comm.allgather(space.cell_mass(rho)))
-    return np.stack([mesh.loads(column) for column in masses.T], axis=1)
+    result = np.zeros((n, space.n_labels))
+    for cell, mass in zip(cells, masses, strict=True):
+        result[cell] += mass / (space.dim + 1)
+    return result
 
 
 def test_flow_is_feasible_and_costs_what_is_said(case: tuple[IdealProblem, list[ConvexSolution]]) -> None:
     problem, solutions = case
     grid = solutions[0].flow.grid
     mesh = discretise(grid)
-    source = loads(problem, problem.rho0, mesh)
+    source = loads(problem, problem.rho0, mesh.cells, len(mesh.x))
     for solution in solutions:
         density, final = everywhere(grid, solution.flow.density), everywhere(grid, solution.flow.final)
         assert density.min() >= 0.0
@@ -294,7 +297,7 @@ def test_flow_is_feasible_and_costs_what_is_said(case: tuple[IdealProblem, list[
 def target_values(problem: IdealProblem, mesh: Discrete) -> Floats:
     """ρ* at the vertices, (N, K)."""
     assert problem.functional.target is not None
-    return loads(problem, problem.functional.target, mesh) / mesh.masses[:, None]
+    return loads(problem, problem.functional.target, mesh.cells, len(mesh.x)) / mesh.masses[:, None]
 
 
 def terminal_cost(problem: IdealProblem, mesh: Discrete, final: Floats) -> float:
@@ -339,7 +342,7 @@ def test_potential_is_feasible_and_is_worth_what_is_said(case: tuple[IdealProble
     problem, solutions = case
     grid = solutions[0].flow.grid
     mesh = discretise(grid)
-    source = loads(problem, problem.rho0, mesh)
+    source = loads(problem, problem.rho0, mesh.cells, len(mesh.x))
     for solution in solutions:
         phi = everywhere(grid, solution.flow.potential)
         scale = np.abs(phi).max() / mesh.tau
@@ -360,7 +363,7 @@ def test_another_optimiser_finds_the_same_value(dim: int, cells: int, layers: in
     )
     solution = solve_convex(problem, gap_tolerance=2e-5)
     mesh = discretise(solution.flow.grid)
-    source = loads(problem, rho, mesh)[:, 0]
+    source = loads(problem, rho, mesh.cells, len(mesh.x))[:, 0]
     ceiling = problem.functional.loss(mesh.x)[:, 0]  # type: ignore[union-attr]
     shape = (len(mesh.x), layers + 1)
 
