@@ -58,6 +58,31 @@ class Advection:
         mass = float(begin.sum())
         return self._cut(slabs, mass)[grid.numbers], self._cut(end[:, None], mass)[grid.numbers, 0]
 
+    def gather_backwards(self, potential: Floats, rate: Floats) -> Floats | None:
+        """What a rate adds up to from t to T along the paths of a potential's velocity, or None. Collective.
+
+        It is the adjoint of ``carry``, and the derivative of −∂_tφ + |∇φ|²/(2λ), where it has the rate, is that of φ.
+
+        Args:
+            potential: φ, (n_nodes, L + 1).
+            rate: at the vertices and on the slabs, (n_nodes, L).
+
+        Returns:
+            (n_nodes, L + 1), 0 at T.
+        """
+        grid, masses = self._grid, self._gathered.masses
+        phi, rates = grid.gather_vertices(potential), grid.gather_vertices(rate)
+        sums = np.zeros_like(phi)
+        after = self._operator(phi[:, -1]).T
+        for slab in reversed(range(grid.layers)):
+            before = self._operator(phi[:, slab]).T
+            right = masses * (grid.tau * rates[:, slab] + sums[:, slab + 1]) + after @ sums[:, slab + 1]
+            found = _solve(sparse.csr_array(self._masses - before), right)
+            if found is None:
+                return None
+            sums[:, slab], after = found, before
+        return sums[grid.numbers]
+
     def _operator(self, phi: Floats) -> sparse.csr_array:
         """C at one instant."""
         gathered, corners = self._gathered, self._grid.dim + 1

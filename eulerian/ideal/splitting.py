@@ -8,6 +8,7 @@ import numpy as np
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.ideal.inner_product import Metric, at
+from eulerian.ideal.mixing import Mixing
 from eulerian.ideal.running_cost import RunningAtVertices
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.ideal.vertex_functionals import VertexFunctional
@@ -106,13 +107,14 @@ class Splitting:
         self.phi = np.zeros((grid.n_nodes, grid.layers + 1))
         self._fall: Floats | None = None  # what the potential was last lowered by, per time
         self._totals = np.zeros(3)  # ‖Λφ − q‖² twice (gradients, the rest) and the kinetic energy over r
+        self._mixing = Mixing(grid.comm)
+        self._start: Floats | None = None  # where the iterations since the last call of ``accelerate`` began
 
     # -- iterating ---------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
         """One iteration. Collective."""
         grid, state, functions, struct = self.grid, self._state, self._metric.functions, self._metric.struct
-        running = self.running
         f = np.zeros((grid.n_nodes, grid.layers + 1))
         functions.collect(struct, *state.arrays, at(f))
         # Loads are complete on every rank that sees a vertex: only its owner adds them.
@@ -124,22 +126,29 @@ class Splitting:
         else:
             f[:, -1] += self._metric.end_weights * (2.0 * state.end_q - state.end)
         self.phi = self._metric.poisson.solve(f)
-        squares, totals = np.zeros_like(state.za), np.zeros(2)
+        squares = np.zeros_like(state.za)
         missed = functions.spread(struct, at(self.phi), at(state.shrink), RELAXATION, at(state.zb), at(squares))
         grid.accumulate(squares)
         squares /= grid.masses[:, None]
-        sweep = at(self.phi), at(squares), RELAXATION, at(state.za), at(state.mu), at(state.shrink), at(totals)
-        if running is None:
-            functions.project(struct, *sweep)
-        else:
-            weights = running.congestion, running.entropy, running.floor
-            functions.charge(struct, at(running.potential), *weights, self.penalty, *sweep)
+        totals = self._project(squares, RELAXATION)
         if fixed is None:
             gap = self.phi[:, -1] - state.end_q
             totals[0] += float(self._metric.end_weights @ gap**2)
             state.end += RELAXATION * gap
             self._project_end()
         self._totals = np.array([missed, *totals])
+
+    def _project(self, squares: Floats, relaxation: float) -> Floats:
+        """The vertices' part of a step, with |z_b|² (n_nodes, L) around them: what it adds to the totals. Local."""
+        state, functions, struct = self._state, self._metric.functions, self._metric.struct
+        running, totals = self.running, np.zeros(2)
+        sweep = at(self.phi), at(squares), relaxation, at(state.za), at(state.mu), at(state.shrink), at(totals)
+        if running is None:
+            functions.project(struct, *sweep)
+        else:
+            weights = running.congestion, running.entropy, running.floor
+            functions.charge(struct, at(running.potential), *weights, self.penalty, *sweep)
+        return totals
 
     def _project_end(self) -> None:
         if self.functional.fixed is None:
@@ -162,7 +171,7 @@ class Splitting:
             self.grid.comm, np.concatenate([totals, self._totals])
         )
         parts = self.price(self.density, self.final_density()) | {"kinetic": self.penalty * float(energy)}
-        return Check(parts, self.feasible_potential()[1], _ratio(sum(missed), size), _ratio(move, multiplier))
+        return Check(parts, self.feasible_potential(self.phi)[1], _ratio(sum(missed), size), _ratio(move, multiplier))
 
     def balance(self, check: Check) -> None:
         """Change the penalty to let both residuals fall together.
@@ -190,6 +199,55 @@ class Splitting:
         state = self._state
         self._metric.functions.rescale(self._metric.struct, at(factors), *state.arrays)
         state.end = state.end_q + (state.end - state.end_q) * factors
+        self._mixing.forget()
+        self._start = None
+
+    def accelerate(self) -> None:
+        """Go on where the iterations seem to lead to, after every so many of them. Collective.
+
+        Mixed are potentials and densities, from which the rest of the state follows where the method comes to rest:
+        the copies that cells have of gradients are an order of magnitude more numbers.
+        """
+        result = self._iterate()
+        if self._start is not None:
+            mixture = self._mixing.mixed(result, self._in_metric(result - self._start))
+            if mixture is not None:
+                self._begin_from(mixture)
+                result = self._iterate()
+        self._start = result
+
+    def _iterate(self) -> Floats:
+        """Potential, densities on slabs and (up to a factor) at T, (n_nodes, 2L + 2); whatever penalty and metric are."""
+        end = self.penalty * self._metric.weights * (self._state.end - self._state.end_q)
+        return np.column_stack([self.phi, self.density, end])
+
+    def _in_metric(self, change: Floats) -> Floats:
+        """What changes of iterates mean for z, scaled so that squares are summed up; without ∇φ. Local."""
+        grid, metric = self.grid, self._metric
+        potential, densities = np.split(change, [grid.layers + 1], axis=1)
+        slabs = np.sqrt(grid.tau * grid.own_masses * metric.weights)[:, None]
+        ends = np.sqrt(metric.end_weights)[:, None]
+        multipliers = densities / (self.penalty * metric.weights[:, None])
+        rates = np.diff(potential, axis=1) / grid.tau
+        inner, outer = [rates, multipliers[:, :-1]], [potential[:, -1:], multipliers[:, -1:]]
+        return np.hstack([*(slabs * part for part in inner), *(ends * part for part in outer)])
+
+    def _begin_from(self, iterate: Floats) -> None:
+        """The state z = Λφ + u where u is the multiplier of densities with the momenta −ρ∇φ/λ. Collective."""
+        grid, state, metric = self.grid, self._state, self._metric
+        self.phi = np.ascontiguousarray(iterate[:, : grid.layers + 1])
+        weights = self.penalty * metric.weights
+        state.mu[:] = np.maximum(iterate[:, grid.layers + 1 : -1], 0.0) / weights[:, None]
+        state.shrink[:] = 1.0 / (1.0 + state.mu / (metric.kinetic * metric.omega**2))
+        state.za[:], state.zb[:] = state.mu, 0.0
+        squares = np.zeros_like(state.za)
+        metric.functions.spread(metric.struct, at(self.phi), at(state.shrink), 1.0, at(state.zb), at(squares))
+        grid.accumulate(squares)
+        squares /= grid.masses[:, None] * state.shrink**2
+        state.zb /= state.shrink[grid.nodes][:, :, None, :]
+        self._project(squares, 1.0)
+        state.end = self.phi[:, -1] + iterate[:, -1] / weights
+        self._project_end()
 
     # -- what it has found -------------------------------------------------------------------------------------------
 
@@ -219,24 +277,36 @@ class Splitting:
             {} if self.running is None else self.running.parts(density)
         )
 
-    def feasible_potential(self) -> tuple[Floats, float]:
-        """The potential (n_nodes, L + 1) lowered until it satisfies every constraint, and its dual value. Collective.
+    def end_capped(self) -> Floats:
+        """The potential, (n_nodes, L + 1), at T nowhere above the loss, if there is one."""
+        loss, phi = self.functional.loss, self.phi
+        return phi if loss is None else np.column_stack([phi[:, :-1], np.minimum(phi[:, -1], loss)])
+
+    def violation(self, phi: Floats) -> Floats | None:
+        """By how much a potential breaks the constraints, (n_nodes, L) ≥ 0; None where there are none. Collective."""
+        running, excess = self.running, self._metric.excess(phi)
+        if running is not None and (running.congestion > 0.0 or running.entropy > 0.0):
+            return None
+        return np.maximum(excess if running is None else excess - running.potential[:, None], 0.0)
+
+    def feasible_potential(self, phi: Floats) -> tuple[Floats, float]:
+        """A potential (n_nodes, L + 1) lowered until it satisfies every constraint, and its dual value. Collective.
 
         From φ(t) is taken the integral from t to T of a function of time, and the best constant. The function is the
         largest violation per slab (which may be negative: then φ rises). Where congestion or entropy make g* finite, so
         that there is nothing to satisfy, it is what makes the value largest.
         """
         grid, running = self.grid, self.running
-        excess = self._metric.excess(self.phi)
+        excess = self._metric.excess(phi)
         fall = grid.max_columns(excess) if running is None else running.shift(excess, self.mass, self._fall)
         self._fall = fall
         lowered = np.append(np.cumsum(grid.tau * fall[::-1])[::-1], 0.0)
-        end = self.phi[:, -1]
+        end = phi[:, -1]
         lowered += self.functional.shift(end, self.mass)
         paid = self.functional.conjugate(end - lowered[-1])
         if running is not None:
             paid += running.conjugate(excess - fall)
-        return self.phi - lowered, grid.total(self.source * self.phi[:, 0]) - self.mass * float(lowered[0]) - paid
+        return phi - lowered, grid.total(self.source * phi[:, 0]) - self.mass * float(lowered[0]) - paid
 
 
 def _ratio(part: float, whole: float) -> float:
