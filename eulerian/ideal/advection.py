@@ -9,6 +9,7 @@ from eulerian.ideal.poisson import GatheredMesh
 from eulerian.ideal.space_time import SpaceTime
 
 _TOLERANCE = 1e-11
+_ROUGH = 1e-6  # what is added up backwards improves a potential, and need not be exact
 _LARGEST_LOSS = 0.1  # share of negative mass beyond which the potential is of no use yet
 
 
@@ -73,11 +74,11 @@ class Advection:
         grid, masses = self._grid, self._gathered.masses
         phi, rates = grid.gather_vertices(potential), grid.gather_vertices(rate)
         sums = np.zeros_like(phi)
-        after = self._operator(phi[:, -1]).T
+        after = self._operator(phi[:, -1]).T.tocsr()
         for slab in reversed(range(grid.layers)):
-            before = self._operator(phi[:, slab]).T
+            before = self._operator(phi[:, slab]).T.tocsr()
             right = masses * (grid.tau * rates[:, slab] + sums[:, slab + 1]) + after @ sums[:, slab + 1]
-            found = _solve(sparse.csr_array(self._masses - before), right)
+            found = self._solve(self._masses - before, right, _ROUGH)
             if found is None:
                 return None
             sums[:, slab], after = found, before
@@ -100,7 +101,7 @@ class Advection:
         for slab, operator in enumerate(operators[:-1]):
             if slab > 0:
                 right = self._gathered.masses * slabs[:, slab - 1] + operator @ slabs[:, slab - 1]
-            found = _solve(sparse.csr_array(self._masses - operator), right)
+            found = self._solve(self._masses - operator, right, _TOLERANCE)
             if found is None:
                 return None
             slabs[:, slab] = found
@@ -113,16 +114,18 @@ class Advection:
         positive = np.maximum(rho, 0.0)
         return positive * (mass / (self._gathered.masses @ positive))
 
-
-def _solve(matrix: sparse.csr_array, right: Floats) -> Floats | None:
-    """By GMRES, which needs few iterations for short slabs, else by a factorisation."""
-    scale = 1.0 / matrix.diagonal()  # Jacobi's preconditioner
-    if not np.all(np.isfinite(scale)):
-        return None
-    found, failure = linalg.gmres(matrix, right, rtol=_TOLERANCE, restart=40, maxiter=3, M=sparse.diags_array(scale))
-    if failure:
-        try:
-            found = linalg.splu(matrix.tocsc()).solve(right)
-        except RuntimeError:  # singular
+    def _solve(self, matrix: sparse.csr_array, right: Floats, tolerance: float) -> Floats | None:
+        """By GMRES, which needs few iterations for short slabs, else, or on a line, by a factorisation."""
+        scale = 1.0 / matrix.diagonal()  # Jacobi's preconditioner
+        if not np.all(np.isfinite(scale)):
             return None
-    return np.asarray(found) if np.all(np.isfinite(found)) else None
+        found, failure = right, 1
+        if self._grid.dim > 1:
+            preconditioner = sparse.diags_array(scale)
+            found, failure = linalg.gmres(matrix, right, rtol=tolerance, restart=40, maxiter=3, M=preconditioner)
+        if failure:
+            try:
+                found = linalg.splu(matrix.tocsc()).solve(right)
+            except RuntimeError:  # singular
+                return None
+        return np.asarray(found) if np.all(np.isfinite(found)) else None

@@ -9,15 +9,16 @@ from eulerian.base.arrays import Floats
 
 _MEMORY = 5  # pairs of earlier results and their residuals
 _DAMPING = 1e-10  # relative, of the least squares: columns become parallel
-_LARGEST_RISE = 2.0  # of the residual over the smallest one so far, up to which mixtures are taken
+_LARGEST_RISE = 1.2  # of the residual over the smallest one so far, up to which mixtures are taken
 
 
 class Mixing:
-    """From results g_k of a map and residuals f_k = g_k − x_k the next x: g_k − Σ c_j Δg_j, with |f_k − Σ c_j Δf_j| least.
+    """The next x from results g_k of a map and residuals f_k = g_k − x_k.
 
-    Anderson (1965, doi:10.1145/321296.321305); Walker & Ni (2011, doi:10.1137/10078356X). A mixture may be worse than
-    what it is made of. Where the residual grows far beyond the smallest one the iteration goes on without mixtures,
-    whose residuals do not grow if the map is nonexpansive, until it has come down again.
+    It is g_k − Σ c_j Δg_j over the last few differences, with |f_k − Σ c_j Δf_j| least: Anderson (1965,
+    doi:10.1145/321296.321305); Walker & Ni (2011, doi:10.1137/10078356X). A mixture may be worse than what it is made
+    of. Where the residual grows beyond the smallest one the iteration goes on without mixtures, whose residuals do
+    not grow if the map is nonexpansive, until it has come down again.
 
     Args:
         comm: the ranks that share the rows.

@@ -208,16 +208,16 @@ class Splitting:
         Mixed are potentials and densities, from which the rest of the state follows where the method comes to rest:
         the copies that cells have of gradients are an order of magnitude more numbers.
         """
-        result = self._iterate()
+        result = self.iterate()
         if self._start is not None:
             mixture = self._mixing.mixed(result, self._in_metric(result - self._start))
             if mixture is not None:
-                self._begin_from(mixture)
-                result = self._iterate()
+                self.begin_from(mixture)
+                result = self.iterate()
         self._start = result
 
-    def _iterate(self) -> Floats:
-        """Potential, densities on slabs and (up to a factor) at T, (n_nodes, 2L + 2); whatever penalty and metric are."""
+    def iterate(self) -> Floats:
+        """Potential, densities on slabs and at T (up to a factor) in the problem's units, (n_nodes, 2L + 2). Local."""
         end = self.penalty * self._metric.weights * (self._state.end - self._state.end_q)
         return np.column_stack([self.phi, self.density, end])
 
@@ -232,7 +232,7 @@ class Splitting:
         inner, outer = [rates, multipliers[:, :-1]], [potential[:, -1:], multipliers[:, -1:]]
         return np.hstack([*(slabs * part for part in inner), *(ends * part for part in outer)])
 
-    def _begin_from(self, iterate: Floats) -> None:
+    def begin_from(self, iterate: Floats) -> None:
         """The state z = Λφ + u where u is the multiplier of densities with the momenta −ρ∇φ/λ. Collective."""
         grid, state, metric = self.grid, self._state, self._metric
         self.phi = np.ascontiguousarray(iterate[:, : grid.layers + 1])
@@ -246,8 +246,9 @@ class Splitting:
         squares /= grid.masses[:, None] * state.shrink**2
         state.zb /= state.shrink[grid.nodes][:, :, None, :]
         self._project(squares, 1.0)
-        state.end = self.phi[:, -1] + iterate[:, -1] / weights
-        self._project_end()
+        if self.functional.fixed is None:
+            state.end = self.phi[:, -1] + iterate[:, -1] / weights
+            self._project_end()
 
     # -- what it has found -------------------------------------------------------------------------------------------
 
