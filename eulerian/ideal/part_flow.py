@@ -114,17 +114,22 @@ class PartFlow:
                 label.splitting.step()
 
     def _check(self, label: LabelSolution, iteration: int, last: bool) -> None:
-        """One step of a label; certify it if it seems to have converged, else balance its penalty."""
+        """One step of a label; certify it if it seems to have converged, else balance its penalty and accelerate it."""
         assert self._momenta is not None
         label.check, label.flow = label.splitting.checked_step(), None
         self._require_bound(label)
-        small = label.check.residual <= self._residual_tolerance and self._narrow(label)
+        small = label.check.residual <= self._residual_tolerance
         if last or (small and iteration >= label.certify_from):
-            label.certify(self._momenta, self._advection, lambda: self._narrow(label))
-            label.done = small and self._narrow(label)
+            label.lower(self._advection)
+            if last or self._narrow(label):
+                label.certify(self._momenta, self._advection, lambda: self._narrow(label))
+                label.done = small and self._narrow(label)
             label.certify_from = int(_PATIENCE * iteration)
-        if not label.done and (iteration <= _BALANCE_OFTEN or iteration % _BALANCE_EVERY == 0):
+        if label.done or last:
+            return
+        if iteration <= _BALANCE_OFTEN or iteration % _BALANCE_EVERY == 0:
             label.splitting.balance(label.check)
+        label.splitting.accelerate(label.check.residual)
 
     def _require_bound(self, label: LabelSolution) -> None:
         """Refuse a dual value above the cost of some flow: it grows without bound, or is no number."""

@@ -546,6 +546,21 @@ def test_prices_of_moving(kinetic: float, kind: str) -> None:
 
 
 @pytest.mark.one_process
+@pytest.mark.parametrize("kind", ["fixed", "quadratic"])
+def test_finer_meshes_take_hardly_more_iterations(kind: str) -> None:
+    iterations = []
+    for cells in (8, 16, 32):
+        space = box_space(ALONE, 2, cells, 0.0, 1.0)
+        rho, end = transport(space)
+        goal = FixedFunctional(end) if kind == "fixed" else LinearFunctional(quadratic(np.array([[0.65, 0.7]]), 4.0))
+        solution = solve(space, rho, goal, 0.7, 1.5, 12)
+        assert solution.status == "converged"
+        iterations.append(solution.iterations)
+    assert max(iterations) <= 500
+    assert iterations[-1] <= 1.2 * iterations[0]
+
+
+@pytest.mark.one_process
 def test_a_narrow_gap_on_a_coarse_mesh() -> None:
     # Densities that are smoothed much cost more than the gap.
     solution = MILD.solve(ALONE, 16, 4, 1e-4)
