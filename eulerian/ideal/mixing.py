@@ -26,6 +26,7 @@ class Mixing:
 
     def __init__(self, comm: MPI.Comm) -> None:
         self._comm = comm
+        self._pause, self._next_pause = 0, 1
         self.forget()
 
     def forget(self) -> None:
@@ -53,8 +54,13 @@ class Mixing:
         basis = np.array([*self._residuals, rows])
         products = parallel.sum_all(self._comm, basis @ basis.T)
         self._smallest = min(self._smallest, size)
+        if self._pause > 0:
+            self._pause -= 1
+            self._clear()
+            return None
         if not size <= _LARGEST_RISE * self._smallest:
             self._clear()
+            self._pause, self._next_pause = self._next_pause, 2 * self._next_pause
             return None
         if last is None:
             return None
