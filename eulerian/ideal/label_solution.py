@@ -68,8 +68,7 @@ class LabelSolution:
         phi = splitting.end_capped()
         self._potential, dual = splitting.feasible_potential(phi)
         for _ in range(_LOWERINGS):
-            violation = splitting.violation(phi)
-            fall = None if violation is None else advection.gather_backwards(phi, violation)
+            fall = advection.gather_backwards(phi, splitting.violation(phi))
             if fall is None:
                 break
             phi = phi - fall

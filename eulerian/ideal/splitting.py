@@ -300,12 +300,10 @@ class Splitting:
         loss, phi = self.functional.loss, self.phi
         return phi if loss is None else np.column_stack([phi[:, :-1], np.minimum(phi[:, -1], loss)])
 
-    def violation(self, phi: Floats) -> Floats | None:
-        """By how much a potential breaks the constraints, (n_nodes, L) ≥ 0; None where there are none. Collective."""
-        running, excess = self.running, self._metric.excess(phi)
-        if running is not None and (running.congestion > 0.0 or running.entropy > 0.0):
-            return None
-        return np.maximum(excess if running is None else excess - running.potential[:, None], 0.0)
+    def violation(self, phi: Floats) -> Floats:
+        """By how much −∂_tφ + |∇φ|²/(2λ) of a potential is above g′ of the densities, (n_nodes, L) ≥ 0. Collective."""
+        excess = self._metric.excess(phi)
+        return np.maximum(excess if self.running is None else excess - self.running.marginal(self.density), 0.0)
 
     def feasible_potential(self, phi: Floats) -> tuple[Floats, float]:
         """A potential (n_nodes, L + 1) lowered until it satisfies every constraint, and its dual value. Collective.
