@@ -10,20 +10,24 @@ K, vertex i of K), which stand for the volume |K|/(d+1). M_i is the sum of these
     dual    max ∫φ_0 dμ_0 − F*(φ_T) − Σ_slabs τ Σ_i M_i g_i*(s_i)
             with s_i = a_i + Σ_{K around i} |K|/(d+1) (|b₋|² + |b₊|²)/(4λ M_i),
 
-a = −∂_tφ at the vertices, blurred over vertices and slabs (``mass_matrix``, ``blurred_in_time``), b∓ = ∇φ on the cells
-at the slab's ends, g running costs of the density; without them, and with a potential alone (g_i = V_i ρ_i), the last
-sum stands for constraints s_i ≤ V_i. ∫φ_0 dμ_0 is a sum over vertices (``SpaceTime.load``). Without the blur it is the
-scheme of Lavenant, Claici, Chien and Solomon (2018, doi:10.1145/3272127.3275064); on its convergence see Lavenant
-(2021, doi:10.1090/mcom/3567). The two problems are dual to one another without a gap, and both values converge to that
-of the continuous problem when h and τ tend to 0.
+a = −∂_tφ at the vertices, blurred over vertices (``mass_matrix``), b∓ = ∇φ on the cells at the slab's ends, g running
+costs of the density; without them, and with a potential alone (g_i = V_i ρ_i), the last sum stands for constraints
+s_i ≤ V_i. Without the blur it is the scheme of Lavenant, Claici, Chien and Solomon (2018,
+doi:10.1145/3272127.3275064); on its convergence see Lavenant (2021, doi:10.1090/mcom/3567). The two problems are dual
+to one another without a gap, and both values converge to that of the continuous problem when h and τ tend to 0, from
+above or below. Densities on cells would be cheaper, but ∇φ of a linear interpolant belongs to another point than the
+centroid, from cell to cell on another side (3.2 % instead of 0.5 % on the Gaussian of the README with 48 × 48 squares).
 
-The blur is what makes the value good. The means of |∇φ|², over the cells around a vertex and over the ends of a slab,
-contain the variance of ∇φ there; for v = −∇φ/λ an affine function of the place it adds h²/(8λ) |D²φ|² on a line, and
-takes as much off the value as τ and h² weigh the change of D²φ from 0 to T: where mass is drawn together that change is
-large (1.7 % of the value for a Gaussian drawn to a fifth of its width, 48 × 40 squares). Since ∂_t D²φ = (D²φ)²/λ along
-the flow, averaging ∂_tφ with a second moment of h²/8 takes it off again, and a share of 1/8 from slab to slab does so
-for the ends of a slab. Two ways of doing without the variance have been measured and given up: the square of the mean
-of ∇φ is wrong at the kinks of φ, where mass parts, and transports mass with waves where a density is narrow.
+What the blur is for: the mean of |∇φ|² over the cells around a vertex contains the variance of ∇φ there, h²/4 |D²φ|²
+on a line, which makes the constraint too strict by h²/(8λ) |D²φ|². Along the flow ∂_t D²φ = (D²φ)²/λ, so that an
+average of ∂_tφ with the second moment h²/4 takes it off again. It is also what lets mass travel without dispersion, as
+the mass matrix of linear elements does. A Gaussian drawn to a fifth of its width: −0.1 % instead of −1.6 % with 48 × 40
+squares (but +2.2 instead of −1.7 % with 24 × 20, where that width is less than half a cell). What is left is an error
+of second order in time, for the mean of |∇φ|² over the ends of a slab contains the variance in time: −0.3 % there with
+16 slabs, with 32 hardly any (96 × 80 squares: −0.28 and −0.03 %). The same kind of blur from slab to slab would cancel
+it, but densities that pass a vertex within a slab then cannot stay positive, and thousands of iterations are taken. Two
+ways of doing without the variance have been measured and given up: the square of the mean of ∇φ is wrong at the kinks
+of φ, where mass parts, and the variance of an earlier φ, taken off the constraint, corrects errors of one sign only.
 
 Parts of the domain that are not connected are problems of their own, with potentials that are free up to a constant
 each; they are solved side by side, and the values added up.
@@ -125,7 +129,7 @@ def solve_convex(
     max_iterations: int = 5000,
     callback: Callable[[GapRecord], None] | None = None,
 ) -> ConvexSolution:
-    """Minimise over all flows until the certified gap and the residuals are small. Collective.
+    """Minimise over all flows until the certified gap and the residuals are small, or the gap is very small. Collective.
 
     The gap is relative to the size of the value: max(|primal|, |dual|), or the sum of the parts' absolute values where
     that is larger (parts of opposite sign may cancel), or the cost of moving everything by one cell.
@@ -133,7 +137,7 @@ def solve_convex(
     Args:
         problem: what is to be minimised.
         gap_tolerance: relative.
-        residual_tolerance: relative.
+        residual_tolerance: relative; it may be missed where the gap is below a tenth of what is allowed.
         max_iterations: at most this many.
         callback: called with every record, on every rank.
 

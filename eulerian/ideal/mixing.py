@@ -9,7 +9,7 @@ from eulerian.base.arrays import Floats
 
 _MEMORY = 5  # pairs of earlier results and their residuals
 _DAMPING = 1e-10  # relative, of the least squares: columns become parallel
-_LARGEST_RISE = 1.2  # of the residual over the smallest one so far, up to which mixtures are taken
+_LARGEST_RISE = 1.2  # of the size over the smallest one so far, up to which mixtures are taken
 
 
 class Mixing:
@@ -17,8 +17,8 @@ class Mixing:
 
     It is g_k − Σ c_j Δg_j over the last few differences, with |f_k − Σ c_j Δf_j| least: Anderson (1965,
     doi:10.1145/321296.321305); Walker & Ni (2011, doi:10.1137/10078356X). A mixture may be worse than what it is made
-    of. Where the residual grows beyond the smallest one the iteration goes on without mixtures, whose residuals do
-    not grow if the map is nonexpansive, until it has come down again.
+    of. Where an iterate's error has grown the iteration goes on without mixtures for a while, which does not let errors
+    grow if the map is nonexpansive; for twice as long every time, or failures could follow one another for ever.
 
     Args:
         comm: the ranks that share the rows.
@@ -26,7 +26,7 @@ class Mixing:
 
     def __init__(self, comm: MPI.Comm) -> None:
         self._comm = comm
-        self._pause, self._next_pause = 0, 1
+        self._pause, self._next_pause = 0, 1  # results without a mixture
         self.forget()
 
     def forget(self) -> None:
@@ -45,6 +45,7 @@ class Mixing:
         Args:
             result: g_k, rows of the vertices that this rank sees.
             residual: f_k, so scaled that sums of squares over all ranks are what is to be made small; of any shape.
+            size: of the iterate's error, by which mixtures are judged; the same on all ranks.
         """
         last, rows = self._last, residual.ravel()
         self._last = result, rows

@@ -152,7 +152,7 @@ class Splitting:
         return f
 
     def _project(self, falls: Floats, squares: Floats, relaxation: float) -> Floats:
-        """The vertices' part of a step, from a and the |z_b|² around them (n_nodes, L): its share of the totals. Local."""
+        """The vertices' part of a step, from a and the |z_b|² around (n_nodes, L); its part of the totals. Local."""
         state, functions, struct = self._state, self._metric.functions, self._metric.struct
         running, totals = self.running, np.zeros(2)
         sweep = at(falls), at(squares), relaxation, at(state.za), at(state.mu), at(state.shrink), at(totals)

@@ -20,7 +20,7 @@ def iterate(comm: MPI.Comm, step: Callable[[Floats], Floats], start: Floats, rou
         result = step(x)
         residual = result - x
         sizes.append(float(np.sqrt(comm.allreduce(float(np.sum(residual**2))))))
-        mixture = mixing.mixed(result, residual)
+        mixture = mixing.mixed(result, residual, sizes[-1])
         x = result if mixture is None else mixture
     return sizes
 
@@ -46,18 +46,20 @@ def test_maps_with_kinks_are_no_obstacle(comm: MPI.Comm) -> None:
     assert sizes[-1] < 0.1 * plain
 
 
-def test_rows_that_grow_are_not_mixed(comm: MPI.Comm) -> None:
-    mixing = Mixing(comm)
-    ones = np.ones((ROWS, 1))
-    assert mixing.mixed(ones, ones) is None
-    assert mixing.mixed(0.9 * ones, 0.9 * ones) is not None
-    assert mixing.mixed(0.5 * ones, 1.3 * ones) is None  # well above the smallest
-    assert mixing.mixed(0.4 * ones, 1.2 * ones) is None
-    assert mixing.mixed(0.3 * ones, 1.0 * ones) is None  # low again, but what came before is forgotten
-    assert mixing.mixed(0.2 * ones, 0.9 * ones) is not None
+def test_errors_that_grow_end_the_mixing_for_a_while(comm: MPI.Comm) -> None:
+    mixing, results = Mixing(comm), iter(np.random.default_rng(3).standard_normal((20, 2, ROWS, 1)))
+
+    def is_mixed(size: float) -> bool:
+        return mixing.mixed(*next(results), size) is not None
+
+    assert [is_mixed(size) for size in (1.0, 0.9, 1.05)] == [False, True, True]
+    assert not is_mixed(1.3)  # well above the smallest
+    assert not is_mixed(0.9)  # low again, but one result is waited for
+    assert [is_mixed(0.9), is_mixed(0.9)] == [False, True]  # and what came before is forgotten
+    assert not is_mixed(1.2)  # then two
+    assert [is_mixed(0.8) for _ in range(4)] == [False, False, False, True]
     mixing.forget()
-    assert mixing.mixed(0.2 * ones, 99.0 * ones) is None
-    assert mixing.mixed(0.2 * ones, 98.0 * ones) is not None
+    assert [is_mixed(99.0), is_mixed(98.0)] == [False, True]
 
 
 @pytest.mark.parametrize("count", [3, 12])
@@ -67,7 +69,7 @@ def test_copies_stay_the_same(comm: MPI.Comm, count: int) -> None:
     results = rng.standard_normal((count, ROWS + 1, 3))
     mixing = Mixing(comm)
     for result in results:
-        mixture = mixing.mixed(result[comm.rank % 2 :], result[1:] * (0.1 if comm.rank == 0 else 0.0))
+        mixture = mixing.mixed(result[comm.rank % 2 :], result[1:] * (0.1 if comm.rank == 0 else 0.0), 1.0)
         if mixture is not None:
             rows = comm.allgather(mixture[1 - comm.rank % 2 :])
             assert all(np.array_equal(rows[0], other) for other in rows)

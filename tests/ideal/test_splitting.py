@@ -90,7 +90,7 @@ def test_violations_vanish_by_newtons_method(comm: MPI.Comm, dim: int) -> None:
         fall = advection.gather_backwards(phi, violation)
         assert fall is not None
         phi = phi - fall
-    assert worst[0] > 1e-2
+    assert worst[0] > 5e-3
     assert worst[2] <= 1e-2 * worst[0]
     assert worst[3] <= 0.1 * worst[2]
     metric.destroy()
