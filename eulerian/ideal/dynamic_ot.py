@@ -129,7 +129,7 @@ def solve_convex(
     max_iterations: int = 5000,
     callback: Callable[[GapRecord], None] | None = None,
 ) -> ConvexSolution:
-    """Minimise over all flows until the certified gap and the residuals are small, or the gap is very small. Collective.
+    """Minimise over all flows until the certified gap and the residuals are small, or the gap very small. Collective.
 
     The gap is relative to the size of the value: max(|primal|, |dual|), or the sum of the parts' absolute values where
     that is larger (parts of opposite sign may cancel), or the cost of moving everything by one cell.

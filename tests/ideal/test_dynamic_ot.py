@@ -251,7 +251,7 @@ def test_status_tells_whether_the_gap_is_small(case: tuple[IdealProblem, list[Co
     assert "7 iterations" in short.reason
     assert long.status == "converged"
     assert long.relative_gap <= 1e-3
-    assert long.residual <= 1e-4 or long.relative_gap <= 1e-4
+    assert long.residual <= 1e-4 or long.relative_gap <= 2e-4  # two labels
     assert long.iterations < 2500
     for solution in (short, long):
         assert 0.0 <= solution.gap < np.inf
