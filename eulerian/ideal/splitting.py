@@ -107,7 +107,7 @@ class Splitting:
         self._state = State.zero(grid)
         self._project_end()
         self.phi = np.zeros((grid.n_nodes, grid.layers + 1))
-        self._centre = np.zeros((2, grid.n_nodes, grid.layers))  # ``falls`` of c
+        self._centre = grid.falls(self.phi)  # of c
         self._fall: Floats | None = None  # what the potential was last lowered by, per time
         self._totals = np.zeros(3)  # ‖Λφ − q‖² twice (gradients, the rest) and the kinetic energy over r
         self._mixing = Mixing(grid.comm)
@@ -123,8 +123,9 @@ class Splitting:
         missed = functions.spread(struct, at(self.phi), at(state.shrink), RELAXATION, at(state.zb), at(squares))
         grid.accumulate(squares)
         squares /= grid.masses[:, None]
-        falls = np.stack(grid.falls(self.phi))
-        self._centre += RELAXATION * (falls - self._centre)
+        falls = grid.falls(self.phi)
+        for centre, fall in zip(self._centre, falls, strict=True):
+            centre += RELAXATION * (fall - centre)
         totals = self._project(falls[1], squares, RELAXATION)
         if self.functional.fixed is None:
             gap = self.phi[:, -1] - state.end_q
@@ -261,7 +262,7 @@ class Splitting:
         grid.accumulate(squares)
         squares /= grid.masses[:, None] * state.shrink**2
         state.zb /= state.shrink[grid.nodes][:, :, None, :]
-        self._centre = np.stack(grid.falls(self.phi))
+        self._centre = grid.falls(self.phi)
         self._project(self._centre[1], squares, 1.0)
         if self.functional.fixed is None:
             state.end = self.phi[:, -1] + iterate[:, -1] / (self.penalty * metric.blurred_weights[:, 0])
