@@ -9,11 +9,14 @@ from eulerian.ideal.poisson import GatheredMesh
 from eulerian.ideal.space_time import SpaceTime
 
 _TOLERANCE = 1e-11
+_ROUGH = 1e-6  # what is added up backwards improves a potential, and need not be exact
 _LARGEST_LOSS = 0.1  # share of negative mass beyond which the potential is of no use yet
 
 
 class Advection:
     """At every instant (M − C)ρ₊ = (M + C)ρ₋, C_ij = τ/2 Σ_K |K|/(d+1) v_K·∇φ_i: the continuity equation for m = ρv.
+
+    M is the mass matrix (``GatheredMesh.blur``).
 
     The optimality conditions of the convex problem contain this equation. It is implicit and central: it keeps the
     mass, works where ρ is tiny, and can give negative values, which are cut off.
@@ -26,7 +29,6 @@ class Advection:
 
     def __init__(self, grid: SpaceTime, gathered: GatheredMesh, kinetic: float) -> None:
         self._grid, self._gathered, self._kinetic = grid, gathered, kinetic
-        self._masses = sparse.diags_array(gathered.masses).tocsr()
 
     def carry(self, potential: Floats, source: Floats, target: Floats | None) -> tuple[Floats, Floats] | None:
         """Densities on the slabs and at T for a potential (n_nodes, L + 1), or None if they are of no use. Collective.
@@ -46,7 +48,7 @@ class Advection:
         if slabs is None:
             return None
         # From the middle of the last slab to T it is half a step.
-        end = slabs[:, -1] + operators[-1] @ slabs[:, -1] / self._gathered.masses
+        end = (self._gathered.blur @ slabs[:, -1] + operators[-1] @ slabs[:, -1]) / self._gathered.masses
         if target is not None:
             goal = grid.gather_vertices(target)
             # Carried forward only, errors would pile up at T, where the density is prescribed.
@@ -57,6 +59,31 @@ class Advection:
             slabs, end = (1.0 - share) * slabs + share * back[:, ::-1], goal / self._gathered.masses
         mass = float(begin.sum())
         return self._cut(slabs, mass)[grid.numbers], self._cut(end[:, None], mass)[grid.numbers, 0]
+
+    def gather_backwards(self, potential: Floats, rate: Floats) -> Floats | None:
+        """What a rate adds up to from t to T along the paths of a potential's velocity, or None. Collective.
+
+        It is the adjoint of ``carry``, and the derivative of −∂_tφ + |∇φ|²/(2λ), where it has the rate, is that of φ.
+
+        Args:
+            potential: φ, (n_nodes, L + 1).
+            rate: at the vertices and on the slabs, (n_nodes, L).
+
+        Returns:
+            (n_nodes, L + 1), 0 at T.
+        """
+        grid, masses, blur = self._grid, self._gathered.masses, self._gathered.blur
+        phi, rates = grid.gather_vertices(potential), grid.gather_vertices(rate)
+        sums = np.zeros_like(phi)
+        after = self._operator(phi[:, -1]).T.tocsr()
+        for slab in reversed(range(grid.layers)):
+            before = self._operator(phi[:, slab]).T.tocsr()
+            right = grid.tau * masses * rates[:, slab] + blur @ sums[:, slab + 1] + after @ sums[:, slab + 1]
+            found = self._solve(blur - before, right, _ROUGH)
+            if found is None:
+                return None
+            sums[:, slab], after = found, before
+        return sums[grid.numbers]
 
     def _operator(self, phi: Floats) -> sparse.csr_array:
         """C at one instant."""
@@ -70,12 +97,12 @@ class Advection:
 
     def _slabs(self, operators: list[sparse.csr_array], begin: Floats) -> Floats | None:
         """Densities step by step, (N, L); None if they are of no use."""
-        slabs = np.empty((len(begin), len(operators) - 1))
+        blur, slabs = self._gathered.blur, np.empty((len(begin), len(operators) - 1))
         right = begin
         for slab, operator in enumerate(operators[:-1]):
             if slab > 0:
-                right = self._gathered.masses * slabs[:, slab - 1] + operator @ slabs[:, slab - 1]
-            found = _solve(sparse.csr_array(self._masses - operator), right)
+                right = blur @ slabs[:, slab - 1] + operator @ slabs[:, slab - 1]
+            found = self._solve(blur - operator, right, _TOLERANCE)
             if found is None:
                 return None
             slabs[:, slab] = found
@@ -88,16 +115,18 @@ class Advection:
         positive = np.maximum(rho, 0.0)
         return positive * (mass / (self._gathered.masses @ positive))
 
-
-def _solve(matrix: sparse.csr_array, right: Floats) -> Floats | None:
-    """By GMRES, which needs few iterations for short slabs, else by a factorisation."""
-    scale = 1.0 / matrix.diagonal()  # Jacobi's preconditioner
-    if not np.all(np.isfinite(scale)):
-        return None
-    found, failure = linalg.gmres(matrix, right, rtol=_TOLERANCE, restart=40, maxiter=3, M=sparse.diags_array(scale))
-    if failure:
-        try:
-            found = linalg.splu(matrix.tocsc()).solve(right)
-        except RuntimeError:  # singular
+    def _solve(self, matrix: sparse.csr_array, right: Floats, tolerance: float) -> Floats | None:
+        """By GMRES, which needs few iterations for short slabs, else, or on a line, by a factorisation."""
+        scale = 1.0 / matrix.diagonal()  # Jacobi's preconditioner
+        if not np.all(np.isfinite(scale)):
             return None
-    return np.asarray(found) if np.all(np.isfinite(found)) else None
+        found, failure = right, 1
+        if self._grid.dim > 1:
+            preconditioner = sparse.diags_array(scale)
+            found, failure = linalg.gmres(matrix, right, rtol=tolerance, restart=40, maxiter=3, M=preconditioner)
+        if failure:
+            try:
+                found = linalg.splu(matrix.tocsc()).solve(right)
+            except RuntimeError:  # singular
+                return None
+        return np.asarray(found) if np.all(np.isfinite(found)) else None

@@ -29,8 +29,10 @@ class Metric:
     def __init__(self, grid: SpaceTime, kinetic: float, omega: float, gamma: float, weights: Floats) -> None:
         """Collective."""
         self.grid, self.kinetic, self.omega, self.gamma, self.weights = grid, kinetic, omega, gamma, weights
-        self.poisson = SpaceTimePoisson(grid, omega, gamma, weights)
-        self.end_weights: Floats = gamma * grid.own_masses * weights
+        self.blurred_weights: Floats = grid.blurred(weights[:, None])
+        self.poisson = SpaceTimePoisson(grid, omega, gamma, weights, self.blurred_weights[:, 0])
+        # The Poisson problem has one weight for ∂_tφ and φ_T.
+        self.end_weights: Floats = gamma * self.blurred_weights[:, 0]
         self.functions = LIBRARY.load(grid.comm, DIM=grid.dim)
         # The struct holds pointers only: these arrays must live as long as it does.
         self._kept: dict[str, NDArray[Any]] = {
@@ -54,7 +56,7 @@ class Metric:
         squares = np.zeros((grid.n_nodes, grid.layers))
         self.functions.gradient_squares(self.struct, at(phi), at(squares))
         grid.accumulate(squares)
-        return np.asarray(squares / (2.0 * self.kinetic * grid.masses[:, None]) - np.diff(phi, axis=1) / grid.tau)
+        return np.asarray(squares / (2.0 * self.kinetic * grid.masses[:, None]) + grid.falls(phi)[1])
 
     def destroy(self) -> None:
         """Free PETSc's objects. Local."""

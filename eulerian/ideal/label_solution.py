@@ -1,6 +1,7 @@
 """One label of the convex problem: what the splitting method has found, made feasible."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +15,7 @@ from eulerian.ideal.space_time import SpaceTime
 from eulerian.ideal.splitting import Check, Parts, Splitting
 
 _CARRIED = (0.5, 0.1, 0.0, 1.0)  # shares of the carried density that are tried for a certificate
+_LOWERINGS = 2  # steps of Newton's method: the second leaves rounding
 
 
 class LabelSolution:
@@ -36,6 +38,7 @@ class LabelSolution:
         self.check = Check({}, -np.inf, np.inf, np.inf)
         self.certify_from = 0
         self.flow: FeasibleFlow | None = None
+        self._potential: Floats | None = None
         self.source, self.mass = splitting.source, splitting.mass
 
     @cached_property
@@ -46,13 +49,33 @@ class LabelSolution:
         return self.splitting.price(np.repeat(rho[:, None], grid.layers, axis=1), rho)
 
     def potential(self) -> Floats:
-        """Feasible, (n_nodes, L + 1). Collective."""
-        return self.splitting.feasible_potential()[0]
+        """The feasible one of the certificate, (n_nodes, L + 1)."""
+        assert self._potential is not None
+        return self._potential
 
     @property
     def parts(self) -> Parts:
         """Costs by name: certified, or an estimate until then."""
         return self.check.parts if self.flow is None else self.flow.parts
+
+    def lower(self, advection: Advection) -> None:
+        """Make the last potential feasible, and a better bound than with one constant per slab. Collective.
+
+        That constant is the worst violation anywhere, and costs it times all mass. Carried along the paths a violation
+        costs only what passes there: next to nothing where the worst ones are, in places without mass.
+        """
+        splitting = self.splitting
+        phi = splitting.end_capped()
+        self._potential, dual = splitting.feasible_potential(phi)
+        for _ in range(_LOWERINGS):
+            fall = advection.gather_backwards(phi, splitting.violation(phi))
+            if fall is None:
+                break
+            phi = phi - fall
+            feasible, value = splitting.feasible_potential(phi)
+            if value > dual:
+                self._potential, dual = feasible, value
+        self.check = replace(self.check, dual=dual)
 
     def certify(self, momenta: MomentumProblem, advection: Advection, enough: Callable[[], bool]) -> None:
         """Make the last flow feasible; of some ways to do so take the first one that is good enough, or the best.

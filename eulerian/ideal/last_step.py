@@ -29,16 +29,18 @@ class LastStep:
         self._grid, self._gathered, self._kinetic = grid, gathered, kinetic
         self._loss = grid.gather_vertices(loss)
 
-    def final_density(self, before: Floats, guess: Floats) -> Floats | None:
+    def final_density(self, before: Floats, moving: Floats, guess: Floats) -> Floats | None:
         """ρ_T at the vertices, (n_nodes,); None if it was not found. Collective.
 
         Args:
-            before: ρ > 0 on the last slab, (n_nodes,).
+            before: ρ on the last slab, blurred, (n_nodes,).
+            moving: ρ > 0 on the last slab, which carries the momentum.
             guess: an approximation of ρ_T; where it is positive is where the search starts.
         """
         grid, gathered = self._grid, self._gathered
         rho, active = grid.gather_vertices(before), grid.gather_vertices(guess) > 0.0
-        elements = (0.5 * grid.tau * rho[gathered.cells].mean(axis=1))[:, None, None] * gathered.stiffness
+        weight = 0.5 * grid.tau * grid.gather_vertices(moving)[gathered.cells].mean(axis=1)
+        elements = weight[:, None, None] * gathered.stiffness
         stiffness = gathered.pattern.assemble(elements)
         solver: Factorised | None = None
         try:

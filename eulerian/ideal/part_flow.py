@@ -22,6 +22,7 @@ _BALANCE_EVERY = 50
 _PENALTY = 3.0  # in units of mass/(volume λ ω²): where the residuals of a transport over many cells are balanced
 _LEAST_WEIGHT = 1e-2  # relative to the typical density
 _PATIENCE = 1.2  # growth of the iterations before a gap that proved too wide is certified again: that is costly
+_PROVED = 0.1  # of the gap that is allowed: below that residuals need not be small
 _NOTHING = 1e-12  # of a label's mass: with less of it a part stays as it is
 _BEYOND = 1e-6  # relative: a dual value that is so far above what a flow costs bounds nothing
 
@@ -114,17 +115,24 @@ class PartFlow:
                 label.splitting.step()
 
     def _check(self, label: LabelSolution, iteration: int, last: bool) -> None:
-        """One step of a label; certify it if it seems to have converged, else balance its penalty."""
+        """One step of a label; certify it if it seems to have converged, else balance its penalty and accelerate it."""
         assert self._momenta is not None
         label.check, label.flow = label.splitting.checked_step(), None
         self._require_bound(label)
-        small = label.check.residual <= self._residual_tolerance and self._narrow(label)
-        if last or (small and iteration >= label.certify_from):
-            label.certify(self._momenta, self._advection, lambda: self._narrow(label))
-            label.done = small and self._narrow(label)
+        small = label.check.residual <= self._residual_tolerance
+        # Where nothing moves, q and its residual are made of rounding.
+        allowed = self._gap_tolerance * (1.0 if small else _PROVED)
+        if last or ((small or self._narrow(label, allowed)) and iteration >= label.certify_from):
+            label.lower(self._advection)
+            if last or self._narrow(label, allowed):
+                label.certify(self._momenta, self._advection, lambda: self._narrow(label, allowed))
+                label.done = self._narrow(label, allowed)
             label.certify_from = int(_PATIENCE * iteration)
-        if not label.done and (iteration <= _BALANCE_OFTEN or iteration % _BALANCE_EVERY == 0):
+        if label.done or last:
+            return
+        if iteration <= _BALANCE_OFTEN or iteration % _BALANCE_EVERY == 0:
             label.splitting.balance(label.check)
+        label.splitting.accelerate(label.check.residual)
 
     def _require_bound(self, label: LabelSolution) -> None:
         """Refuse a dual value above the cost of some flow: it grows without bound, or is no number."""
@@ -160,10 +168,9 @@ class PartFlow:
             label.splitting.change_metric(self._metric)
         old.destroy()  # not before all labels have left it
 
-    def _narrow(self, label: LabelSolution) -> bool:
-        """Whether the gap of a label is small."""
-        floor = label.splitting.mass * self._cell_cost
-        return relative_gap(label.parts, label.check.dual, floor) <= self._gap_tolerance
+    def _narrow(self, label: LabelSolution, allowed: float) -> bool:
+        """Whether the relative gap of a label is what is allowed; certified, or an estimate."""
+        return relative_gap(label.parts, label.check.dual, label.splitting.mass * self._cell_cost) <= allowed
 
     @property
     def floor(self) -> float:

@@ -12,14 +12,14 @@ from scipy import sparse
 
 from eulerian.base.arrays import Floats, Ints
 from eulerian.base.errors import ComputationError
-from eulerian.ideal.space_time import SpaceTime
+from eulerian.ideal.space_time import SpaceTime, mass_matrix
 
 _PREFIX = "eulerian_ideal_"
 _LARGEST_DIRECT_3D = 8000  # vertices of a tetrahedral mesh up to which factors are cheaper than iterations
 
 
 class SpaceTimePoisson:
-    """Solves Λ*Λφ = f for Λφ = (−∂_tφ at the vertices, ω∇φ at the instants, √γ φ_T).
+    """Solves Pφ = f for the weighted norm of (−∂_tφ at the vertices, ω∇φ at the instants, √γ φ_T).
 
     The matrix is A ⊗ M + ω² B ⊗ S with M the lumped mass matrix, S the stiffness matrix, A the time stiffness plus γ at
     T, and B diagonal. With A W = B W diag(μ), WᵀBW = 1, it falls apart into the L + 1 Helmholtz problems (μ M + ω² S),
@@ -29,9 +29,11 @@ class SpaceTimePoisson:
         grid: the space-time.
         omega: ω, a velocity.
         gamma: γ, one over a time; 0 leaves φ free up to a constant, and f must then be orthogonal to constants.
+        weights: of the vertices, for S, (n_nodes,).
+        time_weights: for M.
     """
 
-    def __init__(self, grid: SpaceTime, omega: float, gamma: float, weights: Floats) -> None:
+    def __init__(self, grid: SpaceTime, omega: float, gamma: float, weights: Floats, time_weights: Floats) -> None:
         """Collective."""
         self._grid, comm = grid, grid.comm
         size = grid.layers + 1
@@ -49,7 +51,7 @@ class SpaceTimePoisson:
         everywhere = grid.gather_vertices(weights)
         on_cells = everywhere[gathered.cells].mean(axis=1)[:, None, None]
         rigidity = gathered.pattern.assemble(on_cells * gathered.stiffness)
-        lumped = sparse.csr_array(sparse.diags_array(gathered.masses * everywhere))
+        lumped = sparse.csr_array(sparse.diags_array(gathered.masses * grid.gather_vertices(time_weights)))
         # The last solution: an iterative solver begins there.
         self._guess = np.zeros((self._last - self._first, grid.n_global))
         direct = grid.dim < 3 or grid.n_global <= _LARGEST_DIRECT_3D
@@ -217,6 +219,7 @@ class GatheredMesh:
         stiffness: (n, dim+1, dim+1) element matrices ∫∇φ_i·∇φ_j.
         masses: (N,) volumes of the vertices.
         pattern: of matrices on the vertices.
+        blur: (N, N) the matrix that is M_i times a blur over vertices.
     """
 
     def __init__(self, grid: SpaceTime) -> None:
@@ -230,3 +233,4 @@ class GatheredMesh:
         )
         self.masses: Floats = grid.gather_vertices(grid.masses)
         self.pattern = Pattern(self.cells, grid.n_global)
+        self.blur = mass_matrix(self.cells, self.volumes, grid.n_global)

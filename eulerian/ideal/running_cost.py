@@ -145,8 +145,8 @@ class RunningAtVertices:
         if self.congestion == 0.0 and self.entropy == 0.0:
             return grid.max_columns(s - self.potential[:, None])
         # One vertex alone wants the mass at c = low; none wants more than the mean at c = high.
-        low = grid.max_columns(s - self._price(mass / grid.masses)[:, None])
-        high = grid.max_columns(s - self._price(np.full(grid.n_nodes, mass / grid.volume))[:, None])
+        low = grid.max_columns(s - self.marginal(mass / grid.masses[:, None]))
+        high = grid.max_columns(s - self.marginal(np.full((grid.n_nodes, 1), mass / grid.volume)))
         c = 0.5 * (low + high) if guess is None else np.clip(guess, low, high)
         for _ in range(_MAX_NEWTON):
             rho = self.wanted(s - c)
@@ -160,10 +160,10 @@ class RunningAtVertices:
             c = np.where((step > low) & (step < high), step, 0.5 * (low + high))
         return c
 
-    def _price(self, rho: Floats) -> Floats:
-        """g′(ρ) at the vertices, (n_nodes,)."""
+    def marginal(self, rho: Floats) -> Floats:
+        """g′(ρ)."""
         logarithm = self.entropy * (np.log(rho + self.floor) + 1.0) if self.entropy > 0.0 else 0.0
-        return np.asarray(self.potential + self.congestion * rho + logarithm)
+        return np.asarray(self.potential[:, None] + self.congestion * rho + logarithm)
 
     def _rise(self, rho: Floats) -> Floats:
         """g*″ where ρ = g*′, and 0 where ρ = 0."""

@@ -8,6 +8,7 @@ from mpi4py import MPI
 
 import dolfinx
 import numpy as np
+from scipy import sparse
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats, Ints
@@ -15,6 +16,8 @@ from eulerian.density import basis
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.ghost_rows import GhostRows
 from eulerian.mesh.point_location import barycentric_gradients
+
+_CONSISTENT = 0.75  # share of the consistent mass matrix, see ``mass_matrix``
 
 
 class SpaceTime:
@@ -75,7 +78,7 @@ class SpaceTime:
         """
         part = copy(self)
         # Cached on the undivided domain.
-        for name in ("volume", "cell_size"):
+        for name in ("volume", "cell_size", "_mass_matrix"):
             part.__dict__.pop(name, None)
         inside = np.zeros(self.n_nodes, dtype=bool)
         inside[nodes] = True
@@ -152,6 +155,22 @@ class SpaceTime:
         self.accumulate(sums)
         return sums / self.masses.reshape(shape)
 
+    def falls(self, potential: Floats) -> tuple[Floats, Floats]:
+        """−∂_tφ of φ (n_nodes, L + 1), and the same blurred over vertices: (n_nodes, L) each. Collective."""
+        plain = np.diff(potential) / -self.tau
+        return plain, self.blurred(plain)
+
+    @cached_property
+    def _mass_matrix(self) -> sparse.csr_array:
+        """What this rank's cells contribute to it."""
+        return mass_matrix(self.nodes, self.volumes, self.n_nodes)
+
+    def blurred(self, values: Floats) -> Floats:
+        """Values (n_nodes, n) at the vertices, shared with the neighbours as ``mass_matrix`` does. Collective."""
+        sums = self._mass_matrix @ values
+        self.accumulate(sums)
+        return np.asarray(sums / self.masses[:, None])
+
     def load(self, rho: Floats, label: int) -> Floats:
         """∫φ_i dρ_y for the hat functions φ_i, exact: (n_nodes,) for ρ (n_cells, nd, K). Collective."""
         space = self.space
@@ -186,3 +205,24 @@ class SpaceTime:
     def gather_vertices(self, values: Floats) -> Floats:
         """All vertices' values (N, ...) on every rank, in global numbering, from (n_nodes, ...). Collective."""
         return np.concatenate(self.comm.allgather(np.ascontiguousarray(values[: self.n_owned_nodes])))
+
+
+def mass_matrix(cells: Ints, volumes: Floats, size: int) -> sparse.csr_array:
+    """¾ of the mass matrix of piecewise linear functions and ¼ of the lumped one, (size, size).
+
+    The mean of |∇φ|² over the cells around a vertex is above |∇φ|² there by the variance of ∇φ, which costs an error of
+    second order. Where the velocity is an affine function of the place, an increment ∂_tφ that is blurred by this
+    matrix over M_i makes it good: altogether on a line, up to a share of the order of a tenth on usual triangles.
+
+    Args:
+        cells: (n, dim+1) vertices of the cells.
+        volumes: (n,).
+        size: number of vertices.
+    """
+    corners = cells.shape[1]
+    consistent = (np.ones((corners, corners)) + np.eye(corners)) / (corners * (corners + 1))
+    element = _CONSISTENT * consistent + (1.0 - _CONSISTENT) * np.eye(corners) / corners
+    entries = volumes[:, None, None] * element
+    rows = np.broadcast_to(cells[:, :, None], entries.shape)
+    columns = np.broadcast_to(cells[:, None, :], entries.shape)
+    return sparse.coo_array((entries.ravel(), (rows.ravel(), columns.ravel())), shape=(size, size)).tocsr()

@@ -3,7 +3,8 @@
  * Compile-time constant: DIM (1, 2, 3). Time runs fastest in all arrays, so that the loops over it are vectorised.
  *
  *   phi   (n_nodes, L + 1)                  potential at vertices and instants
- *   za    (n_nodes, L)                      state of a = -(phi^{n+1} - phi^n)/tau, weight tau M_i W_i
+ *   falls (n_nodes, L)                      a, -(phi^{n+1} - phi^n)/tau blurred over vertices and slabs
+ *   za    (n_nodes, L)                      state of a, weight tau M_i W_i
  *   zb    (n_cells, DIM + 1, 2 DIM, L)      state of the copy that vertex i of a cell has of the cell's gradients at both
  *                                           ends of a slab, weight tau omega^2 / 2 |K|/(DIM + 1) W_i
  *   mu    (n_nodes, L)                      multiplier of the constraint at a vertex and slab
@@ -95,14 +96,14 @@ typedef struct {
 #define ROUNDS 60
 
 static inline __attribute__((always_inline)) void proximal(
-    const slabs_t *s, const prices_t *g, const int priced, const int logarithm, const double *phi, const double *squares,
+    const slabs_t *s, const prices_t *g, const int priced, const int logarithm, const double *falls, const double *squares,
     double relaxation, double *za, double *mu, double *shrink, double *totals)
 {
-    const int64_t n = s->layers, m = n + 1;
+    const int64_t n = s->layers;
     const double c = 0.5 / s->lambda, kappa = 1.0 / (s->lambda * s->omega * s->omega);
     double *restrict level = s->work, *restrict lower = level + n;
     for (int64_t node = 0; node < s->n_nodes; ++node) {
-        const double *restrict row = phi + m * node, *restrict square = squares + n * node;
+        const double *restrict row = falls + n * node, *restrict square = squares + n * node;
         double *restrict z = za + n * node, *restrict x = mu + n * node, *restrict factor = shrink + n * node;
         const double scale = priced ? g->penalty * s->weights[node] : 0.0; /* of rho over mu */
         const double slope = priced ? 1.0 + g->congestion * scale : 1.0;
@@ -110,7 +111,7 @@ static inline __attribute__((always_inline)) void proximal(
         const double first = logarithm ? g->entropy * log(g->floor) : 0.0; /* the logarithm's part of g'(0) */
         double missed = 0.0, energy = 0.0;
         for (int64_t t = 0; t < n; ++t) {
-            const double gap = (row[t] - row[t + 1]) / s->tau - (z[t] - x[t]);
+            const double gap = row[t] - (z[t] - x[t]);
             missed += gap * gap;
             z[t] += relaxation * gap;
         }
@@ -158,38 +159,29 @@ static inline __attribute__((always_inline)) void proximal(
 }
 
 /* Without running costs. */
-void project(const slabs_t *s, const double *phi, const double *squares, double relaxation, double *za, double *mu,
+void project(const slabs_t *s, const double *falls, const double *squares, double relaxation, double *za, double *mu,
              double *shrink, double *totals)
 {
-    proximal(s, 0, 0, 0, phi, squares, relaxation, za, mu, shrink, totals);
+    proximal(s, 0, 0, 0, falls, squares, relaxation, za, mu, shrink, totals);
 }
 
 /* With running costs, penalty r. */
 void charge(const slabs_t *s, const double *potential, double congestion, double entropy, double floor, double penalty,
-            const double *phi, const double *squares, double relaxation, double *za, double *mu, double *shrink,
+            const double *falls, const double *squares, double relaxation, double *za, double *mu, double *shrink,
             double *totals)
 {
     const prices_t g = {potential, congestion, entropy, floor, penalty};
     if (entropy > 0.0)
-        proximal(s, &g, 1, 1, phi, squares, relaxation, za, mu, shrink, totals);
+        proximal(s, &g, 1, 1, falls, squares, relaxation, za, mu, shrink, totals);
     else
-        proximal(s, &g, 1, 0, phi, squares, relaxation, za, mu, shrink, totals);
+        proximal(s, &g, 1, 0, falls, squares, relaxation, za, mu, shrink, totals);
 }
 
-/* rhs (n_nodes, L + 1) += Lambda^T (2 q - z), this rank's part. */
-void collect(const slabs_t *s, const double *za, const double *zb, const double *mu, const double *shrink, double *rhs)
+/* rhs (n_nodes, L + 1) += the gradients' part of Lambda^T (2 q - z), this rank's. */
+void collect(const slabs_t *s, const double *zb, const double *shrink, double *rhs)
 {
     const int64_t n = s->layers, m = n + 1;
     double *restrict flux = s->work;
-    for (int64_t node = 0; node < s->n_nodes; ++node) {
-        const double mass = s->masses[node] * s->weights[node];
-        const double *restrict z = za + n * node, *restrict x = mu + n * node;
-        double *restrict row = rhs + m * node;
-        for (int64_t t = 0; t < n; ++t)
-            row[t] += mass * (z[t] - 2.0 * x[t]);
-        for (int64_t t = 0; t < n; ++t)
-            row[t + 1] -= mass * (z[t] - 2.0 * x[t]);
-    }
     for (int64_t cell = 0; cell < s->n_cells; ++cell) {
         const double side = 0.5 * s->volumes[cell] / CORNERS * s->tau * s->omega * s->omega;
         for (int64_t t = 0; t < DIM * m; ++t)

@@ -26,6 +26,7 @@ from eulerian.app.config import parse_config
 from eulerian.ideal.advection import Advection
 from eulerian.ideal.continuity import MomentumProblem
 from eulerian.ideal.dynamic_ot import GapRecord, solve_convex
+from eulerian.ideal.label_solution import LabelSolution
 from eulerian.ideal.poisson import GatheredMesh, SpaceTimePoisson
 from eulerian.ideal.splitting import Splitting
 
@@ -39,6 +40,7 @@ SECTIONS = {
     "factorisations": (SpaceTimePoisson, "__init__"),
     "mesh on every rank": (GatheredMesh, "__init__"),
     "potential made feasible": (Splitting, "feasible_potential"),
+    "certificate: potential lowered": (LabelSolution, "lower"),
     "certificate: densities carried": (Advection, "carry"),
     "certificate: momenta": (MomentumProblem, "cheapest"),
 }

@@ -247,7 +247,9 @@ def answer(work: Callable[..., Table], case: Table) -> None:
         result = work(**case)
     except BenchmarkError as error:
         print(error.sentence, file=sys.stderr, flush=True)
-        time.sleep(0.5)  # the first rank to end takes the others with it, and what the launcher has not read yet is lost
+        time.sleep(
+            0.5
+        )  # the first rank to end takes the others with it, and what the launcher has not read yet is lost
         raise
     peak = MPI.COMM_WORLD.allreduce(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     if MPI.COMM_WORLD.rank == 0:

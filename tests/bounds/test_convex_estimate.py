@@ -13,7 +13,7 @@ from eulerian.app.config import Domain
 from eulerian.base import parallel
 from eulerian.base.errors import InputError
 from eulerian.bounds import convex_estimate
-from eulerian.bounds.convex_estimate import _of_variance, on_second_mesh
+from eulerian.bounds.convex_estimate import _of_slabs, on_second_mesh
 from eulerian.density.shapes import Gaussian
 from eulerian.density.space import DensitySpace
 from eulerian.ideal.flow import ConvexFlow
@@ -87,13 +87,15 @@ def test_a_density_that_is_known_on_one_mesh_only(comm: MPI.Comm) -> None:
 
 
 @pytest.mark.parametrize("dim", [1, 2])
-def test_what_the_variance_of_slopes_takes_off(comm: MPI.Comm, dim: int) -> None:
-    """Of φ = |x|²/2 at rest: along every axis the slope of φ_h is that half a cell away."""
-    h, lam, horizon = 0.1, 0.7, 1.5
+def test_what_long_slabs_take_off(comm: MPI.Comm, dim: int) -> None:
+    """Of φ = p(t)|x|²/2, whose D²φ grows by a half in every slab, for a uniform density in the middle."""
+    lam, horizon, slabs = 0.7, 1.5, 3
     space = DensitySpace(box_mesh([-1.0] * dim, [1.0] * dim, [20] * dim, comm), 1)
-    grid = SpaceTime(space, 3, horizon)
-    potential = np.repeat(0.5 * np.sum(grid.x**2, axis=1)[:, None, None], 4, axis=1)
+    grid = SpaceTime(space, slabs, horizon)
+    curvature = 1.0 + 0.5 * np.arange(slabs + 1)
+    potential = (0.5 * np.sum(grid.x**2, axis=1)[:, None] * curvature)[:, :, None]
     middle = (np.abs(grid.x).max(axis=1) < 0.55).astype(float)
-    density = np.repeat(middle[:, None, None], 3, axis=1) / grid.integrate(middle)
+    density = np.repeat(middle[:, None, None], slabs, axis=1) / grid.integrate(middle)
     flow = ConvexFlow(grid, lam, density[:, 0], density, density[:, 0], potential)
-    assert _of_variance(flow) == pytest.approx(horizon / (2.0 * lam) * dim * (0.5 * h) ** 2, rel=1e-9)
+    expected = horizon / lam * 0.25**2 * grid.integrate(middle * np.sum(grid.x**2, axis=1)) / grid.integrate(middle)
+    assert _of_slabs(flow) == pytest.approx(expected, rel=1e-9)

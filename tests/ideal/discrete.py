@@ -39,6 +39,20 @@ class Discrete:
         return self.x.shape[1]
 
     @cached_property
+    def blur(self) -> Floats:
+        """(N, N): of vertex values, ¾ of the mass matrix over M_i and ¼ of what does nothing."""
+        mass, corners = np.zeros((len(self.x), len(self.x))), self.dim + 1
+        for cell, volume in zip(self.cells, self.volumes, strict=True):
+            for i in cell:
+                for j in cell:  # ∫l_i l_j
+                    mass[i, j] += volume * (2.0 if i == j else 1.0) / (corners * (corners + 1))
+        return 0.75 * mass / self.masses[:, None] + 0.25 * np.eye(len(self.x))
+
+    def falls(self, potential: Floats) -> Floats:
+        """−∂_tφ, blurred, of (N, L + 1): (N, L)."""
+        return -self.blur @ np.diff(potential, axis=1) / self.tau
+
+    @cached_property
     def divergence(self) -> sparse.csr_array:
         """A (N (L+1), n (dim+1) L 2 dim) of the continuity equation; see ``left_side``."""
         instants, corners, dim = self.layers + 1, self.dim + 1, self.dim
@@ -93,9 +107,10 @@ def left_side(problem: Discrete, density: Floats) -> tuple[sparse.csr_array, Flo
         A (N (L+1), n (dim+1) L 2 dim), and r (N (L+1),) for the densities.
     """
     rest = np.zeros((len(problem.x), problem.layers + 1))
-    for slab in range(problem.layers):  # τ M ρ a, a = −(φ^{n+1} − φ^n)/τ
-        rest[:, slab] += problem.masses * density[:, slab]
-        rest[:, slab + 1] -= problem.masses * density[:, slab]
+    blurred = problem.blur.T @ (problem.masses[:, None] * density)
+    for slab in range(problem.layers):  # τ M ρ a, a = −(φ^{n+1} − φ^n)/τ, blurred
+        rest[:, slab] += blurred[:, slab]
+        rest[:, slab + 1] -= blurred[:, slab]
     return problem.divergence, rest.ravel()
 
 
@@ -130,12 +145,12 @@ def cheapest_momenta(
 
 
 def worst_violation(problem: Discrete, lam: float, potential: Floats) -> float:
-    """Largest −(φ^{n+1} − φ^n)/τ + Σ_K |K|/(d+1) (|∇φ^n|² + |∇φ^{n+1}|²)/(4λ M_i), for a potential (N, L + 1)."""
-    worst = -np.inf
+    """Largest a + Σ_K |K|/(d+1) (|∇φ^n|² + |∇φ^{n+1}|²)/(4λ M_i), a of ``falls``, for a potential (N, L + 1)."""
+    worst, falls = -np.inf, problem.falls(potential)
     for slab in range(problem.layers):
         ring = np.zeros(len(problem.x))
         for cell, volume, gradients in zip(problem.cells, problem.volumes, problem.gradients, strict=True):
             before, after = gradients.T @ potential[cell, slab], gradients.T @ potential[cell, slab + 1]
             ring[cell] += volume / (problem.dim + 1) * (before @ before + after @ after) / (4.0 * lam)
-        worst = max(worst, np.max(ring / problem.masses - (potential[:, slab + 1] - potential[:, slab]) / problem.tau))
+        worst = max(worst, np.max(ring / problem.masses + falls[:, slab]))
     return float(worst)

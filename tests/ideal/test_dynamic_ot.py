@@ -15,7 +15,7 @@ import scipy.optimize
 from discrete import Discrete, cheapest_momenta, discretise, everywhere, worst_violation
 from paths import MESHES
 from point_losses import formula, logistic, quadratic
-from problems import orders, warped_mesh
+from problems import warped_mesh
 from thinning import thinned
 
 from eulerian.app.build.mesh import create_mesh
@@ -145,39 +145,38 @@ TURNED = between(
     0.7, 0.8, normal((0.3, 0.4), ((0.02, 0.008), (0.008, 0.01))), normal((0.7, 0.65), ((0.01, -0.005), (-0.005, 0.015)))
 )
 
-# reference, meshes as (cells, layers), least order over the whole table, largest error on the last mesh
+# reference, meshes as (cells, layers), largest error on the first one, order at which what is allowed falls: errors of
+# opposite sign cancel on some mesh in between, so the errors themselves need not fall
 REFINED = {
-    "Q1 1-D": (MILD, [(32, 4), (64, 8), (128, 16)], 1.1, 1.5e-3),
-    "Q1 2-D": (to_quadratic(2, 1.0, 1.0, 1.0, [0.5, -0.2], (-0.4, 0.3), 0.6), [(8, 2), (16, 4), (24, 6)], 2.0, 6e-3),
-    "W1": (W1, [(30, 6), (60, 12), (120, 24)], 1.5, 8e-3),
-    "C1": (classify(), [(40, 8), (80, 16), (160, 32)], 1.2, 2e-3),
-    "G1 1-D": (MOVED, [(12, 4), (24, 8), (48, 16), (96, 32)], 2.5, 3e-4),
-    "G1 1-D, other variances": (SQUEEZED, [(12, 4), (48, 16), (96, 32)], 1.5, 1e-3),
-    "G1 2-D, other covariances": (TURNED, [(8, 3), (16, 6), (32, 12)], 2.0, 4e-3),
-    "G1 1-D, time only": (MOVED, [(96, 1), (96, 2), (96, 4), (96, 8)], 2.0, 2e-3),
-    "G1 1-D, space only": (MOVED, [(12, 32), (24, 32), (48, 32)], 2.0, 1e-3),
-    "Q1 1-D, time only": (MILD, [(160, 2), (160, 4), (160, 8)], 1.0, 4e-3),
+    "Q1 1-D": (MILD, [(32, 4), (64, 8), (128, 16)], 4e-3, 1.5),
+    "Q1 2-D": (to_quadratic(2, 1.0, 1.0, 1.0, [0.5, -0.2], (-0.4, 0.3), 0.6), [(8, 2), (16, 4), (24, 6)], 0.17, 2.5),
+    "W1": (W1, [(30, 6), (60, 12), (120, 24)], 7e-2, 1.8),
+    "C1": (classify(), [(40, 8), (80, 16), (160, 32)], 8e-3, 1.6),
+    "G1 1-D": (MOVED, [(12, 4), (24, 8), (48, 16), (96, 32)], 2.1e-2, 2.4),
+    "G1 1-D, other variances": (SQUEEZED, [(12, 2), (24, 4), (48, 8), (96, 16)], 1.5e-2, 1.3),
+    "G1 2-D, other covariances": (TURNED, [(12, 3), (24, 6), (48, 12)], 1.3e-2, 1.4),
+    "G1 1-D, time only": (MOVED, [(96, 1), (96, 2), (96, 4), (96, 8)], 0.15, 1.8),
+    "G1 1-D, space only": (MOVED, [(12, 32), (24, 32), (48, 32)], 1.2e-2, 2.0),
+    "Q1 1-D, time only": (MILD, [(160, 2), (160, 4), (160, 8)], 2e-2, 1.5),
 }
 
 
 @pytest.mark.one_process
 @pytest.mark.parametrize("name", REFINED)
 def test_both_values_converge(name: str) -> None:
-    reference, meshes, order, largest = REFINED[name]
-    solutions = [reference.solve(ALONE, cells, layers, 4e-4) for cells, layers in meshes]
-    assert all(solution.status == "converged" for solution in solutions)
-    finer = max(last / first for first, last in zip(meshes[0], meshes[-1], strict=True))
-    for values in ([s.primal for s in solutions], [s.dual for s in solutions]):
-        errors = np.abs(np.array(values) / reference.exact - 1.0)
-        assert np.all(np.diff(errors) < 0.0), errors
-        assert orders([errors[0], errors[-1]], finer)[0] >= order, errors
-        assert errors[-1] <= largest
+    reference, meshes, largest, order = REFINED[name]
+    for mesh in meshes:
+        solution = reference.solve(ALONE, *mesh, 4e-4)
+        assert solution.status == "converged"
+        finer = max(now / first for now, first in zip(mesh, meshes[0], strict=True))
+        for value in (solution.primal, solution.dual):
+            assert abs(value / reference.exact - 1.0) <= largest * finer**-order, mesh
 
 
 @pytest.mark.one_process
 @pytest.mark.parametrize(
     ("reference", "cells", "layers", "tolerance"),
-    [(Q1A, 96, 32, 4e-3), (Q1B, 24, 8, 1e-2), (Q2, 80, 8, 1e-3), (W2, 80, 16, 4e-3), (SMOOTH, 80, 16, 5e-3)],
+    [(Q1A, 96, 32, 2e-3), (Q1B, 24, 8, 1e-2), (Q2, 80, 8, 1e-3), (W2, 80, 16, 1e-2), (SMOOTH, 80, 16, 2e-3)],
     ids=["Q1a", "Q1b", "Q2", "W2", "W2 smooth"],
 )
 def test_exact_values(reference: Reference, cells: int, layers: int, tolerance: float) -> None:
@@ -252,7 +251,7 @@ def test_status_tells_whether_the_gap_is_small(case: tuple[IdealProblem, list[Co
     assert "7 iterations" in short.reason
     assert long.status == "converged"
     assert long.relative_gap <= 1e-3
-    assert long.residual <= 1e-4
+    assert long.residual <= 1e-4 or long.relative_gap <= 2e-4  # two labels
     assert long.iterations < 2500
     for solution in (short, long):
         assert 0.0 <= solution.gap < np.inf
@@ -373,7 +372,7 @@ def test_another_optimiser_finds_the_same_value(dim: int, cells: int, layers: in
         ring = np.zeros(shape)
         np.add.at(ring, mesh.cells, squares[:, None, :])
         mean = (ring[:, 1:] + ring[:, :-1]) / (4.0 * problem.kinetic * mesh.masses[:, None])
-        return np.concatenate([(np.diff(phi, axis=1) / mesh.tau - mean).ravel(), ceiling - phi[:, -1]])
+        return np.concatenate([(-mesh.falls(phi) - mean).ravel(), ceiling - phi[:, -1]])
 
     weight = np.zeros(shape)
     weight[:, 0] = source
@@ -501,7 +500,8 @@ def test_nothing_to_do(dim: int) -> None:
     for solution, value, scale in ((stays, 0.0, cell), (constant, 3.0, 3.0)):
         assert solution.status == "converged"
         assert -1e-15 <= solution.primal - value <= 1e-3 * scale
-        assert -1e-3 * scale <= solution.dual - value <= 1e-12
+        # Mass that stays is a little too narrow for the blur.
+        assert -1e-3 * scale <= solution.dual - value <= 1e-5 * scale
     assert constant.kinetic <= 3e-3
 
 
@@ -542,6 +542,21 @@ def test_prices_of_moving(kinetic: float, kind: str) -> None:
     assert solution.status == "converged"
     if kinetic > 1.0:  # the better, the less it moves
         assert solution.primal <= solve(space, rho, functional, 10.0 * kinetic, layers=8).primal * 1.001
+
+
+@pytest.mark.one_process
+@pytest.mark.parametrize("kind", ["fixed", "quadratic"])
+def test_finer_meshes_take_hardly_more_iterations(kind: str) -> None:
+    iterations = []
+    for cells in (8, 16, 32):
+        space = box_space(ALONE, 2, cells, 0.0, 1.0)
+        rho, end = transport(space)
+        goal = FixedFunctional(end) if kind == "fixed" else LinearFunctional(quadratic(np.array([[0.65, 0.7]]), 4.0))
+        solution = solve(space, rho, goal, 0.7, 1.5, 12)
+        assert solution.status == "converged"
+        iterations.append(solution.iterations)
+    assert max(iterations) <= 500
+    assert iterations[-1] <= 1.2 * iterations[0]
 
 
 @pytest.mark.one_process

@@ -13,7 +13,7 @@ from eulerian.base.errors import ComputationError
 from eulerian.density import basis
 from eulerian.density.space import DensitySpace
 from eulerian.ideal import poisson
-from eulerian.ideal.poisson import Factorised, SpaceTimePoisson
+from eulerian.ideal.poisson import Factorised, GatheredMesh, SpaceTimePoisson
 from eulerian.ideal.space_time import SpaceTime
 
 LAYERS, HORIZON = 3, 1.3
@@ -63,6 +63,18 @@ def test_loads_are_exact(comm: MPI.Comm, dim: int, degree: int) -> None:
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
+def test_blur(comm: MPI.Comm, dim: int) -> None:
+    grid = make(comm, dim)
+    mesh, phi = discretise(grid), vertex_noise(grid, 4, LAYERS + 1)
+    plain, blurred = grid.falls(phi)
+    everything = everywhere(grid, phi)
+    np.testing.assert_allclose(everywhere(grid, plain), -np.diff(everything) / mesh.tau, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(everywhere(grid, blurred), mesh.falls(everything), rtol=1e-11, atol=1e-11)
+    blur = GatheredMesh(grid).blur @ everything
+    np.testing.assert_allclose(blur, mesh.masses[:, None] * (mesh.blur @ everything), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
 def test_sums_and_gradients(comm: MPI.Comm, dim: int) -> None:
     grid = make(comm, dim)
     mesh = discretise(grid)
@@ -87,18 +99,18 @@ def test_sums_and_gradients(comm: MPI.Comm, dim: int) -> None:
 # -- the Poisson problem ----------------------------------------------------------------------------------------------
 
 
-def dense_operator(grid: SpaceTime, omega: float, gamma: float, weights: Floats) -> Floats:
+def dense_operator(grid: SpaceTime, omega: float, gamma: float, weights: Floats, time_weights: Floats) -> Floats:
     """Λ*Λ from its quadratic form, every potential of one vertex and instant in turn: (N (L+1), N (L+1))."""
-    mesh, everything = discretise(grid), everywhere(grid, weights)
+    mesh, everything, in_time = discretise(grid), everywhere(grid, weights), everywhere(grid, time_weights)
     instants, tau = grid.layers + 1, grid.tau
     rows = []
     for vertex in range(len(mesh.x)):
         for slab in range(grid.layers):
             row = np.zeros((len(mesh.x), instants))
             row[vertex, slab], row[vertex, slab + 1] = 1.0 / tau, -1.0 / tau
-            rows.append(np.sqrt(tau * mesh.masses[vertex] * everything[vertex]) * row.ravel())
+            rows.append(np.sqrt(tau * mesh.masses[vertex] * in_time[vertex]) * row.ravel())
         row = np.zeros((len(mesh.x), instants))
-        row[vertex, -1] = np.sqrt(gamma * mesh.masses[vertex] * everything[vertex])
+        row[vertex, -1] = np.sqrt(gamma * mesh.masses[vertex] * in_time[vertex])
         if gamma:
             rows.append(row.ravel())
     scale = omega**2 * tau / 2.0 / (grid.dim + 1)
@@ -118,14 +130,14 @@ def dense_operator(grid: SpaceTime, omega: float, gamma: float, weights: Floats)
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_poisson_against_a_dense_matrix(comm: MPI.Comm, dim: int, gamma: float) -> None:
     grid = SpaceTime(DensitySpace(warped_mesh(comm, dim, {1: 9, 2: 3, 3: 2}[dim]), 0), LAYERS, HORIZON)
-    weights = np.exp(vertex_noise(grid, 5))
-    matrix = dense_operator(grid, 0.6, gamma, weights)
+    weights, time_weights = np.exp(vertex_noise(grid, 5)), np.exp(vertex_noise(grid, 7))
+    matrix = dense_operator(grid, 0.6, gamma, weights, time_weights)
     f = vertex_noise(grid, 6, LAYERS + 1)
     if gamma == 0.0:
         f -= everywhere(grid, f).mean()
     mine = f.copy()
     mine[grid.n_owned_nodes :] = 0.0  # contributions are added up; half of the ghosts' values come from elsewhere
-    solver = SpaceTimePoisson(grid, 0.6, gamma, weights)
+    solver = SpaceTimePoisson(grid, 0.6, gamma, weights, time_weights)
     try:
         phi = everywhere(grid, solver.solve(mine))
         again = everywhere(grid, solver.solve(mine))
@@ -142,7 +154,7 @@ def test_poisson_against_a_dense_matrix(comm: MPI.Comm, dim: int, gamma: float) 
 
 def test_contributions_to_shared_vertices_add_up(comm: MPI.Comm) -> None:
     grid = make(comm, 2)
-    solver = SpaceTimePoisson(grid, 0.6, 0.7, np.ones(grid.n_nodes))
+    solver = SpaceTimePoisson(grid, 0.6, 0.7, *np.ones((2, grid.n_nodes)))
     f = vertex_noise(grid, 6, LAYERS + 1)
     copies = np.ones(grid.n_nodes)
     grid.accumulate(copies)
@@ -163,7 +175,7 @@ def test_iterating_gives_what_factors_give(comm: MPI.Comm, monkeypatch: pytest.M
     results = []
     for direct in (True, False):
         monkeypatch.setattr(poisson, "Factorised", lambda matrix, _, direct=direct: Factorised(matrix, direct))
-        solver = SpaceTimePoisson(grid, 0.6, 0.7, np.ones(grid.n_nodes))
+        solver = SpaceTimePoisson(grid, 0.6, 0.7, *np.ones((2, grid.n_nodes)))
         results.append([solver.solve(f), solver.solve(2.0 * f)])  # the second from a first guess
         solver.destroy()
     np.testing.assert_allclose(results[1][0], results[0][0], atol=1e-7 * np.abs(results[0][0]).max())
