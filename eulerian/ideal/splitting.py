@@ -7,8 +7,8 @@ import numpy as np
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
+from eulerian.ideal.anderson import AndersonAcceleration
 from eulerian.ideal.inner_product import Metric, at
-from eulerian.ideal.mixing import Mixing
 from eulerian.ideal.running_cost import RunningAtVertices
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.ideal.vertex_functionals import VertexFunctional
@@ -110,7 +110,7 @@ class Splitting:
         self._centre = grid.falls(self.phi)  # of c
         self._fall: Floats | None = None  # what the potential was last lowered by, per time
         self._totals = np.zeros(3)  # ‖Λφ − q‖² twice (gradients, the rest) and the kinetic energy over r
-        self._mixing = Mixing(grid.comm)
+        self._acceleration = AndersonAcceleration(grid.comm)
         self._start: Floats | None = None  # where the iterations since the last call of ``accelerate`` began
 
     # -- iterating ---------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class Splitting:
         state = self._state
         self._metric.functions.rescale(self._metric.struct, at(factors), *state.arrays)
         state.end = state.end_q + (state.end - state.end_q) * end_factors
-        self._mixing.forget()
+        self._acceleration.forget()
         self._start = None
 
     def accelerate(self, residual: float) -> None:
@@ -224,7 +224,7 @@ class Splitting:
         """
         result = self.iterate()
         if self._start is not None:
-            mixture = self._mixing.mixed(result, self._in_metric(result - self._start), residual)
+            mixture = self._acceleration.mixed(result, self._in_metric(result - self._start), residual)
             if mixture is not None:
                 self.begin_from(mixture)
                 result = self.iterate()

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from eulerian.base.arrays import Floats
-from eulerian.ideal.mixing import Mixing
+from eulerian.ideal.anderson import AndersonAcceleration
 
 ROWS = 12
 
 
 def iterate(comm: MPI.Comm, step: Callable[[Floats], Floats], start: Floats, rounds: int) -> list[float]:
     """Sizes of the residuals; every rank holds some of the rows, of which the map sees one at a time."""
-    x, mixing, sizes = start[comm.rank :: comm.size], Mixing(comm), []
+    x, acceleration, sizes = start[comm.rank :: comm.size], AndersonAcceleration(comm), []
     for _ in range(rounds):
         result = step(x)
         residual = result - x
         sizes.append(float(np.sqrt(comm.allreduce(float(np.sum(residual**2))))))
-        mixture = mixing.mixed(result, residual, sizes[-1])
+        mixture = acceleration.mixed(result, residual, sizes[-1])
         x = result if mixture is None else mixture
     return sizes
 
@@ -47,10 +47,10 @@ def test_maps_with_kinks_are_no_obstacle(comm: MPI.Comm) -> None:
 
 
 def test_errors_that_grow_end_the_mixing_for_a_while(comm: MPI.Comm) -> None:
-    mixing, results = Mixing(comm), iter(np.random.default_rng(3).standard_normal((20, 2, ROWS, 1)))
+    acceleration, results = AndersonAcceleration(comm), iter(np.random.default_rng(3).standard_normal((20, 2, ROWS, 1)))
 
     def is_mixed(size: float) -> bool:
-        return mixing.mixed(*next(results), size) is not None
+        return acceleration.mixed(*next(results), size) is not None
 
     assert [is_mixed(size) for size in (1.0, 0.9, 1.05)] == [False, True, True]
     assert not is_mixed(1.3)  # well above the smallest
@@ -58,7 +58,7 @@ def test_errors_that_grow_end_the_mixing_for_a_while(comm: MPI.Comm) -> None:
     assert [is_mixed(0.9), is_mixed(0.9)] == [False, True]  # and what came before is forgotten
     assert not is_mixed(1.2)  # then two
     assert [is_mixed(0.8) for _ in range(4)] == [False, False, False, True]
-    mixing.forget()
+    acceleration.forget()
     assert [is_mixed(99.0), is_mixed(98.0)] == [False, True]
 
 
@@ -67,9 +67,9 @@ def test_copies_stay_the_same(comm: MPI.Comm, count: int) -> None:
     # Every rank holds all rows, in arrays that begin elsewhere: a mixture must be the same to the last bit.
     rng = np.random.default_rng(2)
     results = rng.standard_normal((count, ROWS + 1, 3))
-    mixing = Mixing(comm)
+    acceleration = AndersonAcceleration(comm)
     for result in results:
-        mixture = mixing.mixed(result[comm.rank % 2 :], result[1:] * (0.1 if comm.rank == 0 else 0.0), 1.0)
+        mixture = acceleration.mixed(result[comm.rank % 2 :], result[1:] * (0.1 if comm.rank == 0 else 0.0), 1.0)
         if mixture is not None:
             rows = comm.allgather(mixture[1 - comm.rank % 2 :])
             assert all(np.array_equal(rows[0], other) for other in rows)

@@ -9,10 +9,10 @@ from eulerian.base.arrays import Floats
 
 _MEMORY = 5  # pairs of earlier results and their residuals
 _DAMPING = 1e-10  # relative, of the least squares: columns become parallel
-_LARGEST_RISE = 1.2  # of the size over the smallest one so far, up to which mixtures are taken
+_LARGEST_RISE = 1.2  # of an iterate's error over the smallest one so far, up to which mixtures are taken
 
 
-class Mixing:
+class AndersonAcceleration:
     """The next x from results g_k of a map and residuals f_k = g_k − x_k.
 
     It is g_k − Σ c_j Δg_j over the last few differences, with |f_k − Σ c_j Δf_j| least: Anderson (1965,
