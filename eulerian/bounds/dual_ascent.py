@@ -30,7 +30,7 @@ _SHARE, _GOOD = 0.1, 0.7  # of the predicted gain that a step must bring, and wi
 _MOST_POLISH, _STILL = 25, 1e-8  # Newton steps to a minimiser; in intervals of the splines: a step that ends them
 _ALL = 8  # minima that are told apart, in the last evaluation
 _GRID = {1: 1025, 2: 129, 3: 33}  # points per axis of the search for the minimisers
-_DAMPING, _MOST_DAMPING = 1e-7, 1e3  # relative to the largest diagonal entry of the second derivative
+LEAST_DAMPING, _MOST_DAMPING = 1e-7, 1e3  # relative to the largest diagonal entry of the second derivative
 
 
 @final
@@ -70,9 +70,19 @@ class DualAscent:
         self._space, self._alpha, self._source, self._cost, self._comm = space, alpha, source, cost, comm
         self._at_cost: csr_array = space.design(cost.points).matrix()
 
-    def run(self, start: Floats, tolerance: float) -> SplineFunction:
-        """Climb from some coefficients until less than ``tolerance`` is left to gain. **Collective**."""
-        now, damping = self._evaluate(self._comm.bcast(start), self._source.x), _DAMPING
+    def run(self, start: Floats, tolerance: float, damping: float = LEAST_DAMPING) -> tuple[SplineFunction, float]:
+        """Climb from some coefficients until less than ``tolerance`` is left to gain. **Collective**.
+
+        Args:
+            start: coefficients.
+            tolerance: see above.
+            damping: of the first step, relative to the largest diagonal entry of the second derivative.
+
+        Returns:
+            The potential, and the damping of the last step that was of use.
+        """
+        now, failed = self._evaluate(self._comm.bcast(start), self._source.x), False
+        used = damping
         for _ in range(_MOST_STEPS):
             step = self._newton_step(now, damping)
             gain = self._comm.bcast(0.5 * float(now.gradient @ step))
@@ -82,12 +92,15 @@ class DualAscent:
             # Levenberg (1944) and Marquardt (1963): the damping grows until a step brings what it promises.
             brought = (trial.value - now.value) / gain
             if brought >= _SHARE:
-                now, damping = trial, max(0.1 * damping, _DAMPING) if brought >= _GOOD else damping
+                now, used = trial, damping
+                if brought >= _GOOD and not failed:  # what has just been too little would be so again
+                    damping = max(0.1 * damping, LEAST_DAMPING)
             elif damping > _MOST_DAMPING:
                 break
             else:
                 damping *= 10.0
-        return SplineFunction(self._space, now.coefficients)
+            failed = brought < _SHARE
+        return SplineFunction(self._space, now.coefficients), used
 
     def evaluate(self, coefficients: Floats, follow: int = _ALL) -> tuple[float, Floats]:
         """The bound at some coefficients, and where the points go, (n, dim). **Collective**.

@@ -10,6 +10,7 @@ F is ∫φρ − F*(φ). Or the flow ends at the minimisers, if that costs less.
 quadrature points.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -19,12 +20,14 @@ from numpy.typing import NDArray
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.bounds.convexity import straight_domain
-from eulerian.bounds.dual_ascent import DualAscent, Source
+from eulerian.bounds.dual_ascent import LEAST_DAMPING, DualAscent, Source
 from eulerian.bounds.splines import Jets, SplineFunction, SplineSpace
 from eulerian.bounds.target_correction import Arrived, missing_cost
+from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import DensityRule, density_rules
 from eulerian.ideal.final_costs import TOLERANCE, DomainRule, FinalCost, domain_rules
 from eulerian.ideal.problem import IdealProblem
+from eulerian.mesh.create import box_mesh
 
 _FIRST = {1: 8, 2: 4, 3: 4}  # intervals of the splines along the longest side
 _MOST = {1: 256, 2: 64, 3: 16}
@@ -35,6 +38,7 @@ _SHARES = (1.0, 0.9, 0.7, 0.4, 0.1)  # of the way to ρ*, for a start
 _LEAST_SPREAD = 1e-3  # of the domain: standard deviation of a density, for the start
 _CLIMB = {False: 1e-5, True: 1e-3}  # of the value: Newton's method ends where it has no more to gain
 _ROUNDING = 1e-6  # of the value: points of next to no mass are left out of all sums
+_PER_INTERVAL = 2  # cells along an axis, of a rule to climb by
 _LOST = 1e-6  # of the mass: more than that may not end beyond a wall
 _ASTRAY = 1e-3  # of the mass: what the density at the minimisers may have too much or too little
 _AT_WALL = 1e-12  # of the domain's diameter
@@ -125,27 +129,29 @@ class _LabelBounds:
     def bracket(self) -> Bracket:
         """Collective."""
         splines = self._splines()
-        fine, coarse = self._rules(splines)
-        start, scale = self._start(splines, coarse)
+        rules = self._climbing_rules(splines)
+        start, scale = self._start(splines, rules)
         best: Bracket | None = None
+        damping, in_vain = LEAST_DAMPING, 0
         while True:
-            ascent = self._ascent(splines, coarse)
-            potential = ascent.run(start, _CLIMB[self._lower_only] * scale)
+            ascent = self._ascent(splines, rules)
+            potential, damping = ascent.run(start, _CLIMB[self._lower_only] * scale, damping)
             if self._lower_only:  # until the last splines what has been climbed to tells enough
                 bracket = Bracket(ascent.evaluate(potential.coefficients, follow=1)[0], np.inf, 0.0)
             else:
-                bracket = self._bracket(potential, fine, coarse)
+                bracket = self._bracket(potential, *self._rules(splines))
             before, best = best, bracket if best is None else _better(best, bracket)
             scale = abs(best.lower)
-            if self._enough(best, before, splines):
-                return self._bracket(potential, fine, coarse) if self._lower_only else best
+            in_vain = in_vain + 1 if best.hardly_better(before, _RISE[self._lower_only]) else 0
+            if self._enough(best, in_vain, splines):
+                return self._bracket(potential, *self._rules(splines)) if self._lower_only else best
             start, splines = splines.prolong(potential.coefficients), splines.refined()
-            fine, coarse = self._rules(splines)
+            rules = self._climbing_rules(splines)
 
-    def _enough(self, best: Bracket, before: Bracket | None, splines: SplineSpace) -> bool:
-        """Whether finer splines are not worth their time."""
-        close = best.gap <= _CLOSE * abs(best.lower)
-        hardly = best.hardly_better(before, _RISE[self._lower_only])
+    def _enough(self, best: Bracket, in_vain: int, splines: SplineSpace) -> bool:
+        """Whether finer splines are not worth their time, after so many that were hardly better than the last ones."""
+        # The first gaps are a matter of luck.
+        close, hardly = best.gap <= _CLOSE * abs(best.lower), in_vain >= (1 if np.isinf(best.upper) else 2)
         return close or hardly or max(splines.intervals) >= _MOST[self._space.dim]
 
     # -- inner workings ----------------------------------------------------------------------------------------------
@@ -158,16 +164,32 @@ class _LabelBounds:
 
     def _rules(self, splines: SplineSpace) -> tuple[_Rules, _Rules]:
         """Two rules, as fine as the splines: a potential that is finer would adapt to the points. Collective."""
-        problem, label, largest = self._problem, self._label, float(splines.width.max())
-        largest = min(largest, _WIDEST[self._space.dim] * self._side)
+        largest = min(float(splines.width.max()), _WIDEST[self._space.dim] * self._side)
+        return self._rules_on(self._space, largest)
+
+    def _rules_on(self, space: DensitySpace, largest: float) -> tuple[_Rules, _Rules]:
+        """Two rules on the cells of a space, or parts of them. Collective."""
+        problem, label = self._problem, self._label
         target = problem.functional.exact
         assert target is not None
-        tolerance = TOLERANCE[self._space.dim]
-        of_source = density_rules(self._space, problem.initial, [label], tolerance, largest, self._jumps)
-        of_domain = domain_rules(self._space, problem.initial, target, label, largest, self._jumps)
+        tolerance = TOLERANCE[space.dim]
+        of_source = density_rules(space, problem.initial, [label], tolerance, largest, self._jumps)
+        of_domain = domain_rules(space, problem.initial, target, label, largest, self._jumps)
         costs = [problem.functional.on_domain(rule, label, self._mass) for rule in of_domain]
         fine, coarse = (_Rules(*rules) for rules in zip(of_source, of_domain, costs, strict=True))
         return fine, coarse
+
+    def _climbing_rules(self, splines: SplineSpace) -> _Rules:
+        """In a box on cells that are not much finer than the splines, even if those of the mesh are. Collective."""
+        space, cells = self._space, [_PER_INTERVAL * n for n in splines.intervals]
+        number = math.prod(cells) * math.factorial(space.dim)
+        if self._domain is None or not self._domain.is_box:
+            return self._rules(splines)[1]
+        if number >= space.mesh.topology.index_map(space.dim).size_global:
+            return self._rules(splines)[1]
+        lower, upper = space.bounding_box
+        wide = DensitySpace(box_mesh(lower.tolist(), upper.tolist(), cells, self._comm), 0)
+        return self._rules_on(wide, float(splines.width.max()))[1]
 
     def _ascent(self, splines: SplineSpace, rules: _Rules) -> DualAscent:
         source = Source(rules.source.x, rules.source.weights[:, 0])

@@ -9,12 +9,11 @@ from eulerian.base.errors import ComputationError
 from eulerian.ideal.advection import Advection
 from eulerian.ideal.continuity import MomentumProblem
 from eulerian.ideal.domain_parts import DomainPart
-from eulerian.ideal.inner_product import Metric
+from eulerian.ideal.inner_product import Metric, driven_speed, typical_speed
 from eulerian.ideal.label_solution import IdleLabel, LabelSolution
 from eulerian.ideal.last_step import LastStep
 from eulerian.ideal.poisson import GatheredMesh
 from eulerian.ideal.problem import IdealProblem
-from eulerian.ideal.speed import driven_speed, typical_speed
 from eulerian.ideal.splitting import Parts, Splitting
 
 _BALANCE_OFTEN = 100  # until this iteration the penalty may change at every check, later at every fifth

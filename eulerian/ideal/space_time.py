@@ -3,12 +3,12 @@
 import math
 from copy import copy
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
 import dolfinx
 import numpy as np
-from scipy import sparse
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats, Ints
@@ -16,6 +16,9 @@ from eulerian.density import basis
 from eulerian.density.space import DensitySpace
 from eulerian.mesh.ghost_rows import GhostRows
 from eulerian.mesh.point_location import barycentric_gradients
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _CONSISTENT = 0.75  # share of the consistent mass matrix, see ``mass_matrix``
 
@@ -161,7 +164,7 @@ class SpaceTime:
         return plain, self.blurred(plain)
 
     @cached_property
-    def _mass_matrix(self) -> sparse.csr_array:
+    def _mass_matrix(self) -> "sparse.csr_array":
         """What this rank's cells contribute to it."""
         return mass_matrix(self.nodes, self.volumes, self.n_nodes)
 
@@ -207,7 +210,7 @@ class SpaceTime:
         return np.concatenate(self.comm.allgather(np.ascontiguousarray(values[: self.n_owned_nodes])))
 
 
-def mass_matrix(cells: Ints, volumes: Floats, size: int) -> sparse.csr_array:
+def mass_matrix(cells: Ints, volumes: Floats, size: int) -> "sparse.csr_array":
     """¾ of the mass matrix of piecewise linear functions and ¼ of the lumped one, (size, size).
 
     The mean of |∇φ|² over the cells around a vertex is above |∇φ|² there by the variance of ∇φ, which costs an error of
@@ -219,6 +222,8 @@ def mass_matrix(cells: Ints, volumes: Floats, size: int) -> sparse.csr_array:
         volumes: (n,).
         size: number of vertices.
     """
+    from scipy import sparse  # takes its time to load: only where it is wanted
+
     corners = cells.shape[1]
     consistent = (np.ones((corners, corners)) + np.eye(corners)) / (corners * (corners + 1))
     element = _CONSISTENT * consistent + (1.0 - _CONSISTENT) * np.eye(corners) / corners

@@ -90,7 +90,7 @@ def test_climbing(comm: MPI.Comm, dim: int, kind: str) -> None:
     """The bound is concave: nowhere else in the space of splines is a better one, up to what climbing stops at."""
     ascent = problem(comm, dim, kind)
     start = np.zeros(SPACES[dim].size)
-    best = ascent.run(start, 1e-12).coefficients
+    best = ascent.run(start, 1e-12)[0].coefficients
     value = ascent.evaluate(best)[0]
     assert value > ascent.evaluate(start)[0] + 1e-2
     for seed in range(6):
@@ -115,7 +115,7 @@ def test_climbing_leads_to_the_same_place(comm: MPI.Comm, dim: int, kind: str) -
     values = []
     for ranks in (comm, MPI.COMM_SELF):
         ascent = problem(ranks, dim, kind)
-        values.append(ascent.evaluate(ascent.run(np.zeros(SPACES[dim].size), 1e-9).coefficients)[0])
+        values.append(ascent.evaluate(ascent.run(np.zeros(SPACES[dim].size), 1e-9)[0].coefficients)[0])
     assert values[0] == pytest.approx(values[1], rel=1e-7)
 
 
