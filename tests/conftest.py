@@ -8,6 +8,7 @@ import gc
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -31,9 +32,11 @@ MpiRun = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Stop at the first failure when there are other ranks."""
+    """Stop at the first failure when there are other ranks; hear Ctrl-C, which a job in the background ignores."""
     if MPI.COMM_WORLD.size > 1:
         config.option.maxfail = 1
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
