@@ -129,7 +129,7 @@ class _LabelBounds:
     def bracket(self) -> Bracket:
         """Collective."""
         splines = self._splines()
-        rules = self._climbing_rules(splines)
+        rules, own = self._climbing_rules(splines)
         start, scale = self._start(splines, rules)
         best: Bracket | None = None
         damping, in_vain = LEAST_DAMPING, 0
@@ -139,14 +139,14 @@ class _LabelBounds:
             if self._lower_only:  # until the last splines what has been climbed to tells enough
                 bracket = Bracket(ascent.evaluate(potential.coefficients, follow=1)[0], np.inf, 0.0)
             else:
-                bracket = self._bracket(potential, *self._rules(splines))
+                bracket = self._bracket(potential, *(own or self._rules(splines)))
             before, best = best, bracket if best is None else _better(best, bracket)
             scale = abs(best.lower)
             in_vain = in_vain + 1 if best.hardly_better(before, _RISE[self._lower_only]) else 0
             if self._enough(best, in_vain, splines):
-                return self._bracket(potential, *self._rules(splines)) if self._lower_only else best
+                return self._bracket(potential, *(own or self._rules(splines))) if self._lower_only else best
             start, splines = splines.prolong(potential.coefficients), splines.refined()
-            rules = self._climbing_rules(splines)
+            rules, own = self._climbing_rules(splines)
 
     def _enough(self, best: Bracket, in_vain: int, splines: SplineSpace) -> bool:
         """Whether finer splines are not worth their time, after so many that were hardly better than the last ones."""
@@ -179,17 +179,19 @@ class _LabelBounds:
         fine, coarse = (_Rules(*rules) for rules in zip(of_source, of_domain, costs, strict=True))
         return fine, coarse
 
-    def _climbing_rules(self, splines: SplineSpace) -> _Rules:
-        """In a box on cells that are not much finer than the splines, even if those of the mesh are. Collective."""
+    def _climbing_rules(self, splines: SplineSpace) -> tuple[_Rules, tuple[_Rules, _Rules] | None]:
+        """A rule to climb by, with the two of ``_rules`` if it is one of them. Collective.
+
+        In a box it is on cells that are not much finer than the splines, even if those of the mesh are.
+        """
         space, cells = self._space, [_PER_INTERVAL * n for n in splines.intervals]
-        number = math.prod(cells) * math.factorial(space.dim)
-        if self._domain is None or not self._domain.is_box:
-            return self._rules(splines)[1]
-        if number >= space.mesh.topology.index_map(space.dim).size_global:
-            return self._rules(splines)[1]
+        number, is_box = math.prod(cells) * math.factorial(space.dim), self._domain is not None and self._domain.is_box
+        if not is_box or number >= space.mesh.topology.index_map(space.dim).size_global:
+            own = self._rules(splines)
+            return own[1], own
         lower, upper = space.bounding_box
         wide = DensitySpace(box_mesh(lower.tolist(), upper.tolist(), cells, self._comm), 0)
-        return self._rules_on(wide, float(splines.width.max()))[1]
+        return self._rules_on(wide, float(splines.width.max()))[1], None
 
     def _ascent(self, splines: SplineSpace, rules: _Rules) -> DualAscent:
         source = Source(rules.source.x, rules.source.weights[:, 0])

@@ -47,24 +47,22 @@ class AndersonAcceleration:
             residual: f_k, so scaled that sums of squares over all ranks are what is to be made small; of any shape.
             size: of the iterate's error, by which mixtures are judged; the same on all ranks.
         """
-        last, rows = self._last, residual.ravel()
-        self._last = result, rows
-        if last is not None:
-            self._results = [*self._results, result - last[0]][-_MEMORY:]
-            self._residuals = [*self._residuals, rows - last[1]][-_MEMORY:]
-        basis = np.array([*self._residuals, rows])
-        products = parallel.sum_all(self._comm, basis @ basis.T)
         self._smallest = min(self._smallest, size)
         if self._pause > 0:
             self._pause -= 1
-            self._clear()
             return None
         if not size <= _LARGEST_RISE * self._smallest:
             self._clear()
             self._pause, self._next_pause = self._next_pause, 2 * self._next_pause
             return None
+        last, rows = self._last, residual.ravel()
+        self._last = result, rows
         if last is None:
             return None
+        self._results = [*self._results, result - last[0]][-_MEMORY:]
+        self._residuals = [*self._residuals, rows - last[1]][-_MEMORY:]
+        basis = np.array([*self._residuals, rows])
+        products = parallel.sum_all(self._comm, basis @ basis.T)
         matrix = products[:-1, :-1]
         damping = _DAMPING * float(np.trace(matrix))
         if not damping > 0.0:  # nothing moves any more

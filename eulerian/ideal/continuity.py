@@ -93,10 +93,9 @@ class MomentumProblem:
         flows = []
         for near, far in _SHARES:
             mixed = scaled + ramp * (near * (smooth - scaled) + far * (uniform - scaled))
-            blurred = grid.blurred(mixed)
-            found = None if last_step is None else last_step.final_density(blurred[:, -1], mixed[:, -1], final)
+            found = None if last_step is None else last_step.final_density(mixed[:, -1], final)
             end = final if found is None else found
-            kinetic = self._cost(mixed, blurred, grid.gather_vertices(np.stack([source, end * grid.masses], axis=1)))
+            kinetic = self._cost(mixed, grid.gather_vertices(np.stack([source, end * grid.masses], axis=1)))
             flows.append(FeasibleFlow({**price(mixed, end), "kinetic": kinetic}, mixed, end))
         return min(flows, key=lambda flow: flow.cost)
 
@@ -106,31 +105,26 @@ class MomentumProblem:
             self._solver.destroy()
             self._solver = None
 
-    def _cost(self, density: Floats, moved: Floats, ends: Floats) -> float:
+    def _cost(self, density: Floats, ends: Floats) -> float:
         """λ/2 ∫∫|m|²/ρ. Collective."""
         grid, gathered = self._grid, self._gathered
-        owned = np.stack([density, moved])[:, : grid.n_owned_nodes]
+        owned = density[: grid.n_owned_nodes]
         # Ranks own vertices, but each solves for some of the instants, on all vertices.
-        parts = [owned[:, :, max(a - 1, 0) : b] for a, b in self._ranges]
-        columns, blurred = np.concatenate(grid.comm.alltoall(parts), axis=1)
+        columns = np.concatenate(grid.comm.alltoall([owned[:, max(a - 1, 0) : b] for a, b in self._ranges]))
         local = 0.0
         with parallel.agreed(grid.comm):
             for instant in self._instants:
                 # Two slabs meet at an instant, one at both ends of time.
                 sides = [instant - 1 - max(self._instants.start - 1, 0), instant - max(self._instants.start - 1, 0)]
-                weight, change = np.zeros((2, grid.n_global))
-                if instant > 0:
-                    weight += columns[:, sides[0]]
-                    change += gathered.masses * blurred[:, sides[0]]
-                if instant < grid.layers:
-                    weight += columns[:, sides[1]]
-                    change -= gathered.masses * blurred[:, sides[1]]
+                before = columns[:, sides[0]] if instant > 0 else np.zeros(grid.n_global)
+                after = columns[:, sides[1]] if instant < grid.layers else np.zeros(grid.n_global)
+                change = gathered.blur @ (before - after)
                 if instant == 0:
                     change += ends[:, 0]
                 if instant == grid.layers:
                     change -= ends[:, 1]
                 try:
-                    local += self._energy(0.5 * grid.tau * weight, change)
+                    local += self._energy(0.5 * grid.tau * (before + after), change)
                 except ComputationError:  # weights of too many magnitudes
                     local = np.inf
         return 0.5 * self._kinetic * float(parallel.sum_all(grid.comm, np.array([local]))[0])

@@ -29,18 +29,17 @@ class LastStep:
         self._grid, self._gathered, self._kinetic = grid, gathered, kinetic
         self._loss = grid.gather_vertices(loss)
 
-    def final_density(self, before: Floats, moving: Floats, guess: Floats) -> Floats | None:
+    def final_density(self, before: Floats, guess: Floats) -> Floats | None:
         """ρ_T at the vertices, (n_nodes,); None if it was not found. Collective.
 
         Args:
-            before: ρ on the last slab, blurred, (n_nodes,).
-            moving: ρ > 0 on the last slab, which carries the momentum.
+            before: ρ > 0 on the last slab, (n_nodes,).
             guess: an approximation of ρ_T; where it is positive is where the search starts.
         """
         grid, gathered = self._grid, self._gathered
-        rho, active = grid.gather_vertices(before), grid.gather_vertices(guess) > 0.0
-        weight = 0.5 * grid.tau * grid.gather_vertices(moving)[gathered.cells].mean(axis=1)
-        elements = weight[:, None, None] * gathered.stiffness
+        moving, active = grid.gather_vertices(before), grid.gather_vertices(guess) > 0.0
+        loads = gathered.blur @ moving
+        elements = (0.5 * grid.tau * moving[gathered.cells].mean(axis=1))[:, None, None] * gathered.stiffness
         stiffness = gathered.pattern.assemble(elements)
         solver: Factorised | None = None
         try:
@@ -52,11 +51,11 @@ class LastStep:
                 matrix = gathered.pattern.assemble(inner)
                 # Rows of active vertices say φ = ℓ, in the scale of the others.
                 matrix.setdiag(np.where(free, matrix.diagonal(), stiffness.diagonal()))
-                right = self._kinetic * gathered.masses * rho - stiffness @ np.where(active, self._loss, 0.0)
+                right = self._kinetic * loads - stiffness @ np.where(active, self._loss, 0.0)
                 solver = factorised(matrix, solver)
-                phi = np.zeros_like(rho)
+                phi = np.zeros_like(loads)
                 solver.solve(np.where(active, stiffness.diagonal() * self._loss, right), phi)
-                density = rho - stiffness @ phi / (self._kinetic * gathered.masses)
+                density = (loads - stiffness @ phi / self._kinetic) / gathered.masses
                 # Where there is mass it must stay ≥ 0, elsewhere φ may not exceed ℓ: a vertex that fails changes sides.
                 positive = np.where(active, density > 0.0, phi > self._loss)
                 if np.array_equal(positive, active):
