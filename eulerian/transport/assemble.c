@@ -122,12 +122,11 @@ double assemble(const scheme_t *t, const double *v)
                 peak = choose(leaving > peak, leaving, peak);
             }
         }
-        const vec positive = DEGREE == 0 ? outflow : NF * (DEGREE == 1 ? 1.0 : (DIM + 2.0) / DIM) * peak;
+        const vec emptying = DEGREE == 0 ? outflow : NF * (DEGREE == 1 ? 1.0 : (DIM + 2.0) / DIM) * peak;
+        const vec positive = emptying / t->coefficient, stable = t->stability * outflow;
+        vec rate = factorial * choose(positive > stable, positive, stable);
 #if POWER > 1
-        const vec stable = t->stability * outflow;
-        const vec rate = factorial * choose(positive > stable, positive, stable) + (POWER - 1.0) * loss;
-#else
-        const vec stable = t->stability * outflow, rate = factorial * choose(positive > stable, positive, stable);
+        rate += (POWER - 1.0) / t->coefficient * loss;
 #endif
         largest = choose((rate <= largest) | (largest != largest), largest, rate); /* a NaN is kept */
     }

@@ -54,6 +54,7 @@ typedef struct {
     double delta;                /* smoothing of |v.n| */
     double empty;                /* cell means below this count as zero */
     double stability;            /* linear stability limit of the scheme: time step x outflow rate <= 1 / stability */
+    double coefficient;          /* SSP coefficient: stages are Euler steps of the time step over this */
     int64_t n_send, n_receive;   /* ghost exchange: positions of the first group's numbers, and their buffers */
     const int32_t *send, *receive;
     double *send_buffer, *receive_buffer;

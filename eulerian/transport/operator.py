@@ -24,10 +24,6 @@ from eulerian.transport.velocity_space import VelocitySpace
 _LIBRARY = Library(Path(__file__).with_name("kernels.c"), "scheme_t")
 ffi, pointer = _LIBRARY.ffi, _LIBRARY.pointer
 
-# Time steps are stable while step × outflow rate of every cell (∫_∂K (v·n)⁺ / |K|) stays below 1 / STABILITY[degree],
-# with the Runge-Kutta method of order degree + 1: 2 degree + 1, Cockburn & Shu (2001), doi:10.1023/A:1012873910884.
-STABILITY = (1.0, 3.0, 5.0)
-
 # Derivatives by the coefficients of the flux, of the volume term and of what powers gain at walls, as
 # ``TransportOperator.accumulator`` makes them.
 type Accumulated = tuple[Floats, Floats, Floats]
@@ -95,8 +91,8 @@ class TransportOperator:
 
         The mean of a polynomial of degree p on a simplex is (1 − b) times the mean of its facets' means plus b times
         its value in the centroid, b = 0 for p = 1 and 2/(dim + 2) for p = 2: exact with positive weights, so the mean
-        outweighs what flows out of a facet point for Δt |F|/|K| ½(s + |s|_δ) ≤ (1 − b)/(dim + 1). The argument is
-        that of Zhang, Xia & Shu (2012), doi:10.1007/s10915-011-9472-8, with a cheaper decomposition.
+        outweighs what flows out of a facet point in an Euler step Δt/c for Δt/c |F|/|K| ½(s + |s|_δ) ≤
+        (1 − b)/(dim + 1). The argument is that of Zhang, Xia & Shu (2012), doi:10.1007/s10915-011-9472-8, with a cheaper decomposition.
         """
         return float(self.density_space.comm.allreduce(self.set_velocity(v), MPI.MAX))
 
@@ -212,7 +208,9 @@ class TransportOperator:
             setattr(scheme, name, pointer(array))
         scheme.n_owned, scheme.n_batches = space.n_owned, self.layout.n_batches
         scheme.size = int(np.prod(self.layout.shape))
-        scheme.delta, scheme.empty, scheme.stability = self.delta, EMPTY, STABILITY[space.degree]
+        scheme.delta, scheme.empty = self.delta, EMPTY
+        method = SCHEMES[space.degree]
+        scheme.stability, scheme.coefficient = method.stability[space.dim - 1], method.coefficient
         scheme.n_walls, scheme.n_columns = self.n_walls, self.columns
         if self.power is not None:
             source = self.power.density

@@ -9,14 +9,23 @@ from eulerian.base.arrays import Floats
 
 @dataclass(frozen=True)
 class SSPScheme:
-    """u⁰ = u,  uⁱ⁺¹ = limit( αᵢ u⁰ + (1 − αᵢ)(uⁱ + Δt B uⁱ) ),  last uⁱ = next u;  ∫ f(u) dt ≈ Δt Σ wᵢ f(uⁱ).
+    """u⁰ = u,  uⁱ⁺¹ = limit( αᵢ u⁰ + (1 − αᵢ)(uⁱ + Δt/c B uⁱ) ),  last uⁱ = next u;  ∫ f(u) dt ≈ Δt Σ wᵢ f(uⁱ).
 
-    All coefficients are convex, so a stage keeps what an Euler step keeps (Gottlieb, Shu & Tadmor 2001,
+    All coefficients are convex, so a stage keeps what an Euler step of length Δt/c keeps (Gottlieb, Shu & Tadmor 2001,
     doi:10.1137/S003614450036757X). The weights are those of the same method for the running cost as an extra unknown.
+
+    Attributes:
+        alpha: αᵢ, by stage.
+        weights: wᵢ, by stage.
+        coefficient: c, the SSP coefficient: how many Euler steps long a step may be.
+        stability: by dimension, from 1 to 3: linear systems are stable while step × outflow rate of every cell
+            (∫_∂K (v·n)⁺ / |K|) stays below one over this.
     """
 
     alpha: tuple[float, ...]
     weights: tuple[float, ...]
+    coefficient: float
+    stability: tuple[float, float, float]
 
     @property
     def stages(self) -> int:
@@ -34,10 +43,25 @@ class SSPScheme:
             start[1], current[0] = current[0], 0.0
         return current, start
 
+    @property
+    def cotangents(self) -> tuple[int, ...]:
+        """Which array each stage's cotangent, before that of the result, may have: (stages,), counted from 0.
 
-# SSPRK of order degree + 1, by polynomial degree.
+        That of a stage is overwritten by the one before the last that does not wait for u⁰: neighbours in turns.
+        """
+        waiting = [i for i in range(2, self.stages) if self.alpha[i - 1] != 0.0]  # for the first stage, which adds them
+        own = {stage: 2 + k for k, stage in enumerate(waiting)}
+        return tuple(own.get(i, i % 2) for i in range(self.stages))
+
+
+# Order degree + 1, by the polynomial degree of densities. On triangles and tetrahedra it is positivity that limits a
+# step, not stability: more stages than the order needs allow steps that are 3 and 2 times as long (Ketcheson 2008,
+# doi:10.1137/07070485X), for 4 stages instead of 2 and 3. The constants of stability are those of von Neumann's
+# analysis of the operator on lattices (in a plane, and in space, of the directions of v that are the worst), rounded
+# up; on a line 2 degree + 1 is the usual rule for as many stages as the order (Cockburn & Shu 2001,
+# doi:10.1023/A:1012873910884).
 SCHEMES = (
-    SSPScheme((0.0,), (1.0,)),
-    SSPScheme((0.0, 0.5), (0.5, 0.5)),
-    SSPScheme((0.0, 0.75, 1.0 / 3.0), (1.0 / 6.0, 1.0 / 6.0, 2.0 / 3.0)),
+    SSPScheme((0.0,), (1.0,), 1.0, (1.0, 1.0, 1.0)),
+    SSPScheme((0.0, 0.0, 0.0, 0.25), (0.25, 0.25, 0.25, 0.25), 3.0, (1.35, 1.0, 0.85)),
+    SSPScheme((0.0, 0.0, 2.0 / 3.0, 0.0), (1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0, 0.5), 2.0, (3.3, 2.2, 1.75)),
 )

@@ -43,7 +43,7 @@ void exchange(scheme_t *t, double *u)
 
 /* -- steps ------------------------------------------------------------------------------------------------------- */
 
-/* Stage i: next = limit(alpha u0 + (1 - alpha)(u + dt B u)); its share of the integral over time of all labels' u is
+/* Stage i: next = limit(alpha u0 + (1 - alpha)(u + dt/c B u)); its share of the integral over time of all labels' u is
  * added to occupation, [batch][node][SUMS], unless that is null, and `left` times that to moment, likewise. */
 static void stage(const scheme_t *t, int i, const double *u, const double *u0, double dt, int limited, char *record,
                   double *occupation, double *moment, double left, const double *density)
@@ -53,7 +53,7 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
 #else
     (void)density;
 #endif
-    const double alpha = ALPHA[i], beta = 1.0 - alpha;
+    const double alpha = ALPHA[i], beta = 1.0 - alpha, euler = dt / t->coefficient;
     const double now = CURRENT_WEIGHT[i] * dt, first = START_WEIGHT[i] * dt;
     double *next = state_of(t, record, i);
     wide *factors = factors_of(t, record, i);
@@ -78,7 +78,7 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
                     add_terms(moment + b * ND * SUMS, share, ND);
                 }
             }
-            for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
+            for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + euler * change[n]);
             if (alpha != 0.0)
                 for (int n = 0; n < ND; ++n) change[n] += alpha * start[n];
             if (limited) flags[bk] = (uint8_t)limit_batch(t, change, factors + bk, points + bk * LANES);
@@ -116,7 +116,7 @@ void step_forward(scheme_t *t, const double *start, char *const *records, int64_
     }
 }
 
-/* Adjoint of stage i behind its limiter. g[i + 1] is the cotangent of alpha u0 + (1 - alpha)(u + dt B u), ghosts up to
+/* Adjoint of stage i behind its limiter. g[i + 1] is the cotangent of alpha u0 + (1 - alpha)(u + dt/c B u), ghosts up to
  * date; that of u goes to target. Stage 0 adds what the later stages owe to u0, so there target may be g[STAGES].
  * running: [batch][node][cell], the same for all labels; tilt, likewise or null, counts `left` times. forced: whether
  * `forcing` belongs to the cotangent of u. `before`, the record and stage that u came from, has the adjoint of its
@@ -125,7 +125,7 @@ static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *
                       const double *tilt, double left, int forced, double *target_, char *before, int before_stage,
                       double *dout, double *dvolume)
 {
-    const double beta = 1.0 - ALPHA[i], weight = WEIGHT[i] * dt, *z = g[i + 1];
+    const double beta = 1.0 - ALPHA[i], weight = WEIGHT[i] * dt, euler = dt / t->coefficient, *z = g[i + 1];
     const wide *factors = before ? factors_of(t, before, before_stage) : 0;
     const uint8_t *points = before ? points_of(t, before, before_stage) : 0;
     const uint8_t *flags = before ? flags_of(t, before, before_stage) : 0;
@@ -136,8 +136,8 @@ static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *
             wide *target = (wide *)target_ + bk * ND;
             vec here[ND], density[ND], change[ND];
             for (int n = 0; n < ND; ++n) here[n] = own[n], density[n] = state[n];
-            product_vjp(t, b, here, z + k * ND * LANES, change, density, beta * dt, dout, dvolume);
-            for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + dt * change[n]);
+            product_vjp(t, b, here, z + k * ND * LANES, change, density, beta * euler, dout, dvolume);
+            for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + euler * change[n]);
             if (running)
                 for (int n = 0; n < ND; ++n) change[n] += weight * spread(running + (b * ND + n) * CELLS);
             if (tilt)
@@ -146,6 +146,7 @@ static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *
                 for (int n = 0; n < ND; ++n) change[n] += ((const wide *)t->forcing)[bk * ND + n];
             if (i == 0)
                 for (int j = 1; j < STAGES; ++j) {
+                    if (ALPHA[j] == 0.0) continue;
                     const wide *later = (const wide *)g[j + 1] + bk * ND;
                     for (int n = 0; n < ND; ++n) change[n] += ALPHA[j] * later[n];
                 }
@@ -165,7 +166,8 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
 
 /* Adjoint of `count` steps from `start` that left records[0 .. count - 1]. Collective.
  *
- * cotangents: STAGES + 1 densities; the last holds the cotangent of the result and then that of `start`.
+ * cotangents: STAGES + 1 densities, of which some may be one and the same (SSPScheme.cotangents); the last holds the
+ * cotangent of the result and then that of `start`.
  * running: for every step and stage the derivative of the running cost per time by the density, the same for all
  * labels; the first n_running of them are given, and then it goes on as from the first. tilt: likewise, for a cost per
  * time that is that many times the time left; null if there is none. `left` and `done` as for step_forward.
@@ -187,8 +189,8 @@ void step_adjoint(scheme_t *t, const double *start, char *const *records, int64_
             char *before = i ? records[s] : s ? records[s - 1] : 0;
             exchange(t, g[i + 1]);
 #if POWER > 1
-            force_vjp(t, g[i + 1], source_state(t, source_start, source_records, s, i), (1.0 - ALPHA[i]) * dt,
-                      handed + (s * STAGES + i) * n_handed, dgain);
+            force_vjp(t, g[i + 1], source_state(t, source_start, source_records, s, i),
+                      (1.0 - ALPHA[i]) * dt / t->coefficient, handed + (s * STAGES + i) * n_handed, dgain);
 #else
             if (handed) receive_handed(t, handed + (s * STAGES + i) * n_handed);
 #endif

@@ -64,7 +64,8 @@ class Stepper:
         ]
         # Two: a step reads the last stage of the one before while it writes its own.
         self._scratch = [self.new_record() for _ in range(2)]
-        self._cotangents = [self.layout.zeros() for _ in range(self.scheme.stages)]
+        arrays = {number: self.layout.zeros() for number in sorted(set(self.scheme.cotangents))}
+        self._cotangents = [arrays[number] for number in self.scheme.cotangents]
 
     @property
     def record_bytes(self) -> int:
@@ -154,7 +155,7 @@ class Stepper:
                 by the adjoint of the powers and read by that of the densities.
         """
         left = left or TimeLeft()
-        work = [*self._cotangents, cotangent]  # every stage has its own; the last one goes in and comes out
+        work = [*self._cotangents, cotangent]  # the last one goes in and comes out
         self.operator.kernels.step_adjoint(
             self.operator.scheme, pointer(start), _blocks(records), len(records), dt, self.limited, _pointers(running),
             len(running), ffi.NULL if tilt is None else pointer(tilt), left.at_start, left.done, _pointers(work),

@@ -1,9 +1,9 @@
 """The gradient of the unlimited scheme equals that of PETSc's TS and TSAdjoint, which know nothing of this package.
 
-For a linear system that does not depend on time all s-stage Runge–Kutta methods of order s take the same step, so
-TSRK "2b" and "3" repeat SSPRK2 and SSPRK3 to rounding.
+PETSc has no adjoint of its own SSP methods, so TSRK is given the Butcher tableaux of ours.
 """
 
+import ctypes
 from collections.abc import Callable, Iterator
 
 from mpi4py import MPI
@@ -18,12 +18,12 @@ from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.reference import coordinate_entries
+from eulerian.transport.ssp import SCHEMES, SSPScheme
 from eulerian.transport.stepper import Stepper
 from eulerian.transport.time_grid import TimeGrid
 from eulerian.transport.trajectory import Trajectory
 from eulerian.transport.velocity_space import VelocitySpace
 
-METHODS = {0: "1fe", 1: "2b", 2: "3"}
 CASES = [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (3, 1)]
 HORIZON, STEPS = 0.2, 7
 
@@ -71,6 +71,25 @@ def combined(theta: Floats, basis: list[Floats]) -> Floats:
 def petsc_matrix(a: scipy.sparse.csr_array) -> PETSc.Mat:
     pattern = (a.indptr.astype(PETSc.IntType), a.indices.astype(PETSc.IntType), a.data)
     return PETSc.Mat().createAIJ(a.shape, csr=pattern, comm=PETSc.COMM_SELF)
+
+
+def tableau(scheme: SSPScheme) -> tuple[Floats, Floats]:
+    """Butcher's coefficients (s, s), and the weights (s,): what slopes add to the states, by stage."""
+    rows = np.zeros((scheme.stages + 1, scheme.stages))
+    for i, alpha in enumerate(scheme.alpha):
+        rows[i + 1] = (1.0 - alpha) * (rows[i] + np.eye(scheme.stages)[i] / scheme.coefficient)
+    return rows[:-1], rows[-1]
+
+
+def registered(scheme: SSPScheme) -> str:
+    """The name under which TSRK knows a scheme; petsc4py does not offer to register one."""
+    coefficients, weights = (np.ascontiguousarray(each, dtype=PETSc.RealType) for each in tableau(scheme))
+    name, integer = f"ssp{scheme.stages}", np.ctypeslib.as_ctypes_type(PETSc.IntType)
+    pointers = [ctypes.c_void_p(each.ctypes.data) for each in (coefficients, weights)]
+    order = integer(1 + SCHEMES.index(scheme))
+    register = ctypes.CDLL(PETSc.__file__).TSRKRegister
+    assert register(name.encode(), order, integer(scheme.stages), *pointers, None, None, integer(0), None) == 0
+    return name
 
 
 class Oracle:
@@ -134,7 +153,7 @@ def test_gradient_of_the_unlimited_scheme(dim: int, degree: int) -> None:
     by_theta = np.array([np.vdot(by_velocity, psi) for psi in basis])
 
     derivatives = [matrix_derivative(operator, v, psi) for psi in basis]
-    oracle = Oracle(METHODS[degree], matrix(operator, v), derivatives)
+    oracle = Oracle(registered(SCHEMES[degree]), matrix(operator, v), derivatives)
     expected = oracle.run(rho.ravel(), lambda u: u - target.ravel())
 
     np.testing.assert_allclose(end.ravel(), expected[0], rtol=0, atol=1e-12 * np.abs(end).max())

@@ -43,7 +43,7 @@ def test_weights_are_the_scheme_on_an_extra_unknown(scheme: SSPScheme) -> None:
     weights = np.zeros(scheme.stages)
     q = np.zeros(scheme.stages)
     for i, alpha in enumerate(scheme.alpha):
-        q = (1.0 - alpha) * (q + np.eye(len(q))[i])
+        q = (1.0 - alpha) * (q + np.eye(len(q))[i] / scheme.coefficient)
         weights = q
     np.testing.assert_allclose(scheme.weights, weights, atol=1e-15)
     current, start = scheme.split_weights
