@@ -4,11 +4,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import warn
 from eulerian.density.density import Density
 from eulerian.density.exact_density import ExactDensity
-from eulerian.density.space import DensitySpace
+from eulerian.density.space import EMPTY, DensitySpace
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import Distance, as_terminal_cost, check_form
@@ -24,6 +27,10 @@ from eulerian.transport.stepper import Stepper
 from eulerian.transport.time_grid import TimeGrid
 from eulerian.transport.trajectory import Trajectory
 from eulerian.transport.velocity_space import VelocitySpace
+
+# Cells with less than this share of the mean density are set to zero, and left alone while nothing flows in: so little
+# that all of it together, over all steps, is lost in the rounding of the mass.
+_NEXT_TO_NOTHING = 1e-16
 
 _NO_BALANCE = (
     "objective.entropy is taken from the mesh's density, which numerical diffusion lowers: the entropy of all labels "
@@ -199,21 +206,29 @@ def new_trajectory(
     """
     velocity_space, running = found.velocity_space, found.running
 
-    def stepper(columns: int, power: Power | None = None) -> Stepper:
+    def stepper(initial: Floats, power: Power | None = None) -> Stepper:
         space = velocity_space.density_space
-        operator = TransportOperator(space, velocity_space, columns, found.smoothing, power=power)
+        empty = max(EMPTY, _NEXT_TO_NOTHING * _least_mean(space, initial))
+        columns = initial.shape[2]
+        operator = TransportOperator(space, velocity_space, columns, found.smoothing, power=power, empty=empty)
         return Stepper(operator, limited=limited)
 
-    steppers = [stepper(len(group)) for group in groups]
+    steppers = [stepper(found.initial.coefficients[..., group]) for group in groups]
     # With operators of their own, for the source of a power is a part of its matrix.
-    powers = [(each.group, each.power(steppers[each.group].layout)) for each in squares]
+    powers = [(each.group, each.initial, each.power(steppers[each.group].layout)) for each in squares]
     return Trajectory(
         steppers,
         grid,
         memory,
         running.nonlinear,
-        powers=[(group, stepper(power.columns, power)) for group, power in powers],
+        powers=[(group, stepper(initial, power)) for group, initial, power in powers],
         moments=running.counts_time_left,
         disk=disk[0],
         disk_directory=disk[1],
     )
+
+
+def _least_mean(space: DensitySpace, rho: Floats) -> float:
+    """The least mean density over the domain of the columns that have mass. Collective."""
+    masses = space.mass(rho)
+    return float(np.min(masses[masses > 0.0], initial=np.inf)) / space.volume if np.any(masses > 0.0) else 0.0

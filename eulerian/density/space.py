@@ -151,8 +151,12 @@ class DensitySpace:
 
         Functionals with a logarithm take it for the zero of densities.
         """
-        volume = parallel.sum_all(self.comm, np.array([self.quadrature(0).weights.sum()]))
-        return FLOOR / float(volume[0])
+        return FLOOR / self.volume
+
+    @cached_property
+    def volume(self) -> float:
+        """Measure of the domain. Collective."""
+        return float(parallel.sum_all(self.comm, np.array([self.quadrature(0).weights.sum()]))[0])
 
     @cached_property
     def modal_to_nodal(self) -> Floats:

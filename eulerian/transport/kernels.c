@@ -24,6 +24,10 @@
  * density's mean in the cell. (Taken from q it would feed on itself and grow like exp(v t / h) where the density grows
  * like t / h; and at the wall itself the polynomials of cells that are pressed are many times their means.) So powers
  * are stepped forward beside the steps that their density has taken, and the adjoint hands on what they owe to it.
+ *
+ * Work is done where mass is. Behind every stage cells with next to no mass are set to zero; a batch of zeros with
+ * nothing but zeros around it stays zero, and is left out. Backward, what was set to zero has no derivative, so a batch
+ * that was zero is left out as well. To the last bit, this is what computing everywhere gives.
  */
 #include <math.h>
 #include <stdint.h>
@@ -36,8 +40,10 @@
 #else
 #define NUMBERS (DIM * NV)
 #endif
-#define UNLIMITED 255
+#define UNLIMITED 255 /* deciding points where none has decided */
 #define EMPTIED 254
+#define LIMITED 1 /* flags of batches: something in it was limited; all of it is zero */
+#define ZERO 2
 
 typedef struct {
     int64_t n_owned;             /* cells */
@@ -52,7 +58,7 @@ typedef struct {
     double *in, *out;            /* [batch][NF][NQ][cell], and room for one more batch */
     double *volume;              /* [batch][NUMBERS][cell]: [DIM][NV], [NS]; and room for one more batch */
     double delta;                /* smoothing of |v.n| */
-    double empty;                /* cell means below this count as zero */
+    double empty;                /* cells whose mean is below this are set to zero */
     double stability;            /* linear stability limit of the scheme: time step x outflow rate <= 1 / stability */
     double coefficient;          /* SSP coefficient: stages are Euler steps of the time step over this */
     int64_t n_send, n_receive;   /* ghost exchange: positions of the first group's numbers, and their buffers */
@@ -68,6 +74,10 @@ typedef struct {
     const int32_t *wall_facets;  /* [wall] */
     const double *wall_normals;  /* [wall][DIM] as in `normals` */
     const uint8_t *at_walls;     /* [batch] whether one of its cells has a wall */
+    const uint8_t *at_ghosts;    /* [batch] whether one of its cells has a ghost for neighbour */
+    const int32_t *around_begin; /* [batch + 1] where its part of `around` begins */
+    const int32_t *around;       /* batches with neighbours of its cells */
+    uint8_t *start_flags;        /* [batch][group] work space: flags of what steps start from */
     double *forcing;             /* [batch][group][node][lane] work space, used where at_walls says so */
     double *gain;                /* [wall][NQ] POWER > 1: what a unit of rho^m gives to its power */
     int64_t source_width, source_groups, source_size; /* how the loops of the density hold it: WIDTH, GROUPS, size */

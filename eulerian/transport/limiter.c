@@ -12,7 +12,9 @@ static inline vec mean_of(const wide *u)
 static inline vec lower_bound(const wide *u)
 {
     vec lowest = u[0];
+#if DEGREE > 0
     for (int i = 1; i <= DIM; ++i) lowest = least(lowest, u[i]);
+#endif
 #if DEGREE == 2
 #pragma GCC unroll 8
     for (int e = 0; e < ND - DIM - 1; ++e)
@@ -30,15 +32,21 @@ static inline vec deviation(int l, const wide *d)
     return value;
 }
 
-/* Scale cells towards their means until the density is >= 0 at the limiter's points. What was done is recorded where
- * anything was: factors, and which point decided. Returns whether anything was. */
-static inline int limit_batch(const scheme_t *t, wide *u, wide *factors, uint8_t *lowest_at)
+/* Lanes of a group that hold a column; the others are zero. */
+static inline mask columns_of(const scheme_t *t, int k)
 {
-#if DEGREE == 0
-    return 0;
-#else
+    mask m;
+    for (int w = 0; w < LANES; ++w) m[w] = k * WIDTH + w % WIDTH < t->n_columns ? -1 : 0;
+    return m;
+}
+
+/* Set cells with next to no mass to zero, and scale the others towards their means until the density is >= 0 at the
+ * limiter's points. What was done is recorded where anything was: factors, and which point decided. Returns the flag of
+ * the batch. */
+static inline int limit_batch(const scheme_t *t, int k, wide *u, wide *factors, uint8_t *lowest_at)
+{
     const vec mean = mean_of(u);
-    const mask emptied = ~(mean >= t->empty);
+    const mask used = columns_of(t, k), emptied = ~(mean >= t->empty) & used;
     if (!any(emptied | ~(lower_bound(u) >= 0.0))) return 0;
     vec d[ND], lowest = all(0.0);
     for (int i = 0; i < ND; ++i) d[i] = u[i] - mean;
@@ -50,13 +58,13 @@ static inline int limit_batch(const scheme_t *t, wide *u, wide *factors, uint8_t
         const mask here = deviation(l, d) == lowest;
         at = (here & ((mask){0} + l)) | (~here & at);
     }
+    const mask zero = (mean < t->empty) & (mean > -t->empty) & used; /* means that are negative stay: mass is kept */
     vec factor = choose(limited, mean / -lowest, all(1.0));
     factor = choose(emptied, choose(mean == mean, all(0.0), mean), factor); /* NaN is passed on */
-    for (int i = 0; i < ND; ++i) u[i] = choose(limited, mean + factor * d[i], u[i]);
+    for (int i = 0; i < ND; ++i) u[i] = choose(zero, all(0.0), choose(limited, mean + factor * d[i], u[i]));
     *factors = factor;
     for (int w = 0; w < LANES; ++w) lowest_at[w] = !limited[w] ? UNLIMITED : emptied[w] ? EMPTIED : (uint8_t)at[w];
-    return 1;
-#endif
+    return any(zero ^ used) ? LIMITED : ZERO;
 }
 
 /* Adjoint of the limiter, in place on g, for a batch where something was limited; w is the limited density.
@@ -65,7 +73,6 @@ static inline int limit_batch(const scheme_t *t, wide *u, wide *factors, uint8_t
  * (w - m) / m is d / -l: the derivative is written with that ratio, which stays finite where m and l underflow. */
 static inline void limit_batch_vjp(const wide *w, const wide *factors, const uint8_t *lowest_at, wide *g)
 {
-#if DEGREE > 0
     const vec mean = mean_of(w), average = mean_of(g), factor = *factors;
     mask limited, emptied;
     for (int n = 0; n < LANES; ++n) {
@@ -82,10 +89,11 @@ static inline void limit_batch_vjp(const wide *w, const wide *factors, const uin
         s += r * g[i];
     }
     s = choose(emptied, all(0.0), s);
+    const mask zero = emptied & (mean == 0.0);
     for (int i = 0; i < ND; ++i) {
         vec point;
         for (int n = 0; n < LANES; ++n) point[n] = lowest_at[n] < NL ? REPRESENTER[lowest_at[n]][i] : 0.0;
-        g[i] = choose(limited, average + s + factor * (g[i] - average + s * (point - 1.0)), g[i]);
+        const vec scaled = average + s + factor * (g[i] - average + s * (point - 1.0));
+        g[i] = choose(zero, all(0.0), choose(limited, scaled, g[i]));
     }
-#endif
 }

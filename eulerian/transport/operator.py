@@ -49,6 +49,7 @@ class TransportOperator:
         columns: how many densities one product moves.
         delta: δ, in units of velocity.
         power: whose power the columns are; None for densities themselves.
+        empty: mean of a cell below which steps set it to zero (as what they compute there may underflow).
 
     Attributes:
         layout: how the loops hold densities.
@@ -65,11 +66,12 @@ class TransportOperator:
         delta: float = 0.0,
         *,
         power: Power | None = None,
+        empty: float = EMPTY,
     ) -> None:
         """Collective (compiles the kernels on first use)."""
         assert power is None or power.columns == columns
         self.density_space, self.velocity_space, self.columns = density_space, velocity_space, columns
-        self.delta, self.power = delta, power
+        self.delta, self.power, self.empty = delta, power, empty
         self.layout = NodalLayout(density_space, columns)
         self.kernels = _load(density_space, self.layout, self.exponent)
         arrays = self._arrays()
@@ -180,6 +182,7 @@ class TransportOperator:
         outward = np.take_along_axis(geometry.facet_normals[:n], order[:, :, None], axis=1)
         normals = inner[:, :, None] * outward
         cells, facets = np.nonzero(~inner)
+        begin, around, at_ghosts = layout.around()
         at_walls = np.zeros(layout.n_batches, dtype=np.uint8)
         at_walls[cells // layout.cells] = 1
         return {
@@ -196,6 +199,10 @@ class TransportOperator:
             "wall_facets": facets.astype(np.int32),
             "wall_normals": np.ascontiguousarray(outward[cells, facets]),
             "at_walls": at_walls,
+            "at_ghosts": at_ghosts,
+            "around_begin": begin,
+            "around": around,
+            "start_flags": np.zeros((layout.n_batches, layout.groups), dtype=np.uint8),
             "forcing": aligned(layout.owned_shape),
             "gain": aligned((len(cells), element.n_points)),
             **({} if self.power is None else {"summed": np.ascontiguousarray(self.power.summed, dtype=np.uint8)}),
@@ -208,7 +215,7 @@ class TransportOperator:
             setattr(scheme, name, pointer(array))
         scheme.n_owned, scheme.n_batches = space.n_owned, self.layout.n_batches
         scheme.size = int(np.prod(self.layout.shape))
-        scheme.delta, scheme.empty = self.delta, EMPTY
+        scheme.delta, scheme.empty = self.delta, self.empty
         method = SCHEMES[space.degree]
         scheme.stability, scheme.coefficient = method.stability[space.dim - 1], method.coefficient
         scheme.n_walls, scheme.n_columns = self.n_walls, self.columns

@@ -14,10 +14,6 @@ from eulerian.transport.element import NodalElement
 LANES = 8
 _ALIGNMENT = 64
 
-# What lanes without a column hold, relative to lanes without a cell. They move like any density: too little to change
-# a sum over columns, and yet enough not to be empty, which would send every batch through the limiter.
-_FAINT = 1e-150
-
 # Positions are 32-bit numbers in the compiled loops.
 _LARGEST = 2**31
 
@@ -44,7 +40,7 @@ class NodalLayout:
 
     A batch has 8/width cells, and its lanes hold ``width`` columns of each: columns that move together share what they
     need and lie side by side where neighbours look for them. Ghost cells begin a batch of their own. Lanes without a
-    cell hold what they were filled with, those without a column 1e-150 times that. Nothing here is collective.
+    cell hold what they were filled with, those without a column zeros. Nothing here is collective.
 
     Args:
         space: of the densities.
@@ -109,7 +105,7 @@ class NodalLayout:
         n, split = self.space.n_owned, self.n_batches * self.cells
         # Lanes without a cell are filled, too: zeros there would be empty cells, which the limiter looks into.
         by_cell = np.full((self.shape[0] * self.cells, self.space.nd, self.groups * self.width), fill)
-        by_cell[..., self.columns :] *= _FAINT
+        by_cell[..., self.columns :] = 0.0
         by_cell[:n, :, : self.columns] = values[:n]
         by_cell[split : split + len(values) - n, :, : self.columns] = values[n:]
         packed = self.zeros()
@@ -179,6 +175,24 @@ class NodalLayout:
     def _totals_by_cell(self, sums: Floats) -> Floats:
         """A view (batches, cells, nd, lanes)."""
         return sums.reshape(self.n_batches, self.space.nd, self.cells, self.sums // self.cells).swapaxes(1, 2)
+
+    def around(self) -> tuple[Ints, Ints, NDArray[np.uint8]]:
+        """Which batches hold neighbours of a batch's cells.
+
+        Returns:
+            (n_batches + 1,) where each batch's part of the list begins; the list; (n_batches,) whether a neighbour is a
+            ghost.
+        """
+        n = self.space.n_owned
+        neighbours = self.space.geometry.neighbours[:n]
+        own, facets = np.nonzero(neighbours >= 0)
+        pairs = np.column_stack([own, neighbours[own, facets]])
+        at_ghosts = np.zeros(self.n_batches, dtype=np.uint8)
+        at_ghosts[pairs[pairs[:, 1] >= n, 0] // self.cells] = 1
+        batches = pairs[pairs[:, 1] < n] // self.cells
+        found = np.unique(batches[batches[:, 0] != batches[:, 1]], axis=0)
+        begin = np.searchsorted(found[:, 0], np.arange(self.n_batches + 1))
+        return begin.astype(np.int32), np.ascontiguousarray(found[:, 1], dtype=np.int32), at_ghosts
 
     def across(self) -> Ints:
         """Positions of the nodes of each facet in the neighbour, (n_batches, dim+1, nodes, cells), of the first group.

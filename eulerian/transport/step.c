@@ -41,12 +41,40 @@ void exchange(scheme_t *t, double *u)
     ++t->exchanges;
 }
 
+/* -- where mass is ----------------------------------------------------------------------------------------------- */
+
+/* The flags of what steps start from: zero or not. */
+static void look_for_mass(const scheme_t *t, const double *start)
+{
+    for (int64_t bk = 0; bk < t->n_batches * GROUPS; ++bk) {
+        const wide *u = (const wide *)start + bk * ND;
+        mask found = (mask){0};
+        for (int n = 0; n < ND; ++n) found |= ~(u[n] == 0.0);
+        t->start_flags[bk] = any(found) ? 0 : ZERO;
+    }
+}
+
+/* Whether a stage leaves a batch zero: it is, and so is all around it. flags: of what the stage starts from; first: of
+ * what its step starts from. */
+static inline int idle(const scheme_t *t, int64_t b, int k, const uint8_t *flags, const uint8_t *first)
+{
+    if (flags[b * GROUPS + k] != ZERO || first[b * GROUPS + k] != ZERO || t->at_ghosts[b]) return 0;
+#if POWER > 1
+    if (t->at_walls[b]) return 0;
+#endif
+    for (int32_t i = t->around_begin[b]; i < t->around_begin[b + 1]; ++i)
+        if (flags[(int64_t)t->around[i] * GROUPS + k] != ZERO) return 0;
+    return 1;
+}
+
 /* -- steps ------------------------------------------------------------------------------------------------------- */
 
 /* Stage i: next = limit(alpha u0 + (1 - alpha)(u + dt/c B u)); its share of the integral over time of all labels' u is
- * added to occupation, [batch][node][SUMS], unless that is null, and `left` times that to moment, likewise. */
+ * added to occupation, [batch][node][SUMS], unless that is null, and `left` times that to moment, likewise. u_flags: of
+ * u, u0_flags: of u0; of use where densities are limited. */
 static void stage(const scheme_t *t, int i, const double *u, const double *u0, double dt, int limited, char *record,
-                  double *occupation, double *moment, double left, const double *density)
+                  double *occupation, double *moment, double left, const double *density, const uint8_t *u_flags,
+                  const uint8_t *u0_flags)
 {
 #if POWER > 1
     force(t, density);
@@ -62,6 +90,12 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
         for (int k = 0; k < GROUPS; ++k) {
             const int64_t bk = b * GROUPS + k;
             const wide *own = (const wide *)u + bk * ND, *start = (const wide *)u0 + bk * ND;
+            wide *target = (wide *)next + bk * ND;
+            if (limited && idle(t, b, k, u_flags, u0_flags)) {
+                for (int n = 0; n < ND; ++n) target[n] = all(0.0);
+                flags[bk] = ZERO;
+                continue;
+            }
             vec here[ND], change[ND];
             for (int n = 0; n < ND; ++n) here[n] = own[n];
             product(t, b, here, u + k * ND * LANES, change);
@@ -81,8 +115,7 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
             for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + euler * change[n]);
             if (alpha != 0.0)
                 for (int n = 0; n < ND; ++n) change[n] += alpha * start[n];
-            if (limited) flags[bk] = (uint8_t)limit_batch(t, change, factors + bk, points + bk * LANES);
-            wide *target = (wide *)next + bk * ND;
+            if (limited) flags[bk] = (uint8_t)limit_batch(t, k, change, factors + bk, points + bk * LANES);
             for (int n = 0; n < ND; ++n) target[n] = change[n];
         }
 }
@@ -102,17 +135,22 @@ void step_forward(scheme_t *t, const double *start, char *const *records, int64_
                   const double *source_start, char *const *source_records)
 {
     const double *first = start;
+    const uint8_t *first_flags = t->start_flags;
+    if (limited) look_for_mass(t, start);
     for (int64_t s = 0; s < count; ++s) {
         char *record = records[s % n_records];
         const double *current = first;
+        const uint8_t *flags = first_flags;
         for (int i = 0; i < STAGES; ++i) {
             double *next = state_of(t, record, i);
             stage(t, i, current, first, dt, limited, record, occupation, moment, time_left(left, done + s, dt),
-                  POWER > 1 ? source_state(t, source_start, source_records, s, i) : 0);
+                  POWER > 1 ? source_state(t, source_start, source_records, s, i) : 0, flags, first_flags);
             exchange(t, next);
             current = next;
+            flags = flags_of(t, record, i);
         }
         first = current;
+        first_flags = flags;
     }
 }
 
@@ -134,6 +172,10 @@ static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *
             const int64_t bk = b * GROUPS + k;
             const wide *own = (const wide *)z + bk * ND, *state = (const wide *)u + bk * ND;
             wide *target = (wide *)target_ + bk * ND;
+            if (flags && flags[bk] == ZERO) { /* which has no derivative, nor a share in that by the coefficients */
+                for (int n = 0; n < ND; ++n) target[n] = all(0.0);
+                continue;
+            }
             vec here[ND], density[ND], change[ND];
             for (int n = 0; n < ND; ++n) here[n] = own[n], density[n] = state[n];
             product_vjp(t, b, here, z + k * ND * LANES, change, density, beta * euler, dout, dvolume);
@@ -160,8 +202,12 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
 {
     const uint8_t *flags = flags_of(t, record, stage), *points = points_of(t, record, stage);
     const wide *states = (const wide *)state_of(t, record, stage), *factors = factors_of(t, record, stage);
-    for (int64_t bk = 0; bk < t->n_batches * GROUPS; ++bk)
-        if (flags[bk]) limit_batch_vjp(states + bk * ND, factors + bk, points + bk * LANES, (wide *)g + bk * ND);
+    for (int64_t bk = 0; bk < t->n_batches * GROUPS; ++bk) {
+        wide *target = (wide *)g + bk * ND;
+        if (flags[bk] == ZERO)
+            for (int n = 0; n < ND; ++n) target[n] = all(0.0);
+        else if (flags[bk]) limit_batch_vjp(states + bk * ND, factors + bk, points + bk * LANES, target);
+    }
 }
 
 /* Adjoint of `count` steps from `start` that left records[0 .. count - 1]. Collective.

@@ -90,7 +90,7 @@ def test_euler_steps_at_the_rate_keep_means_positive(comm: MPI.Comm, dim: int, d
         q = random_density(space, 4, trial)
         change = transport.apply(q)
         for factor in lowest:
-            means = (q + factor / rate * change)[: space.n_owned, 0]
+            means = (q + factor / (rate * transport.scheme.coefficient) * change)[: space.n_owned, 0]
             lowest[factor] = min(lowest[factor], comm.allreduce(float(means.min(initial=0.0)), MPI.MIN))
     assert lowest[1.0] >= -1e-13
     assert lowest[20.0] < -1e-2
