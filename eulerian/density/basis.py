@@ -128,6 +128,7 @@ def facet_points(dim: int, degree: int, side: tuple[int, ...]) -> Floats:
     return np.ascontiguousarray(barycentric @ reference_vertices(dim)[list(side)])
 
 
+@cache
 def facet_weights(dim: int, degree: int) -> Floats:
     """Weights of the facet rule, normalised to sum 1, (nq,)."""
     weights = quadrature_rule(dim - 1, degree).weights

@@ -199,8 +199,8 @@ def label_block(label: int | None, n_labels: int) -> int:
     return int(label)
 
 
-KEPT = 2**18
-"""Numbers that a field may keep from a forward pass for its derivative: 2 MB, for every layer."""
+KEPT = 2**19
+"""Numbers that a field may keep from a forward pass for its derivative: 4 MB, for every layer."""
 
 
 def column_sums(rows: Floats) -> Floats:

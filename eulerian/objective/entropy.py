@@ -20,16 +20,16 @@ from eulerian.transport.velocity_space import VelocitySpace
 
 
 @dataclass(frozen=True)
-class _Wall:
-    """The facets at the boundary that lie opposite one vertex of their cells.
+class _Walls:
+    """The facets at the boundary.
 
     Attributes:
         cells: (m,) owned cells.
         nodes: (m, nn) of the velocity.
         normals: (m, dim) outward, of unit length.
         measures: (m, nq) quadrature weights times the facets' measures.
-        shape: (nq, nn) the velocity's basis at the quadrature points.
-        basis: (nq, nd) the density's.
+        shape: (m, nq, nn) the velocity's basis at the quadrature points.
+        basis: (m, nq, nd) the density's.
     """
 
     cells: NDArray[np.intp]
@@ -41,7 +41,12 @@ class _Wall:
 
     def normal_velocity(self, v: Floats) -> Floats:
         """v·n, (m, nq)."""
-        return np.asarray(np.einsum("qa,fai,fi->fq", self.shape, v[self.nodes], self.normals, optimize=True))
+        at_nodes = np.sum(v[self.nodes] * self.normals[:, None], axis=2)
+        return np.asarray(self.shape @ at_nodes[..., None])[..., 0]
+
+    def density(self, rho: Floats) -> Floats:
+        """(m, nq), of the coefficients (n_owned, nd)."""
+        return np.asarray(self.basis @ rho[self.cells][..., None])[..., 0]
 
 
 @final
@@ -62,24 +67,20 @@ class EntropyBalance:
 
     def rate(self, v: Floats) -> Floats:
         """The vector (n_owned, nd) whose product with ρ's coefficients is d/dt ∫ρ log ρ, for v (n_nodes, dim)."""
-        rule = self._rule
-        divergence = np.trace(self.space.gradient_at(v, rule.reference), axis1=2, axis2=3)
-        vector = -(rule.weights * divergence) @ rule.basis
-        for wall in self._walls:
-            np.add.at(vector, wall.cells, (wall.measures * self._outward(wall.normal_velocity(v))[0]) @ wall.basis)
+        rule, walls = self._rule, self._walls
+        vector = -(rule.weights * self.space.divergence_at(v, rule.reference)) @ rule.basis
+        pressed = walls.measures * self._outward(walls.normal_velocity(v))[0]
+        np.add.at(vector, walls.cells, (pressed[:, None] @ walls.basis)[:, 0])  # a cell may have several
         return np.asarray(vector)
 
     def velocity_gradient(self, v: Floats, occupation: Floats) -> Floats:
         """This rank's contribution (n_nodes, dim) to d/dv of ⟨rate(v), occupation⟩, occupation (n_owned, nd)."""
-        rule = self._rule
+        rule, walls = self._rule, self._walls
         mass = rule.weights * (occupation @ rule.basis.T)
-        # div v is the trace of ∇v, whose derivative is the identity.
-        gradient = self.space.gradient_at_transpose(-mass[..., None, None] * np.eye(v.shape[1]), rule.reference)
-        for wall in self._walls:
-            slope = self._outward(wall.normal_velocity(v))[1]
-            pressed = wall.measures * slope * (occupation[wall.cells] @ wall.basis.T)
-            # Neighbouring facets share nodes, and an indexed += would count only one of them.
-            np.add.at(gradient, wall.nodes, (pressed @ wall.shape)[..., None] * wall.normals[:, None])
+        gradient = self.space.divergence_at_transpose(-mass, rule.reference)
+        pressed = walls.measures * self._outward(walls.normal_velocity(v))[1] * walls.density(occupation)
+        # Neighbouring facets share nodes, and an indexed += would count only one of them.
+        np.add.at(gradient, walls.nodes, (pressed[:, None] @ walls.shape)[:, 0, :, None] * walls.normals[:, None])
         return gradient
 
     def _outward(self, s: Floats) -> tuple[Floats, Floats]:
@@ -97,25 +98,25 @@ class EntropyBalance:
         return density.quadrature(max(density.degree, 1) - 1 + density.degree)
 
     @cached_property
-    def _walls(self) -> list[_Wall]:
+    def _walls(self) -> _Walls:
         density, dim = self.space.density_space, self.space.density_space.dim
         geometry, n = density.geometry, density.n_owned
         weights, found = basis.facet_weights(dim, density.facet_degree), []
         for facet in range(dim + 1):
-            # Sorted by the vertex that lies opposite: all facets of a list have one rule on the reference cell.
             cells = np.flatnonzero(geometry.neighbours[:n, facet] < 0)
             corners = tuple(vertex for vertex in range(dim + 1) if vertex != facet)
             points = basis.facet_points(dim, density.facet_degree, corners)
             areas = geometry.facet_normals[cells, facet] * geometry.det[cells, None]
             measures = np.linalg.norm(areas, axis=1)
+            # Facets opposite the same vertex have one rule on the reference cell.
+            tables = basis.lagrange(dim, self.space.degree, points), basis.legendre(dim, density.degree, points)
             found.append(
-                _Wall(
+                (
                     cells,
                     self.space.cell_nodes[cells],
                     areas / measures[:, None],
                     measures[:, None] * weights,
-                    basis.lagrange(dim, self.space.degree, points),
-                    basis.legendre(dim, density.degree, points),
+                    *(np.broadcast_to(table, (len(cells), *table.shape)) for table in tables),
                 )
             )
-        return found
+        return _Walls(*(np.concatenate(parts) for parts in zip(*found, strict=True)))

@@ -4,6 +4,7 @@ Powers q = ρ^m of a density move by ∂_t q + div(v q) = −(m − 1) q div v, 
 as fast as those of ρ do, where a power of the computed ρ lacks what numerical diffusion has taken from its peaks.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,9 @@ class TransportOperator:
 
         The mean of a polynomial of degree p on a simplex is (1 − b) times the mean of its facets' means plus b times
         its value in the centroid, b = 0 for p = 1 and 2/(dim + 2) for p = 2: exact with positive weights, so the mean
-        outweighs what flows out of a facet point in an Euler step Δt/c for Δt/c |F|/|K| ½(s + |s|_δ) ≤
-        (1 − b)/(dim + 1). The argument is that of Zhang, Xia & Shu (2012), doi:10.1007/s10915-011-9472-8, with a cheaper decomposition.
+        outweighs what flows out of a facet point in an Euler step Δt/c (see ``SSPScheme``) for
+        Δt/c |F|/|K| ½(s + |s|_δ) ≤ (1 − b)/(dim + 1). The argument is that of Zhang, Xia & Shu (2012),
+        doi:10.1007/s10915-011-9472-8, with a cheaper decomposition.
         """
         return float(self.density_space.comm.allreduce(self.set_velocity(v), MPI.MAX))
 
@@ -150,7 +152,7 @@ class TransportOperator:
         """m; 1 for densities themselves."""
         return 1 if self.power is None else self.power.exponent
 
-    @property
+    @cached_property
     def n_walls(self) -> int:
         """Facets of this rank's cells at the domain's boundary."""
         return int(np.count_nonzero(self.density_space.geometry.neighbours[: self.density_space.n_owned] < 0))

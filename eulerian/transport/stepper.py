@@ -25,7 +25,7 @@ class StepRecord:
     Factors and deciding points mean something only where ``limited`` says that some cell of the batch was.
 
     Attributes:
-        block: the memory of all of it.
+        block: the memory of all of it, and ``pointer`` to it for C.
         states: (stages, *layout.shape); the last one is the result of the step.
         factors: (stages, n_batches, groups, 8) scaling of the deviations from the mean.
         lowest_at: (stages, n_batches, groups, 8) the point that decided (see ``kernels.c``).
@@ -33,6 +33,7 @@ class StepRecord:
     """
 
     block: NDArray[np.uint8]
+    pointer: Any
     states: Floats
     factors: Floats
     lowest_at: NDArray[np.uint8]
@@ -86,7 +87,7 @@ class Stepper:
             size = int(np.prod(shape)) * np.dtype(kind).itemsize
             views.append(block[start : start + size].view(kind).reshape(shape))
             start += size
-        return StepRecord(block, *views)
+        return StepRecord(block, ffi.from_buffer("char *", block), *views)
 
     def step_forward(
         self,
@@ -179,7 +180,7 @@ class Stepper:
 
 
 def _blocks(records: Sequence[StepRecord]) -> Any:
-    return ffi.new("char *[]", [ffi.from_buffer("char *", record.block) for record in records])
+    return ffi.new("char *[]", [record.pointer for record in records])
 
 
 def _pointers(arrays: Sequence[Floats]) -> Any:

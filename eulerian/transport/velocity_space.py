@@ -67,6 +67,23 @@ class VelocitySpace:
         )
         return self._sum_up(np.asarray(nodal))
 
+    def divergence_at(self, v: Floats, points: Floats) -> Floats:
+        """Divergence (n_owned, m) of a velocity (n_nodes, dim) at reference points (m, dim)."""
+        nodal = self._on_cells(v)
+        return np.asarray(
+            sum(
+                np.einsum("jcn,jc->cn", nodal, slope) @ table.T
+                for table, slope in zip(self._tables(points)[1:], self._slopes, strict=True)
+            )
+        )
+
+    def divergence_at_transpose(self, w: Floats, points: Floats) -> Floats:
+        """Transpose of ``divergence_at``: (n_owned, m) to this rank's contribution (n_nodes, dim)."""
+        nodal = sum(
+            (w @ table) * slope[:, :, None] for table, slope in zip(self._tables(points)[1:], self._slopes, strict=True)
+        )
+        return self._sum_up(np.asarray(nodal))
+
     def scatter(self, cell_values: Floats) -> Floats:
         """Add up (n_owned, nn, dim) values of cells in their nodes, (n_nodes, dim)."""
         return self._sum_up(np.moveaxis(cell_values, 2, 0))

@@ -1,8 +1,8 @@
 """How long a step may be: von Neumann's analysis of the operator on a lattice, for the constants of the schemes.
 
-On a lattice and for a constant velocity the operator is a convolution, whose symbols are small matrices; a step is stable
-where the scheme's polynomial takes all their eigenvalues into the unit circle. Sheared and stretched lattices have the
-same symbols, at another direction of the velocity.
+On a lattice and for a constant velocity the operator is a convolution, whose symbols are small matrices; a step is
+stable where the scheme's polynomial takes all their eigenvalues into the unit circle. Sheared and stretched lattices
+have the same symbols, at another direction of the velocity.
 """
 
 from itertools import product
