@@ -19,7 +19,7 @@ from eulerian.mesh.point_location import barycentric_gradients
 from eulerian.transport.ghost_exchange import GhostExchange, mpi_functions
 from eulerian.transport.power import Power
 from eulerian.transport.simd_layout import NodalLayout, aligned, in_blocks
-from eulerian.transport.ssp import SCHEMES
+from eulerian.transport.ssp import SSPScheme
 from eulerian.transport.velocity_space import VelocitySpace
 
 _LIBRARY = Library(Path(__file__).with_name("kernels.c"), "scheme_t")
@@ -54,6 +54,7 @@ class TransportOperator:
 
     Attributes:
         layout: how the loops hold densities.
+        method: how time steps are taken, which their largest length depends on.
         n_walls: facets of this rank's cells at the boundary.
         velocity: the last one that was assembled.
         rate: its rate on this rank.
@@ -73,6 +74,7 @@ class TransportOperator:
         assert power is None or power.columns == columns
         self.density_space, self.velocity_space, self.columns = density_space, velocity_space, columns
         self.delta, self.power, self.empty = delta, power, empty
+        self.method = SSPScheme.of(density_space.dim, density_space.degree)
         self.layout = NodalLayout(density_space, columns)
         self.kernels = _load(density_space, self.layout, self.exponent)
         arrays = self._arrays()
@@ -218,8 +220,7 @@ class TransportOperator:
         scheme.n_owned, scheme.n_batches = space.n_owned, self.layout.n_batches
         scheme.size = int(np.prod(self.layout.shape))
         scheme.delta, scheme.empty = self.delta, self.empty
-        method = SCHEMES[space.degree]
-        scheme.stability, scheme.coefficient = method.stability[space.dim - 1], method.coefficient
+        scheme.stability, scheme.coefficient = self.method.stability, self.method.coefficient
         scheme.n_walls, scheme.n_columns = self.n_walls, self.columns
         if self.power is not None:
             source = self.power.density
@@ -238,7 +239,7 @@ class TransportOperator:
 
 def _load(space: DensitySpace, layout: NodalLayout, power: int) -> Any:
     """The compiled loops of a space. Collective."""
-    tables = layout.element.tables(space.limiter_points, SCHEMES[space.degree])
+    tables = layout.element.tables(space.limiter_points, SSPScheme.of(space.dim, space.degree))
     source = layout.element.source_tables if power > 1 else {}
     # Sizes are known to the compiler, which unrolls the short loops over them.
     return _LIBRARY.load(

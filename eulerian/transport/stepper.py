@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from eulerian.base.arrays import Floats
 from eulerian.transport.operator import Accumulated, TransportOperator, ffi, pointer
 from eulerian.transport.simd_layout import LANES, aligned
-from eulerian.transport.ssp import SCHEMES
 from eulerian.transport.time_grid import TimeLeft
 
 # Where steps of densities started from, and the records of all of them: what powers take from their densities.
@@ -54,7 +53,7 @@ class Stepper:
 
     def __init__(self, operator: TransportOperator, *, limited: bool = True) -> None:
         self.operator, self.layout = operator, operator.layout
-        self.scheme = SCHEMES[operator.density_space.degree]
+        self.scheme = operator.method
         self.limited = limited
         batches = (self.scheme.stages, *self.layout.owned_shape[:2])
         self._parts: list[tuple[tuple[int, ...], type]] = [

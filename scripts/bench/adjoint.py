@@ -53,7 +53,7 @@ def work(kind: str, cells: int, degree: int, layers: int, steps: int, runs: int)
     return {
         "dofs": problem.density_space.n_owned * problem.density_space.nd,
         "steps": int(sum(problem.steps)),
-        "stages": degree + 1,
+        "stages": problem.trajectory.steppers[0].scheme.stages,
         "first": first,
         "eulerian": statistics.median(mine),
         "rival": statistics.median(theirs),

@@ -45,7 +45,7 @@ def work(cells: int, dim: int, degree: int, islands: bool, runs: int, steps: int
     return {
         "dofs": space.mesh.topology.index_map(dim).size_global * space.nd,
         "steps": int(sum(problem.steps)),
-        "stages": degree + 1,
+        "stages": problem.trajectory.steppers[0].scheme.stages,
         "forward": statistics.median(forward),
         "gradient": statistics.median(both),
         "ratio": median_ratio(both, forward),

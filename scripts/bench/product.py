@@ -65,7 +65,7 @@ def work(cells: int, dim: int, degree: int, runs: int, steps: int, triad_mib: in
     stream = triad(triad_mib)
     actions = (evaluate, lambda: product(aij), lambda: product(baij), stream, lambda: operator.apply(rho))
     forward, with_aij, with_baij, triads, applied = in_turns(runs, *actions)
-    stages = int(sum(problem.steps)) * (degree + 1)
+    stages = int(sum(problem.steps)) * problem.trajectory.steppers[0].scheme.stages
     stage = [seconds / stages for seconds in forward]
     bare = {"AIJ": [s / repeats for s in with_aij], "BAIJ": [s / repeats for s in with_baij]}
     best = [min(a, b) for a, b in zip(bare["AIJ"], bare["BAIJ"], strict=True)]

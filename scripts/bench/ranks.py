@@ -80,7 +80,7 @@ def count(cells: int, dim: int, degree: int) -> Table:
     index_map = problem.density_space.mesh.topology.index_map(dim)
     neighbours = len(set(index_map.owners.tolist()))
     return {
-        "stages": degree + 1,
+        "stages": problem.trajectory.steppers[0].scheme.stages,
         "neighbours": comm.allreduce(neighbours) / comm.size,
         "ghosts": comm.allreduce(index_map.num_ghosts) / comm.size,
         "forward": shares(solved, 0),

@@ -18,7 +18,7 @@ from eulerian.base.arrays import Floats
 from eulerian.density.space import DensitySpace
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.reference import coordinate_entries
-from eulerian.transport.ssp import SCHEMES, SSPScheme
+from eulerian.transport.ssp import SSPScheme
 from eulerian.transport.stepper import Stepper
 from eulerian.transport.time_grid import TimeGrid
 from eulerian.transport.trajectory import Trajectory
@@ -81,14 +81,13 @@ def tableau(scheme: SSPScheme) -> tuple[Floats, Floats]:
     return rows[:-1], rows[-1]
 
 
-def registered(scheme: SSPScheme) -> str:
+def registered(scheme: SSPScheme, order: int) -> str:
     """The name under which TSRK knows a scheme; petsc4py does not offer to register one."""
     coefficients, weights = (np.ascontiguousarray(each, dtype=PETSc.RealType) for each in tableau(scheme))
-    name, integer = f"ssp{scheme.stages}", np.ctypeslib.as_ctypes_type(PETSc.IntType)
+    name, integer = f"ssp{scheme.stages}{order}", np.ctypeslib.as_ctypes_type(PETSc.IntType)
     pointers = [ctypes.c_void_p(each.ctypes.data) for each in (coefficients, weights)]
-    order = integer(1 + SCHEMES.index(scheme))
     register = ctypes.CDLL(PETSc.__file__).TSRKRegister
-    assert register(name.encode(), order, integer(scheme.stages), *pointers, None, None, integer(0), None) == 0
+    assert register(name.encode(), integer(order), integer(scheme.stages), *pointers, None, None, integer(0), None) == 0
     return name
 
 
@@ -153,7 +152,7 @@ def test_gradient_of_the_unlimited_scheme(dim: int, degree: int) -> None:
     by_theta = np.array([np.vdot(by_velocity, psi) for psi in basis])
 
     derivatives = [matrix_derivative(operator, v, psi) for psi in basis]
-    oracle = Oracle(registered(SCHEMES[degree]), matrix(operator, v), derivatives)
+    oracle = Oracle(registered(operator.method, degree + 1), matrix(operator, v), derivatives)
     expected = oracle.run(rho.ravel(), lambda u: u - target.ravel())
 
     np.testing.assert_allclose(end.ravel(), expected[0], rtol=0, atol=1e-12 * np.abs(end).max())

@@ -12,7 +12,7 @@ from eulerian.density.space import DensitySpace
 from eulerian.transport.element import NodalElement
 from eulerian.transport.operator import TransportOperator, pointer
 from eulerian.transport.simd_layout import LANES, NodalLayout, aligned
-from eulerian.transport.ssp import SCHEMES
+from eulerian.transport.ssp import SSPScheme
 from eulerian.transport.velocity_space import VelocitySpace
 
 CASES = [(dim, degree) for dim in (1, 2, 3) for degree in (0, 1, 2)]
@@ -114,7 +114,7 @@ def test_tables(dim: int, degree: int) -> None:
     """Constants have mean one, their representers too, and facet nodes carry what the whole cell has on a facet."""
     space = DensitySpace(warped_mesh(MPI.COMM_SELF, dim), degree, 1)
     element = NodalElement.of(space)
-    tables = element.tables(space.limiter_points, SCHEMES[degree])
+    tables = element.tables(space.limiter_points, SSPScheme.of(space.dim, degree))
     assert tables["MEAN"].sum() == pytest.approx(1.0, rel=1e-14)
     np.testing.assert_allclose(tables["TRACE"].sum(axis=1), 1.0, rtol=1e-13)
     np.testing.assert_allclose(tables["LIMITER"].sum(axis=1), 0.0, atol=1e-13)

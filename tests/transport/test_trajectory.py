@@ -83,7 +83,7 @@ def test_gradient_does_not_depend_on_memory(comm: MPI.Comm, degree: int, records
 def test_densities_on_disk(comm: MPI.Comm, tmp_path: Path) -> None:
     """Room on disk spares recomputation, and nothing is left there."""
     stepper = make_stepper(comm, 1, 1)
-    grid, memory = TimeGrid(60.0, 1), budget(stepper, 1, MINIMAL_RECORDS + 0.5)
+    grid, memory = TimeGrid(20.0, 1), budget(stepper, 1, MINIMAL_RECORDS + 0.5)
     expected = gradient(Trajectory([stepper], grid, budget(stepper, 1, 1e4)))
     without = gradient(Trajectory([stepper], grid, memory))[2]
 
@@ -107,7 +107,7 @@ def test_a_disk_that_cannot_be_written(comm: MPI.Comm, tmp_path: Path) -> None:
     stepper = make_stepper(comm, 1, 1)
     folder = tmp_path if comm.rank < comm.size - 1 else tmp_path / "missing"
     memory = budget(stepper, 1, MINIMAL_RECORDS + 0.5)
-    trajectory = Trajectory([stepper], TimeGrid(60.0, 1), memory, disk=1e9, disk_directory=folder)
+    trajectory = Trajectory([stepper], TimeGrid(20.0, 1), memory, disk=1e9, disk_directory=folder)
     with pytest.raises(ComputationError, match=r"solver\.disk_directory"):
         gradient(trajectory)
 
@@ -116,7 +116,7 @@ def test_a_disk_that_cannot_be_written(comm: MPI.Comm, tmp_path: Path) -> None:
 def test_repeated_recursion(comm: MPI.Comm) -> None:
     """So many steps that kept densities are far fewer than units: some are computed several times."""
     stepper = make_stepper(comm, 1, 1)
-    grid = TimeGrid(60.0, 1)
+    grid = TimeGrid(20.0, 1)
     reference = Trajectory([stepper], grid, budget(stepper, 1, 1e4))
     expected = gradient(reference)
     (count,) = expected[2].steps.counts
