@@ -30,8 +30,6 @@ import ufl
 from suite import Benchmark, Report, Runner, Table, in_turns, main
 
 AGREE = 1e-8
-# Strong-stability-preserving Runge-Kutta methods of order degree + 1: stage = α start + (1 − α)(before + Δt B before).
-ALPHA = ((0.0,), (0.0, 0.5), (0.0, 0.75, 1.0 / 3.0))
 
 
 def work(kind: str, cells: int, degree: int, layers: int, steps: int, runs: int) -> Table:
@@ -82,8 +80,10 @@ class Scheme:
         self.V = dolfinx.fem.functionspace(self.mesh, legendre)
         self.W = dolfinx.fem.functionspace(self.mesh, ("Lagrange", max(space.degree, 1), (space.dim,)))
         self.x = self.W.tabulate_dof_coordinates()[:, : space.dim]
-        self.alpha = ALPHA[space.degree]
-        self.steps, self.dt = problem.steps, [problem.grid.layer_time / n for n in problem.steps]
+        # The same method: stage = α start + (1 − α)(before + Δt B before), Δt a part of the time step.
+        scheme = problem.trajectory.steppers[0].scheme
+        self.alpha, self.steps = scheme.alpha, problem.steps
+        self.dt = [problem.grid.layer_time / n / scheme.coefficient for n in problem.steps]
         self.dx = ufl.Measure("dx", self.mesh, metadata={"quadrature_degree": 3 * space.degree})
         self.dS = ufl.Measure("dS", self.mesh, metadata={"quadrature_degree": 2 * space.degree + 1})
 

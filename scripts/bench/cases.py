@@ -84,7 +84,7 @@ def initial(dim: int, labels: int, *, islands: bool) -> list[Table]:
 
 def horizon(cells: int, dim: int, degree: int, layers: int, steps: int) -> float:
     """T such that the affine field needs about ``steps`` steps in each layer."""
-    per_time = {2: (1.3, 4.0, 8.1), 3: (2.5, 8.5, 14.0)}[dim][degree] * cells
+    per_time = {2: (1.3, 1.35, 4.05), 3: (2.6, 2.9, 7.4)}[dim][degree] * cells
     return layers * steps / per_time
 
 
