@@ -32,22 +32,14 @@ static inline vec deviation(int l, const wide *d)
     return value;
 }
 
-/* Lanes of a group that hold a column; the others are zero. */
-static inline mask columns_of(const scheme_t *t, int k)
-{
-    mask m;
-    for (int w = 0; w < LANES; ++w) m[w] = k * WIDTH + w % WIDTH < t->n_columns ? -1 : 0;
-    return m;
-}
-
 /* Set cells with next to no mass to zero, and scale the others towards their means until the density is >= 0 at the
  * limiter's points. What was done is recorded where anything was: factors, and which point decided. Returns the flag of
  * the batch. */
-static inline int limit_batch(const scheme_t *t, int k, wide *u, wide *factors, uint8_t *lowest_at)
+static inline int limit_batch(const scheme_t *t, wide *u, wide *factors, uint8_t *lowest_at)
 {
     const vec mean = mean_of(u);
-    const mask used = columns_of(t, k), emptied = ~(mean >= t->empty) & used;
-    if (!any(emptied | ~(lower_bound(u) >= 0.0))) return 0;
+    const mask filled = ~(mean == 0.0), emptied = filled & ~(mean >= t->empty); /* a NaN is both */
+    if (!any(emptied | ~(lower_bound(u) >= 0.0))) return any(filled) ? 0 : ZERO;
     vec d[ND], lowest = all(0.0);
     for (int i = 0; i < ND; ++i) d[i] = u[i] - mean;
     for (int l = 0; l < NL; ++l) lowest = least(lowest, deviation(l, d));
@@ -58,13 +50,21 @@ static inline int limit_batch(const scheme_t *t, int k, wide *u, wide *factors, 
         const mask here = deviation(l, d) == lowest;
         at = (here & ((mask){0} + l)) | (~here & at);
     }
-    const mask zero = (mean < t->empty) & (mean > -t->empty) & used; /* means that are negative stay: mass is kept */
+    const mask zero = (mean < t->empty) & (mean > -t->empty); /* means that are negative stay: mass is kept */
     vec factor = choose(limited, mean / -lowest, all(1.0));
     factor = choose(emptied, choose(mean == mean, all(0.0), mean), factor); /* NaN is passed on */
     for (int i = 0; i < ND; ++i) u[i] = choose(zero, all(0.0), choose(limited, mean + factor * d[i], u[i]));
     *factors = factor;
     for (int w = 0; w < LANES; ++w) lowest_at[w] = !limited[w] ? UNLIMITED : emptied[w] ? EMPTIED : (uint8_t)at[w];
-    return any(zero ^ used) ? LIMITED : ZERO;
+    return any(~zero) ? LIMITED : ZERO;
+}
+
+/* Adjoint of setting cells to zero, in place on g: where the density w is zero nothing depends on what it was. */
+static inline void empty_batch_vjp(const wide *w, wide *g)
+{
+    mask zero = w[0] == 0.0;
+    for (int i = 1; i < ND; ++i) zero &= w[i] == 0.0;
+    for (int i = 0; i < ND; ++i) g[i] = choose(zero, all(0.0), g[i]);
 }
 
 /* Adjoint of the limiter, in place on g, for a batch where something was limited; w is the limited density.
@@ -89,11 +89,10 @@ static inline void limit_batch_vjp(const wide *w, const wide *factors, const uin
         s += r * g[i];
     }
     s = choose(emptied, all(0.0), s);
-    const mask zero = emptied & (mean == 0.0);
     for (int i = 0; i < ND; ++i) {
         vec point;
         for (int n = 0; n < LANES; ++n) point[n] = lowest_at[n] < NL ? REPRESENTER[lowest_at[n]][i] : 0.0;
         const vec scaled = average + s + factor * (g[i] - average + s * (point - 1.0));
-        g[i] = choose(zero, all(0.0), choose(limited, scaled, g[i]));
+        g[i] = choose(limited, scaled, g[i]);
     }
 }

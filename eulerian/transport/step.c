@@ -92,7 +92,8 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
             const wide *own = (const wide *)u + bk * ND, *start = (const wide *)u0 + bk * ND;
             wide *target = (wide *)next + bk * ND;
             if (limited && idle(t, b, k, u_flags, u0_flags)) {
-                for (int n = 0; n < ND; ++n) target[n] = all(0.0);
+                if (flags[bk] != ZERO) /* records are used again: what was zero there still is */
+                    for (int n = 0; n < ND; ++n) target[n] = all(0.0);
                 flags[bk] = ZERO;
                 continue;
             }
@@ -115,7 +116,7 @@ static void stage(const scheme_t *t, int i, const double *u, const double *u0, d
             for (int n = 0; n < ND; ++n) change[n] = beta * (here[n] + euler * change[n]);
             if (alpha != 0.0)
                 for (int n = 0; n < ND; ++n) change[n] += alpha * start[n];
-            if (limited) flags[bk] = (uint8_t)limit_batch(t, k, change, factors + bk, points + bk * LANES);
+            if (limited) flags[bk] = (uint8_t)limit_batch(t, change, factors + bk, points + bk * LANES);
             for (int n = 0; n < ND; ++n) target[n] = change[n];
         }
 }
@@ -192,7 +193,10 @@ static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *
                     const wide *later = (const wide *)g[j + 1] + bk * ND;
                     for (int n = 0; n < ND; ++n) change[n] += ALPHA[j] * later[n];
                 }
-            if (flags && flags[bk]) limit_batch_vjp(density, factors + bk, points + bk * LANES, change);
+            if (flags) {
+                if (flags[bk]) limit_batch_vjp(density, factors + bk, points + bk * LANES, change);
+                empty_batch_vjp(density, change);
+            }
             for (int n = 0; n < ND; ++n) target[n] = change[n];
         }
 }
@@ -204,9 +208,8 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
     const wide *states = (const wide *)state_of(t, record, stage), *factors = factors_of(t, record, stage);
     for (int64_t bk = 0; bk < t->n_batches * GROUPS; ++bk) {
         wide *target = (wide *)g + bk * ND;
-        if (flags[bk] == ZERO)
-            for (int n = 0; n < ND; ++n) target[n] = all(0.0);
-        else if (flags[bk]) limit_batch_vjp(states + bk * ND, factors + bk, points + bk * LANES, target);
+        if (flags[bk] == LIMITED) limit_batch_vjp(states + bk * ND, factors + bk, points + bk * LANES, target);
+        empty_batch_vjp(states + bk * ND, target);
     }
 }
 
