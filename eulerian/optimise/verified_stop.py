@@ -18,13 +18,13 @@ from eulerian.optimise.settings import VERIFIED
 if TYPE_CHECKING:
     from eulerian.analysis.characteristics import TrueObjective  # with a good part of SciPy
 
-# Checks are at 0, 1, …, 8, 10, 12, 15, 18, 22, 27, 33, 41, … On a mesh that is too coarse the best iterate may be one of
+# Checks are at 0, 1, …, 8, 10, 12, 15, 18, 22, 27, 33, 41, … On too coarse a mesh the best iterate may be one of
 # the first ten; on a good one a check may cost as much as five gradients.
 _GROWTH = 1.25
 
-# So many checks in a row without a fall end the descent. What is less than these shares of J's parts, and of the error
-# of the mesh, is no fall.
-PATIENCE = 3
+# So many checks in a row without a fall end the descent, but not in the first iterations, where J may be on a plateau.
+# What is less than these shares of J's parts, and of the error of the mesh, is no fall.
+PATIENCE, _EARLIEST = 3, 10
 _OF_PARTS, _OF_MESH_ERROR = 1e-4, 1e-2
 
 
@@ -48,7 +48,7 @@ def falls_no_more(history: Sequence[Record]) -> bool:
             lowest, since = record.verified, 0
         else:
             since += 1
-    return since >= PATIENCE
+    return since >= PATIENCE and history[-1].iteration >= _EARLIEST
 
 
 @final

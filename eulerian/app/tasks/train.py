@@ -108,7 +108,7 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None, *, res
 
 
 def _stop(config: Config, result: OptimiseResult) -> Document:
-    """The key ``stop``, where the network's own J decides: which iterate is kept, and that J of it as it was checked."""
+    """The key ``stop``, where the network's own J decides: which iterate is kept, and that J there as checked."""
     if config.optimiser.stop != VERIFIED:
         return {}
     checks = sum(record.verified is not None for record in result.history)
