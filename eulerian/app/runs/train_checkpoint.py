@@ -79,7 +79,8 @@ def largest_checkpoint(n_params: int, max_iterations: int) -> int:
         max_iterations: of the training.
     """
     gradients = 2 * min(max_iterations + 1, longest_segment(n_params))  # trial points that are not accepted count too
-    return 8 * n_params * (4 * (MEMORY + 1) + 2 * MEMORY + gradients)
+    iterates = 1 + 2 * (3 + 2 * (MEMORY + 1))  # θ; then both iterates with their lowest ones and their points
+    return 8 * n_params * (iterates + 2 * MEMORY + gradients)
 
 
 def read_checkpoint(run: Path) -> Checkpoint | None:
