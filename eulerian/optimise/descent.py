@@ -44,6 +44,7 @@ class Descent:
         initial_hessian: the L-BFGS pairs of an earlier descent that ended near ``theta``; of use to ``lmvm`` only.
         first_norm: the gradient norm that the tolerance is relative to, if not that at the start.
         state: of the descent to go on with; it brings its own starting point.
+        before: iterations of earlier stages, for the numbers in its reason to end.
 
     Attributes:
         problem: J.
@@ -60,7 +61,9 @@ class Descent:
         initial_hessian: Curvature | None = None,
         first_norm: float | None = None,
         state: DescentState | None = None,
+        before: int = 0,
     ) -> None:
+        self._before = before
         self._started = time.perf_counter()
         self.problem, self._settings = problem, settings
         self.current = Iterate(np.array(problem.initial_theta if theta is None else theta, dtype=np.float64))
@@ -276,7 +279,7 @@ class Descent:
             return best, ""
         number = next(record.iteration for record in self.history if record.total == lowest.value)
         why = "" if self._falls_no_more else ", where the network's own J is lowest"
-        return lowest, f"; iterate {number} of {last.iteration} is kept{why}"
+        return lowest, f"; iterate {self._before + number} of {self._before + last.iteration} is kept{why}"
 
     def _outcome(self, code: int) -> tuple[str, str]:
         """Status and reason in words."""

@@ -18,8 +18,8 @@ class Record:
     """One iteration.
 
     Attributes:
-        iteration: 0 is the starting point. Levels go on counting: at a change the same number comes twice, for the same
-            θ on both meshes.
+        iteration: 0 is the starting point. Levels go on counting: at a change the same number comes twice, for the last
+            θ on one mesh, and for the one that was kept of it on the next.
         total: J.
         parts: J by name.
         gradient_norm: in L²(0, T).

@@ -293,6 +293,7 @@ def test_levels(comm: MPI.Comm) -> None:
     assert found.levels[0].iterations < usual.levels[0].iterations
     first = [each for each in found.history if each.level == 1]
     checks = {each.verified: each for each in first if each.verified is not None}
+    assert f"iterate {found.kept} of {found.iterations} is kept" in found.reason
     second = next(each for each in found.history if each.level == 2)
     assert second.verified == pytest.approx(min(checks), rel=1e-3)  # the same flow, by the points of another mesh
     ours, theirs = (verify(levels[-1], each.theta).objective["total"] for each in (found, usual))

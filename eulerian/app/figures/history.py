@@ -119,7 +119,7 @@ def _draw_parts(axes: Axes, rows: Mapping[str, Floats], known: ReferenceValues) 
 def _draw_checks(axes: Axes, rows: Mapping[str, Floats], values: Floats) -> None:
     """The true J at the iterates where it was asked for."""
     if np.any(np.isfinite(values)):
-        style: dict[str, Any] = {"color": _TRUE, "ms": 4.0, "mfc": "white", "mew": 1.0, "zorder": 3}
+        style: dict[str, Any] = {"color": _TRUE, "ms": 4.0, "mfc": "white", "mew": 1.0, "zorder": 3, "clip_on": False}
         axes.plot(rows["iteration"], values, "o", label="true $J$ on the way", **style)
 
 
