@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mpi4py import MPI
 
@@ -72,6 +72,8 @@ class ControlProblem(ReducedProblem):
     Raises:
         InputError: something does not fit the rest, or the memory budget is too small; the same on all ranks.
     """
+
+    on_mesh: ClassVar[bool] = True
 
     def __init__(
         self,

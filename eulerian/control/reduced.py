@@ -4,7 +4,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from mpi4py import MPI
 
@@ -80,7 +80,10 @@ class ReducedProblem(ABC):
         rejected_evaluations: those where J could not be evaluated.
         rejection: why the last one was rejected, or None.
         units: as given.
+        on_mesh: whether J is that of a mesh, beside which the flow has one of its own.
     """
+
+    on_mesh: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -197,6 +200,14 @@ class ReducedProblem(ABC):
         size = math.prod(self.layer_shape)
         rows = flat[:size].reshape(self.layer_shape)
         return np.broadcast_to(rows, (self.n_layers, rows.shape[1])), flat[size:]
+
+    def parameter_cost(self, theta: ArrayLike) -> float:
+        """The part of J that is a cost of θ itself. Not collective.
+
+        Raises:
+            InputError: the size is wrong.
+        """
+        return self._parameter_cost.value(*self.split(theta))
 
     def gradient_norm(self, gradient: ArrayLike) -> float:
         """Norm in L²(0, T) of the function of time that represents a gradient, θ being in units of the box."""

@@ -93,7 +93,8 @@ class AdaptiveTraining(StagedTraining):
             if self._stopped or (result.status == "failed" and not result.iterations):
                 break
             ended = result.status != "max_iterations" or not self._remaining
-            moved, state = result.iterations > 0, None
+            # A stage that has found no θ that is better for the network itself has not moved either.
+            moved, state = result.iterations > 0 and result.kept != 0, None
             if moved and self._unresolved():
                 self._stage = self._adapted()
             elif ended:

@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable
-from typing import final
+from dataclasses import replace
+from typing import cast, final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,8 +18,9 @@ from eulerian.optimise.lbfgs_pairs import Curvature, IterateHistory
 from eulerian.optimise.replay import Best, DescentState, Iterate
 from eulerian.optimise.result import History, OptimiseResult, Record
 from eulerian.optimise.segment import Segment
-from eulerian.optimise.settings import Settings, ending
+from eulerian.optimise.settings import VERIFIED, Settings, ending
 from eulerian.optimise.tao import LMVM, REASONS, Method
+from eulerian.optimise.verified_stop import PATIENCE, NetworkObjective, falls_no_more, is_due
 
 # Iterations before the velocity metric is made anew for the first time; each time it then serves twice as long.
 _FIRST_METRIC = 5
@@ -42,6 +44,7 @@ class Descent:
         initial_hessian: the L-BFGS pairs of an earlier descent that ended near ``theta``; of use to ``lmvm`` only.
         first_norm: the gradient norm that the tolerance is relative to, if not that at the start.
         state: of the descent to go on with; it brings its own starting point.
+        before: iterations of earlier stages, for the numbers in its reason to end.
 
     Attributes:
         problem: J.
@@ -58,7 +61,9 @@ class Descent:
         initial_hessian: Curvature | None = None,
         first_norm: float | None = None,
         state: DescentState | None = None,
+        before: int = 0,
     ) -> None:
+        self._before = before
         self._started = time.perf_counter()
         self.problem, self._settings = problem, settings
         self.current = Iterate(np.array(problem.initial_theta if theta is None else theta, dtype=np.float64))
@@ -69,7 +74,9 @@ class Descent:
         self._renewal = _FIRST_METRIC
         self._callback: Callable[[Record], object] | None = None
         self._segment: Segment | None = None
-        self._stopped = False
+        self._stopped = self._falls_no_more = False
+        self._truth: NetworkObjective | None = None
+        self._verified: float | None = None  # J of the network itself at the present iterate
         self._rejected = 0  # evaluations before the best iterate was found
 
     def run(self, callback: Callable[[Record], object] | None = None) -> OptimiseResult:
@@ -88,13 +95,15 @@ class Descent:
         self._callback = callback
         try:
             status, reason = self._outcome(self._minimise())
+            best, said = self._chosen()
         except EulerianError as error:
             # Without a new record there is no result that could say what went wrong.
             if len(self.history) == (0 if self._resumed is None else len(self._resumed.history)):
                 raise
-            status, reason = "failed", f"{error}; the best iterate is kept"
-        best = self.current.best
-        assert best is not None
+            status, reason, said = "failed", f"{error}; the best iterate is kept", ""
+            assert self.current.best is not None
+            best = self.current.best
+        reason += said
         if self.problem.comm.rank == 0:
             LOGGER.info("%s: J = %.8g; %s", status, best.value, reason)
         return OptimiseResult(
@@ -106,6 +115,7 @@ class Descent:
             reason,
             History(self.history),
             self._latest_pairs if self._keeps_pairs else None,
+            verified=best.verified,
         )
 
     @property
@@ -125,12 +135,13 @@ class Descent:
             first_norm=self._first_norm,
             evaluations=problem.evaluations,
             rejected_evaluations=problem.rejected_evaluations,
+            lost="" if self._truth is None else self._truth.lost,
         )
 
     # -- what segments call ------------------------------------------------------------------------------------------
 
-    def record_iterate(self, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
-        """Keep the next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm. Not collective."""
+    def record_iterate(self, iteration: int, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
+        """Keep the next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm. **Collective**."""
         points = IterateHistory(self.problem.n_params, self.current.points, self.problem.units)
         if gradient is not None and self._keeps_pairs:
             points.add(theta.ravel(), gradient)
@@ -139,15 +150,21 @@ class Descent:
         if math.isfinite(value) and (best is None or value < best.value):
             best = Best(value, theta, norm)
             self._rejected = self.problem.rejected_evaluations
-        self.current = Iterate(theta, best, points.points)
+        self._verified = self._verified_at(iteration, theta)
+        lowest = self.current.verified
+        if self._verified is not None and (lowest is None or self._verified < cast(float, lowest.verified)):
+            lowest = Best(value, theta, norm, self._verified)
+        self.current = Iterate(theta, best, points.points, lowest)
 
     def report(self, iteration: int, value: float, norm: float) -> None:
         """Make the record of the present iterate, where J was evaluated last, and call back. **Collective**."""
         seconds = time.perf_counter() - self._started
-        record = Record(iteration, value, self.problem.parts, norm, self.problem.evaluations, seconds)
+        evaluations, verified = self.problem.evaluations, self._verified
+        record = Record(iteration, value, self.problem.parts, norm, evaluations, seconds, verified=verified)
         self.history.append(record)
         if self.problem.comm.rank == 0:
-            LOGGER.info("iteration %d: J = %.8g, |∇J| = %.3e", iteration, value, norm)
+            own = "" if verified is None else f", J of the network itself = {verified:.8g}"
+            LOGGER.info("iteration %d: J = %.8g, |∇J| = %.3e%s", iteration, value, norm, own)
         self._stopped = self._callback is not None and bool(self._callback(record))
 
     def stopping_reason(self, iteration: int, norm: float) -> int | None:
@@ -157,6 +174,9 @@ class Descent:
             return int(REASONS.CONVERGED_USER)
         if norm <= self._settings.gradient_tolerance * self._first_norm:
             return int(REASONS.CONVERGED_GATOL)
+        if self._truth is not None and falls_no_more(self.history):
+            self._falls_no_more = True
+            return int(REASONS.CONVERGED_USER)
         if iteration >= self._settings.max_iterations:
             return int(REASONS.DIVERGED_MAXITS)
         return None
@@ -185,7 +205,9 @@ class Descent:
 
     def _minimise(self) -> int:
         """Segment by segment; TAO's reason to end. **Collective**."""
-        settings = self._settings
+        settings, resumed = self._settings, self._resumed
+        if settings.stop == VERIFIED:
+            self._truth = NetworkObjective(self.problem, lost="" if resumed is None else resumed.lost)
         self._segment = self._first_segment() if self._resumed is None else self._resumed_segment(self._resumed)
         if self.history and self._segment.iteration == self.history[-1].iteration:
             # The segment begins at an iterate that is recorded already: that may be the end.
@@ -195,7 +217,7 @@ class Descent:
         while True:
             renewal = self._renewal if settings.metric == "velocity" else None
             code = self._segment.run(settings.method, settings.max_iterations, renewal)
-            if self._stopped or code != REASONS.CONVERGED_USER:
+            if self._stopped or self._falls_no_more or code != REASONS.CONVERGED_USER:
                 return code
             if self._segment.iteration == self._renewal:
                 self._renewal *= 2
@@ -234,10 +256,37 @@ class Descent:
         self.restore()
         return Segment(self, self.current, state.history[-1].iteration, self._latest_pairs)
 
+    def _verified_at(self, iteration: int, theta: Floats) -> float | None:
+        """J of the network itself at an iterate, if it is asked for there. **Collective**."""
+        if iteration < len(self.history):  # replayed
+            return self.history[iteration].verified
+        return self._truth.value(theta) if self._truth is not None and is_due(iteration) else None
+
+    def _chosen(self) -> tuple[Best, str]:
+        """The iterate to return, and what there is to say of it; once all is done. **Collective**."""
+        best, lowest, truth = self.current.best, self.current.verified, self._truth
+        assert best is not None
+        if truth is None:
+            return best, ""
+        last = self.history[-1]
+        if last.total == best.value and last.verified is not None:
+            best = replace(best, verified=last.verified)
+        else:
+            best = replace(best, verified=truth.value(best.theta))
+        if truth.lost:
+            return replace(best, verified=None), f"; J of the network itself had no say: {truth.lost}"
+        if lowest is None or cast(float, best.verified) <= cast(float, lowest.verified):
+            return best, ""
+        number = next(record.iteration for record in self.history if record.total == lowest.value)
+        why = "" if self._falls_no_more else ", where the network's own J is lowest"
+        return lowest, f"; iterate {self._before + number} of {self._before + last.iteration} is kept{why}"
+
     def _outcome(self, code: int) -> tuple[str, str]:
         """Status and reason in words."""
         if self._stopped:
             return "stopped", "stopped by the caller"
+        if self._falls_no_more:
+            return "converged", f"the network's own J has not fallen for {PATIENCE} checks"
         reduction = self.history[-1].gradient_norm / self._first_norm if self._first_norm else None
         return ending(code, self._settings, reduction, lambda: self._obstacle(reduction or 0.0))
 
@@ -265,6 +314,7 @@ def minimise(
     progress: bool = False,
     initial_hessian: Curvature | None = None,
     first_norm: float | None = None,
+    stop: str = "gradient",
 ) -> OptimiseResult:
     """Minimise J, from the problem's initial θ by default. **Collective**.
 
@@ -289,11 +339,15 @@ def minimise(
         progress: show a bar on rank 0.
         initial_hessian: ``result.curvature`` of an earlier minimisation that ended near ``theta``; of use to ``lmvm``.
         first_norm: the gradient norm that the tolerance is relative to, if not that at the start.
+        stop: "gradient" to end by the tolerance; "verified" to end as well when J of the network itself, by
+            characteristics, falls no more, and to return the iterate where that is lowest. On a mesh that is too coarse
+            for its flow the J of the mesh falls on while that of the network rises.
 
     Raises:
-        InputError: J cannot be evaluated at the start, or PETSc does not know the method or an option's value.
+        InputError: J cannot be evaluated at the start, PETSc does not know the method or an option's value, or J of the
+            network itself is to be verified and cannot be.
     """
-    settings = Settings(Method(method, petsc_options), max_iterations, gradient_tolerance, metric)
+    settings = Settings(Method(method, petsc_options), max_iterations, gradient_tolerance, metric, stop=stop)
     descent = Descent(problem, settings, theta, initial_hessian=initial_hessian, first_norm=first_norm)
     with following(problem.comm, callback, max_iterations if progress else None) as follower:
         return follower.outcome(descent.run(follower))

@@ -39,6 +39,7 @@ def train(
     metric: str = "velocity",
     callback: Callback | None = None,
     progress: bool = False,
+    stop: str = "gradient",
 ) -> OptimiseResult:
     """Minimise J on one mesh after the other: each begins where the coarser one has ended. **Collective**.
 
@@ -59,6 +60,7 @@ def train(
         callback: called with the ``Record`` of each iteration on all ranks; a true result on any of them ends the
             training, with the status "stopped" and θ carried to the finest level.
         progress: show a bar on rank 0.
+        stop: "gradient" or "verified", as for ``minimise``, on every level.
 
     Returns:
         The minimisation of the last problem; its ``levels`` say what each of them took.
@@ -67,7 +69,8 @@ def train(
         InputError: the levels do not fit together, or as for ``minimise``.
     """
     _require_one_problem(levels)
-    finest, settings = levels[-1], Settings(Method(method, petsc_options), max_iterations, gradient_tolerance, metric)
+    finest, how = levels[-1], Method(method, petsc_options)
+    settings = Settings(how, max_iterations, gradient_tolerance, metric, stop=stop)
     coarse = [partial(_itself, problem) for problem in levels[:-1]]
     training = LevelTraining(finest, coarse, settings, LOGGER.info if finest.comm.rank == 0 else silent, theta=theta)
     with following(finest.comm, callback, training.max_iterations if progress else None) as follower:

@@ -32,17 +32,19 @@ class Evaluation:
 @final
 @dataclass(frozen=True)
 class Best:
-    """The lowest iterate so far.
+    """An iterate that is the lowest so far.
 
     Attributes:
         value: J.
         theta: in the shape of the starting point.
         gradient_norm: in L²(0, T).
+        verified: J of the network itself, if it was asked for.
     """
 
     value: float
     theta: Floats
     gradient_norm: float
+    verified: float | None = None
 
 
 @final
@@ -54,11 +56,13 @@ class Iterate:
         theta: of this iteration, in the shape of the starting point.
         best: the lowest iterate, or None before the first.
         points: θ and dJ/dθ (both flat) of the last iterates, oldest first; empty where no L-BFGS pairs are kept.
+        verified: of those where the network's own J was asked for, the one where that is lowest; None before the first.
     """
 
     theta: Floats
     best: Best | None = None
     points: Points = ()
+    verified: Best | None = None
 
 
 @final
@@ -77,6 +81,7 @@ class DescentState:
         first_norm: the gradient norm that the tolerance is relative to.
         evaluations: of J so far.
         rejected_evaluations: those where J could not be evaluated.
+        lost: why the network's own J cannot be told any more; empty if it can, or was never asked for.
     """
 
     start: Iterate
@@ -89,3 +94,4 @@ class DescentState:
     first_norm: float
     evaluations: int
     rejected_evaluations: int
+    lost: str = ""

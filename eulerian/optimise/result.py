@@ -18,14 +18,15 @@ class Record:
     """One iteration.
 
     Attributes:
-        iteration: 0 is the starting point. Levels go on counting: at a change the same number comes twice, for the same
-            θ on both meshes.
+        iteration: 0 is the starting point. Levels go on counting: at a change the same number comes twice, for the last
+            θ on one mesh, and for the one that was kept of it on the next.
         total: J.
         parts: J by name.
         gradient_norm: in L²(0, T).
         evaluations: forward solves so far, on all levels.
         seconds: since the start.
         level: 1 is the coarsest; J is that of this level's mesh and layers.
+        verified: J of the network itself, by characteristics; None where it was not asked for, or cannot be told.
     """
 
     iteration: int
@@ -35,6 +36,7 @@ class Record:
     evaluations: int
     seconds: float
     level: int = 1
+    verified: float | None = None
 
 
 @final
@@ -74,9 +76,9 @@ class History(Sequence[Record]):
         return f"History({len(self)} records of {', '.join(self._names)})"
 
     def columns(self) -> dict[str, Floats]:
-        """All columns by name, each (n,): iteration, total, the parts of J, gradient_norm, evaluations, seconds, level.
+        """All columns by name, each (n,): iteration, total, the parts of J, gradient_norm, …, level, verified.
 
-        Whole numbers stay such; a part that a record does not have is NaN there.
+        Whole numbers stay such; what a record does not have is NaN there.
         """
         return {name: self._column(name) for name in self._names}
 
@@ -100,14 +102,15 @@ class History(Sequence[Record]):
 
     @property
     def _names(self) -> list[str]:
-        return ["iteration", "total", *self._parts, "gradient_norm", "evaluations", "seconds", "level"]
+        return ["iteration", "total", *self._parts, "gradient_norm", "evaluations", "seconds", "level", "verified"]
 
     def _column(self, name: str) -> Floats:
         if name in self._parts:
             return np.array([record.parts.get(name, np.nan) for record in self._records])
         if name not in self._names:
             raise KeyError(f"{name!r}; the columns are {', '.join(self._names)}")
-        return np.array([getattr(record, name) for record in self._records])
+        found = [getattr(record, name) for record in self._records]
+        return np.array([np.nan if value is None else value for value in found])
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ class OptimiseResult:
         curvature: the L-BFGS pairs of the last steps, for ``minimise(initial_hessian=...)``; None for methods that have
             no use for them.
         levels: the coarsest first; empty for a descent on one mesh.
+        verified: J of the network itself at θ, as far as the rule by which the descent ended has asked for it.
     """
 
     theta: Floats
@@ -159,6 +163,7 @@ class OptimiseResult:
     history: History = field(default_factory=History)
     curvature: Curvature | None = None
     levels: tuple[LevelReport, ...] = ()
+    verified: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -168,8 +173,19 @@ class OptimiseResult:
     @property
     def parts(self) -> dict[str, float]:
         """J by name at the best iterate; empty where that was not evaluated on the mesh that ``value`` is of."""
+        record = self._record
+        return {} if record is None else record.parts
+
+    @property
+    def kept(self) -> int | None:
+        """The iteration that θ is of; None where it was carried to another mesh."""
+        record = self._record
+        return None if record is None else record.iteration
+
+    @property
+    def _record(self) -> Record | None:
         # Equal to the last bit: the best value is that of some record.
-        return next((record.parts for record in reversed(self.history) if record.total == self.value), {})
+        return next((record for record in reversed(self.history) if record.total == self.value), None)
 
     def __repr__(self) -> str:
         return f"OptimiseResult(J = {self.value:.8g}, {self.status} after {self._effort})"

@@ -26,8 +26,8 @@ class Recorder(Protocol):
     problem: ReducedProblem
     history: list[Record]
 
-    def record_iterate(self, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
-        """Keep the next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm."""
+    def record_iterate(self, iteration: int, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
+        """Keep the next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm. **Collective**."""
 
     def report(self, iteration: int, value: float, norm: float) -> None:
         """Make the record of the present iterate, where J was evaluated last, and call back. **Collective**."""
@@ -135,7 +135,7 @@ class Segment:
         if iteration > latest and not math.isfinite(self._problem.value(theta)):
             raise ComputationError(f"J cannot be evaluated at the next iterate: {self._problem.rejection}")
         gradient, norm = self._gradient_at(theta, iteration, latest)
-        descent.record_iterate(theta, value, gradient, norm)
+        descent.record_iterate(iteration, theta, value, gradient, norm)
         if iteration < latest:
             return None
         if iteration == latest:

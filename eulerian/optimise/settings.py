@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
+from eulerian.base.errors import InputError
 from eulerian.optimise.tao import REASONS, Method
+
+VERIFIED: Final = "verified"
+STOPS = ("gradient", VERIFIED)
 
 # J jumps by the time error where a step count changes and bends at the limiter's kinks, so close to a minimum a line
 # search may find nothing lower before the gradient is as small as required. Below this share of its first norm that is
@@ -25,6 +29,7 @@ class Settings:
         gradient_tolerance: on the gradient norm relative to that at the start.
         metric: "velocity", or "parameters" for L²(0, T) whatever the method and the field.
         advice: what to look at where a line search fails.
+        stop: "gradient"; or "verified" to end when J of the network itself falls no more (see ``verified_stop``).
     """
 
     method: Method
@@ -32,6 +37,12 @@ class Settings:
     gradient_tolerance: float = 1e-6
     metric: str = "velocity"
     advice: str = ""
+    stop: str = "gradient"
+
+    def __post_init__(self) -> None:
+        if self.stop not in STOPS:
+            remedy = f"Choose one of {', '.join(STOPS)}."
+            raise InputError("is no way to end a minimisation", key="stop", value=self.stop, remedy=remedy)
 
 
 def ending(code: int, settings: Settings, reduction: float | None, obstacle: Callable[[], str]) -> tuple[str, str]:

@@ -185,6 +185,7 @@ class StagedTraining(ABC):
             initial_hessian=stage.initial_hessian,
             first_norm=first_norm,
             state=state,
+            before=self._records[-1].iteration if self._records else 0,
         )
 
         def follow(record: Record) -> bool:

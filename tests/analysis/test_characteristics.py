@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from problems import control_problem
 
-from eulerian.analysis.characteristics import Verification, verify
+from eulerian.analysis.characteristics import TrueObjective, Verification, verify
 from eulerian.app.build.network import build
 from eulerian.app.config import parse_config
 from eulerian.base import parallel
@@ -101,6 +101,30 @@ def test_parts_are_those_of_the_closed_form_within_the_own_error(comm: MPI.Comm,
     assert found.relative_error == pytest.approx(p.value(p.initial_theta) / total - 1.0)
     assert found.touched_mass == 0.0
     assert not found.reason
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_quick_value_is_that_of_the_coarser_rule(comm: MPI.Comm, name: str) -> None:
+    p = problem(comm, line(parameters=0.1, **CASES[name][0]))
+    found = verify(p, p.initial_theta)
+    truth = TrueObjective(p)
+    assert truth.obstacle is None
+    evaluations = p.evaluations
+    value, why = truth.value(p.initial_theta)
+    total = found.objective["total"]
+    assert abs(value - total) == pytest.approx(found.own_error * abs(total), rel=1e-6, abs=1e-12)
+    assert not why
+    # The mesh is not asked, and another θ has another J.
+    assert truth.value(0.9 * p.initial_theta)[0] != value
+    assert truth.value(p.initial_theta)[0] == value
+    assert p.evaluations == evaluations
+
+
+def test_the_quick_value_of_labels_that_meet(comm: MPI.Comm) -> None:
+    p = problem(comm, crossing())
+    found = verify(p, p.initial_theta)
+    total = found.objective["total"]
+    assert TrueObjective(p).value(p.initial_theta)[0] == pytest.approx(total, abs=1.01 * found.own_error * abs(total))
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2])
@@ -205,6 +229,7 @@ def test_without_a_jacobian_there_are_linear_costs(comm: MPI.Comm) -> None:
     assert found.density_l1 is None
     assert found.resolved() is None
     assert "jacobian" in found.reason
+    assert "jacobian" in (TrueObjective(p).obstacle or "")
 
 
 def test_a_nodal_field_is_the_finite_element_velocity(comm: MPI.Comm) -> None:

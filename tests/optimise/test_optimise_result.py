@@ -34,7 +34,17 @@ def test_a_history_is_a_sequence_of_records() -> None:
 def test_columns() -> None:
     history = History(RECORDS)
     columns = history.columns()
-    names = ["iteration", "total", "terminal", "kinetic", "gradient_norm", "evaluations", "seconds", "level"]
+    names = [
+        "iteration",
+        "total",
+        "terminal",
+        "kinetic",
+        "gradient_norm",
+        "evaluations",
+        "seconds",
+        "level",
+        "verified",
+    ]
     assert list(columns) == names
     np.testing.assert_array_equal(columns["total"], [3.0, np.inf, 1.5])
     np.testing.assert_array_equal(history["terminal"], [2.0, np.nan, 0.5])

@@ -28,6 +28,7 @@ from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
 from eulerian.objective.distances import BLIND
 from eulerian.objective.parts import part_names
+from eulerian.optimise.settings import VERIFIED
 from eulerian.particles.kl import KlLoss
 from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.sample import ParticleSample, share
@@ -44,6 +45,9 @@ def refuse_training_on_particles(config: Config) -> None:
     """
     if config.optimiser.levels > 1:
         raise _refusal("optimiser.levels", config.optimiser.levels, "they have no mesh to make coarser", "Set it to 1.")
+    if config.optimiser.stop == VERIFIED:
+        why = "they move as the network says, and have no mesh whose error could be verified"
+        raise _refusal("optimiser.stop", VERIFIED, why, 'Set it to "gradient".')
 
 
 def refuse_on_particles(config: Config) -> None:

@@ -29,7 +29,9 @@ from eulerian.optimise import Method, Settings, TrainingState
 from eulerian.optimise.adaptive import AdaptedProblem, Tolerances, adapt, resolve_data
 from eulerian.optimise.adaptive_training import AdaptiveTraining
 from eulerian.optimise.multilevel import LevelTraining
+from eulerian.optimise.settings import VERIFIED
 from eulerian.optimise.stages import Say, silent
+from eulerian.optimise.verified_stop import require_verifiable
 
 if TYPE_CHECKING:
     from eulerian.analysis.characteristics import Characteristics  # with a good part of SciPy
@@ -51,6 +53,7 @@ def descent_settings(config: Config, max_iterations: int | None = None) -> Setti
         optimiser.gradient_tolerance,
         optimiser.metric,
         "" if config.field.code is None else _ADVICE,
+        optimiser.stop,
     )
 
 
@@ -69,7 +72,12 @@ def build_training(
         problem: of ``build``; of ``start_problem`` with ``[adapt]``.
         say: called with a line for what happens on the way.
         state: of the training to continue.
+
+    Raises:
+        InputError: the training is to end by a J that cannot be verified.
     """
+    if config.optimiser.stop == VERIFIED:
+        require_verifiable(problem, "optimiser.stop")
     if config.adapt is not None:
         on_mesh = _on_mesh(config, problem)
         return AdaptiveTraining(problem, on_mesh, tolerances(config.adapt), descent_settings(config), say, state)

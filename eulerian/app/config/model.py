@@ -78,6 +78,8 @@ class Optimiser(Section):
         metric: how long a change of θ is: by the velocity that it makes, or by itself; "velocity" needs the method
             "lmvm" and a field that has its derivatives by θ, else it means "parameters".
         levels: meshes to train on, from coarse to fine; the last one is that of the configuration.
+        stop: what ends a training before its limit, beside a gradient of zero: "gradient" nothing, "verified" a J of
+            the network itself, by characteristics, that falls no more; the iterate where that is lowest is kept then.
     """
 
     method: Method = Field(
@@ -92,6 +94,7 @@ class Optimiser(Section):
     )
     metric: Literal["velocity", "parameters"] = Field(default="velocity", description='"velocity" or "parameters"')
     levels: Count = Field(default=1, description="the number of meshes to train on, a whole number >= 1")
+    stop: Literal["gradient", "verified"] = Field(default="gradient", description='"gradient" or "verified"')
 
 
 class Solver(Section):

@@ -49,15 +49,21 @@ class ReferenceValues:
     Attributes:
         bound: a lower bound of J for any flow, or None.
         verified: the true J of the network's flow at the end, or None.
+        kept: the iteration that this is of, where that is not the last one.
     """
 
     bound: float | None = None
     verified: float | None = None
+    kept: float | None = None
 
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> Self:
         """Those of a ``result.json``; what is missing in it, or damaged, is not known."""
-        return cls(_number(result, "certificate", "ideal"), _number(result, "verified", "objective", "total"))
+        return cls(
+            _number(result, "certificate", "ideal"),
+            _number(result, "verified", "objective", "total"),
+            _number(result, "stop", "kept"),
+        )
 
 
 def _number(tree: object, *keys: str) -> float | None:
@@ -76,7 +82,7 @@ def history_curves(rows: Mapping[str, Floats], known: ReferenceValues | None = N
     panels: Any = figure.subplots(1, count)
     _draw_parts(panels[0], rows, known)
     if known.bound is not None:
-        _draw_gap(panels[1], rows, known.bound, known.verified)
+        _draw_gap(panels[1], rows, known.bound, known)
     last = panels[-1]
     last.plot(rows["iteration"], rows["gradient_norm"], color="black", lw=1.2)
     last.set(ylabel=r"$\|\nabla J\|_{L^2(0,T)}$", yscale="log")
@@ -101,21 +107,33 @@ def _draw_parts(axes: Axes, rows: Mapping[str, Floats], known: ReferenceValues) 
             axes.plot(rows["iteration"], rows[name], color=colour, lw=width, ls=dashes, label=label)
     if known.bound is not None:
         axes.axhline(known.bound, color="0.5", lw=0.9, ls=(0, (1, 1)), label="bound")
+    _draw_checks(axes, rows, rows["verified"])
     if known.verified is not None:
-        end = rows["iteration"][-1]
-        axes.plot([end], [known.verified], "D", color=_TRUE, ms=4.5, clip_on=False, label="true $J$", zorder=4)
+        end = rows["iteration"][-1] if known.kept is None else known.kept
+        label = "true $J$" if known.kept is None else "true $J$, kept"
+        axes.plot([end], [known.verified], "D", color=_TRUE, ms=4.5, clip_on=False, label=label, zorder=4)
     axes.set_ylabel("objective")
     axes.legend(ncols=1 if len(axes.lines) < 5 else 2)
 
 
-def _draw_gap(axes: Axes, rows: Mapping[str, Floats], bound: float, verified: float | None) -> None:
+def _draw_checks(axes: Axes, rows: Mapping[str, Floats], values: Floats) -> None:
+    """The true J at the iterates where it was asked for."""
+    if np.any(np.isfinite(values)):
+        style: dict[str, Any] = {"color": _TRUE, "ms": 4.0, "mfc": "white", "mew": 1.0, "zorder": 3, "clip_on": False}
+        axes.plot(rows["iteration"], values, "o", label="true $J$ on the way", **style)
+
+
+def _draw_gap(axes: Axes, rows: Mapping[str, Floats], bound: float, known: ReferenceValues) -> None:
     """How far J is above the bound; the mesh's J may come to lie below it, which is said and not drawn."""
     gap = rows["total"] - bound
     above = gap > 0.0  # False for NaN
     axes.plot(rows["iteration"], np.where(above, gap, np.nan), color="black", lw=1.6, label="$J$ of the mesh")
     axes.set(ylabel="$J$ minus lower bound", yscale="log" if above.any() else "linear")
-    if verified is not None and verified > bound:
-        axes.axhline(verified - bound, color=_TRUE, lw=1.1, ls="--", label="true $J$ at the end")
+    checked = rows["verified"] - bound
+    _draw_checks(axes, rows, np.where(checked > 0.0, checked, np.nan))
+    if known.verified is not None and known.verified > bound:
+        label = "true $J$ at the end" if known.kept is None else "true $J$, kept"
+        axes.axhline(known.verified - bound, color=_TRUE, lw=1.1, ls="--", label=label)
     below = np.count_nonzero(gap <= 0.0)
     if below:
         text = f"{below} of {len(gap)} iterates are below the bound on the mesh"

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 
 type Row = Mapping[str, Any]
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Row], *, header: bool) -> str:
@@ -30,14 +33,16 @@ def _cell(value: Any) -> str:
     return known if isinstance(known, str) else "" if known is None else repr(known)
 
 
-def read_rows(path: Path, columns: Sequence[str], key: str, absent: Sequence[str] = (), text: str = "") -> list[Row]:
+def read_rows(
+    path: Path, columns: Sequence[str], key: str, absent: Mapping[str, str] = _NONE, text: str = ""
+) -> list[Row]:
     """Rows of a table: numbers, NaN in an empty cell.
 
     Args:
         path: the file.
         columns: that it has.
         key: what errors call the table.
-        absent: columns that files of earlier versions may not have; they are zero there.
+        absent: columns that files of earlier versions may not have, and the cells that are meant there.
         text: the column that is no number, if there is one.
 
     Raises:
@@ -47,7 +52,7 @@ def read_rows(path: Path, columns: Sequence[str], key: str, absent: Sequence[str
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        missing = {name: "0" for name in absent if rows and name not in rows[0]}
+        missing = {name: cell for name, cell in absent.items() if rows and name not in rows[0]}
         return [
             {name: cells[name] if name == text else float(cells[name] or "nan") for name in columns}
             for cells in (row | missing for row in rows)
@@ -59,7 +64,7 @@ def read_rows(path: Path, columns: Sequence[str], key: str, absent: Sequence[str
         raise InputError(f"cannot be read ({error})", key=key, value=str(path), remedy=remedy) from error
 
 
-def read_columns(path: Path, columns: Sequence[str], key: str, absent: Sequence[str] = ()) -> dict[str, Floats]:
+def read_columns(path: Path, columns: Sequence[str], key: str, absent: Mapping[str, str] = _NONE) -> dict[str, Floats]:
     """Columns of a table of numbers, empty ones if there is no such file. Arguments and errors as of ``read_rows``."""
     try:
         rows = read_rows(path, columns, key, absent)

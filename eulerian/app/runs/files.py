@@ -26,7 +26,8 @@ BOUNDARY, TARGETS, EXACT = "boundary.npz", "targets.npz", "exact.npz"
 CLASSES, PUSHED_POINTS, PROJECTIONS = "classes.npz", "pushed_points.npz", "sights.npz"
 ANIMATION = "animation.gif"
 
-LATER_COLUMNS = (*part_names("potential", "density"), "level")  # which histories of earlier versions have not
+# Which histories of earlier versions have not, and what is in them then.
+LATER_COLUMNS = {**dict.fromkeys((*part_names("potential", "density"), "level"), "0"), "verified": ""}
 HISTORY_COLUMNS = (
     "iteration",
     "total",

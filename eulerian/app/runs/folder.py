@@ -2,14 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
 from mpi4py import MPI
 
-from eulerian.app.runs.columns import csv_text
+from eulerian.app.runs.columns import Row, csv_text
 from eulerian.app.runs.files import (
     ANIMATION,
     BOUNDARY,
@@ -125,7 +125,7 @@ class RunFolder:
         on_root(comm, lambda: _check_free(path, overwrite))
         return cls(comm, path, figures=figures)
 
-    def start(self, config_text: str, keep: Sequence[str] = (), history: Sequence[Mapping[str, float]] = ()) -> None:
+    def start(self, config_text: str, keep: Sequence[str] = (), history: Sequence[Row] = ()) -> None:
         """Create the folder, delete a previous run's files and write the resolved configuration. Collective.
 
         Args:
@@ -183,15 +183,15 @@ class RunFolder:
         """Write what a figure is drawn from, if rank 0 has any. Collective."""
         on_root(self.comm, lambda: None if record is None else record.save(self.path / FIGURES / name))
 
-    def append_history_here(self, row: Mapping[str, float]) -> None:
+    def append_history_here(self, row: Row) -> None:
         """Add one line to ``history.csv``; what is not finite stays empty. For one rank; not collective."""
         self._append(HISTORY, HISTORY_COLUMNS, row)
 
-    def append_gap(self, row: Mapping[str, float]) -> None:
+    def append_gap(self, row: Row) -> None:
         """Add one line to ``gap.csv``; what is not finite stays empty. Collective."""
         on_root(self.comm, lambda: self._append(GAP, GAP_COLUMNS, row))
 
-    def _append(self, name: str, columns: Sequence[str], row: Mapping[str, float]) -> None:
+    def _append(self, name: str, columns: Sequence[str], row: Row) -> None:
         path = self.path / name
         text = csv_text(columns, [row], header=not path.exists())
         append_text(path, text)

@@ -94,9 +94,10 @@ def _round(iteration: int) -> bool:
 
 
 def _training_line(record: Record) -> str:
+    own = "" if record.verified is None else f"   true J = {record.verified:.8g}"
     return (
         f"J = {record.total:<14.8g} |∇J| = {record.gradient_norm:.3e}"
-        f"   {record.evaluations} evaluations   {record.seconds:.1f} s"
+        f"   {record.evaluations} evaluations   {record.seconds:.1f} s{own}"
     )
 
 

@@ -92,7 +92,7 @@ def describe(outcome: Outcome, problem: ControlProblem | IdealProblem | SampledP
     return document | dict(outcome.extra)
 
 
-def history_row(record: Record) -> dict[str, float]:
+def history_row(record: Record) -> dict[str, float | None]:
     """One iteration as a line of ``history.csv``."""
     return {
         "iteration": record.iteration,
@@ -102,6 +102,7 @@ def history_row(record: Record) -> dict[str, float]:
         "evaluations": record.evaluations,
         "seconds": record.seconds,
         "level": record.level,
+        "verified": record.verified,
     }
 
 

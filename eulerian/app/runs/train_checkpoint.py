@@ -79,7 +79,8 @@ def largest_checkpoint(n_params: int, max_iterations: int) -> int:
         max_iterations: of the training.
     """
     gradients = 2 * min(max_iterations + 1, longest_segment(n_params))  # trial points that are not accepted count too
-    return 8 * n_params * (4 * (MEMORY + 1) + 2 * MEMORY + gradients)
+    iterates = 1 + 2 * (3 + 2 * (MEMORY + 1))  # θ; then both iterates with their lowest ones and their points
+    return 8 * n_params * (iterates + 2 * MEMORY + gradients)
 
 
 def read_checkpoint(run: Path) -> Checkpoint | None:
@@ -181,9 +182,9 @@ def _checkpoint(document: Document, arrays: Arrays) -> Checkpoint:
 
 
 def _plain_fields(state: TrainingState | DescentState) -> Document:
-    """The numbers of a state by name."""
+    """The numbers and the words of a state by name."""
     values = {field.name: getattr(state, field.name) for field in fields(state)}
-    return {name: value for name, value in values.items() if isinstance(value, int | float)}
+    return {name: value for name, value in values.items() if isinstance(value, int | float | str)}
 
 
 def _iterate_arrays(name: str, iterate: Iterate) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
@@ -191,17 +192,25 @@ def _iterate_arrays(name: str, iterate: Iterate) -> Iterator[tuple[str, np.ndarr
     if iterate.best is not None:
         yield f"{name}_best_theta", iterate.best.theta
         yield f"{name}_best", np.array([iterate.best.value, iterate.best.gradient_norm])
+    if iterate.verified is not None:
+        lowest = iterate.verified
+        yield f"{name}_verified_theta", lowest.theta
+        yield f"{name}_verified", np.array([lowest.value, lowest.gradient_norm, lowest.verified])
     if iterate.points:
         yield f"{name}_points", np.array([theta for theta, _ in iterate.points])
         yield f"{name}_slopes", np.array([gradient for _, gradient in iterate.points])
 
 
 def _iterate(name: str, arrays: Arrays) -> Iterate:
-    best = None
-    if f"{name}_best" in arrays:
-        value, norm = arrays[f"{name}_best"].tolist()
-        best = Best(value, arrays[f"{name}_best_theta"], norm)
+    best, verified = _best(f"{name}_best", arrays), _best(f"{name}_verified", arrays)
     points: Points = ()
     with suppress(KeyError):  # methods without L-BFGS pairs keep no points
         points = tuple(zip(arrays[f"{name}_points"], arrays[f"{name}_slopes"], strict=True))
-    return Iterate(arrays[f"{name}_theta"], best, points)
+    return Iterate(arrays[f"{name}_theta"], best, points, verified)
+
+
+def _best(name: str, arrays: Arrays) -> Best | None:
+    if name not in arrays:
+        return None
+    value, norm, *verified = arrays[name].tolist()
+    return Best(value, arrays[f"{name}_theta"], norm, *verified)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import final
@@ -11,6 +11,7 @@ from mpi4py import MPI
 
 from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Config
+from eulerian.app.runs.columns import Row
 from eulerian.app.runs.files import HISTORY
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.progress import Progress
@@ -72,7 +73,7 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
         progress: Progress,
         resume: bool = False,
         keep: Sequence[str] = (),
-        history: Sequence[Mapping[str, float]] = (),
+        history: Sequence[Row] = (),
     ) -> Document:
         """Claim the folder, build, work, and leave a ``result.json`` once the input has proved right. Collective.
 
@@ -103,7 +104,7 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
         run: RunFolder,
         progress: Progress,
         keep: Sequence[str],
-        history: Sequence[Mapping[str, float]],
+        history: Sequence[Row],
     ) -> Document:
         """``run`` in a folder that may be written. Collective."""
         meeting = run.comm.Dup()  # its own: a rank that failed alone must not meet others in another collective call

@@ -32,6 +32,8 @@ from eulerian.app.tasks.train_resume import report_start, run_training, without_
 from eulerian.app.tasks.verify import verification
 from eulerian.base.errors import EulerianError
 from eulerian.control.control import ControlProblem
+from eulerian.optimise import OptimiseResult
+from eulerian.optimise.settings import VERIFIED
 
 METHOD: Final = "densities"
 
@@ -95,7 +97,7 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None, *, res
         observer = DensityObserver(context, result.theta)
         save_and_evaluate_best(context, result, observer.evaluate)
         levels = {"levels": [asdict(report) for report in result.levels]} if len(result.levels) > 1 else {}
-        extra = {**levels, **classification(problem, result.theta)}
+        extra = {**levels, **_stop(context.config, result), **classification(problem, result.theta)}
         outcome = training_outcome(result, problem, seconds, extra)
         progress.say(
             levels_table(result.levels),
@@ -103,6 +105,14 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None, *, res
             classification_table(outcome.extra),
         )
         return replace(with_output(outcome, observer.finish), problem=problem)
+
+
+def _stop(config: Config, result: OptimiseResult) -> Document:
+    """The key ``stop``, where the network's own J decides: which iterate is kept, and that J there as checked."""
+    if config.optimiser.stop != VERIFIED:
+        return {}
+    checks = sum(record.verified is not None for record in result.history)
+    return {"stop": {"rule": VERIFIED, "kept": result.kept, "verified": result.verified, "checks": checks}}
 
 
 def _verification_and_certificate(context: RunContext[ControlProblem], document: Document) -> Document:

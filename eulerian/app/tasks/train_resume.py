@@ -28,6 +28,7 @@ from eulerian.control.control import ControlProblem
 _HARMLESS = (
     "optimiser.max_iterations",
     "optimiser.gradient_tolerance",
+    "optimiser.stop",
     "solver.memory",
     "solver.disk",
     "solver.disk_directory",
@@ -208,11 +209,15 @@ def _finished_training(found: Checkpoint, config: Config, levels: int) -> Finish
     if taken >= iterations_of_a_level(config, levels):
         done = f"The run is finished: {_count(iterations)} done."
         return FinishedRun(document, f"{done} To go on, raise optimiser.max_iterations.")
-    before = _earlier_tables(config.output.directory).get("optimiser", {}).get("gradient_tolerance")
-    if document["status"] != "converged" or before is None or config.optimiser.gradient_tolerance < before:
+    before, now = _earlier_tables(config.output.directory).get("optimiser", {}), config.optimiser
+    tolerance, stop = before.get("gradient_tolerance"), before.get("stop", "gradient")
+    if document["status"] != "converged" or tolerance is None or now.gradient_tolerance < tolerance:
+        return None
+    if now.stop != stop:  # the other rule may want more
         return None
     reason = document.get("reason", "it has converged")
-    return FinishedRun(document, f"The run is finished: {reason}. To go on, lower optimiser.gradient_tolerance.")
+    other = "" if stop == "gradient" else ', or set optimiser.stop to "gradient"'
+    return FinishedRun(document, f"The run is finished: {reason}. To go on, lower optimiser.gradient_tolerance{other}.")
 
 
 def _refuse_changes(found: Checkpoint, config: Config, method: str) -> None:

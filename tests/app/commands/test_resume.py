@@ -112,6 +112,50 @@ def test_interrupted_and_resumed(comm: MPI.Comm, tmp_path: Path, stop_after: Any
     assert theta(config.output.directory).tobytes() == theta(tmp_path / "whole").tobytes()
 
 
+COARSE = (
+    'optimiser.stop="verified"',
+    "optimiser.max_iterations=30",
+    "domain.box={lower=[-3.0],upper=[3.0],cells=[10]}",
+    'objective.terminal={kind="quadratic",target=[1.0]}',
+    "output.densities=0",
+)
+
+
+@pytest.mark.parametrize("when", [2, 5, 8, 11])
+def test_a_run_that_ends_by_its_true_j(comm: MPI.Comm, tmp_path: Path, stop_after: Any, when: int) -> None:
+    """It says which iterate it has kept, and does so too if it was interrupted."""
+    expected = train(comm, configure(tmp_path, *COARSE, run="whole"))
+    assert expected["status"] == "converged"
+    kept, rows = expected["stop"]["kept"], history(tmp_path / "whole")
+    assert f"iterate {kept} of {expected['iterations']} is kept" in expected["reason"]
+    checked = {row["iteration"]: float(row["verified"]) for row in rows if row["verified"]}
+    assert len(checked) == expected["stop"]["checks"] < len(rows)
+    assert checked[str(kept)] == min(checked.values()) == expected["stop"]["verified"]
+    assert expected["verified"]["objective"]["total"] == pytest.approx(checked[str(kept)], rel=1e-3)
+    assert expected["objective"]["total"] == float(rows[kept]["total"])
+    stop_after(when)
+    config = configure(tmp_path, *COARSE)
+    assert train(comm, config)["status"] == "interrupted"
+    stop_after(-1)
+    resumed = train(comm, config, resume=True)
+    assert without_times(resumed) == without_times(expected)
+    assert history(config.output.directory) == rows
+    assert theta(config.output.directory).tobytes() == theta(tmp_path / "whole").tobytes()
+
+
+def test_what_ends_a_run_may_be_changed(comm: MPI.Comm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = train(comm, configure(tmp_path, *COARSE))
+    capsys.readouterr()
+    assert train(comm, configure(tmp_path, *COARSE), resume=True, progress=Progress.of(comm)) == first
+    assert comm.rank > 0 or 'set optimiser.stop to "gradient"' in capsys.readouterr().out
+    more = train(comm, configure(tmp_path, *COARSE, 'optimiser.stop="gradient"'), resume=True)
+    assert more["iterations"] > first["iterations"]
+    assert more["objective"]["total"] < first["objective"]["total"]  # of the mesh
+    assert "stop" not in more
+    back = train(comm, configure(tmp_path, *COARSE, "optimiser.max_iterations=60"), resume=True)
+    assert back["stop"]["kept"] == first["stop"]["kept"]
+
+
 @pytest.mark.parametrize("when", [3, 7, 8, 14])
 def test_levels(comm: MPI.Comm, tmp_path: Path, stop_after: Any, when: int) -> None:
     """On a coarse mesh, at its end, at the next one's start, and on the finest."""

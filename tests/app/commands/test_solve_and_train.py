@@ -283,6 +283,15 @@ def test_a_checkpoint_on_a_coarse_level_is_one_of_the_finest(
     assert found == pytest.approx(float(history(tmp_path)[-1]["total"]), rel=0.05)  # J of the coarse mesh
 
 
+def test_the_true_j_needs_a_mesh(comm: MPI.Comm, tmp_path: Path) -> None:
+    config = configure(tmp_path, 'optimiser.stop="verified"', "particles.count=20")
+    with pytest.raises(InputError, match="no mesh whose error") as caught:
+        tasks.run_train_particles(config, comm)
+    assert (caught.value.key, caught.value.value) == ("optimiser.stop", "verified")
+    comm.barrier()
+    assert not (tmp_path / "run").exists()
+
+
 def test_levels_need_a_mesh(comm: MPI.Comm, tmp_path: Path) -> None:
     """Particles cannot be trained so; that J on them is asked for does no harm."""
     config = configure(tmp_path, "optimiser.levels=2", "particles.count=20")

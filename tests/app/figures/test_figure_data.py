@@ -165,7 +165,8 @@ def test_confusion_counts_points() -> None:
 
 def rows() -> dict[str, np.ndarray]:
     table = {name: np.zeros(4) for name in HISTORY_COLUMNS}
-    return table | {"iteration": np.arange(4.0), "total": np.array([2.0, 1.1, 1.01, 0.99]), "gradient_norm": np.ones(4)}
+    unknown = {"verified": np.full(4, np.nan), "gradient_norm": np.ones(4)}
+    return table | unknown | {"iteration": np.arange(4.0), "total": np.array([2.0, 1.1, 1.01, 0.99])}
 
 
 @pytest.mark.one_process
@@ -180,6 +181,20 @@ def test_the_history_tells_how_far_the_bound_is() -> None:
     assert "1 of 4" in gap.get_title()
     marker = next(line for line in left.lines if line.get_label() == "true $J$")
     assert np.array_equal(marker.get_xydata(), [[3.0, 1.02]])
+
+
+@pytest.mark.one_process
+def test_the_history_shows_the_true_j_where_it_was_asked_for() -> None:
+    document = {"verified": {"objective": {"total": 1.02}}, "certificate": {"ideal": 1.0}, "stop": {"kept": 1}}
+    figure = history_curves(rows() | {"verified": np.array([2.1, 1.02, np.nan, 1.05])}, ReferenceValues.of(document))
+    figure.canvas.draw()
+    for axes, values in zip(figure.axes, ([2.1, 1.02, np.nan, 1.05], [1.1, 0.02, np.nan, 0.05]), strict=False):
+        marks = next(line for line in axes.lines if line.get_label() == "true $J$ on the way")
+        np.testing.assert_allclose(marks.get_ydata(), values)
+        assert (marks.get_marker(), marks.get_linestyle()) == ("o", "None")
+        assert "true $J$ on the way" in [text.get_text() for text in axes.get_legend().get_texts()]
+    kept = next(line for line in figure.axes[0].lines if line.get_label() == "true $J$, kept")
+    assert np.array_equal(kept.get_xydata(), [[1.0, 1.02]])
 
 
 @pytest.mark.one_process
