@@ -45,7 +45,7 @@ class Killed(BaseException):
 
 def configure(folder: Path, *overrides: str, output: str = "run", labelling: str = LABELLINGS[0]) -> Config:
     """Every term of J, three layers of a few steps, snapshots between the steps."""
-    table = problem_config(2, 1, labelling, 4, solver={"cfl": 0.5}, output={"densities": 5})
+    table = problem_config(2, 1, labelling, 4, solver={"cfl": 0.15}, output={"densities": 5})
     if labelling == LABELLINGS[1]:
         table["density"]["initial"] = THREE
         table["objective"]["terminal"] = {"kind": "quadratic", "target": [0.4, 0.2]}
@@ -234,7 +234,7 @@ def test_damaged_densities_are_computed_again(tmp_path: Path, capsys: pytest.Cap
     ],
 )
 def test_another_problem_is_refused(stopped: Config, change: str, key: str) -> None:
-    table = problem_config(2, 1, LABELLINGS[0], 4, solver={"cfl": 0.5}, output={"densities": 5})
+    table = problem_config(2, 1, LABELLINGS[0], 4, solver={"cfl": 0.15}, output={"densities": 5})
     other = parse_config(table, Path(), [change], output=stopped.output.directory)
     before = {path: path.stat().st_mtime_ns for path in stopped.output.directory.rglob("*")}
     for resume in (True, False):
