@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from eulerian.app.runs.folder import RunFolder
 
 _PATIENCE = 300.0  # seconds that a single figure may take
+_ENDING = 1.0  # seconds that its own end may take
 _CHUNK = 1 << 16
+_PROGRAM = ("-m", "eulerian.app.tasks.figure_server")
 
 
 @contextmanager
@@ -106,7 +108,7 @@ class FigureServer:
 
     def __init__(self) -> None:
         """Raise OSError where no process can be started."""
-        command = [sys.executable, "-P", "-m", "eulerian.app.tasks.figure_server"]
+        command = [sys.executable, "-P", *_PROGRAM]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             command, env=environment_of_helpers(), stdin=pipe, stdout=pipe, bufsize=0, start_new_session=True
@@ -124,12 +126,16 @@ class FigureServer:
     def wait(self) -> tuple[list[str], str]:
         """Once all is drawn: what could not be, and why; and why a file could not be written, or nothing."""
         failures, errors = list[str](), list[str]()
+        undrawn = 0
         try:
-            for _ in range(self._asked):
-                for _ in range(self._answer()["figures"]):
-                    answer = self._answer()
-                    failures += answer["failures"]
-                    errors += [answer["error"]] if "error" in answer else []
+            while self._asked or undrawn:  # figures of one request come between those of another
+                answer = self._answer()
+                if "figures" in answer:
+                    self._asked, undrawn = self._asked - 1, undrawn + answer["figures"]
+                    continue
+                undrawn -= 1
+                failures += answer["failures"]
+                errors += [answer["error"]] if "error" in answer else []
         except ComputationError as error:
             failures.append(f"not all figures could be drawn: {error}")
         self._asked = 0
@@ -140,6 +146,8 @@ class FigureServer:
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()
+        with suppress(subprocess.TimeoutExpired):  # without its input it ends by itself, and what it has started
+            self._process.wait(_ENDING)
         self._end()
 
     def _end(self) -> int:

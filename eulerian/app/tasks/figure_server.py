@@ -115,6 +115,7 @@ class _Server:
     def _stop(self) -> None:
         for _, process, _ in self._drawing.values():
             os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
 
 
 def _drawn(folder: Path, which: dict[str, Any]) -> Answer:
