@@ -40,6 +40,7 @@ _LEAST_SPREAD = 1e-3  # of the domain: standard deviation of a density, for the 
 _CLIMB = {False: 1e-5, True: 1e-3}  # of the value: Newton's method ends where it has no more to gain
 _DAMPING = {False: LEAST_DAMPING, True: 1e-2}  # of the first step, which is a long one
 _COARSENING = 10.0  # of rules, where their error turns out to be small enough all the same
+_FIRST_CLIMB = 10.0  # of the latter, for the first splines, where a bound is all that is wanted
 _ROUNDING = 1e-6  # of the value: points of next to no mass are left out of all sums
 _PER_INTERVAL = 2  # cells along an axis, of a rule to climb by
 _LOST = 1e-6  # of the mass: more than that may not end beyond a wall
@@ -149,7 +150,8 @@ class _LabelBounds:
         damping, in_vain = _DAMPING[self._lower_only], 0
         while True:
             ascent = self._ascent(splines, rules)
-            potential, damping = ascent.run(start, _CLIMB[self._lower_only] * scale, damping)
+            climb = _CLIMB[self._lower_only] * (_FIRST_CLIMB if best is None and self._lower_only else 1.0)
+            potential, damping = ascent.run(start, climb * scale, damping)
             if self._lower_only:  # until the last splines what has been climbed to tells enough
                 bracket = Bracket(ascent.evaluate(potential.coefficients, follow=1)[0], np.inf, 0.0)
             else:
