@@ -128,6 +128,7 @@ def no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """
     if not request.node.get_closest_marker("figures"):
         monkeypatch.setattr("eulerian.app.tasks.drawing._failures_of_drawing", lambda *_, **__: [])
+        monkeypatch.setattr("eulerian.app.tasks.drawing.core_to_spare", lambda _: False)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,14 @@ _OF_THE_USER = ("OMPI_ALLOW_RUN_AS_ROOT",)
 def launcher_variables(environment: Mapping[str, str]) -> list[str]:
     """The variables by which MPI would take this process, or one that it starts, for a rank of a launcher's job."""
     return [name for name in environment if name.startswith(_LAUNCHERS) and not name.startswith(_OF_THE_USER)]
+
+
+def environment_of_helpers() -> dict[str, str]:
+    """For a process that this one starts: the same modules, one thread, and nothing of a launcher's job."""
+    of_launcher = launcher_variables(os.environ)
+    others = {name: value for name, value in os.environ.items() if name not in of_launcher}
+    path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
+    return {**others, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @final

@@ -90,15 +90,23 @@ def warn(comm: MPI.Comm, text: str) -> None:
         warnings.warn(text, EulerianWarning, stacklevel=3)
 
 
-def warn_of_crowding(comm: MPI.Comm) -> None:
-    """Warn where more ranks than cores share a node: they wait for one another while none of them works. Collective."""
+def ranks_and_cores(comm: MPI.Comm) -> tuple[int, int]:
+    """How many ranks share how many cores, on the node where that is worst. Collective."""
     if comm.size == 1:
-        return
+        return 1, sensible_ranks(own_cores(), core_limit())
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     cores = frozenset().union(*node.allgather(own_cores()))
     here = node.size, sensible_ranks(cores, node.allreduce(core_limit(), MPI.MAX))
     node.Free()
-    ranks, most = max(comm.allgather(here), key=lambda pair: pair[0] / pair[1])
+    everywhere: list[tuple[int, int]] = comm.allgather(here)
+    return max(everywhere, key=lambda pair: pair[0] / pair[1])
+
+
+def warn_of_crowding(comm: MPI.Comm) -> None:
+    """Warn where more ranks than cores share a node: they wait for one another while none of them works. Collective."""
+    if comm.size == 1:
+        return
+    ranks, most = ranks_and_cores(comm)
     if ranks > most:
         shared = f"{ranks} ranks share {most} core{'s' if most > 1 else ''} of a node"
         warn(comm, f"{shared}, where they wait for one another: the run is faster on {most}, or on more nodes")

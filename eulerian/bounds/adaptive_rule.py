@@ -93,7 +93,9 @@ class _Parts:
         return found, np.repeat(self.depth + 1, 2**dim)
 
 
-def adaptive_rule(space: DensitySpace, density: PointDensity, integrand: Integrand, tolerance: float) -> AdaptiveRule:
+def adaptive_rule(
+    space: DensitySpace, density: PointDensity, integrand: Integrand, tolerance: float, absolute: float = 0.0
+) -> AdaptiveRule:
     """Points for ∫f_y dρ_y, summed over the labels. **Collective**.
 
     The parts of cells whose rules differ most are cut until all differences together are below the tolerance, or there
@@ -104,6 +106,7 @@ def adaptive_rule(space: DensitySpace, density: PointDensity, integrand: Integra
         density: of all labels, evaluated without communication; may be negative somewhere.
         integrand: f, evaluated without communication.
         tolerance: relative to Σ_y ∫|f_y ρ_y|.
+        absolute: an error that is small enough in any case.
 
     Raises:
         EulerianError: a function cannot be evaluated; the same on all ranks.
@@ -116,9 +119,10 @@ def adaptive_rule(space: DensitySpace, density: PointDensity, integrand: Integra
     points = [len(basis.interior_rule(dim, degree).weights) for degree in (FINE[dim], COARSE[dim])]
     left = (MOST_POINTS[dim] - sum(points) * comm.allreduce(len(corners))) // (2**dim * sum(points))
     mean, size = _mean_and_size(comm, parts)
+    limit = max(tolerance * size, absolute)
     while True:
         apart = _apart(parts, mean)
-        threshold, count = _threshold(comm, np.where(parts.depth < _DEEPEST[dim], apart, 0.0), tolerance * size, left)
+        threshold, count = _threshold(comm, np.where(parts.depth < _DEEPEST[dim], apart, 0.0), limit, left)
         if not count:
             break
         left -= count

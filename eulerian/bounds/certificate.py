@@ -31,6 +31,9 @@ _ORIGIN: dict[Origin, str] = {
     "convex": "the dual of the convex problem, discretised on two meshes and {slabs} time slabs",
 }
 
+# A distance is told with three digits: by how much the bound may be off, relative to that and to itself.
+_PRECISION = 1e-3
+
 # A bound that is smaller than this, relative to the parts of J, is no measure of a distance to it.
 _SMALL = 0.1
 
@@ -106,12 +109,12 @@ def certify(
     if not problem.parts:
         raise RejectedEvaluation(problem.rejection or "J has not been evaluated yet")
     ideal = ideal_problem(problem, slabs)
-    found = _lower_bound(problem, ideal, bound, convex)
     own = [(verified or {}).get(name, math.nan) for name in PARTS]
     # All or none: parts of the flow and parts of the mesh add up to the cost of nothing.
     exact = all(map(math.isfinite, own))
     parts = own if exact else [problem.parts.get(name, 0.0) for name in PARTS]
     cost = sum(parts)
+    found = _lower_bound(problem, ideal, bound, cost, convex)
     gap, caveats = cost - found.lower, _unattained(problem, ideal, found)
     relative = math.nan if caveats else _relative(gap, found, sum(map(abs, parts)))
     if not caveats and math.isnan(relative):
@@ -156,12 +159,18 @@ def _relative(gap: float, bound: ContinuousBounds, size: float) -> float:
     return math.nan if negative or not bound.size > _SMALL * size else gap / bound.size
 
 
-def _lower_bound(problem: ControlProblem, ideal: IdealProblem, kind: str, convex: ConvexOptions) -> ContinuousBounds:
-    """A lower bound of a given kind. Collective."""
+def _lower_bound(
+    problem: ControlProblem, ideal: IdealProblem, kind: str, cost: float, convex: ConvexOptions
+) -> ContinuousBounds:
+    """A lower bound of a given kind, as accurate as its distance to a cost needs it. Collective."""
+
+    def accuracy(about: float) -> float:
+        return _PRECISION * min(abs(cost - about), abs(about))
+
     if kind == "convex":
         return estimate(ideal, **convex)
     if kind == "hopf_lax":
-        exact, reason = try_hopf_lax(ideal)
+        exact, reason = try_hopf_lax(ideal, accuracy)
         if exact is None:
             raise InputError(f"Hopf–Lax does not apply: {reason}", key=KEY, value="hopf_lax", remedy='Use "convex".')
         return of_hopf_lax(exact)
@@ -170,7 +179,7 @@ def _lower_bound(problem: ControlProblem, ideal: IdealProblem, kind: str, convex
 
         best = monotone_bound(ideal)
         return ContinuousBounds(best.value, best.value, best.error, "monotone", True, abs(best.value))
-    return continuous_bounds(ideal, lower_only=True, **convex)
+    return continuous_bounds(ideal, lower_only=True, accuracy=accuracy, **convex)
 
 
 def _is_blind(problem: ControlProblem, ideal: IdealProblem) -> bool:

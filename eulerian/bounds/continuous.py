@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from eulerian.bounds.bracket import ContinuousBounds, ConvexOptions, of_hopf_lax
 from eulerian.bounds.convex_estimate import estimate
 from eulerian.bounds.convexity import straight_domain
-from eulerian.bounds.hopf_lax import try_hopf_lax
+from eulerian.bounds.hopf_lax import Accuracy, try_hopf_lax
 from eulerian.ideal.problem import IdealProblem
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def continuous_bounds(
     solution: "ConvexSolution | None" = None,
     *,
     lower_only: bool = False,
+    accuracy: Accuracy | None = None,
     **convex: Unpack[ConvexOptions],
 ) -> ContinuousBounds:
     """A bracket around the value of the continuous problem. **Collective**.
@@ -41,20 +42,21 @@ def continuous_bounds(
         problem: the idealised one.
         solution: its convex solution, if it is known already.
         lower_only: an upper bound is not wanted, and the lower one may be a little worse.
+        accuracy: tells an error of the lower bound that is small enough in any case, of about what it is.
         convex: tolerances and callback of the convex solver, where it is needed.
 
     Raises:
         InputError: λ = 0, or what else the convex solver refuses.
         ComputationError: the convex solver broke down.
     """
-    exact, reason = try_hopf_lax(problem)
+    exact, reason = try_hopf_lax(problem, accuracy)
     if exact is not None:
         return of_hopf_lax(exact)
     if problem.running is None and problem.functional.exact is not None and problem.kinetic > 0.0:
         from eulerian.bounds.transform_bounds import transform_bounds  # sparse matrices take their time to load
 
         if straight_domain(problem.space) is not None:
-            found = transform_bounds(problem, lower_only=lower_only)
+            found = transform_bounds(problem, lower_only=lower_only, accuracy=accuracy)
             return ContinuousBounds(found.lower, found.upper, found.error, "transform", True, abs(found.lower))
         reason = "the domain is not convex"
         if problem.space.dim == 2:

@@ -9,7 +9,9 @@ which makes Newton's method natural (for the gradient method with a Poisson prob
 """
 
 from dataclasses import dataclass
-from typing import final
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
 
 from mpi4py import MPI
 
@@ -19,6 +21,7 @@ from scipy.sparse import csr_array
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
+from eulerian.base.jit import Library
 from eulerian.bounds.conjugate_gradients import conjugate_gradients
 from eulerian.bounds.grid_search import LossTable
 from eulerian.bounds.splines import Design, SplineFunction, SplineSpace
@@ -31,6 +34,12 @@ _MOST_POLISH, _STILL = 25, 1e-8  # Newton steps to a minimiser; in intervals of 
 _ALL = 8  # minima that are told apart, in the last evaluation
 _GRID = {1: 1025, 2: 129, 3: 33}  # points per axis of the search for the minimisers
 LEAST_DAMPING, _MOST_DAMPING = 1e-7, 1e3  # relative to the largest diagonal entry of the second derivative
+
+
+LIBRARY = Library(Path(__file__).with_name("spline_minima.c"), "splines_t")
+at = LIBRARY.pointer
+
+type Rows = slice | NDArray[np.intp]
 
 
 @final
@@ -56,7 +65,7 @@ class _Iterate:
 
 @final
 class DualAscent:
-    """Newton's method for ∫φ_0 dμ_0 − F*(φ_T) over a spline space.
+    """Newton's method for ∫φ_0 dμ_0 − F*(φ_T) over a spline space. Making one is **collective**.
 
     Args:
         space: of φ_T; its box is the domain of z.
@@ -69,6 +78,14 @@ class DualAscent:
     def __init__(self, space: SplineSpace, alpha: float, source: Source, cost: FinalCost, comm: MPI.Comm) -> None:
         self._space, self._alpha, self._source, self._cost, self._comm = space, alpha, source, cost, comm
         self._at_cost: csr_array = space.design(cost.points).matrix()
+        self._last: _Iterate | None = None  # where ``run`` came to
+        self._functions = LIBRARY.load(comm, DIM=space.dim)
+        names, box = ("lower", "upper", "width", "intervals"), (space.lower, space.upper, space.width)
+        intervals = np.array(space.intervals, dtype=np.int32)
+        self._arrays: list[NDArray[Any]] = [*(np.ascontiguousarray(array) for array in box), intervals]
+        numbers = {"alpha": alpha, "widest": space.width.max(), "still": _STILL, "steps": _MOST_POLISH}
+        pointers = [at(array) for array in self._arrays]
+        self._box = {**dict(zip(names, pointers, strict=True)), **numbers}
 
     def run(self, start: Floats, tolerance: float, damping: float = LEAST_DAMPING) -> tuple[SplineFunction, float]:
         """Climb from some coefficients until less than ``tolerance`` is left to gain. **Collective**.
@@ -100,6 +117,7 @@ class DualAscent:
             else:
                 damping *= 10.0
             failed = brought < _SHARE
+        self._last = now
         return SplineFunction(self._space, now.coefficients), used
 
     def evaluate(self, coefficients: Floats, follow: int = _ALL) -> tuple[float, Floats]:
@@ -109,6 +127,9 @@ class DualAscent:
             coefficients: of φ_T.
             follow: how many minima of each point are told apart: one is not enough for a bound.
         """
+        last = self._last
+        if follow == 1 and last is not None and last.coefficients is coefficients:
+            return last.value, last.z
         found = self._evaluate(coefficients, self._source.x, follow)
         return found.value, found.z
 
@@ -135,40 +156,33 @@ class DualAscent:
             nearest = on_grid.nearest(x)
             better = self._costs(coefficients, x, nearest) < self._costs(coefficients, x, guess)
             return self._polish(coefficients, np.where(better[:, None], nearest, guess))
-        candidates = on_grid.candidates(x).z
+        candidates = on_grid.candidates(x)
         z, values = self._polish(coefficients, guess)
-        for column in range(min(follow, candidates.shape[1])):
-            other, others = self._polish(coefficients, candidates[:, column])
-            z, values = np.where((others < values)[:, None], other, z), np.minimum(values, others)
+        for column in range(min(follow, candidates.values.shape[1])):
+            worth = np.flatnonzero(np.isfinite(candidates.values[:, column]))
+            other, others = self._polish(coefficients, candidates.z[worth, column], worth)
+            better = others < values[worth]
+            z[worth[better]], values[worth[better]] = other[better], others[better]
         return z, values
 
     def _tabulate(self, coefficients: Floats) -> LossTable:
+        axes, design = self._grid
+        return LossTable(axes, design.values(coefficients).reshape([len(axis) for axis in axes]))
+
+    @cached_property
+    def _grid(self) -> tuple[tuple[Floats, ...], Design]:
+        """The axes of the grid that is searched, and the splines there."""
         space, n = self._space, _GRID[self._space.dim]
         axes = tuple(np.linspace(low, high, n) for low, high in zip(space.lower, space.upper, strict=True))
         points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-        values = space.design(points.reshape(-1, space.dim)).values(coefficients)
-        return LossTable(axes, values.reshape(points.shape[:-1]))
+        return axes, space.design(points.reshape(-1, space.dim))
 
-    def _polish(self, coefficients: Floats, z: Floats) -> tuple[Floats, Floats]:
-        """Local minima near z, by Newton's method in the box."""
-        space, alpha, x = self._space, self._alpha, self._source.x
-        z, active = z.copy(), np.arange(len(x))
-        values = self._costs(coefficients, x, z)
-        damping = np.zeros(len(x))
-        for _ in range(_MOST_POLISH):
-            if not len(active):
-                break
-            at, where = x[active], z[active]
-            jets = space.design(where).jets(coefficients)
-            gradient = jets.gradient + alpha * (where - at)
-            inverse = self._inverse(jets.hessian, damping[active], self._free(where, gradient))
-            trial = np.clip(where - np.einsum("nij,nj->ni", inverse, gradient), space.lower, space.upper)
-            reached = self._costs(coefficients, at, trial)
-            better = reached <= values[active]
-            moved = np.abs(trial - where).max(axis=1) / space.width.max()
-            z[active[better]], values[active[better]] = trial[better], reached[better]
-            damping[active] = np.where(better, 0.1 * damping[active], 4.0 * np.maximum(damping[active], 0.1 * alpha))
-            active = active[(moved > _STILL) & (damping[active] < 1e8 * alpha)]
+    def _polish(self, coefficients: Floats, z: Floats, which: Rows = slice(None)) -> tuple[Floats, Floats]:
+        """Local minima near z, of all points or of some of them, by Newton's method in the box."""
+        x, z = np.ascontiguousarray(self._source.x[which]), np.array(z, order="C")
+        values, held = np.empty(len(x)), np.ascontiguousarray(coefficients)
+        struct = LIBRARY.ffi.new("splines_t *", {**self._box, "coefficients": at(held)})
+        self._functions.minima(struct, len(x), at(x), at(z), at(values))
         return z, values
 
     def _costs(self, coefficients: Floats, x: Floats, z: Floats) -> Floats:
@@ -186,7 +200,7 @@ class DualAscent:
         matrix = matrix + (1.0 - free)[:, :, None] * unit
         inverse = np.empty_like(matrix)
         good = _is_definite(matrix - 1e-3 * self._alpha * unit)
-        inverse[good] = np.linalg.inv(matrix[good] + damping[good, None, None] * unit)
+        inverse[good] = _inverted(matrix[good] + damping[good, None, None] * unit)
         values, vectors = np.linalg.eigh(matrix[~good])
         values = np.maximum(np.abs(values), 1e-3 * self._alpha) + damping[~good, None]
         inverse[~good] = np.einsum("nij,nj,nkj->nik", vectors, 1.0 / values, vectors)
@@ -214,7 +228,27 @@ class DualAscent:
 def _is_definite(matrices: Floats) -> NDArray[np.bool_]:
     """Whether symmetric matrices (n, dim, dim) are positive definite, by their leading minors (Sylvester); (n,)."""
     sizes = range(1, matrices.shape[1] + 1)
-    return np.all([np.linalg.det(matrices[:, :size, :size]) > 0.0 for size in sizes], axis=0)
+    return np.all([_determinants(matrices[:, :size, :size]) > 0.0 for size in sizes], axis=0)
+
+
+def _determinants(matrices: Floats) -> Floats:
+    """Of small matrices (n, dim, dim), up to two dimensions without LAPACK, which takes its time for each; (n,)."""
+    if matrices.shape[1] == 1:
+        return matrices[:, 0, 0]
+    if matrices.shape[1] == 2:
+        return matrices[:, 0, 0] * matrices[:, 1, 1] - matrices[:, 0, 1] * matrices[:, 1, 0]
+    return np.asarray(np.linalg.det(matrices))
+
+
+def _inverted(matrices: Floats) -> Floats:
+    """The inverses of small symmetric matrices, likewise; (n, dim, dim)."""
+    if matrices.shape[1] > 2:
+        return np.linalg.inv(matrices)
+    found = np.ones_like(matrices)
+    if matrices.shape[1] == 2:
+        found[:, 0, 0], found[:, 1, 1] = matrices[:, 1, 1], matrices[:, 0, 0]
+        found[:, 0, 1] = found[:, 1, 0] = -matrices[:, 0, 1]
+    return np.asarray(found / _determinants(matrices)[:, None, None])
 
 
 @final

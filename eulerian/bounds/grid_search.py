@@ -1,25 +1,32 @@
 """Where to look for min_z {ℓ(z) + α/2 |x − z|²}: exhaustive search on a grid, for all x at once.
 
 The minimum over a grid of z separates into one (min, +) product per axis (distance transforms; Felzenszwalb &
-Huttenlocher 2012, doi:10.4086/toc.2012.v008a019). The products are taken in full: no property of ℓ is used.
+Huttenlocher 2012, doi:10.4086/toc.2012.v008a019), taken along the lower envelopes of parabolas by compiled loops
+(``min_plus.c``): no property of ℓ is used.
 """
 
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
+
+from mpi4py import MPI
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
+from eulerian.base.jit import Library
 from eulerian.bounds.convexity import ConvexDomain
 
 type Indices = NDArray[np.int64]
+
+LIBRARY = Library(Path(__file__).with_name("min_plus.c"), "lines_t")
+at = LIBRARY.pointer
 
 POINTS_PER_AXIS = {1: 4097, 2: 513, 3: 65}
 # A wrong choice between two minima, for want of resolution, is right again for an x that is a little nearer to the
 # better one: the minimisers of places around x, so many cells away, are candidates too.
 _AROUND = {1: (0, 2, 8, 32, 128), 2: (0, 2, 8), 3: (0, 2)}
-_BLOCK = 2**18  # sums at a time: they stay in the cache
 _APART = 2.5  # cells between two minimisers that are worth following both
 
 
@@ -67,9 +74,8 @@ class LossTable:
         chosen, table = [], self.values
         for direction, axis in enumerate(self.axes):
             start = axis[first[direction] : last[direction] + 1]
-            cost = 0.5 * stiffness * (start[:, None] - axis) ** 2
             lines = np.moveaxis(table, direction, -1)
-            values, best = _min_plus(np.ascontiguousarray(lines).reshape(-1, len(axis)), cost)
+            values, best = min_plus(np.ascontiguousarray(lines).reshape(-1, len(axis)), axis, start, 0.5 * stiffness)
             shape = (*lines.shape[:-1], len(start))
             table = np.moveaxis(values.reshape(shape), -1, direction)
             chosen.append(np.moveaxis(best.reshape(shape), -1, direction))
@@ -154,20 +160,22 @@ def tabulation_grid(domain: ConvexDomain) -> tuple[tuple[Floats, ...], Floats, N
     return axes, points, domain.contains(points)
 
 
-def _min_plus(lines: Floats, cost: Floats) -> tuple[Floats, Indices]:
-    """min_j {lines[l, j] + cost[i, j]} and its j, both (n_lines, M)."""
-    n_lines, size = lines.shape
-    values = np.empty((n_lines, len(cost)))
-    chosen = np.empty((n_lines, len(cost)), dtype=np.int64)
-    step = max(1, _BLOCK // lines.size)
-    sums = np.empty((step, n_lines, size))
-    for start in range(0, len(cost), step):
-        block = slice(start, min(start + step, len(cost)))
-        part = np.add(lines, cost[block, None], out=sums[: block.stop - start])
-        best = part.argmin(axis=2)
-        chosen[:, block] = best.T
-        values[:, block] = np.take_along_axis(part, best[..., None], axis=2)[..., 0].T
-    return values, chosen
+def min_plus(lines: Floats, z: Floats, x: Floats, half: float) -> tuple[Floats, Indices]:
+    """min_j {lines[l, j] + half (x_i − z_j)²} and its j, both (n_lines, M), for ascending z (N,) and x (M,).
+
+    Raises:
+        ComputationError: there is no working C compiler.
+        MemoryError: there is no memory.
+    """
+    n_lines, places = len(lines), len(x)
+    values, chosen = np.empty((n_lines, places)), np.empty((n_lines, places), dtype=np.int32)
+    functions = LIBRARY.load(MPI.COMM_SELF)
+    z, x = np.ascontiguousarray(z), np.ascontiguousarray(x)
+    fields = {"lines": n_lines, "size": len(z), "places": places, "half": half}
+    arrays = {"values": at(lines), "z": at(z), "x": at(x)}
+    if functions.min_plus(LIBRARY.ffi.new("lines_t *", fields | arrays), at(values), at(chosen)):
+        raise MemoryError(f"no memory for a line of {len(z)} points")
+    return values, chosen.astype(np.int64)
 
 
 def _drop_close(z: Floats, values: Floats) -> None:

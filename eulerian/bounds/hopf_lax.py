@@ -6,9 +6,10 @@ walls |x − z| is the length of the shortest path inside, which x follows at co
 independent of each other: the velocity may depend on them, so for one that may not J* is only a lower bound.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, final
+from typing import Protocol, Self, final
 
 import numpy as np
 
@@ -32,12 +33,31 @@ NEGLIGIBLE = 1e-15
 """Points are not searched for that hold less than this share of the total mass, all of them together."""
 
 
+type Accuracy = Callable[[float], float]
+"""About what J* is, to the error of it that is small enough, absolute."""
+
+_SHARES = {"quadrature": 0.8, "search": 0.1, "points": 0.05}
+"""Of an error that is small enough."""
+
+
 class Search(Protocol):
     """Finds min_z {ℓ(z, y) + α/2 d(x, z)²} in one kind of domain."""
 
     @property
     def accuracy(self) -> float:
         """By how much the minimum of a loss without features finer than the search may be missed."""
+        ...
+
+    def spread(self, label: int) -> float:
+        """By how much ℓ(·, label) varies over the domain."""
+        ...
+
+    def within(self, error: float) -> Self:
+        """The same search, which may miss the minima of a loss by so much; absolute. Not collective."""
+        ...
+
+    def rough(self, label: int, x: Floats) -> Floats | None:
+        """The minima for points (n, dim) of one label, a little too large; None if that takes long. Not collective."""
         ...
 
     def one_label(self, label: int, x: Floats) -> Found:
@@ -127,7 +147,7 @@ class HopfLax:
         return [self._search.one_label(y, x) for y in range(self.masses.shape[1])]
 
 
-def hopf_lax(problem: IdealProblem, tolerance: float | None = None) -> HopfLax:
+def hopf_lax(problem: IdealProblem, tolerance: float | None = None, accuracy: Accuracy | None = None) -> HopfLax:
     """The solution of an idealised problem with a loss, Σ_y ∫ℓ(x, y) ρ_y(T, x) dx. **Collective**.
 
     ℓ may have kinks, jumps and many minima. The search sees those wider than about three cells of its grid (4096, 512
@@ -141,6 +161,8 @@ def hopf_lax(problem: IdealProblem, tolerance: float | None = None) -> HopfLax:
     Args:
         problem: with λ = 0 the value is the infimum, φ_0 = min ℓ.
         tolerance: of the quadrature, relative to Σ_y ∫|φ_0 ρ_0|; by default TOLERANCE.
+        accuracy: tells an error of J* that is small enough in any case, of about what J* is; the smaller it is the
+            better that is known. The error that comes out may still be larger: ``HopfLax.error`` knows.
 
     Raises:
         InputError: the functional is not ∫ℓρ_T, there are running costs of the density, the domain is neither convex
@@ -152,13 +174,13 @@ def hopf_lax(problem: IdealProblem, tolerance: float | None = None) -> HopfLax:
     if problem.running is not None:
         what = "there are running costs of the density, under which the best paths are not straight"
         raise InputError(what, key="objective")
-    return _transported(_search(problem), problem, tolerance or TOLERANCE[space.dim])
+    return _transported(_search(problem), problem, tolerance or TOLERANCE[space.dim], accuracy)
 
 
-def try_hopf_lax(problem: IdealProblem) -> tuple[HopfLax | None, str]:
+def try_hopf_lax(problem: IdealProblem, accuracy: Accuracy | None = None) -> tuple[HopfLax | None, str]:
     """The solution by the Hopf–Lax formula, or why it does not apply. **Collective**."""
     try:
-        return hopf_lax(problem), ""
+        return hopf_lax(problem, accuracy=accuracy), ""
     except InputError as error:
         return None, error.what
 
@@ -203,16 +225,22 @@ def walk(corners: Floats, shares: Floats) -> Floats:
     return np.asarray((1.0 - part) * corners[rows, leg] + part * corners[rows, leg + 1])
 
 
-def _transported(search: Search, problem: IdealProblem, tolerance: float) -> HopfLax:
+def _transported(search: Search, problem: IdealProblem, tolerance: float, accuracy: Accuracy | None) -> HopfLax:
     """The masses of quadrature points, each moved to the best place. Collective."""
-    space = problem.space
-    rule = adaptive_rule(space, problem.initial, _Potentials(search, space, problem.initial.mass), tolerance)
+    space, initial = problem.space, problem.initial
+    weight, small = float(np.abs(initial.mass).sum()), 0.0
+    if accuracy is not None:
+        small = _small_enough(search, problem, accuracy)
+        search = search.within(_SHARES["search"] * small / weight) if small > 0.0 else search
+    potentials = _Potentials(search, space, initial.mass, _SHARES["points"] * small)
+    rule = adaptive_rule(space, initial, potentials, tolerance, _SHARES["quadrature"] * small)
     terminal, kinetic, weight = _sums(space, rule)
+    left_out = float(parallel.sum_all(space.comm, np.array([potentials.left_out]))[0])
     return HopfLax(
         terminal + kinetic,
         terminal,
         kinetic,
-        rule.error + search.accuracy * weight,
+        rule.error + search.accuracy * weight + left_out,
         problem.horizon,
         rule.x,
         rule.masses,
@@ -221,6 +249,19 @@ def _transported(search: Search, problem: IdealProblem, tolerance: float) -> Hop
         rule.others[..., -2:],
         search,
     )
+
+
+def _small_enough(search: Search, problem: IdealProblem, accuracy: Accuracy) -> float:
+    """An error that is small enough, by a rough J*; 0 where none is at hand. Collective."""
+
+    def potential(x: Floats, masses: Floats) -> tuple[Floats, Floats]:
+        found = [search.rough(label, x) for label in range(masses.shape[1])]
+        values = np.column_stack([np.full(len(x), np.nan) if column is None else column for column in found])
+        return values, values[..., None]
+
+    rule = adaptive_rule(problem.space, problem.initial, potential, np.inf)
+    about = float(parallel.sum_all(problem.space.comm, np.array([np.vdot(rule.masses, rule.values)]))[0])
+    return accuracy(about) if np.isfinite(about) else 0.0
 
 
 def _sums(space: DensitySpace, rule: AdaptiveRule) -> tuple[float, float, float]:
@@ -241,18 +282,26 @@ class _Potentials:
         search: for the destinations.
         space: of the densities.
         mass: (K,) of the labels.
+        error: that all points which are not searched for may cause, absolute.
+
+    Attributes:
+        left_out: what this rank's points that were not searched for may have caused, if an error was allowed.
     """
 
-    def __init__(self, search: Search, space: DensitySpace, mass: Floats) -> None:
-        self._search = search
+    def __init__(self, search: Search, space: DensitySpace, mass: Floats, error: float) -> None:
+        self._search, self.left_out = search, 0.0
         self._least = NEGLIGIBLE / MOST_POINTS[space.dim] * float(np.abs(mass).sum())
+        self._errors = [error / MOST_POINTS[space.dim] / max(search.spread(y), 1e-300) for y in range(len(mass))]
 
     def __call__(self, x: Floats, masses: Floats) -> tuple[Floats, Floats]:
         """φ_0 (n, K), and losses, destinations and bends (n, K, 1 + dim + 2), of points (n, dim) with masses (n, K)."""
         others = np.full((*masses.shape, 3 + x.shape[1]), -1.0)
         potentials = np.empty_like(masses)
         for y in range(masses.shape[1]):
-            heavy = np.abs(masses[:, y]) > self._least  # ρ_h may be negative between the limiter's points
+            sizes = np.abs(masses[:, y])  # ρ_h may be negative between the limiter's points
+            heavy = sizes > max(self._least, self._errors[y])
+            if self._errors[y] > 0.0:
+                self.left_out += float(sizes[~heavy].sum()) * self._search.spread(y)
             z, losses, transport, via = self._search.one_label(y, x[heavy])
             potentials[heavy, y] = losses + transport
             others[heavy, y] = np.column_stack([losses, z, via])

@@ -34,11 +34,13 @@ class LocalSearch:
         domain: where the minima are sought.
         width: the distance of the guesses from the minima, roughly.
         scale: of the functions' values, for rounding.
+        enough: what a smooth minimum may be missed by, absolute.
     """
 
     domain: ConvexDomain
     width: float
     scale: float
+    enough: float = 0.0
 
     def minimise(self, function: Function, z: Floats, group: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """Local minimisers (n, dim) near guesses z (n, dim), and their values (n,), not above those of the guesses.
@@ -97,6 +99,8 @@ class LocalSearch:
             known = np.isfinite(v)
             spread = np.max(v, axis=1, initial=-np.inf, where=known) - values[who]
             done = (spread <= tolerance) & (known.sum(axis=1) >= 2**self.domain.dim)
+            # A step of Newton's method that brought what it promised, and promised next to nothing, was the last one.
+            done |= near & short & trusted & (predicted <= self.enough)
             smooth[active] = done & (w > _SMOOTH * self.domain.diameter)
             least = np.where(
                 known.all(axis=1) | self.domain.is_box, _ROUNDING * self.domain.diameter, 1e-3 * self.width

@@ -1,7 +1,7 @@
 """Global minimisation of a loss and a quadratic cost of the way there, on a convex domain: by grid and polish."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, final
 
@@ -44,6 +44,7 @@ class StraightSearch:
         stiffness: α.
         tables: ℓ on a grid, by label.
         around: (2, dim) a box around the points that will be asked for, most of them.
+        enough: what a smooth minimum may be missed by, absolute; 0 for rounding.
     """
 
     domain: ConvexDomain
@@ -51,18 +52,36 @@ class StraightSearch:
     stiffness: float
     tables: tuple[LossTable, ...]
     around: Floats
+    enough: float = 0.0
 
     @cached_property
     def polish(self) -> LocalSearch:
         """From grid points to minima."""
         # The size of ℓ, by which rounding is judged; outside the domain it is +∞.
         finite = [np.abs(table.values[np.isfinite(table.values)]).max() for table in self.tables]
-        return LocalSearch(self.domain, float(self.tables[0].spacing.max()), max(*finite, 1e-300))
+        return LocalSearch(self.domain, float(self.tables[0].spacing.max()), max(*finite, 1e-300), self.enough)
 
     @property
     def accuracy(self) -> float:
-        """Of minima that the grid sees: rounding."""
-        return 2e-12 * self.polish.scale
+        """Of minima that the grid sees: rounding, or what was said to be enough."""
+        return 2e-12 * self.polish.scale + self.enough
+
+    def spread(self, label: int) -> float:
+        """By how much ℓ(·, label) varies over the grid."""
+        values = self.tables[label].values
+        return float(np.ptp(values[np.isfinite(values)]))
+
+    def within(self, error: float) -> "StraightSearch":
+        """The same search, content with smooth minima that are missed by so much."""
+        again = replace(self, enough=error)
+        again.__dict__["_usual"] = self._usual  # which takes its time
+        return again
+
+    def rough(self, label: int, x: Floats) -> Floats:
+        """φ_0 at points (n, dim) for one label, by the grid alone: a little too large; (n,)."""
+        z = self._grid_minimisers(label, x).nearest(x) if len(x) else x
+        away = x - z
+        return np.asarray(self.losses(label, z) + 0.5 * self.stiffness * np.einsum("nd,nd->n", away, away))
 
     def one_label(self, label: int, x: Floats) -> Found:
         """The best destinations of points (n, dim) for one label."""

@@ -21,6 +21,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.bounds.convexity import straight_domain
 from eulerian.bounds.dual_ascent import LEAST_DAMPING, DualAscent, Source
+from eulerian.bounds.hopf_lax import Accuracy
 from eulerian.bounds.splines import Jets, SplineFunction, SplineSpace
 from eulerian.bounds.target_correction import Arrived, missing_cost
 from eulerian.density.space import DensitySpace
@@ -37,6 +38,9 @@ _RISE = {False: 5e-3, True: 2e-2}  # of a lower bound without an upper one: like
 _SHARES = (1.0, 0.9, 0.7, 0.4, 0.1)  # of the way to ρ*, for a start
 _LEAST_SPREAD = 1e-3  # of the domain: standard deviation of a density, for the start
 _CLIMB = {False: 1e-5, True: 1e-3}  # of the value: Newton's method ends where it has no more to gain
+_DAMPING = {False: LEAST_DAMPING, True: 1e-2}  # of the first step, which is a long one
+_COARSENING = 10.0  # of rules, where their error turns out to be small enough all the same
+_FIRST_CLIMB = 10.0  # of the latter, for the first splines, where a bound is all that is wanted
 _ROUNDING = 1e-6  # of the value: points of next to no mass are left out of all sums
 _PER_INTERVAL = 2  # cells along an axis, of a rule to climb by
 _LOST = 1e-6  # of the mass: more than that may not end beyond a wall
@@ -83,7 +87,7 @@ class Bracket:
         return Bracket(self.lower + other.lower, self.upper + other.upper, self.error + other.error)
 
 
-def transform_bounds(problem: IdealProblem, *, lower_only: bool = False) -> Bracket:
+def transform_bounds(problem: IdealProblem, *, lower_only: bool = False, accuracy: Accuracy | None = None) -> Bracket:
     """Bounds for a distance from a target density. **Collective**.
 
     The lower one holds in any domain, and the upper one where the straight paths stay in it.
@@ -91,11 +95,21 @@ def transform_bounds(problem: IdealProblem, *, lower_only: bool = False) -> Brac
     Args:
         problem: without running costs of the density, whose functional has a target.
         lower_only: do without the upper one, and be content with the lower one sooner.
+        accuracy: tells what is small enough an error of the lower one, of about what it is.
     """
+    if accuracy is not None:
+        rough = _of_all_labels(problem, lower_only=lower_only, coarsening=_COARSENING)
+        if rough.error <= accuracy(rough.lower):
+            return rough
+    return _of_all_labels(problem, lower_only=lower_only, coarsening=1.0)
+
+
+def _of_all_labels(problem: IdealProblem, *, lower_only: bool, coarsening: float) -> Bracket:
+    """Collective."""
     total = Bracket(0.0, 0.0, 0.0)
     for label, mass in enumerate(problem.initial.mass):
         if mass > 0.0:
-            total += _LabelBounds(problem, label, lower_only=lower_only).bracket()
+            total += _LabelBounds(problem, label, lower_only=lower_only, coarsening=coarsening).bracket()
     return total
 
 
@@ -115,10 +129,11 @@ class _LabelBounds:
         problem: of all labels.
         label: y.
         lower_only: see ``transform_bounds``.
+        coarsening: by what the rules may be worse than they usually are.
     """
 
-    def __init__(self, problem: IdealProblem, label: int, *, lower_only: bool = False) -> None:
-        space, self._lower_only = problem.space, lower_only
+    def __init__(self, problem: IdealProblem, label: int, *, lower_only: bool = False, coarsening: float = 1.0) -> None:
+        space, self._lower_only, self._coarsening = problem.space, lower_only, coarsening
         self._problem, self._label, self._space, self._comm = problem, label, space, space.comm
         self._alpha = problem.kinetic / problem.horizon
         self._mass = float(problem.initial.mass[label])
@@ -132,10 +147,11 @@ class _LabelBounds:
         rules, own = self._climbing_rules(splines)
         start, scale = self._start(splines, rules)
         best: Bracket | None = None
-        damping, in_vain = LEAST_DAMPING, 0
+        damping, in_vain = _DAMPING[self._lower_only], 0
         while True:
             ascent = self._ascent(splines, rules)
-            potential, damping = ascent.run(start, _CLIMB[self._lower_only] * scale, damping)
+            climb = _CLIMB[self._lower_only] * (_FIRST_CLIMB if best is None and self._lower_only else 1.0)
+            potential, damping = ascent.run(start, climb * scale, damping)
             if self._lower_only:  # until the last splines what has been climbed to tells enough
                 bracket = Bracket(ascent.evaluate(potential.coefficients, follow=1)[0], np.inf, 0.0)
             else:
@@ -172,9 +188,9 @@ class _LabelBounds:
         problem, label = self._problem, self._label
         target = problem.functional.exact
         assert target is not None
-        tolerance = TOLERANCE[space.dim]
+        tolerance = self._coarsening * TOLERANCE[space.dim]
         of_source = density_rules(space, problem.initial, [label], tolerance, largest, self._jumps)
-        of_domain = domain_rules(space, problem.initial, target, label, largest, self._jumps)
+        of_domain = domain_rules(space, problem.initial, target, label, largest, self._jumps, tolerance)
         costs = [problem.functional.on_domain(rule, label, self._mass) for rule in of_domain]
         fine, coarse = (_Rules(*rules) for rules in zip(of_source, of_domain, costs, strict=True))
         return fine, coarse

@@ -121,6 +121,17 @@ class WalledSearch:
         """Of minima that the grid sees: rounding."""
         return self.straight.accuracy
 
+    def spread(self, label: int) -> float:
+        """By how much ℓ(·, label) varies over the grid."""
+        return self.straight.spread(label)
+
+    def within(self, error: float) -> "WalledSearch":  # noqa: ARG002 - the face of a search
+        """The same search: most of its time is for the ways around walls."""
+        return self
+
+    def rough(self, label: int, x: Floats) -> None:
+        """Nothing is known of φ_0 before these ways are."""
+
     def losses(self, label: int, z: Floats) -> Floats:
         """ℓ(z, label) for z (n, 2), +∞ where it has no value; (n,)."""
         return self.straight.losses(label, z)

@@ -121,18 +121,19 @@ def domain_rules(
     label: int,
     largest: float,
     jumps: float | None = None,
+    tolerance: float | None = None,
 ) -> tuple[DomainRule, DomainRule]:
     """Rules over the domain for what ρ_0 and ρ* of a label lead to, and a coarser one for its error. **Collective**.
 
-    A density that moves from one to the other may be anywhere: cells without mass count as well. ``largest`` and
-    ``jumps`` as for ``density_rules``.
+    A density that moves from one to the other may be anywhere: cells without mass count as well. ``largest``,
+    ``jumps`` and ``tolerance`` as for ``density_rules``; the last one is by default TOLERANCE.
     """
     n = space.n_owned
     volume = float(parallel.sum_all(space.comm, space.geometry.det[:n].sum()[None])[0]) / factorial(space.dim)
     found = []
-    for rule in density_rules(
-        space, _Mixture((initial, target), label, volume), [0], TOLERANCE[space.dim], largest, jumps
-    ):
+    tolerance = tolerance or TOLERANCE[space.dim]
+    mixture = _Mixture((initial, target), label, volume)
+    for rule in density_rules(space, mixture, [0], tolerance, largest, jumps):
         with parallel.agreed(space.comm):
             values = target.values(rule.x)[:, label]
         weights = rule.weights[:, 0] / rule.density[:, 0]

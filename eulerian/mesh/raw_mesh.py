@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.base.memory_limits import launcher_variables, require_readable
+from eulerian.base.memory_limits import environment_of_helpers, require_readable
 
 AGAIN = "Write the file again with the program that made the mesh."
 _ENDED = re.compile(r"EOF|[Ee]nd of file|[Tt]runcated|are announced and")
@@ -71,7 +70,11 @@ def read_file(path: Path) -> RawMesh:
     _require_file(path)
     command = [sys.executable, "-P", str(_READER), str(path.absolute())]
     with subprocess.Popen(
-        command, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command,
+        env=environment_of_helpers(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     ) as reader:
         assert reader.stdout is not None
         try:
@@ -96,14 +99,6 @@ def _require_file(path: Path) -> None:
         raise InputError(f"cannot read the mesh: {reason}", key=str(path), remedy="Give another file.") from error
     if not start:
         raise InputError("the mesh file is empty", key=str(path), remedy="Write it again, or give another file.")
-
-
-def _environment() -> dict[str, str]:
-    """The modules of this process, one thread, and nothing of an MPI launcher, whose job the reader does not join."""
-    of_launcher = launcher_variables(os.environ)
-    others = {name: value for name, value in os.environ.items() if name not in of_launcher}
-    path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
-    return {**others, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _received(stream: IO[bytes], path: Path) -> RawMesh:

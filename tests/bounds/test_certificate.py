@@ -82,7 +82,7 @@ def test_hopf_lax(comm: MPI.Comm) -> None:
     assert found.gap == pytest.approx(COST - VALUE, rel=1e-5)
     assert found.relative_gap == pytest.approx(COST / VALUE - 1.0, rel=1e-5)
     assert abs(found.ideal - VALUE) <= found.error + 1e-6 * VALUE  # the box cuts the density's tails off
-    assert 0.0 < found.error < 1e-8
+    assert 0.0 < found.error < 1e-3 * VALUE  # as good as the sentence needs it
     assert found.statement == (
         "Terminal loss and kinetic energy add up to 3.25, which is 2.64 (429 %) above the lower bound 0.614865 "
         f"± {found.error:.1g} for any flow (Hopf–Lax)."

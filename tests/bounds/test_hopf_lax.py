@@ -203,6 +203,42 @@ def test_the_density_itself_in_the_plane(comm: MPI.Comm) -> None:
     assert abs(finer.value - exact) < finer.error < 1e-7
 
 
+@pytest.mark.parametrize("dim", [1, 2])
+def test_what_is_accurate_enough_costs_less_and_knows_its_error(comm: MPI.Comm, dim: int) -> None:
+    """Three soft wells, where most cells hold next to no mass."""
+    points: list[int] = []
+
+    def loss(z: Floats) -> Floats:
+        points.append(len(z))
+        goals = np.array([-1.0, 0.2, 1.1])
+        wells = np.exp(-2.0 * (z[:, :1] - goals) ** 2).sum(axis=1, keepdims=True)
+        return np.asarray(0.3 * z[:, -1:] ** 2 - 0.5 * np.log(wells + 1e-9))
+
+    space = box_space(comm, dim, half=4.0, cells=16)
+    problem = IdealProblem(space, Gaussian((0.3,) * dim, std=0.3), LinearFunctional(loss), 0.7)
+    heard: list[float] = []
+
+    def accuracy(about: float) -> float:
+        heard.append(about)
+        return 1e-3 * abs(about)
+
+    fine = hopf_lax(problem)
+    most = sum(points)
+    points.clear()
+    rough = hopf_lax(problem, accuracy=accuracy)
+    assert heard == [pytest.approx(fine.value, rel=0.1)]  # by cells that are not cut
+    assert abs(rough.value - fine.value) <= rough.error + fine.error
+    assert fine.error < rough.error <= accuracy(heard[0])
+    assert sum(points) < 0.7 * most
+
+
+def test_accuracy_that_is_nought_is_the_usual_one(comm: MPI.Comm) -> None:
+    space = box_space(comm, 2, half=3.0, cells=8)
+    problem = IdealProblem(space, Gaussian((0.3, 0.3), std=0.3), LinearFunctional(lambda z: z[:, :1] ** 2), 0.7)
+    usual, exact = hopf_lax(problem), hopf_lax(problem, accuracy=lambda _: 0.0)
+    assert (exact.value, exact.error) == (usual.value, usual.error)
+
+
 def truncated_moments(a: float, b: float) -> tuple[float, float]:
     """E t and E t² of a standard Gaussian between a and b."""
     mass = 0.5 * (math.erf(b / math.sqrt(2.0)) - math.erf(a / math.sqrt(2.0)))

@@ -31,6 +31,7 @@ class Computation(Command):
         from mpi4py import MPI
 
         from eulerian.app.config import read_config
+        from eulerian.app.tasks.drawing import drawing_beside
         from eulerian.base.parallel import on_root
 
         comm = MPI.COMM_WORLD
@@ -38,7 +39,8 @@ class Computation(Command):
         def read() -> "Config":
             return read_config(options.config, options.set, output=options.output, python=options.python)
 
-        document = self.compute(options, on_root(comm, read), comm)
+        with drawing_beside():
+            document = self.compute(options, on_root(comm, read), comm)
         return _exit_code(options, document, comm.rank)
 
     @abstractmethod

@@ -10,7 +10,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eulerian.analysis.classification import Classification
 from eulerian.app.figures.colours import DENSITY, label_colours
 from eulerian.app.figures.labels import label_handles, label_title, legend_mark
 from eulerian.app.figures.maps import draw_picture, draw_walls, frame_map, visible_window
@@ -20,6 +19,7 @@ from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, SNAPSHOTS
 from eulerian.app.runs.pixel_grid import Box
 from eulerian.app.runs.snapshots import Snapshots
 from eulerian.app.runs.triangles import Triangles
+from eulerian.objective.confusion import Classification
 
 _PALE = 0.3  # strength of the colours of regions
 _SHOWN = 1500  # points of a kind that are drawn

@@ -14,7 +14,6 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 from eulerian.base.errors import EulerianError, explained
-from eulerian.base.signals import undisturbed
 
 type Kind = Literal["png", "pdf", "svg"]
 
@@ -50,6 +49,8 @@ def _start() -> None:
 
 def _start_without_settings() -> None:
     """Import Matplotlib where it finds no settings: neither in the environment nor in the working folder."""
+    from eulerian.base.signals import undisturbed  # starts MPI
+
     kept = {name: os.environ.pop(name) for name in ("MPLBACKEND", "MATPLOTLIBRC") if name in os.environ}
     here = os.open(".", os.O_RDONLY)
     try:

@@ -1,7 +1,7 @@
 """Paths of the idealised problem over the densities that they carry."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,7 +21,9 @@ from eulerian.app.runs.snapshots import Snapshots
 from eulerian.app.runs.triangles import Triangles
 from eulerian.base.arrays import Floats
 from eulerian.base.npz import read_arrays
-from eulerian.ideal.problem import PathBundle
+
+if TYPE_CHECKING:
+    from eulerian.ideal.problem import PathBundle
 
 _FIRST, _LAST = BLUE, VERMILION
 _PASSING = LinearSegmentedColormap.from_list("passing", [_FIRST, "#3a3a3a", _LAST])
@@ -38,16 +40,18 @@ def _draw(folder: Path) -> Figure:
 TRAJECTORIES_FIGURE = RunFigure("trajectories", (f"{FIGURES}/{SNAPSHOTS}", f"{FIGURES}/{TRAJECTORIES}"), _draw)
 
 
-def load_paths(file: Path) -> PathBundle:
+def load_paths(file: Path) -> "PathBundle":
     """Read ``trajectories.npz``, which has the arrays of a ``PathBundle``.
 
     Raises:
         InputError: it is missing or not such a file.
     """
+    from eulerian.ideal.problem import PathBundle  # starts MPI, which other figures need not wait for
+
     return PathBundle(**read_arrays(file, PathBundle._fields, "trajectories"))
 
 
-def trajectory_lines(snapshots: Snapshots, paths: PathBundle) -> Figure:
+def trajectory_lines(snapshots: Snapshots, paths: "PathBundle") -> Figure:
     """1-D: the density over space and time with the paths on it, between the initial and the final density."""
     x, order = sorted_line(snapshots.points)
     density = on_line(snapshots.density, order)
@@ -91,7 +95,7 @@ def _draw_end(panel: Axes, x: Floats, density: Floats, label: int, colour: str, 
         panel.set_ylabel(rf"$\rho({time})$", rotation=0, ha="right", va="center", color=colour)
 
 
-def trajectory_map(snapshots: Snapshots, paths: PathBundle) -> Figure:
+def trajectory_map(snapshots: Snapshots, paths: "PathBundle") -> Figure:
     """2-D: per label one map of the initial density, the final density and the paths between them."""
     n_labels = snapshots.density.shape[3]
     window = visible_window(snapshots.density, snapshots.points[:, :3])
@@ -121,7 +125,9 @@ def _scale_title(snapshots: Snapshots, row: int) -> str:
     return rf"$\rho(t = {snapshots.times[row]:.4g})$, full colour: {peaks} per area"
 
 
-def draw_transport(axes: Axes, snapshots: Snapshots, paths: PathBundle, label: int = 0, *, whole: bool = False) -> None:
+def draw_transport(
+    axes: Axes, snapshots: Snapshots, paths: "PathBundle", label: int = 0, *, whole: bool = False
+) -> None:
     """One map: the initial density blue, the final one orange, each on a scale of its own, and paths between them.
 
     What is not part of the domain is grey. The map shows where there is mass, or the ``whole`` domain.

@@ -1,15 +1,16 @@
 """Mass that has come to the domain's boundary, where a wall stops it: how much, of which label, when and where."""
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from eulerian.app.runs.files import ArrayRecord
 from eulerian.base.arrays import Floats
-from eulerian.base.parallel import gather_rows
-from eulerian.control.control import ControlProblem
-from eulerian.control.statistics import Statistics
+
+if TYPE_CHECKING:
+    from eulerian.control.control import ControlProblem
+    from eulerian.control.statistics import Statistics
 
 # Share of a label's mass in the cells along the boundary that is worth a warning. Nothing leaves the domain, so mass
 # that arrives there stays at the wall instead of going on, which changes J by about this share of the loss across the
@@ -61,7 +62,7 @@ class BoundaryMass(ArrayRecord):
         )
 
 
-def mass_at_boundary(problem: ControlProblem, statistics: Statistics | None = None) -> BoundaryMass | None:
+def mass_at_boundary(problem: "ControlProblem", statistics: "Statistics | None" = None) -> BoundaryMass | None:
     """What lies along the boundary at the last evaluation, if it is more than ``LIMIT`` of a label. **Collective**.
 
     Args:
@@ -84,8 +85,10 @@ def boundary_warnings(problem: Any) -> list[str]:
     return [] if found is None else [found.statement]
 
 
-def _mass_at_facets(problem: ControlProblem, rho: Floats) -> tuple[Floats, Floats]:
+def _mass_at_facets(problem: "ControlProblem", rho: Floats) -> tuple[Floats, Floats]:
     """The boundary's facets (m, dim, dim) of all ranks, and the mass (m, K) of ρ in their cells. **Collective**."""
+    from eulerian.base.parallel import gather_rows  # starts MPI, which no figure needs
+
     space = problem.density_space
     outside = space.geometry.neighbours[: space.n_owned] < 0
     cells, opposite = np.nonzero(outside)

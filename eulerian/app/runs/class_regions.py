@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, final
+from typing import TYPE_CHECKING, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.analysis.classification import Classification, classify, has_readout
-from eulerian.app.build.mixture import INITIAL, class_names
-from eulerian.app.config import Term
 from eulerian.app.runs.files import ArrayRecord
 from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
 from eulerian.base.arrays import Floats
-from eulerian.base.parallel import gather_rows, on_root
-from eulerian.control.control import ControlProblem
-from eulerian.particles.flow import Scheme, carry
-from eulerian.particles.sample import share
+from eulerian.objective.confusion import Classification
+
+if TYPE_CHECKING:
+    from eulerian.app.config import Term
+    from eulerian.control.control import ControlProblem
 
 type Labels = NDArray[np.integer]
 
@@ -80,7 +78,7 @@ class ClassRegions(ArrayRecord):
         return ClassifiedPoints(self.x, self.labels, self.assigned)
 
     @classmethod
-    def measure(cls, problem: ControlProblem, theta: Floats, terms: Sequence[Term]) -> Self | None:
+    def measure(cls, problem: "ControlProblem", theta: Floats, terms: Sequence["Term"]) -> Self | None:
         """Those of a flow, complete on rank 0; None where the loss is no classification. **Collective**.
 
         Args:
@@ -91,6 +89,10 @@ class ClassRegions(ArrayRecord):
         Raises:
             InputError: a file of samples cannot be read any more.
         """
+        from eulerian.analysis.classification import classify, has_readout  # starts MPI, which no figure needs
+        from eulerian.app.build.mixture import class_names
+        from eulerian.base.parallel import on_root
+
         space, comm = problem.density_space, problem.comm
         if not has_readout(problem.terminal.loss):  # targets by label tell labels apart, too, but are no classes
             return None
@@ -112,11 +114,14 @@ class ClassRegions(ArrayRecord):
         return cls(names, lower, upper, regions, found.confusion, x, labels, assigned[len(pixels) :])
 
 
-def assigned_classes(problem: ControlProblem, theta: Floats, x: Floats, labels: Labels) -> Labels:
+def assigned_classes(problem: "ControlProblem", theta: Floats, x: Floats, labels: Labels) -> Labels:
     """The class of least loss, (n,), of points x (n, dim) once the flow has carried them; the same on all ranks.
 
     **Collective**. Points that are carried to infinity have class -1.
     """
+    from eulerian.base.parallel import gather_rows
+    from eulerian.particles.flow import Scheme, carry
+    from eulerian.particles.sample import share
     from eulerian.transport.nodal_interpolant import anywhere  # needs SciPy, which is slow to load
 
     comm, (layers, readout) = problem.comm, problem.split(theta)
@@ -133,8 +138,10 @@ def assigned_classes(problem: ControlProblem, theta: Floats, x: Floats, labels: 
     return np.asarray(comm.bcast(gathered, 0))
 
 
-def _samples(terms: Sequence[Term], dim: int) -> tuple[Floats, Labels]:
+def _samples(terms: Sequence["Term"], dim: int) -> tuple[Floats, Labels]:
     """Points (n, dim) and labels (n,) of the samples among the terms. Not collective."""
+    from eulerian.app.build.mixture import INITIAL
+
     none = np.zeros((0, dim)), np.zeros(0, dtype=np.int32)
     each = (term.labelled_points(f"{INITIAL}.{index}") for index, term in enumerate(terms))
     points, labels = zip(none, *(pair for pair in each if pair is not None), strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eulerian.app.runs.result import plain
+from eulerian.app.runs.files import plain
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 

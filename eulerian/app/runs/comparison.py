@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.files import FIGURES, METHOD_PAIR, ArrayRecord
-from eulerian.app.runs.folder import RunFolder
 from eulerian.base.arrays import Floats
-from eulerian.base.parallel import gather_rows, on_root
-from eulerian.control.control import ControlProblem
 from eulerian.objective.parts import part_names
 
 if TYPE_CHECKING:
     from eulerian.analysis.pushed_density import PushedDensity  # with a good part of SciPy
     from eulerian.analysis.wasserstein import LabelledPoints
+    from eulerian.app.runs.folder import RunFolder
+    from eulerian.control.control import ControlProblem
 
 _SHOWN = 50_000  # particles that are saved for a picture
 _NAME, _CELL = 38, 16  # widths of a table's columns
@@ -63,8 +61,8 @@ class ComparisonData(ArrayRecord):
 
 
 def save_comparison(
-    run: RunFolder,
-    problem: ControlProblem,
+    run: "RunFolder",
+    problem: "ControlProblem",
     pushed: "PushedDensity",
     points: "LabelledPoints",
     parts: Mapping[str, tuple[float, float, float]],
@@ -81,6 +79,9 @@ def save_comparison(
     Raises:
         ComputationError: a file could not be written.
     """
+    from eulerian.app.runs.cell_nodes import CellNodes  # starts MPI, which no figure needs
+    from eulerian.base.parallel import gather_rows, on_root
+
     nodes = CellNodes(problem.density_space, problem.velocity_space)
     x, rho = nodes.points(), problem.final_density
     if problem.density_space.dim == 3:  # there is no picture of it

@@ -1,6 +1,7 @@
 """Names of a run's files, files that are never half written, and arrays in them. Not collective: for one rank."""
 
 import errno
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -184,3 +185,18 @@ class ArrayRecord:
     def load_if_there(cls, path: Path) -> Self | None:
         """The same; None where there is no such file."""
         return cls.load(path) if path.is_file() else None
+
+
+def plain(value: Any) -> Any:
+    """Plain JSON data: arrays become lists, NumPy scalars numbers, and what is not finite None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value

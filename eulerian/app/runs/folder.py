@@ -39,10 +39,11 @@ from eulerian.app.runs.files import (
     ArrayRecord,
     append_text,
     is_run,
+    plain,
     write_arrays,
     write_text,
 )
-from eulerian.app.runs.result import Document, plain
+from eulerian.app.runs.result import Document
 from eulerian.app.runs.run_files import mesh_arrays
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError

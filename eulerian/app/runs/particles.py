@@ -1,19 +1,20 @@
 """What a run on particles leaves: its keys in ``result.json``, its table, and the paths that its figure shows."""
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.app.build.network import SampledProblem
-from eulerian.app.config import Particles
 from eulerian.app.runs.files import FIGURES, PARTICLES, ArrayRecord
-from eulerian.app.runs.folder import RunFolder
-from eulerian.app.runs.result import Document
 from eulerian.app.runs.triangles import Triangles
 from eulerian.base.arrays import Floats
-from eulerian.base.parallel import gather_rows, on_root
+
+if TYPE_CHECKING:
+    from eulerian.app.build.network import SampledProblem
+    from eulerian.app.config import Particles
+    from eulerian.app.runs.folder import RunFolder
+    from eulerian.app.runs.result import Document
 
 _SHOWN = 4000  # particles whose paths are saved
 _TIMES = 41
@@ -44,7 +45,7 @@ class ParticlePaths(ArrayRecord):
     outline: Floats
 
 
-def particle_document(sampled: SampledProblem, particles: Particles) -> Document:
+def particle_document(sampled: "SampledProblem", particles: "Particles") -> "Document":
     """The keys ``method`` and ``particles``, for the last evaluation. **Collective**."""
     problem = sampled.problem
     names = ["total", *(name for name, value in problem.parts.items() if value != 0.0 and name != "parameters")]
@@ -63,7 +64,7 @@ def particle_document(sampled: SampledProblem, particles: Particles) -> Document
     }
 
 
-def particle_table(document: Document) -> str:
+def particle_table(document: "Document") -> str:
     """Half widths of the confidence intervals, and how many particles left the domain."""
     found = document["particles"]
     widths = ", ".join(f"{name} ± {width:.2g}" for name, width in found["interval"].items())
@@ -76,7 +77,7 @@ def particle_table(document: Document) -> str:
     return "\n".join(lines)
 
 
-def save_paths(run: RunFolder, sampled: SampledProblem, theta: Floats) -> None:
+def save_paths(run: "RunFolder", sampled: "SampledProblem", theta: Floats) -> None:
     """Save the paths of some particles for the figure. **Collective**.
 
     Args:
@@ -84,6 +85,8 @@ def save_paths(run: RunFolder, sampled: SampledProblem, theta: Floats) -> None:
         sampled: the particles.
         theta: (L, p).
     """
+    from eulerian.base.parallel import gather_rows, on_root  # starts MPI, which no figure needs
+
     problem, comm, sample = sampled.problem, sampled.problem.comm, sampled.problem.sample
     # Every stride-th particle of the whole sample: the same ones on any number of ranks.
     first = sum(comm.allgather(len(sample.x))[: comm.rank])

@@ -1,17 +1,17 @@
 """What the picture of densities in three dimensions is drawn from: their integrals along two axes, at a few times."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.files import PROJECTIONS, ArrayRecord
 from eulerian.app.runs.pixel_grid import pixel_centres, pixel_counts
 from eulerian.base.arrays import Floats
-from eulerian.base.parallel import gather_rows
-from eulerian.density.basis import VTK_EDGES
+
+if TYPE_CHECKING:
+    from eulerian.app.runs.cell_nodes import CellNodes
 
 _POINTS = 32  # along a line
 
@@ -53,6 +53,8 @@ class LineIntegrals:
 
 def _nodal_weights(barycentric: Floats, nodes: int) -> Floats:
     """Values of the nodes' shape functions, from barycentric coordinates (p, 4)."""
+    from eulerian.density.basis import VTK_EDGES  # starts MPI, which no figure needs
+
     if nodes == 4:
         return barycentric
     middles = [4.0 * barycentric[:, i] * barycentric[:, j] for i, j in VTK_EDGES[3]]
@@ -98,7 +100,7 @@ class ProjectionGathering:
 
     FILE: ClassVar = PROJECTIONS
 
-    def __init__(self, nodes: CellNodes) -> None:
+    def __init__(self, nodes: "CellNodes") -> None:
         self.nodes = nodes
         self._lines: tuple[LineIntegrals, LineIntegrals] | None = None
         self._box: tuple[Floats, Floats] | None = None
@@ -106,6 +108,8 @@ class ProjectionGathering:
 
     def add(self, t: float, rho: Floats, v: Floats) -> None:  # noqa: ARG002 - the face of ``Gathering``
         """One more sample, of a later time."""
+        from eulerian.base.parallel import gather_rows  # starts MPI, which no figure needs
+
         comm = self.nodes.density_space.comm
         if not self._rows:
             points = gather_rows(comm, self.nodes.points())

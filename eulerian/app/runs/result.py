@@ -112,21 +112,6 @@ def versions() -> dict[str, str]:
     return {name: str(import_module(name).__version__) for name in names} | {"python": platform.python_version()}
 
 
-def plain(value: Any) -> Any:
-    """Plain JSON data: arrays become lists, NumPy scalars numbers, and what is not finite None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value
-
-
 def classification(problem: ControlProblem, theta: Floats) -> Document:
     """Mass that lies where the terminal loss takes it for its own label, of ρ₀ and of ρ(T). **Collective**.
 

@@ -3,24 +3,26 @@
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eulerian.analysis.convergence import ERRORS, Rung, ladders, observed_rate
 from eulerian.app.runs.columns import Row, csv_text, read_rows
 from eulerian.app.runs.files import STUDY_COLUMNS, write_text
-from eulerian.app.runs.result import Document
+
+if TYPE_CHECKING:
+    from eulerian.analysis.convergence import Rung
+    from eulerian.app.runs.result import Document
 
 _TITLES = {"objective_error": "J", "gradient_error": "∇J", "density_error": "density"}
 
 
-def study_rows(rungs: Iterable[Rung]) -> list[Document]:
+def study_rows(rungs: Iterable["Rung"]) -> list["Document"]:
     """One row of ``STUDY_COLUMNS`` per rung."""
     return [dict(zip(STUDY_COLUMNS, _cells(rung), strict=True)) for rung in rungs]
 
 
-def _cells(rung: Rung) -> tuple[Any, ...]:
+def _cells(rung: "Rung") -> tuple[Any, ...]:
     trial, what = rung.trial, rung.resolution
     on_mesh = what.degree is not None
     return (
@@ -43,19 +45,21 @@ def _cells(rung: Rung) -> tuple[Any, ...]:
     )
 
 
-def study_rates(rungs: Iterable[Rung]) -> Document:
+def study_rates(rungs: Iterable["Rung"]) -> "Document":
     """By ladder and error, the r of error ~ h^r or N^(−r)."""
+    from eulerian.analysis.convergence import ERRORS, ladders, observed_rate  # starts MPI, which no figure needs
+
     return {
         name: {error: observed_rate(own, error) for error in ERRORS} | {"power_of": "h" if _on_mesh(own) else "1/N"}
         for name, own in ladders(rungs).items()
     }
 
 
-def _on_mesh(rungs: Sequence[Rung]) -> bool:
+def _on_mesh(rungs: Sequence["Rung"]) -> bool:
     return rungs[0].resolution.degree is not None
 
 
-def write_study(path: Path, rungs: Iterable[Rung]) -> None:
+def write_study(path: Path, rungs: Iterable["Rung"]) -> None:
     """Write the rows as a CSV file; what is unknown stays empty."""
     write_text(path, csv_text(STUDY_COLUMNS, study_rows(rungs), header=True))
 
@@ -69,8 +73,10 @@ def read_study(path: Path) -> list[Row]:
     return read_rows(path, STUDY_COLUMNS, "study", text="ladder")
 
 
-def study_table(rungs: Sequence[Rung]) -> str:
+def study_table(rungs: Sequence["Rung"]) -> str:
     """Errors and costs of all rungs, and below each ladder its observed rates."""
+    from eulerian.analysis.convergence import ERRORS, ladders, observed_rate  # starts MPI, which no figure needs
+
     titles = ("error of J", "cosine of ∇J", "error of ∇J", "L¹, density", "CPU s, J", "CPU s, ∇J")
     lines = [f"{'':28}" + "".join(f"{title:>14}" for title in titles)]
     for name, own in ladders(rungs).items():
@@ -87,7 +93,7 @@ def study_table(rungs: Sequence[Rung]) -> str:
     return "\n".join(lines)
 
 
-def _size(rung: Rung) -> str:
+def _size(rung: "Rung") -> str:
     what = rung.resolution
     return f"N = {what.particles}" if what.degree is None else f"{what.cells} cells, h = {what.h:.3g}"
 

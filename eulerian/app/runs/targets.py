@@ -1,16 +1,17 @@
 """Targets of a run, saved in its folder so that figures can show them: points, a density, or where a loss is small."""
 
 from dataclasses import dataclass
-from typing import Self, final
+from typing import TYPE_CHECKING, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eulerian.app.runs.cell_nodes import CellNodes
 from eulerian.app.runs.files import ArrayRecord
 from eulerian.base.arrays import Floats
-from eulerian.base.parallel import gather_rows
-from eulerian.objective.point_loss import PointLoss
+
+if TYPE_CHECKING:
+    from eulerian.app.runs.cell_nodes import CellNodes
+    from eulerian.objective.point_loss import PointLoss
 
 
 @final
@@ -35,7 +36,9 @@ class Targets(ArrayRecord):
     classes: NDArray[np.bool_]
 
     @classmethod
-    def gather(cls, cells: CellNodes, loss: PointLoss | None, density: Floats | None, readout: Floats) -> Self | None:
+    def gather(
+        cls, cells: "CellNodes", loss: "PointLoss | None", density: Floats | None, readout: Floats
+    ) -> Self | None:
         """Those of a loss ℓ or a target density (n_cells, nd, K), on rank 0; None elsewhere. **Collective**.
 
         Args:
@@ -44,6 +47,8 @@ class Targets(ArrayRecord):
             density: or None.
             readout: (r,) trained parameters of the loss.
         """
+        from eulerian.base.parallel import gather_rows  # starts MPI, which no figure needs
+
         space = cells.density_space
         known = None if loss is None else loss.goals
         points = np.zeros((0, space.dim)) if known is None else known

@@ -9,7 +9,6 @@ from mpi4py import MPI
 import numpy as np
 
 from eulerian.analysis.classification import (
-    Classification,
     has_readout,
     measure_regions,
     most_probable,
@@ -17,11 +16,11 @@ from eulerian.analysis.classification import (
     readout_probabilities,
 )
 from eulerian.app.runs.class_regions import ClassifiedPoints
-from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, write_text
+from eulerian.app.runs.files import CLASSES, FIGURES, PUSHED_POINTS, plain, write_text
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.point_tables import claim_table, push_summary, write_table
 from eulerian.app.runs.progress import Progress
-from eulerian.app.runs.result import Document, plain
+from eulerian.app.runs.result import Document
 from eulerian.app.runs.run_files import require_run
 from eulerian.app.tasks.drawing import draw_figures
 from eulerian.app.tasks.loaded_run import LABEL, LoadedRun, load_trained
@@ -32,6 +31,7 @@ from eulerian.base.errors import InputError
 from eulerian.base.parallel import gather_rows, on_root
 from eulerian.density.csv_samples import SampleTable, class_key, kernel_estimates, read_samples
 from eulerian.density.projection import project_shapes
+from eulerian.objective.confusion import Classification
 
 type Columns = tuple[str | int, ...]
 

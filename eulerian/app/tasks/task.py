@@ -12,12 +12,12 @@ from mpi4py import MPI
 from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Config
 from eulerian.app.runs.columns import Row
-from eulerian.app.runs.files import HISTORY
+from eulerian.app.runs.files import HISTORY, plain
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import files_line
-from eulerian.app.runs.result import Document, Outcome, describe, plain
-from eulerian.app.tasks.drawing import draw_figures
+from eulerian.app.runs.result import Document, Outcome, describe
+from eulerian.app.tasks.drawing import draw_figures, drawn_beside, figures_drawn
 from eulerian.base import signals
 from eulerian.base.errors import ComputationError, EulerianError, collected_warnings, explained
 from eulerian.base.parallel import all_here, on_root, warn_of_crowding
@@ -94,7 +94,7 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
             run.warnings.append(text)
             progress.say(f"Warning: {text}")
 
-        with collected_warnings(warned):
+        with collected_warnings(warned), drawn_beside(run):
             warn_of_crowding(comm)
             return self._run(config, run, progress, keep, history)
 
@@ -148,7 +148,7 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
                     run.write_result(document)
                 except ComputationError as error:  # the result without it is there and stays
                     progress.say(f"{error}: {', '.join(more)} is not in it")
-            return _with_history_figure(run, document)
+            return _with_figures(run, document)
 
 
 def _agreed(run: RunFolder, document: Document) -> Document:
@@ -157,15 +157,20 @@ def _agreed(run: RunFolder, document: Document) -> Document:
     return agreed
 
 
-def _with_history_figure(run: RunFolder, document: Document) -> Document:
-    """Draw the history of a minimisation, last: it also shows the bounds of J found after it. Collective."""
-    if not on_root(run.comm, (run.path / HISTORY).exists):
-        return document
-    draw_figures(run, only=("history",))
-    warned = _agreed(run, document)
-    if warned != document:
-        run.write_result(warned)
-    return warned
+def _with_figures(run: RunFolder, document: Document) -> Document:
+    """Draw the history of a minimisation, last: it also shows the bounds of J found after it. Collective.
+
+    With what is to be told of figures that were drawn beside the run.
+    """
+    if on_root(run.comm, (run.path / HISTORY).exists):
+        draw_figures(run, only=("history",))
+    unwritten = figures_drawn(run)
+    told = _agreed(run, document)
+    if unwritten:
+        told = told | {"status": "failed", "reason": f"{document['reason']}; then the output failed: {unwritten}"}
+    if told != document:
+        run.write_result(told)
+    return told
 
 
 def interrupted_early(run: RunFolder, command: str, name: str) -> str:

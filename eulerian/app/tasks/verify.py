@@ -17,11 +17,11 @@ from eulerian.analysis.verify import Verification as Laws
 from eulerian.analysis.verify import verify as verify_laws
 from eulerian.app.build.network import build, warn_of_fixed_mesh
 from eulerian.app.config import Adapt, Config
-from eulerian.app.runs.files import RESULT
+from eulerian.app.runs.files import RESULT, plain
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import headline, laws_table
-from eulerian.app.runs.result import Document, Outcome, plain
+from eulerian.app.runs.result import Document, Outcome
 from eulerian.app.tasks.network_run import finite_value, layers_and_readout, warn_of_rest
 from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.theta_option import ThetaSource

@@ -44,6 +44,13 @@ def test_a_solve_waits_neither_for_scipy_nor_for_figures() -> None:
     assert not loaded & set(SLOW)
 
 
+def test_figures_wait_for_matplotlib_alone() -> None:
+    """A process of their own draws them, which is ready before the run has anything to draw."""
+    loaded = _loaded("import eulerian.app.tasks.figure_server\nimport eulerian.app.figures.draw")
+    assert "matplotlib" in loaded
+    assert not loaded & {"mpi4py", "petsc4py", "dolfinx", "basix", "scipy", "pydantic"}
+
+
 def test_a_certificate_in_closed_form_waits_for_the_convex_solver_as_little() -> None:
     assert "scipy" not in _loaded("from eulerian.bounds.certificate import certify")
 

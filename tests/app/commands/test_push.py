@@ -14,8 +14,9 @@ from scipy.linalg import expm
 
 from eulerian.app.build.network import build
 from eulerian.app.config import parse_config, read_config
+from eulerian.app.runs.files import plain
 from eulerian.app.runs.progress import Progress
-from eulerian.app.runs.result import classification, plain
+from eulerian.app.runs.result import classification
 from eulerian.app.tasks import run_ideal, run_push
 from eulerian.base.errors import InputError
 from eulerian.density.gathered import GatheredDensity

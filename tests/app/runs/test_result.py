@@ -10,7 +10,8 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 
-from eulerian.app.runs.result import Outcome, describe, plain
+from eulerian.app.runs.files import plain
+from eulerian.app.runs.result import Outcome, describe
 from eulerian.control.control import ControlProblem
 from eulerian.control.statistics import Statistics
 from eulerian.objective.parts import part_names
