@@ -69,6 +69,27 @@ def pytest_unconfigure(config: pytest.Config) -> Iterator[None]:
             MPI.COMM_WORLD.Abort(status)
 
 
+# Marks, on how many ranks at most their tests run, and why.
+LIMITS = {
+    "mpi": (1, "starts its own parallel job"),
+    "one_process": (1, "needs one process only"),
+    "two_ranks": (2, "says nothing new on more than two ranks"),
+}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import files of which the number of ranks rules out all tests: a third of the time to collect them.
+
+    Those that are named on the command line are, so that their tests are told to be skipped.
+    """
+    ruled_out = [mark for mark, (most, _) in LIMITS.items() if MPI.COMM_WORLD.size > most]
+    named = any(word.split("::")[0].endswith(collection_path.name) for word in config.invocation_params.args)
+    if not ruled_out or named or not collection_path.match("test_*.py"):
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return re.search(rf"(?m)^pytestmark = pytest\.mark\.({'|'.join(ruled_out)})\b", text) is not None or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what the number of ranks rules out.
 
@@ -77,14 +98,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     some own nothing. Whatever deals with cells, nodes or messages is tested there: laws, meshes, densities, transport,
     J, ideal problems, what is gathered for output. What does not ask how the mesh is cut runs on one and on two ranks
     only (``two_ranks``): whole commands, optimisation over many iterations, particles, models of other libraries, which
-    steps are kept in memory, how exact a search at single points is. It is collective or not, and two ranks tell.
+    steps are kept in memory, how exact a search at single points is. It is collective or not, and two ranks tell. Of
+    tests with many parameters some cases run on ranks (``thinning.thinned``): every dimension and degree, not all
+    together with every kind of everything else.
     """
-    limits = {
-        "mpi": (1, "starts its own parallel job"),
-        "one_process": (1, "needs one process only"),
-        "two_ranks": (2, "says nothing new on more than two ranks"),
-    }
-    for marker, (most, reason) in limits.items():
+    for marker, (most, reason) in LIMITS.items():
         if MPI.COMM_WORLD.size > most:
             for item in items:
                 if item.get_closest_marker(marker):

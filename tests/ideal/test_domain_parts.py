@@ -52,6 +52,7 @@ def bumps(places: dict[float, float], width: float = 0.15) -> Callable[[Floats],
 
 
 type Costs = dict[str, float]
+RUNNING: Costs = {"congestion": 0.05, "entropy": 0.01}
 
 
 def functional(kind: str, target: Floats) -> Functional:
@@ -65,7 +66,10 @@ def solve(space: DensitySpace, kind: str, begin: Floats, end: Floats, costs: Cos
     return solve_convex(problem, gap_tolerance=2e-3, residual_tolerance=2e-4, max_iterations=3000)
 
 
-@pytest.mark.parametrize("costs", [{}, {"congestion": 0.05, "entropy": 0.01}], ids=["plain", "running"])
+@pytest.mark.parametrize(
+    "costs",
+    [pytest.param({}, id="plain", marks=pytest.mark.two_ranks), pytest.param(RUNNING, id="running")],
+)
 @pytest.mark.parametrize("kind", thinned(["fixed", "linear", "kl", "l2"], {"kl"}))
 @pytest.mark.parametrize("dim", [1, 2])
 def test_two_parts_are_worth_what_they_are_worth_alone(
@@ -115,6 +119,7 @@ def test_a_fixed_target_in_another_part_is_refused(comm: MPI.Comm, tmp_path: Pat
     assert math.isfinite(found.primal)
 
 
+@pytest.mark.two_ranks
 def test_a_difference_that_is_hardly_there_is_scaled_away(comm: MPI.Comm, tmp_path: Path) -> None:
     space = archipelago(comm, tmp_path, 1, [[0, 0, 0], [FAR, 0, 0]])
     begin = density(space, bumps({0.4: 1.0, 0.4 + FAR: 1.0}))

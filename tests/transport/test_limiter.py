@@ -77,6 +77,7 @@ def test_equals_the_reference(comm: MPI.Comm, dim: int, degree: int, seed: int) 
     assert kinds.size > 3
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize(("dim", "degree"), CASES)
 def test_leaves_positive_densities_alone(comm: MPI.Comm, dim: int, degree: int) -> None:
     stepper = at_rest(comm, dim, degree)
@@ -116,6 +117,7 @@ def test_adjoint_is_the_transposed_derivative(comm: MPI.Comm, dim: int, degree: 
     assert np.max(np.abs(forward - backward)[smooth] / scale, initial=0.0) <= 1e-6
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("mean", thinned([0.0, 5e-324, 1e-308, 1e-300, 1e-201, 1e-199, 1e-150, 1e-15], {1e-308}))
 @pytest.mark.parametrize(("dim", "degree"), CASES)
 def test_nearly_empty_cells(comm: MPI.Comm, dim: int, degree: int, mean: float) -> None:
