@@ -145,7 +145,11 @@ def test_what_does_not_fit(comm: MPI.Comm) -> None:
             call()
     with pytest.raises(InputError, match="numbers are needed"):
         Flow(flow.problem, np.zeros(3))
-    fast = Flow(flow.problem, np.full((2, 6), 1e9))
+    assert repr(flow) == "Flow(Affine, 2 layers, T = 0.5)"
+
+
+@pytest.mark.one_process
+def test_points_that_cannot_be_moved(comm: MPI.Comm) -> None:
+    fast = Flow(affine_flow(comm).problem, np.full((2, 6), 1e9))
     with pytest.raises(ComputationError, match=r"cannot be moved|infinity"):
         fast.push(points())
-    assert repr(flow) == "Flow(Affine, 2 layers, T = 0.5)"

@@ -99,6 +99,8 @@ def test_costs_of_parameters_and_gradients_do_not_count(comm: MPI.Comm) -> None:
     assert 0.0 < found.gap < 0.2
 
 
+@pytest.mark.two_ranks
+@pytest.mark.one_process
 def test_convex_bound(comm: MPI.Comm) -> None:
     records: list[Any] = []
     problem = evaluated(comm, QUADRATIC, "density.degree=1")
@@ -136,6 +138,7 @@ COSTS = {
 }
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize(
     ("kind", "costs"), [("kl", ""), ("l2", ""), ("kl", "entropy"), ("quadratic", "potential"), ("quadratic", "entropy")]
 )

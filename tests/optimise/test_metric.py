@@ -31,6 +31,7 @@ def some_metric() -> Metric:
 METRICS = {"low rank": some_metric(), "scaled": Metric(np.linspace(0.5, 2.0, 17))}
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("kind", METRICS)
 def test_a_variable_and_its_theta(kind: str) -> None:
     metric, theta = METRICS[kind], RNG.standard_normal(17)
@@ -38,6 +39,7 @@ def test_a_variable_and_its_theta(kind: str) -> None:
     np.testing.assert_allclose(metric.variable(metric.theta(theta)), theta, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("kind", METRICS)
 def test_a_gradient_tells_the_same_change_of_j(kind: str) -> None:
     """It is a covector: its product with a step does not depend on the variable."""
@@ -46,6 +48,7 @@ def test_a_gradient_tells_the_same_change_of_j(kind: str) -> None:
     assert metric.norm(gradient) == pytest.approx(np.linalg.norm(metric.gradient(gradient)), rel=1e-14)
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("kind", METRICS)
 def test_another_unit(kind: str) -> None:
     metric, theta = METRICS[kind], RNG.standard_normal(17)
@@ -53,6 +56,7 @@ def test_another_unit(kind: str) -> None:
     assert metric.times(3.0).norm(theta) == pytest.approx(metric.norm(theta) / 3.0, rel=1e-14)
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("damping", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("m", [0, 1, 3, 6, 40], ids="{} rows".format)
 def test_a_low_rank_scaling_is_the_root_of_its_matrix(m: int, damping: float) -> None:
@@ -73,6 +77,7 @@ def test_a_low_rank_scaling_is_the_root_of_its_matrix(m: int, damping: float) ->
 # -- its unit --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_process
 def test_the_unit_that_was_learnt() -> None:
     """In it the curvature along the last step is one: the slope is as long as the step would be with a unit matrix."""
     metric, hessian = some_metric(), np.diag(np.linspace(1.0, 9.0, 17))
@@ -83,6 +88,8 @@ def test_the_unit_that_was_learnt() -> None:
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)  # only the unit has changed
 
 
+@pytest.mark.two_ranks
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("factor", [0.01, 10.0, 100.0])
 def test_the_unit_of_a_first_step(comm: MPI.Comm, factor: float) -> None:
     """The step downhill would halve a quadratic of minimum zero, or change the velocity by one crossing of the box."""
@@ -224,6 +231,7 @@ def test_the_same_on_any_number_of_ranks(comm: MPI.Comm, dim: int, cells: int, l
     np.testing.assert_allclose(mine, [alone.variable(step) for step in steps], rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.one_process
 def test_layers_are_probed_at_points_of_their_own(comm: MPI.Comm) -> None:
     """With one density and one θ for all layers their matrices still are different samples."""
     problem = control_problem(comm, 2, 1, cells=12, field={"zero_init": True})
@@ -301,6 +309,7 @@ def test_particles_have_none(comm: MPI.Comm) -> None:
     assert velocity_metric(problem) is None
 
 
+@pytest.mark.one_process
 def test_large_networks_have_fewer_probes_and_very_large_ones_none(
     comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

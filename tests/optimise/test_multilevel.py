@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from paths import MESHES
 from problems import LABELLINGS, NO_DENSITY_COSTS, problem_config, train_as_configured
+from thinning import thinned
 
 from eulerian.app.build import training as training_of_config
 from eulerian.app.build.network import build
@@ -159,9 +160,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "another method": small(2, optimiser={"method": "bncg"}),
     "odd layers": small(3, field={"layers": 5}),
 }
+THREE = {"3-D", "free", "a field per label, readout", "mesh file"}
+TWO = THREE | {"1-D", "free, a field per label", "free, tied", "readout", "kl"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", thinned(KINDS, TWO, THREE))
 def test_problems_of_all_kinds(comm: MPI.Comm, kind: str) -> None:
     config = parse_config(KINDS[kind])
     problem, result = train_as_configured(config, comm)
@@ -246,8 +249,12 @@ def test_levels_end_at_a_tolerance(
     assert result.value == problem.value(result.theta)
 
 
+@pytest.mark.two_ranks
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("stop", [0, 2])
-@pytest.mark.parametrize("kind", ["1-D", "free", "a field per label, readout", "tied"])
+@pytest.mark.parametrize(
+    "kind", thinned(["1-D", "free", "a field per label, readout", "tied"], {"free", "a field per label, readout"})
+)
 def test_stopped_on_a_coarse_level(comm: MPI.Comm, kind: str, stop: int) -> None:
     """θ is that of the finest level all the same, and so is J."""
     config = parse_config(KINDS[kind])
@@ -266,6 +273,7 @@ def test_stopped_on_a_coarse_level(comm: MPI.Comm, kind: str, stop: int) -> None
         assert result.value < problem.value(problem.initial_theta)
 
 
+@pytest.mark.two_ranks
 def test_stopped_on_a_middle_level(comm: MPI.Comm) -> None:
     config = parse_config(small(3, 12, optimiser={"gradient_tolerance": 0.0}))
     problem, result = train_as_configured(config, comm, lambda record: record.level == 2)
@@ -318,6 +326,8 @@ def refusing(cells: set[int]) -> Callable[..., ControlProblem]:
     return refuse
 
 
+@pytest.mark.two_ranks
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("cells", [{1: 4}, {2: 8}, {1: 4, 2: 8}], ids="without {}".format)
 def test_coarse_levels_that_cannot_be_built_are_left_out(
     comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch, cells: dict[int, int]
@@ -358,6 +368,7 @@ def test_coarse_levels_that_cannot_be_evaluated_are_left_out(comm: MPI.Comm, mon
     assert problem.rejected_evaluations >= 1
 
 
+@pytest.mark.two_ranks
 def test_a_start_that_cannot_be_evaluated_anywhere(comm: MPI.Comm) -> None:
     table = small(2, 4, solver={"max_steps_per_layer": 2})
     field = {"kind": "linear", "features": "translation", "layers": 2, "theta": [[50.0], [50.0]]}
@@ -365,6 +376,7 @@ def test_a_start_that_cannot_be_evaluated_anywhere(comm: MPI.Comm) -> None:
         train_as_configured(parse_config({**table, "field": field}), comm)
 
 
+@pytest.mark.two_ranks
 def test_it_is_told_which_level_begins(comm: MPI.Comm) -> None:
     config = parse_config(small(3))
     said: list[str] = []

@@ -57,6 +57,8 @@ def velocities(problem: ControlProblem, theta: Floats, x: Floats, times: Floats)
     return np.array([[problem.layered.value(k, rows[k], x, label) for label in labels] for k in layers])
 
 
+@pytest.mark.two_ranks
+@pytest.mark.two_ranks
 @pytest.mark.parametrize(("before", "after"), thinned([(1, 1), (1, 3), (2, 4), (3, 6), (2, 6), (4, 8)], {(2, 6)}))
 @pytest.mark.parametrize("case", CASES)
 def test_split_layers_leave_the_velocity_at_any_time(comm: MPI.Comm, case: str, before: int, after: int) -> None:
@@ -160,6 +162,7 @@ def products(pairs: Curvature) -> Floats:
     return np.asarray(np.sum(pairs.steps * pairs.slopes, axis=1))
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize(("before", "after"), thinned([(2, 4), (4, 2), (3, 3)], {(2, 4)}))
 @pytest.mark.parametrize("case", [*CASES, "free", "free, a field per label"])
 def test_pairs_keep_their_product(comm: MPI.Comm, case: str, before: int, after: int) -> None:

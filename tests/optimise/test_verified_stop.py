@@ -22,6 +22,8 @@ from eulerian.control.control import ControlProblem
 from eulerian.optimise import Descent, DescentState, Method, OptimiseResult, Record, Settings, TrainingState
 from eulerian.optimise.verified_stop import PATIENCE, falls_no_more, is_due
 
+pytestmark = pytest.mark.two_ranks
+
 SETTINGS = Settings(Method("lmvm"), 30, 0.0, stop="verified")
 
 
@@ -237,7 +239,6 @@ def test_a_field_that_fails_leaves_the_usual_descent(comm: MPI.Comm, monkeypatch
 # -- going on --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.two_ranks
 @pytest.mark.parametrize("config", [coarse(), walled()])
 def test_every_state_goes_on_to_the_same_end(comm: MPI.Comm, config: Config) -> None:
     found, whole = states(build(config, comm), SETTINGS)
@@ -249,7 +250,6 @@ def test_every_state_goes_on_to_the_same_end(comm: MPI.Comm, config: Config) -> 
         assert (result.status, result.reason, result.verified) == (whole.status, whole.reason, whole.verified)
 
 
-@pytest.mark.two_ranks
 @pytest.mark.parametrize("config", [coarse(), walled()])
 def test_a_state_survives_its_file(comm: MPI.Comm, tmp_path: Path, config: Config) -> None:
     found, _ = states(build(config, comm), SETTINGS)
@@ -269,7 +269,6 @@ def test_a_state_survives_its_file(comm: MPI.Comm, tmp_path: Path, config: Confi
     assert result.theta.tobytes() == states(build(config, comm), SETTINGS)[1].theta.tobytes()
 
 
-@pytest.mark.two_ranks
 def test_an_end_may_be_moved(comm: MPI.Comm) -> None:
     """The look at the last iterate leaves no trace in a run that goes on."""
     short = dataclasses.replace(SETTINGS, max_iterations=9)
