@@ -414,12 +414,12 @@ def test_command_line(tmp_path: Path, here: Here) -> None:
 
 
 @pytest.mark.mpi
-def test_two_ranks_find_the_same(tmp_path: Path, mpirun: Any) -> None:
+def test_two_ranks_find_the_same(tmp_path: Path, here: Here, mpirun: Any) -> None:
     (tmp_path / "model.toml").write_text(MODEL)
-    command = [sys.executable, "-m", "eulerian", "ideal", "model.toml", "--quiet", "--output"]
-    for ranks in (1, 2):
-        done = mpirun(ranks, [*command, f"on{ranks}"])
-        assert done.returncode == 0, done.stdout + done.stderr
+    command = ["ideal", "model.toml", "--quiet", "--output"]
+    here(*command, "on1")
+    done = mpirun(2, [sys.executable, "-m", "eulerian", *command, "on2"])
+    assert done.returncode == 0, done.stdout + done.stderr
     one, two = (result(tmp_path, f"on{ranks}") for ranks in (1, 2))
     assert two["ranks"] == 2
     assert two["ideal"]["hopf_lax"] == pytest.approx(one["ideal"]["hopf_lax"], rel=1e-10)

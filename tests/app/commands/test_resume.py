@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
-from jobs import SCRIPTS
+from jobs import SCRIPTS, Here
 
 from eulerian.app import tasks
 from eulerian.app.config import Config, parse_config
@@ -393,14 +393,17 @@ def test_nothing_to_go_on_from_is_a_warning(comm: MPI.Comm, tmp_path: Path) -> N
 
 
 @pytest.mark.mpi
-def test_on_other_numbers_of_ranks(tmp_path: Path, mpirun: Any) -> None:
+def test_on_other_numbers_of_ranks(tmp_path: Path, here: Here, mpirun: Any) -> None:
     """From two ranks to one to two: every iteration once, and as low as ever."""
     (tmp_path / "model.toml").write_text(MODEL)
     whole = train(MPI.COMM_SELF, configure(tmp_path, "optimiser.max_iterations=12", run="whole"))
 
     def run(ranks: int, limit: int, *more: str) -> None:
-        command = [f"{SCRIPTS}/eulerian", "train", "model.toml", "--output", "run", "--set"]
-        done = mpirun(ranks, [*command, f"optimiser.max_iterations={limit}", *more], cwd=tmp_path)
+        command = ["train", "model.toml", "--output", "run", "--set", f"optimiser.max_iterations={limit}", *more]
+        if ranks == 1:
+            here(*command)
+            return
+        done = mpirun(ranks, [f"{SCRIPTS}/eulerian", *command], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
 
     run(2, 4)
