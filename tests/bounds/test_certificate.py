@@ -100,7 +100,6 @@ def test_costs_of_parameters_and_gradients_do_not_count(comm: MPI.Comm) -> None:
 
 
 @pytest.mark.two_ranks
-@pytest.mark.one_process
 def test_convex_bound(comm: MPI.Comm) -> None:
     records: list[Any] = []
     problem = evaluated(comm, QUADRATIC, "density.degree=1")
@@ -118,6 +117,7 @@ def test_convex_bound(comm: MPI.Comm) -> None:
     assert f" ± {found.error:.1g} for any flow" in found.statement
 
 
+@pytest.mark.one_process
 def test_where_the_domain_is_not_convex(comm: MPI.Comm) -> None:
     """Without walls everything would move by T/λ to the right, at 1 − x̄ − T/(2λ) = 1."""
     problem = evaluated(comm, CORNER)
@@ -138,7 +138,6 @@ COSTS = {
 }
 
 
-@pytest.mark.two_ranks
 @pytest.mark.parametrize(
     ("kind", "costs"), [("kl", ""), ("l2", ""), ("kl", "entropy"), ("quadratic", "potential"), ("quadratic", "entropy")]
 )
@@ -167,6 +166,7 @@ def test_targets_and_running_costs(comm: MPI.Comm, kind: str, costs: str) -> Non
             certify(problem, bound="hopf_lax")
 
 
+@pytest.mark.two_ranks
 def test_ideal_velocities_are_nearly_optimal(comm: MPI.Comm) -> None:
     """What the convex solver finds costs nearly as little where the density of a network is transported."""
     costs = [*COSTS["entropy"], 'objective.potential="0.3*exp(-8*x**2)"']
@@ -176,6 +176,7 @@ def test_ideal_velocities_are_nearly_optimal(comm: MPI.Comm) -> None:
     assert 0.0 < found.relative_gap < 0.05
 
 
+@pytest.mark.two_ranks
 def test_labels_and_congestion(comm: MPI.Comm) -> None:
     targets = "objective.terminal={kind='quadratic', targets=[[1.3],[-1.3]], weight=2.0}"
     labelled = QUADRATIC, LABELS, targets, "density.degree=1", "field.label_dependent=true"
@@ -199,6 +200,7 @@ def test_no_bound_for_a_functional_of_ones_own(comm: MPI.Comm, monkeypatch: pyte
         certify(problem)
 
 
+@pytest.mark.two_ranks
 def test_without_kinetic_energy(comm: MPI.Comm) -> None:
     problem = evaluated(comm, QUADRATIC, "objective.kinetic=0.0")
     found = certify(problem)

@@ -234,12 +234,12 @@ def test_parts_and_slits_are_allowed_and_told(comm: MPI.Comm, write: Write) -> N
     assert integrate(import_mesh(comm, path).mesh) == pytest.approx(3.0)
 
 
-@pytest.mark.one_process
 def test_one_cell_for_all_ranks(comm: MPI.Comm, write: Write) -> None:
     path = write("a.vtu", SQUARE[:3], [("triangle", TWO_TRIANGLES[:1])])
     assert integrate(import_mesh(comm, path).mesh) == pytest.approx(0.5)
 
 
+@pytest.mark.one_process
 def test_report_as_text() -> None:
     text = str(inspect(MESHES / "dumbbell.msh"))
     for part in ("3296 triangles", "[-3, 3] × [-1.2, 1.2]", "12.12", "quality", "'corridor': 336 cells", "212 facets"):

@@ -89,7 +89,6 @@ def test_the_unit_that_was_learnt() -> None:
 
 
 @pytest.mark.two_ranks
-@pytest.mark.two_ranks
 @pytest.mark.parametrize("factor", [0.01, 10.0, 100.0])
 def test_the_unit_of_a_first_step(comm: MPI.Comm, factor: float) -> None:
     """The step downhill would halve a quadratic of minimum zero, or change the velocity by one crossing of the box."""
@@ -110,6 +109,7 @@ def test_the_unit_of_a_first_step(comm: MPI.Comm, factor: float) -> None:
     np.testing.assert_allclose(again.scaling, metric.scaling, rtol=1e-10)
 
 
+@pytest.mark.two_ranks
 def test_the_unit_where_there_is_nothing_to_go_by(comm: MPI.Comm) -> None:
     problem = control_problem(comm, 1, 1)
     theta = problem.initial_theta
@@ -231,7 +231,6 @@ def test_the_same_on_any_number_of_ranks(comm: MPI.Comm, dim: int, cells: int, l
     np.testing.assert_allclose(mine, [alone.variable(step) for step in steps], rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.one_process
 def test_layers_are_probed_at_points_of_their_own(comm: MPI.Comm) -> None:
     """With one density and one θ for all layers their matrices still are different samples."""
     problem = control_problem(comm, 2, 1, cells=12, field={"zero_init": True})
@@ -244,6 +243,7 @@ def test_layers_are_probed_at_points_of_their_own(comm: MPI.Comm) -> None:
     assert np.ptp(lengths) < 0.3 * lengths[0]
 
 
+@pytest.mark.one_process
 def test_probes_estimate_the_mass_of_any_region() -> None:
     """Without bias: over 400 draws of 16 of 200 cells, whose masses spread over orders of magnitude."""
     rng = np.random.default_rng(0)
@@ -309,7 +309,6 @@ def test_particles_have_none(comm: MPI.Comm) -> None:
     assert velocity_metric(problem) is None
 
 
-@pytest.mark.one_process
 def test_large_networks_have_fewer_probes_and_very_large_ones_none(
     comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +326,7 @@ def test_large_networks_have_fewer_probes_and_very_large_ones_none(
     assert velocity_metric(problem) is None
 
 
+@pytest.mark.one_process
 def test_a_scaling_without_directions_does_nothing() -> None:
     z = RNG.standard_normal(4)
     scaling = LowRankScaling(np.empty((4, 0)), np.empty(0))

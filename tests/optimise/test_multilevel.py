@@ -250,7 +250,6 @@ def test_levels_end_at_a_tolerance(
 
 
 @pytest.mark.two_ranks
-@pytest.mark.two_ranks
 @pytest.mark.parametrize("stop", [0, 2])
 @pytest.mark.parametrize(
     "kind", thinned(["1-D", "free", "a field per label, readout", "tied"], {"free", "a field per label, readout"})
@@ -284,6 +283,7 @@ def test_stopped_on_a_middle_level(comm: MPI.Comm) -> None:
     assert result.value == problem.value(result.theta)
 
 
+@pytest.mark.two_ranks
 def test_callbacks_see_where_the_descent_is(comm: MPI.Comm) -> None:
     """In the shape of the finest level at every iteration, and each record once."""
     config = parse_config(KINDS["free"])
@@ -327,7 +327,6 @@ def refusing(cells: set[int]) -> Callable[..., ControlProblem]:
 
 
 @pytest.mark.two_ranks
-@pytest.mark.two_ranks
 @pytest.mark.parametrize("cells", [{1: 4}, {2: 8}, {1: 4, 2: 8}], ids="without {}".format)
 def test_coarse_levels_that_cannot_be_built_are_left_out(
     comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch, cells: dict[int, int]
@@ -346,6 +345,7 @@ def test_coarse_levels_that_cannot_be_built_are_left_out(
     assert result.theta.shape == training.problem.initial_theta.shape
 
 
+@pytest.mark.two_ranks
 def test_coarse_levels_that_cannot_be_evaluated_are_left_out(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Coarse layers are longer, and may need more steps than they may take."""
     table = small(2, 4, solver={"max_steps_per_layer": 1000}, field={"output_scale": 6.0})
@@ -368,7 +368,6 @@ def test_coarse_levels_that_cannot_be_evaluated_are_left_out(comm: MPI.Comm, mon
     assert problem.rejected_evaluations >= 1
 
 
-@pytest.mark.two_ranks
 def test_a_start_that_cannot_be_evaluated_anywhere(comm: MPI.Comm) -> None:
     table = small(2, 4, solver={"max_steps_per_layer": 2})
     field = {"kind": "linear", "features": "translation", "layers": 2, "theta": [[50.0], [50.0]]}
@@ -390,6 +389,7 @@ def test_it_is_told_which_level_begins(comm: MPI.Comm) -> None:
     assert said == []
 
 
+@pytest.mark.two_ranks
 def test_what_was_given_is_left_alone(comm: MPI.Comm) -> None:
     """A configuration trains the same a second time."""
     config = parse_config(small(2))

@@ -58,7 +58,6 @@ def velocities(problem: ControlProblem, theta: Floats, x: Floats, times: Floats)
 
 
 @pytest.mark.two_ranks
-@pytest.mark.two_ranks
 @pytest.mark.parametrize(("before", "after"), thinned([(1, 1), (1, 3), (2, 4), (3, 6), (2, 6), (4, 8)], {(2, 6)}))
 @pytest.mark.parametrize("case", CASES)
 def test_split_layers_leave_the_velocity_at_any_time(comm: MPI.Comm, case: str, before: int, after: int) -> None:
@@ -72,6 +71,7 @@ def test_split_layers_leave_the_velocity_at_any_time(comm: MPI.Comm, case: str, 
     np.testing.assert_array_equal(target.split(carried)[1], source.split(theta)[1])
 
 
+@pytest.mark.two_ranks
 def test_odd_numbers_of_layers_and_joined_ones(comm: MPI.Comm) -> None:
     """Each layer takes the row that is there at its middle."""
     expected = {(3, 2): [0, 2], (2, 3): [0, None, 1], (4, 2): [None, None], (5, 3): [0, 2, 4], (3, 5): [0, 0, 1, 2, 2]}
