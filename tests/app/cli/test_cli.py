@@ -89,8 +89,9 @@ def test_help_names_every_command_and_gives_examples(here: Here) -> None:
 
 
 def shrink(configuration: Path) -> None:
-    """Few cells, layers and iterations."""
+    """Few cells, layers, iterations and particles."""
     text = re.sub(r"cells = \[\d+, \d+\]", "cells = [8, 8]", configuration.read_text())
+    text = re.sub(r"(?m)^count = \d+", "count = 200", text)
     configuration.write_text(re.sub(r"(?m)^(layers|max_iterations) = \d+", r"\1 = 2", text))
 
 
