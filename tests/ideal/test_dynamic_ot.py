@@ -720,6 +720,7 @@ def test_an_iteration_is_needed(comm: MPI.Comm) -> None:
     assert refused.value.key == "max_iterations"
 
 
+@pytest.mark.two_ranks
 def test_masses_must_agree(comm: MPI.Comm) -> None:
     space = box_space(comm, 1, 20, 0.0, 1.0, n_labels=2)
     rho, target = (
