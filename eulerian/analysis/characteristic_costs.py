@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, final
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -116,6 +116,20 @@ class CharacteristicCosts:
         """Whether costs of the total density need that of labels that have moved by themselves."""
         several = self.label_dependent and len(self.data.initial.mass) > 1
         return several and self.rates.log_density and bool(self.costs_of_density)
+
+    @property
+    def needs_density(self) -> bool:
+        """Whether J needs the density along the paths, and so the field's Jacobian."""
+        return self.terminal.loss is None or bool(self.costs_of_density)
+
+    @property
+    def without_density(self) -> Self:
+        """The same where J has no use for the density, which then is not computed: that takes half of the time."""
+        return self if self.needs_density else replace(self, rates=replace(self.rates, log_density=False))
+
+    def at(self, theta: Floats, readout: Floats) -> Self:
+        """The same for another θ (L, p) and readout (r,)."""
+        return replace(self, theta=theta, readout=readout)
 
     @property
     def costs_of_density(self) -> tuple[str, ...]:

@@ -249,3 +249,54 @@ def _verification(
         flow.terminal.logarithmic,
         "; ".join(reasons),
     )
+
+
+@final
+class TrueObjective:
+    """J of the flow itself at one θ after another, by the coarser rule alone: a quarter of the time of ``verify``.
+
+    The points are the same at every θ, so that most of their error cancels where two values are compared.
+
+    Args:
+        problem: J on a mesh; it is not evaluated.
+
+    Attributes:
+        obstacle: why J has no value at any θ, in words; None where it may have one.
+    """
+
+    def __init__(self, problem: ControlProblem) -> None:
+        """Collective."""
+        self._problem = problem
+        flow = CharacteristicCosts.of(problem, problem.initial_theta)
+        unknown, reasons = flow.unknown(0.0)
+        self.obstacle = "; ".join(reasons) if unknown else None
+        self._flow = flow.without_density
+        self._rules: list[DensityRule] = []
+
+    def value(self, theta: ArrayLike) -> tuple[float, str]:
+        """J at θ; or NaN, and why there is none, the same on all ranks. **Collective**.
+
+        J is not known where walls hold up mass whose density it depends on: what is left out at one θ is not what is
+        left out at another.
+
+        Raises:
+            ComputationError: the field fails.
+        """
+        problem, flow = self._problem, self._flow.at(*self._problem.split(theta))
+        if not self._rules:
+            self._rules = [flow.rules(problem.density_space, labels)[1] for labels in problem.groups]
+        sums = PointSums()
+        paths: list[LabelPath] = []
+        for labels, rule in zip(problem.groups, self._rules, strict=True):
+            with parallel.agreed(problem.comm, "the field"):
+                carried = flow.carried(rule, labels, STEPS // 2, keep_nodes=flow.labels_meet)
+                sums.add(flow.local_parts(rule, labels, carried))
+            if carried.nodes[1:]:
+                paths.append(LabelPath(labels[0], rule, carried.nodes))
+        for name, value, _ in flow.of_meetings(paths, problem.comm):
+            sums.add({name: value})
+        found = sums.total(problem.comm)
+        if flow.needs_density and found[TOUCHED] > FEW_TOUCHED:
+            return math.nan, f"{100 * found[TOUCHED]:.2g} % of the mass has touched a wall, and has no density there"
+        parts = math.fsum(found.get(name, 0.0) for name in part_names())
+        return parts + flow.target_square + problem.parameter_cost(theta), ""

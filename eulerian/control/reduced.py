@@ -198,6 +198,14 @@ class ReducedProblem(ABC):
         rows = flat[:size].reshape(self.layer_shape)
         return np.broadcast_to(rows, (self.n_layers, rows.shape[1])), flat[size:]
 
+    def parameter_cost(self, theta: ArrayLike) -> float:
+        """The part of J that is a cost of θ itself. Not collective.
+
+        Raises:
+            InputError: the size is wrong.
+        """
+        return self._parameter_cost.value(*self.split(theta))
+
     def gradient_norm(self, gradient: ArrayLike) -> float:
         """Norm in L²(0, T) of the function of time that represents a gradient, θ being in units of the box."""
         return float(np.linalg.norm(self.units.gradient(np.ravel(gradient)) / self.scaling))

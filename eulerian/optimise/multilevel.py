@@ -15,6 +15,7 @@ from eulerian.base.errors import EulerianError, InputError
 from eulerian.base.log import LOGGER
 from eulerian.control.control import ControlProblem
 from eulerian.optimise.callbacks import Callback, following
+from eulerian.optimise.level_end import LevelEnd
 from eulerian.optimise.replay import DescentState
 from eulerian.optimise.result import OptimiseResult, Record
 from eulerian.optimise.settings import Settings
@@ -195,7 +196,8 @@ class LevelTraining(StagedTraining):
                 carry_counts(problem, before)
                 return None
         if len(self._levels) > 1:
-            self._say(f"{self._name}: {cell_count(problem)} cells, {problem.n_layers} layers")
+            degree, layers = problem.density_space.degree, problem.n_layers
+            self._say(f"{self._name}: {cell_count(problem)} cells of degree {degree}, {layers} layers")
         return stage
 
     def _descend(self, state: DescentState | None, callback: Callable[[Record], object] | None) -> OptimiseResult:
@@ -207,9 +209,11 @@ class LevelTraining(StagedTraining):
             value, gradient = stage.problem.value_and_gradient(stage.theta)
             if not self._records and math.isfinite(value):
                 self._first_norm = stage.problem.gradient_norm(gradient) * spread
-        if not self._is_finest:
+        end = None if self._is_finest else LevelEnd(stage.problem)
+        if end is not None and not end.known:
             settings = replace(settings, gradient_tolerance=max(settings.gradient_tolerance, COARSE_TOLERANCE))
-        return self._minimise(settings, self._first_norm / spread, state, callback)
+        enough = None if end is None else end.reached
+        return self._minimise(settings, self._first_norm / spread, state, callback, enough)
 
     def _concluded(self, result: OptimiseResult) -> OptimiseResult:
         """The last level's result as that of the training. **Collective**."""

@@ -18,6 +18,11 @@ from eulerian.optimise.settings import Settings
 from eulerian.optimise.transfer import Transfer
 
 type Say = Callable[[str], None]
+type Enough = Callable[[Sequence[Record], Floats], bool]
+
+# The reason of a stage that has told all it knows; and with which statuses its descent may have ended there.
+_ENOUGH = "what J may still fall by on this mesh is less than it is in error by"
+_ENDED = ("stopped", "max_iterations")
 
 
 def silent(_text: str) -> None:
@@ -175,9 +180,21 @@ class StagedTraining(ABC):
         first_norm: float,
         state: DescentState | None,
         callback: Callable[[Record], object] | None,
+        enough: Enough | None = None,
     ) -> OptimiseResult:
-        """Minimise on the mesh of the present stage, from its start or from a state. **Collective**."""
-        stage = self._stage
+        """Minimise on the mesh of the present stage, from its start or from a state. **Collective**.
+
+        Args:
+            settings: of the descent.
+            first_norm: that the gradient tolerance is relative to.
+            state: of the descent to go on with.
+            callback: as for ``run``.
+            enough: asked after every iteration whether the stage may end there.
+        """
+        stage, ended = self._stage, False
+        if state is not None and enough is not None and enough(self._own(state.history), state.current.theta):
+            # It has ended at the very iteration of the state: only the evaluations are replayed.
+            settings, ended = replace(settings, max_iterations=state.history[-1].iteration), True
         self._descent = Descent(
             stage.problem,
             settings,
@@ -187,18 +204,28 @@ class StagedTraining(ABC):
             state=state,
         )
 
+        descent = self._descent
+
         def follow(record: Record) -> bool:
+            nonlocal ended
             record = _renumbered(record, self._number, self._records, self._since)
             self._stopped = callback is not None and bool(callback(record))
-            return self._stopped
+            if enough is not None and not self._stopped:
+                ended = enough(self._own(descent.history), descent.current.theta)
+            return self._stopped or ended
 
-        return self._descent.run(follow)
+        result = descent.run(follow)
+        return replace(result, status="converged", reason=_ENOUGH) if ended and result.status in _ENDED else result
+
+    def _own(self, history: Sequence[Record]) -> list[Record]:
+        """Records of the present stage in the numbering of the whole training."""
+        return [_renumbered(each, self._number, self._records, self._since) for each in history]
 
     def _close(self, result: OptimiseResult, seconds: float) -> None:
         """The stage has ended: the next one starts from its θ and its L-BFGS pairs."""
         stage, problem = self._stage, self._stage.problem
         stage.theta, stage.initial_hessian = result.theta, result.curvature
-        self._records += [_renumbered(each, self._number, self._records, self._since) for each in result.history]
+        self._records += self._own(result.history)
         self._reports.append(
             LevelReport(
                 level=self._number,
@@ -208,6 +235,7 @@ class StagedTraining(ABC):
                 evaluations=problem.evaluations - self._evaluations,
                 total=result.value,
                 seconds=seconds,
+                degree=problem.density_space.degree,
             )
         )
 
