@@ -12,16 +12,16 @@ from eulerian.control.control import ControlProblem
 from eulerian.mesh.simplices import Simplices
 from eulerian.optimise.descent import Descent
 from eulerian.optimise.lbfgs_pairs import Curvature
+from eulerian.optimise.level_end import LevelEnd
 from eulerian.optimise.replay import DescentState
 from eulerian.optimise.result import History, LevelReport, OptimiseResult, Record
 from eulerian.optimise.settings import Settings
 from eulerian.optimise.transfer import Transfer
 
 type Say = Callable[[str], None]
-type Enough = Callable[[Sequence[Record], Floats], bool]
 
-# The reason of a stage that has told all it knows; and with which statuses its descent may have ended there.
-_ENOUGH = "what J may still fall by on this mesh is less than it is in error by"
+# The reason of a stage whose mesh has told all it knows; and with which statuses its descent may have ended there.
+_ENOUGH = "the mesh has told what it knows: most of what J gains there is its discretisation error, or little is left"
 _ENDED = ("stopped", "max_iterations")
 
 
@@ -43,6 +43,7 @@ class TrainingState:
         evaluations: of J before this stage.
         since: seconds from the start of the training to that of this stage.
         mesh: of this stage, where it was adapted; else None.
+        truth: the true J at the last check of this stage's end, NaN before the first.
     """
 
     level: int
@@ -53,6 +54,7 @@ class TrainingState:
     evaluations: int = 0
     since: float = 0.0
     mesh: Simplices | None = None
+    truth: float = math.nan
 
     @property
     def history(self) -> History:
@@ -109,6 +111,8 @@ class StagedTraining(ABC):
         self._reports: list[LevelReport] = []
         self._first_norm = 0.0
         self._descent: Descent | None = None
+        self._end: LevelEnd | None = None
+        self._told_all = False  # whether the end of the stage is that
         self._number, self._since, self._evaluations = 0, 0.0, 0  # of the stage: which, and what was before
         self._stopped = False
 
@@ -157,6 +161,7 @@ class StagedTraining(ABC):
             self._evaluations,
             self._since,
             self._mesh,
+            math.nan if self._end is None else self._end.truth,
         )
 
     # -- inner workings ----------------------------------------------------------------------------------------------
@@ -180,7 +185,7 @@ class StagedTraining(ABC):
         first_norm: float,
         state: DescentState | None,
         callback: Callable[[Record], object] | None,
-        enough: Enough | None = None,
+        end: LevelEnd | None = None,
     ) -> OptimiseResult:
         """Minimise on the mesh of the present stage, from its start or from a state. **Collective**.
 
@@ -189,10 +194,10 @@ class StagedTraining(ABC):
             first_norm: that the gradient tolerance is relative to.
             state: of the descent to go on with.
             callback: as for ``run``.
-            enough: asked after every iteration whether the stage may end there.
+            end: asked after every iteration whether the stage is to end there.
         """
-        stage, ended = self._stage, False
-        if state is not None and enough is not None and enough(self._own(state.history), state.current.theta):
+        stage, ended, self._end = self._stage, False, end
+        if state is not None and end is not None and end.reached(state.history, state.current.theta):
             # It has ended at the very iteration of the state: only the evaluations are replayed.
             settings, ended = replace(settings, max_iterations=state.history[-1].iteration), True
         self._descent = Descent(
@@ -210,22 +215,23 @@ class StagedTraining(ABC):
             nonlocal ended
             record = _renumbered(record, self._number, self._records, self._since)
             self._stopped = callback is not None and bool(callback(record))
-            if enough is not None and not self._stopped:
-                ended = enough(self._own(descent.history), descent.current.theta)
+            if end is not None and not self._stopped:
+                ended = end.reached(descent.history, descent.current.theta)
             return self._stopped or ended
 
         result = descent.run(follow)
-        return replace(result, status="converged", reason=_ENOUGH) if ended and result.status in _ENDED else result
+        self._told_all = ended and result.status in _ENDED
+        return replace(result, status="converged", reason=_ENOUGH) if self._told_all else result
 
-    def _own(self, history: Sequence[Record]) -> list[Record]:
-        """Records of the present stage in the numbering of the whole training."""
-        return [_renumbered(each, self._number, self._records, self._since) for each in history]
+    def _truth_of(self, state: DescentState | None) -> float:
+        """The true J that was known when a state was taken."""
+        return math.nan if state is None or self._resumed is None else self._resumed.truth
 
     def _close(self, result: OptimiseResult, seconds: float) -> None:
         """The stage has ended: the next one starts from its θ and its L-BFGS pairs."""
         stage, problem = self._stage, self._stage.problem
         stage.theta, stage.initial_hessian = result.theta, result.curvature
-        self._records += self._own(result.history)
+        self._records += [_renumbered(each, self._number, self._records, self._since) for each in result.history]
         self._reports.append(
             LevelReport(
                 level=self._number,
