@@ -32,9 +32,9 @@ FIRST_STAGE = 10
 class AdaptiveTraining(StagedTraining):
     """The descent in stages, each on a mesh that is adapted to the flow it starts from.
 
-    A stage ends at its limit, or as soon as most of what J gains is the discretisation error of its mesh (``LevelEnd``).
-    Then the flow is verified: where the mesh does not resolve it to the tolerances, another one is refined for
-    it, from the coarse mesh up. The training ends when the optimiser has come to an end on a mesh that resolves its
+    A stage ends at its limit, or as soon as most of what J gains is the discretisation error of its mesh: see
+    ``LevelEnd``. Then the flow is verified: where the mesh does not resolve it to the tolerances, another one is refined
+    for it, from the coarse mesh up. The training ends when the optimiser has come to an end on a mesh that resolves its
     flow, or when all stages together have taken the settings' ``max_iterations``; then the last mesh is one for the θ
     that is left.
 
@@ -94,7 +94,8 @@ class AdaptiveTraining(StagedTraining):
             self._close(result, time.perf_counter() - began - self._since)
             if self._stopped or (result.status == "failed" and not result.iterations):
                 break
-            ended = not self._told_all and result.status != "max_iterations" or not self._remaining
+            ended = result.status != "max_iterations" and not self._told_all
+            ended = ended or not self._remaining
             moved, state = result.iterations > 0, None
             if moved and self._unresolved():
                 self._stage = self._adapted()

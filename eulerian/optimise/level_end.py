@@ -1,28 +1,25 @@
 """When a coarse mesh has told what it knows: most of what J gains there is its discretisation error, or little is left.
 
-What counts on the next level is by how much the true J falls, that of the flow itself. It is known without any other mesh,
-by characteristics, in less time than a forward solve takes. Where J_h falls by ΔJ_h and J by ΔJ, ΔJ_h − ΔJ is the change of
-the discretisation error: a level ends where that is more than half of what it has gained. The error itself is no measure:
-much of it is the same at all θ, and while a flow is far from its aim a mesh that is wrong by all of J may show the way. Nor
-is the gradient's norm: along flat directions much is left to be gained where it is small, and where a mesh does not
-resolve its density nothing where it is large.
+What counts on the next level is by how much the true J falls, that of the flow itself. It is known without any other
+mesh, by characteristics, in less time than a forward solve takes. Where J_h falls by ΔJ_h and J by ΔJ, ΔJ_h − ΔJ is the
+change of the discretisation error: a level ends where that is more than half of what it has gained. The error itself is
+no measure: much of it is the same at all θ, and while a flow is far from its aim a mesh that is wrong by all of J may
+show the way. Nor is the gradient's norm: along flat directions much is left to be gained where it is small, and where a
+mesh does not resolve its density nothing where it is large.
 
-The last steps towards a minimum are many and small. What they gain is there to be gained on the finest mesh too, so a level
-also ends when J can fall by little compared to the error up to which a mesh counts as resolving it.
+The last steps towards a minimum are many and small. What they gain is there to be gained on the finest mesh too, so a
+level also ends when J can fall by little compared to the error up to which a mesh counts as resolving it.
 """
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from eulerian.analysis.tolerances import NATS, OBJECTIVE
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError
 from eulerian.control.control import ControlProblem
 from eulerian.optimise.result import Record
-
-if TYPE_CHECKING:
-    from eulerian.analysis.characteristics import TrueObjective  # with a good part of SciPy
 
 # Iterations before the true J is asked for first; then after twice as many each time. On coarse meshes that takes up to
 # half of a gradient.
@@ -53,7 +50,7 @@ class LevelEnd:
         self, problem: ControlProblem, before: int = 0, truth: float = math.nan, *, coarse: bool = True
     ) -> None:
         """**Collective**."""
-        from eulerian.analysis.characteristics import TrueObjective
+        from eulerian.analysis.characteristics import TrueObjective  # with a good part of SciPy, which is slow to load
 
         self.truth = truth
         self._problem, self._before, self._coarse = problem, before, coarse

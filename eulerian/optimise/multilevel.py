@@ -23,9 +23,9 @@ from eulerian.optimise.stages import Say, Stage, StagedTraining, TrainingState, 
 from eulerian.optimise.tao import LMVM, Method
 from eulerian.optimise.transfer import Transfer
 
-# Where the true J of a flow is not known a coarse level ends by the gradient norm: over ten problems that came back to
-# 0.3 … 3 % of its first value at a change of level. In J that is less than what is left in flat directions when the norm
-# is as small: so a coarse level goes on for a while, which costs little.
+# Where the true J of a flow is not known a coarse level ends by the gradient norm. Over ten problems that came back to
+# 0.3 … 3 % of its first value at a change of level. In J that is less than what is left in flat directions when the
+# norm is as small: so a coarse level goes on for a while, which costs little.
 COARSE_TOLERANCE = 3e-4
 
 
