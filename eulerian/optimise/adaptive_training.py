@@ -33,10 +33,10 @@ class AdaptiveTraining(StagedTraining):
     """The descent in stages, each on a mesh that is adapted to the flow it starts from.
 
     A stage ends at its limit, or as soon as most of what J gains is the discretisation error of its mesh: see
-    ``LevelEnd``. Then the flow is verified: where the mesh does not resolve it to the tolerances, another one is refined
-    for it, from the coarse mesh up. The training ends when the optimiser has come to an end on a mesh that resolves its
-    flow, or when all stages together have taken the settings' ``max_iterations``; then the last mesh is one for the θ
-    that is left.
+    ``LevelEnd``. Then the flow is verified: where the mesh does not resolve it to the tolerances, another one is
+    refined for it, from the coarse mesh up. The training ends when the optimiser has come to an end on a mesh that
+    resolves its flow, or when all stages together have taken the settings' ``max_iterations``; then the last mesh is
+    one for the θ that is left.
 
     Args:
         problem: on the mesh that all refinement begins with, and its initial θ; its density space knows the simplices.
