@@ -15,6 +15,7 @@ from eulerian.base.errors import InputError
 from eulerian.control.control import ControlProblem
 from eulerian.mesh.simplices import Simplices
 from eulerian.optimise.adaptive import Build, Tolerances, adapt, excess, misses
+from eulerian.optimise.level_end import LevelEnd
 from eulerian.optimise.replay import DescentState
 from eulerian.optimise.result import OptimiseResult, Record
 from eulerian.optimise.settings import Settings
@@ -31,10 +32,11 @@ FIRST_STAGE = 10
 class AdaptiveTraining(StagedTraining):
     """The descent in stages, each on a mesh that is adapted to the flow it starts from.
 
-    After a stage the flow is verified: where the mesh does not resolve it to the tolerances, another one is refined for
-    it, from the coarse mesh up. The training ends when the optimiser has come to an end on a mesh that resolves its
-    flow, or when all stages together have taken the settings' ``max_iterations``; then the last mesh is one for the θ
-    that is left.
+    A stage ends at its limit, or as soon as most of what J gains is the discretisation error of its mesh: see
+    ``LevelEnd``. Then the flow is verified: where the mesh does not resolve it to the tolerances, another one is
+    refined for it, from the coarse mesh up. The training ends when the optimiser has come to an end on a mesh that
+    resolves its flow, or when all stages together have taken the settings' ``max_iterations``; then the last mesh is
+    one for the θ that is left.
 
     Args:
         problem: on the mesh that all refinement begins with, and its initial θ; its density space knows the simplices.
@@ -92,7 +94,8 @@ class AdaptiveTraining(StagedTraining):
             self._close(result, time.perf_counter() - began - self._since)
             if self._stopped or (result.status == "failed" and not result.iterations):
                 break
-            ended = result.status != "max_iterations" or not self._remaining
+            ended = result.status != "max_iterations" and not self._told_all
+            ended = ended or not self._remaining
             # A stage that has found no θ that is better for the network itself has not moved either.
             moved, state = result.iterations > 0 and result.kept != 0, None
             if moved and self._unresolved():
@@ -149,7 +152,8 @@ class AdaptiveTraining(StagedTraining):
             if math.isfinite(value):
                 self._first_norm = stage.problem.gradient_norm(gradient)
         settings = replace(self.settings, max_iterations=limit)
-        return self._minimise(settings, self._first_norm, state, callback)
+        end = LevelEnd(stage.problem, truth=self._truth_of(state), coarse=False)
+        return self._minimise(settings, self._first_norm, state, callback, end)
 
     def _concluded(self, result: OptimiseResult) -> OptimiseResult:
         """The last stage's result as that of the training."""

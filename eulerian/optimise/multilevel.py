@@ -15,6 +15,7 @@ from eulerian.base.errors import EulerianError, InputError
 from eulerian.base.log import LOGGER
 from eulerian.control.control import ControlProblem
 from eulerian.optimise.callbacks import Callback, following
+from eulerian.optimise.level_end import LevelEnd
 from eulerian.optimise.replay import DescentState
 from eulerian.optimise.result import OptimiseResult, Record
 from eulerian.optimise.settings import Settings
@@ -22,9 +23,9 @@ from eulerian.optimise.stages import Say, Stage, StagedTraining, TrainingState, 
 from eulerian.optimise.tao import LMVM, Method
 from eulerian.optimise.transfer import Transfer
 
-# A coarse level need not go further down than the next mesh will find itself up again: over ten problems the gradient
-# came back to 0.3 … 3 % of its first norm at a change of level. In J that is less than what is left in flat directions
-# when the norm is as small: so a coarse level goes on for a while, which costs little.
+# Where the true J of a flow is not known a coarse level ends by the gradient norm. Over ten problems that came back to
+# 0.3 … 3 % of its first value at a change of level. In J that is less than what is left in flat directions when the
+# norm is as small: so a coarse level goes on for a while, which costs little.
 COARSE_TOLERANCE = 3e-4
 
 
@@ -43,9 +44,10 @@ def train(
 ) -> OptimiseResult:
     """Minimise J on one mesh after the other: each begins where the coarser one has ended. **Collective**.
 
-    On the finest mesh an iteration costs about 2^(d+1) times as much as on one of twice the cell size, and needs half
-    as many as from the start. A coarse level ends when its gradient norm has fallen to ``COARSE_TOLERANCE`` (or
-    ``gradient_tolerance``, if larger) of the first of all. Ctrl-C is heard as by ``minimise``.
+    On the finest mesh an iteration costs about 2^(d+1) times as much as on one of twice the cell size. The levels may
+    differ in degree: below a mesh of degree 1 one of degree 2 with cells four times as large says much the same of J,
+    at a tenth of the cost. A coarse level ends when most of what it gains is its own discretisation error, or little is
+    left to be gained (see ``level_end``). Ctrl-C is heard as by ``minimise``.
 
     Args:
         levels: the same problem from coarse to fine: of one horizon, one number of labels and, but for fields of nodal
@@ -81,9 +83,9 @@ def train(
 class LevelTraining(StagedTraining):
     """The descent through all levels.
 
-    Every level but the coarsest starts from where the coarser one ended, with its L-BFGS pairs. A coarse level ends
-    when the gradient norm has fallen to ``COARSE_TOLERANCE`` (or the settings' tolerance, if larger) of its value at
-    the very start.
+    Every level but the coarsest starts from where the coarser one ended, with its L-BFGS pairs. A coarse level ends as
+    ``LevelEnd`` says. Where that does not know the true J it ends as well when the gradient norm has fallen to
+    ``COARSE_TOLERANCE`` (or the settings' tolerance, if larger) of its value at the very start.
 
     Args:
         problem: of the finest level. Afterwards its count of evaluations is that of all levels.
@@ -198,7 +200,8 @@ class LevelTraining(StagedTraining):
                 carry_counts(problem, before)
                 return None
         if len(self._levels) > 1:
-            self._say(f"{self._name}: {cell_count(problem)} cells, {problem.n_layers} layers")
+            degree, layers = problem.density_space.degree, problem.n_layers
+            self._say(f"{self._name}: {cell_count(problem)} cells of degree {degree}, {layers} layers")
         return stage
 
     def _descend(self, state: DescentState | None, callback: Callable[[Record], object] | None) -> OptimiseResult:
@@ -210,9 +213,11 @@ class LevelTraining(StagedTraining):
             value, gradient = stage.problem.value_and_gradient(stage.theta)
             if not self._records and math.isfinite(value):
                 self._first_norm = stage.problem.gradient_norm(gradient) * spread
-        if not self._is_finest:
+        before = self._records[-1].iteration if self._records else 0
+        end = None if self._is_finest else LevelEnd(stage.problem, before, self._truth_of(state))
+        if end is not None and not end.known:
             settings = replace(settings, gradient_tolerance=max(settings.gradient_tolerance, COARSE_TOLERANCE))
-        return self._minimise(settings, self._first_norm / spread, state, callback)
+        return self._minimise(settings, self._first_norm / spread, state, callback, end)
 
     def _concluded(self, result: OptimiseResult) -> OptimiseResult:
         """The last level's result as that of the training. **Collective**."""
@@ -251,5 +256,5 @@ def _require_one_problem(levels: Sequence[ControlProblem]) -> None:
         ):
             if mine != theirs:
                 what = f"its {name} is {mine}, and that of the finest level is {theirs}"
-                remedy = "Give levels of the same problem that differ in mesh and layers only."
+                remedy = "Give levels of the same problem that differ in mesh, degree and layers only."
                 raise InputError(what, key=f"levels[{number}]", remedy=remedy)

@@ -125,6 +125,7 @@ class LevelReport:
         evaluations: forward solves there.
         total: the lowest J there, with this level's mesh and layers.
         seconds: spent there, the building of a coarse problem included.
+        degree: of its densities.
     """
 
     level: int
@@ -134,6 +135,7 @@ class LevelReport:
     evaluations: int
     total: float
     seconds: float
+    degree: int = 1
 
 
 @dataclass(frozen=True, repr=False)

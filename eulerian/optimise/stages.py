@@ -12,12 +12,17 @@ from eulerian.control.control import ControlProblem
 from eulerian.mesh.simplices import Simplices
 from eulerian.optimise.descent import Descent
 from eulerian.optimise.lbfgs_pairs import Curvature
+from eulerian.optimise.level_end import LevelEnd
 from eulerian.optimise.replay import DescentState
 from eulerian.optimise.result import History, LevelReport, OptimiseResult, Record
 from eulerian.optimise.settings import Settings
 from eulerian.optimise.transfer import Transfer
 
 type Say = Callable[[str], None]
+
+# The reason of a stage whose mesh has told all it knows; and with which statuses its descent may have ended there.
+_ENOUGH = "the mesh has told what it knows: most of what J gains there is its discretisation error, or little is left"
+_ENDED = ("stopped", "max_iterations")
 
 
 def silent(_text: str) -> None:
@@ -38,6 +43,7 @@ class TrainingState:
         evaluations: of J before this stage.
         since: seconds from the start of the training to that of this stage.
         mesh: of this stage, where it was adapted; else None.
+        truth: the true J at the last check of this stage's end, NaN before the first.
     """
 
     level: int
@@ -48,6 +54,7 @@ class TrainingState:
     evaluations: int = 0
     since: float = 0.0
     mesh: Simplices | None = None
+    truth: float = math.nan
 
     @property
     def history(self) -> History:
@@ -104,6 +111,8 @@ class StagedTraining(ABC):
         self._reports: list[LevelReport] = []
         self._first_norm = 0.0
         self._descent: Descent | None = None
+        self._end: LevelEnd | None = None
+        self._told_all = False  # whether the end of the stage is that
         self._number, self._since, self._evaluations = 0, 0.0, 0  # of the stage: which, and what was before
         self._stopped = False
 
@@ -152,6 +161,7 @@ class StagedTraining(ABC):
             self._evaluations,
             self._since,
             self._mesh,
+            math.nan if self._end is None else self._end.truth,
         )
 
     # -- inner workings ----------------------------------------------------------------------------------------------
@@ -175,9 +185,21 @@ class StagedTraining(ABC):
         first_norm: float,
         state: DescentState | None,
         callback: Callable[[Record], object] | None,
+        end: LevelEnd | None = None,
     ) -> OptimiseResult:
-        """Minimise on the mesh of the present stage, from its start or from a state. **Collective**."""
-        stage = self._stage
+        """Minimise on the mesh of the present stage, from its start or from a state. **Collective**.
+
+        Args:
+            settings: of the descent.
+            first_norm: that the gradient tolerance is relative to.
+            state: of the descent to go on with.
+            callback: as for ``run``.
+            end: asked after every iteration whether the stage is to end there.
+        """
+        stage, ended, self._end = self._stage, False, end
+        if state is not None and end is not None and end.reached(state.history, state.current.theta):
+            # It has ended at the very iteration of the state: only the evaluations are replayed.
+            settings, ended = replace(settings, max_iterations=state.history[-1].iteration), True
         self._descent = Descent(
             stage.problem,
             settings,
@@ -188,12 +210,23 @@ class StagedTraining(ABC):
             before=self._records[-1].iteration if self._records else 0,
         )
 
+        descent = self._descent
+
         def follow(record: Record) -> bool:
+            nonlocal ended
             record = _renumbered(record, self._number, self._records, self._since)
             self._stopped = callback is not None and bool(callback(record))
-            return self._stopped
+            if end is not None and not self._stopped:
+                ended = end.reached(descent.history, descent.current.theta)
+            return self._stopped or ended
 
-        return self._descent.run(follow)
+        result = descent.run(follow)
+        self._told_all = ended and result.status in _ENDED
+        return replace(result, status="converged", reason=_ENOUGH) if self._told_all else result
+
+    def _truth_of(self, state: DescentState | None) -> float:
+        """The true J that was known when a state was taken."""
+        return math.nan if state is None or self._resumed is None else self._resumed.truth
 
     def _close(self, result: OptimiseResult, seconds: float) -> None:
         """The stage has ended: the next one starts from its θ and its L-BFGS pairs."""
@@ -209,6 +242,7 @@ class StagedTraining(ABC):
                 evaluations=problem.evaluations - self._evaluations,
                 total=result.value,
                 seconds=seconds,
+                degree=problem.density_space.degree,
             )
         )
 

@@ -126,7 +126,7 @@ class NodalElement:
             "MEAN": mean,
             "LIMITER": at_limiter - mean,
             # What represents the value at a point in L²: the limiter's adjoint adds it where a minimum has decided.
-            "REPRESENTER": volume * np.linalg.solve(mass, at_limiter.T).T,
+            "REPRESENTER": np.vstack([volume * np.linalg.solve(mass, at_limiter.T).T, np.zeros(len(mass))]),
             "EDGES": edges if len(edges) else np.zeros((1, 2), dtype=np.int32),  # C has no empty arrays
             "ALPHA": np.array(scheme.alpha),
             "WEIGHT": np.array(scheme.weights),

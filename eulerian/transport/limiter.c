@@ -75,9 +75,11 @@ static inline void limit_batch_vjp(const wide *w, const wide *factors, const uin
 {
     const vec mean = mean_of(w), average = mean_of(g), factor = *factors;
     mask limited, emptied;
+    int at[LANES]; /* a row of zeros stands behind those of the points */
     for (int n = 0; n < LANES; ++n) {
         limited[n] = lowest_at[n] == UNLIMITED ? 0 : -1;
         emptied[n] = lowest_at[n] == EMPTIED ? -1 : 0;
+        at[n] = lowest_at[n] < NL ? lowest_at[n] : NL;
     }
     vec s = all(0.0), ratio[ND];
     for (int i = 0; i < ND; ++i) ratio[i] = (w[i] - mean) / mean;
@@ -91,7 +93,7 @@ static inline void limit_batch_vjp(const wide *w, const wide *factors, const uin
     s = choose(emptied, all(0.0), s);
     for (int i = 0; i < ND; ++i) {
         vec point;
-        for (int n = 0; n < LANES; ++n) point[n] = lowest_at[n] < NL ? REPRESENTER[lowest_at[n]][i] : 0.0;
+        for (int n = 0; n < LANES; ++n) point[n] = REPRESENTER[at[n]][i];
         const vec scaled = average + s + factor * (g[i] - average + s * (point - 1.0));
         g[i] = choose(limited, scaled, g[i]);
     }

@@ -1,6 +1,7 @@
 """Densities as the compiled loops hold them: values at Lagrange nodes, eight side by side."""
 
 import math
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -132,10 +133,11 @@ class NodalLayout:
         n, nd = self.space.n_owned, self.space.nd
         values = _times(derivative / self.space.geometry.det[:n, None], self._to_nodes)
         # The loops load eight numbers where a batch has fewer cells: the last load must not leave the array.
-        by_cell = np.zeros(((self.n_batches + 1) * self.cells, nd))
-        by_cell[:n] = np.take_along_axis(values, self._nodes[:n], axis=1)
         packed = aligned((self.n_batches + 1, nd, self.cells))
-        packed[...] = by_cell.reshape(-1, self.cells, nd).swapaxes(1, 2)
+        by_cell = packed.swapaxes(1, 2)
+        ours, whole = values.ravel().take(self._ours), n // self.cells
+        by_cell[:whole] = ours[: whole * self.cells].reshape(whole, self.cells, nd)
+        by_cell[whole, : n - whole * self.cells] = ours[whole * self.cells :]
         return packed
 
     def zero_totals(self, orders: int | None = None) -> Floats:
@@ -149,9 +151,19 @@ class NodalLayout:
     def unpack_totals(self, sums: Floats) -> Floats:
         """Modal coefficients (n_owned, nd) of the sum over columns."""
         ours = self.split_totals(sums).sum(axis=2)
-        values = np.empty_like(ours)
-        np.put_along_axis(values, self._nodes[: self.space.n_owned], ours, axis=1)
-        return _times(values, self._to_modes)
+        return _times(ours.ravel().take(self._theirs), self._to_modes)
+
+    @cached_property
+    def _ours(self) -> NDArray[np.intp]:
+        """(n_owned, nd): where each of our nodes is in a flat array of Basix' nodes."""
+        n, nd = self.space.n_owned, self.space.nd
+        return np.asarray(nd * np.arange(n)[:, None] + self._nodes[:n], dtype=np.intp)
+
+    @cached_property
+    def _theirs(self) -> NDArray[np.intp]:
+        """(n_owned, nd): the inverse of ``_ours``."""
+        n, nd = self.space.n_owned, self.space.nd
+        return np.asarray(nd * np.arange(n)[:, None] + np.argsort(self._nodes[:n], axis=1), dtype=np.intp)
 
     @property
     def shares(self) -> int:
@@ -228,4 +240,4 @@ def _mixed(rows: Floats, matrix: Floats) -> Floats:
 
 def _times(rows: Floats, matrix: Floats) -> Floats:
     """Rows (n, nd) times the transpose of a small matrix, with the same rounding however many rows there are."""
-    return np.asarray(sum(rows[:, i : i + 1] * matrix[:, i] for i in range(matrix.shape[1])))
+    return np.asarray(np.einsum("ci,ji->cj", rows, matrix))  # no product of a BLAS, whose order is its own

@@ -153,7 +153,7 @@ def test_the_log_is_silent_until_it_is_asked_for(
     if comm.rank:
         assert texts == []
         return
-    assert texts[0] == "level 1 of 2: 4 cells, 3 layers"
+    assert texts[0] == "level 1 of 2: 4 cells of degree 1, 3 layers"
     assert sum(text.startswith("iteration ") for text in texts) == 6
     assert sum("the limit of 2 iterations was reached" in text for text in texts) == 2
 

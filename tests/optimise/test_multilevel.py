@@ -23,13 +23,14 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.control.control import ControlProblem
 from eulerian.fields.base import VectorField
-from eulerian.optimise import OptimiseResult, Record, minimise, multilevel
+from eulerian.optimise import OptimiseResult, Record, TrainingState, minimise, multilevel
+from eulerian.optimise.level_end import FIRST_CHECK, LevelEnd, remaining_gain
 from eulerian.optimise.multilevel import train
 
 INTERVAL = str(MESHES / "interval.msh")
 
 
-def smooth_table(cells: int = 24, iterations: int = 32, levels: int = 3, **optimiser: Any) -> dict[str, Any]:
+def smooth_table(cells: int = 48, iterations: int = 32, levels: int = 3, **optimiser: Any) -> dict[str, Any]:
     """Quadratic loss, kinetic energy and a cost of the parameters on a square."""
     return {
         "domain": {"box": {"lower": [-1.6, -1.6], "upper": [1.6, 1.6], "cells": [cells, cells]}},
@@ -47,7 +48,7 @@ def smooth_table(cells: int = 24, iterations: int = 32, levels: int = 3, **optim
 def small(levels: int = 2, iterations: int = 6, labelling: str = LABELLINGS[0], **tables: Any) -> dict[str, Any]:
     """A line, on which everything is quick."""
     optimiser = {"levels": levels, "max_iterations": iterations, **tables.pop("optimiser", {})}
-    return problem_config(1, 1, labelling, 16, optimiser=optimiser, **tables)
+    return problem_config(1, 1, labelling, 32, optimiser=optimiser, **tables)
 
 
 def check_history(config: Config, problem: ControlProblem, result: OptimiseResult) -> None:
@@ -91,7 +92,8 @@ def test_it_reaches_what_one_level_reaches_with_a_third_of_the_work(comm: MPI.Co
     finest = [record for record in result.history if record.level == 3]
     there = next(record.evaluations for record in finest if record.total <= goal) - finest[0].evaluations + 1
     assert 3 * there <= next(record.evaluations for record in one.history if record.total <= goal)
-    assert [report.cells for report in result.levels] == [72, 288, 1152]
+    assert [report.cells for report in result.levels] == [72, 288, 4608]
+    assert [report.degree for report in result.levels] == [2, 2, 1]
     check_history(config, problem, result)
     assert problem.n_layers == 8
     starts = [next(record for record in result.history if record.level == level) for level in (2, 3)]
@@ -229,9 +231,13 @@ def test_levels_end_at_a_tolerance(
 ) -> None:
     """A coarse one at that which was asked for, or at its own where that is larger; relative to the first of all.
 
+    So it is where the true J is not known.
+
     The gradient of a free field is spread over its nodes: its norm falls with the root of their number.
     """
     monkeypatch.setattr(multilevel, "COARSE_TOLERANCE", 3e-3)  # one that a mesh of eight cells can reach
+    monkeypatch.setattr(LevelEnd, "known", False)
+    monkeypatch.setattr(LevelEnd, "reached", lambda *_: False)
     table = {**small(2, 60, objective=CALM), "field": FIELDS[field]}
     table["optimiser"]["gradient_tolerance"] = tolerance
     problem, result = train_as_configured(parse_config(table), comm)
@@ -241,7 +247,7 @@ def test_levels_end_at_a_tolerance(
     assert coarse[-1] <= limit < min(coarse[:-1])
     assert "on the finest" in result.reason
     if tolerance > 0.0:
-        root = math.sqrt(9 / 17) if field == "free" else 1.0  # nodes of 8 and of 16 cells
+        root = math.sqrt(17 / 33) if field == "free" else 1.0  # nodes of 8 cells of degree 2, and of 32 of degree 1
         fine = [record.gradient_norm / first for record in result.history if record.level == 2]
         assert result.status == "converged"
         assert fine[-1] <= tolerance * root
@@ -249,7 +255,79 @@ def test_levels_end_at_a_tolerance(
     assert result.value == problem.value(result.theta)
 
 
+def records(totals: list[float]) -> list[Record]:
+    """Of one level."""
+    return [Record(number, total, {"terminal": total}, 1.0, number, 0.0) for number, total in enumerate(totals)]
+
+
+def test_what_is_left_is_told_by_the_later_half() -> None:
+    """Exact where J = J* + C/n², whatever has been before."""
+    for before in (0, 7):
+        for count in (5, 6, 20):
+            level = records([2.0 + 3.0 / max(n + before, 1) ** 2 for n in range(count + 1)])
+            assert remaining_gain(level, before) == pytest.approx(3.0 / (count + before) ** 2)
+    assert remaining_gain(records([1.0] * 8), 0) == 0.0
+    assert remaining_gain(records([1.0] * 5 + [2.0] * 5), 0) == 0.0  # it went up
+
+
 @pytest.mark.two_ranks
+@pytest.mark.parametrize(
+    ("fall", "ended"), [(1.0, False), (0.6, False), (0.4, True), (-1.0, True), (2.0, False), (math.nan, False)]
+)
+def test_a_level_ends_where_less_than_half_of_its_gain_is_real(
+    comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch, fall: float, ended: bool
+) -> None:
+    """J_h falls by 1 in an iteration, J by ``fall``, from the first check on."""
+    problem = build(parse_config(small(1)), comm)
+    end, level = LevelEnd(problem, coarse=False), records([100.0 - n for n in range(25)])
+    assert end.known
+    asked: list[int] = []
+    for count in range(1, 25):
+        monkeypatch.setattr(end, "_true_value", lambda _, count=count: asked.append(count) or 7.0 - fall * count)
+        if end.reached(level[: count + 1], problem.initial_theta):
+            break
+    assert asked == ([5, 10] if ended else [5, 10, 20])
+
+
+@pytest.mark.two_ranks
+def test_the_last_small_steps_are_left_to_the_finest_level(comm: MPI.Comm) -> None:
+    problem = build(parse_config(small(1)), comm)
+    flat = records([2.0] + [1.0 + 1e-3 / n**2 for n in range(1, 8)])
+    steep = records([2.0] + [1.0 + 1e-1 / n**2 for n in range(1, 8)])
+    assert LevelEnd(problem).reached(flat, problem.initial_theta)
+    assert not LevelEnd(problem).reached(steep, problem.initial_theta)
+    assert not LevelEnd(problem, coarse=False).reached(flat, problem.initial_theta)
+    assert not LevelEnd(problem).reached(flat[:FIRST_CHECK], problem.initial_theta)
+
+
+@pytest.mark.two_ranks
+def test_a_coarse_level_that_gains_only_by_its_own_error_ends(comm: MPI.Comm) -> None:
+    """On so few cells J falls on and on, and the true J does not."""
+    config = parse_config(smooth_table(cells=24, iterations=60))
+    _, result = train_as_configured(config, comm)
+    assert result.levels[0].iterations <= 20
+    assert result.levels[-1].iterations == 30
+
+
+@pytest.mark.two_ranks
+def test_a_level_that_has_ended_is_not_gone_on_with(comm: MPI.Comm) -> None:
+    """From the state after any of its iterations the training is the same to the last bit."""
+    config = parse_config(small(2, 60, optimiser={"gradient_tolerance": 0.0}))
+    training = build_training(config, build(config, comm))
+    states: list[TrainingState] = []
+    result = training.run(lambda _: states.append(training.state))
+    last = result.levels[0].iterations
+    assert FIRST_CHECK <= last < 30, "the coarse level must end before its limit"
+    for iteration in (last - 1, last):
+        state = next(each for each in states if each.level == 1 and each.history[-1].iteration == iteration)
+        again = build_training(config, build(config, comm), state=state).run()
+        assert [each.total for each in again.history] == [each.total for each in result.history]
+        np.testing.assert_array_equal(again.theta, result.theta)
+        assert [(each.iterations, each.evaluations) for each in again.levels] == [
+            (each.iterations, each.evaluations) for each in result.levels
+        ]
+
+
 @pytest.mark.parametrize("stop", [0, 2])
 @pytest.mark.parametrize(
     "kind", thinned(["1-D", "free", "a field per label, readout", "tied"], {"free", "a field per label, readout"})
@@ -381,7 +459,8 @@ def test_it_is_told_which_level_begins(comm: MPI.Comm) -> None:
     said: list[str] = []
     build_training(config, build(config, comm), said.append).run()
     layers = [each.field.layers for each in coarse_to_fine(config)]
-    wanted = [f"level {n} of 3: {4 * 2 ** (n - 1)} cells, {layers[n - 1]} layers" for n in (1, 2, 3)]
+    sizes = zip((4, 8, 32), (2, 2, 1), layers, strict=True)
+    wanted = [f"level {n} of 3: {c} cells of degree {p}, {each} layers" for n, (c, p, each) in enumerate(sizes, 1)]
     assert said == wanted
     said.clear()
     config = parse_config(small(1))

@@ -90,11 +90,12 @@ def levels_table(levels: Sequence["LevelReport"]) -> str:
     """What each level of a training took, or nothing where there was one mesh."""
     if len(levels) < 2:
         return ""
-    lines = [f"{'level':>5}{'cells':>12}{'layers':>8}{'iterations':>12}{'evaluations':>13}{'J':>16}{'seconds':>10}"]
+    names = ("level", "cells", "degree", "layers", "iterations", "evaluations", "J", "seconds")
+    lines = ["{:>5}{:>10}{:>8}{:>8}{:>12}{:>13}{:>16}{:>9}".format(*names)]
     for each in levels:
         lines.append(
-            f"{each.level:5}{each.cells:12}{each.layers:8}{each.iterations:12}{each.evaluations:13}"
-            f"{each.total:16.8g}{each.seconds:10.2f}"
+            f"{each.level:5}{each.cells:10}{each.degree:8}{each.layers:8}{each.iterations:12}{each.evaluations:13}"
+            f"{each.total:16.8g}{each.seconds:9.2f}"
         )
     return "\n".join(lines)
 

@@ -226,10 +226,10 @@ def test_levels(comm: MPI.Comm, tmp_path: Path) -> None:
     assert {row["level"] for row in rows} == {"1", "2", "3"}
     assert int(rows[-1]["iteration"]) == document["iterations"] <= 12  # half of the eight on each of three levels
     found = document["levels"]
-    keys = {"level", "cells", "layers", "iterations", "evaluations", "total", "seconds"}
+    keys = {"level", "cells", "degree", "layers", "iterations", "evaluations", "total", "seconds"}
     assert [set(each) for each in found] == [keys] * 3
     assert [each["level"] for each in found] == [1, 2, 3]
-    assert [each["cells"] for each in found] == [6, 12, 24]
+    assert [(each["cells"], each["degree"]) for each in found] == [(4, 2), (6, 2), (24, 1)]
     assert found[-1]["layers"] == 3
     assert sum(each["iterations"] for each in found) == document["iterations"]
     for each in found:

@@ -1,4 +1,4 @@
-"""Coarser versions of a configuration: how the cells and the layers are halved, and where that ends."""
+"""Coarser versions of a configuration: cells, degrees and layers of the levels, and where that ends."""
 
 from typing import Any
 
@@ -28,10 +28,28 @@ def box(*numbers: int) -> str:
     return f"domain.box={{lower={[-1.0] * dim}, upper={[1.0] * dim}, cells={list(numbers)}}}"
 
 
-def test_cells_and_layers_are_halved() -> None:
-    configs = levels_of(4)
+@pytest.mark.parametrize("degree", [0, 2])
+def test_cells_and_layers_are_halved(degree: int) -> None:
+    configs = levels_of(4, f"density.degree={degree}")
     assert cells(configs) == [(6, 6), (12, 12), (24, 24), (48, 48)]
     assert [config.field.layers for config in configs] == [2, 4, 8, 8]
+    assert {config.density.degree for config in configs} == {degree}
+
+
+def test_below_degree_1_is_degree_2_on_cells_four_times_as_large() -> None:
+    configs = levels_of(4, "domain.box.cells=[128, 96]")
+    assert cells(configs) == [(8, 6), (16, 12), (32, 24), (128, 96)]
+    assert [config.density.degree for config in configs] == [2, 2, 2, 1]
+    assert [config.field.layers for config in configs] == [2, 4, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("where", "degrees"),
+    [(box(9, 9), [2, 1]), (box(7, 5), [1, 1]), (f"domain={{file='{SQUARE}', refine=1}}", [1, 1])],
+    ids=["a box of 9", "a box of 7", "a file"],
+)
+def test_cells_that_can_be_doubled_only_once_keep_their_degree(where: str, degrees: list[int]) -> None:
+    assert [config.density.degree for config in levels_of(2, where)] == degrees
 
 
 def test_one_level_is_the_configuration() -> None:
@@ -49,7 +67,9 @@ def test_the_last_one_is_the_configuration_itself() -> None:
 def test_everything_else_is_left_alone() -> None:
     *coarse, fine = levels_of(3, "field.seed=7")
     for config in coarse:
-        assert config.model_copy(update={"domain": fine.domain, "field": fine.field}) == fine
+        same = {"domain": fine.domain, "field": fine.field, "density": fine.density}
+        assert config.model_copy(update=same) == fine
+        assert config.density.model_copy(update={"degree": fine.density.degree}) == fine.density
         assert config.field.model_copy(update={"layers": fine.field.layers}) == fine.field
         assert (config.domain.box.lower, config.domain.box.upper) == (fine.domain.box.lower, fine.domain.box.upper)
 
@@ -66,19 +86,19 @@ def test_everything_else_is_left_alone() -> None:
     ],
 )
 def test_boxes_keep_a_least_number_of_cells(fine: list[int], expected: list[tuple[int, ...]]) -> None:
-    assert cells(levels_of(50, box(*fine))) == expected
-    assert len(levels_of(len(expected), box(*fine))) == len(expected)
+    assert cells(levels_of(50, box(*fine), "density.degree=2")) == expected
+    assert len(levels_of(len(expected), box(*fine), "density.degree=2")) == len(expected)
 
 
 @pytest.mark.parametrize(("dim", "zero"), [(1, [0.0]), (3, [0.0, 0.0, 0.0])])
 def test_other_dimensions(dim: int, zero: list[float]) -> None:
     more = [f"density.initial.0.mean={zero}", f"objective.terminal.target={zero}"]
-    assert cells(levels_of(3, box(*[20] * dim), *more)) == [(5,) * dim, (10,) * dim, (20,) * dim]
+    assert cells(levels_of(3, box(*[40] * dim), *more)) == [(5,) * dim, (10,) * dim, (40,) * dim]
 
 
 def test_refinements_go_first() -> None:
-    configs = levels_of(4, "domain.refine=2", "domain.box.cells=[12, 12]")
-    assert [config.domain.refine for config in configs] == [0, 0, 1, 2]
+    configs = levels_of(4, "domain.refine=3", "domain.box.cells=[12, 12]")
+    assert [config.domain.refine for config in configs] == [0, 0, 1, 3]
     assert cells(configs) == [(6, 6), (12, 12), (12, 12), (12, 12)]
 
 
@@ -97,10 +117,22 @@ def test_a_given_theta_is_that_of_the_finest_level_only() -> None:
     assert given[-1].field.theta is not None
 
 
-@pytest.mark.parametrize(("refine", "levels"), [(0, 1), (1, 1), (1, 2), (3, 4)])
-def test_a_mesh_file_is_refined_less(refine: int, levels: int) -> None:
-    configs = levels_of(levels, f"domain={{file='{SQUARE}', refine={refine}}}")
-    assert [config.domain.refine for config in configs] == list(range(refine - levels + 1, refine + 1))
+@pytest.mark.parametrize(
+    ("refine", "levels", "degree", "expected"),
+    [
+        (0, 1, 2, [0]),
+        (1, 1, 2, [1]),
+        (1, 2, 2, [0, 1]),
+        (3, 4, 2, [0, 1, 2, 3]),
+        (3, 3, 1, [0, 1, 3]),
+        (3, 4, 1, [0, 1, 3]),  # one of them is skipped
+        (2, 2, 1, [0, 2]),
+        (1, 2, 1, [0, 1]),
+    ],
+)
+def test_a_mesh_file_is_refined_less(refine: int, levels: int, degree: int, expected: list[int]) -> None:
+    configs = levels_of(levels, f"domain={{file='{SQUARE}', refine={refine}}}", f"density.degree={degree}")
+    assert [config.domain.refine for config in configs] == expected
     assert {str(config.domain.file) for config in configs} == {SQUARE}
 
 
