@@ -260,6 +260,7 @@ def records(totals: list[float]) -> list[Record]:
     return [Record(number, total, {"terminal": total}, 1.0, number, 0.0) for number, total in enumerate(totals)]
 
 
+@pytest.mark.one_process
 def test_what_is_left_is_told_by_the_later_half() -> None:
     """Exact where J = J* + C/n², whatever has been before."""
     for before in (0, 7):
@@ -328,6 +329,7 @@ def test_a_level_that_has_ended_is_not_gone_on_with(comm: MPI.Comm) -> None:
         ]
 
 
+@pytest.mark.two_ranks
 @pytest.mark.parametrize("stop", [0, 2])
 @pytest.mark.parametrize(
     "kind", thinned(["1-D", "free", "a field per label, readout", "tied"], {"free", "a field per label, readout"})
