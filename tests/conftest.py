@@ -161,6 +161,15 @@ def collect_garbage(request: pytest.FixtureRequest, comm: MPI.Comm) -> Iterator[
         PETSc.garbage_cleanup(comm)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def freeze_what_stays(comm: MPI.Comm) -> Iterator[None]:
+    """Take what a file's tests have loaded for good, modules and caches, out of `collect_garbage`'s search as well."""
+    yield
+    if comm.size > 1:
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture
 def mpirun(tmp_path: Path) -> MpiRun:
     """A function that runs a parallel job to its end; for tests marked ``mpi``.

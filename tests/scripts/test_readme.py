@@ -6,10 +6,10 @@ that a block may use what an earlier one has made.
 * ``console``: a line that starts with ``$ `` is a command, the others are what it prints and are not compared.
   ``bash`` and ``sh``: every line is a command. A backslash at the end continues a line; comments are passed over.
 * Commands that set up a machine are checked, not run: see `check_setup`.
-* Others run as they stand, with six changes: ``uv run`` is dropped (this environment is the one), ``mpirun`` starts
+* Others run as they stand, with five changes: ``uv run`` is dropped (this environment is the one), ``mpirun`` starts
   two ranks whatever it says, runs that do not resume may overwrite their folder, and ``eulerian train`` does two
-  iterations; the convex solver, there and in ``eulerian ideal``, does twenty; boxes of templates have 16 × 16 cells,
-  and meshes that adapt themselves may err five times as much.
+  iterations; the convex solver, there and in ``eulerian ideal``, does twenty. Runs with a folder of their own, of which
+  nothing is plotted later, draw no figures.
 * ``toml``: with ``# NAME.toml`` as its first line the block is a whole configuration and is kept under that name;
   otherwise it is a part of one, and each of its tables replaces that of the last whole configuration.
 * ``python``: a program by itself.
@@ -39,8 +39,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 SETUP = re.compile(
     r"((\./)?scripts/|(\./)?\.ci/|git |cd |(uv |python3? -m )?pip |uv sync|conda |mamba |sudo |apt-get |source |\. )"
 )
-
-BOX = r"cells = \\[[0-9]+, [0-9]+\\]"
 
 
 class Block(NamedTuple):
@@ -101,8 +99,8 @@ def adapted(command: str) -> str:
     if "--resume" not in command:
         command = re.sub(r"\beulerian (solve|train|verify) (?!-)\S+", r"\g<0> --overwrite", command)
     command = re.sub(r"\beulerian train \S+", r"\g<0> --set optimiser.max_iterations=2", command)
-    command = re.sub(r"\badapt\.density=0\.03\b", "adapt.density=0.15", command)
-    command = re.sub(r"\beulerian init (\w+)$", rf"\g<0> && sed -i -E 's/{BOX}/cells = [16, 16]/' \1.toml", command)
+    if (folder := re.search(r"--output (\S+)", command)) and f"plot {folder[1]}" not in README:
+        command = re.sub(r"\beulerian (solve|train|ideal|compare) \S+", r"\g<0> --set output.figures=false", command)
     return re.sub(r"\beulerian (train|ideal) \S+", r"\g<0> --set ideal.max_iterations=20", command)
 
 
