@@ -231,4 +231,4 @@ def new_trajectory(
 def _least_mean(space: DensitySpace, rho: Floats) -> float:
     """The least mean density over the domain of the columns that have mass. Collective."""
     masses = space.mass(rho)
-    return float(np.min(masses[masses > 0.0], initial=np.inf)) / space.volume if np.any(masses > 0.0) else 0.0
+    return float(np.min(masses, where=masses > 0.0, initial=masses.sum())) / space.volume

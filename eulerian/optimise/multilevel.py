@@ -45,7 +45,7 @@ def train(
     """Minimise J on one mesh after the other: each begins where the coarser one has ended. **Collective**.
 
     On the finest mesh an iteration costs about 2^(d+1) times as much as on one of twice the cell size. The levels may
-    differ in degree: below a mesh of degree 1 one of degree 2 with cells four times as large says much the same of J,
+    differ in degree: before a mesh of degree 1 one of degree 2 with cells four times as large says much the same of J,
     at a tenth of the cost. A coarse level ends when most of what it gains is its own discretisation error, or little is
     left to be gained (see ``level_end``). Ctrl-C is heard as by ``minimise``.
 

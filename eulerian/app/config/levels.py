@@ -10,8 +10,8 @@ LEAST_CELLS = 4
 def coarse_to_fine(config: Config) -> tuple[Config, ...]:
     """The configurations of all levels, the coarsest first; the last one is ``config`` itself.
 
-    Below densities of degree 1 are densities of degree 2 on cells four times as large: there J is as near to that of
-    the flow itself, at a tenth of the cost. Any other level has cells of twice the size of the next finer one, and
+    The level before one of degree 1 has degree 2 and cells four times as large: there J is as near to that of the flow
+    itself, at a tenth of the cost. Any other level has cells of twice the size of the next finer one, and
     densities of its degree. The two finest have all layers, so that the last change is one of the mesh only; every
     further level has half as many, rounded up. No θ to start from is given. There are at most ``optimiser.levels``,
     fewer where the cells of a box, or the refinements of a file, cannot be halved so often.
@@ -36,7 +36,7 @@ def iterations_of_a_level(config: Config, levels: int) -> int:
 
 
 def _coarser(config: Config) -> Config | None:
-    """With cells twice as large; from degree 1 on with degree 2 and cells four times as large, if they can be so."""
+    """With cells twice as large; for degree 1 with degree 2 and cells four times as large, if they can be so."""
     domain = _halved(config.domain)
     if domain is None:
         return None

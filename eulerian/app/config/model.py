@@ -77,9 +77,9 @@ class Optimiser(Section):
         gradient_tolerance: on the norm of the gradient relative to its first value.
         metric: how long a change of θ is: by the velocity that it makes, or by itself; "velocity" needs the method
             "lmvm" and a field that has its derivatives by θ, else it means "parameters".
-        levels: meshes to train on, from coarse to fine; the last one is that of the configuration. Below degree 1 they
-            have degree 2 and cells four times as large, else cells twice as large; a level ends when most of what it
-            gains is its discretisation error, or little is left to be gained.
+        levels: meshes to train on, from coarse to fine; the last one is that of the configuration. The one
+            before a mesh of degree 1 has degree 2 and cells four times as large, any other cells twice as large; a
+            level ends when most of what it gains is its discretisation error, or little is left to be gained.
         stop: what ends a training before its limit, beside a gradient of zero: "gradient" nothing, "verified" a J of
             the network itself, by characteristics, that falls no more; the iterate where that is lowest is kept then.
     """
