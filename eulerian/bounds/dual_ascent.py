@@ -193,16 +193,16 @@ class DualAscent:
         held = (z <= self._space.lower) & (gradient > 0.0) | (z >= self._space.upper) & (gradient < 0.0)
         return np.where(held, 0.0, 1.0)
 
-    def _inverse(self, hessian: Floats, damping: Floats, free: Floats) -> Floats:
+    def _inverse(self, hessian: Floats, free: Floats) -> Floats:
         """(α + D²φ)⁻¹ along the free axes, with eigenvalues made positive: (n, dim, dim)."""
         unit = np.eye(self._space.dim)
         matrix = free[:, :, None] * free[:, None, :] * (self._alpha * unit + hessian)
         matrix = matrix + (1.0 - free)[:, :, None] * unit
         inverse = np.empty_like(matrix)
         good = _is_definite(matrix - 1e-3 * self._alpha * unit)
-        inverse[good] = _inverted(matrix[good] + damping[good, None, None] * unit)
+        inverse[good] = _inverted(matrix[good])
         values, vectors = np.linalg.eigh(matrix[~good])
-        values = np.maximum(np.abs(values), 1e-3 * self._alpha) + damping[~good, None]
+        values = np.maximum(np.abs(values), 1e-3 * self._alpha)
         inverse[~good] = np.einsum("nij,nj,nkj->nik", vectors, 1.0 / values, vectors)
         return inverse * free[:, :, None] * free[:, None, :]
 
@@ -267,7 +267,7 @@ class _Curvature:
         design: Design = ascent._space.design(now.z)
         jets = design.jets(now.coefficients)
         free = ascent._free(now.z, jets.gradient + ascent._alpha * (now.z - ascent._source.x))
-        inverse = ascent._inverse(jets.hessian, np.zeros(len(now.z)), free)
+        inverse = ascent._inverse(jets.hessian, free)
         inverse = inverse * ascent._source.weights[:, None, None]
         curvature = now.conjugate.curvature
         return cls(design.slopes(), inverse, ascent._at_cost, curvature, ascent._at_cost.T @ curvature)

@@ -6,7 +6,6 @@ Integrals are taken by rules of points on all ranks; no finite-element function 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import factorial
 from typing import NamedTuple, Protocol, final
 
 from mpi4py import MPI
@@ -128,20 +127,18 @@ def domain_rules(
     A density that moves from one to the other may be anywhere: cells without mass count as well. ``largest``,
     ``jumps`` and ``tolerance`` as for ``density_rules``; the last one is by default TOLERANCE.
     """
-    n = space.n_owned
-    volume = float(parallel.sum_all(space.comm, space.geometry.det[:n].sum()[None])[0]) / factorial(space.dim)
     found = []
     tolerance = tolerance or TOLERANCE[space.dim]
-    mixture = _Mixture((initial, target), label, volume)
+    mixture = _Mixture((initial, target), label, space.volume)
     for rule in density_rules(space, mixture, [0], tolerance, largest, jumps):
         with parallel.agreed(space.comm):
             values = target.values(rule.x)[:, label]
         weights = rule.weights[:, 0] / rule.density[:, 0]
         # They were scaled to the mass of the mixture, whose jumps are no concern of the volume's.
         sums = parallel.sum_all(space.comm, np.array([weights.sum(), weights @ np.maximum(values, 0.0)]))
-        weights *= volume / sums[0]
+        weights *= space.volume / sums[0]
         mass = float(target.mass[label])
-        missed = abs(mass - float(sums[1] * volume / sums[0])) / mass if mass > 0.0 else 0.0
+        missed = abs(mass - float(sums[1] * space.volume / sums[0])) / mass if mass > 0.0 else 0.0
         found.append(DomainRule(rule.x, weights, np.maximum(values, 0.0), missed, space.comm))
     return found[0], found[1]
 
