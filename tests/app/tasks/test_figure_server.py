@@ -12,6 +12,7 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
+from configurations import small
 
 from eulerian.app import tasks
 from eulerian.app.config import parse_config
@@ -24,27 +25,8 @@ from eulerian.base.errors import EulerianWarning
 
 SERVER = "import os, signal, time, eulerian.app.tasks.figure_server as server\n"
 
-MODEL = """
-[domain]
-box = { lower = [-3.0], upper = [3.0], cells = [16] }
-[[density.initial]]
-kind = "gaussian"
-mean = [-0.5]
-std = 0.5
-[field]
-kind = "linear"
-features = "affine"
-layers = 2
-[objective]
-kinetic = 0.5
-[objective.terminal]
-kind = "quadratic"
-target = [1.0]
-[optimiser]
-max_iterations = 2
-[output]
-densities = 0
-"""
+BOX = {"lower": [-3.0], "upper": [3.0], "cells": [16]}  # no mass at the boundary, of which there would be a figure
+MODEL = small(domain={"box": BOX}, optimiser={"max_iterations": 2}, output={"densities": 0})
 
 
 @pytest.fixture
