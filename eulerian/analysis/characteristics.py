@@ -27,7 +27,7 @@ from eulerian.analysis.point_transport import Carried
 from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import RejectedEvaluation
+from eulerian.base.errors import EulerianError, RejectedEvaluation
 from eulerian.control.control import ControlProblem
 from eulerian.density.point_values import PointValues
 from eulerian.density.weighted_rule import DensityRule
@@ -276,13 +276,26 @@ class TrueObjective:
     def value(self, theta: ArrayLike) -> tuple[float, str]:
         """J at θ; or NaN, and why there is none, the same on all ranks. **Collective**.
 
-        J is not known where walls hold up mass whose density it depends on: what is left out at one θ is not what is
-        left out at another.
+        J is not known where the field fails, or where walls hold up mass whose density it depends on: what is left out
+        at one θ is not what is left out at another.
+        """
+        flow = self._flow.at(*self._problem.split(theta))
+        try:
+            found = self._sums(flow)
+        except EulerianError as error:
+            return math.nan, str(error)
+        if flow.needs_density and found[TOUCHED] > FEW_TOUCHED:
+            return math.nan, f"{100 * found[TOUCHED]:.2g} % of the mass has touched a wall, and has no density there"
+        parts = math.fsum(found.get(name, 0.0) for name in part_names())
+        return parts + flow.target_square + self._problem.parameter_cost(theta), ""
+
+    def _sums(self, flow: CharacteristicCosts) -> dict[str, float]:
+        """What the points add up to. **Collective**.
 
         Raises:
             ComputationError: the field fails.
         """
-        problem, flow = self._problem, self._flow.at(*self._problem.split(theta))
+        problem = self._problem
         if not self._rules:
             self._rules = [flow.rules(problem.density_space, labels)[1] for labels in problem.groups]
         sums = PointSums()
@@ -295,8 +308,4 @@ class TrueObjective:
                 paths.append(LabelPath(labels[0], rule, carried.nodes))
         for name, value, _ in flow.of_meetings(paths, problem.comm):
             sums.add({name: value})
-        found = sums.total(problem.comm)
-        if flow.needs_density and found[TOUCHED] > FEW_TOUCHED:
-            return math.nan, f"{100 * found[TOUCHED]:.2g} % of the mass has touched a wall, and has no density there"
-        parts = math.fsum(found.get(name, 0.0) for name in part_names())
-        return parts + flow.target_square + problem.parameter_cost(theta), ""
+        return sums.total(problem.comm)

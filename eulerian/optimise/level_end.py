@@ -84,20 +84,12 @@ class LevelEnd:
         """Whether less than half of the fall since the last check is real; what is not known is. **Collective**."""
         count = len(records) - 1
         checks, rest = divmod(count, FIRST_CHECK)
-        if not self.known or rest or checks & (checks - 1):  # 1, 2, 4, 8, … times as many
+        if self._objective is None or rest or checks & (checks - 1):  # 1, 2, 4, 8, … times as many
             return False
-        before, known = self.truth, records[-1].verified
-        self.truth = self._true_value(theta) if known is None else known  # a training that ends by it has asked already
+        before, known = self.truth, records[-1].verified  # by a training that ends by it
+        self.truth = self._objective.value(theta)[0] if known is None else known
         fall = records[count // 2].total - records[-1].total
         return before - self.truth < _LEAST_SHARE * fall
-
-    def _true_value(self, theta: Floats) -> float:
-        """NaN where it cannot be told. **Collective**."""
-        assert self._objective is not None
-        try:
-            return self._objective.value(theta)[0]
-        except EulerianError:  # the field fails where the mesh did not ask it
-            return math.nan
 
     def _little(self, record: Record) -> float:
         """What is not worth while on this level."""

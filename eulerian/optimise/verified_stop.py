@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast, final
 
 from numpy.typing import ArrayLike
 
-from eulerian.base.errors import EulerianError, InputError
+from eulerian.base.errors import InputError
 from eulerian.control.control import ControlProblem
 from eulerian.control.reduced import ReducedProblem
 from eulerian.optimise.result import Record
@@ -76,10 +76,7 @@ class NetworkObjective:
         """J at θ; None where it cannot be told, now or earlier. **Collective**."""
         if self.lost:
             return None
-        try:
-            value, self.lost = self._truth.value(theta)
-        except EulerianError as error:  # the field fails where the mesh did not ask it
-            self.lost = str(error)
+        value, self.lost = self._truth.value(theta)
         return None if self.lost else value
 
 

@@ -14,6 +14,7 @@ from paths import MESHES
 from problems import LABELLINGS, NO_DENSITY_COSTS, problem_config, train_as_configured
 from thinning import thinned
 
+from eulerian.analysis.characteristics import TrueObjective
 from eulerian.app.build import training as training_of_config
 from eulerian.app.build.network import build
 from eulerian.app.build.training import build_training
@@ -284,7 +285,8 @@ def test_a_level_ends_where_less_than_half_of_its_gain_is_real(
     assert end.known
     asked: list[int] = []
     for count in range(1, 25):
-        monkeypatch.setattr(end, "_true_value", lambda _, count=count: asked.append(count) or 7.0 - fall * count)
+        true = 7.0 - fall * count
+        monkeypatch.setattr(TrueObjective, "value", lambda *_, n=count, j=true: (asked.append(n) or j, ""))
         if end.reached(level[: count + 1], problem.initial_theta):
             break
     assert asked == ([5, 10] if ended else [5, 10, 20])

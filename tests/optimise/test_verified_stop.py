@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import eulerian as eu
-from eulerian.analysis.characteristics import TrueObjective, verify
+from eulerian.analysis.characteristic_costs import CharacteristicCosts
+from eulerian.analysis.characteristics import verify
 from eulerian.app.build.network import build, build_particles
 from eulerian.app.build.training import build_training, start_problem
 from eulerian.app.config import Config, parse_config
@@ -227,10 +228,10 @@ def test_mass_at_walls_leaves_the_usual_descent(comm: MPI.Comm) -> None:
 
 
 def test_a_field_that_fails_leaves_the_usual_descent(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ComputationError("the field failed")
 
-    monkeypatch.setattr(TrueObjective, "value", fail)
+    monkeypatch.setattr(CharacteristicCosts, "carried", fail)
     found = eu.minimise(build(coarse(), comm), max_iterations=5, stop="verified")
     assert found.status == "max_iterations"
     assert found.reason.endswith("J of the network itself had no say: the field failed")
