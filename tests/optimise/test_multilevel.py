@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -290,6 +291,20 @@ def test_a_level_ends_where_less_than_half_of_its_gain_is_real(
         if end.reached(level[: count + 1], problem.initial_theta):
             break
     assert asked == ([5, 10] if ended else [5, 10, 20])
+
+
+def test_a_true_value_that_is_known_is_not_asked_for(comm: MPI.Comm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """J_h falls by 1 in an iteration, and what the descent has verified rises."""
+
+    def ask(*_: object) -> None:
+        raise AssertionError("J is known")
+
+    monkeypatch.setattr(TrueObjective, "value", ask)
+    problem = build(parse_config(small(1)), comm)
+    end = LevelEnd(problem, coarse=False)
+    level = [replace(each, verified=each.iteration) for each in records([100.0 - n for n in range(11)])]
+    assert not end.reached(level[:6], problem.initial_theta)
+    assert end.reached(level, problem.initial_theta)
 
 
 @pytest.mark.two_ranks
