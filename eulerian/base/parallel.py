@@ -36,6 +36,9 @@ for _name in ("vec_mdot_use_gemv", "vec_maxpy_use_gemv"):
 # Ranks that fail together meet within this time; a rank that waits longer is alone with its error.
 SECONDS_TO_MEET = 10.0
 
+# With fewer cells than this each, two ranks take as long as one (scripts/bench/ranks.py).
+SMALL_PART = 200
+
 
 def _end_all_ranks(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Report an uncaught exception and end the job.
@@ -110,6 +113,15 @@ def warn_of_crowding(comm: MPI.Comm) -> None:
     if ranks > most:
         shared = f"{ranks} ranks share {most} core{'s' if most > 1 else ''} of a node"
         warn(comm, f"{shared}, where they wait for one another: the run is faster on {most}, or on more nodes")
+
+
+def warn_of_small_parts(comm: MPI.Comm, cells: int) -> None:
+    """Warn where ranks have so few of all cells that fewer ranks would be as fast."""
+    if comm.size > 1 and cells < SMALL_PART * comm.size:
+        each = f"{cells} cells are {cells // comm.size} for each of {comm.size} ranks"
+        most = max(1, cells // SMALL_PART)
+        enough = f"{most} ranks are" if most > 1 else "one rank is"
+        warn(comm, f"{each}, which wait for one another longer than they compute: {enough} as fast")
 
 
 @contextmanager

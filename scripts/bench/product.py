@@ -11,7 +11,7 @@ overwritten is not counted). The bytes of a product are what must be moved if ev
 
     AIJ    12 per entry (value, column), 4 + 16 per row (row pointer, x, y)
     BAIJ   8 per entry, 4 per block, 4 per block row, 16 per row
-    stage  per cell: ρ read and written, ρ⁰ read in all stages but the first (8 nd each); two upwind coefficients per
+    stage  per cell: ρ read and written, ρ⁰ read in the stages that mix it in (8 nd each); two upwind coefficients per
            flux point of the facets (16 each), as the smoothed flux has; the velocity in the cell (8 d nn); the index
            of the neighbour's trace (4 per facet node)
 
@@ -34,6 +34,7 @@ from eulerian.base.jit import Library
 from eulerian.density import basis
 from eulerian.transport.operator import TransportOperator
 from eulerian.transport.reference import coordinate_entries
+from eulerian.transport.ssp import SSPScheme
 
 PRODUCT = at_most(2.0)
 KINDS = {
@@ -65,7 +66,8 @@ def work(cells: int, dim: int, degree: int, runs: int, steps: int, triad_mib: in
     stream = triad(triad_mib)
     actions = (evaluate, lambda: product(aij), lambda: product(baij), stream, lambda: operator.apply(rho))
     forward, with_aij, with_baij, triads, applied = in_turns(runs, *actions)
-    stages = int(sum(problem.steps)) * problem.trajectory.steppers[0].scheme.stages
+    scheme = problem.trajectory.steppers[0].scheme
+    stages = int(sum(problem.steps)) * scheme.stages
     stage = [seconds / stages for seconds in forward]
     bare = {"AIJ": [s / repeats for s in with_aij], "BAIJ": [s / repeats for s in with_baij]}
     best = [min(a, b) for a, b in zip(bare["AIJ"], bare["BAIJ"], strict=True)]
@@ -80,7 +82,7 @@ def work(cells: int, dim: int, degree: int, runs: int, steps: int, triad_mib: in
         "stage_over_baij": median_ratio(stage, bare["BAIJ"]),
         "stage_over_best": median_ratio(stage, best),
         "triad_bytes_per_second": 3 * triad_mib * 2**20 / statistics.median(triads),
-        "bytes": moved(space, problem.velocity_space, aij, baij, degree + 1),
+        "bytes": {**product_bytes(space, aij, baij), "stage": stage_bytes(space, problem.velocity_space, scheme)},
     }
     for thing in (aij, baij, x, y):
         thing.destroy()
@@ -116,20 +118,25 @@ def triad(mib: int) -> Any:
     return run
 
 
-def moved(space: Any, velocity_space: Any, aij: Any, baij: Any, stages: int) -> dict[str, float]:
-    """Bytes of one application (see above)."""
-    dim, nd, n = space.dim, space.nd, space.n_owned * space.nd
+def product_bytes(space: Any, aij: Any, baij: Any) -> dict[str, float]:
+    """Bytes of a bare product (see above)."""
+    nd, n = space.nd, space.n_owned * space.nd
     entries = aij.getInfo()["nz_used"]
     blocks = baij.getInfo()["nz_used"] / nd**2
-    points = len(basis.facet_weights(dim, space.facet_degree))
-    nodes = {0: 1, 1: dim, 2: dim * (dim + 1) // 2}[space.degree]  # of a facet: a simplex of dimension dim - 1
-    states = 8 * nd * (2 + (stages - 1) / stages)
-    per_cell = states + (dim + 1) * (16 * points + 4 * nodes) + 8 * dim * velocity_space.cell_nodes.shape[1]
     return {
         "AIJ": 12 * entries + 20 * n,
         "BAIJ": 8 * nd**2 * blocks + 4 * blocks + 4 * space.n_owned + 16 * n,
-        "stage": per_cell * space.n_owned,
     }
+
+
+def stage_bytes(space: Any, velocity_space: Any, scheme: SSPScheme) -> float:
+    """Bytes of a stage on this rank, the mean over those of a step (see above)."""
+    dim, nd = space.dim, space.nd
+    points = len(basis.facet_weights(dim, space.facet_degree))
+    nodes = {0: 1, 1: dim, 2: dim * (dim + 1) // 2}[space.degree]  # of a facet: a simplex of dimension dim - 1
+    states = 8 * nd * (2 + np.count_nonzero(scheme.alpha) / scheme.stages)
+    per_cell = states + (dim + 1) * (16 * points + 4 * nodes) + 8 * dim * velocity_space.cell_nodes.shape[1]
+    return float(per_cell * space.n_owned)
 
 
 def measure(runner: Runner) -> Report:

@@ -146,6 +146,8 @@ def measure(runner: Runner) -> Report:
     kinds = (("DG1, 2-D", 2, 1, 256), ("DG1, 3-D", 3, 1, 24))
     for name, dim, degree, cells in (("DG1, 2-D", 2, 1, 32),) if runner.quick else kinds:
         speed_up(runner, report, name, {"kind": "time", "cells": cells, "dim": dim, "degree": degree})
+    if not runner.quick:
+        small_parts(runner, report)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             library = counter(Path(scratch))
@@ -174,6 +176,23 @@ def speed_up(runner: Runner, report: Report, name: str, case: Table) -> None:
         note += "; this machine has one core"
     report.add(figure, statistics.median(ratios), SPEEDUP, note=note)
     report.data[name] = {str(ranks): results for ranks, results in found.items()}
+
+
+def small_parts(runner: Runner, report: Report) -> None:
+    """What a second rank gains on small meshes: where that is nothing, the program advises against it."""
+    for dim, meshes in ((2, (8, 14, 16, 32)), (3, (4, 6, 8))):
+        gained = {}
+        for cells in meshes:
+            case = {"kind": "time", "cells": cells, "dim": dim, "degree": 1, "runs": 15}
+            figure = f"1 rank / 2 ranks, {cells}^{dim}"
+            one, two = (runner.attempt(report, figure, case, ranks=ranks) for ranks in (1, 2))
+            if one and two:
+                gained[two["dofs"] // (2 * (dim + 1))] = one["gradient"] / two["gradient"]
+        if gained:
+            least = min(gained)
+            note = "cells of a rank: " + ", ".join(f"{size:,}: {ratio:.2f}" for size, ratio in gained.items())
+            report.add(f"1 rank / 2 ranks with {least} cells each, DG1, {dim}-D", gained[least], note=note)
+            report.data[f"small parts, {dim}-D"] = {str(size): ratio for size, ratio in gained.items()}
 
 
 def account(runner: Runner, report: Report, ranks: int, environment: dict[str, str]) -> None:

@@ -30,6 +30,7 @@ NAMES = (
     "layer",
     "labels",
     "memory",
+    "large",
     "ranks",
     "levels",
     "adapt",

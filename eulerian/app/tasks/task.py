@@ -20,7 +20,7 @@ from eulerian.app.runs.result import Document, Outcome, describe
 from eulerian.app.tasks.drawing import draw_figures, drawn_beside, figures_drawn
 from eulerian.base import signals
 from eulerian.base.errors import ComputationError, EulerianError, collected_warnings, explained
-from eulerian.base.parallel import all_here, on_root, warn_of_crowding
+from eulerian.base.parallel import all_here, on_root, warn_of_crowding, warn_of_small_parts
 from eulerian.control.control import ControlProblem
 from eulerian.ideal.problem import IdealProblem
 
@@ -118,6 +118,8 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
                     run.write_result(describe(Outcome(self.name, "failed", str(error)), None, run.comm.size))
             raise
         seconds_setup = time.perf_counter() - started
+        if (mesh := problem.describe().get("mesh")) is not None:  # particles have none
+            warn_of_small_parts(run.comm, mesh["cells"])
         run.start(config.to_toml(), keep, history)
         progress.say(self.headline(config, problem))
         context = RunContext(config, run, problem, progress)

@@ -505,10 +505,21 @@ def test_more_ranks_than_cores(tmp_path: Path, model: Path, mpirun) -> None:
     done = mpirun(2, train)
     assert done.returncode == 0, done.stderr
     (warning,) = (
-        text for text in json.loads((tmp_path / "run" / "result.json").read_text())["warnings"] if "rank" in text
+        text for text in json.loads((tmp_path / "run" / "result.json").read_text())["warnings"] if "share" in text
     )
     assert warning.startswith("2 ranks share 1 core of a node")
     assert done.stdout.count(f"Warning: {warning}") == 1
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("cells", "advice"), [(300, "one rank is as fast"), (401, None)])
+def test_few_cells_for_many_ranks(tmp_path: Path, model: Path, mpirun, cells: int, advice: str | None) -> None:
+    solve = [sys.executable, "-m", "eulerian", "solve", str(model), "--output", "run"]
+    done = mpirun(2, [*solve, "--set", f"domain.box.cells=[{cells}]"])
+    assert done.returncode == 0, done.stderr
+    warnings = json.loads((tmp_path / "run" / "result.json").read_text())["warnings"]
+    found = [text for text in warnings if "ranks" in text]
+    assert [text.rpartition(": ")[2] for text in found] == ([] if advice is None else [advice])
 
 
 @pytest.mark.mpi
