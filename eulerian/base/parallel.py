@@ -36,8 +36,8 @@ for _name in ("vec_mdot_use_gemv", "vec_maxpy_use_gemv"):
 # Ranks that fail together meet within this time; a rank that waits longer is alone with its error.
 SECONDS_TO_MEET = 10.0
 
-# With fewer cells than this each, two ranks take as long as one (scripts/bench/ranks.py).
-SMALL_PART = 200
+# With fewer cells than this each, two ranks take as long as one, by dimension (scripts/bench/ranks.py).
+SMALL_PART = {1: 200, 2: 200, 3: 80}
 
 
 def _end_all_ranks(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -115,11 +115,11 @@ def warn_of_crowding(comm: MPI.Comm) -> None:
         warn(comm, f"{shared}, where they wait for one another: the run is faster on {most}, or on more nodes")
 
 
-def warn_of_small_parts(comm: MPI.Comm, cells: int) -> None:
-    """Warn where ranks have so few of all cells that fewer ranks would be as fast."""
-    if comm.size > 1 and cells < SMALL_PART * comm.size:
+def warn_of_small_parts(comm: MPI.Comm, dim: int, cells: int) -> None:
+    """Warn where ranks have so few of all cells of a mesh that fewer ranks would be as fast."""
+    if comm.size > 1 and cells < SMALL_PART[dim] * comm.size:
         each = f"{cells} cells are {cells // comm.size} for each of {comm.size} ranks"
-        most = max(1, cells // SMALL_PART)
+        most = max(1, cells // SMALL_PART[dim])
         enough = f"{most} ranks are" if most > 1 else "one rank is"
         warn(comm, f"{each}, which wait for one another longer than they compute: {enough} as fast")
 

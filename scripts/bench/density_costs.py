@@ -89,26 +89,27 @@ def on_mesh(name: str, cells: int, degree: int, levels: int, iterations: int, fi
     config = configuration(task, domain(task, cells), degree, task.layers, levels, iterations)
     once = {**config["optimiser"], "max_iterations": 1}
     training.train({**config, "optimiser": once}, folder=MESHES)  # compiles
-    return values(name, training.train(config, folder=MESHES), fine)
+    return values(name, training.train(config, folder=MESHES), fine, plain=False)
 
 
 def with_jax(name: str, setting: Table, seconds: float, fine: int) -> Table:
     """JAX."""
-    return values(name, train_with_jax(TASKS[name], Setting(**setting), seconds), fine)
+    return values(name, train_with_jax(TASKS[name], Setting(**setting), seconds), fine, plain=True)
 
 
-def values(name: str, run: Run, fine: int) -> Table:
-    """Set-up, and (seconds, J on the fine mesh) at two dozen times, ever further apart."""
+def values(name: str, run: Run, fine: int, *, plain: bool) -> Table:
+    """Set-up, and (seconds, J on the fine mesh) at two dozen times, ever further apart; θ is plain or in the box."""
     task = TASKS[name]
     config = configuration(task, domain(task, fine), 2 if fine and not task.walls else 1, task.layers)
     problem = build(parse_config({**config, "solver": {"max_steps_per_layer": 4000, "memory": "256 MiB"}}, MESHES))
+    frame = training.frame_of(task, *problem.density_space.bounding_box)
     times = np.array([seconds for seconds, _ in run.trace])
     wanted = np.geomspace(max(times[0], 1e-3), max(times[-1], 2e-3), 24)
     chosen = np.unique(np.append(np.searchsorted(times, wanted).clip(max=len(times) - 1), len(times) - 1))
     found = []
     for index in chosen:
         seconds, theta = run.trace[index]
-        rows = np.repeat(theta, task.layers // len(theta), axis=0)
+        rows = training.in_frame(task, theta, frame) if plain else theta
         found.append((seconds, problem.value(rows)))
     finite = [(seconds, value) for seconds, value in found if np.isfinite(value)]
     rest = problem.value(np.zeros((task.layers, run.trace[0][1].shape[1])))

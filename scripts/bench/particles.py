@@ -60,7 +60,7 @@ def on_mesh(name: str, cells: int, degree: int, layers: int, levels: int, iterat
     lower, upper, _ = MESHES[name]
     config = configuration(TASKS[name], box(lower, upper, cells), degree, layers, levels, iterations)
     training.train({**config, "optimiser": {**config["optimiser"], "max_iterations": 1}})  # compiles
-    return gaps(TASKS[name], training.train(config))
+    return gaps(TASKS[name], in_plain_coordinates(TASKS[name], training.train(config), lower, upper))
 
 
 def on_particles(name: str, count: int, layers: int, iterations: int) -> Table:
@@ -68,7 +68,15 @@ def on_particles(name: str, count: int, layers: int, iterations: int) -> Table:
     lower, upper, _ = MESHES[name]
     config = configuration(TASKS[name], box(lower, upper, 24), 2, layers, 1, iterations)
     section = {"count": count, "sampling": "sobol", "replicates": 2, "steps_per_layer": 2}
-    return gaps(TASKS[name], training.train(config, particles=section))
+    run = training.train(config, particles=section)
+    return gaps(TASKS[name], in_plain_coordinates(TASKS[name], run, lower, upper))
+
+
+def in_plain_coordinates(task: Task, run: Run, lower: tuple[float, ...], upper: tuple[float, ...]) -> Run:
+    """A run of eulerian's, whose networks see where in a box a point is, as JAX would have found it."""
+    frame = training.frame_of(task, lower, upper)
+    plain = [(seconds, training.in_plain_coordinates(task, theta, frame)) for seconds, theta in run.trace]
+    return replace(run, trace=plain)
 
 
 def with_jax(name: str, layers: int, setting: Table, seconds: float) -> Table:

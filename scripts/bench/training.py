@@ -4,7 +4,9 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from jax_particles import Floats, Run, Task
 from suite import Table
 
@@ -12,6 +14,8 @@ from eulerian.app.config import parse_config
 from eulerian.app.runs.train_checkpoint import Checkpoint
 from eulerian.app.tasks.particles import run_train_particles
 from eulerian.app.tasks.train import run_train
+from eulerian.fields.frame import Frame
+from eulerian.fields.mlp import Mlp
 
 
 def configuration(task: Task, domain: Table, degree: int, layers: int, levels: int = 1, iterations: int = 100) -> Table:
@@ -83,6 +87,33 @@ def train(config: Table, *, particles: Table | None = None, folder: Path | str =
             Checkpoint.write = original  # type: ignore[method-assign]
     setup = document["seconds"]["setup"]
     return Run(setup, [(moment - started - setup, theta) for moment, theta in kept])
+
+
+def frame_of(task: Task, lower: Any, upper: Any) -> Frame:
+    """In which a network sees a domain with that box."""
+    return Mlp(2, hidden=(task.hidden,)).in_box(lower, upper, task.horizon).frame
+
+
+def in_plain_coordinates(task: Task, theta: Floats, frame: Frame) -> Floats:
+    """θ (rows, p) of the same velocity for points that are not relative to a frame, as JAX's particles have it."""
+    return rescaled(task, theta, np.array(frame.centre), np.array(frame.length), frame.velocity)
+
+
+def in_frame(task: Task, theta: Floats, frame: Frame) -> Floats:
+    """The other way round: θ as eulerian has it in a domain with that frame."""
+    centre, length = np.array(frame.centre), np.array(frame.length)
+    return rescaled(task, theta, -centre / length, 1.0 / length, 1.0 / frame.velocity)
+
+
+def rescaled(task: Task, theta: Floats, centre: Any, length: Any, velocity: float) -> Floats:
+    """θ of x ↦ velocity · v((x − centre)/length), where v is that of the given one."""
+    n, m = task.hidden, 2 + (task.labels if task.labels > 1 else 0)
+    found = theta.copy()
+    weights = found[:, : n * m].reshape(len(theta), n, m)  # a view
+    weights[:, :, :2] /= length
+    found[:, n * m : n * m + n] -= weights[:, :, :2] @ centre
+    found[:, n * m + n :] *= velocity
+    return found
 
 
 def of_layers(task: Task, theta: Floats) -> Task:

@@ -15,6 +15,7 @@ import pytest
 from jobs import environment, run_group
 from paths import PACKAGE, SCRIPTS
 
+from eulerian.fields.frame import Frame, NormalisedField
 from eulerian.fields.mlp import Mlp
 from eulerian.fields.piecewise import PiecewiseField
 
@@ -282,6 +283,29 @@ def test_training_keeps_every_iterate(bench: Callable[[str], Any]) -> None:
         assert [seconds for seconds, _ in run.trace] == sorted(seconds for seconds, _ in run.trace)
         gaps = [gap for _, gap in particles.gaps(task, run)["gaps"]]
         assert gaps[-1] < gaps[0]
+
+
+@needs_jax
+@pytest.mark.parametrize("labels", [1, 2])
+def test_networks_in_a_box_and_in_plain_coordinates_are_the_same(bench: Callable[[str], Any], labels: int) -> None:
+    training, jax_particles = bench("training"), bench("jax_particles")
+    task = jax_particles.Task(means=((0.0, 0.0),) * labels, std=0.1, hidden=5, layers=3)
+    frame = Frame.of_box([-0.2, 0.1], [1.2, 0.9], horizon=0.5)
+    mlp = Mlp(2, hidden=(5,), n_labels=labels if labels > 1 else 0, zero_init=False)
+    theta = np.array([mlp.init(np.random.default_rng(seed)) for seed in range(3)])
+    plain = training.in_plain_coordinates(task, theta, frame)
+    x, label = np.random.default_rng(1).standard_normal((7, 2)), None if labels == 1 else 1
+    for framed, bare in zip(theta, plain, strict=True):
+        expected = NormalisedField(mlp, frame).value(framed, x, label)
+        np.testing.assert_allclose(mlp.value(bare, x, label), expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(training.in_frame(task, plain, frame), theta, rtol=1e-12, atol=1e-14)
+
+
+@needs_jax
+def test_a_training_is_worth_what_it_says(bench: Callable[[str], Any]) -> None:
+    name = "Gaussian to a point"
+    found = bench("particles").on_mesh(name, cells=12, degree=2, layers=2, levels=1, iterations=12)
+    assert 0.0 < found["lowest"] < 0.05
 
 
 @needs_jax

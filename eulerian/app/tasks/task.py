@@ -119,7 +119,7 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
             raise
         seconds_setup = time.perf_counter() - started
         if (mesh := problem.describe().get("mesh")) is not None:  # particles have none
-            warn_of_small_parts(run.comm, mesh["cells"])
+            warn_of_small_parts(run.comm, mesh["dimension"], mesh["cells"])
         run.start(config.to_toml(), keep, history)
         progress.say(self.headline(config, problem))
         context = RunContext(config, run, problem, progress)
