@@ -27,7 +27,7 @@ import cases
 import dolfinx
 import numpy as np
 import ufl
-from suite import Benchmark, Report, Runner, Table, in_turns, main
+from suite import RUNS, Benchmark, Report, Runner, Table, in_turns, main, ratios
 
 AGREE = 1e-8
 
@@ -55,7 +55,7 @@ def work(kind: str, cells: int, degree: int, layers: int, steps: int, runs: int)
         "first": first,
         "eulerian": statistics.median(mine),
         "rival": statistics.median(theirs),
-        "times": statistics.median(b / a for a, b in zip(mine, theirs, strict=True)),
+        "times": ratios(theirs, mine),
         "value_error": abs(other_J - J) / abs(J),
         "gradient_error": float(np.linalg.norm(other - gradient) / np.linalg.norm(gradient)),
     }
@@ -278,7 +278,7 @@ def measure(runner: Runner) -> Report:
             if kind != "tape" and not found_rival:
                 report.add(figure, None, note="not installed: pip install --no-deps, see scripts/README.md")
                 continue
-            sizes = {"cells": cells[degree], "steps": 6 if runner.quick else 12, "runs": 1 if runner.quick else 3}
+            sizes = {"cells": cells[degree], "steps": 6 if runner.quick else 12, "runs": 1 if runner.quick else RUNS}
             case = {"kind": kind, **sizes, "degree": degree, "layers": 4}
             compare(runner, report, figure, case)
     return report

@@ -22,7 +22,7 @@ from mpi4py import MPI
 
 import cases
 from product import stage_bytes, triad
-from suite import Benchmark, Report, Runner, Table, at_most, in_turns, main
+from suite import Benchmark, Report, Runner, Table, at_most, in_turns, main, ratios
 
 ROOM = at_most(20.0)  # GiB
 GROWTH = at_most(1.25)
@@ -87,12 +87,12 @@ def measure(runner: Runner) -> Report:
         cells: [1e9 * each["gradient"] / each["steps"] / each["dofs"] for each in results]
         for cells, results in found.items()
     }
-    ratio = statistics.median(b / a for a, b in zip(per[small], per[large], strict=True))
+    growth = ratios(per[large], per[small])
     last, middle = found[large][-1], {cells: statistics.median(values) for cells, values in per.items()}
     note = f"J and ∇J, {middle[small]:.0f} and {middle[large]:.0f} ns on {ranks} ranks; {last['dofs']:,} unknowns, "
     note += f"{last['steps']} steps, {last['again']} of them computed again; "
     note += f"set-up {last['setup']:.0f} s, gradient {last['gradient']:.0f} s"
-    report.add(figure, ratio, GROWTH, note=note)
+    report.add(figure, growth, GROWTH, note=note)
     peak = max(each["peak_memory"] for each in found[large]) / 2**30
     report.add("  peak memory of all ranks", peak, ROOM, unit="GiB", note=last["plan"])
     busy = statistics.median(each["busy"] for each in found[large])

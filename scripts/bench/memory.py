@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cases
-from suite import Benchmark, Report, Runner, Table, at_least, at_most, in_turns, main, median_ratio
+from suite import RUNS, Benchmark, Report, Runner, Table, at_least, at_most, in_turns, main, ratios
 
 TIME = at_most(2.0)
 
@@ -55,7 +55,7 @@ def ratio(cells: int, degree: int, steps: int, memory: float, runs: int) -> Tabl
     return {
         "rich": statistics.median(with_all),
         "poor": statistics.median(with_little),
-        "ratio": median_ratio(with_little, with_all),
+        "ratios": ratios(with_little, with_all),
         "same": bits["rich"] == bits["poor"],
         "dofs": rich.density_space.n_owned * rich.density_space.nd,
     }
@@ -71,13 +71,13 @@ def measure(runner: Runner) -> Report:
         if not everything:
             continue
         tenth = everything["bytes"] / 10
-        runs = 1 if runner.quick else 3
+        runs = 1 if runner.quick else RUNS
         found = runner.attempt(report, figure, {"kind": "ratio", **size, "memory": tenth, "runs": runs}, TIME)
         if not found:
             continue
         note = f"{found['poor']:.2f} s against {found['rich']:.2f} s; {everything['bytes'] / 2**20:.0f} MiB for all "
         note += f"{everything['steps']} steps; {found['dofs']:,} unknowns"
-        report.add(figure, found["ratio"], TIME, note=note)
+        report.add(figure, found["ratios"], TIME, note=note)
         report.add("  the same to the last bit (1: yes)", float(found["same"]), at_least(1.0))
         budgets = {"all": cases.spare_memory(), "tenth": tenth}
         peaks = {name: runner.run({"kind": "alone", **size, "memory": budget}) for name, budget in budgets.items()}

@@ -22,7 +22,7 @@ from mpi4py import MPI
 
 import cases
 import numpy as np
-from suite import Benchmark, BenchmarkError, Report, Runner, Table, at_least, at_most, in_turns, main
+from suite import RUNS, Benchmark, BenchmarkError, Report, Runner, Table, at_least, at_most, in_turns, main
 
 from eulerian.base.jit import compiler
 
@@ -164,17 +164,17 @@ def speed_up(runner: Runner, report: Report, name: str, case: Table) -> None:
     """One rank and two, in turns."""
     figure = f"1 rank / 2 ranks, gradient, {name}"
     found: dict[int, list[Table]] = {1: [], 2: []}
-    for _ in range(1 if runner.quick else 3):
+    for _ in range(1 if runner.quick else RUNS):
         for ranks, results in found.items():
             results.append(runner.attempt(report, figure, {**case, "runs": 1}, SPEEDUP, ranks=ranks))
     if not all(found[1] + found[2]):
         return
-    ratios = [one["gradient"] / two["gradient"] for one, two in zip(found[1], found[2], strict=True)]
+    gained = [one["gradient"] / two["gradient"] for one, two in zip(found[1], found[2], strict=True)]
     middle = {ranks: statistics.median(each["gradient"] for each in results) for ranks, results in found.items()}
     note = f"{middle[1]:.2f} s and {middle[2]:.2f} s; {found[1][0]['dofs']:,} unknowns, {found[1][0]['steps']} steps"
     if (os.cpu_count() or 1) < 2:
         note += "; this machine has one core"
-    report.add(figure, statistics.median(ratios), SPEEDUP, note=note)
+    report.add(figure, gained, SPEEDUP, note=note)
     report.data[name] = {str(ranks): results for ranks, results in found.items()}
 
 

@@ -24,6 +24,7 @@ type Table = dict[str, Any]
 HERE = Path(__file__).resolve().parent
 ANSWER = "answer: "  # what a worker prints before its JSON, on a line of its own
 TIME_LIMIT = 900.0  # seconds for one process
+RUNS = 10  # of what is told with a range
 
 
 class BenchmarkError(Exception):
@@ -72,6 +73,7 @@ class Row:
         unit: of the value, if it has one.
         note: sizes, and what else one should know.
         missed: there is no value because the goal was out of reach.
+        lowest, highest: of the runs whose median the value is, where it is one.
     """
 
     figure: str
@@ -80,6 +82,8 @@ class Row:
     unit: str = ""
     note: str = ""
     missed: bool = False
+    lowest: float | None = None
+    highest: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -109,8 +113,11 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     data: Table = field(default_factory=dict)
 
-    def add(self, figure: str, value: float | None, goal: Goal | None = None, **rest: Any) -> None:
-        """One more row; ``rest`` as in ``Row``."""
+    def add(self, figure: str, value: float | Sequence[float] | None, goal: Goal | None = None, **rest: Any) -> None:
+        """One more row; ``rest`` as in ``Row``. Of several runs it tells the median and the range."""
+        if isinstance(value, Sequence):
+            rest |= {"lowest": min(value), "highest": max(value)} if len(value) > 1 else {}
+            value = statistics.median(value)
         self.rows.append(Row(figure, value, goal, **rest))
 
 
@@ -279,9 +286,9 @@ def in_turns(runs: int, *actions: Callable[[], object], warm: int = 1) -> list[l
     return seconds
 
 
-def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """Median of the ratios run by run."""
-    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Run by run."""
+    return [a / b for a, b in zip(above, below, strict=True)]
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
@@ -294,11 +301,19 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
 # -- output ----------------------------------------------------------------------------------------------------------
 
 
-def shown(value: float | None, unit: str = "") -> str:
-    """Three digits and the unit."""
-    if value is None:
+def shown(row: Row) -> str:
+    """The value, the range of its runs in brackets, and the unit."""
+    if row.value is None:
         return "—"
-    return f"{value:.3g} {unit}".strip() if abs(value) < 1000 else f"{value:,.0f} {unit}".strip()
+    found = digits(row.value)
+    if row.lowest is not None and row.highest is not None:
+        found += f" ({digits(row.lowest)} … {digits(row.highest)})"
+    return f"{found} {row.unit}".strip()
+
+
+def digits(value: float) -> str:
+    """Three of them, or all in front of the point."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def print_table(rows: Sequence[Table], title: str = "figure") -> None:
@@ -306,9 +321,7 @@ def print_table(rows: Sequence[Table], title: str = "figure") -> None:
     lines = [[title, "measured", "goal", "", "note"]]
     for document in rows:
         row = Row.of(document)
-        lines.append(
-            [row.figure, shown(row.value, row.unit), "" if row.goal is None else str(row.goal), row.verdict, row.note]
-        )
+        lines.append([row.figure, shown(row), "" if row.goal is None else str(row.goal), row.verdict, row.note])
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     lines.insert(1, ["-" * width for width in widths] + ["----"])
     for line in lines:

@@ -68,12 +68,16 @@ def test_rows_survive_json_and_the_table_shows_goals(
         suite.Row("speed", 1.5, suite.at_least(1.7), "×", "two ranks"),
         suite.Row("size", None, None, note="no file"),
     ]
+    report = suite.Report()
+    report.add("ratio", [3.0, 1.0, 1800.0], suite.at_most(2.0))
+    rows += report.rows
     documents = json.loads(json.dumps([row.document() for row in rows]))
     assert [suite.Row.of(document) for document in documents] == rows
     suite.print_table(documents)
     lines = capsys.readouterr().out.splitlines()
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["speed", "1.5 ×", "≥ 1.7", "not met", "two ranks"]
     assert "not measured" in lines[3]
+    assert "| 3 (1 … 1,800) | ≤ 2 " in lines[4]  # the median, and the range
 
 
 def test_actions_take_turns_and_ratios_are_taken_run_by_run(bench: Callable[[str], Any]) -> None:
@@ -82,7 +86,7 @@ def test_actions_take_turns_and_ratios_are_taken_run_by_run(bench: Callable[[str
     seconds = suite.in_turns(2, lambda: order.append("a"), lambda: order.append("b"))
     assert order == ["a", "b"] * 3  # one that is not counted
     assert [len(each) for each in seconds] == [2, 2]
-    assert suite.median_ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]) == 3.0
+    assert suite.ratios([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]) == [2.0, 3.0, 4.0]
     assert suite.slope([1.0, 2.0, 4.0], [3.0, 12.0, 48.0]) == pytest.approx(2.0)
 
 
@@ -111,7 +115,7 @@ def test_gradient_and_a_busy_limiter(bench: Callable[[str], Any]) -> None:
     calm = work(cells=12, dim=2, degree=1, islands=False, runs=1, steps=4)
     busy = work(cells=12, dim=2, degree=1, islands=True, runs=1, steps=4)
     assert calm["dofs"] == 12 * 12 * 2 * 3
-    assert calm["ratio"] > 1.0
+    assert calm["ratios"][0] > 1.0
     assert 0.3 < busy["limited"] < 1.0
 
 
@@ -145,9 +149,9 @@ def test_product_counts_bytes(bench: Callable[[str], Any]) -> None:
 
 def test_layer_labels_and_memory(bench: Callable[[str], Any]) -> None:
     found = bench("layer").work(kind="operator", cells=6, dim=2, degree=1, runs=1, steps=4)
-    assert 0.0 < found["share"] < 1.0
-    assert 0.0 < bench("layer").work(kind="network", cells=6, runs=1, layers=2)["share"] < 1.0
-    assert bench("labels").work(cells=6, degree=1, labels=3, runs=1)["gradient"] > 0.5
+    assert 0.0 < found["shares"][0] < 100.0
+    assert 0.0 < bench("layer").work(kind="network", cells=6, runs=1, layers=2)["shares"][0] < 100.0
+    assert bench("labels").work(cells=6, degree=1, labels=3, runs=1)["gradient"][0] > 0.5
     size = {"cells": 8, "degree": 1, "steps": 64}
     everything = bench("memory").work(kind="stored", **size)
     found = bench("memory").work(kind="ratio", **size, memory=everything["bytes"] / 10, runs=1)
