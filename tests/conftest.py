@@ -131,10 +131,11 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(autouse=True)
-def cores_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is warned of more ranks than cores: what a run tells is not to depend on where the tests run."""
+def cores_and_cells_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is warned of more ranks than cores or cells: what a run tells is not to depend on where the tests run."""
     monkeypatch.setattr("eulerian.base.parallel.own_cores", lambda: frozenset(range(1024)))
     monkeypatch.setattr("eulerian.base.parallel.core_limit", lambda: math.inf)
+    monkeypatch.setattr("eulerian.base.parallel.SMALL_PART", dict.fromkeys((1, 2, 3), 0))
 
 
 @pytest.fixture(autouse=True)
