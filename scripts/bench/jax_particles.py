@@ -108,10 +108,17 @@ class Setting:
 
 @dataclass
 class Run:
-    """What a training left: seconds of compiling, and (seconds, θ) after that."""
+    """What a training left.
+
+    Attributes:
+        compiling: seconds of it.
+        trace: (seconds, θ) after that.
+        levels: the level of each of these, where there are any.
+    """
 
     compiling: float
     trace: Trace = field(default_factory=list)
+    levels: list[int] = field(default_factory=list)
 
 
 def train(task: Task, setting: Setting, seconds: float) -> Run:

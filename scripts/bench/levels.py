@@ -1,22 +1,24 @@
-"""Training on one mesh against training from coarse meshes to fine ones (`optimiser.levels`), to the same J.
+"""Training on one mesh against training from coarse meshes to fine ones (`optimiser.levels`), to the same true J.
 
     python scripts/bench/levels.py
 
-Both are `eulerian train` with the same finest mesh and the same limit of iterations. J is that of the finest mesh. The
-one mesh is there when it first comes within 10⁻³ or 10⁻⁴ (relative) of the lowest J that it finds, the levels when they
-first come as low on the finest mesh. Seconds are those of ``history.csv``, all levels counted, and those that it took
-to set up the problem of the finest mesh, on both sides.
+Both are `eulerian train` with the same finest mesh and the same limit of iterations. J is that of the network itself,
+by characteristics, of the θ of every iteration. The one mesh is there when it first comes within 10⁻³ or 10⁻⁴
+(relative) of the lowest J that it finds, the levels when they first come as low: on any level, and on the finest.
+Seconds are counted from the start of the set-up of all levels, the finest included. Nothing is drawn or written
+meanwhile.
 """
 
-import csv
-import json
-import math
 import statistics
-import sys
-import tempfile
+import tomllib
 from pathlib import Path
 
-from suite import Benchmark, BenchmarkError, Report, Runner, Table, at_least, main
+import training
+from suite import RUNS, Benchmark, Report, Runner, Table, at_least, main
+
+from eulerian import build
+from eulerian.analysis.characteristics import TrueObjective
+from eulerian.app.config import parse_config
 
 GOAL = at_least(3.0)
 CLOSE = (1e-3, 1e-4)
@@ -44,7 +46,8 @@ max_iterations = {iterations}
 certificate = "none"
 [output]
 densities = 0
-checkpoint_every = 0
+figures = false
+checkpoint_every = 1
 """
 
 QUADRATIC = """
@@ -63,72 +66,63 @@ covariance = [[0.3, 0.1], [0.1, 0.15]]
 """
 
 
-def work() -> Table:
-    """Nothing: the trainings are started as a user starts them."""
-    return {}
+def work(text: str, levels: int) -> Table:
+    """The true J of every θ, with its level and the seconds until then."""
+    config = tomllib.loads(text)
+    training.train({**config, "optimiser": {"max_iterations": 1, "levels": levels}})  # compiles
+    config["optimiser"]["levels"] = levels
+    run, truth = training.train(config), TrueObjective(build(parse_config(config, ".")))
+    return {
+        "rows": [
+            {"level": level, "seconds": seconds + run.compiling, "total": truth.value(theta)[0]}
+            for (seconds, theta), level in zip(run.trace, run.levels, strict=True)
+        ]
+    }
 
 
-def trained(runner: Runner, text: str, levels: int) -> list[dict[str, float]]:
-    """The rows of ``history.csv``, with the seconds of setting up.
-
-    Raises:
-        BenchmarkError: the training failed.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        config, folder = Path(scratch) / "problem.toml", Path(scratch) / "run"
-        config.write_text(text, encoding="utf-8")
-        more = [] if levels == 1 else ["--set", f"optimiser.levels={levels}"]
-        runner.call([sys.executable, "-m", "eulerian", "train", str(config), "--quiet", "--output", str(folder), *more])
-        with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
-            rows = [{name: number(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        setup = json.loads((folder / "result.json").read_text(encoding="utf-8"))["seconds"]["setup"]
-    return [{**row, "seconds": row["seconds"] + setup} for row in rows]
-
-
-def number(text: str) -> float:
-    """NaN where there is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def on_finest(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+def on_finest(rows: list[Table]) -> list[Table]:
     """The rows of the last level."""
     return [row for row in rows if row["level"] == rows[-1]["level"]]
 
 
-def seconds_to(rows: list[dict[str, float]], value: float) -> float | None:
-    """When J was first as low as that, on the finest mesh."""
-    return next((row["seconds"] for row in on_finest(rows) if row["total"] <= value), None)
+def seconds_to(rows: list[Table], value: float) -> float | None:
+    """When J was first as low as that."""
+    return next((row["seconds"] for row in rows if row["total"] <= value), None)
+
+
+def lowest(rows: list[Table]) -> float:
+    """The lowest J."""
+    return min(float(row["total"]) for row in rows)
 
 
 def compare(runner: Runner, report: Report, name: str, text: str, levels: int) -> None:
     """One problem, both ways, in turns."""
-    found = []
-    try:
-        for _ in range(1 if runner.quick else 3):
-            found.append((trained(runner, text, 1), trained(runner, text, levels)))
-    except BenchmarkError as error:
-        report.add(f"one mesh / {levels} levels, {name}", None, GOAL, note=error.sentence)
-        return
+    found: list[tuple[list[Table], list[Table]]] = []
+    for _ in range(1 if runner.quick else RUNS):
+        one, many = (
+            runner.attempt(report, f"one mesh / {levels} levels, {name}", {"text": text, "levels": count}, GOAL)
+            for count in (1, levels)
+        )
+        if not one or not many:
+            return
+        found.append((one["rows"], many["rows"]))
     report.data[name] = {"single": found[0][0], "levels": found[0][1]}
-    for close in CLOSE:
-        times = []
-        for single, multi in found:
-            lowest = min(row["total"] for row in single)
-            goal = lowest + close * abs(lowest)
-            times.append((seconds_to(single, goal), seconds_to(multi, goal)))
-        figure = f"one mesh / {levels} levels, {name}, within {close:g}"
-        single, multi = found[0]
-        ends = f"J {min(row['total'] for row in single):.6g} and {min(row['total'] for row in on_finest(multi)):.6g}"
-        pairs = [(one, many) for one, many in times if one is not None and many is not None]
-        if len(pairs) < len(times):
-            report.add(figure, None, GOAL, note=f"the levels did not come as low: {ends}", missed=True)
-            continue
-        one, many = (statistics.median(side) for side in zip(*pairs, strict=True))
-        note = f"{one:.2f} s and {many:.2f} s to the same J; lowest {ends}"
-        report.add(figure, [a / b for a, b in pairs], GOAL, note=note)
+    for where, part in (("", list), (" on the finest", on_finest)):
+        for close in CLOSE:
+            figure = f"one mesh / {levels} levels, {name}, within {close:g}{where}"
+            goals = [lowest(one) + close * abs(lowest(one)) for one, _ in found]
+            times = [
+                (seconds_to(one, goal), seconds_to(part(many), goal))
+                for (one, many), goal in zip(found, goals, strict=True)
+            ]
+            told = f"lowest true J {lowest(found[0][0]):.6g} and {lowest(found[0][1]):.6g}"
+            pairs = [(one, many) for one, many in times if one is not None and many is not None]
+            if len(pairs) < len(times):
+                report.add(figure, None, GOAL, note=f"the levels did not come as low: {told}", missed=True)
+                continue
+            one, many = (statistics.median(side) for side in zip(*pairs, strict=True))
+            note = f"{one:.2f} s and {many:.2f} s to the same J; {told}"
+            report.add(figure, [a / b for a, b in pairs], GOAL, note=note)
 
 
 def measure(runner: Runner) -> Report:

@@ -68,11 +68,11 @@ def train(config: Table, *, particles: Table | None = None, folder: Path | str =
         particles: the section of that name, to train on particles instead.
         folder: where the files of the configuration are.
     """
-    kept: list[tuple[float, Floats]] = []
+    kept: list[tuple[float, Floats, int]] = []
     original = Checkpoint.write
 
     def keep(self: Checkpoint, _run: Path) -> None:
-        kept.append((time.perf_counter(), self.theta.copy()))
+        kept.append((time.perf_counter(), self.theta.copy(), self.state.level))
 
     command = run_train if particles is None else run_train_particles
     section = {} if particles is None else {"particles": particles}
@@ -86,7 +86,8 @@ def train(config: Table, *, particles: Table | None = None, folder: Path | str =
         finally:
             Checkpoint.write = original  # type: ignore[method-assign]
     setup = document["seconds"]["setup"]
-    return Run(setup, [(moment - started - setup, theta) for moment, theta in kept])
+    trace = [(moment - started - setup, theta) for moment, theta, _ in kept]
+    return Run(setup, trace, [level for *_, level in kept])
 
 
 def frame_of(task: Task, lower: Any, upper: Any) -> Frame:

@@ -212,15 +212,17 @@ def test_the_convex_solver(bench: Callable[[str], Any]) -> None:
     assert found["sections"]["iterations"] > 0.0
 
 
-def test_levels_are_compared_on_the_finest_mesh(bench: Callable[[str], Any]) -> None:
+def test_levels_are_compared_by_the_true_j(bench: Callable[[str], Any]) -> None:
     levels = bench("levels")
-    rows = [
-        {"level": level, "total": total, "seconds": float(second)}
-        for second, (level, total) in enumerate([(1, 3.0), (1, 0.5), (2, 2.0), (2, 1.0)])
-    ]
-    assert levels.seconds_to(rows, 1.5) == 3.0  # 0.5 was on the coarse mesh
-    assert levels.seconds_to(rows, 0.9) is None
-    assert levels.seconds_to([{"total": 1.0, "seconds": 7.0, "level": 1.0}], 1.0) == 7.0
+    rows = [{"total": total, "seconds": float(second)} for second, total in enumerate([3.0, 0.5, 2.0, 1.0])]
+    assert levels.seconds_to(rows, 1.5) == 1.0
+    assert levels.seconds_to(rows, 0.4) is None
+    text = levels.PROBLEM.format(cells=16, degree=1, iterations=4, terminal=levels.QUADRATIC)
+    found = levels.work(text, 2)["rows"]
+    assert {row["level"] for row in found} == {1, 2}
+    assert {row["level"] for row in levels.on_finest(found)} == {2}
+    assert found[0]["seconds"] > 0.0
+    assert levels.lowest(found) < 1.0 < found[0]["total"]
 
 
 # -- particles -------------------------------------------------------------------------------------------------------
