@@ -126,8 +126,8 @@ def seconds_per_cell(cells: int, dim: int) -> Table:
         problem.value_and_gradient(theta)
 
     (seconds,) = in_turns(3, gradient)
-    space = problem.density_space
-    stages = 2 * 2 * sum(problem.steps)
+    space, scheme = problem.density_space, problem.trajectory.steppers[0].scheme
+    stages = 2 * scheme.stages * sum(problem.steps)
     return {"seconds": float(np.median(seconds)) / (stages * space.n_owned), "cells": space.n_owned}
 
 

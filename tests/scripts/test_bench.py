@@ -217,8 +217,7 @@ def test_levels_are_compared_by_the_true_j(bench: Callable[[str], Any]) -> None:
     rows = [{"total": total, "seconds": float(second)} for second, total in enumerate([3.0, 0.5, 2.0, 1.0])]
     assert levels.seconds_to(rows, 1.5) == 1.0
     assert levels.seconds_to(rows, 0.4) is None
-    text = levels.PROBLEM.format(cells=16, degree=1, iterations=4, terminal=levels.QUADRATIC)
-    found = levels.work(text, 2)["rows"]
+    found = levels.work("Gaussian to a point", cells=16, iterations=4, levels=2)["rows"]
     assert {row["level"] for row in found} == {1, 2}
     assert {row["level"] for row in levels.on_finest(found)} == {2}
     assert found[0]["seconds"] > 0.0
