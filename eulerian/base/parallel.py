@@ -36,6 +36,9 @@ for _name in ("vec_mdot_use_gemv", "vec_maxpy_use_gemv"):
 # Ranks that fail together meet within this time; a rank that waits longer is alone with its error.
 SECONDS_TO_MEET = 10.0
 
+# The launcher ends with the first rank that aborts, and what it has not read by then is lost: busy cores make it slow.
+_SECONDS_TO_BE_READ = 0.5
+
 # With fewer cells than this each, two ranks take as long as one, by dimension (scripts/bench/ranks.py).
 SMALL_PART = {1: 200, 2: 200, 3: 80}
 
@@ -60,6 +63,7 @@ def end_job(code: int) -> Never:
         with suppress(OSError, ValueError):
             stream.flush()
     if MPI.COMM_WORLD.size > 1:
+        time.sleep(_SECONDS_TO_BE_READ)
         MPI.COMM_WORLD.Abort(code)
     os._exit(code)  # MPICH may come back from there before the launcher has ended this rank
 
