@@ -120,8 +120,8 @@ def warn_of_crowding(comm: MPI.Comm) -> None:
 
 
 def warn_of_small_parts(comm: MPI.Comm, dim: int, cells: int) -> None:
-    """Warn where ranks have so few of all cells of a mesh that fewer ranks would be as fast."""
-    if comm.size > 1 and cells < SMALL_PART[dim] * comm.size:
+    """Warn where several ranks have so few of all cells of a mesh that fewer ranks would be as fast."""
+    if cells < SMALL_PART[dim] * comm.size:
         each = f"{cells} cells are {cells // comm.size} for each of {comm.size} ranks"
         most = max(1, cells // SMALL_PART[dim])
         enough = f"{most} ranks are" if most > 1 else "one rank is"

@@ -118,7 +118,7 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
                     run.write_result(describe(Outcome(self.name, "failed", str(error)), None, run.comm.size))
             raise
         seconds_setup = time.perf_counter() - started
-        if (mesh := problem.describe().get("mesh")) is not None:  # particles have none
+        if run.comm.size > 1 and (mesh := problem.describe().get("mesh")) is not None:  # particles have none
             warn_of_small_parts(run.comm, mesh["dimension"], mesh["cells"])
         run.start(config.to_toml(), keep, history)
         progress.say(self.headline(config, problem))
