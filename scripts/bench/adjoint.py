@@ -27,7 +27,7 @@ import cases
 import dolfinx
 import numpy as np
 import ufl
-from suite import RUNS, Benchmark, Report, Runner, Table, in_turns, main, ratios
+from suite import Benchmark, Report, Runner, Table, in_turns, main, ratios
 
 AGREE = 1e-8
 
@@ -278,7 +278,7 @@ def measure(runner: Runner) -> Report:
             if kind != "tape" and not found_rival:
                 report.add(figure, None, note="not installed: pip install --no-deps, see scripts/README.md")
                 continue
-            sizes = {"cells": cells[degree], "steps": 6 if runner.quick else 12, "runs": 1 if runner.quick else RUNS}
+            sizes = {"cells": cells[degree], "steps": 6 if runner.quick else 12, "runs": runner.runs}
             case = {"kind": kind, **sizes, "degree": degree, "layers": 4}
             compare(runner, report, figure, case)
     return report

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cases
 import numpy as np
-from suite import RUNS, Benchmark, Report, Runner, Table, at_most, in_turns, main, ratios, slope
+from suite import Benchmark, Report, Runner, Table, at_most, in_turns, main, ratios, slope
 
 from eulerian.density import basis
 
@@ -56,10 +56,9 @@ def work(cells: int, dim: int, degree: int, islands: bool, runs: int, steps: int
 def measure(runner: Runner) -> Report:
     """Ratios by kind, then growth of DG1 in two dimensions, of DG2, and of DG1 in three."""
     report = Report()
-    runs = 1 if runner.quick else RUNS
     report.data["kinds"] = []
     for name, dim, degree, cells, islands in (*KINDS[runner.quick], BUSY[runner.quick]):
-        case = {"cells": cells, "dim": dim, "degree": degree, "islands": islands, "runs": runs}
+        case = {"cells": cells, "dim": dim, "degree": degree, "islands": islands, "runs": runner.runs}
         found = runner.attempt(report, f"gradient / forward, {name}", case, RATIO)
         if found:
             note = f"{found['dofs']:,} unknowns, {found['steps']} steps: "

@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 
 import cases
-from suite import RUNS, Benchmark, Report, Runner, Table, at_most, in_turns, main, ratios
+from suite import Benchmark, Report, Runner, Table, at_most, in_turns, main, ratios
 
 GOAL = at_most(5.5)
 
@@ -44,7 +44,7 @@ def measure(runner: Runner) -> Report:
     """Degrees 1 and 2."""
     report = Report()
     for degree, cells in ((1, 24), (2, 12)) if runner.quick else ((1, 128), (2, 64)):
-        case = {"cells": cells, "degree": degree, "labels": 8, "runs": 1 if runner.quick else RUNS}
+        case = {"cells": cells, "degree": degree, "labels": 8, "runs": runner.runs}
         figure = f"8 labels / 1 label, gradient, DG{degree}, 2-D"
         if found := runner.attempt(report, figure, case, GOAL):
             note = f"{found['many']:.2f} s against {found['one']:.2f} s; {found['dofs']:,} unknowns a label"

@@ -13,7 +13,7 @@ from typing import Any
 
 import cases
 from product import matrices
-from suite import RUNS, Benchmark, Report, Runner, Table, at_most, in_turns, main, ratios
+from suite import Benchmark, Report, Runner, Table, at_most, in_turns, main, ratios
 
 from eulerian import build
 from eulerian.app.config import parse_config
@@ -117,10 +117,10 @@ def network(cells: int, runs: int, layers: int) -> Table:
 
 def measure(runner: Runner) -> Report:
     """Rows for operator and network."""
-    report, runs = Report(), 1 if runner.quick else RUNS
+    report = Report()
     kinds = (("DG1, 2-D", 2, 1, 256), ("DG2, 2-D", 2, 2, 128), ("DG1, 3-D", 3, 1, 24))
     for name, dim, degree, cells in (("DG1, 2-D", 2, 1, 32),) if runner.quick else kinds:
-        case = {"kind": "operator", "cells": cells, "dim": dim, "degree": degree, "runs": runs, "steps": 32}
+        case = {"kind": "operator", "cells": cells, "dim": dim, "degree": degree, "runs": runner.runs, "steps": 32}
         figure = f"assembling a layer, {name}"
         if found := runner.attempt(report, figure, case, PRODUCTS):
             milliseconds = f"{1e3 * found['assemble']:.1f} ms; product {1e3 * found['product']:.2f} ms; "
@@ -130,7 +130,7 @@ def measure(runner: Runner) -> Report:
             note = f"{found['steps_per_layer']} steps per layer; either this or the line above is the goal"
             report.add(f"  share of a gradient, {name}", found["shares"], SHARE, unit="%", note=note)
             report.data[name] = found
-    case = {"kind": "network", "cells": 32 if runner.quick else 128, "runs": runs, "layers": 8}
+    case = {"kind": "network", "cells": 32 if runner.quick else 128, "runs": runner.runs, "layers": 8}
     figure = "network 2 × 64, share of a gradient"
     if found := runner.attempt(report, figure, case, NETWORK):
         note = f"{found['nodes']:,} nodes, 8 layers, {found['steps']} steps, {found['gradient']:.2f} s"

@@ -27,7 +27,7 @@ PROBLEM = """
 [domain]
 box = {{ lower = [-3.0, -3.0], upper = [3.0, 3.0], cells = [{cells}, {cells}] }}
 [density]
-degree = {degree}
+degree = 1
 [[density.initial]]
 kind = "gaussian"
 mean = [-0.5, 0.3]
@@ -70,7 +70,7 @@ TERMINALS = {"Gaussian to a point": QUADRATIC, "congestion and kl": TO_A_DENSITY
 
 def work(problem: str, cells: int, iterations: int, levels: int) -> Table:
     """The true J of every θ, with its level and the seconds until then."""
-    text = PROBLEM.format(cells=cells, degree=1, iterations=iterations, terminal=TERMINALS[problem])
+    text = PROBLEM.format(cells=cells, iterations=iterations, terminal=TERMINALS[problem])
     config = tomllib.loads(text)
     # Compiles on a mesh so small that it leaves no memory behind: what is fresh has to be cleared by the system first.
     small = {"box": {**config["domain"]["box"], "cells": [16, 16]}}

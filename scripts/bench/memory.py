@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cases
-from suite import RUNS, Benchmark, Report, Runner, Table, at_least, at_most, in_turns, main, ratios
+from suite import Benchmark, Report, Runner, Table, at_least, at_most, in_turns, main, ratios
 
 TIME = at_most(2.0)
 
@@ -71,8 +71,8 @@ def measure(runner: Runner) -> Report:
         if not everything:
             continue
         tenth = everything["bytes"] / 10
-        runs = 1 if runner.quick else RUNS
-        found = runner.attempt(report, figure, {"kind": "ratio", **size, "memory": tenth, "runs": runs}, TIME)
+        case = {"kind": "ratio", **size, "memory": tenth, "runs": runner.runs}
+        found = runner.attempt(report, figure, case, TIME)
         if not found:
             continue
         note = f"{found['poor']:.2f} s against {found['rich']:.2f} s; {everything['bytes'] / 2**20:.0f} MiB for all "

@@ -24,7 +24,7 @@ from typing import Any
 import training
 from jax_particles import Run, Setting, Task, one_core
 from jax_particles import train as train_with_jax
-from suite import RUNS, Benchmark, Report, Runner, Table, at_most, main
+from suite import Benchmark, Report, Runner, Table, at_most, main
 from training import box, configuration, of_layers
 from true_cost import ideal_cost, true_cost
 
@@ -179,7 +179,7 @@ def fastest(runner: Runner, entries: list[Entry], gap: float, *, whole: bool) ->
     if not reached:
         return None
     best = min(reached, key=lambda entry: statistics.median(entry.seconds(gap, whole=whole)))
-    while not runner.quick and len(best.runs) < RUNS:
+    while len(best.runs) < runner.runs:
         best.runs.append(runner.run(best.case))
     return best.seconds(gap, whole=whole), best.label
 

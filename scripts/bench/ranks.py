@@ -22,7 +22,7 @@ from mpi4py import MPI
 
 import cases
 import numpy as np
-from suite import RUNS, Benchmark, BenchmarkError, Report, Runner, Table, at_least, at_most, in_turns, main
+from suite import Benchmark, BenchmarkError, Report, Runner, Table, at_least, at_most, in_turns, main
 
 from eulerian.base.jit import compiler
 
@@ -164,7 +164,7 @@ def speed_up(runner: Runner, report: Report, name: str, case: Table) -> None:
     """One rank and two, in turns."""
     figure = f"1 rank / 2 ranks, gradient, {name}"
     found: dict[int, list[Table]] = {1: [], 2: []}
-    for _ in range(1 if runner.quick else RUNS):
+    for _ in range(runner.runs):
         for ranks, results in found.items():
             results.append(runner.attempt(report, figure, {**case, "runs": 3}, SPEEDUP, ranks=ranks))
     if not all(found[1] + found[2]):

@@ -135,6 +135,11 @@ class Runner:
     quick: bool = False
     rivals: Path | None = None
 
+    @property
+    def runs(self) -> int:
+        """Of what is told with a range."""
+        return 1 if self.quick else RUNS
+
     def run(self, case: Table, *, ranks: int = 1, environment: Mapping[str, str] | None = None) -> Table:
         """``work(**case)`` on that many ranks: its result, and ``peak_memory`` of all ranks in bytes.
 
@@ -254,9 +259,6 @@ def answer(work: Callable[..., Table], case: Table) -> None:
         result = work(**case)
     except BenchmarkError as error:
         print(error.sentence, file=sys.stderr, flush=True)
-        time.sleep(
-            0.5
-        )  # the first rank to end takes the others with it, and what the launcher has not read yet is lost
         raise
     peak = MPI.COMM_WORLD.allreduce(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     if MPI.COMM_WORLD.rank == 0:

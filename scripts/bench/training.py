@@ -108,7 +108,7 @@ def in_frame(task: Task, theta: Floats, frame: Frame) -> Floats:
 
 def rescaled(task: Task, theta: Floats, centre: Any, length: Any, velocity: float) -> Floats:
     """θ of x ↦ velocity · v((x − centre)/length), where v is that of the given one."""
-    n, m = task.hidden, 2 + (task.labels if task.labels > 1 else 0)
+    n, m = task.hidden, task.inputs
     found = theta.copy()
     weights = found[:, : n * m].reshape(len(theta), n, m)  # a view
     weights[:, :, :2] /= length

@@ -9,19 +9,12 @@ comes before the training. It is no part of ``run.py``.
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from jax_particles import Setting
-from particles import GAPS, TASKS, jax_case, seconds_to
-from particles import work as train_once
+from particles import GAPS, TASKS, jax_case, seconds_to, work
 from suite import Benchmark, Report, Runner, Table, main
 
 FASTEST = 5  # that are printed of each method
-
-
-def work(**case: Any) -> Table:
-    """One training."""
-    return train_once(**case)
 
 
 def on_meshes(name: str) -> Iterator[tuple[str, Table]]:
