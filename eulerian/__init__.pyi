@@ -36,6 +36,7 @@ from .ideal.dynamic_ot import solve_convex as solve_convex
 from .ideal.problem import IdealProblem as IdealProblem
 from .mesh.create import box_mesh as box_mesh
 from .mesh.create import read_mesh as read_mesh
+from .objective.cost_at import CostAt as CostAt
 from .objective.costs import Costs as Costs
 from .objective.distances import FixedDensity as FixedDensity
 from .objective.distances import KullbackLeibler as KullbackLeibler

@@ -17,13 +17,15 @@ from eulerian.control import velocity_probes
 from eulerian.control.discretisation import Discretisation, Objective, check_time, new_trajectory
 from eulerian.control.parametrisation import check_field, initial_rows
 from eulerian.control.reduced import ReducedProblem
+from eulerian.control.state_equation import StateEquation
 from eulerian.control.statistics import Statistics, counted, describe_space, mesh_sizes
-from eulerian.control.sweep import ForwardSweep, SweepCosts, Velocities, check_velocity, largest_speed
+from eulerian.control.sweep import ForwardSweep, Velocities, largest_speed
 from eulerian.density.density import Density
 from eulerian.density.space import DensitySpace
 from eulerian.fields.base import VectorField
 from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
+from eulerian.objective.cost_at import CostAt, layer_end_costs
 from eulerian.objective.costs import Costs
 from eulerian.transport.checkpointing import Plan
 from eulerian.transport.group_stepper import Groups
@@ -41,8 +43,10 @@ class ControlProblem(ReducedProblem):
         field: v(x, θ).
         rho0: the initial density, or whatever ``space.project`` takes.
         terminal: the cost of ρ(T): a loss, a distance, or any function ℓ(x) or ℓ(x, label) of points x (n, dim).
+            (Costs at earlier times: ``at``.)
         costs: the weights of all other costs; none by default.
         time: horizon, layers, CFL number.
+        at: costs at ends of earlier layers (or more of them at T), each of any kind that ``terminal`` can have.
         initial_theta: where optimisers start, (L, p), or one row for all layers; by default the field's own random
             start, the same in every layer.
         label_dependent: the label is passed to the field, and every label is moved by a velocity of its own.
@@ -62,6 +66,7 @@ class ControlProblem(ReducedProblem):
         density_space, velocity_space, costs, smoothing: as given; δ in units of velocity.
         initial: ρ₀.
         terminal: the functional of ρ(T) on the mesh.
+        ends: all functionals at ends of layers, the terminal one first.
         running: the costs along the way on the mesh.
         continuous: what ρ₀, target and costs are before they are discretised.
         grid: ``time``.
@@ -84,6 +89,7 @@ class ControlProblem(ReducedProblem):
         costs: Costs | None = None,
         time: TimeGrid | None = None,
         *,
+        at: Sequence[CostAt] = (),
         initial_theta: ArrayLike | None = None,
         label_dependent: bool = False,
         tied: bool = False,
@@ -99,17 +105,18 @@ class ControlProblem(ReducedProblem):
         """Collective."""
         self.costs, self.grid = Costs() if costs is None else costs, check_time(TimeGrid() if time is None else time)
         forms = {"entropy_form": entropy_form, "power_form": power_form}
-        objective = Objective.of(terminal, self.costs, label_dependent=label_dependent, **forms)
+        ends = layer_end_costs(terminal, at, self.grid.horizon, self.grid.layers)
+        objective = Objective.of(ends, self.costs, label_dependent=label_dependent, **forms)
         field = check_field(
             field, *space.bounding_box, self.grid.horizon, space.n_labels, label_dependent=label_dependent
         )
         self.density_space = space
         self.velocity_space = VelocitySpace(space) if velocity_space is None else velocity_space
         self.initial = Density.of(space, rho0, key="rho0")
-        found = Discretisation.of(self.velocity_space, self.initial, objective, self.grid.horizon, flux_smoothing)
-        self.terminal, self.running, self.continuous = found.terminal, found.running, found.continuous
-        self.smoothing = found.smoothing
-        readout, layers = self.terminal.initial_readout(), self.grid.layers
+        found = Discretisation.of(self.velocity_space, self.initial, objective, self.grid, flux_smoothing)
+        self.ends, self.running, self.continuous = found.ends, found.running, found.continuous
+        self.terminal, self.smoothing = found.ends.terminal, found.smoothing
+        readout, layers = self.ends.initial_readout(), self.grid.layers
         super().__init__(
             space.comm,
             self.grid.horizon,
@@ -123,12 +130,20 @@ class ControlProblem(ReducedProblem):
         self.layered = PiecewiseField.equal(field, self.grid.horizon, layers, label_dependent=label_dependent)
         labels = list(range(space.n_labels))
         self.groups = [[label] for label in labels] if label_dependent else [labels]
-        self._sweep: Sweep | None = None
         self._observer: SweepObserver | None = None
         self._bare = False  # whether the last forward solve left nothing for an adjoint
-        self._squares = [] if self.running.squares is None else self.running.squares.columns(self.groups)
-        self.trajectory = new_trajectory(found, self.groups, self._squares, self.grid, memory, disk, limited=limiter)
-        self._sums = SweepCosts(space, self.running, self._squares, self.horizon)
+        squares = [] if self.running.squares is None else self.running.squares.columns(self.groups)
+        self.trajectory = new_trajectory(found, self.groups, squares, self.grid, memory, disk, limited=limiter)
+        self._state = StateEquation(
+            self.velocity_space,
+            self.layered,
+            self.groups,
+            self.trajectory,
+            self.running,
+            squares,
+            self.ends,
+            self.horizon,
+        )
 
     # -- J in other ways, and what the last evaluation left -----------------------------------------------------------
 
@@ -159,7 +174,8 @@ class ControlProblem(ReducedProblem):
         """
         self._last = None  # first: the flow is overwritten, also by a solve that breaks off
         layers, readout = self.split(theta)
-        return self._summed(self._solve(layers, readout, tuple(steps)).parts, layers, readout)[0]
+        solved = self._state.solve(self.initial.coefficients, self._velocities(layers), readout, tuple(steps))
+        return self._summed(solved.parts, layers, readout)[0]
 
     @property
     def field(self) -> VectorField:
@@ -169,7 +185,7 @@ class ControlProblem(ReducedProblem):
     @property
     def steps(self) -> tuple[int, ...]:
         """Time steps per layer of the last evaluation."""
-        return () if self._sweep is None else self._sweep.steps.counts
+        return () if self._state.sweep is None else self._state.sweep.steps.counts
 
     @property
     def sweep(self) -> Sweep:
@@ -178,9 +194,9 @@ class ControlProblem(ReducedProblem):
         Raises:
             RejectedEvaluation: there is none.
         """
-        if self._sweep is None:
+        if self._state.sweep is None:
             raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
-        return self._sweep
+        return self._state.sweep
 
     def plan(self, theta: ArrayLike) -> Plan:
         """What a gradient at θ would keep, and compute again; then there is no last evaluation. Collective.
@@ -189,7 +205,7 @@ class ControlProblem(ReducedProblem):
             RejectedEvaluation: J cannot be evaluated there.
         """
         self._last = None
-        return self._prepared(self._velocities(self.split(theta)[0])).plan
+        return self._state.prepare(self._velocities(self.split(theta)[0])).plan
 
     @property
     def extent(self) -> float:
@@ -224,7 +240,7 @@ class ControlProblem(ReducedProblem):
         """
         last = self._require_last()
         layers, _ = self.split(last.theta)
-        sweep, of_layer = last.sweep, self._sums.of_layer
+        sweep, of_layer = last.sweep, self._state.costs.of_layer
         costs = [of_layer(sweep.densities, linear, layer) for layer, linear in enumerate(sweep.linear)]
         local = np.array([sum(each.values()) for each in costs])
         motion = parallel.sum_all(self.comm, local) / self.grid.layer_time
@@ -242,7 +258,7 @@ class ControlProblem(ReducedProblem):
 
     def density_at(self, layer: int) -> Floats:
         """ρ at the start of a layer, ρ(T) for L, of the last evaluation, (n_cells, nd, K). Collective."""
-        return self._joined(self.sweep.start(layer))
+        return self._state.joined(self.sweep.start(layer))
 
     @property
     def statistics(self) -> Statistics:
@@ -275,7 +291,7 @@ class ControlProblem(ReducedProblem):
             raise RejectedEvaluation(self.rejection or "the evaluation failed")
         wanted = np.linspace(0.0, self.horizon, times) if isinstance(times, int) else np.atleast_1d(np.array(times))
         samples = zip(wanted.tolist(), self.sweep.at_times(wanted), strict=True)
-        return ((t, self._joined(groups), self._velocity(self.sweep.steps.mark(t))) for t, groups in samples)
+        return ((t, self._state.joined(groups), self._velocity(self.sweep.steps.mark(t))) for t, groups in samples)
 
     def sample(self, t: float, densities: Groups) -> tuple[float, Floats, Floats]:
         """What ``snapshots`` gives for t, in a forward solve with an observer. Collective.
@@ -285,7 +301,7 @@ class ControlProblem(ReducedProblem):
             densities: in batches, after as many steps as the mark of t says.
         """
         mark = self.sweep.steps.mark(t)
-        return t, self._joined(self.sweep.between(densities, mark)), self._velocity(mark)
+        return t, self._state.joined(self.sweep.between(densities, mark)), self._velocity(mark)
 
     def carry(self, theta: ArrayLike, rho: Floats) -> Floats:
         """Another initial density (n_cells, nd, K) at time T, in the flow of θ. Collective.
@@ -296,11 +312,7 @@ class ControlProblem(ReducedProblem):
             RejectedEvaluation: the flow needs too many time steps.
         """
         self._last = None
-        layers, _ = self.split(theta)
-        # The squares of ρ₀ go along, though nobody asks for them: the time steps are to be those of an evaluation.
-        squares = [columns.initial for columns in self._squares]
-        self._prepared(self._velocities(layers)).forward(self._parted(rho), squares)
-        return self.final_density
+        return self._state.carry(rho, self._velocities(self.split(theta)[0]))
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
@@ -326,7 +338,10 @@ class ControlProblem(ReducedProblem):
         return self.statistics.numbers
 
     def _forward(self, theta: Floats, readout: Floats) -> ForwardSweep:
-        return self._solve(theta, readout, None)
+        velocities, observer = self._velocities(theta), self._observer
+        self._bare = observer is not None
+        steps = None if observer is None else observer.steps
+        return self._state.solve(self.initial.coefficients, velocities, readout, steps, observer)
 
     def _velocity(self, mark: TimeMark) -> Floats:
         """Of the layer that a mark lies in or ends, at the nodes; by label if the field depends on it."""
@@ -334,65 +349,15 @@ class ControlProblem(ReducedProblem):
         velocities = self.sweep.velocities[layer]
         return np.stack(velocities) if self.layered.label_dependent else velocities[0]
 
-    def _solve(self, theta: Floats, readout: Floats, steps: tuple[int, ...] | None) -> ForwardSweep:
-        velocities, observer = self._velocities(theta), self._observer
-        self._bare = observer is not None
-        if observer is not None:
-            steps = observer.steps
-        rho = self._parted(self.initial.coefficients)
-        sweep = self._prepared(velocities, steps)
-        sweep.forward(rho, [each.initial for each in self._squares], observer)
-        with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ shows in a J that is not finite
-            linear, rates = self._sums.linear(velocities), self._sums.rates(velocities)
-            parts = self._sums.parts(sweep, linear, rates)
-            terminal = self.terminal.evaluate(self.final_density, readout)
-            parts["terminal"] = terminal.value + parts.get("terminal", 0.0)
-        return ForwardSweep(velocities, sweep, linear, rates, terminal, parts)
-
-    def _prepared(self, velocities: Velocities, steps: tuple[int, ...] | None = None) -> Sweep:
-        """A sweep that begins, instead of the last one, which is dropped first: it holds densities. Collective."""
-        self._sweep = None
-        self._sweep = self.trajectory.prepare(velocities.values, steps)
-        return self._sweep
-
     @property
-    def _steady(self) -> bool:
-        """Whether all layers have one and the same velocity."""
-        return self.layer_shape[0] == 1 and not self.layered.time_dependent
+    def _repeats(self) -> int:
+        """L, where all layers have one and the same velocity; else 1."""
+        return self.n_layers if self.layer_shape[0] == 1 and not self.layered.time_dependent else 1
 
     def _velocities(self, theta: Floats) -> Velocities:
-        """Those of θ (L, p) and their derivatives; a field that fails on one rank fails on all. Collective."""
-        x, repeats = self.velocity_space.x, self.n_layers if self._steady else 1
-        with parallel.agreed(self.comm, "the field"), np.errstate(all="ignore"):
-            found = [
-                [self.layered.value_and_vjp(layer, row, x, labels[0]) for labels in self.groups]
-                for layer, row in enumerate(theta[: self.n_layers // repeats])
-            ]
-            velocities = [[np.ascontiguousarray(v) for v, _ in groups] for groups in found] * repeats
-            for layer, groups in enumerate(velocities[: len(found)]):
-                for velocity in groups:
-                    check_velocity(velocity, x, "every layer" if self._steady else f"layer {layer}")
-        return Velocities(velocities, [[vjp for _, vjp in groups] for groups in found] * repeats)
+        """Those of θ (L, p) and their derivatives. Collective."""
+        return self._state.velocities(theta, repeats=self._repeats)
 
     def _adjoint(self, sweep: ForwardSweep) -> tuple[Floats, Floats]:
-        # Ghost rows stay zero: the derivative by a cell is counted once, on the rank that owns it.
-        cotangent = self.density_space.zeros()
-        cotangent[: self.density_space.n_owned] = sweep.terminal.density
-        by_velocity = self._sums.velocity_gradients(sweep, self._parted(cotangent))
-        if self._steady:  # one pull-back instead of L: the layers' θ is one row
-            by_velocity = [[np.sum(layers, axis=0) for layers in zip(*by_velocity, strict=True)]]
-        gradient = np.zeros((self.n_layers, self.layer_shape[1]))
-        with parallel.agreed(self.comm, "the field"), np.errstate(all="ignore"):
-            for layer, groups in enumerate(by_velocity):
-                for w, vjp in zip(groups, sweep.velocities.vjps[layer], strict=True):
-                    gradient[layer] += vjp(w)
-        # The field's VJP is linear: every rank pulls its share back, and one sum of θ's size is all that is sent.
-        return parallel.sum_all(self.comm, gradient), sweep.terminal.readout
-
-    def _parted(self, rho: Floats) -> Groups:
-        """Labels (…, K) by group."""
-        return [np.ascontiguousarray(rho[..., group]) for group in self.groups]  # as C reads them
-
-    def _joined(self, groups: Groups) -> Floats:
-        """Groups as labels (…, K)."""
-        return np.concatenate(groups, axis=2)
+        found = self._state.adjoint(sweep, repeats=self._repeats)
+        return found.theta, found.readout

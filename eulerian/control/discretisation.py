@@ -9,17 +9,19 @@ import numpy as np
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import warn
+from eulerian.control.end_costs import EndCosts
+from eulerian.control.functional_costs import most_moments
 from eulerian.density.density import Density
 from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import EMPTY, DensitySpace
 from eulerian.objective.continuous import ContinuousData
+from eulerian.objective.cost_at import LayerEndCost
 from eulerian.objective.costs import Costs
-from eulerian.objective.distances import Distance, as_terminal_cost, check_form
+from eulerian.objective.distances import check_form
 from eulerian.objective.entropy import EntropyBalance
-from eulerian.objective.point_loss import PointLoss
 from eulerian.objective.running import EntropyCosts, RunningCosts, VelocityCost, potential_vector
 from eulerian.objective.squares import SquareColumns, SquareCosts
-from eulerian.objective.terminal import Terminal, exact_density, on_mesh
+from eulerian.objective.terminal import exact_density
 from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import TransportOperator, flux_smoothing
 from eulerian.transport.power import Power
@@ -44,21 +46,21 @@ class Objective:
     """What J is made of, as a user says it.
 
     Attributes:
-        terminal: the cost of ρ(T).
+        ends: the costs at ends of layers, that of ρ(T) first.
         costs: the weights of all others.
         label_dependent: every label has a velocity of its own.
         entropy_form: how ∫∫ρ log ρ is taken, by its "balance" along the flow or of the mesh's "density".
         power_form: how ∫∫ρ² is taken, by a "companion" or of the mesh's "density".
     """
 
-    terminal: Distance | PointLoss
+    ends: tuple[LayerEndCost, ...]
     costs: Costs
     label_dependent: bool = False
     entropy_form: str = "balance"
     power_form: str = "companion"
 
     @classmethod
-    def of(cls, terminal: Any, costs: Costs, **more: Any) -> "Objective":
+    def of(cls, ends: tuple[LayerEndCost, ...], costs: Costs, **more: Any) -> "Objective":
         """Checked, by what every rank knows.
 
         Raises:
@@ -67,10 +69,20 @@ class Objective:
         if not isinstance(costs, Costs):
             names = ", ".join(each.name for each in fields(Costs))
             raise InputError("must be Costs(…)", key="costs", value=costs, remedy=f"They have {names}.")
-        objective = cls(as_terminal_cost(terminal), costs, **more)
+        objective = cls(ends, costs, **more)
         check_form(objective.entropy_form, ("balance", "density"), "entropy_form")
         check_form(objective.power_form, ("companion", "density"), "power_form")
         return objective
+
+    @property
+    def by_balance(self) -> tuple[LayerEndCost, ...]:
+        """Those that start from ∫ρ₀ log ρ₀ and follow its balance."""
+        return tuple(end for end in self.ends if end.cost.needs_entropy)
+
+    @property
+    def by_squares(self) -> tuple[LayerEndCost, ...]:
+        """Those that are computed from squares that move beside the densities."""
+        return tuple(end for end in self.ends if end.cost.needs_squares)
 
 
 @final
@@ -81,7 +93,7 @@ class Discretisation:
     Attributes:
         velocity_space: where the field is evaluated.
         initial: ρ₀.
-        terminal: the functional of ρ(T).
+        ends: the functionals at ends of layers.
         running: the costs along the way.
         smoothing: δ of the upwind flux, in units of velocity.
         continuous: what ρ₀, target and costs are before they are discretised.
@@ -89,14 +101,14 @@ class Discretisation:
 
     velocity_space: VelocitySpace
     initial: Density
-    terminal: Terminal
+    ends: EndCosts
     running: RunningCosts
     smoothing: float
     continuous: ContinuousData
 
     @classmethod
     def of(
-        cls, velocity_space: VelocitySpace, initial: Density, objective: Objective, horizon: float, flux: float
+        cls, velocity_space: VelocitySpace, initial: Density, objective: Objective, grid: TimeGrid, flux: float
     ) -> "Discretisation":
         """**Collective**.
 
@@ -104,7 +116,7 @@ class Discretisation:
             velocity_space: where the field is evaluated.
             initial: ρ₀.
             objective: what J is made of.
-            horizon: T.
+            grid: how time is cut.
             flux: δ of the upwind flux, in units of the domain's extent per horizon.
 
         Raises:
@@ -113,18 +125,18 @@ class Discretisation:
         space, costs = velocity_space.density_space, objective.costs
         # Entropies and squares are those of ρ₀ itself: its projection has lost some of both.
         exact = exact_density(initial)
-        smoothing = flux_smoothing(space, horizon, flux)
+        smoothing = flux_smoothing(space, grid.horizon, flux)
         by_label, together = _initial_entropies(objective, space, exact)
-        squares = _square_costs(objective, space, exact)
-        terminal = on_mesh(objective.terminal, space, initial_entropy=by_label)
+        squares = _square_costs(objective, space, exact, grid.layers)
+        ends = EndCosts.of(objective.ends, grid.layers, space, by_label)
         potential = costs.potential_in(space.dim)
-        continuous = ContinuousData(exact, terminal.exact, potential, costs.density_weights)
+        continuous = ContinuousData(exact, ends.terminal.exact, potential, costs.density_weights)
         charged = None
         if by_label is not None or together is not None:
             # One balance for both costs: its rate is the same functional of a velocity.
             charged = EntropyCosts(
                 EntropyBalance(velocity_space, smoothing),
-                0.0 if by_label is None else 1.0,
+                tuple(end.end(grid.layers) for end in objective.by_balance),
                 0.0 if together is None else costs.entropy,
                 0.0 if together is None else together,
             )
@@ -135,7 +147,7 @@ class Discretisation:
             charged,
             squares,
         )
-        return cls(velocity_space, initial, terminal, running, smoothing, continuous)
+        return cls(velocity_space, initial, ends, running, smoothing, continuous)
 
 
 def _initial_entropies(
@@ -147,18 +159,17 @@ def _initial_entropies(
     if running and objective.label_dependent and space.n_labels > 1:
         running = False
         warn(space.comm, _NO_BALANCE)
-    if not (objective.terminal.needs_entropy or running):
+    if not (objective.by_balance or running):
         return None, None
     by_label, together = exact.entropies(space)
-    return float(by_label.sum()) if objective.terminal.needs_entropy else None, together if running else None
+    return float(by_label.sum()) if objective.by_balance else None, together if running else None
 
 
-def _square_costs(objective: Objective, space: DensitySpace, exact: ExactDensity) -> SquareCosts | None:
+def _square_costs(objective: Objective, space: DensitySpace, exact: ExactDensity, n_layers: int) -> SquareCosts | None:
     """The costs of ∫ρ² by squares that move beside the densities. Collective."""
     congestion = objective.costs.congestion if objective.power_form == "companion" else 0.0
-    if not (objective.terminal.needs_squares or congestion > 0.0):
-        return None
-    return SquareCosts.of(space, exact, congestion, terminal=objective.terminal.needs_squares)
+    ends = [end.end(n_layers) for end in objective.by_squares]
+    return SquareCosts.of(space, exact, congestion, ends) if ends or congestion > 0.0 else None
 
 
 def _mesh_costs(objective: Objective, space: DensitySpace, *, of_mesh: bool) -> DensityCost | None:
@@ -223,6 +234,7 @@ def new_trajectory(
         running.nonlinear,
         powers=[(group, stepper(initial, power)) for group, initial, power in powers],
         moments=running.counts_time_left,
+        derivatives=most_moments(grid.layers) if running.functionals else 0,
         disk=disk[0],
         disk_directory=disk[1],
     )

@@ -1,6 +1,6 @@
 """A forward sweep of the control problem: what its adjoint needs of it, and what the costs on the way add up to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -16,6 +16,7 @@ from eulerian.objective.squares import SquareColumns, integral
 from eulerian.objective.terminal import TerminalValue
 from eulerian.transport.group_stepper import Groups
 from eulerian.transport.sweep import Sweep
+from eulerian.transport.time_grid import TimeSteps
 
 
 @final
@@ -42,7 +43,7 @@ class ForwardSweep:
         densities: what their transport has left for its adjoint.
         linear: by part, what the velocity costs (see ``RunningCosts.linear``).
         rates: d/dt ∫ρ log ρ (see ``EntropyBalance.rate``); empty unless that is charged.
-        terminal: where the flow ends.
+        ends: the costs at ends of layers, in the problem's order.
         parts: the parts of J that depend on the flow.
     """
 
@@ -50,8 +51,24 @@ class ForwardSweep:
     densities: Sweep
     linear: list[list[dict[str, Floats]]]
     rates: list[Groups]
-    terminal: TerminalValue
+    ends: list[TerminalValue]
     parts: dict[str, float]
+
+
+@final
+@dataclass(frozen=True)
+class Derivatives:
+    """What an adjoint sweep leaves, this rank's part.
+
+    Attributes:
+        velocities: by layer and group, (n_nodes, dim).
+        densities: by group, (n_cells, nd, columns) by ρ₀, on owned cells; of the costs that the sweep has seen.
+        squares: by their columns, likewise by the squares that start beside it.
+    """
+
+    velocities: list[Groups]
+    densities: Groups
+    squares: Groups
 
 
 @final
@@ -95,7 +112,9 @@ class SweepCosts:
         layers = [self.of_layer(sweep, costs, layer) for layer, costs in enumerate(linear)]
         local = {name: sum(costs[name] for costs in layers) for name in layers[0]}
         if self.running.nonlinear is not None:
-            local |= dict(zip(part_names("density"), sweep.charged.tolist(), strict=True))
+            local |= dict(zip(part_names("density"), sweep.charged.tolist(), strict=False))
+        first = len(sweep.charged) - len(self.running.functionals)
+        local |= dict(zip(self.running.functionals, sweep.charged[first:].tolist(), strict=True))
         changes = [*self._entropy_changes(sweep, rates).items(), *self._squares(sweep).items()]
         # One reduction of everything: the sums have the same bits whatever else is charged.
         total = parallel.sum_all(self.space.comm, np.array([*local.values(), *(change for _, change in changes)]))
@@ -111,10 +130,13 @@ class SweepCosts:
         """This rank's share of what the flow does to the costs of ∫ρ log ρ, by part of J."""
         entropy = self.running.entropy
         changes: dict[str, float] = {}
-        if entropy is not None and entropy.terminal > 0.0:
-            changes["terminal"] = entropy.terminal * _inner(rates, sweep.occupations)
-        if entropy is not None and entropy.running > 0.0:
-            changes["entropy"] = entropy.running * _inner(rates, sweep.moments)
+        if entropy is None:
+            return changes
+        layers = [_inner(*pair) for pair in zip(rates, sweep.occupations, strict=True)]
+        for part in dict.fromkeys(end.part for end in entropy.ends):
+            changes[part] = sum(entropy.weight(layer, part) * change for layer, change in enumerate(layers))
+        if entropy.running > 0.0:
+            changes["entropy"] = entropy.running * sum(_inner(*p) for p in zip(rates, sweep.moments, strict=True))
         return changes
 
     def _squares(self, sweep: Sweep) -> dict[str, float]:
@@ -122,34 +144,53 @@ class SweepCosts:
         space, costs = self.space, dict[str, float]()
         if not self.squares:
             return costs
-        finals = sweep.powers_at(len(sweep.velocities))
-        for g, (columns, final_q) in enumerate(zip(self.squares, finals, strict=True)):
+        layers = {end.layer for columns in self.squares for end in columns.ends}
+        powers = {layer: sweep.powers_at(layer) for layer in sorted(layers)}  # collective, so in one order
+        for g, columns in enumerate(self.squares):
             if columns.congestion > 0.0:
                 occupation = sum(groups[g] for groups in sweep.power_occupations)
                 charged = float(np.vdot(columns.running(space), occupation))
                 costs["congestion"] = costs.get("congestion", 0.0) + charged
-            if columns.terminal > 0.0:
-                left = 0.5 * columns.terminal * float(np.vdot(integral(space), final_q[: space.n_owned].sum(axis=2)))
-                costs["terminal"] = costs.get("terminal", 0.0) + left
+            for end in columns.ends:
+                of_all = powers[end.layer][g][: space.n_owned].sum(axis=2)
+                left = 0.5 * end.weight * float(np.vdot(integral(space), of_all))
+                costs[end.part] = costs.get(end.part, 0.0) + left
         return costs
 
-    def velocity_gradients(self, sweep: ForwardSweep, cotangents: Groups) -> list[Groups]:
-        """By layer and group, this rank's contribution (n_nodes, dim) to dJ/dv. **Collective**; once per sweep.
+    def adjoint(self, sweep: ForwardSweep, ends: Mapping[int, Groups]) -> Derivatives:
+        """The adjoint sweep. **Collective**; once per sweep.
 
         Args:
             sweep: to be consumed.
-            cotangents: (n_cells, nd, columns) per group, of the terminal cost; overwritten.
+            ends: by layer, the derivatives (n_owned, nd, columns) by the densities of every group of what is charged
+                where so many layers have passed.
         """
         densities, velocities = sweep.densities, sweep.velocities.values
         running, tilted = self._per_time(sweep)
-        squares = [s.cotangent(self.space) for s in self.squares], [s.running(self.space) for s in self.squares]
+        jumps = self._jumps(densities.steps, ends)
+        # At T nothing has been charged yet: the terminal cost is the first one that the way back comes to.
+        by_density = [np.zeros((*self._shape, group.shape[2])) for group in next(iter(ends.values()))]
+        by_square = [np.zeros_like(columns.initial) for columns in self.squares]
+        squares = by_square, [columns.running(self.space) for columns in self.squares]
         # The velocity acts twice: through the densities that it moves, and by what it costs itself.
-        gradients = densities.adjoint(cotangents, running, tilted, squares)
+        gradients = densities.adjoint(by_density, running, tilted, squares, jumps)
         for layer, occupations in enumerate(densities.occupations):
             for g, occupation in enumerate(occupations):
                 moment = densities.moments[layer][g] if densities.moments else None
-                gradients[layer][g] += self.running.velocity_gradient(velocities[layer][g], occupation, moment)
-        return gradients
+                gradients[layer][g] += self.running.velocity_gradient(velocities[layer][g], layer, occupation, moment)
+        return Derivatives(gradients, by_density, by_square)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.space.n_cells, self.space.nd
+
+    def _jumps(self, steps: TimeSteps, ends: Mapping[int, Groups]) -> dict[int, Groups]:
+        """By time step, the derivatives by densities and squares of what is charged at the ends of layers."""
+        # Squares count only where a functional of the densities leaves them to the transport: in one of these layers.
+        return {
+            steps.ends[layer - 1]: [*groups, *(columns.at_end(self.space, layer) for columns in self.squares)]
+            for layer, groups in ends.items()
+        }
 
     def _per_time(self, sweep: ForwardSweep) -> tuple[list[Groups], list[Groups] | None]:
         """Derivatives (n_owned, nd) by ρ of the linear costs per time, and of those that count the time left."""
@@ -158,17 +199,16 @@ class SweepCosts:
         entropy = self.running.entropy
         if entropy is None:
             return running, None
-        for sums, rates in zip(running, sweep.rates, strict=True):
-            sums[:] = [s + entropy.terminal * rate for s, rate in zip(sums, rates, strict=True)]
+        for layer, (sums, rates) in enumerate(zip(running, sweep.rates, strict=True)):
+            sums[:] = [s + entropy.weight(layer) * rate for s, rate in zip(sums, rates, strict=True)]
         if entropy.running == 0.0:
             return running, None
         return running, [[entropy.running * rate for rate in rates] for rates in sweep.rates]
 
 
-def _inner(rates: list[Groups], integrals: list[Groups]) -> float:
-    """Σ of the products of vectors by layer and group."""
-    pairs = (pair for layer in zip(rates, integrals, strict=True) for pair in zip(*layer, strict=True))
-    return float(sum(np.vdot(rate, integral) for rate, integral in pairs))
+def _inner(rates: Groups, integrals: Groups) -> float:
+    """Σ of the products of vectors by group."""
+    return float(sum(np.vdot(rate, integral) for rate, integral in zip(rates, integrals, strict=True)))
 
 
 def check_velocity(velocity: Floats, x: Floats, where: str) -> None:

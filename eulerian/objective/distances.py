@@ -106,13 +106,13 @@ class FixedDensity(Distance):
     particles_cannot = (_CANNOT, "Use kl.")
 
 
-def as_terminal_cost(what: Any) -> Distance | PointLoss:
-    """A distance or a loss as it is, a formula or a function of points as a loss.
+def as_terminal_cost(what: Any, key: str = "terminal") -> Distance | PointLoss:
+    """A distance or a loss as it is, a formula or a function of points as a loss; ``key``: its name in messages.
 
     Raises:
         InputError: it is nothing of this.
     """
-    return what if isinstance(what, Distance) else as_loss(what)
+    return what if isinstance(what, Distance) else as_loss(what, key)
 
 
 def check_form(form: str, forms: tuple[str, str], key: str = "form") -> None:

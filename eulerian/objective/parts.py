@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, final
 
-type Kind = Literal["terminal", "velocity", "parameters", "potential", "density"]
+type Kind = Literal["terminal", "velocity", "parameters", "potential", "density", "intermediate", "functional"]
 
 
 @final
@@ -14,7 +14,7 @@ class Part:
     Attributes:
         name: as in results, and as the key of its weight.
         kind: what it is a cost of: ρ(T); the velocity, weighted by ρ; θ; ρ in a potential, which is linear in it; ρ
-            itself.
+            itself, point by point; ρ at the ends of earlier layers; ρ as a whole, all along the way.
         of_any_flow: whether a flow without network has it too, as in the idealised problem.
     """
 
@@ -32,6 +32,8 @@ PARTS = (
     Part("potential", "potential"),
     Part("congestion", "density"),
     Part("entropy", "density"),
+    Part("intermediate", "intermediate"),
+    Part("interaction", "functional"),
 )
 
 

@@ -1,16 +1,19 @@
 """Costs along the way: kinetic energy and Jacobian of the velocity, weighted by the density; a potential."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats, require_finite
 from eulerian.density.space import DensitySpace, Quadrature
+from eulerian.objective.cost_at import LayerEnd
 from eulerian.objective.costs import VelocityTerm, VelocityTerms
 from eulerian.objective.entropy import EntropyBalance
 from eulerian.objective.point_functions import PointFunction
 from eulerian.objective.squares import SquareCosts
+from eulerian.objective.terminal import Terminal
 from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.velocity_space import VelocitySpace
 
@@ -65,15 +68,20 @@ class EntropyCosts:
 
     Attributes:
         balance: d/dt ∫ρ log ρ.
-        terminal: the weight of ∫ρ log ρ at T, which the terminal cost leaves to the balance: 1 for kl, or 0.
+        ends: where ∫ρ log ρ counts, which functionals at ends of layers leave to the balance.
         running: σ, the weight of ∫∫ρ log ρ dt; 0 unless all labels have one velocity.
         initial: ∫ρ₀ log ρ₀ of all labels together, where σ > 0.
     """
 
     balance: EntropyBalance
-    terminal: float = 0.0
+    ends: tuple[LayerEnd, ...] = ()
     running: float = 0.0
     initial: float = 0.0
+
+    def weight(self, layer: int, part: str | None = None) -> float:
+        """How much the change of ∫ρ log ρ in a layer counts, in all parts of J or in one, without the running cost."""
+        # What happens in a layer is there at all later ends.
+        return float(sum(e.weight for e in self.ends if layer < e.layer and part in (None, e.part)))
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,7 @@ class RunningCosts:
         nonlinear: congestion and entropy, or None.
         entropy: the costs of ∫ρ log ρ by its balance, or None.
         squares: the costs of ∫ρ² by squares that move beside the densities, or None.
+        functionals: of the density as a whole, whose integrals over time are charged, by part of J.
     """
 
     velocity: VelocityCost
@@ -93,6 +102,7 @@ class RunningCosts:
     nonlinear: DensityCost | None = None
     entropy: EntropyCosts | None = None
     squares: SquareCosts | None = None
+    functionals: Mapping[str, Terminal] = field(default_factory=dict)
 
     def linear(self, v: Floats) -> dict[str, Floats]:
         """By part, the vector (n_owned, nd) whose product with ρ's coefficients is the cost per time."""
@@ -106,18 +116,19 @@ class RunningCosts:
         """Whether there is a cost per time that is (T − t) times something."""
         return self.entropy is not None and self.entropy.running > 0.0
 
-    def velocity_gradient(self, v: Floats, occupation: Floats, moment: Floats | None) -> Floats:
+    def velocity_gradient(self, v: Floats, layer: int, occupation: Floats, moment: Floats | None) -> Floats:
         """This rank's contribution (n_nodes, dim) to the derivative by v of the costs.
 
         Args:
             v: (n_nodes, dim).
+            layer: whose velocity it is.
             occupation: ∫ρ dt, (n_owned, nd).
             moment: ∫(T − t)ρ dt, where it counts.
         """
         gradient, entropy = self.velocity.velocity_gradient(v, occupation), self.entropy
         if entropy is None:
             return gradient
-        weighted = entropy.terminal * occupation
+        weighted = entropy.weight(layer) * occupation
         if moment is not None:
             weighted = weighted + entropy.running * moment
         return gradient + entropy.balance.velocity_gradient(v, weighted)

@@ -14,6 +14,7 @@ import numpy as np
 from eulerian.base.arrays import Floats
 from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import DensitySpace
+from eulerian.objective.cost_at import LayerEnd
 from eulerian.transport.power import Power
 from eulerian.transport.simd_layout import NodalLayout
 
@@ -21,25 +22,25 @@ from eulerian.transport.simd_layout import NodalLayout
 @final
 @dataclass(frozen=True)
 class SquareCosts:
-    """γ/2 ∫∫ρ² dt of all labels together, and ½ Σ_y ∫ρ_y(T)², each where it counts.
+    """γ/2 ∫∫ρ² dt of all labels together, and ½ Σ_y ∫ρ_y² at ends of layers, each where it counts.
 
     Where labels have velocities of their own the square of their sum moves with none: then γ is charged on Σ_y ρ_y²,
     and what is left, products of different labels, is the mesh's (``DensityCost.products``).
 
     Attributes:
         congestion: γ.
-        terminal: whether the squares at T count.
+        ends: where ½ Σ_y ∫ρ_y² counts by itself.
         labels: (n_cells, nd, K) squares of the initial densities, with ghosts.
         together: (n_cells, nd, 1) square of their sum.
     """
 
     congestion: float
-    terminal: bool
+    ends: tuple[LayerEnd, ...]
     labels: Floats
     together: Floats
 
     @classmethod
-    def of(cls, space: DensitySpace, exact: ExactDensity, congestion: float, *, terminal: bool) -> Self:
+    def of(cls, space: DensitySpace, exact: ExactDensity, congestion: float, ends: Sequence[LayerEnd] = ()) -> Self:
         """From the exact initial density. **Collective**."""
 
         def squares(rho: Floats) -> Floats:
@@ -50,19 +51,19 @@ class SquareCosts:
         # As densities are: what is not negative at the start stays so under the same scheme.
         space.limit(q)
         space.update_ghosts(q)
-        return cls(congestion, terminal, np.ascontiguousarray(q[..., :-1]), np.ascontiguousarray(q[..., -1:]))
+        return cls(congestion, tuple(ends), np.ascontiguousarray(q[..., :-1]), np.ascontiguousarray(q[..., -1:]))
 
     def columns(self, groups: Sequence[Sequence[int]]) -> list["SquareColumns"]:
         """What moves beside densities, given the labels that have one velocity."""
         # A sum over several velocities has no square that moves; that of one label serves both costs.
         if len(groups) > 1 or self.labels.shape[2] == 1:
             labels = [(g, np.ascontiguousarray(self.labels[..., list(group)])) for g, group in enumerate(groups)]
-            return [SquareColumns(g, False, q, self.congestion, float(self.terminal)) for g, q in labels]
+            return [SquareColumns(g, False, q, self.congestion, self.ends) for g, q in labels]
         found = []
         if self.congestion > 0.0:
-            found.append(SquareColumns(0, True, self.together, self.congestion, 0.0))
-        if self.terminal:
-            found.append(SquareColumns(0, False, self.labels, 0.0, 1.0))
+            found.append(SquareColumns(0, True, self.together, self.congestion, ()))
+        if self.ends:
+            found.append(SquareColumns(0, False, self.labels, 0.0, self.ends))
         return found
 
 
@@ -76,14 +77,14 @@ class SquareColumns:
         summed: whether it is one square, of the sum of all densities of the group, or one of each.
         initial: (n_cells, nd, columns).
         congestion: γ, of the cost γ/2 ∫∫q dt.
-        terminal: weight of ½ ∫q(T).
+        ends: where ½ ∫q counts.
     """
 
     group: int
     summed: bool
     initial: Floats
     congestion: float
-    terminal: float
+    ends: tuple[LayerEnd, ...]
 
     def power(self, density: NodalLayout) -> Power:
         """As the transport knows them, beside densities of a layout."""
@@ -93,11 +94,10 @@ class SquareColumns:
         """(n_owned, nd): the derivative of the cost per time by q, the same for all columns."""
         return 0.5 * self.congestion * integral(space)
 
-    def cotangent(self, space: DensitySpace) -> Floats:
-        """(n_cells, nd, columns): the derivative of the cost at T by q."""
-        derivative = np.zeros_like(self.initial)
-        derivative[: space.n_owned] = 0.5 * self.terminal * integral(space)[:, :, None]
-        return derivative
+    def at_end(self, space: DensitySpace, layer: int) -> Floats:
+        """(n_owned, nd, columns): the derivative by q of what counts where a number of layers has passed."""
+        weight = sum(end.weight for end in self.ends if end.layer == layer)
+        return np.repeat(0.5 * weight * integral(space)[:, :, None], self.initial.shape[2], axis=2)
 
 
 def integral(space: DensitySpace) -> Floats:

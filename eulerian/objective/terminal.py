@@ -297,24 +297,27 @@ class SquaredDistanceByPowers(SquaredDistanceLoss):
 
 
 @singledispatch
-def on_mesh(cost: Any, space: DensitySpace, initial_entropy: float | None = None) -> Terminal:
+def on_mesh(cost: Any, space: DensitySpace, initial_entropy: float | None = None, key: str = "terminal") -> Terminal:
     """What a user hands to a problem as its terminal cost, as a functional of densities in a space. **Collective**.
 
     Args:
         cost: a distance, a loss, or what can be one (see ``losses.as_loss``).
         space: the space of ρ.
         initial_entropy: Σ_y ∫ρ₀ log ρ₀, which the relative entropy by its balance starts from.
+        key: what it is called in messages.
 
     Raises:
         InputError: it does not fit the space or its labels, or no network can have it; the same on all ranks.
     """
     del initial_entropy
-    return LinearLoss(space, as_loss(cost).bind(space.dim, space.n_labels))
+    return LinearLoss(space, as_loss(cost, key).bind(space.dim, space.n_labels, key), key)
 
 
 @on_mesh.register
-def _(cost: KullbackLeibler, space: DensitySpace, initial_entropy: float | None = None) -> Terminal:
-    target = Density.of(space, cost.target, key="terminal.target")
+def _(
+    cost: KullbackLeibler, space: DensitySpace, initial_entropy: float | None = None, key: str = "terminal"
+) -> Terminal:
+    target = Density.of(space, cost.target, key=f"{key}.target")
     if cost.form == "density":
         return KullbackLeiblerLoss(space, target.coefficients, target.exact)
     assert initial_entropy is not None
@@ -322,18 +325,20 @@ def _(cost: KullbackLeibler, space: DensitySpace, initial_entropy: float | None 
 
 
 @on_mesh.register
-def _(cost: SquaredDistance, space: DensitySpace, initial_entropy: float | None = None) -> Terminal:
+def _(
+    cost: SquaredDistance, space: DensitySpace, initial_entropy: float | None = None, key: str = "terminal"
+) -> Terminal:
     del initial_entropy
-    target = Density.of(space, cost.target, key="terminal.target")
+    target = Density.of(space, cost.target, key=f"{key}.target")
     if cost.form == "density":
         return SquaredDistanceLoss(space, target.coefficients, target.exact)
     return SquaredDistanceByPowers(space, target.coefficients, exact_density(target))
 
 
 @on_mesh.register
-def _(cost: FixedDensity, space: DensitySpace, initial_entropy: float | None = None) -> NoReturn:
+def _(cost: FixedDensity, space: DensitySpace, initial_entropy: float | None = None, key: str = "terminal") -> NoReturn:
     del space, initial_entropy
-    cost.refuse_network()
+    cost.refuse_network(key)
     raise AssertionError("it refuses every network")
 
 

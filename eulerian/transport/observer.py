@@ -18,7 +18,7 @@ class SweepState:
         densities: by group and then by power, in batches with ghosts.
         occupation: likewise, the integrals over time since the start of the layer that the last step belongs to, of
             the density and, where costs ask for it, of (T − t) times that, as ``NodalLayout.zero_totals`` with orders.
-        charged: this rank's share of congestion and entropy so far, (2,).
+        charged: this rank's share of congestion and entropy so far, and of the costs at moments, (2 + count,).
     """
 
     step: int

@@ -1,8 +1,8 @@
 """A forward sweep through all layers, and what its adjoint needs of it."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from typing import Any, final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, final
 
 import numpy as np
 
@@ -12,7 +12,33 @@ from eulerian.transport.checkpointing import Plan
 from eulerian.transport.group_stepper import Groups, GroupStepper, Integrals
 from eulerian.transport.observer import SweepObserver, SweepState
 from eulerian.transport.storage import SweepStorage, copy_groups
-from eulerian.transport.time_grid import TimeMark, TimeSteps
+from eulerian.transport.time_grid import TimeMark, TimeSteps, cut
+
+# Congestion and entropy, which every step is charged for.
+_OF_STEPS = 2
+
+
+class MomentCosts(Protocol):
+    """Costs of the densities at some moments of a sweep. All methods are collective.
+
+    Attributes:
+        count: how many costs there are.
+    """
+
+    count: int
+
+    def moments(self, steps: TimeSteps) -> Iterable[int]:
+        """The time steps are known; after how many of them something is charged."""
+        ...
+
+    def charge(self, step: int, densities: Groups) -> tuple[Floats, Groups]:
+        """What the densities (n_cells, nd, columns) of the groups cost after so many steps.
+
+        Returns:
+            This rank's share of every cost (count,), and the derivative (n_owned, nd, columns) of their sum by every
+            group.
+        """
+        ...
 
 
 @final
@@ -33,7 +59,8 @@ class Sweep:
         occupations: by layer and group, ∫ρ dt (n_owned, nd) of all its columns together.
         moments: likewise ∫(T − t)ρ dt; empty where no cost needs them.
         power_occupations: by layer and power, ∫q dt (n_owned, nd) of all its columns together.
-        charged: this rank's share of congestion and entropy over all time, (2,).
+        charged: this rank's share of congestion and entropy over all time, and of the costs at moments, (2 + count,).
+        jumps: by time step, the derivatives of the costs at moments by the densities of every group.
         recomputed: steps that the adjoint has computed again.
     """
 
@@ -49,9 +76,18 @@ class Sweep:
         self.occupations: list[Groups] = []
         self.moments: list[Groups] = []
         self.power_occupations: list[Groups] = []
-        self.charged: Floats = np.zeros(2)
+        self.charged: Floats = np.zeros(_OF_STEPS)
+        self.jumps: dict[int, Groups] = {}
+        self._costs: MomentCosts | None = None
+        self._moments: frozenset[int] = frozenset()
 
-    def forward(self, rho: Groups, powers: Sequence[Floats] = (), observer: SweepObserver | None = None) -> None:
+    def forward(
+        self,
+        rho: Groups,
+        powers: Sequence[Floats] = (),
+        observer: SweepObserver | None = None,
+        costs: MomentCosts | None = None,
+    ) -> None:
         """Transport ρ₀; the result has the same bits with and without an observer. Collective.
 
         Args:
@@ -59,13 +95,19 @@ class Sweep:
             powers: of the initial density, likewise.
             observer: is shown the sweep's states, and may restore those of an earlier one; with it nothing is stored
                 for an adjoint.
+            costs: of the densities at some moments.
         """
+        if costs is not None:
+            self._costs, self._moments = costs, frozenset(costs.moments(self.steps))
+            self.charged = np.zeros(_OF_STEPS + costs.count)
         self._number = self._storage.begin_sweep()
         self._starts = [self._stepper.pack([*rho, *powers])]
         self._storage.move_to(self._starts[0])
         # Per layer, because velocities differ: the derivative by each needs its own ∫ρ dt.
-        integrals = [Integrals(self._stepper.zero_occupation(), self.charged) for _ in self.velocities]
+        charged = self.charged[:_OF_STEPS]
+        integrals = [Integrals(self._stepper.zero_occupation(), charged) for _ in self.velocities]
         if observer is None:
+            self._charge_moment(0)
             self._pending = self.plan.actions()
             self._play("EndForward", integrals)
         else:
@@ -82,6 +124,7 @@ class Sweep:
         running: list[Groups],
         tilted: list[Groups] | None = None,
         powers: tuple[Groups, Groups] = ([], []),
+        jumps: Mapping[int, Groups] | None = None,
     ) -> list[Groups]:
         """Pull the derivative by ρ(T) back to the velocities. Collective. Once, before another sweep begins.
 
@@ -93,6 +136,8 @@ class Sweep:
             tilted: likewise of costs that are (T − t) times this per time; None if there are none.
             powers: by power, the derivative by it at T, overwritten likewise, and (n_owned, nd) that of the running
                 costs per time, the same in all layers.
+            jumps: by time step, derivatives (n_owned, nd, columns) of costs of the densities there, by group and then,
+                where it matters, by power; those of the sweep's own ``jumps`` are added.
 
         Returns:
             By layer and group, this rank's contribution (n_nodes, dim) to the derivative by the velocity, through the
@@ -102,8 +147,10 @@ class Sweep:
         cotangents = [*cotangents, *powers[0]]
         packed = [s.layout.pack_derivative(c) for s, c in zip(self._stepper.all, cotangents, strict=True)]
         running = [[*groups, *powers[1]] for groups in running]
-        back = AdjointSweep(self._stepper, self.steps, self.velocities, packed, running, tilted)
+        all_jumps = [self.jumps, {} if jumps is None else jumps]
+        back = AdjointSweep(self._stepper, self.steps, self.velocities, packed, running, tilted, all_jumps)
         self._play("EndReverse", back=back)
+        back.jump(0)
         self._pending = None
         for stepper, cotangent, result in zip(self._stepper.all, cotangents, packed, strict=True):
             cotangent[:] = stepper.layout.unpack_derivative(result)
@@ -190,6 +237,8 @@ class Sweep:
                 self._restore(restored, integrals[layer])
             elif stop > 0:
                 self._advance(done, stop, integrals, record=False)
+            else:
+                self._charge_moment(0)
             done = stop
             observer.at(SweepState(stop, state, integrals[layer].occupation, self.charged))
 
@@ -210,12 +259,23 @@ class Sweep:
             self._storage.begin_unit(end - begin)
         if integrals is None:
             self.recomputed += end - begin
-        for layer, first, last in self.steps.segments(begin, end):
+        # Costs at moments are taken the first time only.
+        for layer, first, last in cut(self.steps.segments(begin, end), () if integrals is None else self._moments):
             self.assemble(layer)
             records = self._storage.records(first - begin, last - begin) if record else None
             of_layer, segment = None if integrals is None else integrals[layer], (layer, first, last)
             state = self._stepper.step_forward(self._storage.state, self.steps, segment, records, of_layer)
             self._storage.move_to(state)
-            if integrals is not None and last == self.steps.ends[layer]:
-                # A copy: the state is a view into the last record, which another unit overwrites.
-                self._starts.append([group.copy() for group in state])
+            if integrals is not None:
+                if last == self.steps.ends[layer]:
+                    # A copy: the state is a view into the last record, which another unit overwrites.
+                    self._starts.append([group.copy() for group in state])
+                self._charge_moment(last)
+
+    def _charge_moment(self, step: int) -> None:
+        """Add what the storage's state costs after so many steps, where something is charged there."""
+        if self._costs is None or step not in self._moments:
+            return
+        n = len(self._stepper.densities)
+        found, self.jumps[step] = self._costs.charge(step, self._stepper.unpack(self._storage.state[:n]))
+        self.charged[_OF_STEPS:] += found

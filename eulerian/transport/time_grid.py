@@ -2,10 +2,10 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from numbers import Real
 from typing import final
 
@@ -24,6 +24,14 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 
 # (layer, first, last): steps of one layer, numbered through all layers.
 type Segment = tuple[int, int, int]
+
+
+def cut(segments: Iterable[Segment], stops: Collection[int]) -> Iterator[Segment]:
+    """Segments, parted where a step ends that is among ``stops``."""
+    for layer, first, last in segments:
+        inner = sorted(stop for stop in stops if first < stop < last)
+        for begin, end in pairwise([first, *inner, last]):
+            yield layer, begin, end
 
 
 @final

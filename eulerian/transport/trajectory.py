@@ -40,6 +40,7 @@ class Trajectory:
         density_cost: running costs that are not linear in the densities.
         powers: the group of each power, and one step of it and its adjoint.
         moments: whether costs count the time that is left until T.
+        derivatives: of costs at moments, how many a sweep keeps (see ``MomentCosts``).
         disk: bytes on disk for densities that do not fit in memory, on all ranks together.
         disk_directory: where they are put.
     """
@@ -53,6 +54,7 @@ class Trajectory:
         *,
         powers: Sequence[tuple[int, Stepper]] = (),
         moments: bool = False,
+        derivatives: int = 0,
         disk: float = 0.0,
         disk_directory: Path | None = None,
     ) -> None:
@@ -63,7 +65,7 @@ class Trajectory:
         """
         self.grid, self.orders = grid, 2 if moments else 1
         self._stepper = GroupStepper(steppers, powers, density_cost, self.orders)
-        self._budget = self._room(memory, disk)
+        self._budget = self._room(memory, disk, 2 * grid.layers + 1 + derivatives)
         self._storage = SweepStorage(self._stepper, disk_directory)
 
     @property
@@ -110,12 +112,12 @@ class Trajectory:
         sweep.forward(rho)
         return sweep
 
-    def _room(self, memory: float, disk: float) -> Budget:
-        """What is left of the memory for records and densities. Collective."""
+    def _room(self, memory: float, disk: float, held: int) -> Budget:
+        """What is left of the memory for records and densities beside ``held`` densities. Collective."""
         sizes = np.array([self._stepper.record_bytes, self._stepper.state_bytes], dtype=float)
         record, state = parallel.sum_all(self._stepper.space.comm, sizes)
         # The densities at the ends of the layers stay in memory, and the integrals over each are about as large.
-        layers = (2 * self.grid.layers + 1) * state
+        layers = held * state
         if memory - layers < MINIMAL_RECORDS * record:
             least = (layers + MINIMAL_RECORDS * record) / 2**20
             raise InputError(

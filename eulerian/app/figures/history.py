@@ -20,7 +20,7 @@ from eulerian.base.arrays import Floats
 from eulerian.objective.parts import part_names
 
 _COLOURS = {"total": "black", **dict(zip(part_names(), cycle([*PALETTE, "#7F7F7F"]), strict=False))}
-_DASHED = part_names("potential", "density")  # costs of the density itself
+_DASHED = part_names("potential", "density", "functional")  # costs of the density itself
 _TRUE = VERMILION
 
 

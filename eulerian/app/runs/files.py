@@ -28,7 +28,11 @@ CLASSES, PUSHED_POINTS, PROJECTIONS = "classes.npz", "pushed_points.npz", "sight
 ANIMATION = "animation.gif"
 
 # Which histories of earlier versions have not, and what is in them then.
-LATER_COLUMNS = {**dict.fromkeys((*part_names("potential", "density"), "level"), "0"), "verified": ""}
+LATER_COLUMNS = {
+    **dict.fromkeys((*part_names("potential", "density"), "level"), "0"),
+    "verified": "",
+    **dict.fromkeys(part_names("intermediate", "functional"), "0"),
+}
 HISTORY_COLUMNS = (
     "iteration",
     "total",

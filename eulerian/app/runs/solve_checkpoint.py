@@ -14,6 +14,7 @@ from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root, sum_all
 from eulerian.control.control import ControlProblem
 from eulerian.mesh.cell_order import CellOrder
+from eulerian.objective.parts import part_names
 from eulerian.transport.observer import SweepState
 
 
@@ -32,6 +33,7 @@ class SolveCheckpoint:
         self._layouts = [stepper.layout for stepper in problem.trajectory.steppers]
         self._powers = [stepper.layout for stepper in problem.trajectory.power_steppers]
         self._orders = problem.trajectory.orders
+        self._charged = len(part_names("density")) + len(problem.running.functionals)
         self._order = CellOrder(self._space.mesh)
 
     @cached_property
@@ -71,7 +73,7 @@ class SolveCheckpoint:
         names = ("density", "occupation", "charged", *(self._power_shapes if self._powers else ()))
         whole = self._read(header, names, self._fits)
         density, occupation = order.scatter(whole.get("density")), order.scatter(whole.get("occupation"))
-        charged = whole["charged"] if whole else np.zeros(2)  # sums over ranks: one of them has it all
+        charged = whole["charged"] if whole else np.zeros(self._charged)  # sums over ranks: one of them has it all
         values = self._with_ghosts(density)
         powers, power_occupation = self._read_powers(whole)
         return SweepState(
@@ -158,7 +160,7 @@ class SolveCheckpoint:
         shapes = {
             "density": (cells, nd, self._space.n_labels),
             "occupation": (cells, nd, len(layouts), self._orders, layouts[0].shares),
-            "charged": (2,),
+            "charged": (self._charged,),
             **(self._power_shapes if self._powers else {}),
         }
         for name, shape in shapes.items():
