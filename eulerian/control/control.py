@@ -14,7 +14,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
 from eulerian.control import velocity_probes
-from eulerian.control.discretisation import Discretisation, Objective, check_time, new_trajectory
+from eulerian.control.discretisation import Discretisation, Objective, check_time
 from eulerian.control.parametrisation import check_field, initial_rows
 from eulerian.control.reduced import ReducedProblem
 from eulerian.control.state_equation import StateEquation
@@ -132,18 +132,8 @@ class ControlProblem(ReducedProblem):
         self.groups = [[label] for label in labels] if label_dependent else [labels]
         self._observer: SweepObserver | None = None
         self._bare = False  # whether the last forward solve left nothing for an adjoint
-        squares = [] if self.running.squares is None else self.running.squares.columns(self.groups)
-        self.trajectory = new_trajectory(found, self.groups, squares, self.grid, memory, disk, limited=limiter)
-        self._state = StateEquation(
-            self.velocity_space,
-            self.layered,
-            self.groups,
-            self.trajectory,
-            self.running,
-            squares,
-            self.ends,
-            self.horizon,
-        )
+        self._state = StateEquation(found, self.layered, self.groups, self.grid, (memory, *disk), limited=limiter)
+        self.trajectory = self._state.trajectory
 
     # -- J in other ways, and what the last evaluation left -----------------------------------------------------------
 

@@ -1,24 +1,21 @@
 """The state equation, θ ↦ densities on their way, with what they cost on the way, and its adjoint."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 
 import numpy as np
 
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
-from eulerian.control.end_costs import EndCosts
+from eulerian.control.discretisation import Discretisation, new_trajectory
 from eulerian.control.functional_costs import FunctionalCosts
 from eulerian.control.sweep import ForwardSweep, SweepCosts, Velocities, check_velocity
-from eulerian.density.space import DensitySpace
 from eulerian.fields.piecewise import PiecewiseField
-from eulerian.objective.running import RunningCosts
-from eulerian.objective.squares import SquareColumns
 from eulerian.transport.group_stepper import Groups
 from eulerian.transport.observer import SweepObserver
 from eulerian.transport.sweep import Sweep
-from eulerian.transport.trajectory import Trajectory
-from eulerian.transport.velocity_space import VelocitySpace
+from eulerian.transport.time_grid import TimeGrid
 
 
 @final
@@ -44,35 +41,37 @@ class StateEquation:
     """∂_tρ + div(v_θ ρ) = 0 on a mesh, from ρ₀ to the costs along the way, and back. All methods are **collective**.
 
     Args:
-        velocity_space: where the field is evaluated.
+        found: the problem on its mesh.
         layered: the field as the layers use it.
         groups: the labels that move with one velocity each.
-        trajectory: what moves the densities.
-        running: the costs along the way.
-        squares: that move beside the densities.
-        ends: the costs at ends of layers.
-        horizon: T.
+        grid: how time is cut.
+        budget: bytes for the adjoint in memory and on disk, over all ranks, and the folder for those on disk.
+        limited: keep densities non-negative.
 
     Attributes:
+        trajectory: what moves the densities.
         sweep: the last forward sweep, or None.
+
+    Raises:
+        InputError: the memory is too small for any adjoint sweep.
     """
 
     def __init__(
         self,
-        velocity_space: VelocitySpace,
+        found: Discretisation,
         layered: PiecewiseField,
         groups: list[list[int]],
-        trajectory: Trajectory,
-        running: RunningCosts,
-        squares: list[SquareColumns],
-        ends: EndCosts,
-        horizon: float,
+        grid: TimeGrid,
+        budget: tuple[float, float, Path | None],
+        *,
+        limited: bool,
     ) -> None:
-        self.space: DensitySpace = velocity_space.density_space
-        self.groups, self.trajectory = groups, trajectory
-        self._velocity_space, self._layered = velocity_space, layered
-        self._squares, self._ends = squares, ends
-        self.costs = SweepCosts(self.space, running, squares, horizon)
+        running, self.space = found.running, found.velocity_space.density_space
+        self._velocity_space, self._layered, self._ends = found.velocity_space, layered, found.ends
+        self.groups = groups
+        self._squares = [] if running.squares is None else running.squares.columns(groups)
+        self.costs = SweepCosts(self.space, running, self._squares, grid.horizon)
+        self.trajectory = new_trajectory(found, groups, self._squares, grid, budget[0], budget[1:], limited=limited)
         # One rank tells what all ranks know.
         first = self.space.comm.rank == 0
         self._functionals = (
