@@ -68,6 +68,19 @@ def end_job(code: int) -> Never:
     os._exit(code)  # MPICH may come back from there before the launcher has ended this rank
 
 
+def lasting(comm: MPI.Comm) -> MPI.Comm:
+    """A communicator of the same ranks that outlives every mesh, where there is one; else ``comm``. Not collective.
+
+    A mesh's own communicator is freed with the mesh. Where an exception is on its way just then, as when a series of
+    problems is given up half-way, mpi4py 4.1 keeps a lock for ever if objects have been sent with the communicator,
+    and the program hangs where the next one is freed.
+    """
+    for known in (MPI.COMM_WORLD, MPI.COMM_SELF):
+        if MPI.Comm.Compare(comm, known) in (MPI.IDENT, MPI.CONGRUENT):
+            return known
+    return comm
+
+
 def on_root[T](comm: MPI.Comm, work: Callable[[], T]) -> T:
     """Run ``work`` on rank 0 and give its result, or its error, to every rank. Collective.
 

@@ -77,7 +77,7 @@ class DensitySpace:
         if labels < 1:
             raise InputError("needs at least one label", key="labels", value=labels)
         self.mesh, self.simplices = mesh, simplices
-        self.comm: MPI.Comm = mesh.comm
+        self.comm = parallel.lasting(mesh.comm)
         self.degree = degree
         self.n_labels = labels
         self.geometry: SimplexGeometry = simplex_geometry(mesh)

@@ -31,7 +31,8 @@ class CellOrder:
 
     def __init__(self, mesh: dolfinx.mesh.Mesh) -> None:
         cells = mesh.topology.index_map(mesh.topology.dim)
-        self.comm, self.n_cells, self._n_owned = mesh.comm, int(cells.size_global), int(cells.size_local)
+        self.comm = parallel.lasting(mesh.comm)
+        self.n_cells, self._n_owned = int(cells.size_global), int(cells.size_local)
         self._numbers = np.asarray(mesh.topology.original_cell_index[: self._n_owned], dtype=np.int64)
 
     @cached_property

@@ -10,6 +10,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from eulerian.base.arrays import Floats, Ints
+from eulerian.base.parallel import lasting
 
 
 class GhostRows:
@@ -22,7 +23,7 @@ class GhostRows:
     def __init__(self, index_map: dolfinx.common.IndexMap) -> None:
         comm = index_map.comm
         n_owned, n_ghosts = index_map.size_local, index_map.num_ghosts
-        starts = np.array(comm.allgather(index_map.local_range[0]))
+        starts = np.array(lasting(comm).allgather(index_map.local_range[0]))
         owners = np.asarray(index_map.owners)
         remote = np.stack([owners, index_map.ghosts - starts[owners]], axis=1).astype(PETSc.IntType)
         leaves = np.arange(n_owned, n_owned + n_ghosts, dtype=PETSc.IntType)

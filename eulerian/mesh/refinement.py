@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
-from eulerian.base.parallel import on_root
+from eulerian.base.parallel import lasting, on_root
 from eulerian.mesh.cell_order import CellOrder
 from eulerian.mesh.simplices import Indices, Simplices
 
@@ -69,7 +69,7 @@ def refined(
             marked = marked[parents]
         return finer
 
-    return on_root(mesh.comm, work)
+    return on_root(lasting(mesh.comm), work)
 
 
 def bisect(mesh: Simplices, marked: NDArray[np.bool_]) -> tuple[Simplices, Indices]:

@@ -35,7 +35,7 @@ class GhostExchange:
 
     def __init__(self, layout: NodalLayout, across: Ints) -> None:
         """Collective."""
-        comm, columns = layout.space.comm, layout.groups * layout.width
+        comm, columns = layout.space.mesh.comm, layout.groups * layout.width
         wanted = _wanted(layout, across)
         asked = _exchanged(comm, wanted)
         self.receive = _joined([_places(layout, rows) for rows in wanted.values()])
