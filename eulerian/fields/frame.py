@@ -287,6 +287,11 @@ class AffineUnits:
         return self._joined(absolute, w, b * self.unit)
 
     @property
+    def diagonal(self) -> "AffineUnits":
+        """The units in which b stays by itself: b' = b/s."""
+        return replace(self, frame=replace(self.frame, centre=(0.0,) * len(self.frame.centre)))
+
+    @property
     def _length(self) -> Floats:
         return np.array(self.frame.length[: self.inputs])
 
@@ -342,6 +347,12 @@ class ParameterUnits:
     def gradient(self, gradient: Floats) -> Floats:
         """The derivative by θ in units of the box of the one by θ."""
         return self._both(gradient, AffineUnits.gradient)
+
+    def diagonal(self, size: int) -> Floats:
+        """Factors (n,) from a θ of this size to units of the box in which no number has a share in another one."""
+        layers = None if self.layers is None else self.layers.diagonal
+        readout = None if self.readout is None else self.readout.diagonal
+        return replace(self, layers=layers, readout=readout).relative(np.ones(size))
 
     def _both(self, flat: Floats, change: Any) -> Floats:
         if self.layers is None and self.readout is None:
