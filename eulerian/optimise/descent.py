@@ -306,8 +306,8 @@ class Descent:
         if self._segment is not None and self._segment.rejection is not None and rejected > 0:
             return f"J could not be evaluated at {rejected} of its trial points ({self._segment.rejection})"
         return (
-            f"the {self._settings.gradient_name} norm is still {reduction:.1e} of its first value, so either the gradient is wrong "
-            "(`eulerian verify` checks it) or J is not smooth enough there"
+            f"the {self._settings.gradient_name} norm is still {reduction:.1e} of its first value, so either the "
+            "gradient is wrong (`eulerian verify` checks it) or J is not smooth enough there"
         )
 
 

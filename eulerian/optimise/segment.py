@@ -27,6 +27,7 @@ class Recorder(Protocol):
     problem: ReducedProblem
     box: Box | None
     history: list[Record]
+    current: Iterate
 
     def record_iterate(self, iteration: int, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
         """Keep the next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm. **Collective**."""
@@ -135,12 +136,13 @@ class Segment:
 
     def accepted(self, iteration: int, value: float, norm: float, x: Floats) -> int | None:
         """Record the next iterate; TAO's reason to stop there, or None. **Collective**."""
-        iteration += self.first
+        iteration, theta, descent = iteration + self.first, self._theta(x), self._descent
         if iteration == self.iteration:
-            return None
-        self.iteration, descent = iteration, self._descent
+            if self._box is None or norm > 0.0 or np.array_equal(theta, descent.current.theta):
+                return None
+            iteration += 1  # `bncg` ends without counting its last step where nothing of the gradient is left after it
+        self.iteration = iteration
         latest = descent.history[-1].iteration if descent.history else -1
-        theta = self._theta(x)
         # The last trial point is nearly always the accepted one: then this is free.
         if iteration > latest and not math.isfinite(self._problem.value(theta)):
             raise ComputationError(f"J cannot be evaluated at the next iterate: {self._problem.rejection}")

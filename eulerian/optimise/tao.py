@@ -114,11 +114,15 @@ class Method:
     def _configure(self, tao: PETSc.TAO, *, recycle: bool) -> None:
         """Set method, line search and the user's options; ``recycle`` keeps the pairs of the initial Hessian."""
         tao.setOptionsPrefix(_PREFIX)
-        ours, matrix = {}, _MATRICES.get(self.name)
+        ours: dict[str, object] = {}
+        matrix = _MATRICES.get(self.name)
         theirs = self.petsc_options.replace("-tao_", f"-{_PREFIX}tao_")
         if matrix is not None:
             ours = {f"{_PREFIX}{name}": value for name, value in _SEARCH.items()}
             ours[f"{matrix}mat_lmvm_hist_size"] = MEMORY
+            if self.name != LMVM:
+                # Near a minimum their first trial may be as far off as 10⁷ times the step that is to be found.
+                ours[f"{_PREFIX}tao_ls_max_funcs"] = 30
             theirs = theirs.replace(f"-{_PREFIX}{matrix}mat_", f"-{matrix}mat_")
         if self.name == LMVM:
             # Without "recycle" TAO empties its matrix at the start, and with it the initial Hessian's.
