@@ -122,7 +122,7 @@ class Method:
             ours[f"{matrix}mat_lmvm_hist_size"] = MEMORY
             if self.name != LMVM:
                 # Near a minimum their first trial may be as far off as 10⁷ times the step that is to be found.
-                ours[f"{_PREFIX}tao_ls_max_funcs"] = 30
+                ours[f"{_PREFIX}tao_ls_max_funcs"] = 20
             theirs = theirs.replace(f"-{_PREFIX}{matrix}mat_", f"-{matrix}mat_")
         if self.name == LMVM:
             # Without "recycle" TAO empties its matrix at the start, and with it the initial Hessian's.
