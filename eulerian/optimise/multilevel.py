@@ -112,11 +112,12 @@ class LevelTraining(StagedTraining):
         super().__init__(problem, settings, say, state)
         self._finest = problem
         self._levels: list[Callable[[], ControlProblem]] = [*coarse, partial(_itself, problem)]
-        self._start: Floats = problem.initial_theta
+        self._start: Floats = self._stage.theta
         if theta is not None:
             problem.split(theta)  # refuses a wrong size
-            self._start = np.array(theta, dtype=np.float64).reshape(self._start.shape)
-            self._stage = Stage(problem, started_inside(problem, settings.bounds, self._start))
+            start = np.array(theta, dtype=np.float64).reshape(self._start.shape)
+            self._start = started_inside(problem, settings.bounds, start)
+            self._stage = Stage(problem, self._start)
 
     @property
     def problem(self) -> ControlProblem:
@@ -213,7 +214,6 @@ class LevelTraining(StagedTraining):
         # The gradient of a nodal field is spread over the nodes: its norm falls with the root of their number.
         spread = math.sqrt(stage.problem.layer_shape[1])
         if state is None:
-            stage.theta = started_inside(stage.problem, settings.bounds, stage.theta)
             norm = self._norm_at_start()
             if not self._records and math.isfinite(norm):
                 self._first_norm = norm * spread

@@ -9,7 +9,7 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
-from problems import LABELLINGS, NO_DENSITY_COSTS, control_problem, problem_config
+from problems import LABELLINGS, NO_DENSITY_COSTS, control_problem, problem_config, train_as_configured
 from scipy.optimize import minimize
 from thinning import thinned
 
@@ -22,6 +22,8 @@ from eulerian.control.control import ControlProblem
 from eulerian.control.reduced import ReducedProblem
 from eulerian.optimise import Descent, DescentState, Method, OptimiseResult, Record, Settings, minimise, tao
 from eulerian.optimise.box import Box, box_scaling, stationarity
+from eulerian.optimise.settings import ending
+from eulerian.optimise.tao import REASONS
 
 pytestmark = pytest.mark.two_ranks
 
@@ -60,12 +62,13 @@ def require_minimum(problem: ReducedProblem, result: OptimiseResult, box: Box, t
 # -- minima that are known -------------------------------------------------------------------------------------------
 
 
-def translation(comm: MPI.Comm, layers: int = 3, cells: int = 48) -> ControlProblem:
+def translation(comm: MPI.Comm, layers: int = 3, cells: int = 48, start: Floats | None = None) -> ControlProblem:
     """T1: v = θ on the line, in closed form: J is κ/2 (|m + Tθ̄ − c|² + s²) + (λ + ε)/2 ∫|θ|²."""
     space = eu.DensitySpace(eu.box_mesh([-4.0], [5.0], [cells], comm), degree=2)
     rho0 = space.project(eu.Gaussian([-0.4], std=0.6))
     loss, costs = eu.QuadraticLoss([1.3], weight=2.0), eu.Costs(kinetic=0.7, parameters=0.5)
-    return ControlProblem(space, eu.Linear(1, "translation"), rho0, loss, costs, eu.TimeGrid(1.0, layers))
+    field, time = eu.Linear(1, "translation"), eu.TimeGrid(1.0, layers)
+    return ControlProblem(space, field, rho0, loss, costs, time, initial_theta=start)
 
 
 def translated(theta: float) -> float:
@@ -314,14 +317,51 @@ def test_levels_of_nodal_velocities_keep_to_bounds(comm: MPI.Comm) -> None:
     tables = problem_config(1, 1, cells=24, objective=OFF)
     tables["field"] = {"kind": "free", "layers": 4, "horizon": 0.6}
     tables["optimiser"] = {"levels": 2, "bounds": [-0.3, 0.45], "max_iterations": 30}
-    from problems import train_as_configured
-
     problem, result = train_as_configured(parse_config(tables), comm)
     assert result.status != "failed", result.reason
     assert len(result.levels) == 2
     assert problem.speed <= 0.45
     assert np.max(result.theta) == 0.45
     assert np.min(result.theta) >= -0.3
+
+
+def test_the_tolerance_of_levels_is_relative_to_the_start_inside(comm: MPI.Comm) -> None:
+    """The start is a minimum without bounds, and beyond one of them: brought inside, it is none."""
+    start = minimise(translation(comm), gradient_tolerance=1e-10).theta
+    bounds = (None, [[0.6], [np.inf], [np.inf]])
+    for given in (start, None):
+        problem = translation(comm, start=start)
+        result = eu.train([problem], given, bounds=bounds, gradient_tolerance=1.0)
+        assert (result.status, result.iterations) == ("converged", 0)
+        np.testing.assert_array_equal(result.theta, np.minimum(start, bounds[1]))
+        assert result.gradient_norm > 0.1
+
+
+def test_a_training_that_is_stopped_on_a_coarse_level_stays_inside(comm: MPI.Comm) -> None:
+    """Nodal velocities of degree 2 swing over between the nodes, which are those of the finest level."""
+    spaces = [eu.DensitySpace(eu.box_mesh([-1.0], [1.0], [n], comm), degree) for n, degree in ((5, 2), (16, 1))]
+    problems = [
+        eu.ControlProblem(
+            space,
+            eu.Nodal(eu.velocity_nodes(space)),
+            space.project(eu.Gaussian([-0.3], std=0.3)),
+            lambda x: np.sin(9.0 * x[:, 0]),
+            eu.Costs(kinetic=0.1, parameters=0.01),
+            eu.TimeGrid(0.5, 2),
+        )
+        for space in spaces
+    ]
+    result = eu.train(problems, bounds=(-0.03, 0.03), callback=lambda record: record.iteration >= 5)
+    assert (result.status, len(result.levels), result.theta.shape) == ("stopped", 1, problems[1].layer_shape)
+    assert np.max(np.abs(result.theta)) == 0.03
+
+
+def test_a_trust_region_that_has_shrunk_to_nothing_is_no_minimum() -> None:
+    settings = Settings(Method("bqnktr"), bounds=(0.0, 1.0))
+    for reduction, status in ((0.5, "failed"), (1e-4, "converged")):
+        found, reason = ending(REASONS.CONVERGED_STEPTOL, settings, reduction, lambda: "obstacle")
+        assert found == status
+        assert f"{reduction:.1e}" in reason or "obstacle" in reason
 
 
 def test_it_ends_by_the_networks_own_objective_too(comm: MPI.Comm) -> None:
@@ -366,3 +406,36 @@ def test_what_are_no_bounds_is_refused(comm: MPI.Comm, bounds: Any, message: str
 def test_the_configuration_knows_the_methods_that_keep_to_bounds() -> None:
     """It may not load the optimisers."""
     assert model._BOUNDED == tao.BOUNDED
+
+
+RANKS = """
+import numpy as np
+from mpi4py import MPI
+import eulerian as eu
+
+space = eu.DensitySpace(eu.box_mesh([-3, -3], [3, 3], [12, 12]), degree=1)
+rho0, time = space.project(eu.Gaussian([-0.5, 0.3], std=0.5)), eu.TimeGrid(horizon=1.0, layers=3)
+field, loss = eu.Mlp(2, [8], max_speed=0.8), eu.QuadraticLoss([1.0, -0.5])
+problem = eu.ControlProblem(space, field, rho0, loss, eu.Costs(kinetic=0.5), time)
+result = eu.minimise(problem, bounds=(-0.7, 0.7), max_iterations=12)
+mine = (result.value, result.theta.tobytes(), result.reason)
+assert all(other == mine for other in MPI.COMM_WORLD.allgather(mine)), "ranks differ"
+speed = problem.speed
+if MPI.COMM_WORLD.rank == 0:
+    print("RESULT", result.value, speed, result.gradient_norm, np.count_nonzero(np.abs(result.theta) == 0.7))
+"""
+
+
+@pytest.mark.mpi
+def test_one_two_and_three_ranks_agree(mpirun: Any) -> None:
+    """A bounded network with a limit of its speed."""
+    found = []
+    for ranks in (1, 2, 3):
+        done = mpirun(ranks, RANKS, timeout=240)
+        assert done.returncode == 0, done.stderr
+        found.append(next(line for line in done.stdout.splitlines() if line.startswith("RESULT")).split()[1:])
+    numbers = np.array(found, dtype=float)
+    assert numbers[0, 3] > 0
+    np.testing.assert_array_equal(numbers[:, 3], numbers[0, 3])
+    np.testing.assert_allclose(numbers[:, :2], numbers[[0, 0, 0], :2], rtol=1e-9)
+    np.testing.assert_allclose(numbers[:, 2], numbers[0, 2], rtol=1e-6)
