@@ -32,6 +32,7 @@ from .fields.base import VectorField as VectorField
 from .fields.features import Linear as Linear
 from .fields.mlp import Mlp as Mlp
 from .fields.nodal import Nodal as Nodal
+from .fields.speed_limit import SpeedLimit as SpeedLimit
 from .ideal.dynamic_ot import solve_convex as solve_convex
 from .ideal.problem import IdealProblem as IdealProblem
 from .mesh.create import box_mesh as box_mesh

@@ -231,6 +231,9 @@ def _caveats(problem: ControlProblem, gap: float, bound: ContinuousBounds, *, ex
         )
     if bound.reason:
         found.append(f"an estimate, because {bound.reason}")
+    limit = getattr(problem.field, "max_speed", None)
+    if limit is not None:
+        found.append(f"it is that of flows of any speed, and those that keep to the limit of {limit:g} may stay above")
     if problem.split(problem.theta)[1].size:
         found.append("it is the bound for the readout as trained")
     return found

@@ -6,6 +6,7 @@ from eulerian.fields.frame import Frame, NormalisedField, in_box
 from eulerian.fields.linear import FeatureField
 from eulerian.fields.mlp import Mlp
 from eulerian.fields.nodal import Nodal
+from eulerian.fields.speed_limit import SpeedLimit
 from eulerian.fields.user import load_field
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "RandomFeatures",
     "Rbf",
     "Residual",
+    "SpeedLimit",
     "Translation",
     "VectorField",
     "in_box",

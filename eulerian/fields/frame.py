@@ -4,7 +4,7 @@ So J does not depend on where the origin of the coordinates is, nor on the units
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
 import numpy as np
@@ -65,20 +65,15 @@ class Frame:
         return {name: np.array(number) for name, number in zip(ARRAYS, numbers, strict=True)}
 
 
-@final
 @dataclass(frozen=True)
-class NormalisedField:
-    """A field f in the frame of a domain: v(x, θ) = V f((x − c)/h, θ), with all derivatives by the chain rule.
-
-    It has the methods that f has. A field that depends on time is given t/T. In ``Frame.raw`` it is f itself.
+class FieldWrapper:
+    """A field that is another one, f, seen in another way: it has the methods and the parameters that f has.
 
     Attributes:
         wrapped: f.
-        frame: c, h, V and T.
     """
 
     wrapped: VectorField
-    frame: Frame
 
     @property
     def time_dependent(self) -> bool:
@@ -90,10 +85,6 @@ class NormalisedField:
         """Number K of labels that f distinguishes; 0 where it sees none."""
         return int(getattr(self.wrapped, "n_labels", 0))
 
-    def in_box(self, lower: Sequence[float], upper: Sequence[float], horizon: float) -> Self:  # noqa: ARG002
-        """Itself: its θ is relative to its own frame, whatever the domain is."""
-        return self
-
     def n_params(self, dim: int, /) -> int:
         """Those of f."""
         return self.wrapped.n_params(dim)
@@ -101,6 +92,28 @@ class NormalisedField:
     def init(self, rng: np.random.Generator, /) -> Floats:
         """Those of f."""
         return self.wrapped.init(rng)
+
+
+@final
+@dataclass(frozen=True)
+class NormalisedField(FieldWrapper):
+    """A field f in the frame of a domain: v(x, θ) = V f((x − c)/h, θ), with all derivatives by the chain rule.
+
+    A field that depends on time is given t/T. In ``Frame.raw`` it is f itself.
+
+    Attributes:
+        frame: c, h, V and T.
+    """
+
+    frame: Frame
+
+    def in_box(self, lower: Sequence[float], upper: Sequence[float], horizon: float) -> Self:  # noqa: ARG002
+        """Itself: its θ is relative to its own frame, whatever the domain is."""
+        return self
+
+    def in_frame(self, frame: Frame) -> VectorField:
+        """F in another frame instead."""
+        return framed(self.wrapped, frame)
 
     def value(self, theta: Floats, x: Floats, label: int | None = None, **time: float) -> Floats:
         """Velocities (n, dim) at points x (n, dim)."""
@@ -204,19 +217,36 @@ def in_box(field: VectorField, lower: Sequence[float], upper: Sequence[float], h
     return field
 
 
+def framed(field: VectorField, frame: Frame) -> VectorField:
+    """The field with parameters that are relative to a frame; its own method ``in_frame`` decides, where it has one."""
+    own = getattr(field, "in_frame", None)
+    found: VectorField = own(frame) if callable(own) else NormalisedField(field, frame)
+    return found
+
+
 def in_frame(field: VectorField, frame: Frame) -> VectorField:
     """The field with parameters that are relative to ``frame`` instead of to its own, if they are relative to any."""
-    return field if frame_of(field) is None else NormalisedField(unwrapped(field), frame)
+    return field if frame_of(field) is None else framed(field, frame)
 
 
 def unwrapped(field: VectorField) -> VectorField:
-    """The field without the frame that it may be in: its class has the methods that count."""
-    return field.wrapped if isinstance(field, NormalisedField) else field
+    """The field without the frame and the limit that it may be in: its class has the methods that count."""
+    return unwrapped(field.wrapped) if isinstance(field, FieldWrapper) else field
+
+
+def rewrapped(field: VectorField, inner: VectorField) -> VectorField:
+    """Another field in the frame and the limit that ``field`` is in."""
+    if not isinstance(field, FieldWrapper):
+        return inner
+    wrapper: VectorField = replace(field, wrapped=rewrapped(field.wrapped, inner))
+    return wrapper
 
 
 def frame_of(field: VectorField) -> Frame | None:
     """The frame that a field's parameters are relative to; None where they are in the user's units."""
-    return field.frame if isinstance(field, NormalisedField) else None
+    if isinstance(field, NormalisedField):
+        return field.frame
+    return frame_of(field.wrapped) if isinstance(field, FieldWrapper) else None
 
 
 @final
@@ -255,6 +285,11 @@ class AffineUnits:
         w, b = self._split(absolute)  # the transpose of ``absolute``, which is linear
         w = (w - b[..., None] * self._centre) * (self.unit / self._length)
         return self._joined(absolute, w, b * self.unit)
+
+    @property
+    def diagonal(self) -> "AffineUnits":
+        """The units in which b stays by itself: b' = b/s."""
+        return replace(self, frame=replace(self.frame, centre=(0.0,) * len(self.frame.centre)))
 
     @property
     def _length(self) -> Floats:
@@ -312,6 +347,12 @@ class ParameterUnits:
     def gradient(self, gradient: Floats) -> Floats:
         """The derivative by θ in units of the box of the one by θ."""
         return self._both(gradient, AffineUnits.gradient)
+
+    def diagonal(self, size: int) -> Floats:
+        """Factors (n,) from a θ of this size to units of the box in which no number has a share in another one."""
+        layers = None if self.layers is None else self.layers.diagonal
+        readout = None if self.readout is None else self.readout.diagonal
+        return replace(self, layers=layers, readout=readout).relative(np.ones(size))
 
     def _both(self, flat: Floats, change: Any) -> Floats:
         if self.layers is None and self.readout is None:

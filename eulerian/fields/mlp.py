@@ -1,8 +1,9 @@
 """A multilayer perceptron as a velocity field, with exact derivatives written out by hand."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from eulerian.fields.base import (
     quiet,
 )
 from eulerian.fields.frame import Frame, NormalisedField
+from eulerian.fields.speed_limit import SpeedLimit
 
 REACH = 4.0
 """The box of a perceptron is from −4 to 4 along every axis, where weights of size one make a few bends.
@@ -26,6 +28,19 @@ REACH = 4.0
 With a box from −1 to 1 the moons of the templates came down to KL = 0.13 in as many iterations as otherwise to 0.03,
 whatever the size of the first weights; with velocities in half boxes per horizon to 0.05.
 """
+
+_LIMITED = (
+    "value",
+    "vjp",
+    "value_and_vjp",
+    "theta_jacobian",
+    "jacobian",
+    "value_and_diagonal",
+    "jacobian_vjp",
+    "jacobian_vjp_x",
+    "pull_back",
+    "jacobian_pull_back",
+)
 
 type Layers = list[tuple[Floats, Floats]]  # weights (outputs, inputs) and bias (outputs,) of every layer
 
@@ -46,6 +61,7 @@ class Mlp:
         n_labels: number K of labels that the network distinguishes; 0 for a label-independent field.
         zero_init: start with a last layer of zeros, so that v = 0 while the hidden layers are random.
         output_scale: factor of the last layer's initial weights when ``zero_init`` is false.
+        max_speed: V, in the user's units of length per time: the network is in a ``SpeedLimit``; None for none.
     """
 
     dim: int
@@ -54,6 +70,7 @@ class Mlp:
     n_labels: int = 0
     zero_init: bool = True
     output_scale: float = 1.0
+    max_speed: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -61,10 +78,20 @@ class Mlp:
         for width in self.hidden:
             check_sizes(hidden=width)
         activation(self.activation)
+        if self.max_speed is not None:
+            # In the place of its own: what a subclass makes of these methods is limited as well.
+            limited = SpeedLimit(self._unlimited, self.max_speed)
+            for name in _LIMITED:
+                object.__setattr__(self, name, getattr(limited, name))
 
-    def in_box(self, lower: Sequence[float], upper: Sequence[float], horizon: float) -> NormalisedField:
+    def in_box(self, lower: Sequence[float], upper: Sequence[float], horizon: float) -> NormalisedField | SpeedLimit:
         """The network that sees a domain's box as the one from −4 to 4."""
-        return NormalisedField(self, Frame.of_box(lower, upper, horizon, REACH))
+        return self.in_frame(Frame.of_box(lower, upper, horizon, REACH))
+
+    def in_frame(self, frame: Frame) -> NormalisedField | SpeedLimit:
+        """The network that sees points in a frame; its limit is one in the user's units all the same."""
+        network = NormalisedField(self._unlimited, frame)
+        return network if self.max_speed is None else SpeedLimit(network, self.max_speed)
 
     def n_params(self, dim: int, /) -> int:
         """Number of all weights and biases."""
@@ -237,6 +264,10 @@ class Mlp:
         for rows in blocks(len(x), 2 * (self.dim + 2) * self._widest):
             gradient[rows] = _pull_back_tangents(self._sigma, layers, x[rows], np.moveaxis(w[rows], 2, 0), None)
         return gradient
+
+    @property
+    def _unlimited(self) -> Self:
+        return self if self.max_speed is None else replace(self, max_speed=None)
 
     @property
     def _sigma(self) -> Activation:

@@ -148,9 +148,9 @@ class AdaptiveTraining(StagedTraining):
         # The bound only keeps the number small.
         limit = min(FIRST_STAGE * 2 ** min(self._number - 1, 20), self._remaining)
         if state is None and not self._records:
-            value, gradient = stage.problem.value_and_gradient(stage.theta)
-            if math.isfinite(value):
-                self._first_norm = stage.problem.gradient_norm(gradient)
+            norm = self._norm_at_start()
+            if math.isfinite(norm):
+                self._first_norm = norm
         settings = replace(self.settings, max_iterations=limit)
         end = LevelEnd(stage.problem, truth=self._truth_of(state), coarse=False)
         return self._minimise(settings, self._first_norm, state, callback, end)

@@ -13,13 +13,14 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError, EulerianError, InputError
 from eulerian.base.log import LOGGER
 from eulerian.control.reduced import ReducedProblem
+from eulerian.optimise.box import Bounds, Box, started_inside, stationarity
 from eulerian.optimise.callbacks import Callback, following
 from eulerian.optimise.lbfgs_pairs import Curvature, IterateHistory
 from eulerian.optimise.replay import Best, DescentState, Iterate
 from eulerian.optimise.result import History, OptimiseResult, Record
 from eulerian.optimise.segment import Segment
 from eulerian.optimise.settings import VERIFIED, Settings, ending
-from eulerian.optimise.tao import LMVM, REASONS, Method
+from eulerian.optimise.tao import LMVM, REASONS, chosen
 from eulerian.optimise.verified_stop import PATIENCE, NetworkObjective, falls_no_more, is_due
 
 # Iterations before the velocity metric is made anew for the first time; each time it then serves twice as long.
@@ -48,6 +49,7 @@ class Descent:
 
     Attributes:
         problem: J.
+        box: that θ stays in; None without bounds.
         current: the last iterate.
         history: one record per iteration.
     """
@@ -66,7 +68,9 @@ class Descent:
         self._before = before
         self._started = time.perf_counter()
         self.problem, self._settings = problem, settings
-        self.current = Iterate(np.array(problem.initial_theta if theta is None else theta, dtype=np.float64))
+        self.box = None if settings.bounds is None else Box.of(settings.bounds, problem.initial_theta.shape)
+        start = np.array(problem.initial_theta if theta is None else theta, dtype=np.float64)
+        self.current = Iterate(start if state is not None else started_inside(problem, settings.bounds, start))
         self.history: list[Record] = [] if state is None else list(state.history)
         self._keeps_pairs = settings.method.name == LMVM
         self._given_hessian = initial_hessian if self._keeps_pairs else None
@@ -103,7 +107,7 @@ class Descent:
             status, reason, said = "failed", f"{error}; the best iterate is kept", ""
             assert self.current.best is not None
             best = self.current.best
-        reason += said
+        reason += said + self._at_bounds(best.theta)
         if self.problem.comm.rank == 0:
             LOGGER.info("%s: J = %.8g; %s", status, best.value, reason)
         return OptimiseResult(
@@ -238,7 +242,7 @@ class Descent:
             what = f"J cannot be evaluated at the starting point: {self.problem.rejection}"
             raise InputError(what, key="field.theta", remedy=remedy)
         if self._first_norm is None:
-            self._first_norm = self.problem.gradient_norm(gradient)
+            self._first_norm = stationarity(self.problem, self.box, self.current.theta, gradient)
         return Segment(self, self.current, 0, self._given_hessian)
 
     def _resumed_segment(self, state: DescentState) -> Segment:
@@ -281,6 +285,12 @@ class Descent:
         why = "" if self._falls_no_more else ", where the network's own J is lowest"
         return lowest, f"; iterate {self._before + number} of {self._before + last.iteration} is kept{why}"
 
+    def _at_bounds(self, theta: Floats) -> str:
+        """What there is to say of bounds at the θ that is returned."""
+        if self.box is None:
+            return ""
+        return f"; {self.box.active(theta)} of {theta.size} numbers of θ are at a bound ({self._settings.method.name})"
+
     def _outcome(self, code: int) -> tuple[str, str]:
         """Status and reason in words."""
         if self._stopped:
@@ -296,8 +306,8 @@ class Descent:
         if self._segment is not None and self._segment.rejection is not None and rejected > 0:
             return f"J could not be evaluated at {rejected} of its trial points ({self._segment.rejection})"
         return (
-            f"the gradient norm is still {reduction:.1e} of its first value, so either the gradient is wrong "
-            "(`eulerian verify` checks it) or J is not smooth enough there"
+            f"the {self._settings.gradient_name} norm is still {reduction:.1e} of its first value, so either the "
+            "gradient is wrong (`eulerian verify` checks it) or J is not smooth enough there"
         )
 
 
@@ -307,7 +317,7 @@ def minimise(
     *,
     max_iterations: int = 100,
     gradient_tolerance: float = 1e-6,
-    method: str = LMVM,
+    method: str | None = None,
     petsc_options: str = "",
     metric: str = "velocity",
     callback: Callback | None = None,
@@ -315,6 +325,7 @@ def minimise(
     initial_hessian: Curvature | None = None,
     first_norm: float | None = None,
     stop: str = "gradient",
+    bounds: Bounds | None = None,
 ) -> OptimiseResult:
     """Minimise J, from the problem's initial θ by default. **Collective**.
 
@@ -331,7 +342,7 @@ def minimise(
         theta: the starting point.
         max_iterations: at most this many.
         gradient_tolerance: on the gradient norm relative to that at the start.
-        method: a TAO type that needs gradients only.
+        method: a TAO type that needs gradients only; by default "lmvm", with bounds "bqnls".
         petsc_options: like ``"-tao_ls_type more-thuente"``; applies to this minimisation only.
         metric: "velocity", or "parameters" for L²(0, T) whatever the method and the field.
         callback: called with the ``Record`` of each iteration on all ranks; a true result on any of them ends the
@@ -342,12 +353,18 @@ def minimise(
         stop: "gradient" to end by the tolerance; "verified" to end as well when J of the network itself, by
             characteristics, falls no more, and to return the iterate where that is lowest. On a mesh that is too coarse
             for its flow the J of the mesh falls on while that of the network rises.
+        bounds: lower and upper ones of θ: numbers for all of it, a trained readout included, or arrays that broadcast
+            to its shape; None or ±∞ for none. Where they touch a number is held. A θ to start from that is beyond them
+            is brought to them, as TAO does. The tolerance, and ``gradient_norm``, are then those of the projected
+            gradient: without the numbers at a bound that J would fall beyond. Methods that keep to bounds are bqnls,
+            blmvm, bqnktr, bqnktl and bncg; they work in L²(0, T), whatever ``metric`` is.
 
     Raises:
-        InputError: J cannot be evaluated at the start, PETSc does not know the method or an option's value, or J of the
-            network itself is to be verified and cannot be.
+        InputError: J cannot be evaluated at the start, PETSc does not know the method or an option's value, J of the
+            network itself is to be verified and cannot be, or bounds do not fit θ or the method.
     """
-    settings = Settings(Method(method, petsc_options), max_iterations, gradient_tolerance, metric, stop=stop)
+    how = chosen(method, petsc_options, bounded=bounds is not None)
+    settings = Settings(how, max_iterations, gradient_tolerance, metric, stop=stop, bounds=bounds)
     descent = Descent(problem, settings, theta, initial_hessian=initial_hessian, first_norm=first_norm)
     with following(problem.comm, callback, max_iterations if progress else None) as follower:
         return follower.outcome(descent.run(follower))

@@ -14,13 +14,14 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError, InputError
 from eulerian.base.log import LOGGER
 from eulerian.control.control import ControlProblem
+from eulerian.optimise.box import Bounds, started_inside
 from eulerian.optimise.callbacks import Callback, following
 from eulerian.optimise.level_end import LevelEnd
 from eulerian.optimise.replay import DescentState
 from eulerian.optimise.result import OptimiseResult, Record
 from eulerian.optimise.settings import Settings
 from eulerian.optimise.stages import Say, Stage, StagedTraining, TrainingState, carry_counts, cell_count, silent
-from eulerian.optimise.tao import LMVM, Method
+from eulerian.optimise.tao import chosen
 from eulerian.optimise.transfer import Transfer
 
 # Where the true J of a flow is not known a coarse level ends by the gradient norm. Over ten problems that came back to
@@ -35,12 +36,13 @@ def train(
     *,
     max_iterations: int = 50,
     gradient_tolerance: float = 1e-6,
-    method: str = LMVM,
+    method: str | None = None,
     petsc_options: str = "",
     metric: str = "velocity",
     callback: Callback | None = None,
     progress: bool = False,
     stop: str = "gradient",
+    bounds: Bounds | None = None,
 ) -> OptimiseResult:
     """Minimise J on one mesh after the other: each begins where the coarser one has ended. **Collective**.
 
@@ -63,6 +65,7 @@ def train(
             training, with the status "stopped" and θ carried to the finest level.
         progress: show a bar on rank 0.
         stop: "gradient" or "verified", as for ``minimise``, on every level.
+        bounds: of θ, as for ``minimise``; arrays broadcast to the shape of θ on every level.
 
     Returns:
         The minimisation of the last problem; its ``levels`` say what each of them took.
@@ -71,8 +74,8 @@ def train(
         InputError: the levels do not fit together, or as for ``minimise``.
     """
     _require_one_problem(levels)
-    finest, how = levels[-1], Method(method, petsc_options)
-    settings = Settings(how, max_iterations, gradient_tolerance, metric, stop=stop)
+    finest, how = levels[-1], chosen(method, petsc_options, bounded=bounds is not None)
+    settings = Settings(how, max_iterations, gradient_tolerance, metric, stop=stop, bounds=bounds)
     coarse = [partial(_itself, problem) for problem in levels[:-1]]
     training = LevelTraining(finest, coarse, settings, LOGGER.info if finest.comm.rank == 0 else silent, theta=theta)
     with following(finest.comm, callback, training.max_iterations if progress else None) as follower:
@@ -109,10 +112,11 @@ class LevelTraining(StagedTraining):
         super().__init__(problem, settings, say, state)
         self._finest = problem
         self._levels: list[Callable[[], ControlProblem]] = [*coarse, partial(_itself, problem)]
-        self._start: Floats = problem.initial_theta
+        self._start: Floats = self._stage.theta
         if theta is not None:
             problem.split(theta)  # refuses a wrong size
-            self._start = np.array(theta, dtype=np.float64).reshape(self._start.shape)
+            start = np.array(theta, dtype=np.float64).reshape(self._start.shape)
+            self._start = started_inside(problem, settings.bounds, start)
             self._stage = Stage(problem, self._start)
 
     @property
@@ -210,9 +214,9 @@ class LevelTraining(StagedTraining):
         # The gradient of a nodal field is spread over the nodes: its norm falls with the root of their number.
         spread = math.sqrt(stage.problem.layer_shape[1])
         if state is None:
-            value, gradient = stage.problem.value_and_gradient(stage.theta)
-            if not self._records and math.isfinite(value):
-                self._first_norm = stage.problem.gradient_norm(gradient) * spread
+            norm = self._norm_at_start()
+            if not self._records and math.isfinite(norm):
+                self._first_norm = norm * spread
         before = self._records[-1].iteration if self._records else 0
         end = None if self._is_finest else LevelEnd(stage.problem, before, self._truth_of(state))
         if end is not None and not end.known:
@@ -229,6 +233,7 @@ class LevelTraining(StagedTraining):
             return result
         carry_counts(self._stage.problem, self._finest)
         theta = self._stage.to_finest.theta(result.theta)
+        theta = started_inside(self._finest, self.settings.bounds, theta)  # nodal velocities are interpolated
         try:
             value = self._finest.value(theta)
         except EulerianError:

@@ -22,7 +22,7 @@ class Record:
             θ on one mesh, and for the one that was kept of it on the next.
         total: J.
         parts: J by name.
-        gradient_norm: in L²(0, T).
+        gradient_norm: in L²(0, T); with bounds on θ of the projected gradient.
         evaluations: forward solves so far, on all levels.
         seconds: since the start.
         level: 1 is the coarsest; J is that of this level's mesh and layers.
@@ -145,7 +145,7 @@ class OptimiseResult:
     Attributes:
         theta: in the shape of the starting point.
         value: J there.
-        gradient_norm: in L²(0, T), there.
+        gradient_norm: in L²(0, T), there; with bounds on θ of the projected gradient.
         iterations: taken, on all levels.
         status: "converged", "max_iterations", "failed", "stopped" (by the callback) or "interrupted" (by Ctrl-C).
         reason: why it ended, in words.

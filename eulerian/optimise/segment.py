@@ -8,6 +8,7 @@ import numpy as np
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError
 from eulerian.control.reduced import ReducedProblem
+from eulerian.optimise.box import Box, box_scaling, stationarity
 from eulerian.optimise.lbfgs_pairs import LARGEST, MEMORY, Curvature
 from eulerian.optimise.metric import Metric, velocity_metric
 from eulerian.optimise.replay import Evaluation, Iterate
@@ -24,7 +25,9 @@ class Recorder(Protocol):
     """The descent that a segment is a part of, as the segment sees it."""
 
     problem: ReducedProblem
+    box: Box | None
     history: list[Record]
+    current: Iterate
 
     def record_iterate(self, iteration: int, theta: Floats, value: float, gradient: Floats | None, norm: float) -> None:
         """Keep the next iterate: θ where J is ``value``, dJ/dθ (flat) if it is known, and its norm. **Collective**."""
@@ -73,9 +76,11 @@ class Segment:
         self.evaluations: list[Evaluation] = []
         self.rejection: str | None = None
         self._descent, self._problem, self._replay = descent, descent.problem, replay
+        self._box = descent.box
         self._last = first  # iteration at which the segment ends
-        self._metric = Metric(self._problem.scaling, units=self._problem.units)
+        self._metric = self._plain_metric
         self._origin = np.zeros(0)  # the variable at its start
+        self._sides: tuple[Floats, Floats] | None = None  # of the variable
         self._latest: tuple[Floats, Floats, float] | None = None  # θ of the last gradient, that, and its norm
 
     def run(self, method: Method, max_iterations: int, renewal: int | None) -> int:
@@ -89,19 +94,25 @@ class Segment:
         problem, theta, pairs = self._problem, self.start.theta, self.initial_hessian
         value, gradient = problem.value_and_gradient(theta)
         found = velocity_metric(problem) if method.name == LMVM and renewal is not None else None
-        metric = Metric(problem.scaling, units=problem.units) if found is None else found
+        metric = self._plain_metric if found is None else found
         if pairs is None:
-            metric = scaled_to_first_step(problem, metric, theta, value, gradient)
+            free = gradient if self._box is None else self._box.free(theta, gradient).reshape(theta.shape)
+            metric = scaled_to_first_step(problem, metric, theta, value, free)
         else:
             metric = scaled_to_last_pair(metric, pairs)
         longest = self.first + longest_segment(problem.n_params)
         self._last = longest if found is None or renewal is None else min(renewal, longest)
         self._metric, self._origin = metric, metric.variable(theta.ravel())
+        if self._box is not None:
+            # With the origin where it starts, a number that starts at its bound does so in the variable, too.
+            self._origin = np.zeros(problem.n_params)
+            low, high = (metric.variable(side - theta.ravel()) for side in (self._box.lower, self._box.upper))
+            self._sides = low, high
         make_hessian = None
         if pairs is not None:
             slope = metric.gradient(gradient.ravel())
             make_hessian = lambda x: lbfgs_matrix(pairs, metric, x, slope)  # noqa: E731
-        return method.run(problem.comm, self, self._origin, max_iterations - self.first, make_hessian)
+        return method.run(problem.comm, self, self._origin, max_iterations - self.first, make_hessian, self._sides)
 
     def value(self, x: Floats) -> float:
         """J at the variable x (n,). **Collective**."""
@@ -120,17 +131,18 @@ class Segment:
         self.evaluations.append(evaluation)
         gradient = evaluation.gradient
         assert gradient is not None
-        self._latest = theta, gradient, self._problem.gradient_norm(gradient)
+        self._latest = theta, gradient, stationarity(self._problem, self._box, theta, gradient)
         return evaluation.value, self._metric.gradient(gradient)
 
     def accepted(self, iteration: int, value: float, norm: float, x: Floats) -> int | None:
         """Record the next iterate; TAO's reason to stop there, or None. **Collective**."""
-        iteration += self.first
+        iteration, theta, descent = iteration + self.first, self._theta(x), self._descent
         if iteration == self.iteration:
-            return None
-        self.iteration, descent = iteration, self._descent
+            if self._box is None or norm > 0.0 or np.array_equal(theta, descent.current.theta):
+                return None
+            iteration += 1  # `bncg` ends without counting its last step where nothing of the gradient is left after it
+        self.iteration = iteration
         latest = descent.history[-1].iteration if descent.history else -1
-        theta = self._theta(x)
         # The last trial point is nearly always the accepted one: then this is free.
         if iteration > latest and not math.isfinite(self._problem.value(theta)):
             raise ComputationError(f"J cannot be evaluated at the next iterate: {self._problem.rejection}")
@@ -152,13 +164,26 @@ class Segment:
         if iteration <= latest:
             return None, self._descent.history[iteration].gradient_norm
         # Not the norm that TAO gives: that may be of a rejected trial point, where it is zero.
-        return None, self._problem.gradient_norm(self._problem.value_and_gradient(theta)[1])
+        gradient = self._problem.value_and_gradient(theta)[1]
+        return None, stationarity(self._problem, self._box, theta, gradient)
 
     def _theta(self, x: Floats) -> Floats:
         """θ of the variable."""
         # Relative to the start, so that x = origin gives its θ to the last bit: a resumed run begins there.
         start = self.start.theta
-        return np.asarray(start + self._metric.theta(x - self._origin).reshape(start.shape))
+        theta = np.asarray(start + self._metric.theta(x - self._origin).reshape(start.shape))
+        if self._box is None or self._sides is None:
+            return theta
+        # What is at a bound in the variable is there in θ, to the last bit, and nothing is beyond one.
+        inside, (low, high) = self._box.nearest(theta).ravel(), self._sides
+        inside = np.where(x <= low, self._box.lower, np.where(x >= high, self._box.upper, inside))
+        return inside.reshape(start.shape)
+
+    @property
+    def _plain_metric(self) -> Metric:
+        """That of L²(0, T)."""
+        problem = self._problem
+        return Metric(problem.scaling, units=problem.units) if self._box is None else Metric(box_scaling(problem))
 
     def _replayed(self) -> Evaluation | None:
         """What was evaluated here in an earlier process, or None."""

@@ -10,6 +10,7 @@ from typing import final
 from eulerian.base.arrays import Floats
 from eulerian.control.control import ControlProblem
 from eulerian.mesh.simplices import Simplices
+from eulerian.optimise.box import Box, started_inside, stationarity
 from eulerian.optimise.descent import Descent
 from eulerian.optimise.lbfgs_pairs import Curvature
 from eulerian.optimise.level_end import LevelEnd
@@ -105,7 +106,7 @@ class StagedTraining(ABC):
     def __init__(self, problem: ControlProblem, settings: Settings, say: Say, state: TrainingState | None) -> None:
         self.settings, self._say = settings, say
         self.shortfall: str | None = None
-        self._stage = Stage(problem, problem.initial_theta)
+        self._stage = Stage(problem, started_inside(problem, settings.bounds, problem.initial_theta))
         self._resumed = state
         self._records: list[Record] = []  # of the stages before
         self._reports: list[LevelReport] = []
@@ -223,6 +224,13 @@ class StagedTraining(ABC):
         result = descent.run(follow)
         self._told_all = ended and result.status in _ENDED
         return replace(result, status="converged", reason=_ENOUGH) if self._told_all else result
+
+    def _norm_at_start(self) -> float:
+        """The gradient norm where the present stage starts; NaN where J cannot be evaluated there. **Collective**."""
+        stage, bounds = self._stage, self.settings.bounds
+        value, gradient = stage.problem.value_and_gradient(stage.theta)
+        box = None if bounds is None else Box.of(bounds, stage.theta.shape)
+        return stationarity(stage.problem, box, stage.theta, gradient) if math.isfinite(value) else math.nan
 
     def _truth_of(self, state: DescentState | None) -> float:
         """The true J that was known when a state was taken."""

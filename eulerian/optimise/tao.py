@@ -17,11 +17,15 @@ from eulerian.optimise.metric import Metric
 
 LMVM: Final = "lmvm"
 
+# The methods that keep to bounds, the one that is taken where none is named first.
+BOUNDED: Final = ("bqnls", "blmvm", "bqnktr", "bqnktl", "bncg")
+
 # With PETSc's default search a trial point at +∞ ends `lmvm`; this backtracks from it. Nearly all searches end with the
 # first trial; where the first is far too long, as near a minimum, a quarter gets down twice as fast as PETSc's half.
 _SEARCH = {"tao_ls_type": "armijo", "tao_ls_armijo_beta": 0.25, "tao_ls_max_funcs": 15}
 _PREFIX = "eulerian_"
-_MATRIX = "tao_lmvm_"  # PETSc reads the matrix's options without the optimiser's prefix
+# By method: PETSc reads the options of its matrix of L-BFGS pairs without the optimiser's prefix.
+_MATRICES = {LMVM: "tao_lmvm_", "blmvm": "tao_blmvm_", "bqnls": "tao_bqnk_"}
 
 REASONS = PETSc.TAO.ConvergedReason
 
@@ -62,6 +66,7 @@ class Method:
         x0: Floats,
         iterations: int,
         initial_hessian: Callable[[PETSc.Vec], PETSc.Mat] | None = None,
+        bounds: tuple[Floats, Floats] | None = None,
     ) -> int:
         """Minimise from x0 until ``objective.accepted`` gives a reason to stop; returns TAO's reason. **Collective**.
 
@@ -71,16 +76,21 @@ class Method:
             x0: (n,) where to start, the same on all ranks.
             iterations: at most this many.
             initial_hessian: for ``lmvm``, makes the matrix that the new L-BFGS pairs are added to.
+            bounds: lower and upper ones (n,) of the variable; None for none.
 
         Raises:
-            InputError: PETSc does not know the method or an option's value.
+            InputError: PETSc does not know the method or an option's value, or the method knows no bounds.
         """
         x = PETSc.Vec().createMPI(len(x0), comm=comm)
         x.array_w[:] = x0[slice(*x.getOwnershipRange())]
         tao = PETSc.TAO().create(comm)
         matrix = None if initial_hessian is None else initial_hessian(x)
+        sides = [] if bounds is None else [_like(x, side) for side in bounds]
         try:
             self._configure(tao, recycle=matrix is not None)
+            if sides:
+                require_bounded(tao.getType(), "petsc_options")  # an option may have named another one
+                tao.setVariableBounds(tuple(sides))
             _connect(tao, objective, comm)
             tao.setMaximumIterations(max(iterations, 1))  # it does not accept 0; the monitor stops it
             tao.setTolerances(gatol=0.0, grtol=0.0, gttol=0.0)  # our own is on the norm in L²(0, T)
@@ -96,21 +106,27 @@ class Method:
         finally:
             # Explicitly and on all ranks at once: garbage collection would come at another moment on each.
             tao.destroy()
-            x.destroy()
+            for vector in (x, *sides):
+                vector.destroy()
             if matrix is not None:
                 matrix.destroy()
 
     def _configure(self, tao: PETSc.TAO, *, recycle: bool) -> None:
         """Set method, line search and the user's options; ``recycle`` keeps the pairs of the initial Hessian."""
         tao.setOptionsPrefix(_PREFIX)
-        ours = {}
-        if self.name == LMVM:
+        ours: dict[str, object] = {}
+        matrix = _MATRICES.get(self.name)
+        theirs = self.petsc_options.replace("-tao_", f"-{_PREFIX}tao_")
+        if matrix is not None:
             ours = {f"{_PREFIX}{name}": value for name, value in _SEARCH.items()}
+            ours[f"{matrix}mat_lmvm_hist_size"] = MEMORY
+            if self.name != LMVM:
+                # Near a minimum their first trial may be as far off as 10⁷ times the step that is to be found.
+                ours[f"{_PREFIX}tao_ls_max_funcs"] = 20
+            theirs = theirs.replace(f"-{_PREFIX}{matrix}mat_", f"-{matrix}mat_")
+        if self.name == LMVM:
             # Without "recycle" TAO empties its matrix at the start, and with it the initial Hessian's.
-            ours |= {f"{_MATRIX}mat_lmvm_hist_size": MEMORY, f"{_PREFIX}tao_lmvm_recycle": recycle}
-        theirs = self.petsc_options.replace("-tao_", f"-{_PREFIX}tao_").replace(
-            f"-{_PREFIX}{_MATRIX}mat_", f"-{_MATRIX}mat_"
-        )
+            ours[f"{_PREFIX}tao_lmvm_recycle"] = recycle
         try:
             with _options(ours, theirs):
                 tao.setType(self.name)
@@ -122,6 +138,25 @@ class Method:
                 value=self.petsc_options or self.name,
                 remedy=_error_text(error),
             ) from error
+
+
+def chosen(method: str | None, petsc_options: str, *, bounded: bool) -> Method:
+    """The method of this name, or without one that for a θ with bounds or without."""
+    return Method(method or (BOUNDED[0] if bounded else LMVM), petsc_options)
+
+
+def require_bounded(name: str, key: str) -> None:
+    """Raise InputError, under a key, unless a TAO type keeps to bounds."""
+    if name not in BOUNDED:
+        what, remedy = "is a method that keeps to no bounds, and θ has some", f"Those that do are {', '.join(BOUNDED)}."
+        raise InputError(what, key=key, value=name, remedy=remedy)
+
+
+def _like(x: PETSc.Vec, values: Floats) -> PETSc.Vec:
+    """A vector that is distributed as x is, of values (n,) that all ranks know."""
+    vector = x.duplicate()
+    vector.array_w[:] = values[slice(*x.getOwnershipRange())]
+    return vector
 
 
 def _connect(tao: PETSc.TAO, objective: Objective, comm: MPI.Comm) -> None:

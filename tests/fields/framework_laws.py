@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from eulerian.base.errors import InputError
+from eulerian.fields.frame import unwrapped
 from eulerian.fields.framework import PIECE, FrameworkField
 
 LABELS = 3
@@ -19,7 +20,7 @@ class Sample:
         self.delta = rng.standard_normal(self.theta.size)
         self.x, self.w = rng.uniform(-1.5, 2.0, (n, dim)), rng.standard_normal((n, dim))
         self.ww = rng.standard_normal((n, dim, dim))
-        self.given = {"label": 1} if field.inputs.n_labels else {}
+        self.given = {"label": 1} if unwrapped(field).inputs.n_labels else {}
         if field.time_dependent:
             self.given["time"] = 0.7
 

@@ -13,6 +13,7 @@ from eulerian.fields import (
     RandomFeatures,
     Rbf,
     Residual,
+    SpeedLimit,
     Translation,
     VectorField,
 )
@@ -39,6 +40,9 @@ MAKERS = {
     "mlp softplus": lambda d, k: Mlp(d, (5,), "softplus", n_labels=k),
     "mlp relu": lambda d, k: Mlp(d, (6, 4, 5), "relu", n_labels=k),
     "mlp without hidden layers": lambda d, k: Mlp(d, (), n_labels=k),
+    "mlp with a limit": lambda d, k: Mlp(d, (6, 4), n_labels=k, max_speed=1.7),
+    "mlp in a box with a limit": lambda d, k: SpeedLimit(in_box(Mlp(d, (6, 4), n_labels=k), d), 1.7),
+    "affine with a limit": lambda d, k: SpeedLimit(Affine(d, n_labels=k), 1.7),
     "free": lambda d, k: Nodal(NODES[:, :d], n_labels=k),
 }
 WITH_JACOBIAN = [kind for kind in MAKERS if kind != "free"]
@@ -125,7 +129,7 @@ def test_jacobian_vjp_x_is_the_derivative_of_the_jacobian_in_space(kind, dim, n_
         np.testing.assert_allclose(g[:, j], expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MAKERS if not kind.startswith("mlp")])
+@pytest.mark.parametrize("kind", [kind for kind in MAKERS if not kind.startswith("mlp") and "limit" not in kind])
 def test_fields_of_the_linear_regime_are_linear_in_theta(kind, dim, n_labels):
     """Then ⟨w, v(x, δ)⟩ = ⟨vjp(θ, x, w), δ⟩ holds to rounding, at every θ."""
     c = Case(kind, dim, n_labels)

@@ -23,7 +23,7 @@ from framework_laws import (  # noqa: E402
 from jax import numpy as jnp  # noqa: E402
 
 from eulerian.base.errors import InputError  # noqa: E402
-from eulerian.fields import Mlp, load_field  # noqa: E402
+from eulerian.fields import Mlp, SpeedLimit, load_field  # noqa: E402
 from eulerian.fields.framework import PIECE  # noqa: E402
 from eulerian.fields.jax import SMALLEST, _padded, equinox_field, flax_field, jax_field  # noqa: E402
 
@@ -95,6 +95,16 @@ def field(request):
 
 def test_derivatives(field):
     check_derivatives(field, 2, step=1e-5, tolerance=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["equinox, label and time", "bumps"])
+def test_derivatives_with_a_limit_of_the_speed(kind):
+    free = MAKERS[kind]()
+    c = Sample(free, 2)
+    limit = 0.5 * np.max(np.linalg.norm(free.value(c.theta, c.x, **c.given), axis=1))
+    limited = SpeedLimit(free, float(limit))
+    assert 0.8 * limit < np.max(np.linalg.norm(limited.value(c.theta, c.x, **c.given), axis=1)) < limit
+    check_derivatives(limited, 2, step=1e-5, tolerance=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["equinox, label and time", "a function of all points"])

@@ -56,6 +56,25 @@ def test_laws_with_the_limiter_at_work(comm: MPI.Comm, dim: int, degree: int, la
     assert laws.min_density >= -1e-12
 
 
+@pytest.mark.parametrize(("dim", "degree", "labelling"), thinned(SQUARE, SQUARE[::4]))
+def test_laws_with_a_limit_of_the_speed(comm: MPI.Comm, dim: int, degree: int, labelling: str) -> None:
+    """In the user's units, and low enough to bend most of the velocities."""
+    free = control_problem(comm, dim, degree, labelling)
+    theta = theta_with_layers(free)
+    free.value(theta)
+    limit = 0.3 * free.speed
+    problem = control_problem(comm, dim, degree, labelling, field={"max_speed": limit})
+
+    laws = verify(problem, theta, np.random.default_rng(0))
+
+    problem.value(theta)
+    assert 0.6 * limit < problem.speed <= limit
+    assert len(laws.taylor_rates) >= 3
+    assert min(laws.taylor_rates) >= 1.9, laws
+    assert max(laws.dot_error, laws.mass_error / 10.0) <= 1e-13
+    assert laws.min_density >= -1e-12
+
+
 @pytest.mark.parametrize("term", TERMS)
 @pytest.mark.parametrize("degree", thinned([0, 1, 2], {2}))
 def test_every_term_by_itself(comm: MPI.Comm, degree: int, term: str) -> None:

@@ -50,6 +50,7 @@ def cases() -> list[dict[str, Any]]:
     disk = str(MESHES / "disk.msh")
     configs = [problem_config(dim, degree, labelling) for dim, degree, labelling in CASES]
     configs.append({**problem_config(2, 1, LABELLINGS[1], objective={"terminal": trained}), "domain": {"file": disk}})
+    configs.append(problem_config(2, 1, LABELLINGS[1], field={"max_speed": 0.5}))
     target = [{"kind": "gaussian", "mean": [0.1, 0.2], "std": 0.3, "label": y} for y in range(2)]
     configs += [
         problem_config(2, 1, name, objective={"terminal": {"kind": "l2", "target": target}}) for name in LABELLINGS[1:]
@@ -70,7 +71,7 @@ def test_one_two_and_three_ranks_agree(mpirun: Callable[..., CompletedProcess[st
         assert done.returncode == 0, done.stderr
         runs.append([json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT")])
     serial = runs[0]
-    assert len(serial) == len(CASES) + 3
+    assert len(serial) == len(CASES) + 4
     for other in runs[1:]:
         for one, many in zip(serial, other, strict=True):
             assert many["value"] == pytest.approx(one["value"], rel=1e-11)

@@ -61,10 +61,12 @@ def swarm(
     label_dependent: bool = False,
     tied: bool = False,
     seed: int = 1,
+    max_speed: float | None = None,
     **options: Any,
 ) -> ParticleProblem:
     """A problem with every running cost, in two dimensions."""
-    field = Mlp(2, (5, 4), n_labels=N_LABELS if label_dependent else 0, zero_init=False, output_scale=1.5)
+    n_labels = N_LABELS if label_dependent else 0
+    field = Mlp(2, (5, 4), n_labels=n_labels, zero_init=False, output_scale=1.5, max_speed=max_speed)
     rng = np.random.default_rng(seed)
     rows = np.stack([field.init(rng) for _ in range(1 if tied else LAYERS)])
     return ParticleProblem(

@@ -37,13 +37,33 @@ METHODS = ("rk4", "dopri5")
 @pytest.mark.parametrize("loss", LOSSES)
 def test_taylor(comm: MPI.Comm, loss: str, method: Literal["rk4", "dopri5"], label_dependent: bool, tied: bool) -> None:
     """The error of a difference quotient falls by four when it is halved: all costs at work, step sizes held."""
-    problem = swarm(comm, LOSSES[loss](), method, label_dependent=label_dependent, tied=tied)
+    require_taylor(swarm(comm, LOSSES[loss](), method, label_dependent=label_dependent, tied=tied))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("label_dependent", [False, True])
+def test_taylor_with_a_limit_of_the_speed(
+    comm: MPI.Comm, method: Literal["rk4", "dopri5"], label_dependent: bool
+) -> None:
+    """Divergences and Jacobian costs go through its second derivatives."""
+    options: dict[str, Any] = {"method": method, "label_dependent": label_dependent}
+    free = swarm(comm, relative_entropy(), **options)
+    free.value(free.initial_theta)
+    limit = 0.5 * free.speed
+    problem = swarm(comm, relative_entropy(), max_speed=limit, **options)
+    require_taylor(problem, 5e-3)
+    problem.value(problem.initial_theta)
+    assert 0.8 * limit < problem.speed <= limit
+
+
+def require_taylor(problem: ParticleProblem, largest: float = 2e-2) -> None:
+    """The rates are two, in one direction from the initial θ, step sizes held."""
     theta = problem.initial_theta
     _, gradient = problem.value_and_gradient(theta)
     steps = problem.steps
     direction = np.random.default_rng(8).standard_normal(theta.shape)
     errors = []
-    for e in (2e-2, 1e-2, 5e-3):
+    for e in (largest, largest / 2.0, largest / 4.0):
         ahead, behind = (problem.value_at_steps(theta + s * direction, steps) for s in (e, -e))
         errors.append(abs((ahead - behind) / (2 * e) - np.vdot(gradient, direction)))
     rates = np.log2(np.array(errors[:-1]) / errors[1:])

@@ -54,6 +54,7 @@ def descent_settings(config: Config, max_iterations: int | None = None) -> Setti
         optimiser.metric,
         "" if config.field.code is None else _ADVICE,
         optimiser.stop,
+        optimiser.bounds,
     )
 
 

@@ -1,9 +1,9 @@
 """`[field]`: what the network is. Every section makes its own field."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,7 +25,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.base import VectorField
 from eulerian.fields.features import Linear
-from eulerian.fields.frame import Frame, NormalisedField, in_box, in_frame
+from eulerian.fields.frame import Frame, framed, in_box, in_frame
 from eulerian.fields.mlp import Mlp
 from eulerian.fields.nodal import Nodal
 from eulerian.fields.theta_file import THETA, read_theta
@@ -83,6 +83,8 @@ class _Field(Section):
     needs_nodes: ClassVar[bool] = False
     size_key: ClassVar[str] = "kind"
     """The key that makes a row of θ long, besides the dimension and the labels."""
+    instead_of_speed: ClassVar[tuple[str, str]] = ("", "")
+    """Why there is no ``max_speed``, and what to do; for fields that have the key nothing."""
 
     kind: str  # first, so that it also comes first where a configuration is written out
     layers: Annotated[Count, Field(le=MAX_LAYERS)] = Field(
@@ -100,6 +102,14 @@ class _Field(Section):
         description='rows of numbers, one row for all layers or one per layer, or "theta.npz", '
         'or (free fields only) "ideal"',
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_speed(cls, tables: Any) -> Any:
+        what, remedy = cls.instead_of_speed
+        if what and isinstance(tables, Mapping) and "max_speed" in tables:
+            raise problem(what, key="max_speed", value=tables["max_speed"], remedy=remedy)
+        return tables
 
     @model_validator(mode="after")
     def _check_theta(self) -> Self:
@@ -231,6 +241,10 @@ class LinearField(_Field):
     )
     width: Width = Field(default=16, description="the number of features of random, rbf and residual, at least 1")
     size_key: ClassVar[str] = "width"
+    instead_of_speed: ClassVar[tuple[str, str]] = (
+        "a limit of the speed would make a field that is linear in θ another one, without its theorem of existence",
+        'Take kind = "mlp", or bound θ with optimiser.bounds.',
+    )
 
     def _field(self, dim: int, labels: int, box: Frame, nodes: Floats | None) -> VectorField:  # noqa: ARG002
         return Linear(dim, self.features, self.width, seed=self.seed, n_labels=labels, zero_init=self.zero_init)
@@ -242,7 +256,11 @@ class LinearField(_Field):
 
 
 class MlpField(_Field):
-    """A multilayer perceptron of x."""
+    """A multilayer perceptron of x.
+
+    Attributes:
+        max_speed: the velocity is mapped to one that is shorter, in the units of the domain per that of the horizon.
+    """
 
     kind: Literal["mlp"] = "mlp"
     hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=100)] = Field(
@@ -252,10 +270,13 @@ class MlpField(_Field):
     output_scale: NonNegative = Field(
         default=1.0, description="the scale of the last layer's random start, a number >= 0 (zero_init = false)"
     )
+    max_speed: Positive | None = Field(
+        default=None, description="the speed that the velocity stays below, a number > 0, or none"
+    )
     size_key: ClassVar[str] = "hidden"
 
     def _field(self, dim: int, labels: int, box: Frame, nodes: Floats | None) -> VectorField:  # noqa: ARG002
-        return Mlp(dim, self.hidden, self.activation, labels, self.zero_init, self.output_scale)
+        return Mlp(dim, self.hidden, self.activation, labels, self.zero_init, self.output_scale, self.max_speed)
 
 
 class FreeField(_Field):
@@ -263,6 +284,10 @@ class FreeField(_Field):
 
     kind: Literal["free"] = "free"
     needs_nodes: ClassVar[bool] = True
+    instead_of_speed: ClassVar[tuple[str, str]] = (
+        "the parameters of a free field are its velocities, which can be bounded themselves",
+        "Set optimiser.bounds = [-V, V], along every axis.",
+    )
 
     def _field(self, dim: int, labels: int, box: Frame, nodes: Floats | None) -> VectorField:  # noqa: ARG002
         if nodes is None:
@@ -283,6 +308,10 @@ class PythonField(_Field):
     """
 
     kind: Literal["python"] = "python"
+    instead_of_speed: ClassVar[tuple[str, str]] = (
+        "the code that field.object names says how fast its field may be",
+        "Let it be eulerian.SpeedLimit(field, V) there.",
+    )
     object: Annotated[
         str, Strict(), StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
     ] = Field(description='an import path like "package.module:name"')
@@ -301,7 +330,7 @@ class PythonField(_Field):
         field = load_field(self.object, self.folder, dim=dim, n_labels=labels, points=points)
         # Code sees the user's coordinates unless it asks for others, even where it inherits from a network of ours.
         asks = getattr(field, "normalised", False) or not hasattr(field, "in_box")
-        return field if asks else NormalisedField(field, Frame.raw(dim))
+        return field if asks else framed(field, Frame.raw(dim))
 
     def row_size(self, dim: int, n_labels: int, n_nodes: float) -> None:
         """Not known: the code is not run for that."""

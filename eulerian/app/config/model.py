@@ -15,6 +15,7 @@ from eulerian.app.config.particles import Particles
 from eulerian.app.config.tables import plain_tables, set_key
 from eulerian.app.config.toml import dump_toml
 from eulerian.app.config.values import (
+    Bounds,
     Count,
     Flag,
     Interval,
@@ -53,6 +54,9 @@ _LEAST_SLABS = 16
 # The types of PETSc's TAO that need no more than values and gradients.
 Method = Literal["lmvm", "blmvm", "bqnls", "bqnktr", "bqnktl", "bncg", "cg", "owlqn", "nm"]
 
+# Those of them that keep to bounds; the first is taken where none is named.
+_BOUNDED = ("bqnls", "blmvm", "bqnktr", "bqnktl", "bncg")
+
 
 def _harmless(options: str) -> str:
     """Refuse options by which PETSc would run code, write files or read more options where nobody looks.
@@ -71,7 +75,8 @@ class Optimiser(Section):
     """How J is minimised.
 
     Attributes:
-        method: a type of PETSc's TAO.
+        method: a type of PETSc's TAO; by default the one that keeps to bounds where there are some.
+        bounds: lower and upper ones of all numbers of θ, a trained readout's included, ±inf for none.
         petsc_options: passed to PETSc as they are.
         max_iterations: at most this many; with several levels, at most half as many on each.
         gradient_tolerance: on the norm of the gradient relative to its first value.
@@ -87,6 +92,9 @@ class Optimiser(Section):
     method: Method = Field(
         default="lmvm", description='a TAO type that needs gradients only: "lmvm", "blmvm", "bncg", …'
     )
+    bounds: Bounds | None = Field(
+        default=None, description="a lower and an upper bound of the numbers in θ, like [-1.0, 1.0] or [0.0, inf]"
+    )
     petsc_options: Annotated[
         str, Strict(), StringConstraints(pattern=r"^\s*(-.*)?$", max_length=10_000), AfterValidator(_harmless)
     ] = Field(default="", description='options for PETSc in quotes, like "-tao_ls_type armijo"')
@@ -97,6 +105,20 @@ class Optimiser(Section):
     metric: Literal["velocity", "parameters"] = Field(default="velocity", description='"velocity" or "parameters"')
     levels: Count = Field(default=1, description="the number of meshes to train on, a whole number >= 1")
     stop: Literal["gradient", "verified"] = Field(default="gradient", description='"gradient" or "verified"')
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_method(cls, tables: Any) -> Any:
+        bounded = isinstance(tables, Mapping) and tables.get("bounds") is not None
+        return {"method": _BOUNDED[0], **tables} if bounded else tables
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if self.bounds is not None and self.method not in _BOUNDED:
+            remedy = f"Leave optimiser.method out, or take one of {', '.join(_BOUNDED)}."
+            what = "is a method that keeps to no bounds, and optimiser.bounds gives some"
+            raise problem(what, key="method", value=self.method, remedy=remedy)
+        return self
 
 
 class Solver(Section):

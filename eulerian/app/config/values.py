@@ -97,6 +97,12 @@ def _rectangular(rows: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...]
     return rows
 
 
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not bounds[0] < bounds[1]:
+        raise problem("the first is not below the second")
+    return bounds
+
+
 def _column(value: object) -> object:
     if (
         isinstance(value, bool)
@@ -113,9 +119,12 @@ Real = Annotated[float, Strict(), AllowInfNan(False), AfterValidator(_within_ran
 Positive = Annotated[Real, Field(gt=0)]
 Length = Annotated[Positive, AfterValidator(_squarable)]
 NonNegative = Annotated[Real, Field(ge=0)]
+_Side = Annotated[float, Strict()]
 Whole = Annotated[int, Strict(), Field(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]
 Flag = Annotated[bool, Strict()]
+
+Bounds = Annotated[tuple[_Side, _Side], AfterValidator(_ordered)]
 
 Vector = Annotated[tuple[Real, ...], Field(min_length=1, max_length=MAX_DIMENSION)]
 Matrix = Annotated[

@@ -222,6 +222,8 @@ def _meaning(tables: Tables, field: Tables) -> Tables:
     features, start = field.get("features"), {"theta", "zero_init", "output_scale", "tied", "folder"}
     left_out = start if features in _DRAWN else start | {"seed"}
     found: Tables = {"field": {name: value for name, value in field.items() if name not in left_out}}
+    if field.get("kind") == "mlp":
+        found["field"].setdefault("max_speed", "none")  # a limit where there was none changes what θ does
     domain = tables.get("domain", {})
     if domain.get("box") and field.get("kind") == "free":
         found["domain"] = {"box": domain["box"], "refine": domain.get("refine", 0)}

@@ -28,7 +28,7 @@ from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.base.errors import EulerianError, InputError, collected_warnings, explained
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
-from eulerian.fields.frame import NormalisedField, frame_of, unwrapped
+from eulerian.fields.frame import rewrapped, unwrapped
 
 if TYPE_CHECKING:
     from eulerian.analysis.characteristics import Verification  # with a good part of SciPy
@@ -88,11 +88,11 @@ def _verify(context: RunContext[ControlProblem], given: ThetaSource) -> Outcome:
 def _compute_in_double(context: RunContext[ControlProblem]) -> None:
     """The steps of the Taylor test drown in the rounding of a model in float32: verify it in float64."""
     layered = context.problem.layered
-    field, frame = unwrapped(layered.field), frame_of(layered.field)
+    field = unwrapped(layered.field)
     in_double = getattr(field, "in_double", None)
     exact = in_double() if callable(in_double) else field
     if exact is not field:
-        layered.field = exact if frame is None else NormalisedField(exact, frame)
+        layered.field = rewrapped(layered.field, exact)
         context.progress.say("the model computes in float32; what follows was found with it in float64")
 
 

@@ -232,15 +232,20 @@ def test_threads_are_shared_among_ranks(monkeypatch):
     assert threads_per_rank() == 1
 
 
-def test_a_model_in_float32_is_verified_in_float64(comm, models):
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_model_in_float32_is_verified_in_float64(comm, models, limited):
     """The three lines of the documentation, with the precision that JAX has by default."""
     text = """
         import equinox as eqx, jax
         from eulerian.jax import equinox_field
         field = equinox_field(eqx.nn.MLP(2, 2, 5, 2, key=jax.random.key(0)))
     """
+    if limited:
+        text += "\n        from eulerian import SpeedLimit\n        field = SpeedLimit(field, 0.2)\n"
     config = {**problem_config(2, 1, LABELLINGS[0], 4), "field": models.section(text)}
     config["output"] = {"directory": str(models.folder / "run"), "densities": 0}
     document = run_verify(parse_config(config), comm)
     assert document["status"] == "done", document["reason"]
     assert min(document["verify"]["taylor_rates"]) > 1.9
+    # λ/2 ∫∫|v|²ρ, λ = 0.5 and T = 0.6
+    assert (document["objective"]["kinetic"] <= 0.25 * 0.6 * 0.2**2) == limited
