@@ -15,7 +15,7 @@ from eulerian.base.errors import ComputationError
 from eulerian.base.npz import read_arrays
 from eulerian.objective.parts import part_names
 
-RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
+RESULT, CONFIG, THETA, LOG = "result.json", "config.resolved.toml", "theta.npz", "run.log"
 MESH = "mesh.npz"  # of a run with [adapt]
 HISTORY, GAP = "history.csv", "gap.csv"
 FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"

@@ -1,14 +1,19 @@
-"""What a run says while it works: on rank 0 only, with a moving line on a terminal and plain lines elsewhere."""
+"""What a run says while it works: on rank 0 only, with a moving line on a terminal and plain lines elsewhere.
 
+All of it goes to the ``run.log`` of a run too, also where the terminal is to hear nothing.
+"""
+
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import final
 
 from mpi4py import MPI
 
+from eulerian.base.log import RUN_LOGGER
 from eulerian.ideal.problem import GapRecord
 from eulerian.optimise import Record
 
@@ -32,11 +37,17 @@ class Progress:
         speaks = comm.rank == 0 and not quiet
         return cls(speaks, speaks and sys.stdout.isatty())
 
-    def say(self, *texts: str) -> None:
+    def say(self, *texts: str, level: int = logging.INFO) -> None:
         """Messages, at once, each on lines of its own; empty ones are left out."""
-        said = [text for text in texts if text]
-        if self.speaks and said:
-            _print("\n".join(said))
+        said = "\n".join(text for text in texts if text)
+        if said:
+            RUN_LOGGER.log(level, "%s", said)
+        if said and self.speaks:
+            _print(said)
+
+    def warn(self, text: str) -> None:
+        """A warning, at once."""
+        self.say(f"Warning: {text}", level=logging.WARNING)
 
     def iterations(self, maximum: int) -> AbstractContextManager[Callable[[Record], None]]:
         """A function to be called with each iteration of an optimiser that makes at most ``maximum``."""
@@ -48,18 +59,18 @@ class Progress:
 
     @contextmanager
     def _follow[R: (Record, GapRecord)](self, form: "_LineFormat[R]", maximum: int) -> Iterator[Callable[[R], None]]:
-        if self.terminal:
-            with _moving_line(form, maximum) as observer:
-                yield observer
-        elif self.speaks:
+        with _moving_line(form, maximum) if self.terminal else nullcontext() as move:
 
-            def print_line(record: R) -> None:
+            def observer(record: R) -> None:
+                line = f"iteration {record.iteration:4d}   {form.line(record)}"
                 if form.shows(record.iteration):
-                    _print(f"iteration {record.iteration:4d}   {form.line(record)}")
+                    RUN_LOGGER.info("%s", line)
+                if move is not None:
+                    move(record)
+                elif self.speaks and form.shows(record.iteration):
+                    _print(line)
 
-            yield print_line
-        else:
-            yield lambda _record: None
+            yield observer
 
 
 def _print(text: str) -> None:

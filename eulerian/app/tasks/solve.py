@@ -78,7 +78,7 @@ def run_solve(
 
     complete = on_root(comm, lambda: complete_result(given.config, "solve")) if resume else None
     if complete is not None:
-        with collected_warnings(lambda text: progress.say(f"Warning: {text}")):
+        with collected_warnings(progress.warn):
             build_fitting(given.config, comm)  # its files may hold other things by now
         progress.say("The run is finished: the solve has come to its end. To do it again, use --overwrite.")
         return complete

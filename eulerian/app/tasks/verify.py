@@ -202,7 +202,7 @@ def run_verify_run(
 
     def warned(text: str) -> None:
         heard.append(text)
-        progress.say(f"Warning: {text}")
+        progress.warn(text)
 
     trained.problem.value(trained.theta)
     with collected_warnings(warned):
