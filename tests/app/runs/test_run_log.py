@@ -78,6 +78,16 @@ def test_a_resumed_run_goes_on_in_it_and_a_new_one_begins_anew(comm: MPI.Comm, t
     assert log_of(comm, tmp_path / "run").count("eulerian 0.1.0: ") == 1
 
 
+def test_a_run_that_is_verified_again_says_so_in_it(comm: MPI.Comm, tmp_path: Path) -> None:
+    tasks.run_solve(config_in(tmp_path / "run", output={"densities": 0}), comm)
+    before = log_of(comm, tmp_path / "run")
+    tasks.run_verify_run(tmp_path / "run", comm)
+    after = log_of(comm, tmp_path / "run")
+    assert after.startswith(before)
+    assert "verify --run" in after[len(before) :]
+    assert "for the network itself" in after[len(before) :]
+
+
 def test_wrong_input_touches_no_log(comm: MPI.Comm, tmp_path: Path) -> None:
     config = config_in(tmp_path / "run", output={"densities": 0})
     tasks.run_solve(config, comm)
