@@ -10,6 +10,7 @@ from eulerian.app.commands.init import Init
 from eulerian.app.commands.mesh import Mesh
 from eulerian.app.commands.plot import Plot
 from eulerian.app.commands.push import Push
+from eulerian.app.commands.runs import Runs
 from eulerian.app.commands.sample import Sample
 from eulerian.app.commands.solve import Solve
 from eulerian.app.commands.train import Train
@@ -23,6 +24,7 @@ ALL: Final[tuple[Command, ...]] = (
     Compare(),
     Push(),
     Sample(),
+    Runs(),
     Mesh(),
     Plot(),
     Doctor(),
