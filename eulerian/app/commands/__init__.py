@@ -13,6 +13,7 @@ from eulerian.app.commands.push import Push
 from eulerian.app.commands.runs import Runs
 from eulerian.app.commands.sample import Sample
 from eulerian.app.commands.solve import Solve
+from eulerian.app.commands.sweep import Sweep
 from eulerian.app.commands.train import Train
 from eulerian.app.commands.verify import Verify
 
@@ -22,6 +23,7 @@ ALL: Final[tuple[Command, ...]] = (
     Ideal(),
     Verify(),
     Compare(),
+    Sweep(),
     Push(),
     Sample(),
     Runs(),

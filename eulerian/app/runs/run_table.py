@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import os
 import re
 import shutil
@@ -26,6 +25,7 @@ from eulerian.app.runs.files import (
     LATER_COLUMNS,
     RESULT,
     is_run,
+    number_at,
     plain,
 )
 from eulerian.base.errors import InputError
@@ -218,21 +218,22 @@ def run_row(path: Path, name: str) -> TableRow:
     if not all(isinstance(known.get(key), str) for key in ("command", "status")):
         status = "damaged" if (path / CONFIG).is_file() else "foreign"
         return _row(name, status=status, reason=f"{RESULT} is not that of a run")
-    errors = [value for value in _list(known, "verified", "density_l1") if _number(value) is not None]
-    seconds = _number(known, "seconds", "solve")
+    verified = known.get("verified")
+    by_label = verified.get("density_l1") if isinstance(verified, dict) else None
+    errors = [error for error in (by_label if isinstance(by_label, list) else []) if number_at(error) is not None]
     warnings, resolved = known.get("warnings"), known.get("resolved")
     return _row(
         name,
         command=known["command"],
         status=known["status"],
-        objective=_number(known, "objective", "total"),
-        verified=_number(known, "verified", "objective", "total"),
+        objective=number_at(known, "objective", "total"),
+        verified=number_at(known, "verified", "objective", "total"),
         density_l1=max(errors, default=None),
-        gap=_number(known, "ideal" if known["command"] == "ideal" else "certificate", "gap"),
-        iterations=_number(known, "iterations"),
-        cells=_number(known, "mesh", "cells"),
-        ranks=_number(known, "ranks"),
-        seconds=seconds,
+        gap=number_at(known, "ideal" if known["command"] == "ideal" else "certificate", "gap"),
+        iterations=number_at(known, "iterations"),
+        cells=number_at(known, "mesh", "cells"),
+        ranks=number_at(known, "ranks"),
+        seconds=number_at(known, "seconds", "solve"),
         warnings=len(warnings) if isinstance(warnings, list) else None,
         resolved=resolved if isinstance(resolved, bool) else None,
         reason=known.get("reason") if isinstance(known.get("reason"), str) else None,
@@ -245,7 +246,7 @@ def _unfinished(path: Path, name: str) -> TableRow:
     row = _row(name, command=command, status="unfinished", reason=f"there is no {RESULT}: it is at work, or was killed")
     with suppress(InputError):
         rows = read_columns(path / HISTORY, HISTORY_COLUMNS, "history", absent=LATER_COLUMNS)
-        last = {key: _number(float(values[-1])) for key, values in rows.items() if len(values)}
+        last = {key: number_at(float(values[-1])) for key, values in rows.items() if len(values)}
         iterations = last.get("iteration")
         row |= {"objective": last.get("total"), "verified": last.get("verified"), "seconds": last.get("seconds")}
         row["iterations"] = None if iterations is None else int(iterations)
@@ -259,25 +260,6 @@ def _row(name: str, **known: Any) -> TableRow:
 def _name(path: Path, root: Path) -> str:
     name = path.relative_to(root).as_posix()
     return name.encode("utf-8", "replace").decode("utf-8")  # a file's name may be any bytes
-
-
-def _at(value: Any, *keys: str) -> Any:
-    """What is in a nested document under these keys; None where it is something else."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def _number(value: Any, *keys: str) -> Any:
-    """A finite number there, or None."""
-    found = _at(value, *keys)
-    known = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
-    return found if known else None
-
-
-def _list(value: Any, *keys: str) -> Sequence[Any]:
-    found = _at(value, *keys)
-    return found if isinstance(found, list) else []
 
 
 def _natural(value: Any) -> tuple[Any, ...]:

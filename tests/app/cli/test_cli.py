@@ -43,7 +43,21 @@ pytestmark = pytest.mark.one_process
 
 FIGURES = ("densities.png", "boundary.png", "animation.gif")  # of a solve; its box is small, so that it is quick
 
-COMMANDS = ("solve", "train", "ideal", "verify", "compare", "push", "sample", "runs", "mesh", "plot", "doctor", "init")
+COMMANDS = (
+    "solve",
+    "train",
+    "ideal",
+    "verify",
+    "compare",
+    "sweep",
+    "push",
+    "sample",
+    "runs",
+    "mesh",
+    "plot",
+    "doctor",
+    "init",
+)
 
 
 @pytest.fixture
