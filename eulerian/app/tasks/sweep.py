@@ -174,10 +174,8 @@ class _Sweep:
         try:
             self._command(member)()
         except Exception as error:
-            alone = getattr(error, "alone", False)
-            if alone or not all_here(meeting):
-                if isinstance(error, EulerianError):
-                    error.alone = True
+            if getattr(error, "alone", False) or not all_here(meeting):
+                setattr(error, "alone", True)  # noqa: B010 - whoever reports it need not wait once more
                 raise
             return str(error) if isinstance(error, EulerianError) else explained(error)
         return ""

@@ -35,7 +35,7 @@ KINETIC = "objective.kinetic=0.5,1.0"
 @pytest.fixture
 def model(tmp_path: Path, comm: MPI.Comm) -> Path:
     """A configuration that every test can sweep over."""
-    output = {"directory": str(tmp_path / "run"), "densities": 0, "checkpoint_every": 1}
+    output = {"directory": str(tmp_path / "run"), "densities": 0, "checkpoint_every": 1, "figures": False}
     table = small(output=output, ideal={"certificate": "none"})
     on_root(comm, lambda: (tmp_path / "model.toml").write_text(parse_config(table).to_toml()))
     return tmp_path / "model.toml"
@@ -147,7 +147,7 @@ def test_what_is_finished_is_kept(comm: MPI.Comm, model: Path, capsys: pytest.Ca
     assert all(file.stat().st_mtime_ns > time for file, time in zip(files, before, strict=True))
 
 
-@pytest.mark.parametrize("looks", [1, 2, 4, 5, 6, 8])
+@pytest.mark.parametrize("looks", [1, 3, 5, 6, 8])
 def test_an_interrupted_sweep_goes_on(comm: MPI.Comm, model: Path, stop_after: Any, looks: int) -> None:
     """Between its runs and inside of them; it ends as if nothing had been."""
     expected = sweep(model, comm, KINETIC, output=model.parent / "whole")
@@ -164,7 +164,7 @@ def test_an_interrupted_sweep_goes_on(comm: MPI.Comm, model: Path, stop_after: A
         folders = [model.parent / sweep / name for sweep in ("run_sweep", "whole")]
         assert history(folders[0]) == history(folders[1])
     log = (model.parent / "run_sweep" / "kinetic=0.5" / "run.log").read_text()
-    assert ("Going on after iteration" in log) == (2 <= looks <= 5)
+    assert ("Going on after iteration" in log) == (looks in (3, 5))
 
 
 def test_a_run_that_was_killed_without_a_checkpoint_is_done_again(comm: MPI.Comm, model: Path) -> None:
@@ -340,9 +340,9 @@ cli.entry()
 @pytest.mark.mpi
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
 def test_a_sweep_that_is_ended_from_outside_goes_on(tmp_path: Path, name: str) -> None:
-    table = small(optimiser={"max_iterations": 60, "gradient_tolerance": 0.0}, output={"checkpoint_every": 1})
+    table = small(optimiser={"max_iterations": 30, "gradient_tolerance": 0.0})
     table["field"] = {"kind": "mlp", "hidden": [8], "layers": 4}
-    table["ideal"] = {"certificate": "none"}
+    table |= {"ideal": {"certificate": "none"}, "output": {"checkpoint_every": 1, "figures": False}}
     (tmp_path / "model.toml").write_text(parse_config(table).to_toml())
     command = [sys.executable, "-m", "eulerian", "sweep", "model.toml", "--set", KINETIC, "--output", "s", "--quiet"]
     history = tmp_path / "s" / "kinetic=0.5" / "history.csv"
