@@ -104,7 +104,11 @@ def sweep_curves(record: SweepRecord) -> Figure:
         across.set_axis(each, [across.place(row, order) for row in record.rows])
         each.grid(which="major", color="0.92")
         each.set_axisbelow(True)
-    axes[0].legend(handles=_styles(record, alone=len(lines) == 1))
+    styles = _styles(record, alone=len(lines) == 1)
+    if len(lines) == 1:
+        axes[0].legend(handles=styles)
+    else:  # there is no room between so many lines
+        figure.legend(handles=styles, loc="outside lower center", ncols=len(styles))
     if named:
         handles = [Line2D([], [], color=colour, lw=1.6) for colour in _colours(len(lines))]
         figure.legend(handles, [name for name, _ in lines], loc="outside right center")
@@ -123,7 +127,7 @@ def _lines(record: SweepRecord, across: _Across) -> Iterator[tuple[str, list[Tab
 
 
 def _text(value: Any) -> str:
-    text = str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
