@@ -501,6 +501,8 @@ def test_what_one_process_does_ends_under_a_launcher(model: Path, here: Here, mp
         (3, 0, 3, ["plot", "run", "--format", "pdf"]),
         (2, 0, 9, ["mesh", disk, "--convert", "disk.vtu"]),
         (2, 0, 2, ["init", "gaussian"]),
+        (2, 0, 3, ["runs", "run"]),
+        (2, 1, 1, ["runs", "nowhere"]),
         (2, 0, 1, ["--version"]),
         (2, 1, 1, ["init", "cheese"]),
         (2, 1, 1, ["plot", "nowhere"]),
