@@ -167,9 +167,13 @@ def test_an_interrupted_sweep_goes_on(comm: MPI.Comm, model: Path, stop_after: A
     assert ("Going on after iteration" in log) == (looks in (3, 5))
 
 
-def test_a_run_that_was_killed_without_a_checkpoint_is_done_again(comm: MPI.Comm, model: Path) -> None:
+def test_a_run_that_was_ended_without_a_checkpoint_is_done_again(comm: MPI.Comm, model: Path) -> None:
     whole = sweep(model, comm, KINETIC, "output.checkpoint_every=0")
-    on_root(comm, (model.parent / "run_sweep" / "kinetic=1.0" / "result.json").unlink)
+    files = [model.parent / "run_sweep" / name / "result.json" for name in statuses(whole)]
+    interrupted = json.dumps(result(model, "kinetic=0.5") | {"status": "interrupted"})
+    comm.barrier()
+    on_root(comm, lambda: files[0].write_text(interrupted))
+    on_root(comm, files[1].unlink)  # killed
     again = sweep(model, comm, KINETIC, "output.checkpoint_every=0")
     assert [row["objective"] for row in again.rows] == [row["objective"] for row in whole.rows]
     assert statuses(again) == statuses(whole)
