@@ -20,7 +20,7 @@ from eulerian.ideal.problem import GapRecord
 from eulerian.optimise import Record
 
 _STEPS = "time steps"
-_TO_GO = len("up to 10 min to go")
+_WIDE = 100  # letters of a terminal that has room for the time to go beside the time that has gone
 _SHORT = 1.0  # seconds before a line of time steps is shown
 _BETWEEN_STEPS = 10.0  # seconds between two that stay
 
@@ -176,7 +176,7 @@ _TRAINING = _LineFormat[Record](
     "training", lambda record: f"J = {record.total:.8g}   |∇J| = {record.gradient_norm:.3e}", _training_line
 )
 _CONVEX = _LineFormat[GapRecord](
-    "convex problem",
+    "convex",
     _gap_numbers,
     _gap_line,
     _round,
@@ -189,18 +189,29 @@ def _bar(title: str, *, transient: bool = False) -> Iterator[Callable[[int, int,
 
     A ``transient`` one is gone in the end.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn
     from rich.table import Column
+    from rich.text import Text
 
-    columns = (
+    console, whole = Console(), Column(no_wrap=True)
+    wide = console.width >= _WIDE
+
+    class Time(TimeElapsedColumn):
+        def render(self, task: Task) -> Text:
+            to_go = task.fields["to_go"].replace("up to", "≤").removesuffix(" to go")
+            return Text(to_go) if to_go and not wide else super().render(task)
+
+    columns = [
         TextColumn(title),
         BarColumn(),
-        MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=5)),
-        TextColumn("{task.fields[numbers]}", markup=False, table_column=Column(no_wrap=True)),
-        TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
-        TextColumn("{task.fields[to_go]}", markup=False, table_column=Column(no_wrap=True, min_width=_TO_GO)),
-    )
-    with Progress(*columns, transient=transient) as bar:
+        MofNCompleteColumn(table_column=whole.copy()),
+        TextColumn("{task.fields[numbers]}", markup=False, table_column=whole.copy()),
+        Time(table_column=whole.copy()),
+    ]
+    if wide:
+        columns.append(TextColumn("{task.fields[to_go]}", markup=False, table_column=whole.copy()))
+    with Progress(*columns, console=console, transient=transient) as bar:
         task = bar.add_task(title, numbers="", to_go="", visible=False)
 
         def move(done: int, total: int, numbers: str, to_go: str, visible: bool) -> None:

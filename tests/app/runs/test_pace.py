@@ -128,24 +128,27 @@ def test_words_are_as_rough_as_the_knowledge(seconds: float, text: str) -> None:
     assert in_words(seconds) == text
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_iterations_and_gaps_say_it(
-    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("terminal", "width"), [(False, 80), (True, 80), (True, 120)])
+def test_iterations_and_gaps_say_it_and_leave_the_numbers_whole(
+    terminal: bool, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(progress_module, "IterationsToGo", lambda *given: IterationsToGo(*given, clock=clock))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", str(width))
     progress = Progress(speaks=True, terminal=terminal)
     with progress.iterations(10) as observer:
         for iteration in range(6):
             observer(Record(iteration, 0.5, {}, 1.0, iteration, 0.1))
             clock.now += 3.0
-    assert "up to 15 s to go" in capsys.readouterr().out
+    narrow = terminal and width < 100
+    assert ("≤ 15 s" if narrow else "up to 15 s to go") in capsys.readouterr().out
     with progress.gaps(100) as observer:
         for iteration in (10, 20, 30, 40, 50):
-            observer(GapRecord(iteration, 1.0, 0.9, 0.1, 0.1, 1e-3, 1.0))
+            observer(GapRecord(iteration, 0.0796543, 0.0796492, 0.1, 0.0125, 1e-3, 1.0))
             clock.now += 60.0
-    assert "up to 5 min to go" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    for text in ("≤ 5 min" if narrow else "up to 5 min to go", "0.0796543", "0.0796492", "gap = 1.25 %"):
+        assert text in said
 
 
 def test_a_long_solve_says_how_far_it_is(
