@@ -9,6 +9,7 @@ from .app.build.network import build_particles as build_particles
 from .app.config import Config as Config
 from .app.config import parse_config as parse_config
 from .app.config import read_config as read_config
+from .app.runs.run_table import runs as runs
 from .app.tasks.loaded_run import load as load
 from .base.errors import ComputationError as ComputationError
 from .base.errors import EulerianError as EulerianError

@@ -81,8 +81,15 @@ class EulerianWarning(UserWarning):
 
 
 @contextmanager
-def collected_warnings(tell: Callable[[str], object]) -> Iterator[None]:
-    """Give the text of every ``EulerianWarning`` to ``tell``, once; other warnings go their way. Not collective."""
+def collected_warnings(
+    tell: Callable[[str], object], overhear: Callable[[str], object] = lambda _text: None
+) -> Iterator[None]:
+    """Give the text of every ``EulerianWarning`` to ``tell``, once; other warnings go their way. Not collective.
+
+    Args:
+        tell: called with the texts.
+        overhear: called with those of the other warnings that are shown, and where they come from.
+    """
     found: set[str] = set()
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=EulerianWarning)
@@ -90,6 +97,7 @@ def collected_warnings(tell: Callable[[str], object]) -> Iterator[None]:
 
         def hear(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if not issubclass(category, EulerianWarning):
+                overhear(warnings.formatwarning(message, category, *place[:2]).rstrip())
                 show(message, category, *place, **more)
             elif str(message) not in found:
                 found.add(str(message))

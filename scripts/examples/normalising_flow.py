@@ -40,3 +40,4 @@ if len(sys.argv) > 1:
     print(run)
     print(f"J went from {run.history['total'][0]:.4f} to {run.history['total'][-1]:.4f}")
     print(f"new data: {run.flow.generate(3, seed=0).round(2).tolist()}")
+    print(eu.runs(run.folder.parent))  # that run and its neighbours: .rows, .sorted("verified"), .to_pandas()

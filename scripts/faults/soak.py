@@ -183,9 +183,9 @@ def with_steps(progress: Any) -> Any:
 
     class WithSteps(type(progress)):
         @contextlib.contextmanager
-        def iterations(self, maximum: int) -> Iterator[Any]:
+        def iterations(self, *limits: Any) -> Iterator[Any]:
             problem = next(each for each in gc.get_objects() if isinstance(each, ControlProblem))
-            with super().iterations(maximum) as observer:
+            with super().iterations(*limits) as observer:
 
                 def tell(record: Any) -> None:
                     if self.speaks:

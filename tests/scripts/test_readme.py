@@ -7,9 +7,9 @@ that a block may use what an earlier one has made.
   ``bash`` and ``sh``: every line is a command. A backslash at the end continues a line; comments are passed over.
 * Commands that set up a machine are checked, not run: see `check_setup`.
 * Others run as they stand, with five changes: ``uv run`` is dropped (this environment is the one), ``mpirun`` starts
-  two ranks whatever it says, runs that do not resume may overwrite their folder, and ``eulerian train`` does two
-  iterations; the convex solver, there and in ``eulerian ideal``, does twenty. Runs with a folder of their own, of which
-  nothing is plotted later, draw no figures.
+  two ranks whatever it says, runs that do not resume may overwrite their folder, and ``eulerian train`` and ``sweep``
+  do two iterations; the convex solver, there and in ``eulerian ideal``, does twenty. Runs with a folder of their
+  own, of which nothing is plotted later, draw no figures.
 * ``toml``: with ``# NAME.toml`` as its first line the block is a whole configuration and is kept under that name;
   otherwise it is a part of one, and each of its tables replaces that of the last whole configuration.
 * ``python``: a program by itself.
@@ -98,10 +98,10 @@ def adapted(command: str) -> str:
     command = re.sub(r"\b(mpirun|mpiexec) -n \d+", r"\1 -n 2", command)
     if "--resume" not in command:
         command = re.sub(r"\beulerian (solve|train|verify) (?!-)\S+", r"\g<0> --overwrite", command)
-    command = re.sub(r"\beulerian train \S+", r"\g<0> --set optimiser.max_iterations=2", command)
+    command = re.sub(r"\beulerian (train|sweep) \S+", r"\g<0> --set optimiser.max_iterations=2", command)
     if (folder := re.search(r"--output (\S+)", command)) and f"plot {folder[1]}" not in README:
         command = re.sub(r"\beulerian (solve|train|ideal|compare) \S+", r"\g<0> --set output.figures=false", command)
-    return re.sub(r"\beulerian (train|ideal) \S+", r"\g<0> --set ideal.max_iterations=20", command)
+    return re.sub(r"\beulerian (train|ideal|sweep) \S+", r"\g<0> --set ideal.max_iterations=20", command)
 
 
 def merged(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:

@@ -73,8 +73,9 @@ def together(command: Run, options: Options) -> int:
         alone, text, code = False, "interrupted", 2
     except (OSError, MemoryError) as error:
         alone, text, code = False, explained(error), 2
-    except Exception:  # noqa: BLE001 - the last line of defence
-        alone, text, code = False, f"an unexpected error on rank {comm.rank}\n{traceback.format_exc().rstrip()}", 2
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        alone, code = getattr(error, "alone", False), 2
+        text = f"an unexpected error on rank {comm.rank}\n{traceback.format_exc().rstrip()}"
     met = not alone and parallel.all_here(meeting)
     if comm.rank == 0 or not met:
         print_error(options, text)

@@ -20,6 +20,7 @@ examples:
   eulerian train gaussian.toml                train it; the results are in runs/gaussian
   eulerian ideal gaussian.toml --output best  how good any velocity field could be
   mpirun -n 4 eulerian train gaussian.toml    the same on four processes
+  eulerian runs runs                          a table of all runs
   eulerian doctor                             what works on this machine, and what to do about the rest
 
 exit codes: 0 done, 1 the input is wrong, 2 the computation failed (what was computed is kept)

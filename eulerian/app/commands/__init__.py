@@ -10,8 +10,10 @@ from eulerian.app.commands.init import Init
 from eulerian.app.commands.mesh import Mesh
 from eulerian.app.commands.plot import Plot
 from eulerian.app.commands.push import Push
+from eulerian.app.commands.runs import Runs
 from eulerian.app.commands.sample import Sample
 from eulerian.app.commands.solve import Solve
+from eulerian.app.commands.sweep import Sweep
 from eulerian.app.commands.train import Train
 from eulerian.app.commands.verify import Verify
 
@@ -21,8 +23,10 @@ ALL: Final[tuple[Command, ...]] = (
     Ideal(),
     Verify(),
     Compare(),
+    Sweep(),
     Push(),
     Sample(),
+    Runs(),
     Mesh(),
     Plot(),
     Doctor(),

@@ -51,7 +51,10 @@ def progress_of(options: Options, comm: "MPI.Comm") -> "Progress":
 
 
 def print_error(options: Options, text: str) -> None:
-    """Print an error in one message, after all earlier output."""
+    """Print an error in one message, after all earlier output; it also goes into the log of a run that is at work."""
+    from eulerian.base.log import RUN_LOGGER
+
+    RUN_LOGGER.error("%s", text)
     sys.stdout.flush()
     sys.stderr.write(f"eulerian {options.name}: {text}\n")
     sys.stderr.flush()

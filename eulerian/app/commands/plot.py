@@ -51,13 +51,14 @@ class Plot(Command):
 
     def run(self, options: Options) -> int:
         """See ``Command``; collective with ``--animate`` or ``--exact``."""
-        from eulerian.app.runs.files import is_run
+        from eulerian.app.runs.files import SWEEP, is_run
 
         names = ("frames", "particles", "fps")
         film = {name: value for name in names if (value := getattr(options, name)) is not None}
         if not options.animate and film:
             raise InputError("belongs to an animation", key=f"--{next(iter(film))}", remedy="Add --animate.")
-        if not is_run(options.folder):
+        sweep = options.serial and (options.folder / SWEEP).is_file()
+        if not sweep and not is_run(options.folder):
             raise InputError("is no run folder", key=str(options.folder), remedy="It holds a result.json")
         return _draw_alone(options) if options.serial else self._draw_together(options, film)
 

@@ -1,6 +1,7 @@
 """The configuration: a TOML file becomes one typed, frozen, checked tree. Knows neither meshes nor MPI."""
 
 from eulerian.app.config.checks import check_dimension, check_files, check_labels
+from eulerian.app.config.combinations import Combination, Combinations
 from eulerian.app.config.density import (
     Box,
     Density,
@@ -34,6 +35,8 @@ __all__ = [
     "Adapt",
     "AnyField",
     "Box",
+    "Combination",
+    "Combinations",
     "Config",
     "CrossEntropyTerminal",
     "Density",

@@ -72,7 +72,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
             raise InputError("an override needs a key and a value", key="--set", value=override, remedy=_EXAMPLE)
         if len(path) > _TOO_DEEP:
             raise InputError("the key of an override has too many parts", key="--set", value=override, remedy=_EXAMPLE)
-        _assign(result, path, _parse_value(text.strip(), key.strip()))
+        _assign(result, path, parse_value(text.strip(), key.strip()))
     return result
 
 
@@ -100,7 +100,12 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _parse_value(text: str, key: str) -> Any:
+def parse_value(text: str, key: str) -> Any:
+    """The value of an override: TOML, or a bare word.
+
+    Raises:
+        InputError: TOML was meant, and is not right; or there is nothing.
+    """
     try:
         parsed = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError) as error:

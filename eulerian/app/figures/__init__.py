@@ -11,6 +11,7 @@ from eulerian.app.figures.history import HISTORY_FIGURE
 from eulerian.app.figures.particles import PARTICLES_FIGURE
 from eulerian.app.figures.run_figure import RunFigure
 from eulerian.app.figures.study import STUDY_FIGURE
+from eulerian.app.figures.sweep import SWEEP_FIGURE
 from eulerian.app.figures.trajectories import TRAJECTORIES_FIGURE
 
 ALL: tuple[RunFigure, ...] = (
@@ -26,4 +27,5 @@ ALL: tuple[RunFigure, ...] = (
     STUDY_FIGURE,
     HISTORY_FIGURE,
     GAP_FIGURE,
+    SWEEP_FIGURE,
 )

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from eulerian.app.figures.colours import PALETTE, VERMILION
 from eulerian.app.figures.run_figure import RunFigure
 from eulerian.app.runs.columns import read_columns
-from eulerian.app.runs.files import HISTORY, HISTORY_COLUMNS, LATER_COLUMNS, RESULT
+from eulerian.app.runs.files import HISTORY, HISTORY_COLUMNS, LATER_COLUMNS, RESULT, number_at
 from eulerian.base.arrays import Floats
 from eulerian.objective.parts import part_names
 
@@ -64,18 +64,10 @@ class ReferenceValues:
     def of(cls, result: Mapping[str, Any]) -> Self:
         """Those of a ``result.json``; what is missing in it, or damaged, is not known."""
         return cls(
-            _number(result, "certificate", "ideal"),
-            _number(result, "verified", "objective", "total"),
-            _number(result, "stop", "kept"),
+            number_at(result, "certificate", "ideal"),
+            number_at(result, "verified", "objective", "total"),
+            number_at(result, "stop", "kept"),
         )
-
-
-def _number(tree: object, *keys: str) -> float | None:
-    """A finite number in a tree of tables, or None."""
-    for key in keys:
-        tree = tree.get(key) if isinstance(tree, Mapping) else None
-    known = isinstance(tree, int | float) and not isinstance(tree, bool) and np.isfinite(tree)
-    return float(tree) if known else None  # type: ignore[arg-type]
 
 
 def history_curves(rows: Mapping[str, Floats], known: ReferenceValues | None = None) -> Figure:

@@ -118,6 +118,6 @@ def warn_of_boundary_mass(run: RunFolder, problem: ControlProblem, progress: Pro
     """
     contact = mass_at_boundary(problem)
     if contact is not None:
-        progress.say(f"Warning: {contact.statement}")
+        progress.warn(contact.statement)
         if run.figures:
             run.write_figure_data(BOUNDARY, contact)

@@ -15,7 +15,7 @@ from eulerian.base.errors import ComputationError
 from eulerian.base.npz import read_arrays
 from eulerian.objective.parts import part_names
 
-RESULT, CONFIG, THETA = "result.json", "config.resolved.toml", "theta.npz"
+RESULT, CONFIG, THETA, LOG = "result.json", "config.resolved.toml", "theta.npz", "run.log"
 MESH = "mesh.npz"  # of a run with [adapt]
 HISTORY, GAP = "history.csv", "gap.csv"
 FIGURES, SNAPSHOTS, TRAJECTORIES, CHECKPOINT = "figures", "snapshots.npz", "trajectories.npz", "checkpoint"
@@ -26,6 +26,7 @@ DENSITIES = "density_*.h5"
 BOUNDARY, TARGETS, EXACT = "boundary.npz", "targets.npz", "exact.npz"
 CLASSES, PUSHED_POINTS, PROJECTIONS = "classes.npz", "pushed_points.npz", "sights.npz"
 ANIMATION = "animation.gif"
+SWEEP, SWEEP_TABLE = "sweep.json", "sweep.csv"  # in the folder that the runs of a sweep are in
 
 # Which histories of earlier versions have not, and what is in them then.
 LATER_COLUMNS = {
@@ -155,6 +156,15 @@ def write_text(path: Path, text: str) -> None:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """Write named arrays to an ``.npz`` file, atomically and without pickle."""
     write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+def number_at(tree: object, *keys: str) -> float | None:
+    """A finite number in a tree of tables, or None."""
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    if isinstance(tree, bool) or not isinstance(tree, int | float):
+        return None
+    return tree if math.isfinite(tree) else None
 
 
 def is_run(path: Path) -> bool:

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from eulerian.app.tasks.sample import run_sample
     from eulerian.app.tasks.solve import run_solve
     from eulerian.app.tasks.study import StudyPlan
+    from eulerian.app.tasks.sweep import SweepPlan, run_sweep
     from eulerian.app.tasks.train import run_train
     from eulerian.app.tasks.verify import run_verify, run_verify_run
 
 __all__ = [
     "StudyPlan",
+    "SweepPlan",
     "draw_run",
     "run_animate",
     "run_compare",
@@ -29,6 +31,7 @@ __all__ = [
     "run_sample",
     "run_solve",
     "run_solve_particles",
+    "run_sweep",
     "run_train",
     "run_train_particles",
     "run_verify",
@@ -39,6 +42,7 @@ __all__ = [
 # Where a name is not in the module of its command.
 _MODULES = {
     "StudyPlan": "study",
+    "SweepPlan": "sweep",
     "draw_run": "drawing",
     "run_solve_particles": "particles",
     "run_train_particles": "particles",

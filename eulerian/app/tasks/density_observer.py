@@ -1,7 +1,7 @@
 """Output during a forward sweep: ParaView files, the data of figures, and densities to continue from."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import final
 
 from eulerian.app.runs.cell_nodes import CellNodes
@@ -33,6 +33,7 @@ class DensityObserver:
             before every snapshot.
         earlier: the solve to be continued; it fits. What it has is not computed again, but every snapshot is written
             anew from it.
+        advance: called with the time steps that are done, and how many there are, but not for what is restored.
 
     Attributes:
         steps: see ``SweepObserver``.
@@ -46,8 +47,10 @@ class DensityObserver:
         *,
         checkpoints: bool = False,
         earlier: EarlierSolve | None = None,
+        advance: Callable[[int, int], object] = lambda _done, _total: None,
     ) -> None:
         self._context, self._problem, self._theta, self._earlier = context, context.problem, theta, earlier
+        self._advance, self._total, self._restored = advance, 0, -1
         self.steps = None if earlier is None else earlier.steps
         self.seconds = 0.0
         space, output = self._problem.density_space, context.config.output
@@ -66,6 +69,7 @@ class DensityObserver:
 
     def begin(self, steps: TimeSteps) -> Iterable[int]:
         """See ``SweepObserver``."""
+        self._total = steps.ends[-1]
         for t in self._writer.times:
             self._due.setdefault(steps.mark(t).step, []).append(t)
         if self._earlier is None:
@@ -83,6 +87,8 @@ class DensityObserver:
         if state is None:
             self._stored.discard(step)
             self._context.progress.say(f"Computed again: {self._earlier.damaged[-1]}")
+        else:
+            self._restored = step
         self.seconds += time.perf_counter() - started
         return state
 
@@ -96,6 +102,8 @@ class DensityObserver:
                     self._writer.write(*self._problem.sample(t, state.densities))
             except EulerianError as error:  # the same on all ranks; the sweep itself may still end well
                 self._failure = error
+        if state.step != self._restored:
+            self._advance(state.step, self._total)
         self.seconds += time.perf_counter() - started
 
     def finish(self) -> None:

@@ -78,7 +78,7 @@ def run_solve(
 
     complete = on_root(comm, lambda: complete_result(given.config, "solve")) if resume else None
     if complete is not None:
-        with collected_warnings(lambda text: progress.say(f"Warning: {text}")):
+        with collected_warnings(progress.warn):
             build_fitting(given.config, comm)  # its files may hold other things by now
         progress.say("The run is finished: the solve has come to its end. To do it again, use --overwrite.")
         return complete
@@ -113,8 +113,9 @@ def _solve(context: RunContext[ControlProblem], given: ThetaSource, earlier: Ear
     if earlier is not None and earlier.theta is not None:
         theta = earlier.theta.reshape(theta.shape)
     checkpoints = context.config.output.checkpoint_every != 0
-    observer = DensityObserver(context, theta, checkpoints=checkpoints, earlier=earlier)
-    total = observer.evaluate()
+    with progress.steps() as advance:
+        observer = DensityObserver(context, theta, checkpoints=checkpoints, earlier=earlier, advance=advance)
+        total = observer.evaluate()
     rejected_at_start(problem, total, given.name)
     warn_of_rest(problem, context.config, "ρ(T) is ρ₀")
     seconds = time.perf_counter() - started

@@ -1,6 +1,7 @@
 """What all computations have in common: a folder that is claimed, a problem, and a result whatever happens."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,14 +13,16 @@ from mpi4py import MPI
 from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Config
 from eulerian.app.runs.columns import Row
-from eulerian.app.runs.files import HISTORY, plain
+from eulerian.app.runs.files import HISTORY, LOG, plain
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import files_line
 from eulerian.app.runs.result import Document, Outcome, describe
+from eulerian.app.runs.run_log import logged_run
 from eulerian.app.tasks.drawing import draw_figures, drawn_beside, figures_drawn
 from eulerian.base import signals
 from eulerian.base.errors import ComputationError, EulerianError, collected_warnings, explained
+from eulerian.base.log import RUN_LOGGER
 from eulerian.base.parallel import all_here, on_root, warn_of_crowding, warn_of_small_parts
 from eulerian.control.control import ControlProblem
 from eulerian.ideal.problem import IdealProblem
@@ -92,21 +95,29 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
 
         def warned(text: str) -> None:
             run.warnings.append(text)
-            progress.say(f"Warning: {text}")
+            progress.warn(text)
 
-        with collected_warnings(warned), drawn_beside(run):
+        with (
+            logged_run(comm, self.name, warned) as log,
+            collected_warnings(warned, RUN_LOGGER.warning),
+            drawn_beside(run),
+        ):
+
+            def start() -> None:
+                run.start(config.to_toml(), (*keep, LOG) if resume else keep, history)
+                log.start(run.path)
+
             warn_of_crowding(comm)
-            return self._run(config, run, progress, keep, history)
+            return self._run(config, run, progress, start)
 
     def _run(
         self,
         config: Config,
         run: RunFolder,
         progress: Progress,
-        keep: Sequence[str],
-        history: Sequence[Row],
+        start: Callable[[], None],
     ) -> Document:
-        """``run`` in a folder that may be written. Collective."""
+        """``run`` in a folder that may be written, once ``start`` has emptied it. Collective."""
         meeting = run.comm.Dup()  # its own: a rank that failed alone must not meet others in another collective call
         started = time.perf_counter()
         try:
@@ -114,13 +125,13 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
         except ComputationError as error:
             if _met(error, meeting):
                 with suppress(EulerianError):  # nothing was computed: the error says it all
-                    run.start(config.to_toml(), keep, history)
+                    start()
                     run.write_result(describe(Outcome(self.name, "failed", str(error)), None, run.comm.size))
             raise
         seconds_setup = time.perf_counter() - started
         if run.comm.size > 1 and (mesh := problem.describe().get("mesh")) is not None:  # particles have none
             warn_of_small_parts(run.comm, mesh["dimension"], mesh["cells"])
-        run.start(config.to_toml(), keep, history)
+        start()
         progress.say(self.headline(config, problem))
         context = RunContext(config, run, problem, progress)
         with (
@@ -139,7 +150,8 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
         run, progress = context.folder, context.progress
         document = _agreed(run, describe(outcome, context.problem, run.comm.size))
         _write_result(run, document)
-        progress.say(f"{outcome.status}: {outcome.reason}\n{files_line(run)}")
+        level = logging.ERROR if outcome.status in ("failed", "interrupted") else logging.INFO
+        progress.say(f"{outcome.status}: {outcome.reason}\n{files_line(run)}", level=level)
         if outcome.status == "interrupted":
             return document
         with signals.last_words(lambda name: f"interrupted by {name}; the run itself is complete"):

@@ -28,7 +28,7 @@ from eulerian.fields.theta_file import read_theta
 KEY = "--theta"
 
 # Keys of the configuration that θ is read into: what is wrong with them is wrong with the file.
-_READ_INTO = ("field.theta", "objective.terminal.weights", "objective.terminal.bias")
+READ_INTO = ("field.theta", "objective.terminal.weights", "objective.terminal.bias")
 
 # Features that are drawn at random: their θ means nothing with others.
 _DRAWN = ("random", "residual")
@@ -140,7 +140,7 @@ class ThetaSource:
         try:
             problem = make(config, comm)
         except InputError as error:
-            if self.source is None or error.key not in _READ_INTO:
+            if self.source is None or error.key not in READ_INTO:
                 raise
             why = "Was the file replaced?"
             if self.difference is not None:

@@ -11,6 +11,7 @@ from mpi4py import MPI
 from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.training import build_training
 from eulerian.app.config import Config
+from eulerian.app.config.levels import coarse_to_fine
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import classification_table, headline, levels_table, parts_table
 from eulerian.app.runs.result import Document, Outcome, classification
@@ -82,8 +83,9 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None, *, res
         start = found.start
     training = build_training(context.config, problem, progress.say, None if found is None else found.state)
     save_mesh(context.folder, problem)
+    levels = None if context.config.adapt is not None else len(coarse_to_fine(context.config))
     with monitored(
-        context, METHOD, start, lambda: (training.state, training.carry), training.max_iterations
+        context, METHOD, start, lambda: (training.state, training.carry), training.max_iterations, levels
     ) as monitor:
         result = training.run(monitor)
         monitor.finish()
@@ -96,8 +98,8 @@ def _train(context: RunContext[ControlProblem], found: Checkpoint | None, *, res
         warn_of_shortfall(context.folder.comm, training.shortfall)
         observer = DensityObserver(context, result.theta)
         save_and_evaluate_best(context, result, observer.evaluate)
-        levels = {"levels": [asdict(report) for report in result.levels]} if len(result.levels) > 1 else {}
-        extra = {**levels, **_stop(context.config, result), **classification(problem, result.theta)}
+        reports = {"levels": [asdict(report) for report in result.levels]} if len(result.levels) > 1 else {}
+        extra = {**reports, **_stop(context.config, result), **classification(problem, result.theta)}
         outcome = training_outcome(result, problem, seconds, extra)
         progress.say(
             levels_table(result.levels),

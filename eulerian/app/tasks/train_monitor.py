@@ -120,6 +120,7 @@ def monitored[P: (ControlProblem, SampledProblem)](
     start: Start,
     state: Callable[[], tuple[TrainingState, Callable[[Floats], Floats]]],
     max_iterations: int,
+    levels: int | None = 1,
 ) -> Iterator[TrainMonitor]:
     """What a training is to call once per iteration, ready for signals. **Collective**.
 
@@ -129,8 +130,9 @@ def monitored[P: (ControlProblem, SampledProblem)](
         start: J at the very start.
         state: of the training.
         max_iterations: the most that there can be.
+        levels: how many meshes there are, from coarse to fine; None where nobody knows.
     """
-    with context.progress.iterations(max_iterations) as observer:
+    with context.progress.iterations(max_iterations, levels) as observer:
         monitor = TrainMonitor(context, method, start, state, observer)
         with signals.last_words(monitor.last_words, asks=True):
             yield monitor

@@ -22,10 +22,12 @@ from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.report import headline, laws_table
 from eulerian.app.runs.result import Document, Outcome
+from eulerian.app.runs.run_log import logged_run
 from eulerian.app.tasks.network_run import finite_value, layers_and_readout, warn_of_rest
 from eulerian.app.tasks.task import SILENT, RunContext, Task
 from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.base.errors import EulerianError, InputError, collected_warnings, explained
+from eulerian.base.log import RUN_LOGGER
 from eulerian.base.parallel import on_root, warn
 from eulerian.control.control import ControlProblem
 from eulerian.fields.frame import rewrapped, unwrapped
@@ -202,10 +204,11 @@ def run_verify_run(
 
     def warned(text: str) -> None:
         heard.append(text)
-        progress.say(f"Warning: {text}")
+        progress.warn(text)
 
-    trained.problem.value(trained.theta)
-    with collected_warnings(warned):
+    with logged_run(comm, "verify --run", progress.warn) as log, collected_warnings(warned, RUN_LOGGER.warning):
+        log.start(folder)
+        trained.problem.value(trained.theta)
         document |= comm.bcast(plain(verify_flow(trained.problem, progress, trained.config.adapt)), 0)
     document["warnings"] = [text for text in document.get("warnings", []) if not text.startswith(_ABOUT)]
     RunFolder(comm, folder, heard).write_result(document)

@@ -43,7 +43,21 @@ pytestmark = pytest.mark.one_process
 
 FIGURES = ("densities.png", "boundary.png", "animation.gif")  # of a solve; its box is small, so that it is quick
 
-COMMANDS = ("solve", "train", "ideal", "verify", "compare", "push", "sample", "mesh", "plot", "doctor", "init")
+COMMANDS = (
+    "solve",
+    "train",
+    "ideal",
+    "verify",
+    "compare",
+    "sweep",
+    "push",
+    "sample",
+    "runs",
+    "mesh",
+    "plot",
+    "doctor",
+    "init",
+)
 
 
 @pytest.fixture
@@ -118,7 +132,7 @@ def test_the_examples_of_the_help_run_and_move_something(tmp_path: Path, here: H
         words = line.split()
         if words[0] == "doctor":  # looks at this machine: see test_doctor.py
             continue
-        if words[0] not in ("plot", "doctor") and "--list" not in words and "--overwrite" not in words:
+        if words[0] not in ("plot", "runs") and "--list" not in words and "--overwrite" not in words:
             words.append("--overwrite")
         if "--animate" in words:  # a film of few pictures, the last number that is given counts
             words += ["--frames", "3"]
@@ -487,6 +501,8 @@ def test_what_one_process_does_ends_under_a_launcher(model: Path, here: Here, mp
         (3, 0, 3, ["plot", "run", "--format", "pdf"]),
         (2, 0, 9, ["mesh", disk, "--convert", "disk.vtu"]),
         (2, 0, 2, ["init", "gaussian"]),
+        (2, 0, 3, ["runs", "run"]),
+        (2, 1, 1, ["runs", "nowhere"]),
         (2, 0, 1, ["--version"]),
         (2, 1, 1, ["init", "cheese"]),
         (2, 1, 1, ["plot", "nowhere"]),

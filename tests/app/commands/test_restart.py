@@ -81,7 +81,7 @@ def products(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in names
-        if path.suffix not in (".json", ".toml", ".png", ".h5")
+        if path.suffix not in (".json", ".toml", ".png", ".h5", ".log")
     }
 
 
