@@ -138,7 +138,7 @@ def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealPro
     Raises:
         InputError: the idealised problem does not know the terminal functional.
     """
-    space, readout, costs = problem.density_space, problem.split(problem.theta)[1], problem.costs
+    space, readout, costs = problem.density_space, problem.terminal_readout(problem.theta), problem.costs
     return IdealProblem(
         space,
         problem.initial,

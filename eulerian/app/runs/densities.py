@@ -86,7 +86,7 @@ def save_targets_and_classes(
     Raises:
         ComputationError: a file could not be written.
     """
-    terminal, readout = problem.terminal, problem.split(theta)[1]
+    terminal, readout = problem.terminal, problem.terminal_readout(theta)
     save_targets(run, nodes, terminal.loss, terminal.target, readout)
     try:
         classes = ClassRegions.measure(problem, theta, terms) if problem.parts else None
