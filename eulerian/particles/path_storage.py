@@ -1,6 +1,6 @@
 """The paths of a group of particles through all layers: what is stored of them, and the adjoint sweep along them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,12 +45,23 @@ class PathStorage:
         """Drop all but the first start of every layer; the others are computed again when they are needed."""
         self.starts = [starts[:1] for starts in self.starts]
 
-    def adjoint(self, tableau: Tableau, w: Floats, picked: NDArray[np.intp] | None = None) -> Floats:
-        """Derivatives (L, p) by θ of Σ w · (x, q)(T), w (n, width), over all particles of the group or those picked."""
+    def adjoint(
+        self, tableau: Tableau, by_state: Mapping[int, Floats], picked: NDArray[np.intp] | None = None
+    ) -> Floats:
+        """Derivatives (L, p) by θ of a sum over all particles of the group or those picked.
+
+        Args:
+            tableau: of the steps.
+            by_state: its derivatives (n, width) by (x, q) where a number of layers has passed, L among them.
+            picked: of the group, or all.
+        """
         by_layer: list[Floats] = []
         # Overwritten on the way back.
-        w = w.copy()
-        for motion, steps, stored in reversed(list(zip(self.motions, self.steps, self.starts, strict=True))):
+        w = by_state[len(self.motions)].copy()
+        layers = list(zip(range(1, len(self.motions) + 1), self.motions, self.steps, self.starts, strict=True))
+        for passed, motion, steps, stored in reversed(layers):
+            if passed < len(layers) and passed in by_state:  # what is paid there jumps into the adjoint state
+                w += by_state[passed]
             starts = stored if picked is None else [positions[picked] for positions in stored]
             # Starts that have to be computed again are computed for so few particles at a time that together they need
             # no more memory than one start of all particles.

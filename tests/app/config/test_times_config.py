@@ -103,7 +103,7 @@ def test_dimensions_are_checked(at: dict[str, Any], key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "key"), [("logistic", "kind"), ("cross_entropy", "kind"), ("kl", "target"), ("l2", "target")]
+    ("kind", "key"), [("logistic", "kind"), ("cross_entropy", "weights"), ("kl", "target"), ("l2", "target")]
 )
 def test_labels_are_checked(kind: str, key: str) -> None:
     config = configured({"time": 0.5, "kind": kind, **KINDS[kind]})
