@@ -75,6 +75,11 @@ class EndCosts:
         return self.costs[1:]
 
     @property
+    def logarithmic(self) -> bool:
+        """Whether J holds logarithms of densities where layers end, so that its errors are measured in nats."""
+        return any(cost.functional.logarithmic for cost in self.charged)
+
+    @property
     def n_readout(self) -> int:
         """Number of trained parameters of all."""
         return int(self.costs[-1].readout.stop)

@@ -28,6 +28,7 @@ from eulerian.particles.right_hand_side import COSTS, LOG_DENSITY, RightHandSide
 from eulerian.particles.sample import ParticleSample
 from eulerian.particles.statistics import count_replicates, half_widths, moments, standard_errors
 
+
 @dataclass
 class _Forward:
     """What the forward sweep leaves to the adjoint one.

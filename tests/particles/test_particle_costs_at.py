@@ -1,4 +1,4 @@
-"""Costs of particles at several times: the gradient is exact, J is the sum, the optimum that of the composed problem."""
+"""Particles that pay at several times: exact gradients, J as a sum, the optimum of the composed problem."""
 
 from typing import Any, Literal
 

@@ -36,6 +36,7 @@ from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.sample import ParticleSample, share
 from eulerian.transport.time_grid import TimeGrid
 
+
 def refuse_training_on_particles(config: Config) -> None:
     """Refuse what has no meaning where particles are trained on, from the configuration alone.
 
