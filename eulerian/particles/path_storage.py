@@ -1,5 +1,6 @@
 """The paths of a group of particles through all layers: what is stored of them, and the adjoint sweep along them."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
 from eulerian.particles.flow import Rows, Segment
 from eulerian.particles.right_hand_side import Motion, RightHandSide
 from eulerian.particles.runge_kutta import Tableau, step, step_vjp
@@ -76,6 +78,17 @@ class PathStorage:
                     total = total + more
             by_layer.append(np.asarray(total))
         return np.array(by_layer[::-1])
+
+
+def require_memory_for_paths(needed: float, memory: float) -> None:
+    """Raise InputError unless so many bytes are within a budget."""
+    if needed > memory:
+        raise InputError(
+            f"the particles need {math.ceil(needed / 2**20)} MiB for their positions where layers start",
+            key="solver.memory",
+            value=f"{memory / 2**20:.3g} MiB",
+            remedy="Raise it, or take fewer particles.",
+        )
 
 
 def thin_to_budget(paths: Sequence[PathStorage], budget: float) -> None:

@@ -1,6 +1,5 @@
 """θ ↦ J(θ) and its exact gradient on particles."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from eulerian.objective.costs import Costs
 from eulerian.particles.end_costs import ParticleEndCosts, ParticleStates
 from eulerian.particles.flow import Labels, Layers, Scheme, carry, carry_back, carry_density, label_groups, segments
 from eulerian.particles.kl import refuse_costs
-from eulerian.particles.path_storage import PathStorage, thin_to_budget
+from eulerian.particles.path_storage import PathStorage, require_memory_for_paths, thin_to_budget
 from eulerian.particles.right_hand_side import COSTS, LOG_DENSITY, RightHandSide
 from eulerian.particles.sample import ParticleSample
 from eulerian.particles.statistics import count_replicates, half_widths, moments, standard_errors
@@ -155,7 +154,7 @@ class ParticleProblem(ReducedProblem):
         self._budget = memory / comm.size
         self._groups = label_groups(own.labels, label_dependent=label_dependent, comm=comm)
         self._last_sweep: _Forward | None = None
-        self._check_memory(memory)
+        require_memory_for_paths(8.0 * dim * self.count * (self.n_layers + len(self.ends.layers)), memory)
 
     # -- J and ∇J ----------------------------------------------------------------------------------------------------
 
@@ -239,9 +238,14 @@ class ParticleProblem(ReducedProblem):
     # -- what the last evaluation found ------------------------------------------------------------------------------
 
     @property
+    def states(self) -> ParticleStates:
+        """Positions and integrals of this rank's particles where there are costs, in the order of the sample."""
+        return self._require_sweep().states
+
+    @property
     def final_points(self) -> Floats:
         """(n, dim) where this rank's particles ended, in the order of the sample."""
-        return self._require_sweep().states.positions(self.n_layers)
+        return self.states.positions(self.n_layers)
 
     def final_log_density(self) -> Floats:
         """(n,) log ρ_y(T, x(T)) of this rank's particles, y their label. Collective.
@@ -251,7 +255,7 @@ class ParticleProblem(ReducedProblem):
         """
         if self.sample.log_density is None:
             raise InputError("log ρ₀ is not known at the particles", key="sample.log_density")
-        if (known := self._require_sweep().states.log_densities(self.n_layers)) is not None:
+        if (known := self.states.log_densities(self.n_layers)) is not None:
             return known
         theta, _ = self.split(self._require_last().theta)
         return self.sample.log_density + self.log_density_change(theta, self.sample.x, self.sample.labels)
@@ -383,16 +387,6 @@ class ParticleProblem(ReducedProblem):
         if self._last_sweep is None:
             raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
         return self._last_sweep
-
-    def _check_memory(self, memory: float) -> None:
-        needed = 8.0 * self.rates.dim * self.count * (self.n_layers + len(self.ends.layers))
-        if needed > memory:
-            raise InputError(
-                f"the particles need {math.ceil(needed / 2**20)} MiB for their positions where layers start",
-                key="solver.memory",
-                value=f"{memory / 2**20:.3g} MiB",
-                remedy="Raise it, or take fewer particles.",
-            )
 
 
 def _largest(v: Floats) -> float:

@@ -24,7 +24,13 @@ def at_times(*kinds: type[Section]) -> Any:
 
     Where a kind has a weight of its own, that is the weight.
     """
-    # AtTime comes first, so that its weight is that of every kind.
-    timed = [create_model(f"{kind.__name__}At", __base__=(AtTime, kind), __doc__=kind.__doc__) for kind in kinds]
-    union: Any = Union[tuple(timed)]  # noqa: UP007 - of a list
+    union: Any = Union[tuple(map(_timed, kinds))]  # noqa: UP007 - of a list
     return tuple[Annotated[union, Field(discriminator="kind")], ...]
+
+
+def _timed(kind: type[Section]) -> type[Section]:
+    """A kind with the keys of ``AtTime``, which come first, so that its weight is the weight."""
+    name = f"{kind.__name__}At"
+    found = create_model(name, __base__=(AtTime, kind), __module__=__name__, __doc__=kind.__doc__)
+    globals()[name] = found  # where other ranks look for it
+    return found

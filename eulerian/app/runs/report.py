@@ -66,7 +66,9 @@ def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str
             rows.append((f"  {name}", values))
     width = max(12, *(len(name) for name, _ in rows))
     lines = [f"{'':{width}}" + "".join(f"{name:>16}" for name in columns)]
-    return "\n".join(lines + [f"{name:{width}}" + "".join(f"{value:16.8g}" for value in values) for name, values in rows])
+    return "\n".join(
+        lines + [f"{name:{width}}" + "".join(f"{value:16.8g}" for value in values) for name, values in rows]
+    )
 
 
 def ideal_table(solution: "ConvexSolution", bounds: "ContinuousBounds") -> str:
