@@ -28,7 +28,7 @@ def at_times(*kinds: type[Section]) -> Any:
     return tuple[Annotated[union, Field(discriminator="kind")], ...]
 
 
-def _timed(kind: type[Section]) -> type[Section]:
+def _timed(kind: type[Section]) -> Any:
     """A kind with the keys of ``AtTime``, which come first, so that its weight is the weight."""
     name = f"{kind.__name__}At"
     found = create_model(name, __base__=(AtTime, kind), __module__=__name__, __doc__=kind.__doc__)
