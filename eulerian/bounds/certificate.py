@@ -221,15 +221,9 @@ def _lower_bound(
         if exact is None:
             raise InputError(f"Hopf–Lax does not apply: {reason}", key=KEY, value="hopf_lax", remedy='Use "convex".')
         return of_hopf_lax(exact)
+    on_line = ideal.space.dim == 1 and ideal.functional.loss is not None and not ideal.running
     # With several times labels would have to keep their order at each of them.
-    alone = not _timed(problem)
-    if (
-        alone
-        and _is_blind(problem, ideal)
-        and ideal.space.dim == 1
-        and ideal.functional.loss is not None
-        and not ideal.running
-    ):
+    if on_line and not _timed(problem) and _is_blind(problem, ideal):
         from eulerian.bounds.monotone_flows import monotone_bound  # not often
 
         best = monotone_bound(ideal)

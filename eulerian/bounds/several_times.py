@@ -89,7 +89,7 @@ def hopf_lax_at(problem: IdealProblem, at: Sequence[CostAt], accuracy: Accuracy 
     if lower.exact:
         return TimesBound(found.value, found.value, found.error, found)
     above = hopf_lax(composed(problem, costs, upper=True).problem, accuracy=accuracy)
-    return TimesBound(found.value, above.value, max(found.error, above.error), found)
+    return TimesBound(found.value, above.value, float(max(found.error, above.error)), found)
 
 
 @final
