@@ -13,6 +13,8 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.bounds import several_times
 
+pytestmark = pytest.mark.two_ranks  # how exact a search is does not ask how the mesh is cut
+
 VALUE = 0.72682783018867
 """Of Q1a with ½|x + 0.2|² at T/2, by its closed form."""
 

@@ -28,6 +28,7 @@ from eulerian.app.config import (
 from eulerian.app.config.checks import TARGET
 from eulerian.app.config.density import Terms
 from eulerian.app.config.field import IDEAL, KEY
+from eulerian.app.config.objective import AT
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.memory_limits import MemoryNeed, require_memory
@@ -147,6 +148,7 @@ def build_ideal(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None
         InputError: as for ``build``; also for a readout that is to be trained.
     """
     config = as_config(config)
+    _refuse_times(config)
     space, rho0, _ = _initial(config, comm, ideal_needs)
     warn_of_fixed_mesh(config, space.comm)
     return _ideal(config, space, rho0)
@@ -256,10 +258,20 @@ def _initial(
     return space, Density(space, *density_and_exact(space, config.density.initial)), left
 
 
+def _refuse_times(config: Config) -> None:
+    """Raise InputError where there are costs at given times, which the convex solver does not know."""
+    for index, cost in enumerate(config.objective.at):
+        if cost.weight > 0.0:
+            what = "the convex solver knows costs along the way and at the end, none at times between"
+            remedy = "`eulerian train` has them, and a bound where all of them are losses."
+            raise InputError(what, key=f"{AT}.{index}.time", value=cost.time, remedy=remedy)
+
+
 def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
     """The idealised problem on a given space. Collective."""
     from eulerian.ideal.dynamic_ot import require_equal_masses
 
+    _refuse_times(config)
     objective, terminal = config.objective, terminal_cost(config, space)
     with configured_keys():
         problem = IdealProblem(

@@ -139,3 +139,13 @@ def test_push_takes_the_readout_of_the_end(comm: MPI.Comm, tmp_path: Path) -> No
     logits = run.flow.push(x).x * weights + bias
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.stack([numbers(found[f"p_{y}"]) for y in range(2)], axis=1), expected, atol=1e-5)
+
+
+def test_the_convex_solver_knows_no_times(comm: MPI.Comm, tmp_path: Path) -> None:
+    objective = {"kinetic": 1.0, "terminal": {"kind": "kl", "target": NORMALS}}
+    config = configure(tmp_path, objective={**objective, "at": [AT[3], AT[2]]})
+    with pytest.raises(InputError, match=r"objective\.at\.1\.time.*the convex solver knows"):
+        tasks.run_ideal(config, comm)
+    free = {"kind": "free", "layers": 4, "theta": "ideal"}
+    with pytest.raises(InputError, match=r"objective\.at\.1\.time.*the convex solver knows"):
+        tasks.run_train(configure(tmp_path, field=free, objective={**objective, "at": [AT[3], AT[2]]}), comm)
