@@ -149,3 +149,16 @@ def test_the_convex_solver_knows_no_times(comm: MPI.Comm, tmp_path: Path) -> Non
     free = {"kind": "free", "layers": 4, "theta": "ideal"}
     with pytest.raises(InputError, match=r"objective\.at\.1\.time.*the convex solver knows"):
         tasks.run_train(configure(tmp_path, field=free, objective={**objective, "at": [AT[3], AT[2]]}), comm)
+
+
+@pytest.mark.figures
+def test_a_run_draws_its_times(comm: MPI.Comm, tmp_path: Path) -> None:
+    tasks.run_train(configure(tmp_path), comm)
+    comm.barrier()
+    assert (tmp_path / "run" / "figures" / "times.png").is_file()
+    tasks.run_train(
+        configure(tmp_path, objective={"kinetic": 0.1, "terminal": READOUT, "at": []}), comm, overwrite=True
+    )
+    comm.barrier()
+    assert not (tmp_path / "run" / "figures" / "times.png").exists()
+    assert not (tmp_path / "run" / "figures" / "times.npz").exists()
