@@ -20,6 +20,7 @@ from .bounds.certificate import certify as certify
 from .bounds.continuous import continuous_bounds as continuous_bounds
 from .bounds.hopf_lax import hopf_lax as hopf_lax
 from .bounds.monotone_flows import monotone_bound as monotone_bound
+from .bounds.several_times import hopf_lax_at as hopf_lax_at
 from .control.control import ControlProblem as ControlProblem
 from .density.density import Density as Density
 from .density.image import Image as Image

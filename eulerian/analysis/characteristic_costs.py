@@ -8,6 +8,7 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from eulerian.analysis.characteristic_ends import FINER, TimeCost, TrueEnd, true_ends
 from eulerian.analysis.label_meetings import LabelPath, meetings
 from eulerian.analysis.point_transport import Carried, carry_points
 from eulerian.analysis.walls import Walls, walls_of
@@ -17,7 +18,6 @@ from eulerian.control.control import ControlProblem
 from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import TOLERANCE, DensityRule, density_rules
 from eulerian.objective.continuous import ContinuousData
-from eulerian.objective.terminal import Terminal
 from eulerian.particles.right_hand_side import RightHandSide
 from eulerian.transport.nodal_interpolant import anywhere
 
@@ -25,12 +25,12 @@ from eulerian.transport.nodal_interpolant import anywhere
 # values are those of the rest of the mass, above the second one they have no value at all.
 FEW_TOUCHED, MOST_TOUCHED = 1e-3, 0.05
 
-# A squared distance is what is left of much larger integrals: its rules have this tolerance (see ``density_rules``).
-_FINER = 3e-3
-
 # What is summed up beside J's parts: mass that has touched walls, what its points add to functionals of the density's
 # values in absolute terms, and, in front of a part's name, what they add to that part.
 TOUCHED, UNCERTAIN, AT_WALLS = "touched", "uncertain", "at walls: "
+
+# In front of the name of a cost where a layer ends: mass that has touched walls until then.
+TOUCHED_BY = "touched by "
 
 
 @final
@@ -64,8 +64,9 @@ class CharacteristicCosts:
         readout: (r,).
         horizon: T.
         walls: of the domain.
-        terminal: the functional.
-        target_square: ½∫ρ*², for the squared distance.
+        ends: the costs where layers end, the terminal one first.
+        label_dependent: every label has a velocity of its own.
+        of_gradient: names of the costs of ∇v.
     """
 
     data: ContinuousData
@@ -74,8 +75,7 @@ class CharacteristicCosts:
     readout: Floats
     horizon: float
     walls: Walls
-    terminal: Terminal
-    target_square: float
+    ends: tuple[TrueEnd, ...]
     label_dependent: bool
     of_gradient: tuple[str, ...]
 
@@ -88,27 +88,20 @@ class CharacteristicCosts:
         of_gradient = tuple(term.name for term, _ in terms if term.of_gradient)
         known = tuple((term, weight) for term, weight in terms if has_jacobian or not term.of_gradient)
         rates = RightHandSide(layered, space.dim, known, data.potential, log_density=has_jacobian)
-        square = 0.0
-        if problem.terminal.cancelling:
-            assert data.target is not None
-            rule, _ = density_rules(space, data.target, range(space.n_labels), _FINER)
-            local = np.array([0.5 * np.vdot(rule.weights, rule.density)])
-            square = float(parallel.sum_all(space.comm, local)[0])
         return cls(
             data,
             rates,
             *problem.split(theta),
             problem.horizon,
             walls_of(space),
-            problem.terminal,
-            square,
+            true_ends(problem),
             layered.label_dependent,
             of_gradient,
         )
 
     def rules(self, space: DensitySpace, labels: Sequence[int]) -> tuple[DensityRule, DensityRule]:
         """For integrals against ρ₀ of some labels, and a coarser one. Collective."""
-        tolerance = _FINER if self.terminal.cancelling else TOLERANCE
+        tolerance = FINER if any(end.cost.functional.cancelling for end in self.ends) else TOLERANCE
         return density_rules(space, self.data.initial, labels, tolerance)
 
     @property
@@ -120,7 +113,20 @@ class CharacteristicCosts:
     @property
     def needs_density(self) -> bool:
         """Whether J needs the density along the paths, and so the field's Jacobian."""
-        return self.terminal.loss is None or bool(self.costs_of_density)
+        return any(end.of_density for end in self.charged) or bool(self.costs_of_density)
+
+    @property
+    def charged(self) -> tuple[TrueEnd, ...]:
+        """The costs where layers end that are parts of J."""
+        return tuple(end for end in self.ends if end.cost.at.weight > 0.0)
+
+    @property
+    def constant(self) -> dict[str, float]:
+        """What no point carries of J's parts."""
+        found: dict[str, float] = {}
+        for end in self.charged:
+            found[end.cost.at.part] = found.get(end.cost.at.part, 0.0) + end.cost.at.weight * end.constant
+        return found
 
     @property
     def without_density(self) -> Self:
@@ -139,8 +145,9 @@ class CharacteristicCosts:
     def carried(self, rule: DensityRule, labels: Sequence[int], steps: int, *, keep_nodes: bool = False) -> Carried:
         """The points of a rule at T."""
         label = labels[0] if self.label_dependent else None
+        stops = {end.cost.at.layer for end in self.ends} - {len(self.theta)}
         return carry_points(
-            self.rates, self.theta, rule.x, label, self.horizon, steps, self.walls, keep_nodes=keep_nodes
+            self.rates, self.theta, rule.x, label, self.horizon, steps, self.walls, stops=stops, keep_nodes=keep_nodes
         )
 
     def of_meetings(self, paths: Sequence[LabelPath], comm: Any) -> list[tuple[str, float, float]]:
@@ -171,28 +178,61 @@ class CharacteristicCosts:
         mass = rule.weights.sum(axis=1)
         parts = {"terminal": 0.0, **{name: float(mass @ cost) for name, cost in carried.costs.items()}}
         parts[TOUCHED], parts[UNCERTAIN] = float(mass @ carried.touched), 0.0
-        if self.terminal.loss is not None:
-            losses = self.terminal.loss.value(carried.x, self.readout)[:, labels]
-            parts["terminal"] = float(np.vdot(rule.weights, losses))
+        self._add_ends(parts, rule, labels, carried)
         if carried.log_change is None:
             return parts
-        for name, by_point in self._of_density(rule, labels, carried).items():
+        for name, by_point in self._of_density(rule, carried).items():
             parts[name] = float(by_point.sum())
             parts[AT_WALLS + name] = float(by_point[carried.touched].sum())
             parts[UNCERTAIN] += float(np.abs(by_point[carried.touched]).sum())
         return parts
 
-    def _of_density(self, rule: DensityRule, labels: Sequence[int], carried: Carried) -> dict[str, Floats]:
+    def _add_ends(self, parts: dict[str, float], rule: DensityRule, labels: Sequence[int], carried: Carried) -> None:
+        """Add the costs where layers end, as parts of J and by themselves."""
+        for end in self.ends:
+            at, stop = end.cost.at, carried.after(end.cost.at.layer)
+            with np.errstate(all="ignore"):
+                found = end.local(stop, rule, labels, self.readout)
+            parts[TOUCHED_BY + end.name] = float(rule.weights.sum(axis=1) @ stop.touched)
+            if found is None:
+                continue
+            value, at_walls, sizes = found
+            parts[end.name], parts[AT_WALLS + end.name] = value, at_walls
+            if at.weight > 0.0:
+                for name, more in ((at.part, value), (AT_WALLS + at.part, at_walls), (UNCERTAIN, sizes)):
+                    parts[name] = parts.get(name, 0.0) + at.weight * more
+
+    def time_costs(
+        self, fine: Mapping[str, float], coarse: Mapping[str, float], distances: Mapping[int, Floats]
+    ) -> tuple[TimeCost, ...]:
+        """What sums over all points tell of the costs at given times.
+
+        Args:
+            fine: over the points of a rule, by name.
+            coarse: over those of a coarser one.
+            distances: (K,) L¹ distances of the mesh's density, by the number of layers; of none where points have none.
+        """
+
+        def value(end: TrueEnd, sums: Mapping[str, float]) -> float:
+            touched = sums[TOUCHED_BY + end.name]
+            if end.name not in sums or (end.of_density and touched > MOST_TOUCHED):
+                return math.nan
+            return end.constant + sums[end.name] - (sums[AT_WALLS + end.name] if touched > FEW_TOUCHED else 0.0)
+
+        layer_time, found = self.horizon / len(self.theta), []
+        for end in self.ends[1:]:
+            at, known = end.cost.at, value(end, fine)
+            error = abs(known - value(end, coarse))
+            found.append(TimeCost(at.layer * layer_time, at.weight, known, error, distances.get(at.layer)))
+        return tuple(found)
+
+    def _of_density(self, rule: DensityRule, carried: Carried) -> dict[str, Floats]:
         """Parts that depend on the density's values, point by point (n,)."""
         assert carried.log_change is not None
         assert carried.log_integral is not None
         assert carried.ratio_integral is not None
         found: dict[str, Floats] = {}
         with np.errstate(all="ignore"):
-            log_density = np.log(rule.density) + carried.log_change[:, None]
-            distance = self.terminal.density_cost(log_density, self.data.target, carried.x, labels)
-            if distance is not None:
-                found["terminal"] = _weighted(rule, distance)
             total, mass = rule.density.sum(axis=1), rule.weights.sum(axis=1)
             weights = self.data.weights
             if "congestion" in weights:
@@ -204,8 +244,7 @@ class CharacteristicCosts:
 
     def unknown(self, touched: float) -> tuple[set[str], list[str]]:
         """Parts that have no value, and why."""
-        of_density = {"terminal"} if self.terminal.loss is None else set()
-        of_density |= set(self.costs_of_density)
+        of_density = {end.cost.at.part for end in self.charged if end.of_density} | set(self.costs_of_density)
         unknown = set(self.costs_of_density) - {"congestion", "entropy"}
         reasons = [f"what is not known: {name}, of which there is no formula along paths" for name in sorted(unknown)]
         if not self.rates.log_density:
@@ -222,8 +261,3 @@ class CharacteristicCosts:
             else:
                 reasons.append(f"without the {share} that has touched a wall: {names}, because {why}")
         return unknown, reasons
-
-
-def _weighted(rule: DensityRule, values: Floats) -> Floats:
-    """Σ_k w·values (n,); points without weight count for nothing, whatever is there."""
-    return np.asarray(np.where(rule.weights > 0.0, rule.weights * values, 0.0).sum(axis=1))

@@ -22,8 +22,9 @@ from eulerian.analysis.characteristic_costs import (
     CharacteristicCosts,
     PointSums,
 )
+from eulerian.analysis.characteristic_ends import TimeCost
 from eulerian.analysis.label_meetings import LabelPath
-from eulerian.analysis.point_transport import Carried
+from eulerian.analysis.point_transport import Carried, Stop
 from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
@@ -51,6 +52,7 @@ class Verification:
         seconds: what all this took.
         logarithmic: J has an entropy of ρ(T): its errors are in nats, not relative to J.
         reason: why something has no value, in words; empty where all has one.
+        at: the costs at given times, in their order.
     """
 
     objective: Mapping[str, float]
@@ -61,6 +63,7 @@ class Verification:
     seconds: float
     logarithmic: bool = False
     reason: str = ""
+    at: tuple[TimeCost, ...] = ()
 
     @property
     def relative_error(self) -> float:
@@ -100,6 +103,7 @@ class Verification:
             "touched_mass": self.touched_mass,
             "seconds": self.seconds,
             "reason": self.reason or None,
+            "at": [each.document for each in self.at],
         }
 
     @property
@@ -119,7 +123,7 @@ class Verification:
             found.append(f"{100 * self.touched_mass:.2g} % of the mass has touched a wall.")
         if self.reason:
             found.append(f"{self.reason[0].upper()}{self.reason[1:]}.")
-        return " ".join(found)
+        return "\n".join([" ".join(found), *(each.statement for each in self.at)])
 
 
 def verify(problem: ControlProblem, theta: ArrayLike, *, steps: int = STEPS) -> Verification:
@@ -197,22 +201,26 @@ class Characteristics:
         started = time.perf_counter()
         if not math.isfinite(problem.value(theta)):
             raise RejectedEvaluation(problem.rejection or "J cannot be evaluated at θ")
-        values = PointValues(problem.density_space)
+        layers = {end.cost.at.layer for end in self.flow.ends} if self.flow.rates.log_density else set()
+        distances = {layer: self._distance(problem, layer) for layer in sorted(layers)}
+        seconds = self.seconds + time.perf_counter() - started
+        return _verification(problem, self.flow, dict(self.fine), dict(self.coarse), distances, seconds)
+
+    def _distance(self, problem: ControlProblem, layer: int) -> Floats:
+        """‖ρ_h − ρ‖_{L¹} (K,) where a number of layers has passed, relative to the masses. Collective."""
+        values, density = PointValues(problem.density_space), problem.density_at(layer)
         distance = np.zeros(problem.density_space.n_labels)
         for labels, rule, carried in self.carried:
-            if carried.log_change is not None:
-                found = values.values(problem.final_density, carried.x)[:, labels]
-                distance[labels] = _missed(rule, carried, found)
-        distance = parallel.sum_all(problem.comm, distance) / self.flow.data.initial.mass
-        seconds = self.seconds + time.perf_counter() - started
-        return _verification(problem, self.flow, dict(self.fine), dict(self.coarse), distance, seconds)
+            stop = carried.after(layer)
+            distance[labels] = _missed(rule, stop, values.values(density, stop.x)[:, labels])
+        return parallel.sum_all(problem.comm, distance) / self.flow.data.initial.mass
 
 
-def _missed(rule: DensityRule, carried: Carried, found: Floats) -> Floats:
+def _missed(rule: DensityRule, stop: Stop, found: Floats) -> Floats:
     """2 Σ w (1 − ρ_h/ρ)⁺ (k,) over this rank's points, with ρ_h (n, k) there; what sticks to a wall is missed."""
-    assert carried.log_change is not None
+    assert stop.log_change is not None
     with np.errstate(all="ignore"):
-        density = rule.density * np.exp(carried.log_change)[:, None]
+        density = rule.density * np.exp(stop.log_change)[:, None]
         share = np.maximum(1.0 - np.maximum(found, 0.0) / density, 0.0)
     share = np.where(np.isfinite(share), share, 1.0)  # ρ is infinite, or has underflowed, where mass sticks
     return np.asarray(2.0 * np.sum(rule.weights * share, axis=0))
@@ -223,10 +231,11 @@ def _verification(
     flow: CharacteristicCosts,
     fine: dict[str, float],
     coarse: dict[str, float],
-    distance: Floats,
+    distances: dict[int, Floats],
     seconds: float,
 ) -> Verification:
     """What the sums over all points tell."""
+    at = flow.time_costs(fine, coarse, distances)
     mesh, touched = problem.parts, fine[TOUCHED]
     unknown, reasons = flow.unknown(touched)
     for sums in (fine, coarse):
@@ -234,7 +243,8 @@ def _verification(
         if touched > FEW_TOUCHED:
             for name in part_names():
                 sums[name] = sums.get(name, 0.0) - sums.get(AT_WALLS + name, 0.0)
-        sums["terminal"] += flow.target_square  # of the squared distance: no point of ρ₀ carries it
+        for name, more in flow.constant.items():
+            sums[name] = sums.get(name, 0.0) + more
     parts = {name: math.nan if name in unknown else fine.get(name, 0.0) for name in part_names()}
     total = math.fsum(parts.values())
     doubt = fine[UNCERTAIN] if math.isfinite(total) else math.nan
@@ -243,11 +253,12 @@ def _verification(
         {"total": total, **parts},
         {"total": math.fsum(mesh.values()), **mesh},
         error / abs(total) if total else math.nan,
-        distance if flow.rates.log_density else None,
+        distances.get(problem.n_layers),
         touched,
         seconds,
-        flow.terminal.logarithmic,
+        problem.ends.logarithmic,
         "; ".join(reasons),
+        at,
     )
 
 
@@ -287,7 +298,7 @@ class TrueObjective:
         if flow.needs_density and found[TOUCHED] > FEW_TOUCHED:
             return math.nan, f"{100 * found[TOUCHED]:.2g} % of the mass has touched a wall, and has no density there"
         parts = math.fsum(found.get(name, 0.0) for name in part_names())
-        return parts + flow.target_square + self._problem.parameter_cost(theta), ""
+        return parts + math.fsum(flow.constant.values()) + self._problem.parameter_cost(theta), ""
 
     def _sums(self, flow: CharacteristicCosts) -> dict[str, float]:
         """What the points add up to. **Collective**.

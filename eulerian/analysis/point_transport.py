@@ -1,7 +1,7 @@
 """Points that a flow carries through a domain with walls, with the density and the costs along their paths."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -26,6 +26,22 @@ class Node:
 
 @final
 @dataclass(frozen=True)
+class Stop:
+    """Points where a layer ends.
+
+    Attributes:
+        x: (n, dim), inside the domain.
+        log_change: (n,) −∫ div v dt up to there; None without a Jacobian.
+        touched: (n,) who has been held up by a wall until then.
+    """
+
+    x: Floats
+    log_change: Floats | None
+    touched: NDArray[np.bool_]
+
+
+@final
+@dataclass(frozen=True)
 class Carried:
     """Where points have come to at T, and what they have gathered on the way.
 
@@ -36,6 +52,7 @@ class Carried:
         log_integral: (n,) ∫₀ᵀ of what log_change is at t, or None.
         ratio_integral: (n,) ∫₀ᵀ ρ(t, X)/ρ₀(x) dt, or None.
         touched: (n,) who has ever been held up by a wall.
+        stops: the points at ends of layers before T, by the number of layers.
         nodes: the points at the ends of all half layers, with ``keep_nodes``.
     """
 
@@ -45,7 +62,12 @@ class Carried:
     log_integral: Floats | None
     ratio_integral: Floats | None
     touched: NDArray[np.bool_]
+    stops: Mapping[int, Stop] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
+
+    def after(self, layers: int) -> Stop:
+        """The points where so many layers have passed: those at a stop, else those at T."""
+        return self.stops.get(layers, Stop(self.x, self.log_change, self.touched))
 
 
 def carry_points(
@@ -57,6 +79,7 @@ def carry_points(
     steps: int,
     walls: Walls,
     *,
+    stops: Collection[int] = (),
     keep_nodes: bool = False,
 ) -> Carried:
     """Carry points by the classical Runge–Kutta method, and back to the closest point of the domain after each step.
@@ -72,16 +95,19 @@ def carry_points(
         horizon: T.
         steps: in every layer, an even number: integrals of the density are by Simpson's rule on pairs of steps.
         walls: of the domain.
+        stops: keep the points where so many layers have passed, each less than L.
         keep_nodes: keep the points at the ends of all half layers.
     """
     if len(x) > _BLOCK and not keep_nodes:
         blocks = [x[start : start + _BLOCK] for start in range(0, len(x), _BLOCK)]
-        return _joined([carry_points(rates, theta, block, label, horizon, steps, walls) for block in blocks])
+        return _joined(
+            [carry_points(rates, theta, block, label, horizon, steps, walls, stops=stops) for block in blocks]
+        )
     dim, h = rates.dim, horizon / (len(theta) * steps)
     y = np.concatenate([x, np.zeros((len(x), len(rates.names)))], axis=1)
     tracked, touched = walls.track(x), np.zeros(len(x), dtype=bool)
     integrals = _Simpson(len(x), h) if rates.log_density else None
-    nodes = [Node(x, np.zeros(len(x)))]
+    nodes, kept = [Node(x, np.zeros(len(x)))], dict[int, Stop]()
     with np.errstate(all="ignore"):  # a far-off θ shows in numbers that are not finite
         for layer, row in enumerate(theta):
             motion = Motion(rates, layer, row, label)
@@ -93,23 +119,33 @@ def carry_points(
                     integrals.add(y[:, -1])
                 if keep_nodes and count % (steps // 2) == 0:
                     nodes.append(Node(y[:, :dim].copy(), y[:, -1].copy()))
+            if layer + 1 in stops:
+                change = y[:, -1].copy() if rates.log_density else None
+                kept[layer + 1] = Stop(y[:, :dim].copy(), change, touched.copy())
     columns = dict(zip(rates.names, y.T[dim:], strict=True))
     change = columns.pop(LOG_DENSITY, None)
     if integrals is None:
-        return Carried(y[:, :dim].copy(), columns, change, None, None, touched)
-    return Carried(y[:, :dim].copy(), columns, change, integrals.logarithm, integrals.ratio, touched, tuple(nodes))
+        return Carried(y[:, :dim].copy(), columns, change, None, None, touched, kept)
+    along = integrals.logarithm, integrals.ratio
+    return Carried(y[:, :dim].copy(), columns, change, *along, touched, kept, tuple(nodes))
 
 
 def _joined(parts: Sequence[Carried]) -> Carried:
     """Blocks of points, one behind another."""
 
-    def rows(name: str) -> Any:
+    def rows(name: str, parts: Sequence[Carried | Stop] = parts) -> Any:
         columns = [getattr(part, name) for part in parts]
         return None if columns[0] is None else np.concatenate(columns)
 
+    def stop(layers: int) -> Stop:
+        all_there = [part.stops[layers] for part in parts]
+        return Stop(*(rows(name, all_there) for name in ("x", "log_change", "touched")))
+
     costs = {name: np.concatenate([part.costs[name] for part in parts]) for name in parts[0].costs}
-    names = ("log_change", "log_integral", "ratio_integral", "touched")
-    return Carried(rows("x"), costs, *map(rows, names))
+    names = ("x", "log_change", "log_integral", "ratio_integral", "touched")
+    x, log_change, logarithm, ratio, touched = map(rows, names)
+    stops = {layers: stop(layers) for layers in parts[0].stops}
+    return Carried(x, costs, log_change, logarithm, ratio, touched, stops)
 
 
 @final

@@ -135,6 +135,10 @@ class ControlProblem(ReducedProblem):
         self._state = StateEquation(found, self.layered, self.groups, self.grid, (memory, *disk), limited=limiter)
         self.trajectory = self._state.trajectory
 
+    def terminal_readout(self, theta: ArrayLike) -> Floats:
+        """The terminal loss's own part (r,) of the readout of θ."""
+        return self.split(theta)[1][self.ends.costs[0].readout]
+
     # -- J in other ways, and what the last evaluation left -----------------------------------------------------------
 
     def value_observed(self, theta: ArrayLike, observer: SweepObserver) -> float:

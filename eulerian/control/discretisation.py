@@ -77,12 +77,12 @@ class Objective:
     @property
     def by_balance(self) -> tuple[LayerEndCost, ...]:
         """Those that start from ∫ρ₀ log ρ₀ and follow its balance."""
-        return tuple(end for end in self.ends if end.cost.needs_entropy)
+        return tuple(end for end in self.ends if end.cost.needs_entropy and end.weight > 0.0)
 
     @property
     def by_squares(self) -> tuple[LayerEndCost, ...]:
         """Those that are computed from squares that move beside the densities."""
-        return tuple(end for end in self.ends if end.cost.needs_squares)
+        return tuple(end for end in self.ends if end.cost.needs_squares and end.weight > 0.0)
 
 
 @final
@@ -128,7 +128,8 @@ class Discretisation:
         smoothing = flux_smoothing(space, grid.horizon, flux)
         by_label, together = _initial_entropies(objective, space, exact)
         squares = _square_costs(objective, space, exact, grid.layers)
-        ends = EndCosts.of(objective.ends, grid.layers, space, by_label)
+        # A distance without weight is never evaluated on the mesh, and needs no start.
+        ends = EndCosts.of(objective.ends, grid.layers, space, 0.0 if by_label is None else by_label)
         potential = costs.potential_in(space.dim)
         continuous = ContinuousData(exact, ends.terminal.exact, potential, costs.density_weights)
         charged = None

@@ -145,7 +145,7 @@ class StateEquation:
             linear, rates = self.costs.linear(velocities), self.costs.rates(velocities)
             parts = self.costs.parts(sweep, linear, rates)
             ends = self._ends.evaluate(lambda layer: self.joined(sweep.start(layer)), readout)
-            for cost, found in zip(self._ends.costs, ends, strict=True):
+            for cost, found in zip(self._ends.charged, ends, strict=True):
                 parts[cost.at.part] = found.value + parts.get(cost.at.part, 0.0)
         return ForwardSweep(velocities, sweep, linear, rates, ends, parts)
 
@@ -174,13 +174,15 @@ class StateEquation:
         if repeats > 1:  # one pull-back instead of L: the layers' θ is one row
             by_velocity = [[np.sum(layers, axis=0) for layers in zip(*by_velocity, strict=True)]]
         theta = self._pulled_back(forward, by_velocity)
-        readout = np.concatenate([each.readout for each in forward.ends])
+        readout = np.zeros(self._ends.n_readout)
+        for cost, each in zip(self._ends.charged, forward.ends, strict=True):
+            readout[cost.readout] = each.readout
         return Gradients(theta, readout, self.joined(found.densities), found.squares)
 
     def _by_layer(self, forward: ForwardSweep) -> dict[int, Groups]:
         """The derivatives of the costs at ends of layers by the densities there, by layer."""
         sums: dict[int, Floats] = {}
-        for cost, found in zip(self._ends.costs, forward.ends, strict=True):
+        for cost, found in zip(self._ends.charged, forward.ends, strict=True):
             layer = cost.at.layer
             sums[layer] = sums[layer] + found.density if layer in sums else found.density
         return {layer: self.parted(each) for layer, each in sums.items()}

@@ -78,7 +78,7 @@ class KlLoss(PointLoss):
         return np.asarray(np.einsum("mn,mni->ni", parts, np.where(parts[..., None] > 0.0, slopes, 0.0)))
 
 
-def kl_loss(target: Any, dim: int, n_labels: int) -> KlLoss:
+def kl_loss(target: Any, dim: int, n_labels: int, key: str = KEY) -> KlLoss:
     """The loss of a target that a user gives. A shape of unknown mass, as of a formula, counts as if it were 1.
 
     Args:
@@ -86,6 +86,7 @@ def kl_loss(target: Any, dim: int, n_labels: int) -> KlLoss:
             projected ``Density``, whose shapes then have their masses inside its domain.
         dim: of space.
         n_labels: K.
+        key: what it is called in messages.
 
     Raises:
         InputError: it is none of these, or does not fit the dimension or the labels.
@@ -94,13 +95,13 @@ def kl_loss(target: Any, dim: int, n_labels: int) -> KlLoss:
         return target
     if (exact := getattr(target, "exact", None)) is not None:
         return KlLoss(tuple(exact.pieces), n_labels)
-    terms = list(_labelled(target, KEY))
+    terms = list(_labelled(target, key))
     for term in terms:
         term.shape.check(dim, term.key)
     if {term.label for term in terms} != set(range(n_labels)):
         given = sorted({term.label for term in terms})
         what = f"has labels {given}, but those of the particles are from 0 to {n_labels - 1}"
-        raise InputError(what, key=KEY, remedy="Give a dictionary label → target.")
+        raise InputError(what, key=key, remedy="Give a dictionary label → target.")
     return KlLoss.of(terms, [1.0 if term.shape.mass is None else term.shape.mass for term in terms], n_labels)
 
 
@@ -121,28 +122,29 @@ def _labelled(target: Any, key: str, label: int = 0) -> Iterator[LabelledShape]:
 
 
 @singledispatch
-def particle_loss(terminal: Any, dim: int, n_labels: int) -> PointLoss:
+def particle_loss(terminal: Any, dim: int, n_labels: int, key: str = "terminal") -> PointLoss:
     """What the end of a particle costs.
 
     Args:
         terminal: a loss, a function of points, or a distance.
         dim: of space.
         n_labels: K.
+        key: what it is called in messages.
 
     Raises:
         InputError: particles cannot have it.
     """
-    return as_loss(terminal).bind(dim, n_labels)
+    return as_loss(terminal, key).bind(dim, n_labels, key)
 
 
 @particle_loss.register
-def _(terminal: KullbackLeibler, dim: int, n_labels: int) -> PointLoss:
-    return kl_loss(terminal.target, dim, n_labels)
+def _(terminal: KullbackLeibler, dim: int, n_labels: int, key: str = "terminal") -> PointLoss:
+    return kl_loss(terminal.target, dim, n_labels, f"{key}.target")
 
 
 @particle_loss.register
-def _(terminal: Distance, dim: int, n_labels: int) -> NoReturn:  # noqa: ARG001
-    raise _refusal("terminal", terminal.kind, *terminal.particles_cannot)
+def _(terminal: Distance, dim: int, n_labels: int, key: str = "terminal") -> NoReturn:  # noqa: ARG001
+    raise _refusal(key, terminal.kind, *terminal.particles_cannot)
 
 
 def refuse_costs(costs: Costs) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Annotated, Any, ClassVar, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from eulerian.app.config.costs_at import at_times
 from eulerian.app.config.density import Terms, check_gaps, label_count
 from eulerian.app.config.values import (
     Flag,
@@ -20,12 +22,14 @@ from eulerian.app.config.values import (
     problem,
 )
 from eulerian.base.errors import InputError
+from eulerian.objective.cost_at import CostAt
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import Distance, FixedDensity, KullbackLeibler, SquaredDistance
 from eulerian.objective.losses import CrossEntropyLoss, FormulaLoss, LogisticLoss, QuadraticLoss
 from eulerian.objective.point_loss import PointLoss, are_labels
 
 KEY = "objective.terminal"
+AT = "objective.at"
 
 type Lengths = Iterator[tuple[str, int, object, str]]
 
@@ -57,9 +61,9 @@ class LossSection(Section):
         """What a problem is given."""
         return self.loss()
 
-    def check_labels(self, n_labels: int) -> None:
+    def check_labels(self, n_labels: int, key: str = KEY) -> None:
         """Raise InputError unless the loss is for so many labels."""
-        self.loss().check_labels(n_labels, KEY)
+        self.loss().check_labels(n_labels, key)
 
     def lengths(self) -> Lengths:
         """Everything that has one entry per axis: name, length, value, and what the entries are."""
@@ -211,10 +215,10 @@ class TargetTerminal(Section):
         """What a problem is given, ``target`` being what makes a density of the terms."""
         return self.distance(target(self.target))
 
-    def check_labels(self, n_labels: int) -> None:
+    def check_labels(self, n_labels: int, key: str = KEY) -> None:
         """Raise InputError if the target has other labels, as far as that is known without its files."""
         if self.n_labels is not None:
-            check_target_labels(self.n_labels, n_labels)
+            check_target_labels(self.n_labels, n_labels, f"{key}.target")
 
     def lengths(self) -> Lengths:
         """Nothing: its target is a mixture, not a point."""
@@ -255,9 +259,27 @@ class L2Terminal(TargetTerminal):
 
 type Terminal = LossSection | TargetTerminal
 
+if TYPE_CHECKING:
+    TerminalsAt = tuple[Any, ...]
+else:  # `fixed` among them only to be told why not
+    TerminalsAt = at_times(
+        QuadraticTerminal,
+        ExpressionTerminal,
+        LogisticTerminal,
+        CrossEntropyTerminal,
+        FixedTerminal,
+        KlTerminal,
+        L2Terminal,
+    )
 
-def check_target_labels(n_target: int, n_labels: int) -> None:
+
+def check_target_labels(n_target: int, n_labels: int, key: str = f"{KEY}.target") -> None:
     """Check the number of labels of a target density against that of the initial one.
+
+    Args:
+        n_target: of the target.
+        n_labels: of the initial density.
+        key: what the target is called in messages.
 
     Raises:
         InputError: they differ.
@@ -266,7 +288,7 @@ def check_target_labels(n_target: int, n_labels: int) -> None:
         what = (
             f"has {n_target} label{'' if n_target == 1 else 's'}, but in density.initial there {are_labels(n_labels)}"
         )
-        raise InputError(what, key=f"{KEY}.target", remedy="Give the target terms for the same labels.")
+        raise InputError(what, key=key, remedy="Give the target terms for the same labels.")
 
 
 class Objective(Section):
@@ -285,6 +307,7 @@ class Objective(Section):
         power_form: how networks are charged for ∫ρ², in congestion and l2: by squares that move beside the densities,
             or by the mesh's density, whose square numerical diffusion lowers.
         terminal: the loss at the final time.
+        at: costs at given times, the ends of layers.
     """
 
     kinetic: NonNegative = Field(default=0.0, description="the weight λ of the kinetic energy, a number >= 0")
@@ -310,7 +333,33 @@ class Objective(Section):
         | L2Terminal,
         Field(discriminator="kind"),
     ] = Field(description="a table [objective.terminal] with the loss at the final time")
+    at: TerminalsAt = Field(default=(), description="a list of tables [[objective.at]], each with a time and a kind")
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        for index, cost in enumerate(self.at):
+            if cost.kind == "fixed":
+                what = "neither a network nor the convex solver can be held to a density exactly on its way"
+                raise problem(what, key=f"at.{index}.kind", value=cost.kind, remedy="Use kl or l2.")
+        return self
 
     def costs(self) -> Costs:
         """The weights of the costs along the way."""
         return Costs(**{each.name: getattr(self, each.name) for each in fields(Costs)})
+
+    @property
+    def end_costs(self) -> Iterator[tuple[str, Any]]:
+        """The terminal cost and those at given times, each with its key."""
+        yield KEY, self.terminal
+        for index, cost in enumerate(self.at):
+            yield f"{AT}.{index}", cost
+
+    def costs_at(self, target: Callable[..., Any]) -> list[CostAt]:
+        """What a problem is given, ``target`` being what makes a density of the terms, whose ``key`` it is told."""
+        found = []
+        for index, each in enumerate(self.at):
+            # Charged with the weight: a loss that has one of its own is not to count it again.
+            bare = each.model_copy(update={"weight": 1.0})
+            cost = bare.cost(self, partial(target, key=f"{AT}.{index}.target"))
+            found.append(CostAt(each.time, cost, each.weight))
+        return found

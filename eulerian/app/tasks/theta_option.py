@@ -1,6 +1,7 @@
 """``--theta RUN``: θ of a run, or of a file, for a command that evaluates a network."""
 
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 
 from eulerian.app.build.mixture import count_labels
 from eulerian.app.build.network import SampledProblem
-from eulerian.app.config import Config
+from eulerian.app.config import Config, objective
 from eulerian.app.config.tables import changed_keys
 from eulerian.app.config.toml import dump_toml
 from eulerian.app.runs.files import THETA, is_run
@@ -28,7 +29,7 @@ from eulerian.fields.theta_file import read_theta
 KEY = "--theta"
 
 # Keys of the configuration that θ is read into: what is wrong with them is wrong with the file.
-READ_INTO = ("field.theta", "objective.terminal.weights", "objective.terminal.bias")
+READ_INTO = re.compile(r"field\.theta|objective\.(terminal|at\.\d+)\.(weights|bias)")
 
 # Features that are drawn at random: their θ means nothing with others.
 _DRAWN = ("random", "residual")
@@ -140,7 +141,7 @@ class ThetaSource:
         try:
             problem = make(config, comm)
         except InputError as error:
-            if self.source is None or error.key not in READ_INTO:
+            if self.source is None or not READ_INTO.fullmatch(error.key or ""):
                 raise
             why = "Was the file replaced?"
             if self.difference is not None:
@@ -177,25 +178,29 @@ def _folder(source: Path) -> Path | None:
 def _starting_at(config: Config, source: Path, file: Path, readout: Floats, n_labels: int) -> Config:
     """The configuration with θ of a file and its readout (r,) as the start. Not collective."""
     started = config.with_values("field", theta=file.absolute())
-    trains = _trains_readout(config)
-    if not trains and not readout.size:
+    trained = [key for key, cost in config.in_order_of_readouts if cost.trains_readout]
+    if not trained and not readout.size:
         return started
-    columns = readout.size // n_labels - 1 if trains else 0
-    if not trains or columns < 1 or readout.size % n_labels:
-        wants = f"a readout for {n_labels} labels" if trains else "none"
-        what = f"holds {readout.size} numbers of a readout, but objective.terminal trains {wants}"
-        remedy = "Compare with objective.terminal of the run that wrote it."
+    columns = readout.size // (n_labels * len(trained)) - 1 if trained else 0
+    if columns < 1 or readout.size != len(trained) * n_labels * (columns + 1):
+        wants = f"a readout for {n_labels} labels" if trained else "none"
+        where = " and ".join(trained) or objective.KEY
+        what = f"holds {readout.size} numbers of a readout, but {where} trains {wants}"
+        remedy = f"Compare with {where} of the run that wrote it."
         raise InputError(what, key=KEY, value=str(source), remedy=remedy)
     if not np.all(np.isfinite(readout)):
         raise InputError("holds a readout that is not finite", key=KEY, value=str(source), remedy="Train it anew.")
-    rows, bias = np.split(readout, [n_labels * columns])
-    weights = tuple(map(tuple, rows.reshape(n_labels, columns).tolist()))
-    terminal = config.objective.terminal.model_copy(update={"weights": weights, "bias": tuple(bias.tolist())})
-    return started.with_values("objective", terminal=terminal)
+    started_costs = dict(config.objective.end_costs)
+    for key, own in zip(trained, np.split(readout, len(trained)), strict=True):
+        rows, bias = np.split(own, [n_labels * columns])
+        weights = tuple(map(tuple, rows.reshape(n_labels, columns).tolist()))
+        started_costs[key] = started_costs[key].model_copy(update={"weights": weights, "bias": tuple(bias.tolist())})
+    terminal, *at = started_costs.values()
+    return started.with_values("objective", terminal=terminal, at=tuple(at))
 
 
 def _trains_readout(config: Config) -> bool:
-    return config.objective.terminal.trains_readout
+    return any(cost.trains_readout for _, cost in config.objective.end_costs)
 
 
 def _compared(config: Config, tables: Tables, theirs: Tables, source: Path) -> tuple[InputError | None, list[str]]:
