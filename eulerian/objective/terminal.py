@@ -44,6 +44,7 @@ class Terminal(ABC):
         exact: ρ* itself, where that is known.
         logarithmic: whether it holds logarithms of densities, so that errors of it are measured in nats.
         cancelling: whether it is what is left of much larger integrals, which must be the more exact.
+        pointwise: whether it is an integral of what the densities are point by point.
     """
 
     loss: PointLoss | None = None
@@ -51,6 +52,7 @@ class Terminal(ABC):
     exact: ExactDensity | None = None
     logarithmic: ClassVar[bool] = False
     cancelling: ClassVar[bool] = False
+    pointwise: ClassVar[bool] = True
 
     def initial_readout(self) -> Floats:
         """Where the trained parameters start, (r,)."""
