@@ -100,6 +100,11 @@ class Lattice:
         first = float(self.first[axis])
         return _SPACING * self.width * np.arange(first, first + self.shape[axis])
 
+    def box_of(self, sizes: Floats, share: float) -> tuple[Floats, Floats]:
+        """Corners (d,) of the box of the nodes where numbers (size,) are above a share of the largest one."""
+        kept = self.nodes[sizes > share * sizes.max()]
+        return kept.min(axis=0), kept.max(axis=0)
+
 
 _FACTOR = (2.0 * _SPACING**2 / math.pi) ** 0.25
 
