@@ -200,12 +200,17 @@ class QuadraticFunctional(DensityFunctional):
         by_label: whether densities of labels interact with themselves only, else their sum does.
         target: ρ*, or None.
         resolution: length that rules for integrals against ρ* have to resolve.
+        no_bound: why no bound of the idealised problem is known with it.
     """
 
     kernels: tuple[Interaction, ...]
     by_label: ClassVar[bool]
     target: Any
     resolution: float = math.inf
+    no_bound: ClassVar[str] = (
+        "no bound is known where points of the density interact: the idealised problem is solved for costs that are "
+        "paid point by point, and an attraction makes it non-convex"
+    )
 
     def within(self, low: Floats, high: Floats, key: str) -> "QuadraticForm":
         """The functional of points from ``low`` to ``high``, without its target; ``key``: its name in messages.
@@ -261,6 +266,7 @@ class MaximumMeanDiscrepancy(QuadraticFunctional, Distance):
 
     kind = "mmd"
     by_label = True
+    no_bound = "no bound is known for this distance: the convex solver takes costs that are paid point by point"
 
     width: float = 1.0
     weight: float = 1.0

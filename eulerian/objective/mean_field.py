@@ -21,6 +21,7 @@ class QuadraticTerminal(Terminal):
         key: what it is called in messages.
 
     Attributes:
+        functional: as given.
         form: the functional of points.
 
     Raises:
@@ -31,6 +32,7 @@ class QuadraticTerminal(Terminal):
 
     def __init__(self, space: DensitySpace, functional: QuadraticFunctional, key: str = "terminal") -> None:
         """Collective."""
+        self.functional = functional
         self._space, self._rule = space, space.quadrature(space.objective_degree)
         form = functional.within(*space.bounding_box, key)
         if functional.target is not None:

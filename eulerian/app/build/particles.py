@@ -1,6 +1,7 @@
 """From a configuration to particles: what they cannot do, where they start, and their J."""
 
 from functools import partial
+from typing import Any
 
 from mpi4py import MPI
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.memory import sample_needs, total_memory
-from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes
+from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes, projected_target
 from eulerian.app.config import (
     Config,
     Particles,
@@ -67,7 +68,7 @@ def refuse_on_particles(config: Config) -> None:
     if config.field.needs_nodes:
         raise _refusal("field.kind", config.field.kind, "nodal velocities live on a mesh", "Use another kind of field.")
     for key, cost in objective.end_costs:
-        for index, term in enumerate(cost.mixture):
+        for index, term in enumerate(cost.mixture if cost.of_logarithms else ()):
             if not term.has_log_gradient:
                 what = f"log ρ* of {_article(term.kind)} has no slope for particles that end where ρ* is zero"
                 remedy = "Use gaussian, samples or expression terms."
@@ -185,7 +186,7 @@ def particle_problem(
         InputError: the field lacks a derivative that particles need, or the target of kl does not fit.
     """
     objective, particles, section = config.objective, config.particles, config.field
-    target = partial(relative_entropy, space=space)
+    target = partial(particle_target, space=space)
     terminal, at = objective.terminal.cost(objective, target), objective.costs_at(target)
     with configured_keys():
         return ParticleProblem(
@@ -206,6 +207,11 @@ def particle_problem(
             tolerance=particles.tolerance,
             memory=config.solver.memory_bytes,
         )
+
+
+def particle_target(terms: Terms, space: DensitySpace, key: str = TARGET, *, projected: bool = False) -> Any:
+    """The target of a distance: projected into the space, or as that of a relative entropy. **Collective**."""
+    return projected_target(space, terms, key) if projected else relative_entropy(terms, space, key)
 
 
 def relative_entropy(target: Terms, space: DensitySpace, key: str = TARGET) -> KlLoss:
