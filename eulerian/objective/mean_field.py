@@ -28,7 +28,7 @@ class QuadraticTerminal(Terminal):
         InputError: a kernel is too narrow for the domain, or the target does not fit the space; the same on all ranks.
     """
 
-    pointwise = False
+    form: QuadraticForm
 
     def __init__(self, space: DensitySpace, functional: QuadraticFunctional, key: str = "terminal") -> None:
         """Collective."""
@@ -42,7 +42,7 @@ class QuadraticTerminal(Terminal):
             with parallel.agreed(space.comm):
                 own = form.at(x).sums(weights)
             form = form.with_target(parallel.sum_all(space.comm, own))
-        self.form: QuadraticForm = form
+        self.form = form
         self._points = form.at(self._rule.points.reshape(-1, space.dim))
 
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
