@@ -70,18 +70,6 @@ class DensityShape(Protocol):
             InputError: the function has none: it is zero on whole regions, or its derivative is not known.
         """
 
-    def blurred(self, x: Floats, std: float, key: str) -> Floats:
-        """The shape's convolution with a normal density of this standard deviation, over all space, at points (n, d).
-
-        Args:
-            x: the points.
-            std: the standard deviation.
-            key: what the shape is called in messages.
-
-        Raises:
-            InputError: it is not known.
-        """
-
     def equal_mass_points(self, count: int) -> Floats:
         """About ``count`` points (m, d) of equal mass that stand for the function; none where its mass is unknown.
 
@@ -146,18 +134,6 @@ class Shape(ABC):
         """
         what, remedy = "its logarithm has no gradient that is known", "Take a Gaussian, Samples or a Formula."
         raise InputError(what, key="density", value=type(self).__name__, remedy=remedy)
-
-    def blurred(self, x: Floats, std: float, key: str) -> Floats:  # noqa: ARG002 - for those that know it
-        """None.
-
-        Raises:
-            InputError: always.
-        """
-        what, remedy = (
-            "its integrals against Gaussians are not known",
-            "Take Gaussian, Samples or Uniform, or project it",
-        )
-        raise InputError(what, key=key, value=type(self).__name__, remedy=f"{remedy}: space.project(…).")
 
 
 def logarithm(values: Floats) -> Floats:

@@ -103,10 +103,6 @@ class Gaussian(Shape):
         """Logarithms (n,) and their gradients (n, d) at points x (n, d)."""
         return self.log_values(x), (self.mean - x) @ self._precision
 
-    def blurred(self, x: Floats, std: float, key: str) -> Floats:  # noqa: ARG002 - the protocol's argument
-        """See ``DensityShape``."""
-        return Gaussian(self.mean, self.covariance + std**2 * np.eye(self.dim)).values(x)
-
     def equal_mass_points(self, count: int) -> Floats:
         """Points (count, d) of equal mass."""
         return np.asarray(self.mean + _even_normal(count, len(self.mean)) @ self._root.T)
@@ -139,13 +135,6 @@ class Uniform(Shape):
         """Values (n,) at points x (n, d)."""
         inside = np.all((x >= self.lower) & (x <= self.upper), axis=1)
         return inside / np.prod(self.upper - self.lower)
-
-    def blurred(self, x: Floats, std: float, key: str) -> Floats:  # noqa: ARG002 - the protocol's argument
-        """See ``DensityShape``."""
-        from scipy.special import ndtr
-
-        share = ndtr((self.upper - x) / std) - ndtr((self.lower - x) / std)
-        return np.asarray(np.prod(share / (self.upper - self.lower), axis=1))
 
     def equal_mass_points(self, count: int) -> Floats:
         """Points (count, d) of equal mass."""
@@ -356,10 +345,6 @@ class Samples(Shape):
             values[block] = peak[:, 0] + np.log(total) - np.log(self._norm)
             gradients[block] = (exponents @ centres / total[:, None] - white[block]) / self.bandwidth
         return values, gradients
-
-    def blurred(self, x: Floats, std: float, key: str) -> Floats:  # noqa: ARG002 - the protocol's argument
-        """See ``DensityShape``."""
-        return Samples(self.samples, np.hypot(self.bandwidth, std)).values(x)
 
     @property
     def _norm(self) -> float:

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.objective.interactions import Interaction, InteractionEnergy, as_kernels
+from eulerian.objective.interactions import InteractionEnergy
+from eulerian.objective.kernels import Interaction, as_kernels
 from eulerian.objective.parts import part_names
 from eulerian.objective.point_functions import PointFunction, as_point_function
 

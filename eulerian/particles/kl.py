@@ -21,6 +21,8 @@ from eulerian.particles.targets import labelled_terms, normalised
 
 KEY = "terminal.target"
 
+NO_COMMON_STEPS = "particles that pay for one another all along the way need time steps that all of them take"
+
 
 @final
 @dataclass(frozen=True)
@@ -133,8 +135,7 @@ def _(terminal: QuadraticFunctional, dim: int, n_labels: int, key: str = "termin
 def refuse_costs(costs: Costs, method: str) -> None:
     """Raise InputError where there are costs of the density, which particles do not know, or cannot pay together."""
     if costs.interaction is not None and method != "rk4":
-        what = "particles that pay for one another all along the way need time steps that all of them take"
-        raise InputError(what, key="method", value=method, remedy='Use method = "rk4".')
+        raise InputError(NO_COMMON_STEPS, key="method", value=method, remedy='Use "rk4".')
     for name in part_names("density"):
         if getattr(costs, name) > 0.0:
             raise _refusal(f"costs.{name}", getattr(costs, name), BLIND, "Set it to 0.")

@@ -236,6 +236,11 @@ class ParticleProblem(ReducedProblem):
         return self._require_sweep().states
 
     @property
+    def met_ends(self) -> ParticleEndCosts:
+        """``ends`` at the last evaluation: those of all particles together by their tangents there."""
+        return self._require_sweep().ends
+
+    @property
     def final_points(self) -> Floats:
         """(n, dim) where this rank's particles ended, in the order of the sample."""
         return self.states.positions(self.n_layers)

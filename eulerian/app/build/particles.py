@@ -32,7 +32,7 @@ from eulerian.fields.base import VectorField
 from eulerian.objective.distances import BLIND
 from eulerian.objective.parts import part_names
 from eulerian.optimise.settings import VERIFIED
-from eulerian.particles.kl import KlLoss
+from eulerian.particles.kl import NO_COMMON_STEPS, KlLoss
 from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.sample import ParticleSample, share
 from eulerian.transport.time_grid import TimeGrid
@@ -62,6 +62,9 @@ def refuse_on_particles(config: Config) -> None:
         weight = getattr(objective, key)
         if weight > 0.0:
             raise _refusal(f"objective.{key}", weight, BLIND, "Set it to 0.")
+    if objective.interaction is not None and config.particles.method != "rk4":
+        value = config.particles.method
+        raise InputError(NO_COMMON_STEPS, key="particles.method", value=value, remedy='Use "rk4".')
     for key, cost in objective.end_costs:
         if cost.particles_cannot:
             raise _refusal(f"{key}.kind", cost.kind, *cost.particles_cannot)

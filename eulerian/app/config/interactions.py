@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from eulerian.app.config.values import Length, Real, Section
-from eulerian.objective.interactions import GaussianInteraction, QuadraticInteraction
+from eulerian.objective.kernels import GaussianInteraction, QuadraticInteraction
 
 
 class QuadraticKernel(Section):
