@@ -44,6 +44,10 @@ from .objective.costs import Costs as Costs
 from .objective.distances import FixedDensity as FixedDensity
 from .objective.distances import KullbackLeibler as KullbackLeibler
 from .objective.distances import SquaredDistance as SquaredDistance
+from .objective.interactions import InteractionEnergy as InteractionEnergy
+from .objective.interactions import MaximumMeanDiscrepancy as MaximumMeanDiscrepancy
+from .objective.kernels import GaussianInteraction as GaussianInteraction
+from .objective.kernels import QuadraticInteraction as QuadraticInteraction
 from .objective.losses import CrossEntropyLoss as CrossEntropyLoss
 from .objective.losses import FormulaLoss as FormulaLoss
 from .objective.losses import FunctionLoss as FunctionLoss

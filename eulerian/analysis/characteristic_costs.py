@@ -8,6 +8,7 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from eulerian.analysis.characteristic_crowds import Crowds, Seen
 from eulerian.analysis.characteristic_ends import FINER, TimeCost, TrueEnd, true_ends
 from eulerian.analysis.label_meetings import LabelPath, meetings
 from eulerian.analysis.point_transport import Carried, carry_points
@@ -18,6 +19,7 @@ from eulerian.control.control import ControlProblem
 from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import TOLERANCE, DensityRule, density_rules
 from eulerian.objective.continuous import ContinuousData
+from eulerian.objective.interactions import QuadraticForm
 from eulerian.particles.right_hand_side import RightHandSide
 from eulerian.transport.nodal_interpolant import anywhere
 
@@ -67,6 +69,7 @@ class CharacteristicCosts:
         ends: the costs where layers end, the terminal one first.
         label_dependent: every label has a velocity of its own.
         of_gradient: names of the costs of ∇v.
+        together: running costs of the density as a whole, by part of J.
     """
 
     data: ContinuousData
@@ -78,6 +81,7 @@ class CharacteristicCosts:
     ends: tuple[TrueEnd, ...]
     label_dependent: bool
     of_gradient: tuple[str, ...]
+    together: Mapping[str, QuadraticForm]
 
     @classmethod
     def of(cls, problem: ControlProblem, theta: ArrayLike) -> "CharacteristicCosts":
@@ -97,6 +101,7 @@ class CharacteristicCosts:
             true_ends(problem),
             layered.label_dependent,
             of_gradient,
+            {name: each.form for name, each in problem.running.functionals.items() if each.form is not None},
         )
 
     def rules(self, space: DensitySpace, labels: Sequence[int]) -> tuple[DensityRule, DensityRule]:
@@ -142,12 +147,49 @@ class CharacteristicCosts:
         """Names of the running costs of the total density."""
         return tuple(self.data.weights)
 
-    def carried(self, rule: DensityRule, labels: Sequence[int], steps: int, *, keep_nodes: bool = False) -> Carried:
+    def crowds(self, steps: int) -> Crowds:
+        """Functionals of the density as a whole, for points that take so many steps in a layer."""
+        ends = {
+            end.name: (end.cost.at.layer, end.cost.functional.form)
+            for end in self.ends
+            if end.cost.functional.form is not None
+        }
+        return Crowds(ends, self.together, len(self.data.initial.mass), (self.horizon, len(self.theta), steps))
+
+    def of_crowds(self, crowds: Crowds, comm: Any) -> dict[str, float]:
+        """This rank's share of what they cost: parts of J, and costs where layers end by themselves. Collective."""
+        # One rank tells what all ranks know.
+        values = {name: value if comm.rank == 0 else 0.0 for name, value in crowds.values(comm).items()}
+        parts = dict(values)
+        for end in self.charged:
+            if end.name in values:
+                part = end.cost.at.part
+                parts[part] = parts.get(part, 0.0) + end.cost.at.weight * values[end.name]
+        return parts | {f"{AT_WALLS}{end.name}": 0.0 for end in self.ends if end.name in values}
+
+    def carried(
+        self,
+        rule: DensityRule,
+        labels: Sequence[int],
+        steps: int,
+        seen: Seen | None = None,
+        *,
+        keep_nodes: bool = False,
+    ) -> Carried:
         """The points of a rule at T."""
         label = labels[0] if self.label_dependent else None
         stops = {end.cost.at.layer for end in self.ends} - {len(self.theta)}
         return carry_points(
-            self.rates, self.theta, rule.x, label, self.horizon, steps, self.walls, stops=stops, keep_nodes=keep_nodes
+            self.rates,
+            self.theta,
+            rule.x,
+            label,
+            self.horizon,
+            steps,
+            self.walls,
+            stops=stops,
+            keep_nodes=keep_nodes,
+            seen=seen,
         )
 
     def of_meetings(self, paths: Sequence[LabelPath], comm: Any) -> list[tuple[str, float, float]]:

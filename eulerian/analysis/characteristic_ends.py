@@ -37,20 +37,21 @@ class TrueEnd:
     @property
     def of_density(self) -> bool:
         """Whether it depends on the density's values."""
-        return self.cost.functional.loss is None
+        return self.cost.functional.loss is None and self.cost.functional.form is None
 
     def local(
         self, stop: Stop, rule: DensityRule, labels: Sequence[int], readout: Floats
     ) -> tuple[float, float, float] | None:
         """This rank's share of it, that of mass at walls, and the sizes of what adds up to the latter.
 
-        None where the density is wanted, and not known; nothing at walls of a loss, which is what it is there too.
+        None where the density is wanted, and not known, and where all points are wanted together; nothing at walls of
+        a loss, which is what it is there too.
         """
         functional = self.cost.functional
         if functional.loss is not None:
             losses = functional.loss.value(stop.x, readout[self.cost.readout])[:, labels]
             return float(np.vdot(rule.weights, losses)), 0.0, 0.0
-        if stop.log_change is None:
+        if functional.form is not None or stop.log_change is None:
             return None
         log_density = np.log(rule.density) + stop.log_change[:, None]
         distance = functional.density_cost(log_density, functional.exact, stop.x, labels)

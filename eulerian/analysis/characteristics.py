@@ -171,12 +171,15 @@ class Characteristics:
         fine, coarse = PointSums(), PointSums()
         found = []
         paths: list[LabelPath] = []
+        counts = steps, steps // 2
+        crowds = [flow.crowds(count) for count in counts]
         for labels in problem.groups:
             rules = flow.rules(problem.density_space, labels)
-            for sums, rule, count in zip((fine, coarse), rules, (steps, steps // 2), strict=True):
+            for sums, rule, count, crowd in zip((fine, coarse), rules, counts, crowds, strict=True):
                 with parallel.agreed(problem.comm, "the field"):
+                    seen = crowd.watch(rule.weights, labels)
                     # Meetings by the coarser rule: each of its points is pulled back from every half layer.
-                    carried = flow.carried(rule, labels, count, keep_nodes=sums is coarse and flow.labels_meet)
+                    carried = flow.carried(rule, labels, count, seen, keep_nodes=sums is coarse and flow.labels_meet)
                     sums.add(flow.local_parts(rule, labels, carried))
                 if sums is fine:
                     found.append((labels, rule, carried))
@@ -185,6 +188,8 @@ class Characteristics:
         for name, value, doubt in flow.of_meetings(paths, problem.comm):
             fine.add({name: value, UNCERTAIN: doubt})
             coarse.add({name: value})
+        for sums, crowd in zip((fine, coarse), crowds, strict=True):
+            sums.add(flow.of_crowds(crowd, problem.comm))
         totals = fine.total(problem.comm), coarse.total(problem.comm)
         return cls(flow, tuple(found), totals[0], totals[1], time.perf_counter() - started)
 
@@ -309,14 +314,16 @@ class TrueObjective:
         problem = self._problem
         if not self._rules:
             self._rules = [flow.rules(problem.density_space, labels)[1] for labels in problem.groups]
-        sums = PointSums()
+        sums, crowds = PointSums(), flow.crowds(STEPS // 2)
         paths: list[LabelPath] = []
         for labels, rule in zip(problem.groups, self._rules, strict=True):
             with parallel.agreed(problem.comm, "the field"):
-                carried = flow.carried(rule, labels, STEPS // 2, keep_nodes=flow.labels_meet)
+                seen = crowds.watch(rule.weights, labels)
+                carried = flow.carried(rule, labels, STEPS // 2, seen, keep_nodes=flow.labels_meet)
                 sums.add(flow.local_parts(rule, labels, carried))
             if carried.nodes[1:]:
                 paths.append(LabelPath(labels[0], rule, carried.nodes))
         for name, value, _ in flow.of_meetings(paths, problem.comm):
             sums.add({name: value})
+        sums.add(flow.of_crowds(crowds, problem.comm))
         return sums.total(problem.comm)

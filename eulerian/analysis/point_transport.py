@@ -1,6 +1,6 @@
 """Points that a flow carries through a domain with walls, with the density and the costs along their paths."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -81,6 +81,8 @@ def carry_points(
     *,
     stops: Collection[int] = (),
     keep_nodes: bool = False,
+    seen: Callable[[int, int, Floats], None] | None = None,
+    first: int = 0,
 ) -> Carried:
     """Carry points by the classical Runge–Kutta method, and back to the closest point of the domain after each step.
 
@@ -97,17 +99,25 @@ def carry_points(
         walls: of the domain.
         stops: keep the points where so many layers have passed, each less than L.
         keep_nodes: keep the points at the ends of all half layers.
+        seen: is told at the start and after every step how many steps have passed, the number of the first point, and
+            where the points are.
+        first: that number.
     """
     if len(x) > _BLOCK and not keep_nodes:
-        blocks = [x[start : start + _BLOCK] for start in range(0, len(x), _BLOCK)]
+        blocks = [(start, x[start : start + _BLOCK]) for start in range(0, len(x), _BLOCK)]
         return _joined(
-            [carry_points(rates, theta, block, label, horizon, steps, walls, stops=stops) for block in blocks]
+            [
+                carry_points(rates, theta, block, label, horizon, steps, walls, stops=stops, seen=seen, first=start)
+                for start, block in blocks
+            ]
         )
     dim, h = rates.dim, horizon / (len(theta) * steps)
     y = np.concatenate([x, np.zeros((len(x), len(rates.names)))], axis=1)
     tracked, touched = walls.track(x), np.zeros(len(x), dtype=bool)
     integrals = _Simpson(len(x), h) if rates.log_density else None
     nodes, kept = [Node(x, np.zeros(len(x)))], dict[int, Stop]()
+    if seen is not None:
+        seen(0, first, x)
     with np.errstate(all="ignore"):  # a far-off θ shows in numbers that are not finite
         for layer, row in enumerate(theta):
             motion = Motion(rates, layer, row, label)
@@ -117,6 +127,8 @@ def carry_points(
                 touched |= held
                 if integrals is not None:
                     integrals.add(y[:, -1])
+                if seen is not None:
+                    seen(layer * steps + count, first, y[:, :dim].copy())
                 if keep_nodes and count % (steps // 2) == 0:
                     nodes.append(Node(y[:, :dim].copy(), y[:, -1].copy()))
             if layer + 1 in stops:

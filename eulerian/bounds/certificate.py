@@ -160,6 +160,7 @@ def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealPro
         potential=costs.potential,
         congestion=costs.congestion,
         entropy=costs.entropy,
+        interaction=costs.interaction,
         initial=problem.continuous.initial,
     )
 

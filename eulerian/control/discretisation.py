@@ -16,12 +16,13 @@ from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import EMPTY, DensitySpace
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.cost_at import LayerEndCost
-from eulerian.objective.costs import Costs
+from eulerian.objective.costs import INTERACTION, Costs
 from eulerian.objective.distances import check_form
 from eulerian.objective.entropy import EntropyBalance
+from eulerian.objective.mean_field import QuadraticTerminal
 from eulerian.objective.running import EntropyCosts, RunningCosts, VelocityCost, potential_vector
 from eulerian.objective.squares import SquareColumns, SquareCosts
-from eulerian.objective.terminal import exact_density
+from eulerian.objective.terminal import Terminal, exact_density
 from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import TransportOperator, flux_smoothing
 from eulerian.transport.power import Power
@@ -147,6 +148,7 @@ class Discretisation:
             _mesh_costs(objective, space, of_mesh=together is None),
             charged,
             squares,
+            _functionals(costs, space),
         )
         return cls(velocity_space, initial, ends, running, smoothing, continuous)
 
@@ -183,6 +185,12 @@ def _mesh_costs(objective: Objective, space: DensitySpace, *, of_mesh: bool) -> 
     if congestion == 0.0 and entropy == 0.0:
         return None
     return DensityCost(congestion, entropy, space.floor, products)
+
+
+def _functionals(costs: Costs, space: DensitySpace) -> dict[str, Terminal]:
+    """The running costs of the density as a whole, by part of J. Collective."""
+    energy = costs.interaction_energy
+    return {} if energy is None else {"interaction": QuadraticTerminal(space, energy, INTERACTION)}
 
 
 def check_time(time: TimeGrid) -> TimeGrid:

@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any, final
 
 from eulerian.base.errors import InputError
-from eulerian.objective.distances import Distance, as_terminal_cost
+from eulerian.objective.distances import DensityFunctional, as_terminal_cost
 from eulerian.objective.point_loss import PointLoss
 
 # How far a time may be from the end of a layer, in layers: what decimal numbers lose.
@@ -68,13 +68,13 @@ class LayerEndCost:
     Attributes:
         layer: that number; L is the end.
         weight: of the cost.
-        cost: a distance or a loss.
+        cost: a distance, another functional of the density, or a loss.
         key: what it is called in messages.
     """
 
     layer: int
     weight: float
-    cost: Distance | PointLoss
+    cost: DensityFunctional | PointLoss
     key: str
 
     def end(self, n_layers: int) -> LayerEnd:

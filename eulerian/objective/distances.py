@@ -10,12 +10,10 @@ from eulerian.objective.point_loss import PointLoss
 BLIND = "particles know where they are, not how dense they are"
 
 
-@dataclass(frozen=True)
-class Distance:
-    """A functional of ρ(T) and a target density ρ*.
+class DensityFunctional:
+    """A functional of ρ(T) that is no ∫ℓρ(T).
 
     Attributes:
-        target: ρ*, whatever ``DensitySpace.project`` takes.
         kind: what it is called in a configuration.
         particles_cannot: why particles cannot have it, and what can be done; empty where they can.
         network_cannot: likewise of networks.
@@ -23,8 +21,6 @@ class Distance:
         needs_entropy: whether it starts from ∫ρ₀ log ρ₀ and follows its balance.
         needs_squares: whether it is computed from squares that move beside the densities.
     """
-
-    target: Any
 
     kind: ClassVar[str]
     particles_cannot: ClassVar[tuple[str, str] | tuple[()]] = ()
@@ -46,6 +42,17 @@ class Distance:
         if self.network_cannot:
             reason, remedy = self.network_cannot
             raise InputError(reason, key=f"{key}.kind", value=self.kind, remedy=remedy)
+
+
+@dataclass(frozen=True)
+class Distance(DensityFunctional):
+    """A functional of ρ(T) and a target density ρ*.
+
+    Attributes:
+        target: ρ*, whatever ``DensitySpace.project`` takes.
+    """
+
+    target: Any
 
 
 @final
@@ -106,13 +113,13 @@ class FixedDensity(Distance):
     particles_cannot = (_CANNOT, "Use kl.")
 
 
-def as_terminal_cost(what: Any, key: str = "terminal") -> Distance | PointLoss:
-    """A distance or a loss as it is, a formula or a function of points as a loss; ``key``: its name in messages.
+def as_terminal_cost(what: Any, key: str = "terminal") -> DensityFunctional | PointLoss:
+    """A functional or a loss as it is, a formula or a function of points as a loss; ``key``: its name in messages.
 
     Raises:
         InputError: it is nothing of this.
     """
-    return what if isinstance(what, Distance) else as_loss(what, key)
+    return what if isinstance(what, DensityFunctional) else as_loss(what, key)
 
 
 def check_form(form: str, forms: tuple[str, str], key: str = "form") -> None:

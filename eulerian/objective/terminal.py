@@ -16,6 +16,7 @@ from eulerian.density.space import DensitySpace, Quadrature
 from eulerian.objective.continuous import FunctionDensity
 from eulerian.objective.distances import FixedDensity, KullbackLeibler, SquaredDistance
 from eulerian.objective.floored_entropy import entropy, entropy_slope
+from eulerian.objective.interactions import QuadraticForm
 from eulerian.objective.losses import as_loss
 from eulerian.objective.point_loss import PointLoss
 
@@ -44,11 +45,13 @@ class Terminal(ABC):
         exact: ρ* itself, where that is known.
         logarithmic: whether it holds logarithms of densities, so that errors of it are measured in nats.
         cancelling: whether it is what is left of much larger integrals, which must be the more exact.
+        form: the functional of points, where it is quadratic in the density as a whole.
     """
 
     loss: PointLoss | None = None
     target: Floats | None = None
     exact: ExactDensity | None = None
+    form: QuadraticForm | None = None
     logarithmic: ClassVar[bool] = False
     cancelling: ClassVar[bool] = False
 

@@ -1,15 +1,22 @@
 """What particles pay where layers end: a loss where they are, or their part of a relative entropy, at T and before."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Self, final
 
+from mpi4py import MPI
+
 import numpy as np
+from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
 from eulerian.objective.cost_at import LayerEnd, LayerEndCost
 from eulerian.objective.point_loss import PointLoss
+from eulerian.particles.crowd import CrowdLoss, Meetings
+from eulerian.particles.flow import Rows
 from eulerian.particles.kl import particle_loss
+from eulerian.particles.path_storage import PathStorage
+from eulerian.particles.right_hand_side import COSTS
 from eulerian.particles.sample import ParticleSample
 
 
@@ -22,11 +29,13 @@ class ParticleEndCost:
         at: where, and what it counts.
         loss: ℓ, bound.
         readout: its own part of the trained parameters of all.
+        constant: what the cost is beside the mean of ℓ, where ℓ is the tangent of a functional of all particles.
     """
 
     at: LayerEnd
     loss: PointLoss
     readout: slice
+    constant: float = 0.0
 
     def values(self, x: Floats, log_density: Floats | None, sample: ParticleSample, readout: Floats) -> Floats:
         """What each particle pays, (n,), without the weight.
@@ -96,6 +105,27 @@ class ParticleEndCosts:
     def initial_readout(self) -> Floats:
         """Where the trained parameters start, (r,)."""
         return np.concatenate([cost.loss.initial_readout() for cost in self.costs])
+
+    def met(self, states: "ParticleStates", comm: MPI.Comm) -> Self:
+        """With tangents for functionals of all particles, where these are. **Collective**.
+
+        Raises:
+            RejectedEvaluation: the particles are too far apart for one of them.
+        """
+        found = []
+        for cost in self.costs:
+            if isinstance(cost.loss, CrowdLoss):
+                tangent = cost.loss.tangent(states.positions(cost.at.layer), states.sample, comm)
+                cost = replace(cost, loss=tangent, constant=tangent.constant)
+            found.append(cost)
+        return replace(self, costs=tuple(found))
+
+    def constants(self) -> dict[str, float]:
+        """What J is beside means over particles, by part."""
+        found: dict[str, float] = {}
+        for cost in self.charged:
+            found[cost.at.part] = found.get(cost.at.part, 0.0) + cost.at.weight * cost.constant
+        return found
 
 
 @final
@@ -170,3 +200,54 @@ class ParticleStates:
     def _log_density(self) -> int:
         assert self.log_density is not None
         return self.dim + self.names.index(self.log_density)
+
+
+@final
+@dataclass(frozen=True)
+class ParticleForward:
+    """What the forward sweep leaves to the adjoint one.
+
+    Attributes:
+        paths: one per group.
+        states: positions and integrals at T, and where else there are costs.
+        ends: the costs there, with tangents where they are functionals of all particles.
+        meetings: what particles pay for one another on the way, or None.
+        readout: (r,) that the losses were taken with.
+        values: (n,) what each particle contributes to a part of J, by name.
+        parts: of J.
+    """
+
+    paths: list[PathStorage]
+    states: ParticleStates
+    ends: ParticleEndCosts
+    meetings: Meetings | None
+    readout: Floats
+    values: dict[str, Floats]
+    parts: dict[str, float]
+
+    def by_state(self, weights: Floats, n_layers: int) -> dict[int, Floats]:
+        """Derivatives of J by positions and integrals (n, width), by layer, of particles with weights (n,)."""
+        found = self.states.derivatives(self.ends, self.readout, weights)
+        # Costs that are integrated over time enter J with the weight of their particle.
+        for column, name in enumerate(self.states.names, self.states.dim):
+            if name in COSTS:
+                found[n_layers][:, column] = weights
+        if self.meetings is not None:
+            slopes = self.meetings.slopes(n_layers, 0, self.states.positions(n_layers))
+            assert slopes is not None
+            found[n_layers][:, : self.states.dim] += weights[:, None] * slopes
+        return found
+
+    def on_the_way(
+        self, rows: Rows, picked: NDArray[np.intp] | None, weights: Floats
+    ) -> Callable[[int, int, Floats, slice], Floats | None] | None:
+        """See ``PathStorage.adjoint``, for some rows of the sample, or those of them that are picked."""
+        if self.meetings is None:
+            return None
+        slopes_of, own = self.meetings.slopes, weights[rows] if picked is None else weights[rows][picked]
+
+        def paid(layer: int, step: int, x: Floats, block: slice) -> Floats | None:
+            slopes = slopes_of(layer, step, x)
+            return None if slopes is None else own[block, None] * slopes
+
+        return paid

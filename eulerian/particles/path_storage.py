@@ -1,7 +1,7 @@
 """The paths of a group of particles through all layers: what is stored of them, and the adjoint sweep along them."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,7 +48,11 @@ class PathStorage:
         self.starts = [starts[:1] for starts in self.starts]
 
     def adjoint(
-        self, tableau: Tableau, by_state: Mapping[int, Floats], picked: NDArray[np.intp] | None = None
+        self,
+        tableau: Tableau,
+        by_state: Mapping[int, Floats],
+        picked: NDArray[np.intp] | None = None,
+        on_the_way: Callable[[int, int, Floats, slice], Floats | None] | None = None,
     ) -> Floats:
         """Derivatives (L, p) by θ of a sum over all particles of the group or those picked.
 
@@ -56,6 +60,8 @@ class PathStorage:
             tableau: of the steps.
             by_state: its derivatives (n, width) by (x, q) where a number of layers has passed, L among them.
             picked: of the group, or all.
+            on_the_way: the derivative (m, dim) by positions x (m, dim) of what some of these particles, a slice of
+                them, pay where so many steps of a layer have passed; None where they pay nothing.
         """
         by_layer: list[Floats] = []
         # Overwritten on the way back.
@@ -73,9 +79,13 @@ class PathStorage:
                 points = [positions[block] for positions in starts]
                 if len(points) < len(steps):
                     points = _recomputed(tableau, motion, points[0], steps)
-                for h, x in zip(reversed(steps), reversed(points), strict=True):
-                    w[block], more = step_vjp(tableau, motion, x, float(h), w[block])
+                for index in reversed(range(len(steps))):
+                    x = points[index]
+                    w[block], more = step_vjp(tableau, motion, x, float(steps[index]), w[block])
                     total = total + more
+                    paid = None if on_the_way is None else on_the_way(passed - 1, index, x, block)
+                    if paid is not None:
+                        w[block, : x.shape[1]] += paid
             by_layer.append(np.asarray(total))
         return np.array(by_layer[::-1])
 

@@ -1,7 +1,7 @@
 """θ ↦ J(θ) and its exact gradient on particles."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Literal
 
 from mpi4py import MPI
@@ -18,33 +18,15 @@ from eulerian.fields.base import VectorField
 from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.objective.cost_at import CostAt, layer_end_costs
-from eulerian.objective.costs import Costs
-from eulerian.particles.end_costs import ParticleEndCosts, ParticleStates
+from eulerian.objective.costs import INTERACTION, Costs
+from eulerian.particles.crowd import CrowdLoss, Meetings
+from eulerian.particles.end_costs import ParticleEndCosts, ParticleForward, ParticleStates
 from eulerian.particles.flow import Labels, Layers, Scheme, carry, carry_back, carry_density, label_groups, segments
 from eulerian.particles.kl import refuse_costs
 from eulerian.particles.path_storage import PathStorage, require_memory_for_paths, thin_to_budget
 from eulerian.particles.right_hand_side import COSTS, LOG_DENSITY, RightHandSide
 from eulerian.particles.sample import ParticleSample
 from eulerian.particles.statistics import count_replicates, half_widths, moments, standard_errors
-
-
-@dataclass
-class _Forward:
-    """What the forward sweep leaves to the adjoint one.
-
-    Attributes:
-        paths: one per group.
-        states: positions and integrals at T, and where else there are costs.
-        readout: (r,) that the losses were taken with.
-        values: (n,) what each particle contributes to a part of J, by name.
-        parts: their weighted sums over all particles.
-    """
-
-    paths: list[PathStorage]
-    states: ParticleStates
-    readout: Floats
-    values: dict[str, Floats]
-    parts: dict[str, float]
 
 
 class ParticleProblem(ReducedProblem):
@@ -132,7 +114,7 @@ class ParticleProblem(ReducedProblem):
         ends = layer_end_costs(terminal, at, time.horizon, time.layers)
         self.sample, self.ends = own, ParticleEndCosts.of(ends, time.layers, dim, self.n_labels)
         self.loss = self.ends.terminal.loss
-        refuse_costs(costs)
+        refuse_costs(costs, method)
         relative = self.ends.add_log_density
         second = (
             ("jacobian_vjp", "jacobian_vjp_x")
@@ -150,10 +132,12 @@ class ParticleProblem(ReducedProblem):
         self.scheme = Scheme(time.horizon, method, steps_per_layer, tolerance, length=length)
         potential = costs.potential_in(dim)
         self.rates = RightHandSide(self.layered, dim, costs.velocity_terms, potential, log_density=relative)
+        energy = costs.interaction_energy
+        self._interaction = None if energy is None else CrowdLoss.of(energy, dim, self.n_labels, INTERACTION)
         self.count = int(comm.allreduce(len(own.x)))
         self._budget = memory / comm.size
         self._groups = label_groups(own.labels, label_dependent=label_dependent, comm=comm)
-        self._last_sweep: _Forward | None = None
+        self._last_sweep: ParticleForward | None = None
         require_memory_for_paths(8.0 * dim * self.count * (self.n_layers + len(self.ends.layers)), memory)
 
     # -- J and ∇J ----------------------------------------------------------------------------------------------------
@@ -176,34 +160,47 @@ class ParticleProblem(ReducedProblem):
         """Lengths of the steps (k,) of the last evaluation, for every group of labels, for every layer."""
         return [path.steps for path in self._require_sweep().paths]
 
-    def _forward(self, theta: Floats, readout: Floats) -> _Forward:
+    def _forward(self, theta: Floats, readout: Floats) -> ParticleForward:
         # First: the paths of two sweeps are not to be held at once.
         self._last_sweep = None
         self._last_sweep = self._sweep(theta, readout, None)
         return self._last_sweep
 
-    def _sweep(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> _Forward:
+    def _sweep(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> ParticleForward:
         """All particles at T, with what they have gathered. Collective."""
         at = {layer: np.empty((len(self.sample.x), self.rates.width)) for layer in self.ends.layers}
-        paths: list[PathStorage] = []
-        for index, (label, rows) in enumerate(self._groups):
-            paths.append(PathStorage(label, rows))
-            given = None if steps is None else steps[index]
-            for segment in segments(
-                self.rates, theta, self.sample.x[rows], label, self.scheme, comm=self.comm, steps=given
-            ):
-                paths[-1].add(segment)
-                # After every layer, so that the peak stays within the budget, too.
-                thin_to_budget(paths, self._budget)
-                if (passed := segment.motion.layer + 1) in at:
-                    at[passed][rows] = segment.end
+        paths = [PathStorage(label, rows) for label, rows in self._groups]
+        energy, steps_per_layer = self._interaction, self.scheme.steps_per_layer
+        meetings = None if energy is None else Meetings(energy, self.horizon, self.n_layers, steps_per_layer)
+        tracks = [
+            segments(self.rates, theta, self.sample.x[path.rows], path.label, self.scheme, comm=self.comm, steps=given)
+            for path, given in zip(paths, repeat(None) if steps is None else steps, strict=False)
+        ]
+        # Layer by layer: particles of all groups may pay for one another.
+        for passed, through in enumerate(zip(*tracks, strict=True), 1):
+            for path, segment in zip(paths, through, strict=True):
+                path.add(segment)
+                if passed in at:
+                    at[passed][path.rows] = segment.end
+            # After every layer, so that the peak stays within the budget, too.
+            thin_to_budget(paths, self._budget)
+            if meetings is not None:
+                starts = [(path.rows, segment.starts) for path, segment in zip(paths, through, strict=True)]
+                meetings.in_layer(passed - 1, starts, self.sample, self.comm)
         names = self.rates.names
         states = ParticleStates(self.sample, self.rates.dim, names, LOG_DENSITY if LOG_DENSITY in names else None, at)
+        ends = self.ends.met(states, self.comm)
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
-            by_part = states.by_part(self.ends, readout)
+            by_part = states.by_part(ends, readout)
         gathered = zip(names, at[self.n_layers].T[self.rates.dim :], strict=True)
         by_part |= {name: values for name, values in gathered if name in COSTS}
-        return _Forward(paths, states, readout, by_part, self._means(by_part))
+        constants = ends.constants()
+        if meetings is not None:
+            meetings.meet(self.n_layers, 0, states.positions(self.n_layers), self.sample, self.comm)
+            by_part["interaction"], constants["interaction"] = meetings.values, meetings.constant
+        parts = self._means(by_part)
+        parts |= {name: parts[name] + constant for name, constant in constants.items()}
+        return ParticleForward(paths, states, ends, meetings, readout, by_part, parts)
 
     def _means(self, values: dict[str, Floats]) -> dict[str, float]:
         """Collective."""
@@ -211,7 +208,7 @@ class ParticleProblem(ReducedProblem):
             local = np.array([float(self.sample.weights @ column) for column in values.values()])
         return dict(zip(values, parallel.sum_all(self.comm, local).tolist(), strict=True))
 
-    def _adjoint(self, sweep: _Forward) -> tuple[Floats, Floats]:
+    def _adjoint(self, sweep: ParticleForward) -> tuple[Floats, Floats]:
         rows, constant = self._local_gradient(sweep.readout, None)
         total = parallel.sum_all(self.comm, np.concatenate([rows.ravel(), constant]))
         return total[: rows.size].reshape(rows.shape), total[rows.size :]
@@ -221,18 +218,14 @@ class ParticleProblem(ReducedProblem):
         forward, weights = self._require_sweep(), self.sample.weights
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
             weights = weights if chosen is None else np.where(chosen, weights, 0.0)
-            by_state = forward.states.derivatives(self.ends, readout, weights)
-            # Costs that are integrated over time enter J with the weight of their particle.
-            for column, name in enumerate(self.rates.names, self.rates.dim):
-                if name in COSTS:
-                    by_state[self.n_layers][:, column] = weights
-            constant = forward.states.by_readout(self.ends, readout, weights, self.n_labels)
+            by_state = forward.by_state(weights, self.n_layers)
+            constant = forward.states.by_readout(forward.ends, readout, weights, self.n_labels)
             rows = np.zeros((self.n_layers, self.layer_shape[1]))
             for path in forward.paths:
                 picked = None if chosen is None else np.flatnonzero(chosen[path.rows])
                 own = {layer: found[path.rows] for layer, found in by_state.items()}
                 own = own if picked is None else {layer: found[picked] for layer, found in own.items()}
-                rows += path.adjoint(self.scheme.tableau, own, picked)
+                rows += path.adjoint(self.scheme.tableau, own, picked, forward.on_the_way(path.rows, picked, weights))
         return rows, constant
 
     # -- what the last evaluation found ------------------------------------------------------------------------------
@@ -241,6 +234,11 @@ class ParticleProblem(ReducedProblem):
     def states(self) -> ParticleStates:
         """Positions and integrals of this rank's particles where there are costs, in the order of the sample."""
         return self._require_sweep().states
+
+    @property
+    def met_ends(self) -> ParticleEndCosts:
+        """``ends`` at the last evaluation: those of all particles together by their tangents there."""
+        return self._require_sweep().ends
 
     @property
     def final_points(self) -> Floats:
@@ -383,7 +381,7 @@ class ParticleProblem(ReducedProblem):
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
-    def _require_sweep(self) -> _Forward:
+    def _require_sweep(self) -> ParticleForward:
         if self._last_sweep is None:
             raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
         return self._last_sweep

@@ -19,7 +19,7 @@ _KEYS = {
     "slabs": "ideal.layers",
     "bound": "ideal.certificate",
     "max_iterations": "ideal.max_iterations",
-    **{name: f"objective.{name}" for name in part_names("velocity", "potential", "density")},
+    **{name: f"objective.{name}" for name in part_names("velocity", "potential", "density", "functional")},
 }
 
 

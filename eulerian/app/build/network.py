@@ -17,16 +17,13 @@ import numpy as np
 from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
 from eulerian.app.build.mesh import create_mesh
-from eulerian.app.build.mixture import count_labels, density_and_exact
+from eulerian.app.build.mixture import count_labels, density_and_exact, projected_target
 from eulerian.app.config import (
     Config,
     as_config,
     check_dimension,
     check_labels,
-    check_target_labels,
 )
-from eulerian.app.config.checks import TARGET
-from eulerian.app.config.density import Terms
 from eulerian.app.config.field import IDEAL, KEY
 from eulerian.app.config.objective import AT
 from eulerian.base.arrays import Floats
@@ -43,7 +40,7 @@ from eulerian.fields.piecewise import PiecewiseField
 from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
 from eulerian.mesh.simplices import Simplices
-from eulerian.objective.distances import Distance
+from eulerian.objective.distances import DensityFunctional
 from eulerian.objective.point_loss import PointLoss
 from eulerian.transport.time_grid import TimeGrid
 from eulerian.transport.velocity_space import VelocitySpace
@@ -90,7 +87,7 @@ def build(
     config = as_config(config)
     space, rho0, memory = _initial(config, comm, mesh_needs, mesh)
     section, objective, solver = config.field, config.objective, config.solver
-    terminal, at = terminal_cost(config, space), objective.costs_at(partial(_target, space))
+    terminal, at = terminal_cost(config, space), objective.costs_at(partial(projected_target, space))
     velocity_space = VelocitySpace(space)
     if field is None:
         nodes = velocity_space.all_nodes() if section.needs_nodes else None
@@ -117,24 +114,14 @@ def build(
         )
 
 
-def terminal_cost(config: Config, space: DensitySpace) -> Distance | PointLoss:
+def terminal_cost(config: Config, space: DensitySpace) -> DensityFunctional | PointLoss:
     """The terminal cost of a configuration; a target is projected into the space. **Collective**.
 
     Raises:
         InputError: a target does not fit the density; the same on all ranks.
     """
     objective = config.objective
-    return objective.terminal.cost(objective, partial(_target, space))
-
-
-def _target(space: DensitySpace, terms: Terms, key: str = TARGET) -> Density:
-    """The target density of a distance. **Collective**.
-
-    Raises:
-        InputError: it has other labels than the density, or no mass; the same on all ranks.
-    """
-    check_target_labels(count_labels(terms, space.comm, key), space.n_labels, key)
-    return Density(space, *density_and_exact(space, terms, key))
+    return objective.terminal.cost(objective, partial(projected_target, space))
 
 
 def build_ideal(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None) -> IdealProblem:
@@ -284,6 +271,7 @@ def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
             potential=objective.potential,
             congestion=objective.congestion,
             entropy=objective.entropy,
+            interaction=objective.costs().interaction,
         )
         target = problem.functional.target
         if target is not None and problem.functional.is_constraint:

@@ -1,6 +1,7 @@
 """From a configuration to particles: what they cannot do, where they start, and their J."""
 
 from functools import partial
+from typing import Any
 
 from mpi4py import MPI
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.memory import sample_needs, total_memory
-from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes
+from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes, projected_target
 from eulerian.app.config import (
     Config,
     Particles,
@@ -31,7 +32,7 @@ from eulerian.fields.base import VectorField
 from eulerian.objective.distances import BLIND
 from eulerian.objective.parts import part_names
 from eulerian.optimise.settings import VERIFIED
-from eulerian.particles.kl import KlLoss
+from eulerian.particles.kl import NO_COMMON_STEPS, KlLoss
 from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.sample import ParticleSample, share
 from eulerian.transport.time_grid import TimeGrid
@@ -61,13 +62,16 @@ def refuse_on_particles(config: Config) -> None:
         weight = getattr(objective, key)
         if weight > 0.0:
             raise _refusal(f"objective.{key}", weight, BLIND, "Set it to 0.")
+    if objective.interaction is not None and config.particles.method != "rk4":
+        value = config.particles.method
+        raise InputError(NO_COMMON_STEPS, key="particles.method", value=value, remedy='Use "rk4".')
     for key, cost in objective.end_costs:
         if cost.particles_cannot:
             raise _refusal(f"{key}.kind", cost.kind, *cost.particles_cannot)
     if config.field.needs_nodes:
         raise _refusal("field.kind", config.field.kind, "nodal velocities live on a mesh", "Use another kind of field.")
     for key, cost in objective.end_costs:
-        for index, term in enumerate(cost.mixture):
+        for index, term in enumerate(cost.mixture if cost.of_logarithms else ()):
             if not term.has_log_gradient:
                 what = f"log ρ* of {_article(term.kind)} has no slope for particles that end where ρ* is zero"
                 remedy = "Use gaussian, samples or expression terms."
@@ -185,7 +189,7 @@ def particle_problem(
         InputError: the field lacks a derivative that particles need, or the target of kl does not fit.
     """
     objective, particles, section = config.objective, config.particles, config.field
-    target = partial(relative_entropy, space=space)
+    target = partial(particle_target, space=space)
     terminal, at = objective.terminal.cost(objective, target), objective.costs_at(target)
     with configured_keys():
         return ParticleProblem(
@@ -206,6 +210,11 @@ def particle_problem(
             tolerance=particles.tolerance,
             memory=config.solver.memory_bytes,
         )
+
+
+def particle_target(terms: Terms, space: DensitySpace, key: str = TARGET, *, projected: bool = False) -> Any:
+    """The target of a distance: projected into the space, or as that of a relative entropy. **Collective**."""
+    return projected_target(space, terms, key) if projected else relative_entropy(terms, space, key)
 
 
 def relative_entropy(target: Terms, space: DensitySpace, key: str = TARGET) -> KlLoss:

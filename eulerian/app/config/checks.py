@@ -5,8 +5,8 @@ from pathlib import Path
 
 from eulerian.app.config.density import Term, Terms
 from eulerian.app.config.field import PythonField
+from eulerian.app.config.functionals import KEY as TERMINAL
 from eulerian.app.config.model import Config
-from eulerian.app.config.objective import KEY as TERMINAL
 from eulerian.base.errors import GMSH_SAVES, InputError
 from eulerian.base.formula import COORDINATES, Expression
 from eulerian.objective.point_loss import entries

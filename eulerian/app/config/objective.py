@@ -9,7 +9,18 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from eulerian.app.config.costs_at import at_times
-from eulerian.app.config.density import Terms, check_gaps, label_count
+from eulerian.app.config.density import Terms
+from eulerian.app.config.functionals import (
+    KEY,
+    FixedTerminal,
+    FunctionalTerminal,
+    InteractionTerminal,
+    KlTerminal,
+    L2Terminal,
+    Lengths,
+    MmdTerminal,
+)
+from eulerian.app.config.interactions import Kernels
 from eulerian.app.config.values import (
     Flag,
     Formula,
@@ -21,17 +32,12 @@ from eulerian.app.config.values import (
     Vector,
     problem,
 )
-from eulerian.base.errors import InputError
 from eulerian.objective.cost_at import CostAt
 from eulerian.objective.costs import Costs
-from eulerian.objective.distances import Distance, FixedDensity, KullbackLeibler, SquaredDistance
 from eulerian.objective.losses import CrossEntropyLoss, FormulaLoss, LogisticLoss, QuadraticLoss
-from eulerian.objective.point_loss import PointLoss, are_labels
+from eulerian.objective.point_loss import PointLoss
 
-KEY = "objective.terminal"
 AT = "objective.at"
-
-type Lengths = Iterator[tuple[str, int, object, str]]
 
 
 class LossSection(Section):
@@ -40,6 +46,7 @@ class LossSection(Section):
     mixture: ClassVar[Terms] = ()
     particles_cannot: ClassVar[tuple[str, str] | tuple[()]] = ()
     of_squares: ClassVar[bool] = False
+    of_logarithms: ClassVar[bool] = False
 
     @property
     def formulas(self) -> tuple[tuple[str, str], ...]:
@@ -168,96 +175,7 @@ class CrossEntropyTerminal(LossSection):
         return CrossEntropyLoss(weights, bias, self.trainable)
 
 
-class TargetTerminal(Section):
-    """What the functionals of a target density ρ* share.
-
-    Attributes:
-        kind: which functional.
-        target: the terms of ρ*, as in ``density.initial``; scaled to total mass 1.
-    """
-
-    formulas: ClassVar[tuple[tuple[str, str], ...]] = ()
-    trains_readout: ClassVar[bool] = False
-    distance: ClassVar[type[Distance]]
-
-    kind: str  # first, so that it also comes first where a configuration is written out
-    target: Terms = Field(description="a list of at least one density term, like those of density.initial")
-
-    @property
-    def n_labels(self) -> int | None:
-        """K of the target, or None while only a file of samples can tell."""
-        return label_count(self.target)
-
-    @property
-    def mixture(self) -> Terms:
-        """The terms of ρ*."""
-        return self.target
-
-    def loss(self) -> None:
-        """There is none at points."""
-
-    @property
-    def particles_cannot(self) -> tuple[str, str] | tuple[()]:
-        """Why particles cannot have it, and what can be done."""
-        return self.distance.particles_cannot
-
-    @property
-    def of_squares(self) -> bool:
-        """Whether ∫ρ(T)² is a part of it."""
-        return self.distance.of_squares
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        check_gaps(self.target, "target")
-        return self
-
-    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> Distance:  # noqa: ARG002 - of some
-        """What a problem is given, ``target`` being what makes a density of the terms."""
-        return self.distance(target(self.target))
-
-    def check_labels(self, n_labels: int, key: str = KEY) -> None:
-        """Raise InputError if the target has other labels, as far as that is known without its files."""
-        if self.n_labels is not None:
-            check_target_labels(self.n_labels, n_labels, f"{key}.target")
-
-    def lengths(self) -> Lengths:
-        """Nothing: its target is a mixture, not a point."""
-        yield from ()
-
-
-class FixedTerminal(TargetTerminal):
-    """ρ(T) = ρ*: dynamic optimal transport (Benamou & Brenier 2000)."""
-
-    distance = FixedDensity
-
-    kind: Literal["fixed"] = "fixed"
-
-
-class KlTerminal(TargetTerminal):
-    """KL(ρ(T) | ρ*) = ∫ ρ(T) log(ρ(T)/ρ*), summed over the labels."""
-
-    distance = KullbackLeibler
-
-    kind: Literal["kl"] = "kl"
-
-    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> KullbackLeibler:
-        """What a problem is given."""
-        return KullbackLeibler(target(self.target), objective.entropy_form)
-
-
-class L2Terminal(TargetTerminal):
-    """½‖ρ(T) − ρ*‖² in L², summed over the labels."""
-
-    distance = SquaredDistance
-
-    kind: Literal["l2"] = "l2"
-
-    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> SquaredDistance:
-        """What a problem is given."""
-        return SquaredDistance(target(self.target), objective.power_form)
-
-
-type Terminal = LossSection | TargetTerminal
+type Terminal = LossSection | FunctionalTerminal
 
 if TYPE_CHECKING:
     TerminalsAt = tuple[Any, ...]
@@ -270,25 +188,9 @@ else:  # `fixed` among them only to be told why not
         FixedTerminal,
         KlTerminal,
         L2Terminal,
+        MmdTerminal,
+        InteractionTerminal,
     )
-
-
-def check_target_labels(n_target: int, n_labels: int, key: str = f"{KEY}.target") -> None:
-    """Check the number of labels of a target density against that of the initial one.
-
-    Args:
-        n_target: of the target.
-        n_labels: of the initial density.
-        key: what the target is called in messages.
-
-    Raises:
-        InputError: they differ.
-    """
-    if n_target != n_labels:
-        what = (
-            f"has {n_target} label{'' if n_target == 1 else 's'}, but in density.initial there {are_labels(n_labels)}"
-        )
-        raise InputError(what, key=key, remedy="Give the target terms for the same labels.")
 
 
 class Objective(Section):
@@ -302,6 +204,7 @@ class Objective(Section):
         potential: V in ∫∫Vρ, a formula.
         congestion: γ in γ/2 ∫∫ρ², ρ = Σ_y ρ_y the density of all labels together.
         entropy: σ in σ ∫∫ρ log ρ, of all labels together.
+        interaction: W in ½∫∬W(x - y) ρ(x) ρ(y), of all labels together, a kernel or the sum of several.
         entropy_form: how networks are charged for ∫ρ log ρ, in kl and entropy: by its balance along the flow, or by the
             mesh's density, which numerical diffusion lowers.
         power_form: how networks are charged for ∫ρ², in congestion and l2: by squares that move beside the densities,
@@ -317,6 +220,9 @@ class Objective(Section):
     potential: Formula | None = Field(default=None, description='a formula in quotes, like "x**2/2"')
     congestion: NonNegative = Field(default=0.0, description="the weight γ of ρ²/2, a number >= 0")
     entropy: NonNegative = Field(default=0.0, description="the weight σ of ρ log ρ, a number >= 0")
+    interaction: Kernels | None = Field(
+        default=None, description='a table like { kind = "gaussian", weight = 1.0, width = 0.3 }, or several'
+    )
     entropy_form: Literal["balance", "density"] = Field(
         default="balance", description='how ∫ρ log ρ is taken, in kl and entropy: "balance" or "density"'
     )
@@ -330,7 +236,9 @@ class Objective(Section):
         | CrossEntropyTerminal
         | FixedTerminal
         | KlTerminal
-        | L2Terminal,
+        | L2Terminal
+        | MmdTerminal
+        | InteractionTerminal,
         Field(discriminator="kind"),
     ] = Field(description="a table [objective.terminal] with the loss at the final time")
     at: TerminalsAt = Field(default=(), description="a list of tables [[objective.at]], each with a time and a kind")
@@ -345,7 +253,9 @@ class Objective(Section):
 
     def costs(self) -> Costs:
         """The weights of the costs along the way."""
-        return Costs(**{each.name: getattr(self, each.name) for each in fields(Costs)})
+        given = {each.name: getattr(self, each.name) for each in fields(Costs)}
+        kernels = None if self.interaction is None else [each.kernel() for each in self.interaction]
+        return Costs(**{**given, "interaction": kernels})
 
     @property
     def end_costs(self) -> Iterator[tuple[str, Any]]:

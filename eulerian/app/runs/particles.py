@@ -72,9 +72,9 @@ def _costs_at_times(problem: "ParticleProblem") -> list["Document"]:
     from eulerian.particles.statistics import half_widths
 
     found, sample, readout = [], problem.sample, problem.split(problem.theta)[1]
-    for cost in problem.ends.costs[1:]:
+    for cost in problem.met_ends.costs[1:]:
         paid = problem.states.values(cost, readout)
-        value = float(sum_all(problem.comm, np.array([sample.weights @ paid]))[0])
+        value = cost.constant + float(sum_all(problem.comm, np.array([sample.weights @ paid]))[0])
         width = float(half_widths(sample, paid[:, None], problem.n_labels, problem.comm, LEVEL)[0])
         time = cost.at.layer * problem.horizon / problem.n_layers
         found.append({"time": time, "weight": cost.at.weight, "value": value, "interval": width})

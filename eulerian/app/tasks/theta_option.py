@@ -14,7 +14,8 @@ import numpy as np
 
 from eulerian.app.build.mixture import count_labels
 from eulerian.app.build.network import SampledProblem
-from eulerian.app.config import Config, objective
+from eulerian.app.config import Config
+from eulerian.app.config.functionals import KEY as KEY_OF_TERMINAL
 from eulerian.app.config.tables import changed_keys
 from eulerian.app.config.toml import dump_toml
 from eulerian.app.runs.files import THETA, is_run
@@ -184,7 +185,7 @@ def _starting_at(config: Config, source: Path, file: Path, readout: Floats, n_la
     columns = readout.size // (n_labels * len(trained)) - 1 if trained else 0
     if columns < 1 or readout.size != len(trained) * n_labels * (columns + 1):
         wants = f"a readout for {n_labels} labels" if trained else "none"
-        where = " and ".join(trained) or objective.KEY
+        where = " and ".join(trained) or KEY_OF_TERMINAL
         what = f"holds {readout.size} numbers of a readout, but {where} trains {wants}"
         remedy = f"Compare with {where} of the run that wrote it."
         raise InputError(what, key=KEY, value=str(source), remedy=remedy)

@@ -23,6 +23,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "cross_entropy": {"weights": [[1.0], [-1.0]], "bias": [0.1, 0.2], "trainable": True},
     "kl": {"target": [NORMAL]},
     "l2": {"target": [NORMAL]},
+    "mmd": {"target": [NORMAL], "width": 0.5},
+    "interaction": {"kernel": [{"kind": "gaussian", "weight": -1.0, "width": 0.3}]},
 }
 
 
@@ -41,9 +43,9 @@ def test_every_terminal_kind_has_its_keys(kind: str) -> None:
     (cost,) = config.objective.at
     given = cost.model_dump(exclude={"time", "weight"})
     assert given == alone.objective.terminal.model_dump(exclude={"weight"})
-    (found,) = config.objective.costs_at(lambda terms, key: (len(terms), key))
+    (found,) = config.objective.costs_at(lambda terms, key, **_: (len(terms), key))
     assert (found.time, found.weight) == (0.25, 2.0)
-    expected = alone.objective.terminal.cost(alone.objective, lambda terms: (len(terms), "objective.at.0.target"))
+    expected = alone.objective.terminal.cost(alone.objective, lambda terms, **_: (len(terms), "objective.at.0.target"))
     assert type(found.cost) is type(expected)
     assert repr(found.cost) == repr(expected)
 
