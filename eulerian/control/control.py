@@ -338,6 +338,10 @@ class ControlProblem(ReducedProblem):
         steps = None if observer is None else observer.steps
         return self._state.solve(self.starts.chosen, velocities, readout, steps, observer)
 
+    def check_rho0(self, shape: tuple[int, ...]) -> None:
+        """See ``ReducedProblem``."""
+        self.density_space.check_array(shape, key="rho0")
+
     def _beginning(self) -> Start:
         return self.starts.chosen
 

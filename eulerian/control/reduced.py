@@ -258,6 +258,11 @@ class ReducedProblem(ABC):
 
     def value_and_gradients(self, theta: ArrayLike, rho0: Any) -> tuple[float, Floats, Floats]:  # noqa: ARG002
         """J(θ, ρ₀) of another ρ₀, dJ/dθ and dJ/dρ₀; InputError where it starts from no density. Collective."""
+        self.check_rho0(np.shape(rho0))
+        raise AssertionError("who has densities says how")
+
+    def check_rho0(self, shape: tuple[int, ...]) -> None:  # noqa: ARG002
+        """Raise InputError unless another ρ₀ may have this shape."""
         what = "this problem starts from particles, not from a density: its J is a function of θ alone"
         raise InputError(what, key="rho0", remedy="Leave rho0 out, or take a ControlProblem.")
 

@@ -214,16 +214,19 @@ class DensitySpace:
         """
         from eulerian.density.density import Density  # here: that module imports this one
 
-        cells = self.n_cells_global
         with parallel.agreed(self.comm):
             gathered = np.asarray(array, dtype=np.float64)
-            if gathered.shape != (cells, self.nd, self.n_labels):
-                what = f"coefficients of all cells are an array ({cells}, {self.nd}, {self.n_labels})"
-                remedy = "Make it with space.project(…).to_array()."
-                raise InputError(what, key=key, value=f"shape {gathered.shape}", remedy=remedy)
+            self.check_array(gathered.shape, key)
             if not np.all(np.isfinite(gathered)):
                 raise InputError("holds numbers that are not finite", key=key, remedy="Give finite numbers.")
         return Density(self, gathered[np.asarray(self.mesh.topology.original_cell_index[: self.n_cells])])
+
+    def check_array(self, shape: tuple[int, ...], key: str = "density") -> None:
+        """Raise InputError unless an array of this shape may hold the coefficients of all cells. Not collective."""
+        wanted = (self.n_cells_global, self.nd, self.n_labels)
+        if tuple(shape) != wanted:
+            what, remedy = f"coefficients of all cells are an array {wanted}", "Take space.project(…).to_array()."
+            raise InputError(what, key=key, value=f"shape {tuple(shape)}", remedy=remedy)
 
     def all_cells(self, rows: Floats) -> Floats:
         """Rows (n_owned, …) of this rank's cells as (C, …) of all, in the order of the mesh's input, on all ranks.

@@ -33,7 +33,11 @@ class Objective:
     def __call__(self, theta: Any, rho0: Any = None) -> Any:
         """J, a number. See ``objective``. Collective."""
         flat = self._flat(theta)
-        return self._of_theta(flat) if rho0 is None else self._of_both(flat, jnp.asarray(rho0, dtype=_real()))
+        if rho0 is None:
+            return self._of_theta(flat)
+        rho = jnp.asarray(rho0, dtype=_real())
+        self.problem.check_rho0(rho.shape)
+        return self._of_both(flat, rho)
 
     @property
     def initial_theta(self) -> Any:
@@ -164,10 +168,10 @@ def objective(problem: Any) -> Objective:
             theta = optax.apply_updates(theta, updates)
 
     θ is an array like the problem's ``initial_theta``. For a field of JAX, Equinox or Flax it may also be what the
-    model's parameters are, with an axis of layers in front of every array (``J.initial_theta``, or as ``jax.vmap`` makes
-    models from keys), or a list of models, one for each layer; tied layers are one. An Equinox module holds functions
-    beside its arrays: take ``equinox.filter_value_and_grad`` or ``equinox.partition`` as always. What the costs train
-    besides stands in a dictionary ``{"layers": θ, "readout": r}``, r an array or a pytree of the loss.
+    model's parameters are, with an axis of layers in front of every array (``J.initial_theta``, or as ``jax.vmap``
+    makes models from keys), or a list of models, one for each layer; tied layers are one. An Equinox module holds
+    functions beside its arrays: take ``equinox.filter_value_and_grad`` or ``equinox.partition`` as always. What the
+    costs train besides stands in a dictionary ``{"layers": θ, "readout": r}``, r an array or a pytree of the loss.
 
     ρ₀ is an array (C, nd, K) of the coefficients of all cells, as ``Density.to_array`` makes it; see
     ``ControlProblem.value_and_gradients`` for what J is then, and what its derivative is where ρ₀ is zero. Without it J
@@ -177,8 +181,8 @@ def objective(problem: Any) -> Objective:
     in float32, though they are computed in float64. Where J cannot be evaluated it is +∞ with derivatives of zero.
     Second derivatives are an InputError. ``vmap`` evaluates one after the other.
 
-    Under ``mpirun`` J is collective: all ranks call it in programs that are the same on all ranks; rank 0's θ counts, and
-    all ranks get the same numbers. What ``jit`` has compiled works on while the program goes on: wait for it
+    Under ``mpirun`` J is collective: all ranks call it, in programs that are the same on all ranks. Rank 0's θ counts,
+    and all ranks get the same numbers. What ``jit`` has compiled works on while the program goes on: wait for it
     (``jax.block_until_ready``) before the problem itself is asked for something.
 
     Args:
