@@ -130,7 +130,7 @@ class Evaluations:
     """
 
     def __init__(self, problem: Any) -> None:
-        if not isinstance(problem, ReducedProblem):
+        if not callable(getattr(problem, "value_and_gradients", None)):
             what = "must be a ControlProblem or a ParticleProblem"
             raise InputError(what, key="problem", value=type(problem).__name__)
         self.problem: ReducedProblem = problem

@@ -86,12 +86,7 @@ class TorchField(FrameworkField):
         return result
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the trained parameters by name, in the order of θ."""
-        return dict(zip(self._names, self._shapes, strict=True))
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def named_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the trained parameters by name, in the order of θ."""
         return dict(zip(self._names, self._shapes, strict=True))
 

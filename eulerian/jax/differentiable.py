@@ -9,7 +9,6 @@ from jax import numpy as jnp
 
 from eulerian.base.errors import InputError
 from eulerian.fields.frame import unwrapped
-from eulerian.fields.jax import JaxField
 
 type _What = Literal["value", "by theta", "by both"]
 
@@ -26,8 +25,8 @@ class Objective:
         from eulerian.control.evaluations import Evaluations  # here: who makes a field needs neither meshes nor MPI
 
         self._evaluate, self.problem = Evaluations(problem), problem
-        field = unwrapped(problem.field)
-        self._field = field if isinstance(field, JaxField) else None
+        field: Any = unwrapped(problem.field)
+        self._field = field if hasattr(field, "stacked") else None
         self._of_theta, self._of_both = self._differentiable("by theta"), self._differentiable("by both")
 
     def __call__(self, theta: Any, rho0: Any = None) -> Any:

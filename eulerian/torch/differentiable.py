@@ -8,7 +8,6 @@ import torch
 
 from eulerian.base.errors import InputError
 from eulerian.fields.frame import unwrapped
-from eulerian.fields.torch import TorchField
 
 
 @final
@@ -23,17 +22,17 @@ class Objective:
         from eulerian.control.evaluations import Evaluations  # here: who makes a field needs neither meshes nor MPI
 
         self._evaluate, self.problem = Evaluations(problem), problem
-        field = unwrapped(problem.field)
-        self._shapes = field.shapes if isinstance(field, TorchField) else {}
+        self._shapes: dict[str, tuple[int, ...]] = getattr(unwrapped(problem.field), "named_shapes", {})
 
     def __call__(self, theta: Any, rho0: Any = None) -> Any:
         """J, a tensor without axes. See ``objective``. Collective."""
         flat = self._flat(theta)
-        if rho0 is None:
-            return _J.apply(self._evaluate, flat, None)[0]
-        rho = torch.as_tensor(rho0)
-        self.problem.check_rho0(tuple(rho.shape))
-        return _J.apply(self._evaluate, flat, rho)[0]
+        rho = None if rho0 is None else torch.as_tensor(rho0)
+        if rho is not None:
+            self.problem.check_rho0(tuple(rho.shape))
+        # Asked here: within the function, gradients are switched off.
+        wanted = torch.is_grad_enabled() and (flat.requires_grad or (rho is not None and rho.requires_grad))
+        return _J.apply(self._evaluate, wanted, flat, rho)[0]
 
     @property
     def initial_theta(self) -> Any:
@@ -55,7 +54,8 @@ class Objective:
 
     def _flat(self, theta: Any) -> Any:
         """θ as problems take it, (n_params,) in float64; differentiable."""
-        layers, readout = theta, []
+        layers: Any = theta
+        readout: Iterable[Any] = ()
         if isinstance(theta, Mapping) and "layers" in theta and set(theta) <= {"layers", "readout"}:
             layers, readout = theta["layers"], _tensors(theta.get("readout"))
         parts = [torch.ravel(self._rows(layers)), *map(torch.ravel, readout)]
@@ -118,27 +118,66 @@ class _J(torch.autograd.Function):
     """J, and beside it the derivatives, for the way back."""
 
     @staticmethod
-    def forward(evaluate: Any, flat: Any, rho: Any) -> Any:
-        """The value and both derivatives, or what stands for those that nobody has asked for."""
-        wanted = any(each is not None and each.requires_grad for each in (flat, rho)) and torch.is_grad_enabled()
+    def forward(evaluate: Any, wanted: bool, flat: Any, rho: Any) -> Any:
+        """The value, and both derivatives as far as they are wanted."""
         found = evaluate(_numbers(flat), None if rho is None else _numbers(rho), derivatives=wanted)
         value = torch.tensor(found.value, dtype=torch.float64, device=flat.device)
         pairs = (found.gradient, flat), (found.by_rho0, rho)
-        return value, *(None if each is None else torch.from_numpy(each).to(like.device) for each, like in pairs)
+        return value, *(None if each is None else torch.from_numpy(each).to(like) for each, like in pairs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep the derivatives."""
-        ctx.rho = inputs[2]
+        """Keep the derivatives, and what they are functions of."""
         ctx.mark_non_differentiable(*(each for each in output[1:] if each is not None))
-        ctx.save_for_backward(*output[1:])
+        ctx.save_for_backward(*inputs[2:], *output[1:])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, by_value: Any, *_: Any) -> Any:
         """Derivatives by θ and ρ₀."""
-        gradient, by_rho = ctx.saved_tensors
-        return None, by_value * gradient, None if by_rho is None else (by_value * by_rho).to(ctx.rho.dtype)
+        found = _Slopes.apply(*ctx.saved_tensors)
+        return None, None, *(None if each is None else by_value * each for each in found)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, evaluate: Any, wanted: bool, flat: Any, rho: Any) -> Any:
+        """One evaluation after the other."""
+        rows = [
+            _J.apply(evaluate, wanted, _picked(flat, in_dims[2], i), _picked(rho, in_dims[3], i))
+            for i in range(info.batch_size)
+        ]
+        stacked = [None if each[0] is None else torch.stack(each) for each in zip(*rows, strict=True)]
+        return tuple(stacked), tuple(None if each is None else 0 for each in stacked)
+
+
+class _Slopes(torch.autograd.Function):
+    """The derivatives as functions of θ and ρ₀, so that who differentiates again hears that there is no more.
+
+    Without this PyTorch would take them for constants, and second derivatives for zero.
+    """
+
+    @staticmethod
+    def forward(flat: Any, rho: Any, gradient: Any, by_rho: Any) -> Any:  # noqa: ARG004 - functions of the first two
+        """The derivatives themselves."""
+        return tuple(None if each is None else each.clone() for each in (gradient, by_rho))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(*_: Any) -> Any:
+        """There are no second derivatives."""
+        remedy = "Take differences of gradients, or an optimiser that asks for first derivatives only."
+        raise InputError("J has no second derivatives", key="objective", remedy=remedy)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, flat: Any, rho: Any, gradient: Any, by_rho: Any) -> Any:
+        """All at once."""
+        del info
+        return _Slopes.apply(flat, rho, gradient, by_rho), in_dims[2:]
+
+
+def _picked(tensor: Any, dim: int | None, index: int) -> Any:
+    return tensor if dim is None else tensor.select(dim, index)
 
 
 def _numbers(tensor: Any) -> Any:
@@ -169,7 +208,7 @@ def objective(problem: Any) -> Objective:
     starts from the problem's own density.
 
     J is a tensor of float64, with the bits that the problem itself gives, and so are gradients by tensors of float64.
-    Where J cannot be evaluated it is +∞ with derivatives of zero. To differentiate twice is an error.
+    Where J cannot be evaluated it is +∞ with derivatives of zero. Second derivatives are an InputError.
 
     Under ``mpirun`` J is collective: all ranks call it, rank 0's θ counts, and all ranks get the same numbers.
 
