@@ -118,7 +118,7 @@ class Objective:
 
         def no_second(*_: Any) -> Any:
             what, remedy = (
-                "J has first derivatives only",
+                "J has no second derivatives",
                 "Take differences of gradients, or an optimiser without more.",
             )
             raise InputError(what, key="objective", remedy=remedy)
