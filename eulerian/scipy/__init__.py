@@ -26,27 +26,40 @@ class Objective:
         self._evaluate, self.rejected = Evaluations(problem), 0
         self.x0: Floats = problem.initial_theta.ravel()
         self._shape, self._largest = problem.initial_theta.shape, -math.inf
+        self._last: tuple[Floats, float, Floats] | None = None  # of finite J
 
     def __call__(self, x: ArrayLike) -> tuple[float, Floats]:
         """J and its gradient (n_params,) at x (n_params,). Collective.
 
         Where J cannot be evaluated it is +∞ for the problem, which SciPy's line searches do not survive. They are given
-        twice the largest J so far (or more, where that is small) and a gradient of zero, and take a shorter step.
+        a parabola instead, which continues J from where it was finite last and rises above all that it has been, and
+        take a shorter step.
 
         Raises:
             InputError: x has the wrong size.
             RejectedEvaluation: J cannot be evaluated where the descent starts.
             ComputationError: J is finite, but its gradient is not.
         """
-        found = self._evaluate(x)
+        at = np.array(x, dtype=np.float64)
+        found = self._evaluate(at)
         assert found.gradient is not None
-        if math.isfinite(found.value):
-            self._largest = max(self._largest, found.value)
-            return found.value, found.gradient
-        self.rejected += 1
-        if not math.isfinite(self._largest):
+        if not math.isfinite(found.value):
+            self.rejected += 1
+            return self._continued(at)
+        self._largest, self._last = max(self._largest, found.value), (at, found.value, found.gradient)
+        return found.value, found.gradient.copy()
+
+    def _continued(self, x: Floats) -> tuple[float, Floats]:
+        """Value and gradient of the parabola at x."""
+        if self._last is None:
             raise RejectedEvaluation(self._evaluate.problem.rejection or "J cannot be evaluated at the start")
-        return self._largest + max(1.0, abs(self._largest)), found.gradient
+        at, value, gradient = self._last
+        high, step = self._largest + max(1.0, abs(self._largest)), x - at
+        square = float(step @ step)
+        if not 0.0 < square < math.inf:  # not finite, or too far to say how far
+            return high, np.zeros_like(gradient)
+        curvature = max(2.0 * (high - value - float(gradient @ step)) / square, 0.0)
+        return high, gradient + curvature * step
 
     def theta(self, x: ArrayLike) -> Floats:
         """A vector x in the shape of θ, as problems take it."""
