@@ -210,7 +210,7 @@ def value_and_gradients(
 def _starting_from(problem: "ControlProblem", rho0: Density | ArrayLike) -> Iterator[None]:
     """Evaluations of a problem start from this ρ₀. **Collective**."""
     space = problem.density_space
-    given = rho0 if isinstance(rho0, Density) else space.from_array(rho0, key="rho0")
+    given = rho0 if hasattr(rho0, "coefficients") else space.from_array(rho0, key="rho0")
     rho, starts = Density.of(space, given, key="rho0").coefficients, problem.starts
     # The same object for the same numbers: the last evaluation may serve again.
     same = starts.other is not None and np.array_equal(starts.other.rho, rho)
