@@ -1,4 +1,5 @@
 from . import jax as jax
+from . import scipy as scipy
 from . import torch as torch
 from .analysis.characteristics import Verification as Verification
 from .analysis.characteristics import verify as verify

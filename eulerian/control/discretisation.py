@@ -141,6 +141,7 @@ class Discretisation:
                 tuple(end.end(grid.layers) for end in objective.by_balance),
                 0.0 if together is None else costs.entropy,
                 0.0 if together is None else together,
+                0.0 if by_label is None else by_label,
             )
         running = RunningCosts(
             VelocityCost(velocity_space, costs.velocity_terms),

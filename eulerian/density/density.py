@@ -173,6 +173,13 @@ class Density:
         function.x.scatter_forward()
         return function
 
+    def to_array(self) -> Floats:
+        """The coefficients of all cells in the order of the mesh's input, (C, nd, K), on every rank. **Collective**.
+
+        ``DensitySpace.from_array`` makes a density of such an array.
+        """
+        return self.space.all_cells(self.coefficients[: self.space.n_owned])
+
     def to_pyvista(self) -> "pyvista.UnstructuredGrid":
         """The whole mesh with the densities of all labels as point data, on every rank. **Collective**.
 

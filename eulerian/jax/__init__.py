@@ -1,5 +1,6 @@
-"""JAX, Equinox and Flax models as velocity fields. Needs the extra ``eulerian[jax]``."""
+"""JAX, Equinox and Flax models as velocity fields, and J as a function for JAX. Needs the extra ``eulerian[jax]``."""
 
 from eulerian.fields.jax import JaxField, equinox_field, flax_field, jax_field
+from eulerian.jax.differentiable import Objective, objective
 
-__all__ = ["JaxField", "equinox_field", "flax_field", "jax_field"]
+__all__ = ["JaxField", "Objective", "equinox_field", "flax_field", "jax_field", "objective"]
