@@ -11,7 +11,7 @@ degrees follow from the tile's size, so that sums over its points are products o
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Self, final
@@ -35,7 +35,7 @@ _MARGIN = math.sqrt(0.5 * _DIGITS)  # about a box: beyond it f_z(x) f_z(y) is be
 _REACH = math.sqrt(_DIGITS)  # about a tile: beyond it f_z(x) is
 
 # What decides how large tiles are: multiplications and tiles per second, about.
-_PRODUCTS, _TILES = 3e9, 5e3
+_PRODUCTS, _TILES = 3e9, 1e4
 
 _KEPT = 2**27  # bytes of polynomials' values that are kept for points that stay where they are
 _NUMBERS = 2**20  # in a matrix at a time
@@ -112,32 +112,52 @@ _FACTOR = (2.0 * _SPACING**2 / math.pi) ** 0.25
 @final
 @dataclass(frozen=True)
 class _Axis:
-    """A tile along one axis.
+    """All tiles along one axis, k of them.
 
     Attributes:
-        window: the nodes that matter to it.
-        factors: (r, nodes) the factor of f_z there that belongs to the axis, in Chebyshev polynomials.
-        slopes: (r, nodes) its derivative.
+        factors: (k, r, nodes) the factor of f_z that belongs to the axis, in Chebyshev polynomials of every tile.
+        slopes: (k, r, nodes) its derivative.
+        windows: by tile, the nodes that matter to it; factors of others are zero.
     """
 
-    window: slice
     factors: Floats
     slopes: Floats
+    windows: list[slice]
 
     @classmethod
-    def of(cls, lattice: Lattice, axis: int, low: float, side: float, r: int) -> Self:
-        """From ``low`` on, with polynomials of degree r − 1."""
-        nodes, reach = lattice.along(axis), _REACH * lattice.width
-        window = slice(*np.searchsorted(nodes, [low - reach, low + side + reach]))
-        places = chebyshev.chebpts1(r)
-        x = low + 0.5 * side * (1.0 + places)
-        values = _FACTOR * np.exp(-(((x[:, None] - nodes[window]) / lattice.width) ** 2))
+    def of(cls, lattice: Lattice, axis: int, low: float, side: float, count: int) -> Self:
+        """From ``low`` on, so many tiles of a length."""
+        nodes, reach, r = lattice.along(axis), _REACH * lattice.width, _terms(0.5 * side / lattice.width)
+        places, starts = chebyshev.chebpts1(r), low + side * np.arange(count)
+        x = starts[:, None] + 0.5 * side * (1.0 + places)
+        ends = [
+            (int(i), int(j)) for i, j in np.searchsorted(nodes, np.stack([starts - reach, starts + side + reach], 1))
+        ]
+        values = np.zeros((count, r, len(nodes)))
+        for k, (i, j) in enumerate(ends):
+            values[k, :, i:j] = _FACTOR * np.exp(-(((x[k, :, None] - nodes[i:j]) / lattice.width) ** 2))
         # Chebyshev polynomials are orthogonal at these points.
-        factors = (2.0 / r) * chebyshev.chebvander(places, r - 1).T @ values
-        factors[0] *= 0.5
+        to_polynomials = (2.0 / r) * chebyshev.chebvander(places, r - 1).T
+        to_polynomials[0] *= 0.5
+        factors = to_polynomials @ values
         slopes = np.zeros_like(factors)
-        slopes[: r - 1] = chebyshev.chebder(factors, scl=2.0 / side) if r > 1 else slopes[:0]
-        return cls(window, factors, slopes)
+        if r > 1:
+            slopes[:, : r - 1] = np.moveaxis(chebyshev.chebder(np.moveaxis(factors, 1, 0), scl=2.0 / side), 0, 1)
+        return cls(factors, slopes, [slice(*pair) for pair in ends])
+
+    def to_nodes(self, table: Floats) -> Floats:
+        """Sums by the tiles' polynomials (m, k, r, …) as those by the nodes (m, …, nodes)."""
+        result = np.zeros((len(table), *table.shape[3:], self.factors.shape[2]))
+        for k, window in enumerate(self.windows):
+            result[..., window] += np.tensordot(table[:, k], self.factors[k, :, window], axes=(1, 0))
+        return result
+
+    def to_polynomials(self, table: Floats, matrix: Floats) -> Floats:
+        """What belongs to the nodes (m, nodes, …) in the polynomials (m, …, k, r) of factors or slopes."""
+        result = np.empty((len(table), *table.shape[2:], *matrix.shape[:2]))
+        for k, window in enumerate(self.windows):
+            result[..., k, :] = np.tensordot(table[:, window], matrix[k, :, window], axes=(1, 1))
+        return result
 
 
 @final
@@ -147,23 +167,13 @@ class _Block:
 
     Attributes:
         rows: of x.
-        axes: the tile.
+        tile: by axis.
         places: (n, d) where they are in it, from −1 to 1.
     """
 
     rows: NDArray[np.intp]
-    axes: list[_Axis]
+    tile: tuple[int, ...]
     places: Floats
-
-    @property
-    def windows(self) -> tuple[slice, ...]:
-        """Nodes that matter."""
-        return tuple(axis.window for axis in self.axes)
-
-    def polynomials(self) -> list[Floats]:
-        """By axis, those of Chebyshev at the points, (n, r)."""
-        columns = zip(self.places.T, self.axes, strict=True)
-        return [chebyshev.chebvander(places, len(axis.factors) - 1) for places, axis in columns]
 
 
 @final
@@ -178,75 +188,111 @@ class LatticeSums:
     """
 
     def __init__(self, lattice: Lattice, x: Floats) -> None:
-        self._lattice, self._shape = lattice, x.shape
-        self._blocks = list(_blocks(lattice, x)) if len(x) else []
-        numbers = sum(len(block.rows) * len(axis.factors) for block in self._blocks for axis in block.axes)
-        self._keep = 8 * numbers <= _KEPT
+        self._lattice, self._points = lattice, x.shape
+        self._axes: list[_Axis] = []
+        self._slabs: list[list[_Block]] = []
+        if len(x):
+            self._axes, self._slabs = _tiled(lattice, x)
+        self._terms = [axis.factors.shape[1] for axis in self._axes]
+        self._keep = 8 * len(x) * sum(self._terms) <= _KEPT
 
     def sums(self, masses: Floats) -> Floats:
         """c_z = Σ_j m_j f_z(x_j), (size,), of masses (n,)."""
         result = np.zeros(self._lattice.shape)
-        for block, polynomials in zip(self._blocks, self._polynomials(), strict=True):
-            *others, last = polynomials
-            left = masses[block.rows, None]
-            for each in others:
-                left = (left[:, :, None] * each[:, None, :]).reshape(len(left), -1)
-            table = (left.T @ last).reshape([each.shape[1] for each in polynomials])
-            result[block.windows] += _along_axes(table, [axis.factors for axis in block.axes])
+        for slab, of_blocks in zip(self._slabs, self._polynomials(), strict=True):
+            table = np.zeros(self._slab_shape)
+            for block, (*others, last) in zip(slab, of_blocks, strict=True):
+                left = masses[block.rows, None]
+                for each in others:
+                    left = (left[:, :, None] * each[:, None, :]).reshape(len(left), -1)
+                table[_in_slab(block)] += (left.T @ last).reshape(self._terms)
+            first, *more = self._axes
+            k = slab[0].tile[0]
+            for axis in more:
+                table = axis.to_nodes(table)
+            window = first.windows[k]
+            result[window] += np.tensordot(first.factors[k, :, window], table, axes=(0, 0))
         return result.ravel()
 
     def potential(self, dual: Floats) -> Floats:
         """Σ_z dual_z f_z(x), (n,)."""
-        result, table = np.empty(self._shape[0]), dual.reshape(self._lattice.shape)
-        for block, polynomials in zip(self._blocks, self._polynomials(), strict=True):
-            to_polynomials = [axis.factors.T for axis in block.axes]
-            result[block.rows] = _contracted(_along_axes(table[block.windows], to_polynomials), polynomials)
-        return result
+        return self._evaluated(dual, [axis.factors for axis in self._axes])
 
     def gradient(self, dual: Floats) -> Floats:
         """Its gradient, (n, d)."""
-        result, table = np.empty(self._shape), dual.reshape(self._lattice.shape)
-        for block, polynomials in zip(self._blocks, self._polynomials(), strict=True):
-            for i in range(self._shape[1]):
-                matrices = [(axis.slopes if j == i else axis.factors).T for j, axis in enumerate(block.axes)]
-                result[block.rows, i] = _contracted(_along_axes(table[block.windows], matrices), polynomials)
+        columns = [
+            self._evaluated(dual, [axis.slopes if j == i else axis.factors for j, axis in enumerate(self._axes)])
+            for i in range(self._points[1])
+        ]
+        return np.stack(columns, axis=1)
+
+    def _evaluated(self, dual: Floats, matrices: Sequence[Floats]) -> Floats:
+        """Σ_z dual_z times products of the factors' polynomials, or of their derivatives', at the points; (n,)."""
+        result, nodes = np.empty(self._points[0]), dual.reshape(self._lattice.shape)
+        for slab, of_blocks in zip(self._slabs, self._polynomials(), strict=True):
+            k = slab[0].tile[0]
+            window = self._axes[0].windows[k]
+            table = np.tensordot(matrices[0][k, :, window], nodes[window], axes=(1, 0))
+            for axis, matrix in zip(self._axes[1:], matrices[1:], strict=True):
+                table = axis.to_polynomials(table, matrix)
+            for block, polynomials in zip(slab, of_blocks, strict=True):
+                result[block.rows] = _contracted(table[_in_slab(block)], polynomials)
         return result
 
-    def _polynomials(self) -> Iterable[list[Floats]]:
-        """Of the points, by block."""
-        return self._kept if self._keep else (block.polynomials() for block in self._blocks)
+    @property
+    def _slab_shape(self) -> list[int]:
+        """Polynomials of the tiles of one place along the first axis: (r, tiles, r, tiles, r)."""
+        first, *more = (axis.factors.shape for axis in self._axes)
+        return [first[1], *(number for count, terms, _ in more for number in (count, terms))]
+
+    def _polynomials(self) -> Iterable[Iterable[list[Floats]]]:
+        """Those of Chebyshev at the points, by slab and block: by axis (n, r)."""
+        return self._kept if self._keep else (map(self._of_block, slab) for slab in self._slabs)
 
     @cached_property
-    def _kept(self) -> list[list[Floats]]:
-        return [block.polynomials() for block in self._blocks]
+    def _kept(self) -> list[list[list[Floats]]]:
+        return [[self._of_block(block) for block in slab] for slab in self._slabs]
+
+    def _of_block(self, block: _Block) -> list[Floats]:
+        columns = zip(block.places.T, self._terms, strict=True)
+        return [chebyshev.chebvander(places, terms - 1) for places, terms in columns]
 
 
-def _blocks(lattice: Lattice, x: Floats) -> Iterator[_Block]:
-    """Points (n, d) tile by tile, so that no matrix of a block is large."""
+def _in_slab(block: _Block) -> tuple[int | slice, ...]:
+    """Where the polynomials of a block's tile are in its slab."""
+    return (slice(None), *(index for t in block.tile[1:] for index in (t, slice(None))))
+
+
+def _tiled(lattice: Lattice, x: Floats) -> tuple[list[_Axis], list[list[_Block]]]:
+    """Tiles along the axes; points (n, d) in blocks, so that no matrix is large, by the place of their tile."""
     low, extent = x.min(axis=0), np.ptp(x, axis=0)
     counts = _tiles(extent / lattice.width, len(x))
     sides = np.maximum(extent / counts, 1e-3 * lattice.width)  # many points may have the same coordinate
-    degrees = [_terms(0.5 * side / lattice.width) for side in sides]
+    cuts = zip(low.tolist(), sides.tolist(), counts.tolist(), strict=True)
+    axes = [_Axis.of(lattice, i, *cut) for i, cut in enumerate(cuts)]
     tile = np.minimum((x - low) // sides, counts - 1).astype(np.intp)
     number = np.ravel_multi_index(tuple(tile.T), tuple(counts))
     order = np.argsort(number, kind="stable")
-    present, starts = np.unique(number[order], return_index=True)
-    axis_of = cache(lambda i, k: _Axis.of(lattice, i, float(low[i] + k * sides[i]), float(sides[i]), degrees[i]))
-    step = max(_NUMBERS // math.prod(degrees[:-1]), 16)
-    for which, rows in zip(present, np.split(order, starts[1:]), strict=True):
-        place = np.array(np.unravel_index(which, tuple(counts)))
-        axes = [axis_of(i, int(k)) for i, k in enumerate(place)]
+    starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+    step = max(_NUMBERS // math.prod(axis.factors.shape[1] for axis in axes[:-1]), 16)
+    slabs: dict[int, list[_Block]] = {}
+    for rows in np.split(order, starts[1:]):
+        place = tile[rows[0]]
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
-            yield _Block(some, axes, 2.0 * ((x[some] - low) / sides - place) - 1.0)
+            block = _Block(some, tuple(place.tolist()), 2.0 * ((x[some] - low) / sides - place) - 1.0)
+            slabs.setdefault(int(place[0]), []).append(block)
+    return axes, list(slabs.values())
 
 
 def _tiles(widths: Floats, n: int) -> NDArray[np.intp]:
     """Into how many tiles to cut a box of n points along each axis, whose extent is in widths of the kernel, (d,)."""
 
     def seconds(counts: NDArray[np.intp]) -> float:
-        terms = math.prod(_terms(0.5 * side) for side in widths / counts)
-        return n * terms / _PRODUCTS + min(float(np.prod(counts)), n) / _TILES
+        terms = np.array([_terms(0.5 * side) for side in widths / counts])
+        nodes = np.minimum(widths + 2.0 * _MARGIN, widths / counts + 2.0 * _REACH) / _SPACING
+        products = n * float(np.prod(terms)) + float(np.prod(counts * terms)) * float(nodes.max())
+        return products / _PRODUCTS + min(float(np.prod(counts)), n) / _TILES
 
     # Not wider: derivatives of polynomials of high degree lose digits.
     choices = [np.maximum(np.ceil(widths / side), 1).astype(np.intp) for side in (0.5, 1.0, 2.0, 4.0, 8.0)]
@@ -263,13 +309,6 @@ def _terms(half: float) -> int:
     parameters = 1.0 + np.geomspace(1e-2, 1e4, 400)
     bound = half**2 * (parameters - 1.0 / parameters) ** 2 / 4.0 + np.log(4.0 / (parameters - 1.0))
     return 1 + math.ceil(float(np.min((bound + _DIGITS) / np.log(parameters))))
-
-
-def _along_axes(table: Floats, matrices: Sequence[Floats]) -> Floats:
-    """A table with a matrix (its length, another one) applied along every axis."""
-    for matrix in matrices:  # each goes to the end, so that the next one is in front
-        table = np.tensordot(table, matrix, axes=(0, 0))
-    return table
 
 
 def _contracted(table: Floats, factors: Sequence[Floats]) -> Floats:

@@ -48,11 +48,11 @@ class QuadraticTerminal(Terminal):
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
         """Value and derivatives at ρ (n_cells, nd, K). Collective."""
         rule, space = self._rule, self._space
-        values = np.einsum("qi,cik->cqk", rule.basis, rho[: space.n_owned], optimize=True)
+        values = np.matmul(rule.basis, rho[: space.n_owned])
         masses = (rule.weights[:, :, None] * values).reshape(-1, space.n_labels)
         c = parallel.sum_all(space.comm, self._points.sums(masses))
         potential = self._points.potential(self.form.dual(c)).reshape(*rule.weights.shape, -1)
-        vector = np.einsum("cq,qi,cqk->cik", rule.weights, rule.basis, potential, optimize=True)
+        vector = np.matmul(rule.basis.T, rule.weights[:, :, None] * potential)
         # Labels that act together have one potential.
         by_label = np.broadcast_to(vector, (*vector.shape[:2], space.n_labels))
         return TerminalValue(self.form.value(c), by_label, readout)
