@@ -91,6 +91,8 @@ class _Queue:
         leading: whether a thread of this rank hears rank 0.
         waiting: threads of this rank.
         early: outcomes that rank 0 has asked for and nobody here, yet.
+        signal: with which rank 0 comes, a buffer.
+        coming: what waits for it; who gives up leaves it to the next one.
     """
 
     turn: Lock = field(default_factory=Lock)
@@ -98,6 +100,8 @@ class _Queue:
     leading: bool = False
     waiting: list[_Asked] = field(default_factory=list)
     early: list[tuple[_Request, Outcome | BaseException]] = field(default_factory=list)
+    signal: Floats = field(default_factory=lambda: np.zeros(1))
+    coming: MPI.Request | None = None
 
     def match(self) -> None:
         """Hand outcomes to those who wait for them: at the same θ, or else up to rounding to the only one who waits."""
@@ -177,11 +181,16 @@ class Evaluations:
         with queue.changed:
             queue.waiting.append(asked)
             queue.match()
-            while asked.outcome is None:
-                if queue.leading:
-                    queue.changed.wait()
-                else:  # one thread hears rank 0 for all of them
-                    self._lead()
+            try:
+                while asked.outcome is None:
+                    if queue.leading:
+                        queue.changed.wait()
+                    else:  # one thread hears rank 0 for all of them
+                        self._lead()
+            except BaseException:  # who gives up leaves nothing behind
+                queue.waiting.remove(asked)
+                queue.early.clear()
+                raise
         if isinstance(asked.outcome, BaseException):
             raise asked.outcome
         return asked.outcome
@@ -202,16 +211,17 @@ class Evaluations:
 
     def _next(self) -> tuple[_Request, Outcome | BaseException]:
         """What rank 0 evaluates next. Collective."""
-        comm, started, signal = self.problem.comm, time.monotonic(), np.zeros(1)
-        coming = comm.Ibcast(signal, 0)
-        while not coming.Test():
+        comm, queue, started = self.problem.comm, self._queue, time.monotonic()
+        queue.coming = queue.coming or comm.Ibcast(queue.signal, 0)
+        while not queue.coming.Test():
             waited = time.monotonic() - started
-            if self._queue.early and waited > _SECONDS:
+            if queue.early and waited > _SECONDS:
                 raise ComputationError(
                     f"rank {comm.rank} asks for J at another θ than rank 0: all ranks must ask for the same in the end"
                 )
             if waited > _SECONDS_AWAKE:
                 time.sleep(1e-4)
+        queue.coming = None
         request: _Request = comm.bcast(None, 0)
         try:
             return request, self._evaluate(request)

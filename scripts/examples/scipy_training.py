@@ -1,7 +1,6 @@
 """J as SciPy's optimisers take it.
 
 python scripts/examples/scipy_training.py
-mpirun -n 2 python scripts/examples/scipy_training.py
 """
 
 import scipy.optimize
