@@ -125,7 +125,7 @@ class ControlProblem(ReducedProblem):
             readout,
             (self.costs.parameters, self.costs.parameters_h1),
             tied=tied,
-            units=ParameterUnits.of(field, space.bounding_box, readout.size),
+            units=ParameterUnits.of(field, space.bounding_box, readout.size, affine=self.terminal.affine_readout),
         )
         self.layered = PiecewiseField.equal(field, self.grid.horizon, layers, label_dependent=label_dependent)
         labels = list(range(space.n_labels))

@@ -1,5 +1,6 @@
-"""JAX, Equinox and Flax models as velocity fields. Needs the extra ``eulerian[jax]``."""
+"""JAX, Equinox and Flax models as velocity fields, and losses written in JAX. Needs the extra ``eulerian[jax]``."""
 
 from eulerian.fields.jax import JaxField, equinox_field, flax_field, jax_field
+from eulerian.objective.jax import JaxFunction, point_loss
 
-__all__ = ["JaxField", "equinox_field", "flax_field", "jax_field"]
+__all__ = ["JaxField", "JaxFunction", "equinox_field", "flax_field", "jax_field", "point_loss"]

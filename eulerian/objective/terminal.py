@@ -52,6 +52,11 @@ class Terminal(ABC):
     logarithmic: ClassVar[bool] = False
     cancelling: ClassVar[bool] = False
 
+    @property
+    def affine_readout(self) -> bool:
+        """Whether the trained parameters are (W row by row, b) of an affine map of points."""
+        return False
+
     def initial_readout(self) -> Floats:
         """Where the trained parameters start, (r,)."""
         return np.zeros(0)
@@ -109,16 +114,25 @@ class LinearLoss(Terminal):
 
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
         """Value and derivatives at ρ (n_cells, nd, K) and readout (r,). Collective."""
-        space, rule, owned = self._space, self._rule, rho[: self._space.n_owned]
-        vector = self._vector(self._values(readout)) if self._fixed is None else self._fixed
-        local = np.array([np.vdot(vector, owned)])
-        if self.loss.n_readout:
-            mass = np.einsum("cq,qi,cik->cqk", rule.weights, rule.basis, owned, optimize=True)
-            slope = self.loss.readout_vjp(self._points, readout, mass.reshape(-1, space.n_labels))
-            local = np.concatenate([local, slope])
+        space, owned = self._space, rho[: self._space.n_owned]
+        vector, slope = (self._fixed, np.zeros(0)) if self._fixed is not None else self._trained(owned, readout)
+        local = np.concatenate([[np.vdot(vector, owned)], slope])
         # Value and slope in one message: latency, not size, is what a reduction costs.
         total = parallel.sum_all(space.comm, local)
         return TerminalValue(float(total[0]), vector, total[1:])
+
+    def _trained(self, owned: Floats, readout: Floats) -> tuple[Floats, Floats]:
+        """The derivatives by ρ and, this rank's share of it, by the readout. Collective."""
+        rule = self._rule
+        mass = np.einsum("cq,qi,cik->cqk", rule.weights, rule.basis, owned, optimize=True)
+        with parallel.agreed(self._space.comm), np.errstate(all="ignore"):  # it may be code of the user's
+            vector = self._vector(self._values(readout))
+            return vector, self.loss.readout_vjp(self._points, readout, mass.reshape(-1, self._space.n_labels))
+
+    @property
+    def affine_readout(self) -> bool:
+        """See ``PointLoss``."""
+        return self.loss.affine_readout
 
     @property
     def _rule(self) -> Quadrature:

@@ -1,5 +1,6 @@
-"""PyTorch modules as velocity fields. Needs the extra ``eulerian[torch]``."""
+"""PyTorch modules as velocity fields, and losses written in PyTorch. Needs the extra ``eulerian[torch]``."""
 
 from eulerian.fields.torch import TorchField, torch_field
+from eulerian.objective.torch import TorchFunction, point_loss
 
-__all__ = ["TorchField", "torch_field"]
+__all__ = ["TorchField", "TorchFunction", "point_loss", "torch_field"]

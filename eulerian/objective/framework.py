@@ -1,0 +1,188 @@
+"""What functions of the user's own in other libraries share: parameters as one row, points in pieces, derivatives."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, final
+
+import numpy as np
+
+from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError, explained
+from eulerian.fields.framework import PIECE
+from eulerian.objective.point_loss import PointLoss
+
+
+@final
+class Misfit(Exception):
+    """What is wrong with a function, found where nobody knows what it is called."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.what, self.remedy = what, remedy
+
+
+class FrameworkFunction(ABC):
+    """A function f(parameters, rows…, label) with one number for each row, which a library computes and differentiates.
+
+    It computes in float64. "Rows" are arrays (n, …) of one length n: points, say, and densities there. The parameters
+    are one vector r (m,), of which all entries are trained; what stays fixed is a part of the function.
+
+    Args:
+        start: (m,) where training starts.
+        labelled: the function is passed the label, one for all rows of a call.
+        batched: it takes all rows (n, …), else one (…) at a time. Rows must not influence one another.
+
+    Attributes:
+        start, labelled, batched: as given.
+        key: what it is called in messages.
+    """
+
+    key = "terminal"
+
+    def __init__(self, start: Floats, *, labelled: bool, batched: bool) -> None:
+        self.start, self.labelled, self.batched = start, labelled, batched
+
+    def called(self, key: str) -> Self:
+        """The same, with another name in messages."""
+        other = copy.copy(self)
+        other.key = key
+        return other
+
+    def value(self, parameters: Floats, rows: Sequence[Floats], label: int = 0) -> Floats:
+        """f, (n,).
+
+        Raises:
+            InputError: the function raises, or returns something else than a number for each row.
+        """
+        pieces = [self._guarded(parameters, piece, None, label) for piece in _pieces(rows)]
+        return np.concatenate([np.zeros(0), *(np.asarray(piece[0]) for piece in pieces)])[: len(rows[0])]
+
+    def pull_back(
+        self, parameters: Floats, rows: Sequence[Floats], w: Floats, label: int = 0
+    ) -> tuple[Floats, list[Floats]]:
+        """Gradients of Σ_n w_n f_n: by the parameters (m,), and by each of the rows. Errors as for ``value``."""
+        by_parameters, by_rows = np.zeros(len(parameters)), [np.zeros(array.shape) for array in rows]
+        for start, piece in zip(range(0, len(w), PIECE), _pieces(rows), strict=True):
+            found = self._guarded(parameters, piece, w[start : start + PIECE], label)
+            by_parameters += np.asarray(found[0])
+            for total, part in zip(by_rows, found[1:], strict=True):
+                total[start : start + PIECE] = np.asarray(part)
+        return by_parameters, by_rows
+
+    def check_rows(self, rows: Sequence[Floats]) -> None:
+        """Refuse a batched function whose rows influence one another, as far as two rows tell.
+
+        Raises:
+            InputError: it does; its numbers would depend on how points are shared out among ranks.
+        """
+        if not self.batched:
+            return
+        both, alone = self.value(self.start, rows), self.value(self.start, [array[1:] for array in rows])
+        if not np.allclose(both[1:], alone, rtol=1e-6, atol=1e-12, equal_nan=True):
+            remedy = "Use fixed statistics instead of those of the points at hand, and switch off random layers."
+            raise InputError("the value at a point must depend on that point only", key=self.key, remedy=remedy)
+
+    @abstractmethod
+    def _evaluate(self, parameters: Floats, rows: Sequence[Floats], w: Floats | None, label: int) -> Sequence[Any]:
+        """Without w (f,), else the gradients by the parameters and by the rows; of at most PIECE rows and at least one.
+
+        Raises:
+            Misfit: the function returns something else.
+        """
+
+    def _guarded(self, parameters: Floats, rows: Sequence[Floats], w: Floats | None, label: int) -> Sequence[Any]:
+        try:
+            return self._evaluate(parameters, rows, w, label)
+        except Misfit as misfit:
+            raise InputError(misfit.what, key=self.key, remedy=misfit.remedy) from None
+        except (Exception, SystemExit) as error:
+            remedy = "The fault is in the function itself."
+            raise InputError(f"the function raised {explained(error)}", key=self.key, remedy=remedy) from error
+
+
+def check_outcome(outcome: Any, n: int | None, given: str) -> None:
+    """Refuse what is no number for each row.
+
+    Args:
+        outcome: an array of a library, or anything.
+        n: of rows; None where the function was given one.
+        given: what the function was given, in words.
+
+    Raises:
+        Misfit: not an array, of another shape, or not of real floating-point numbers.
+    """
+    shape, dtype = getattr(outcome, "shape", None), str(getattr(outcome, "dtype", ""))
+    wanted = () if n is None else (n,)
+    if shape is None:
+        kind = type(outcome).__name__
+        raise Misfit(f"the function must return an array, for {given} it returned {kind}", "Return f itself.")
+    if tuple(shape) != wanted:
+        what = f"the function must return shape {wanted} for {given}, it returned {tuple(shape)}"
+        remedy = "Return one number for each point, like (x**2).sum(-1)."
+        raise Misfit(what, remedy)
+    if "float" not in dtype:
+        raise Misfit(f"the function must return floating-point numbers, it returned {dtype}", "Return real numbers.")
+
+
+@final
+@dataclass(frozen=True)
+class FrameworkLoss(PointLoss):
+    """A loss ℓ(x) or ℓ(x, label) that another library differentiates, by x and by parameters of its own.
+
+    Attributes:
+        function: of points x (n, dim).
+        n_labels: K, once bound.
+    """
+
+    function: FrameworkFunction
+    n_labels: int = 0
+
+    def _bound(self, dim: int, n_labels: int, key: str) -> Self:
+        function = self.function.called(key)
+        function.check_rows([np.linspace(0.1, 0.4, 2 * dim).reshape(2, dim)])
+        return replace(self, function=function, n_labels=n_labels)
+
+    @property
+    def n_readout(self) -> int:
+        """Number of trained parameters."""
+        return self.function.start.size
+
+    def initial_readout(self) -> Floats:
+        """The parameters (r,) as they were given."""
+        return self.function.start.copy()
+
+    def value(self, x: Floats, readout: Floats) -> Floats:
+        """ℓ, (n, K)."""
+        return self._by_label([self.function.value(readout, [x], label) for label in self._labels])
+
+    def gradient(self, x: Floats, readout: Floats) -> Floats:
+        """∂ℓ/∂x, (n, K, dim)."""
+        ones = np.ones(len(x))
+        return self._by_label([self.function.pull_back(readout, [x], ones, label)[1][0] for label in self._labels])
+
+    def readout_vjp(self, x: Floats, readout: Floats, w: Floats) -> Floats:
+        """Gradient (r,) with respect to the readout of Σ w_ny ℓ(x_n, y), w (n, K)."""
+        if not self.n_readout:
+            return np.zeros(0)
+        columns = w.T if self.function.labelled else [w.sum(axis=1)]
+        total = np.zeros(self.n_readout)
+        for label, column in zip(self._labels, columns, strict=True):
+            total += self.function.pull_back(readout, [x], np.ascontiguousarray(column), label)[0]
+        return total
+
+    @property
+    def _labels(self) -> range:
+        """Those that the function tells apart."""
+        return range(self.n_labels if self.function.labelled else 1)
+
+    def _by_label(self, columns: list[Floats]) -> Floats:
+        """Arrays (n, …) of the labels as (n, K, …)."""
+        found = np.stack(columns, axis=1)
+        return found if self.function.labelled else np.repeat(found, self.n_labels, axis=1)
+
+
+def _pieces(rows: Sequence[Floats]) -> list[list[Floats]]:
+    """At most PIECE rows at a time; none of no rows, which many a function does not take."""
+    return [[array[start : start + PIECE] for array in rows] for start in range(0, len(rows[0]), PIECE)]
