@@ -43,6 +43,7 @@ from .objective.costs import Costs as Costs
 from .objective.distances import FixedDensity as FixedDensity
 from .objective.distances import KullbackLeibler as KullbackLeibler
 from .objective.distances import SquaredDistance as SquaredDistance
+from .objective.form_loss import FormLoss as FormLoss
 from .objective.losses import CrossEntropyLoss as CrossEntropyLoss
 from .objective.losses import FormulaLoss as FormulaLoss
 from .objective.losses import FunctionLoss as FunctionLoss

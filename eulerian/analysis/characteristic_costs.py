@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eulerian.analysis.label_meetings import LabelPath, meetings
-from eulerian.analysis.point_transport import Carried, carry_points
+from eulerian.analysis.point_transport import Carried, carry_points, pull_points
 from eulerian.analysis.walls import Walls, walls_of
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
@@ -89,8 +89,7 @@ class CharacteristicCosts:
         known = tuple((term, weight) for term, weight in terms if has_jacobian or not term.of_gradient)
         rates = RightHandSide(layered, space.dim, known, data.potential, log_density=has_jacobian)
         square = 0.0
-        if problem.terminal.cancelling:
-            assert data.target is not None
+        if problem.terminal.cancelling and data.target is not None:
             rule, _ = density_rules(space, data.target, range(space.n_labels), _FINER)
             local = np.array([0.5 * np.vdot(rule.weights, rule.density)])
             square = float(parallel.sum_all(space.comm, local)[0])
@@ -163,10 +162,16 @@ class CharacteristicCosts:
         values = {"congestion": weights["congestion"] * float(seen.sum()), "entropy": weights["entropy"] * logarithm}
         return [(name, values[name], doubt if name == "congestion" else 0.0) for name in given if name in values]
 
-    def local_parts(self, rule: DensityRule, labels: Sequence[int], carried: Carried) -> dict[str, float]:
+    def local_parts(self, rule: DensityRule, labels: Sequence[int], carried: Carried, steps: int) -> dict[str, float]:
         """This rank's share of J's parts for some labels, of the mass that has touched walls, and what is in doubt.
 
         What points at walls add to functionals of the density's values may be anything.
+
+        Args:
+            rule: the points of these labels.
+            labels: these.
+            carried: the points at T.
+            steps: in every layer.
         """
         mass = rule.weights.sum(axis=1)
         parts = {"terminal": 0.0, **{name: float(mass @ cost) for name, cost in carried.costs.items()}}
@@ -176,21 +181,72 @@ class CharacteristicCosts:
             parts["terminal"] = float(np.vdot(rule.weights, losses))
         if carried.log_change is None:
             return parts
-        for name, by_point in self._of_density(rule, labels, carried).items():
+        for name, by_point in self._of_density(rule, labels, carried, steps).items():
             parts[name] = float(by_point.sum())
             parts[AT_WALLS + name] = float(by_point[carried.touched].sum())
             parts[UNCERTAIN] += float(np.abs(by_point[carried.touched]).sum())
         return parts
 
-    def _of_density(self, rule: DensityRule, labels: Sequence[int], carried: Carried) -> dict[str, Floats]:
+    def of_sensors(self, steps: int, comm: Any) -> dict[str, float]:
+        """This rank's share of a terminal cost of the densities at some points, which are pulled back. **Collective**.
+
+        Args:
+            steps: in every layer.
+            comm: who shares the points.
+        """
+        points = self.terminal.sensors
+        if points is None or not self.rates.log_density:
+            return {}
+        with parallel.agreed(comm, "the field"):
+            mine = np.array_split(np.arange(len(points)), comm.size)[comm.rank]
+            found = self._densities(np.ascontiguousarray(points[mine]), steps)
+        values = np.concatenate(comm.allgather(found))
+        with parallel.agreed(comm):
+            # Shared out: it is the same on all ranks, and sums over them follow.
+            return {"terminal": self.terminal.of_sensors(values, self.readout) / comm.size}
+
+    def uncarried(self) -> float:
+        """What of the terminal cost no point of ρ₀ carries, the same on all ranks. **Collective**."""
+        return self.target_square + self.terminal.without_mass(self.readout)
+
+    def _densities(self, x: Floats, steps: int, labels: Sequence[int] | None = None) -> Floats:
+        """ρ(T, x) of some labels, or of all, (n, k), at points x (n, dim)."""
+        count = len(self.data.initial.mass)
+        wanted = range(count) if labels is None else labels
+        if not self.label_dependent:
+            pulled = pull_points(self.rates, self.theta, x, None, self.horizon, steps, self.walls)
+            return pulled.densities(self.data.initial)[:, wanted]
+        found = np.zeros((len(x), len(wanted)))
+        for column, label in enumerate(wanted):
+            pulled = pull_points(self.rates, self.theta, x, label, self.horizon, steps, self.walls)
+            found[:, column] = pulled.densities(self.data.initial)[:, label]
+        return found
+
+    def _log_densities(self, rule: DensityRule, labels: Sequence[int], carried: Carried, steps: int) -> Floats:
+        """Of all labels (n, K) at the points of some of them at T."""
+        assert carried.log_change is not None
+        own = np.log(rule.density) + carried.log_change[:, None]
+        others = [label for label in range(len(self.data.initial.mass)) if label not in labels]
+        if not others:
+            return own
+        found = np.empty((len(own), len(labels) + len(others)))
+        found[:, labels] = own
+        found[:, others] = np.log(self._densities(carried.x, steps, others))
+        return found
+
+    def _of_density(self, rule: DensityRule, labels: Sequence[int], carried: Carried, steps: int) -> dict[str, Floats]:
         """Parts that depend on the density's values, point by point (n,)."""
         assert carried.log_change is not None
         assert carried.log_integral is not None
         assert carried.ratio_integral is not None
         found: dict[str, Floats] = {}
         with np.errstate(all="ignore"):
-            log_density = np.log(rule.density) + carried.log_change[:, None]
-            distance = self.terminal.density_cost(log_density, self.data.target, carried.x, labels)
+            terminal, target = self.terminal, self.data.target
+            if terminal.of_all_labels:
+                log_density = self._log_densities(rule, labels, carried, steps)
+            else:
+                log_density = np.log(rule.density) + carried.log_change[:, None]
+            distance = terminal.density_cost(log_density, target, carried.x, labels, self.readout)
             if distance is not None:
                 found["terminal"] = _weighted(rule, distance)
             total, mass = rule.density.sum(axis=1), rule.weights.sum(axis=1)
@@ -208,6 +264,9 @@ class CharacteristicCosts:
         of_density |= set(self.costs_of_density)
         unknown = set(self.costs_of_density) - {"congestion", "entropy"}
         reasons = [f"what is not known: {name}, of which there is no formula along paths" for name in sorted(unknown)]
+        if self.terminal.obstacle:
+            unknown.add("terminal")
+            reasons.append(f"what is not known: terminal, because {self.terminal.obstacle}")
         if not self.rates.log_density:
             unknown |= of_density | set(self.of_gradient)
             lost = ", ".join(["ρ(T)", *sorted(unknown)])

@@ -173,7 +173,7 @@ class Characteristics:
                 with parallel.agreed(problem.comm, "the field"):
                     # Meetings by the coarser rule: each of its points is pulled back from every half layer.
                     carried = flow.carried(rule, labels, count, keep_nodes=sums is coarse and flow.labels_meet)
-                    sums.add(flow.local_parts(rule, labels, carried))
+                    sums.add(flow.local_parts(rule, labels, carried, count))
                 if sums is fine:
                     found.append((labels, rule, carried))
                 if carried.nodes[1:]:
@@ -181,6 +181,8 @@ class Characteristics:
         for name, value, doubt in flow.of_meetings(paths, problem.comm):
             fine.add({name: value, UNCERTAIN: doubt})
             coarse.add({name: value})
+        fine.add(flow.of_sensors(steps, problem.comm))
+        coarse.add(flow.of_sensors(steps // 2, problem.comm))
         totals = fine.total(problem.comm), coarse.total(problem.comm)
         return cls(flow, tuple(found), totals[0], totals[1], time.perf_counter() - started)
 
@@ -229,12 +231,13 @@ def _verification(
     """What the sums over all points tell."""
     mesh, touched = problem.parts, fine[TOUCHED]
     unknown, reasons = flow.unknown(touched)
+    uncarried = flow.uncarried()
     for sums in (fine, coarse):
         sums["parameters"] = mesh["parameters"]
         if touched > FEW_TOUCHED:
             for name in part_names():
                 sums[name] = sums.get(name, 0.0) - sums.get(AT_WALLS + name, 0.0)
-        sums["terminal"] += flow.target_square  # of the squared distance: no point of ρ₀ carries it
+        sums["terminal"] += uncarried
     parts = {name: math.nan if name in unknown else fine.get(name, 0.0) for name in part_names()}
     total = math.fsum(parts.values())
     doubt = fine[UNCERTAIN] if math.isfinite(total) else math.nan
@@ -287,7 +290,7 @@ class TrueObjective:
         if flow.needs_density and found[TOUCHED] > FEW_TOUCHED:
             return math.nan, f"{100 * found[TOUCHED]:.2g} % of the mass has touched a wall, and has no density there"
         parts = math.fsum(found.get(name, 0.0) for name in part_names())
-        return parts + flow.target_square + self._problem.parameter_cost(theta), ""
+        return parts + flow.uncarried() + self._problem.parameter_cost(theta), ""
 
     def _sums(self, flow: CharacteristicCosts) -> dict[str, float]:
         """What the points add up to. **Collective**.
@@ -303,9 +306,10 @@ class TrueObjective:
         for labels, rule in zip(problem.groups, self._rules, strict=True):
             with parallel.agreed(problem.comm, "the field"):
                 carried = flow.carried(rule, labels, STEPS // 2, keep_nodes=flow.labels_meet)
-                sums.add(flow.local_parts(rule, labels, carried))
+                sums.add(flow.local_parts(rule, labels, carried, STEPS // 2))
             if carried.nodes[1:]:
                 paths.append(LabelPath(labels[0], rule, carried.nodes))
         for name, value, _ in flow.of_meetings(paths, problem.comm):
             sums.add({name: value})
+        sums.add(flow.of_sensors(STEPS // 2, problem.comm))
         return sums.total(problem.comm)

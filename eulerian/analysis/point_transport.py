@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from eulerian.analysis.walls import Walls
 from eulerian.base.arrays import Floats
+from eulerian.objective.continuous import FunctionDensity
 from eulerian.particles.right_hand_side import LOG_DENSITY, Motion, RightHandSide
 from eulerian.particles.runge_kutta import RK4, step
 
@@ -98,6 +99,47 @@ def carry_points(
     if integrals is None:
         return Carried(y[:, :dim].copy(), columns, change, None, None, touched)
     return Carried(y[:, :dim].copy(), columns, change, integrals.logarithm, integrals.ratio, touched, tuple(nodes))
+
+
+@final
+@dataclass(frozen=True)
+class Pulled:
+    """Where points of T come from.
+
+    Attributes:
+        x: (n, dim) at t = 0.
+        log_change: (n,) −∫₀ᵀ div v dt on their way.
+        inside: (n,) who came from the domain: what comes out of a wall carries nothing.
+    """
+
+    x: Floats
+    log_change: Floats
+    inside: NDArray[np.bool_]
+
+    def densities(self, initial: FunctionDensity) -> Floats:
+        """Those of all labels (n, K) at T, where the points belong to them, of the initial ones."""
+        with np.errstate(all="ignore"):
+            found = initial.values(self.x) * np.exp(self.log_change)[:, None]
+        # What a far-off velocity has sent to infinity comes from nowhere, and has no density.
+        return np.where(self.inside[:, None] & np.isfinite(found), found, 0.0)
+
+
+def pull_points(
+    rates: RightHandSide, theta: Floats, x: Floats, label: int | None, horizon: float, steps: int, walls: Walls
+) -> Pulled:
+    """Pull points x (n, dim) of T, in the domain, back to t = 0; arguments as for ``carry_points``. Not collective."""
+    bare = RightHandSide(rates.field, rates.dim, log_density=True)
+    dim, h = bare.dim, horizon / (len(theta) * steps)
+    y, inside = np.concatenate([x, np.zeros((len(x), 1))], axis=1), np.ones(len(x), dtype=bool)
+    tracked = walls.track(x)
+    with np.errstate(all="ignore"):
+        for layer in reversed(range(len(theta))):
+            motion = Motion(bare, layer, theta[layer], label, -1.0)
+            for _ in range(steps):
+                y = step(RK4, motion, y, h, dim)
+                y[:, :dim], left = tracked.projected(np.ascontiguousarray(y[:, :dim]))
+                inside &= ~left
+    return Pulled(np.ascontiguousarray(y[:, :dim]), -y[:, dim], inside)
 
 
 def _joined(parts: Sequence[Carried]) -> Carried:

@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any, final
 
 from eulerian.base.errors import InputError
-from eulerian.objective.distances import Distance, as_terminal_cost
+from eulerian.objective.distances import DensityFunctional, as_terminal_cost
 from eulerian.objective.point_loss import PointLoss
 
 # How far a time may be from the end of a layer, in layers: what decimal numbers lose.
@@ -74,7 +74,7 @@ class LayerEndCost:
 
     layer: int
     weight: float
-    cost: Distance | PointLoss
+    cost: DensityFunctional | PointLoss
     key: str
 
     def end(self, n_layers: int) -> LayerEnd:

@@ -1,5 +1,6 @@
-"""Distances of the final density from a target, as a user hands them to a problem: nothing here knows a mesh."""
+"""Functionals of densities, distances from a target among them, as users hand them over: nothing here knows a mesh."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
@@ -10,25 +11,23 @@ from eulerian.objective.point_loss import PointLoss
 BLIND = "particles know where they are, not how dense they are"
 
 
-@dataclass(frozen=True)
-class Distance:
-    """A functional of ρ(T) and a target density ρ*.
+class DensityFunctional:
+    """A functional of a density that is no mean of a loss at points: what problems ask it.
 
     Attributes:
-        target: ρ*, whatever ``DensitySpace.project`` takes.
         kind: what it is called in a configuration.
         particles_cannot: why particles cannot have it, and what can be done; empty where they can.
         network_cannot: likewise of networks.
+        ideal_cannot: why the idealised problem cannot have it; empty where it can.
         of_squares: whether ∫ρ(T)² is a part of it.
         needs_entropy: whether it starts from ∫ρ₀ log ρ₀ and follows its balance.
         needs_squares: whether it is computed from squares that move beside the densities.
     """
 
-    target: Any
-
     kind: ClassVar[str]
     particles_cannot: ClassVar[tuple[str, str] | tuple[()]] = ()
     network_cannot: ClassVar[tuple[str, str] | tuple[()]] = ()
+    ideal_cannot: ClassVar[str] = ""
     of_squares: ClassVar[bool] = False
 
     @property
@@ -46,6 +45,32 @@ class Distance:
         if self.network_cannot:
             reason, remedy = self.network_cannot
             raise InputError(reason, key=f"{key}.kind", value=self.kind, remedy=remedy)
+
+
+@dataclass(frozen=True)
+class Distance(DensityFunctional):
+    """A functional of ρ(T) and a target density ρ*.
+
+    Attributes:
+        target: ρ*, whatever ``DensitySpace.project`` takes.
+    """
+
+    target: Any
+
+
+class UserFunctional(DensityFunctional, ABC):
+    """A functional of a user's own, which makes what it is on a mesh itself."""
+
+    particles_cannot = (BLIND, "Use a loss at points, or kl.")
+    ideal_cannot = "the convex solver has to know its conjugate, as it does of losses at points, kl and l2"
+
+    @abstractmethod
+    def on_mesh(self, space: Any, key: str) -> Any:
+        """As a ``Terminal`` on densities of a ``DensitySpace``; ``key``: its name in messages. **Collective**.
+
+        Raises:
+            InputError: it does not fit the space; the same on all ranks.
+        """
 
 
 @final
@@ -106,13 +131,13 @@ class FixedDensity(Distance):
     particles_cannot = (_CANNOT, "Use kl.")
 
 
-def as_terminal_cost(what: Any, key: str = "terminal") -> Distance | PointLoss:
-    """A distance or a loss as it is, a formula or a function of points as a loss; ``key``: its name in messages.
+def as_terminal_cost(what: Any, key: str = "terminal") -> DensityFunctional | PointLoss:
+    """A functional or a loss as it is, a formula or a function of points as a loss; ``key``: its name in messages.
 
     Raises:
         InputError: it is nothing of this.
     """
-    return what if isinstance(what, Distance) else as_loss(what, key)
+    return what if isinstance(what, DensityFunctional) else as_loss(what, key)
 
 
 def check_form(form: str, forms: tuple[str, str], key: str = "form") -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError, explained
 from eulerian.fields.framework import PIECE
+from eulerian.objective.losses import takes_label
 from eulerian.objective.point_loss import PointLoss
 
 
@@ -61,15 +62,19 @@ class FrameworkFunction(ABC):
 
     def pull_back(
         self, parameters: Floats, rows: Sequence[Floats], w: Floats, label: int = 0
-    ) -> tuple[Floats, list[Floats]]:
-        """Gradients of Σ_n w_n f_n: by the parameters (m,), and by each of the rows. Errors as for ``value``."""
-        by_parameters, by_rows = np.zeros(len(parameters)), [np.zeros(array.shape) for array in rows]
+    ) -> tuple[Floats, Floats, list[Floats]]:
+        """The values f (n,), and the gradients of Σ_n w_n f_n: by the parameters (m,), and by each of the rows.
+
+        Raises:
+            InputError: as for ``value``.
+        """
+        values, by_parameters, by_rows = np.zeros(len(w)), np.zeros(len(parameters)), [np.zeros(a.shape) for a in rows]
         for start, piece in zip(range(0, len(w), PIECE), _pieces(rows), strict=True):
             found = self._guarded(parameters, piece, w[start : start + PIECE], label)
-            by_parameters += np.asarray(found[0])
-            for total, part in zip(by_rows, found[1:], strict=True):
+            by_parameters += np.asarray(found[1])
+            for total, part in zip((values, *by_rows), (found[0], *found[2:]), strict=True):
                 total[start : start + PIECE] = np.asarray(part)
-        return by_parameters, by_rows
+        return values, by_parameters, by_rows
 
     def check_rows(self, rows: Sequence[Floats]) -> None:
         """Refuse a batched function whose rows influence one another, as far as two rows tell.
@@ -86,7 +91,7 @@ class FrameworkFunction(ABC):
 
     @abstractmethod
     def _evaluate(self, parameters: Floats, rows: Sequence[Floats], w: Floats | None, label: int) -> Sequence[Any]:
-        """Without w (f,), else the gradients by the parameters and by the rows; of at most PIECE rows and at least one.
+        """(f,), and with w the gradients by the parameters and by the rows; of at most PIECE rows and at least one.
 
         Raises:
             Misfit: the function returns something else.
@@ -100,6 +105,28 @@ class FrameworkFunction(ABC):
         except (Exception, SystemExit) as error:
             remedy = "The fault is in the function itself."
             raise InputError(f"the function raised {explained(error)}", key=self.key, remedy=remedy) from error
+
+
+def sees_label(f: Any, inputs: Sequence[str], key: str, *first: str) -> bool:
+    """Whether a function is passed the label behind its other arguments.
+
+    Args:
+        f: of a user's.
+        inputs: what it is called with; "label" where it may see it.
+        key: what it is called in messages.
+        first: what stands before these.
+
+    Raises:
+        InputError: it cannot be called so.
+    """
+    if not callable(f):
+        raise InputError("is no function", key=key, value=type(f).__name__, remedy="Give a function or a module.")
+    names = tuple(name for name in (*first, *inputs) if name != "label")
+    labelled = takes_label(f, key, names)
+    if labelled and "label" not in inputs:
+        what = f"cannot be called as f({', '.join(names)}): it needs another argument"
+        raise InputError(what, key=key, remedy="Wrap it.")
+    return labelled
 
 
 def check_outcome(outcome: Any, n: int | None, given: str) -> None:
@@ -160,7 +187,7 @@ class FrameworkLoss(PointLoss):
     def gradient(self, x: Floats, readout: Floats) -> Floats:
         """∂ℓ/∂x, (n, K, dim)."""
         ones = np.ones(len(x))
-        return self._by_label([self.function.pull_back(readout, [x], ones, label)[1][0] for label in self._labels])
+        return self._by_label([self.function.pull_back(readout, [x], ones, label)[2][0] for label in self._labels])
 
     def readout_vjp(self, x: Floats, readout: Floats, w: Floats) -> Floats:
         """Gradient (r,) with respect to the readout of Σ w_ny ℓ(x_n, y), w (n, K)."""
@@ -169,7 +196,7 @@ class FrameworkLoss(PointLoss):
         columns = w.T if self.function.labelled else [w.sum(axis=1)]
         total = np.zeros(self.n_readout)
         for label, column in zip(self._labels, columns, strict=True):
-            total += self.function.pull_back(readout, [x], np.ascontiguousarray(column), label)[0]
+            total += self.function.pull_back(readout, [x], np.ascontiguousarray(column), label)[1]
         return total
 
     @property

@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax import numpy as jnp
+from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.jax import padded  # it says how many threads JAX may start, too
-from eulerian.objective.framework import FrameworkFunction, FrameworkLoss, check_outcome
-from eulerian.objective.losses import takes_label
+from eulerian.objective.density_values import DensityLoss, SensorLoss
+from eulerian.objective.framework import FrameworkFunction, FrameworkLoss, check_outcome, sees_label
 
 type Params = Any
 
@@ -29,8 +30,7 @@ class JaxFunction(FrameworkFunction):
     def __init__(
         self, f: Callable[..., Any], params: Params, inputs: tuple[str, ...], *, trained: bool, batched: bool
     ) -> None:
-        names = inputs if params is None else ("params", *inputs)
-        labelled = inputs == ("x",) and callable(f) and takes_label(f, self.key, names)
+        labelled = sees_label(f, inputs, self.key, *(() if params is None else ("params",)))
         self._apply, params, self._rebuild = _parts(f, params)
         self._has_params = params is not None
         leaves, self._structure = jax.tree.flatten(params)
@@ -61,16 +61,16 @@ class JaxFunction(FrameworkFunction):
             if w is None:
                 return (np.asarray(self._compiled["value"](parameters, arrays, label))[:n],)
             weights = np.concatenate([w, np.zeros(extra)])
-            by_parameters, by_rows = self._compiled["pull_back"](parameters, arrays, weights, label)
-            return (by_parameters, *(np.asarray(by_row)[:n] for by_row in by_rows))
+            values, (by_parameters, by_rows) = self._compiled["pull_back"](parameters, arrays, weights, label)
+            return (np.asarray(values)[:n], by_parameters, *(np.asarray(by_row)[:n] for by_row in by_rows))
 
     @cached_property
     def _compiled(self) -> dict[str, Any]:
         """Both methods, differentiated and compiled."""
 
         def pull_back(parameters: Any, rows: Any, w: Any, label: Any) -> Any:
-            _, pull = jax.vjp(lambda p, arrays: self._values(p, arrays, label), parameters, rows)
-            return pull(w)
+            values, pull = jax.vjp(lambda p, arrays: self._values(p, arrays, label), parameters, rows)
+            return values, pull(w)
 
         return {"value": jax.jit(self._values), "pull_back": jax.jit(pull_back)}
 
@@ -125,20 +125,63 @@ def point_loss(
     Raises:
         InputError: ``f`` cannot be called so, or parameters that are to be trained are no floating-point arrays.
     """
-    return FrameworkLoss(JaxFunction(f, params, ("x",), trained=trained, batched=batched))
+    return FrameworkLoss(JaxFunction(f, params, ("x", "label"), trained=trained, batched=batched))
+
+
+def density_loss(
+    f: Callable[..., Any], params: Params = None, *, trained: bool = True, batched: bool = False
+) -> DensityLoss:
+    """A terminal cost ∫f(x, ρ(T, x)) dx of any JAX function of the density's values, with derivatives by JAX.
+
+    ``f(x, rho)``, or ``f(params, x, rho)``, takes a point x (dim,) and the densities rho (K,) of all labels there, and
+    returns a number; it must be finite and differentiable for all rho ≥ 0, zero included. On a mesh it is integrated by
+    the quadrature of the terminal cost. It is the mesh's density that counts, which numerical diffusion smears: a cost
+    of concentration is lowered by that, and a verification tells by how much.
+
+    For example, half the squared distance from another density, of one label::
+
+        loss = eulerian.jax.density_loss(lambda x, rho: 0.5 * (rho[0] - jnp.exp(-x @ x / 2) / (2 * jnp.pi)) ** 2)
+
+    Args:
+        f: differentiable, free of side effects; or an Equinox module.
+        params: as for ``point_loss``.
+        trained: as for ``point_loss``.
+        batched: ``f`` takes points (n, dim) and densities (n, K), and returns (n,).
+
+    Raises:
+        InputError: as for ``point_loss``.
+    """
+    return DensityLoss(JaxFunction(f, params, ("x", "rho"), trained=trained, batched=batched))
+
+
+def sensor_loss(f: Callable[..., Any], points: ArrayLike, params: Params = None, *, trained: bool = True) -> SensorLoss:
+    """A terminal cost f(ρ(T, x_1), …, ρ(T, x_m)) of the densities at points of the user's own, by JAX.
+
+    ``f(values)``, or ``f(params, values)``, takes the densities (m, K) of all labels at all points, and returns a
+    number. Where cells meet a value is the mean of theirs; values are those of the mesh's polynomials, which may fall
+    a little below zero.
+
+    For example, measurements of one label's density::
+
+        loss = eulerian.jax.sensor_loss(lambda values: jnp.sum((values[:, 0] - measured) ** 2), points)
+
+    Args:
+        f: differentiable, free of side effects; or an Equinox module.
+        points: (m, dim), in the domain, the same on all ranks.
+        params: as for ``point_loss``.
+        trained: as for ``point_loss``.
+
+    Raises:
+        InputError: as for ``point_loss``, or points are no rows of finite numbers.
+    """
+    return SensorLoss(JaxFunction(f, params, ("values",), trained=trained, batched=False), points)
 
 
 type _Parts = tuple[Callable[..., Any], Params, Callable[[Params], Any]]
 
 
 def _parts(f: Any, params: Params) -> _Parts:
-    """A function, its parameters, and how to put others in their place; a module of Equinox is a function with some.
-
-    Raises:
-        InputError: it is no function.
-    """
-    if not callable(f):
-        raise InputError("is no function", key="f", value=type(f).__name__, remedy="Give f(x), or f(params, x).")
+    """A function, its parameters, and how to put others in their place; a module of Equinox is a function with some."""
     if params is not None or jax.tree_util.all_leaves([f]):
         return f, params, lambda given: given
     equinox = sys.modules.get("equinox")

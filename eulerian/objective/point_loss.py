@@ -19,7 +19,7 @@ class PointLoss(ABC):
         of_classes: whether exp(−ℓ(x, y)) is the probability of class y at x.
         affine_readout: whether its trained parameters are W row by row and b of an affine map x ↦ W x + b.
         adds_log_density: whether log ρ(T) of a particle belongs to the cost of its end too (see ``particles.kl``).
-        needs_entropy, needs_squares: what some distances start from (see ``distances.Distance``), and no loss.
+        needs_entropy, needs_squares: what some distances start from (see ``distances.DensityFunctional``), and no loss.
     """
 
     of_classes: ClassVar[bool] = False

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.torch import ravel, trained_parameters  # it says how many threads PyTorch may start, too
-from eulerian.objective.framework import FrameworkFunction, FrameworkLoss, Misfit, check_outcome
-from eulerian.objective.losses import takes_label
+from eulerian.objective.density_values import DensityLoss, SensorLoss
+from eulerian.objective.framework import FrameworkFunction, FrameworkLoss, Misfit, check_outcome, sees_label
 
 
 class TorchFunction(FrameworkFunction):
@@ -20,10 +21,8 @@ class TorchFunction(FrameworkFunction):
     def __init__(
         self, f: Callable[..., Any], inputs: tuple[str, ...], *, trained: bool = True, batched: bool = True
     ) -> None:
-        if not callable(f):
-            raise InputError("is no function", key="f", value=type(f).__name__, remedy="Give f(x), or a module.")
         module = f if isinstance(f, torch.nn.Module) else None
-        labelled = inputs == ("x",) and takes_label(f if module is None else module.forward, self.key, inputs)
+        labelled = sees_label(f if module is None else module.forward, inputs, self.key)
         parameters = trained_parameters(module, self.key) if trained and module is not None else {}
         self._function, self._given, self._module = f, module, None
         self._names, self._shapes = list(parameters), [tuple(p.shape) for p in parameters.values()]
@@ -68,7 +67,7 @@ class TorchFunction(FrameworkFunction):
                 cotangent = self._tensor(w, False)
                 found = torch.autograd.grad(values, leaves, cotangent, allow_unused=True)
             zero = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
-            return [each.numpy(force=True) for each in zero]
+            return [each.numpy(force=True) for each in (values, *zero)]
 
     def _values(self, flat: Any, rows: list[Any], label: int) -> Any:
         """Values (n,) in float64, differentiable."""
@@ -120,4 +119,40 @@ def point_loss(f: Callable[..., Any], *, trained: bool = True, batched: bool = T
     Raises:
         InputError: ``f`` cannot be called so, or a module's parameters are no real floating-point numbers.
     """
-    return FrameworkLoss(TorchFunction(f, ("x",), trained=trained, batched=batched))
+    return FrameworkLoss(TorchFunction(f, ("x", "label"), trained=trained, batched=batched))
+
+
+def density_loss(f: Callable[..., Any], *, trained: bool = True, batched: bool = True) -> DensityLoss:
+    """A terminal cost ∫f(x, ρ(T, x)) dx of the density's values, with derivatives by PyTorch.
+
+    ``f(x, rho)`` takes points x (n, dim) and the densities rho (n, K) of all labels there, and returns (n,); it must be
+    finite and differentiable for all rho ≥ 0, zero included. On a mesh it is integrated by the quadrature of the
+    terminal cost. It is the mesh's density that counts, which numerical diffusion smears: a cost of concentration is
+    lowered by that, and a verification tells by how much.
+
+    Args:
+        f: a function, or a ``torch.nn.Module``.
+        trained: as for ``point_loss``.
+        batched: false calls ``f`` with one point (dim,) and the densities (K,) there at a time, for a number.
+
+    Raises:
+        InputError: as for ``point_loss``.
+    """
+    return DensityLoss(TorchFunction(f, ("x", "rho"), trained=trained, batched=batched))
+
+
+def sensor_loss(f: Callable[..., Any], points: ArrayLike, *, trained: bool = True) -> SensorLoss:
+    """A terminal cost f(ρ(T, x_1), …, ρ(T, x_m)) of the densities at points of the user's own, by PyTorch.
+
+    ``f(values)`` takes the densities (m, K) of all labels at all points, and returns a number. Where cells meet a value
+    is the mean of theirs; values are those of the mesh's polynomials, which may fall a little below zero.
+
+    Args:
+        f: a function, or a ``torch.nn.Module``.
+        points: (m, dim), in the domain, the same on all ranks.
+        trained: as for ``point_loss``.
+
+    Raises:
+        InputError: as for ``point_loss``, or points are no rows of finite numbers.
+    """
+    return SensorLoss(TorchFunction(f, ("values",), trained=trained, batched=False), points)

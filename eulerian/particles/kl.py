@@ -11,7 +11,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.density.shape import LabelledShape
 from eulerian.objective.costs import Costs
-from eulerian.objective.distances import BLIND, Distance, KullbackLeibler
+from eulerian.objective.distances import BLIND, DensityFunctional, KullbackLeibler
 from eulerian.objective.losses import as_loss
 from eulerian.objective.parts import part_names
 from eulerian.objective.point_loss import PointLoss
@@ -141,7 +141,7 @@ def _(terminal: KullbackLeibler, dim: int, n_labels: int) -> PointLoss:
 
 
 @particle_loss.register
-def _(terminal: Distance, dim: int, n_labels: int) -> NoReturn:  # noqa: ARG001
+def _(terminal: DensityFunctional, dim: int, n_labels: int) -> NoReturn:  # noqa: ARG001
     raise _refusal("terminal", terminal.kind, *terminal.particles_cannot)
 
 

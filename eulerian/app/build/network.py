@@ -41,7 +41,7 @@ from eulerian.fields.piecewise import PiecewiseField
 from eulerian.fields.theta_file import read_frame
 from eulerian.ideal.problem import IdealProblem
 from eulerian.mesh.simplices import Simplices
-from eulerian.objective.distances import Distance
+from eulerian.objective.distances import DensityFunctional
 from eulerian.objective.point_loss import PointLoss
 from eulerian.transport.time_grid import TimeGrid
 from eulerian.transport.velocity_space import VelocitySpace
@@ -114,7 +114,7 @@ def build(
         )
 
 
-def terminal_cost(config: Config, space: DensitySpace) -> Distance | PointLoss:
+def terminal_cost(config: Config, space: DensitySpace) -> DensityFunctional | PointLoss:
     """The terminal cost of a configuration; a target is projected into the space. **Collective**.
 
     Raises:
