@@ -51,6 +51,12 @@ class FrameworkFunction(ABC):
         other.key = key
         return other
 
+    def started_at(self, start: Floats) -> Self:
+        """The same, with other parameters (m,) to start from."""
+        other = copy.copy(self)
+        other.start = start
+        return other
+
     def value(self, parameters: Floats, rows: Sequence[Floats], label: int = 0) -> Floats:
         """f, (n,).
 
@@ -208,6 +214,27 @@ class FrameworkLoss(PointLoss):
         """Arrays (n, …) of the labels as (n, K, …)."""
         found = np.stack(columns, axis=1)
         return found if self.function.labelled else np.repeat(found, self.n_labels, axis=1)
+
+
+def started_at(cost: Any, readout: Sequence[float], key: str) -> Any:
+    """A loss or a functional of a library's function, with other parameters (r,) to start from.
+
+    Args:
+        cost: of ``eulerian.jax`` or ``eulerian.torch``.
+        readout: the parameters.
+        key: that gives them, for messages.
+
+    Raises:
+        InputError: it is something else, or has another number of parameters.
+    """
+    function = getattr(cost, "function", None)
+    if not isinstance(function, FrameworkFunction):
+        what, remedy = "is for losses of eulerian.jax and eulerian.torch only", "Leave it out."
+        raise InputError(what, key=key, value=type(cost).__name__, remedy=remedy)
+    if len(readout) != function.start.size:
+        what = f"has {len(readout)} numbers, but the loss trains {function.start.size}"
+        raise InputError(what, key=key, remedy="Give one for each parameter, or leave it out.")
+    return replace(cost, function=function.started_at(np.array(readout, dtype=np.float64)))
 
 
 def _pieces(rows: Sequence[Floats]) -> list[list[Floats]]:

@@ -139,7 +139,7 @@ class ParticleProblem(ReducedProblem):
         if relative:
             own.require_log_density(comm)
         rows = initial_rows(field, dim, comm, time.layers, initial_theta, seed, tied=tied)
-        readout, weights = self.loss.initial_readout(), (costs.parameters, costs.parameters_h1)
+        readout, weights = comm.bcast(self.loss.initial_readout(), 0), (costs.parameters, costs.parameters_h1)
         units = ParameterUnits.of(field, (self.box[0], self.box[1]), readout.size, affine=self.loss.affine_readout)
         super().__init__(comm, time.horizon, time.layers, rows, readout, weights, tied=tied, units=units)
         length = 0.5 * float(np.max(self.box[1] - self.box[0]))

@@ -24,7 +24,7 @@ from eulerian.app.config import (
     check_labels,
     check_target_labels,
 )
-from eulerian.app.config.checks import TARGET
+from eulerian.app.config.checks import TARGET, code_sections
 from eulerian.app.config.density import Terms
 from eulerian.app.config.field import IDEAL, KEY
 from eulerian.base.arrays import Floats
@@ -250,6 +250,10 @@ def _initial(
     mesh: Simplices | None = None,
 ) -> tuple[DensitySpace, Density, float]:
     """The space of the densities, ρ₀, and the bytes left over. Collective."""
+    with agreed(MPI.COMM_WORLD if comm is None else comm):
+        for key, section in code_sections(config):
+            if key != "field":  # which is loaded together with what it makes
+                section.load(key)
     space, left = build_space(config, comm, mesh, needs)
     return space, Density(space, *density_and_exact(space, config.density.initial)), left
 
@@ -267,7 +271,7 @@ def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
             objective.kinetic,
             config.field.horizon,
             config.ideal.slabs(config.field.layers),
-            potential=objective.potential,
+            potential=objective.potential_function(),
             congestion=objective.congestion,
             entropy=objective.entropy,
         )
@@ -312,9 +316,7 @@ def _warn_of_raw_coordinates(space: DensitySpace, code: str) -> None:
 def training_start(config: Config, problem: ControlProblem) -> Floats:
     """Where a training from nothing starts, for the methods of a problem that may start elsewhere. Collective."""
     rows = _given_theta(config.with_values("field", theta=None), problem.field, problem.density_space)
-    loss, space = config.objective.terminal.loss(), problem.density_space
-    readout = np.zeros(0) if loss is None else loss.bind(space.dim, space.n_labels).initial_readout()
-    return np.concatenate([rows.ravel(), readout])
+    return np.concatenate([rows.ravel(), problem.split(problem.initial_theta)[1]])
 
 
 def _given_theta(config: Config, field: VectorField, space: DensitySpace) -> Floats:

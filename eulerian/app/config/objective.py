@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from eulerian.app.config.code import CodeSection, Potential, PythonPotential
 from eulerian.app.config.density import Terms, check_gaps, label_count
 from eulerian.app.config.values import (
     Flag,
-    Formula,
     LabelledFormula,
     Matrix,
     NonNegative,
@@ -19,9 +19,18 @@ from eulerian.app.config.values import (
     Vector,
     problem,
 )
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.objective.costs import Costs
-from eulerian.objective.distances import Distance, FixedDensity, KullbackLeibler, SquaredDistance
+from eulerian.objective.distances import (
+    DensityFunctional,
+    Distance,
+    FixedDensity,
+    KullbackLeibler,
+    SquaredDistance,
+    as_terminal_cost,
+)
+from eulerian.objective.framework import started_at
 from eulerian.objective.losses import CrossEntropyLoss, FormulaLoss, LogisticLoss, QuadraticLoss
 from eulerian.objective.point_loss import PointLoss, are_labels
 
@@ -53,13 +62,21 @@ class LossSection(Section):
         """ℓ, not bound to a dimension and labels yet."""
         raise NotImplementedError
 
-    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> PointLoss:  # noqa: ARG002 - of distances
+    def cost(
+        self,
+        objective: "Objective",  # noqa: ARG002 - of distances
+        target: Callable[[Terms], Any],  # noqa: ARG002
+    ) -> DensityFunctional | PointLoss:
         """What a problem is given."""
         return self.loss()
 
     def check_labels(self, n_labels: int) -> None:
         """Raise InputError unless the loss is for so many labels."""
         self.loss().check_labels(n_labels, KEY)
+
+    def started_at(self, readout: Floats, n_labels: int) -> Self | None:  # noqa: ARG002 - of those that are trained
+        """The same with trained parameters (r,) to start from; None where it has none, or others."""
+        return None
 
     def lengths(self) -> Lengths:
         """Everything that has one entry per axis: name, length, value, and what the entries are."""
@@ -158,10 +175,48 @@ class CrossEntropyTerminal(LossSection):
         """Whether W and b are part of the parameters."""
         return self.trainable
 
+    def started_at(self, readout: Floats, n_labels: int) -> Self | None:
+        """With W row by row and b."""
+        columns = readout.size // n_labels - 1 if self.trainable else 0
+        if columns < 1 or readout.size % n_labels:
+            return None
+        rows, bias = np.split(readout, [n_labels * columns])
+        weights = tuple(map(tuple, rows.reshape(n_labels, columns).tolist()))
+        return self.model_copy(update={"weights": weights, "bias": tuple(bias.tolist())})
+
     def loss(self) -> CrossEntropyLoss:
         """ℓ."""
         weights, bias = (None if each is None else np.array(each, dtype=float) for each in (self.weights, self.bias))
         return CrossEntropyLoss(weights, bias, self.trainable)
+
+
+class PythonTerminal(CodeSection, LossSection):
+    """A cost of the user's own: a function ℓ(x) or ℓ(x, label), a loss, or a functional of the density.
+
+    Attributes:
+        readout: where its own parameters start, if it has any; by default where it starts them itself.
+    """
+
+    kind: Literal["python"] = "python"
+    readout: Annotated[tuple[Real, ...], Field(min_length=1)] | None = Field(
+        default=None, description="numbers that the parameters of the loss itself start from"
+    )
+
+    def check_labels(self, n_labels: int) -> None:
+        """Not known: the code is not run for that."""
+
+    def started_at(self, readout: Floats, n_labels: int) -> Self:  # noqa: ARG002 - the same for all
+        """With these."""
+        return self.model_copy(update={"readout": tuple(readout.tolist())})
+
+    def cost(
+        self,
+        objective: "Objective",  # noqa: ARG002 - of distances
+        target: Callable[[Terms], Any],  # noqa: ARG002
+    ) -> DensityFunctional | PointLoss:
+        """What a problem is given."""
+        found = as_terminal_cost(self.load(KEY), f"{KEY}.object")
+        return found if self.readout is None else started_at(found, self.readout, f"{KEY}.readout")
 
 
 class TargetTerminal(Section):
@@ -189,8 +244,8 @@ class TargetTerminal(Section):
         """The terms of ρ*."""
         return self.target
 
-    def loss(self) -> None:
-        """There is none at points."""
+    def started_at(self, readout: Floats, n_labels: int) -> None:
+        """There are no parameters."""
 
     @property
     def particles_cannot(self) -> tuple[str, str] | tuple[()]:
@@ -277,7 +332,7 @@ class Objective(Section):
         jacobian: η in η/2 ∫∫|∇v|²ρ.
         parameters: ε in ε/2 ∫|θ|² dt.
         parameters_h1: ε₁ in ε₁/2 ∫|dθ/dt|² dt.
-        potential: V in ∫∫Vρ, a formula.
+        potential: V in ∫∫Vρ, a formula, or code of the user's.
         congestion: γ in γ/2 ∫∫ρ², ρ = Σ_y ρ_y the density of all labels together.
         entropy: σ in σ ∫∫ρ log ρ, of all labels together.
         entropy_form: how networks are charged for ∫ρ log ρ, in kl and entropy: by its balance along the flow, or by the
@@ -291,7 +346,9 @@ class Objective(Section):
     jacobian: NonNegative = Field(default=0.0, description="the weight η of |∇v|², a number >= 0")
     parameters: NonNegative = Field(default=0.0, description="the weight ε of |θ|², a number >= 0")
     parameters_h1: NonNegative = Field(default=0.0, description="the weight ε₁ of |dθ/dt|², a number >= 0")
-    potential: Formula | None = Field(default=None, description='a formula in quotes, like "x**2/2"')
+    potential: Potential | None = Field(
+        default=None, description='a formula in quotes, like "x**2/2", or a table with kind = "python"'
+    )
     congestion: NonNegative = Field(default=0.0, description="the weight γ of ρ²/2, a number >= 0")
     entropy: NonNegative = Field(default=0.0, description="the weight σ of ρ log ρ, a number >= 0")
     entropy_form: Literal["balance", "density"] = Field(
@@ -307,10 +364,22 @@ class Objective(Section):
         | CrossEntropyTerminal
         | FixedTerminal
         | KlTerminal
-        | L2Terminal,
+        | L2Terminal
+        | PythonTerminal,
         Field(discriminator="kind"),
     ] = Field(description="a table [objective.terminal] with the loss at the final time")
 
+    @property
+    def potential_formula(self) -> str | None:
+        """V, where it is a formula."""
+        return self.potential if isinstance(self.potential, str) else None
+
+    def potential_function(self) -> Any:
+        """V as a problem takes it; code of the user's is loaded for it."""
+        given = self.potential
+        return given.load("objective.potential") if isinstance(given, PythonPotential) else given
+
     def costs(self) -> Costs:
-        """The weights of the costs along the way."""
-        return Costs(**{each.name: getattr(self, each.name) for each in fields(Costs)})
+        """The weights of the costs along the way. Code of the user's is loaded for the potential."""
+        weights = {each.name: getattr(self, each.name) for each in fields(Costs)}
+        return Costs(**weights | {"potential": self.potential_function()})

@@ -28,7 +28,7 @@ from eulerian.fields.theta_file import read_theta
 KEY = "--theta"
 
 # Keys of the configuration that θ is read into: what is wrong with them is wrong with the file.
-READ_INTO = ("field.theta", "objective.terminal.weights", "objective.terminal.bias")
+READ_INTO = ("field.theta", "objective.terminal.weights", "objective.terminal.bias", "objective.terminal.readout")
 
 # Features that are drawn at random: their θ means nothing with others.
 _DRAWN = ("random", "residual")
@@ -180,17 +180,14 @@ def _starting_at(config: Config, source: Path, file: Path, readout: Floats, n_la
     trains = _trains_readout(config)
     if not trains and not readout.size:
         return started
-    columns = readout.size // n_labels - 1 if trains else 0
-    if not trains or columns < 1 or readout.size % n_labels:
+    terminal = config.objective.terminal.started_at(readout, n_labels)
+    if terminal is None:
         wants = f"a readout for {n_labels} labels" if trains else "none"
         what = f"holds {readout.size} numbers of a readout, but objective.terminal trains {wants}"
         remedy = "Compare with objective.terminal of the run that wrote it."
         raise InputError(what, key=KEY, value=str(source), remedy=remedy)
     if not np.all(np.isfinite(readout)):
         raise InputError("holds a readout that is not finite", key=KEY, value=str(source), remedy="Train it anew.")
-    rows, bias = np.split(readout, [n_labels * columns])
-    weights = tuple(map(tuple, rows.reshape(n_labels, columns).tolist()))
-    terminal = config.objective.terminal.model_copy(update={"weights": weights, "bias": tuple(bias.tolist())})
     return started.with_values("objective", terminal=terminal)
 
 
