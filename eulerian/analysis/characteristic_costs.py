@@ -87,7 +87,9 @@ class CharacteristicCosts:
         data, has_jacobian = problem.continuous, layered.has("jacobian")
         of_gradient = tuple(term.name for term, _ in terms if term.of_gradient)
         known = tuple((term, weight) for term, weight in terms if has_jacobian or not term.of_gradient)
-        rates = RightHandSide(layered, space.dim, known, data.potential, log_density=has_jacobian)
+        rows, readout = problem.split(theta)
+        potential = None if data.potential is None else data.potential.at(readout)
+        rates = RightHandSide(layered, space.dim, known, potential, log_density=has_jacobian)
         square = 0.0
         if problem.terminal.cancelling and data.target is not None:
             rule, _ = density_rules(space, data.target, range(space.n_labels), _FINER)
@@ -96,7 +98,8 @@ class CharacteristicCosts:
         return cls(
             data,
             rates,
-            *problem.split(theta),
+            rows,
+            readout,
             problem.horizon,
             walls_of(space),
             problem.terminal,
@@ -128,7 +131,9 @@ class CharacteristicCosts:
 
     def at(self, theta: Floats, readout: Floats) -> Self:
         """The same for another θ (L, p) and readout (r,)."""
-        return replace(self, theta=theta, readout=readout)
+        given = self.data.potential
+        rates = self.rates if given is None else replace(self.rates, potential=given.at(readout))
+        return replace(self, theta=theta, readout=readout, rates=rates)
 
     @property
     def costs_of_density(self) -> tuple[str, ...]:

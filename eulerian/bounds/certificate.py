@@ -139,6 +139,7 @@ def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealPro
         InputError: the idealised problem does not know the terminal functional.
     """
     space, readout, costs = problem.density_space, problem.split(problem.theta)[1], problem.costs
+    potential = problem.continuous.potential
     return IdealProblem(
         space,
         problem.initial,
@@ -146,7 +147,7 @@ def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealPro
         costs.kinetic,
         problem.horizon,
         slabs or max(problem.n_layers, LEAST_SLABS),
-        potential=costs.potential,
+        potential=None if potential is None else potential.at(readout),
         congestion=costs.congestion,
         entropy=costs.entropy,
         initial=problem.continuous.initial,

@@ -142,12 +142,12 @@ class StateEquation:
         sweep = self.prepare(velocities, steps)
         sweep.forward(self.parted(rho), [each.initial for each in self._squares], observer, self._functionals)
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ shows in a J that is not finite
-            linear, rates = self.costs.linear(velocities), self.costs.rates(velocities)
+            linear, rates = self.costs.linear(velocities, readout), self.costs.rates(velocities)
             parts = self.costs.parts(sweep, linear, rates)
             ends = self._ends.evaluate(lambda layer: self.joined(sweep.start(layer)), readout)
             for cost, found in zip(self._ends.costs, ends, strict=True):
                 parts[cost.at.part] = found.value + parts.get(cost.at.part, 0.0)
-        return ForwardSweep(velocities, sweep, linear, rates, ends, parts)
+        return ForwardSweep(velocities, sweep, linear, rates, ends, parts, readout)
 
     def carry(self, rho: Floats, velocities: Velocities) -> Floats:
         """Another initial density (n_cells, nd, K) at T.
@@ -169,12 +169,13 @@ class StateEquation:
             forward: to be consumed.
             repeats: as for ``velocities``.
         """
+        potential = self.costs.readout_slope(forward)  # first: the adjoint sweep consumes what it is made of
         found = self.costs.adjoint(forward, self._by_layer(forward))
         by_velocity = found.velocities
         if repeats > 1:  # one pull-back instead of L: the layers' θ is one row
             by_velocity = [[np.sum(layers, axis=0) for layers in zip(*by_velocity, strict=True)]]
         theta = self._pulled_back(forward, by_velocity)
-        readout = np.concatenate([each.readout for each in forward.ends])
+        readout = np.concatenate([*(each.readout for each in forward.ends), potential])
         return Gradients(theta, readout, self.joined(found.densities), found.squares)
 
     def _by_layer(self, forward: ForwardSweep) -> dict[int, Groups]:

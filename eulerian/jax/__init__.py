@@ -1,7 +1,7 @@
 """JAX, Equinox and Flax models as velocity fields, and losses written in JAX. Needs the extra ``eulerian[jax]``."""
 
 from eulerian.fields.jax import JaxField, equinox_field, flax_field, jax_field
-from eulerian.objective.jax import JaxFunction, density_loss, point_loss, sensor_loss
+from eulerian.objective.jax import JaxFunction, density_loss, point_loss, potential, sensor_loss
 
 __all__ = [
     "JaxField",
@@ -11,5 +11,6 @@ __all__ = [
     "flax_field",
     "jax_field",
     "point_loss",
+    "potential",
     "sensor_loss",
 ]

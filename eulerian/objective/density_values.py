@@ -82,6 +82,10 @@ class _OfValues(Terminal):
         """Where the parameters of f start, (r,)."""
         return self._function.start.copy()
 
+    def _own(self, readout: Floats) -> Floats:
+        """Its parameters: those of other costs may follow them."""
+        return readout[: self._function.start.size]
+
 
 @final
 class DensityIntegral(_OfValues):
@@ -135,7 +139,8 @@ class DensityIntegral(_OfValues):
     ) -> Floats | None:
         """(f(x, ρ) − f(x, 0))/Σ_yρ_y, (n, k): all labels share it."""
         rho = np.exp(log_density)
-        change = self._function.value(readout, [x, rho]) - self._function.value(readout, [x, np.zeros(rho.shape)])
+        own, zero = self._own(readout), np.zeros(rho.shape)
+        change = self._function.value(own, [x, rho]) - self._function.value(own, [x, zero])
         return np.asarray(np.repeat((change / rho.sum(axis=1))[:, None], len(labels), axis=1))
 
     def without_mass(self, readout: Floats) -> float:
@@ -145,7 +150,7 @@ class DensityIntegral(_OfValues):
         rule = self._space.quadrature(_EXACT)
         x = rule.points.reshape(-1, self._space.dim)
         with parallel.agreed(self._space.comm):
-            values = self._function.value(readout, [x, np.zeros((len(x), self._space.n_labels))])
+            values = self._function.value(self._own(readout), [x, np.zeros((len(x), self._space.n_labels))])
         return float(parallel.sum_all(self._space.comm, np.array([rule.weights.ravel() @ values]))[0])
 
     @property
@@ -221,7 +226,7 @@ class SensorValues(_OfValues):
 
     def of_sensors(self, values: Floats, readout: Floats) -> float:
         """F of densities (m, K) at the sensors."""
-        return float(self._function.value(readout, [values[None]])[0])
+        return float(self._function.value(self._own(readout), [values[None]])[0])
 
 
 def _holders(space: DensitySpace, points: Floats) -> tuple[np.ndarray, np.ndarray, Floats]:

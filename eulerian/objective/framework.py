@@ -12,6 +12,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError, explained
 from eulerian.fields.framework import PIECE
 from eulerian.objective.losses import takes_label
+from eulerian.objective.point_functions import PointFunction
 from eulerian.objective.point_loss import PointLoss
 
 
@@ -188,22 +189,27 @@ class FrameworkLoss(PointLoss):
 
     def value(self, x: Floats, readout: Floats) -> Floats:
         """ℓ, (n, K)."""
-        return self._by_label([self.function.value(readout, [x], label) for label in self._labels])
+        own = self._own(readout)
+        return self._by_label([self.function.value(own, [x], label) for label in self._labels])
 
     def gradient(self, x: Floats, readout: Floats) -> Floats:
         """∂ℓ/∂x, (n, K, dim)."""
-        ones = np.ones(len(x))
-        return self._by_label([self.function.pull_back(readout, [x], ones, label)[2][0] for label in self._labels])
+        ones, own = np.ones(len(x)), self._own(readout)
+        return self._by_label([self.function.pull_back(own, [x], ones, label)[2][0] for label in self._labels])
 
     def readout_vjp(self, x: Floats, readout: Floats, w: Floats) -> Floats:
         """Gradient (r,) with respect to the readout of Σ w_ny ℓ(x_n, y), w (n, K)."""
         if not self.n_readout:
             return np.zeros(0)
         columns = w.T if self.function.labelled else [w.sum(axis=1)]
-        total = np.zeros(self.n_readout)
+        total, own = np.zeros(self.n_readout), self._own(readout)
         for label, column in zip(self._labels, columns, strict=True):
-            total += self.function.pull_back(readout, [x], np.ascontiguousarray(column), label)[1]
+            total += self.function.pull_back(own, [x], np.ascontiguousarray(column), label)[1]
         return total
+
+    def _own(self, readout: Floats) -> Floats:
+        """Its parameters: those of other costs may follow them."""
+        return readout[: self.n_readout]
 
     @property
     def _labels(self) -> range:
@@ -214,6 +220,54 @@ class FrameworkLoss(PointLoss):
         """Arrays (n, …) of the labels as (n, K, …)."""
         found = np.stack(columns, axis=1)
         return found if self.function.labelled else np.repeat(found, self.n_labels, axis=1)
+
+
+@final
+@dataclass(frozen=True)
+class FrameworkPotential(PointFunction):
+    """A function V(x) that another library differentiates, by x and by parameters of its own.
+
+    Attributes:
+        function: of points x (n, dim).
+        parameters: (r,) that it is evaluated with, where they are fixed; None for those that training starts from.
+    """
+
+    function: FrameworkFunction
+    parameters: Floats | None = None
+
+    def value(self, x: Floats, /) -> Floats:
+        """V, (n,)."""
+        return self.function.value(self._parameters, [x])
+
+    def gradient(self, x: Floats, /) -> Floats:
+        """∇V, (n, dim)."""
+        return self.function.pull_back(self._parameters, [x], np.ones(len(x)))[2][0]
+
+    @property
+    def n_readout(self) -> int:
+        """Number of trained parameters; 0 once they are fixed."""
+        return self.function.start.size if self.parameters is None else 0
+
+    def initial_readout(self) -> Floats:
+        """The parameters (r,) as they were given."""
+        return self.function.start.copy() if self.parameters is None else np.zeros(0)
+
+    def called(self, key: str) -> Self:
+        """The same, with another name in messages."""
+        return replace(self, function=self.function.called(key))
+
+    def at(self, readout: Floats) -> Self:
+        """See ``PointFunction``."""
+        count = self.n_readout
+        return replace(self, parameters=readout[readout.size - count :].copy()) if count else self
+
+    def readout_vjp(self, x: Floats, w: Floats) -> Floats:
+        """See ``PointFunction``."""
+        return self.function.pull_back(self._parameters, [x], w)[1]
+
+    @property
+    def _parameters(self) -> Floats:
+        return self.function.start if self.parameters is None else self.parameters
 
 
 def started_at(cost: Any, readout: Sequence[float], key: str) -> Any:

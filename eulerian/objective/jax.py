@@ -14,7 +14,7 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.jax import padded  # it says how many threads JAX may start, too
 from eulerian.objective.density_values import DensityLoss, SensorLoss
-from eulerian.objective.framework import FrameworkFunction, FrameworkLoss, check_outcome, sees_label
+from eulerian.objective.framework import FrameworkFunction, FrameworkLoss, FrameworkPotential, check_outcome, sees_label
 
 type Params = Any
 
@@ -175,6 +175,26 @@ def sensor_loss(f: Callable[..., Any], points: ArrayLike, params: Params = None,
         InputError: as for ``point_loss``, or points are no rows of finite numbers.
     """
     return SensorLoss(JaxFunction(f, params, ("values",), trained=trained, batched=False), points)
+
+
+def potential(
+    f: Callable[..., Any], params: Params = None, *, trained: bool = True, batched: bool = False
+) -> FrameworkPotential:
+    """A potential V in ∫∫Vρ of any JAX function, with derivatives by JAX: ``Costs(potential=potential(f))``.
+
+    ``f(x)``, or ``f(params, x)``, takes a point x (dim,) and returns a number. Parameters are trained together with θ;
+    they stand behind θ and the parameters of other costs, and count in the cost ``parameters``.
+
+    Args:
+        f: differentiable, free of side effects; or an Equinox module.
+        params: as for ``point_loss``.
+        trained: as for ``point_loss``.
+        batched: as for ``point_loss``.
+
+    Raises:
+        InputError: as for ``point_loss``.
+    """
+    return FrameworkPotential(JaxFunction(f, params, ("x",), trained=trained, batched=batched))
 
 
 type _Parts = tuple[Callable[..., Any], Params, Callable[[Params], Any]]

@@ -243,7 +243,9 @@ class CrossEntropyLoss(PointLoss):
         assert self.bias is not None
         if not self.trained:
             return self.weights, self.bias
-        return readout[: self.weights.size].reshape(self.weights.shape), readout[self.weights.size :]
+        # Parameters of other costs may follow.
+        own = readout[: self.n_readout]
+        return own[: self.weights.size].reshape(self.weights.shape), own[self.weights.size :]
 
     def value(self, x: Floats, readout: Floats) -> Floats:
         """ℓ, (n, K)."""

@@ -12,7 +12,14 @@ from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.torch import ravel, trained_parameters  # it says how many threads PyTorch may start, too
 from eulerian.objective.density_values import DensityLoss, SensorLoss
-from eulerian.objective.framework import FrameworkFunction, FrameworkLoss, Misfit, check_outcome, sees_label
+from eulerian.objective.framework import (
+    FrameworkFunction,
+    FrameworkLoss,
+    FrameworkPotential,
+    Misfit,
+    check_outcome,
+    sees_label,
+)
 
 
 class TorchFunction(FrameworkFunction):
@@ -156,3 +163,20 @@ def sensor_loss(f: Callable[..., Any], points: ArrayLike, *, trained: bool = Tru
         InputError: as for ``point_loss``, or points are no rows of finite numbers.
     """
     return SensorLoss(TorchFunction(f, ("values",), trained=trained, batched=False), points)
+
+
+def potential(f: Callable[..., Any], *, trained: bool = True, batched: bool = True) -> FrameworkPotential:
+    """A potential V in ∫∫Vρ, with derivatives by PyTorch: ``Costs(potential=potential(f))``.
+
+    ``f(x)`` takes points x (n, dim) and returns (n,). Parameters of a module are trained together with θ; they stand
+    behind θ and the parameters of other costs, and count in the cost ``parameters``.
+
+    Args:
+        f: a function, or a ``torch.nn.Module``.
+        trained: as for ``point_loss``.
+        batched: as for ``point_loss``.
+
+    Raises:
+        InputError: as for ``point_loss``.
+    """
+    return FrameworkPotential(TorchFunction(f, ("x",), trained=trained, batched=batched))

@@ -130,22 +130,21 @@ class ParticleProblem(ReducedProblem):
         self.sample, self.loss = own, particle_loss(terminal, dim, self.n_labels)
         refuse_costs(costs)
         relative = self.loss.adds_log_density
-        second = (
-            ("jacobian_vjp", "jacobian_vjp_x")
-            if relative or any(term.of_gradient for term, _ in costs.velocity_terms)
-            else ()
-        )
+        twice = relative or any(term.of_gradient for term, _ in costs.velocity_terms)
+        second = ("jacobian_vjp", "jacobian_vjp_x") if twice else ()
         require_derivatives(self.layered, ("jacobian", *second), "particles")
         if relative:
             own.require_log_density(comm)
         rows = initial_rows(field, dim, comm, time.layers, initial_theta, seed, tied=tied)
-        readout, weights = comm.bcast(self.loss.initial_readout(), 0), (costs.parameters, costs.parameters_h1)
-        units = ParameterUnits.of(field, (self.box[0], self.box[1]), readout.size, affine=self.loss.affine_readout)
+        potential, weights = costs.potential_in(dim), (costs.parameters, costs.parameters_h1)
+        self.rates = RightHandSide(self.layered, dim, costs.velocity_terms, potential, log_density=relative)
+        more = np.zeros(0) if potential is None else potential.initial_readout()
+        readout = comm.bcast(np.concatenate([self.loss.initial_readout(), more]), 0)
+        affine = self.loss.affine_readout and not more.size
+        units = ParameterUnits.of(field, (self.box[0], self.box[1]), readout.size, affine=affine)
         super().__init__(comm, time.horizon, time.layers, rows, readout, weights, tied=tied, units=units)
         length = 0.5 * float(np.max(self.box[1] - self.box[0]))
         self.scheme = Scheme(time.horizon, method, steps_per_layer, tolerance, length=length)
-        potential = costs.potential_in(dim)
-        self.rates = RightHandSide(self.layered, dim, costs.velocity_terms, potential, log_density=relative)
         self.count = int(comm.allreduce(len(own.x)))
         self._budget = memory / comm.size
         self._groups = label_groups(own.labels, label_dependent=label_dependent, comm=comm)
@@ -181,12 +180,19 @@ class ParticleProblem(ReducedProblem):
     def _sweep(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> _Forward:
         """All particles at T, with what they have gathered. Collective."""
         ends = np.empty((len(self.sample.x), self.rates.width))
+        own = np.tile(readout[readout.size - self.rates.n_readout :], (len(theta), 1))  # of the potential
         paths: list[PathStorage] = []
         for index, (label, rows) in enumerate(self._groups):
             paths.append(PathStorage(label, rows))
             given = None if steps is None else steps[index]
             for segment in segments(
-                self.rates, theta, self.sample.x[rows], label, self.scheme, comm=self.comm, steps=given
+                self.rates,
+                np.hstack([theta, own]),
+                self.sample.x[rows],
+                label,
+                self.scheme,
+                comm=self.comm,
+                steps=given,
             ):
                 paths[-1].add(segment)
                 # After every layer, so that the peak stays within the budget, too.
@@ -225,13 +231,13 @@ class ParticleProblem(ReducedProblem):
             by_end[:, : self.rates.dim] *= slopes
             by_label = weights[:, None] * (sample.labels[:, None] == np.arange(self.n_labels))
             constant = self.loss.readout_vjp(x, readout, by_label)
-            rows = np.zeros((self.n_layers, self.layer_shape[1]))
+            rows = np.zeros((self.n_layers, self.layer_shape[1] + self.rates.n_readout))
             for path in forward.paths:
                 picked = None if chosen is None else np.flatnonzero(chosen[path.rows])
                 by_own = by_end[path.rows]
-                by_own = by_own if picked is None else by_own[picked]
-                rows += path.adjoint(self.scheme.tableau, by_own, picked)
-        return rows, constant
+                rows += path.adjoint(self.scheme.tableau, by_own if picked is None else by_own[picked], picked)
+        rows, more = np.split(rows, [self.layer_shape[1]], axis=1)
+        return rows, np.concatenate([constant, more.sum(axis=0)])
 
     # -- what the last evaluation found ------------------------------------------------------------------------------
 
