@@ -138,9 +138,8 @@ class ParticleProblem(ReducedProblem):
         rows = initial_rows(field, dim, comm, time.layers, initial_theta, seed, tied=tied)
         potential, weights = costs.potential_in(dim), (costs.parameters, costs.parameters_h1)
         self.rates = RightHandSide(self.layered, dim, costs.velocity_terms, potential, log_density=relative)
-        more = np.zeros(0) if potential is None else potential.initial_readout()
-        readout = comm.bcast(np.concatenate([self.loss.initial_readout(), more]), 0)
-        affine = self.loss.affine_readout and not more.size
+        readout = comm.bcast(np.concatenate([self.loss.initial_readout(), self.rates.initial_readout()]), 0)
+        affine = self.loss.affine_readout and not self.rates.n_readout
         units = ParameterUnits.of(field, (self.box[0], self.box[1]), readout.size, affine=affine)
         super().__init__(comm, time.horizon, time.layers, rows, readout, weights, tied=tied, units=units)
         length = 0.5 * float(np.max(self.box[1] - self.box[0]))
@@ -180,20 +179,12 @@ class ParticleProblem(ReducedProblem):
     def _sweep(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> _Forward:
         """All particles at T, with what they have gathered. Collective."""
         ends = np.empty((len(self.sample.x), self.rates.width))
-        own = np.tile(readout[readout.size - self.rates.n_readout :], (len(theta), 1))  # of the potential
+        theta = self.rates.extended(theta, readout)
         paths: list[PathStorage] = []
         for index, (label, rows) in enumerate(self._groups):
             paths.append(PathStorage(label, rows))
-            given = None if steps is None else steps[index]
-            for segment in segments(
-                self.rates,
-                np.hstack([theta, own]),
-                self.sample.x[rows],
-                label,
-                self.scheme,
-                comm=self.comm,
-                steps=given,
-            ):
+            x, given = self.sample.x[rows], None if steps is None else steps[index]
+            for segment in segments(self.rates, theta, x, label, self.scheme, comm=self.comm, steps=given):
                 paths[-1].add(segment)
                 # After every layer, so that the peak stays within the budget, too.
                 thin_to_budget(paths, self._budget)

@@ -41,6 +41,14 @@ class RightHandSide:
         """Number of parameters of the potential that are trained: they stand behind the θ of every layer."""
         return 0 if self.potential is None else self.potential.n_readout
 
+    def initial_readout(self) -> Floats:
+        """Where these start, (r,)."""
+        return np.zeros(0) if self.potential is None else self.potential.initial_readout()
+
+    def extended(self, theta: Floats, readout: Floats) -> Floats:
+        """θ (L, p) with these behind every row, (L, p + r); they are the last of a readout."""
+        return np.hstack([theta, np.tile(readout[readout.size - self.n_readout :], (len(theta), 1))])
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What the columns of q are, in their order."""
