@@ -121,6 +121,10 @@ def test_laws_of_a_trained_potential_beside_a_trained_loss(
     np.testing.assert_array_equal(problem.initial_theta[-2:], CENTRE)
     laws = verify(problem, problem.initial_theta, np.random.default_rng(0))
     assert min(laws.taylor_rates) >= 1.9
+    # A loss that is given the parameters of both takes its own.
+    reference = on_mesh(space, FORMULA, TRAINED, label_dependent=label_dependent)
+    mine, theirs = (verify_flow(each, each.initial_theta).objective["terminal"] for each in (problem, reference))
+    assert mine == pytest.approx(theirs, rel=1e-12)
 
 
 @pytest.mark.parametrize("method", ["rk4", "dopri5"])
