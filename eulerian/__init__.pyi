@@ -1,4 +1,5 @@
 from . import jax as jax
+from . import scipy as scipy
 from . import torch as torch
 from .analysis.characteristics import Verification as Verification
 from .analysis.characteristics import verify as verify
@@ -20,6 +21,7 @@ from .bounds.certificate import certify as certify
 from .bounds.continuous import continuous_bounds as continuous_bounds
 from .bounds.hopf_lax import hopf_lax as hopf_lax
 from .bounds.monotone_flows import monotone_bound as monotone_bound
+from .bounds.several_times import hopf_lax_at as hopf_lax_at
 from .control.control import ControlProblem as ControlProblem
 from .density.density import Density as Density
 from .density.image import Image as Image
@@ -44,6 +46,10 @@ from .objective.distances import FixedDensity as FixedDensity
 from .objective.distances import KullbackLeibler as KullbackLeibler
 from .objective.distances import SquaredDistance as SquaredDistance
 from .objective.form_loss import FormLoss as FormLoss
+from .objective.interactions import InteractionEnergy as InteractionEnergy
+from .objective.interactions import MaximumMeanDiscrepancy as MaximumMeanDiscrepancy
+from .objective.kernels import GaussianInteraction as GaussianInteraction
+from .objective.kernels import QuadraticInteraction as QuadraticInteraction
 from .objective.losses import CrossEntropyLoss as CrossEntropyLoss
 from .objective.losses import FormulaLoss as FormulaLoss
 from .objective.losses import FunctionLoss as FunctionLoss

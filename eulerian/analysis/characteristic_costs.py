@@ -8,6 +8,8 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from eulerian.analysis.characteristic_crowds import Crowds, Seen
+from eulerian.analysis.characteristic_ends import FINER, TimeCost, TrueEnd, true_ends
 from eulerian.analysis.label_meetings import LabelPath, meetings
 from eulerian.analysis.point_transport import Carried, carry_points, pull_points
 from eulerian.analysis.walls import Walls, walls_of
@@ -17,7 +19,7 @@ from eulerian.control.control import ControlProblem
 from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import TOLERANCE, DensityRule, density_rules
 from eulerian.objective.continuous import ContinuousData
-from eulerian.objective.terminal import Terminal
+from eulerian.objective.interactions import QuadraticForm
 from eulerian.particles.right_hand_side import RightHandSide
 from eulerian.transport.nodal_interpolant import anywhere
 
@@ -25,12 +27,12 @@ from eulerian.transport.nodal_interpolant import anywhere
 # values are those of the rest of the mass, above the second one they have no value at all.
 FEW_TOUCHED, MOST_TOUCHED = 1e-3, 0.05
 
-# A squared distance is what is left of much larger integrals: its rules have this tolerance (see ``density_rules``).
-_FINER = 3e-3
-
 # What is summed up beside J's parts: mass that has touched walls, what its points add to functionals of the density's
 # values in absolute terms, and, in front of a part's name, what they add to that part.
 TOUCHED, UNCERTAIN, AT_WALLS = "touched", "uncertain", "at walls: "
+
+# In front of the name of a cost where a layer ends: mass that has touched walls until then.
+TOUCHED_BY = "touched by "
 
 
 @final
@@ -64,8 +66,10 @@ class CharacteristicCosts:
         readout: (r,).
         horizon: T.
         walls: of the domain.
-        terminal: the functional.
-        target_square: ½∫ρ*², for the squared distance.
+        ends: the costs where layers end, the terminal one first.
+        label_dependent: every label has a velocity of its own.
+        of_gradient: names of the costs of ∇v.
+        together: running costs of the density as a whole, by part of J.
     """
 
     data: ContinuousData
@@ -74,10 +78,10 @@ class CharacteristicCosts:
     readout: Floats
     horizon: float
     walls: Walls
-    terminal: Terminal
-    target_square: float
+    ends: tuple[TrueEnd, ...]
     label_dependent: bool
     of_gradient: tuple[str, ...]
+    together: Mapping[str, QuadraticForm]
 
     @classmethod
     def of(cls, problem: ControlProblem, theta: ArrayLike) -> "CharacteristicCosts":
@@ -90,11 +94,6 @@ class CharacteristicCosts:
         rows, readout = problem.split(theta)
         potential = None if data.potential is None else data.potential.at(readout)
         rates = RightHandSide(layered, space.dim, known, potential, log_density=has_jacobian)
-        square = 0.0
-        if problem.terminal.cancelling and data.target is not None:
-            rule, _ = density_rules(space, data.target, range(space.n_labels), _FINER)
-            local = np.array([0.5 * np.vdot(rule.weights, rule.density)])
-            square = float(parallel.sum_all(space.comm, local)[0])
         return cls(
             data,
             rates,
@@ -102,15 +101,15 @@ class CharacteristicCosts:
             readout,
             problem.horizon,
             walls_of(space),
-            problem.terminal,
-            square,
+            true_ends(problem),
             layered.label_dependent,
             of_gradient,
+            {name: each.form for name, each in problem.running.functionals.items() if each.form is not None},
         )
 
     def rules(self, space: DensitySpace, labels: Sequence[int]) -> tuple[DensityRule, DensityRule]:
         """For integrals against ρ₀ of some labels, and a coarser one. Collective."""
-        tolerance = _FINER if self.terminal.cancelling else TOLERANCE
+        tolerance = FINER if any(end.cost.functional.cancelling for end in self.ends) else TOLERANCE
         return density_rules(space, self.data.initial, labels, tolerance)
 
     @property
@@ -122,7 +121,20 @@ class CharacteristicCosts:
     @property
     def needs_density(self) -> bool:
         """Whether J needs the density along the paths, and so the field's Jacobian."""
-        return self.terminal.loss is None or bool(self.costs_of_density)
+        return any(end.of_density for end in self.charged) or bool(self.costs_of_density)
+
+    @property
+    def charged(self) -> tuple[TrueEnd, ...]:
+        """The costs where layers end that are parts of J."""
+        return tuple(end for end in self.ends if end.cost.at.weight > 0.0)
+
+    def constant(self) -> dict[str, float]:
+        """What no point carries of J's parts, the same on all ranks. **Collective**."""
+        found: dict[str, float] = {}
+        for end in self.charged:
+            more = end.cost.at.weight * end.uncarried(self.readout)
+            found[end.cost.at.part] = found.get(end.cost.at.part, 0.0) + more
+        return found
 
     @property
     def without_density(self) -> Self:
@@ -140,11 +152,49 @@ class CharacteristicCosts:
         """Names of the running costs of the total density."""
         return tuple(self.data.weights)
 
-    def carried(self, rule: DensityRule, labels: Sequence[int], steps: int, *, keep_nodes: bool = False) -> Carried:
+    def crowds(self, steps: int) -> Crowds:
+        """Functionals of the density as a whole, for points that take so many steps in a layer."""
+        ends = {
+            end.name: (end.cost.at.layer, end.cost.functional.form)
+            for end in self.ends
+            if end.cost.functional.form is not None
+        }
+        return Crowds(ends, self.together, len(self.data.initial.mass), (self.horizon, len(self.theta), steps))
+
+    def of_crowds(self, crowds: Crowds, comm: Any) -> dict[str, float]:
+        """This rank's share of what they cost: parts of J, and costs where layers end by themselves. Collective."""
+        # One rank tells what all ranks know.
+        values = {name: value if comm.rank == 0 else 0.0 for name, value in crowds.values(comm).items()}
+        parts = dict(values)
+        for end in self.charged:
+            if end.name in values:
+                part = end.cost.at.part
+                parts[part] = parts.get(part, 0.0) + end.cost.at.weight * values[end.name]
+        return parts | {f"{AT_WALLS}{end.name}": 0.0 for end in self.ends if end.name in values}
+
+    def carried(
+        self,
+        rule: DensityRule,
+        labels: Sequence[int],
+        steps: int,
+        seen: Seen | None = None,
+        *,
+        keep_nodes: bool = False,
+    ) -> Carried:
         """The points of a rule at T."""
         label = labels[0] if self.label_dependent else None
+        stops = {end.cost.at.layer for end in self.ends} - {len(self.theta)}
         return carry_points(
-            self.rates, self.theta, rule.x, label, self.horizon, steps, self.walls, keep_nodes=keep_nodes
+            self.rates,
+            self.theta,
+            rule.x,
+            label,
+            self.horizon,
+            steps,
+            self.walls,
+            stops=stops,
+            keep_nodes=keep_nodes,
+            seen=seen,
         )
 
     def of_meetings(self, paths: Sequence[LabelPath], comm: Any) -> list[tuple[str, float, float]]:
@@ -167,6 +217,46 @@ class CharacteristicCosts:
         values = {"congestion": weights["congestion"] * float(seen.sum()), "entropy": weights["entropy"] * logarithm}
         return [(name, values[name], doubt if name == "congestion" else 0.0) for name in given if name in values]
 
+    def of_sensors(self, steps: int, comm: Any) -> dict[str, float]:
+        """This rank's share of costs of the densities at some points, which are pulled back. **Collective**.
+
+        Args:
+            steps: in every layer.
+            comm: who shares the points.
+        """
+        found: dict[str, float] = {}
+        for end in self.ends:
+            at, functional = end.cost.at, end.cost.functional
+            if functional.sensors is None or not self.rates.log_density:
+                continue
+            with parallel.agreed(comm, "the field"):
+                mine = np.array_split(functional.sensors, comm.size)[comm.rank]
+                densities = self._densities(np.ascontiguousarray(mine), at.layer, steps, range(len(self.mass)))
+            values = np.concatenate(comm.allgather(densities))
+            with parallel.agreed(comm):
+                value = functional.of_sensors(values, self.readout[end.cost.readout])
+            # Shared out: it is the same on all ranks, and sums over them follow.
+            found[end.name], found[AT_WALLS + end.name] = value / comm.size, 0.0
+            if at.weight > 0.0:
+                found[at.part] = found.get(at.part, 0.0) + at.weight * value / comm.size
+        return found
+
+    @property
+    def mass(self) -> Floats:
+        """Of the labels, (K,)."""
+        return self.data.initial.mass
+
+    def _densities(self, x: Floats, layer: int, steps: int, labels: Sequence[int]) -> Floats:
+        """ρ of some labels (n, k) at points x (n, dim) where a number of layers has passed."""
+        found = np.zeros((len(x), len(labels)))
+        for column, label in enumerate(labels):
+            if column == 0 or self.label_dependent:
+                own = label if self.label_dependent else None
+                pulled = pull_points(self.rates, self.theta, x, own, (self.horizon, layer, steps), self.walls)
+                densities = pulled.densities(self.data.initial)
+            found[:, column] = densities[:, label]
+        return found
+
     def local_parts(self, rule: DensityRule, labels: Sequence[int], carried: Carried, steps: int) -> dict[str, float]:
         """This rank's share of J's parts for some labels, of the mass that has touched walls, and what is in doubt.
 
@@ -181,79 +271,71 @@ class CharacteristicCosts:
         mass = rule.weights.sum(axis=1)
         parts = {"terminal": 0.0, **{name: float(mass @ cost) for name, cost in carried.costs.items()}}
         parts[TOUCHED], parts[UNCERTAIN] = float(mass @ carried.touched), 0.0
-        if self.terminal.loss is not None:
-            losses = self.terminal.loss.value(carried.x, self.readout)[:, labels]
-            parts["terminal"] = float(np.vdot(rule.weights, losses))
+        self._add_ends(parts, rule, labels, carried, steps)
         if carried.log_change is None:
             return parts
-        for name, by_point in self._of_density(rule, labels, carried, steps).items():
+        for name, by_point in self._of_density(rule, carried).items():
             parts[name] = float(by_point.sum())
             parts[AT_WALLS + name] = float(by_point[carried.touched].sum())
             parts[UNCERTAIN] += float(np.abs(by_point[carried.touched]).sum())
         return parts
 
-    def of_sensors(self, steps: int, comm: Any) -> dict[str, float]:
-        """This rank's share of a terminal cost of the densities at some points, which are pulled back. **Collective**.
+    def _add_ends(
+        self, parts: dict[str, float], rule: DensityRule, labels: Sequence[int], carried: Carried, steps: int
+    ) -> None:
+        """Add the costs where layers end, as parts of J and by themselves."""
+        others = [label for label in range(len(self.mass)) if label not in labels]
+        for end in self.ends:
+            at, stop = end.cost.at, carried.after(end.cost.at.layer)
+            with np.errstate(all="ignore"):
+                theirs = np.zeros((len(stop.x), 0))
+                if others and end.cost.functional.of_all_labels and self.rates.log_density:
+                    theirs = self._densities(stop.x, at.layer, steps, others)
+                found = end.local(stop, rule, labels, self.readout, (others, theirs))
+            parts[TOUCHED_BY + end.name] = float(rule.weights.sum(axis=1) @ stop.touched)
+            if found is None:
+                continue
+            value, at_walls, sizes = found
+            parts[end.name], parts[AT_WALLS + end.name] = value, at_walls
+            if at.weight > 0.0:
+                for name, more in ((at.part, value), (AT_WALLS + at.part, at_walls), (UNCERTAIN, sizes)):
+                    parts[name] = parts.get(name, 0.0) + at.weight * more
+
+    def time_costs(
+        self, fine: Mapping[str, float], coarse: Mapping[str, float], distances: Mapping[int, Floats]
+    ) -> tuple[TimeCost, ...]:
+        """What sums over all points tell of the costs at given times.
 
         Args:
-            steps: in every layer.
-            comm: who shares the points.
+            fine: over the points of a rule, by name.
+            coarse: over those of a coarser one.
+            distances: (K,) L¹ distances of the mesh's density, by the number of layers; of none where points have none.
         """
-        points = self.terminal.sensors
-        if points is None or not self.rates.log_density:
-            return {}
-        with parallel.agreed(comm, "the field"):
-            mine = np.array_split(np.arange(len(points)), comm.size)[comm.rank]
-            found = self._densities(np.ascontiguousarray(points[mine]), steps)
-        values = np.concatenate(comm.allgather(found))
-        with parallel.agreed(comm):
-            # Shared out: it is the same on all ranks, and sums over them follow.
-            return {"terminal": self.terminal.of_sensors(values, self.readout) / comm.size}
 
-    def uncarried(self) -> float:
-        """What of the terminal cost no point of ρ₀ carries, the same on all ranks. **Collective**."""
-        return self.target_square + self.terminal.without_mass(self.readout)
+        def value(end: TrueEnd, sums: Mapping[str, float]) -> float:
+            touched = sums[TOUCHED_BY + end.name]
+            if end.name not in sums or (end.of_density and touched > MOST_TOUCHED):
+                return math.nan
+            return (
+                end.uncarried(self.readout)
+                + sums[end.name]
+                - (sums[AT_WALLS + end.name] if touched > FEW_TOUCHED else 0.0)
+            )
 
-    def _densities(self, x: Floats, steps: int, labels: Sequence[int] | None = None) -> Floats:
-        """ρ(T, x) of some labels, or of all, (n, k), at points x (n, dim)."""
-        count = len(self.data.initial.mass)
-        wanted = range(count) if labels is None else labels
-        if not self.label_dependent:
-            pulled = pull_points(self.rates, self.theta, x, None, self.horizon, steps, self.walls)
-            return pulled.densities(self.data.initial)[:, wanted]
-        found = np.zeros((len(x), len(wanted)))
-        for column, label in enumerate(wanted):
-            pulled = pull_points(self.rates, self.theta, x, label, self.horizon, steps, self.walls)
-            found[:, column] = pulled.densities(self.data.initial)[:, label]
-        return found
+        layer_time, found = self.horizon / len(self.theta), []
+        for end in self.ends[1:]:
+            at, known = end.cost.at, value(end, fine)
+            error = abs(known - value(end, coarse))
+            found.append(TimeCost(at.layer * layer_time, at.weight, known, error, distances.get(at.layer)))
+        return tuple(found)
 
-    def _log_densities(self, rule: DensityRule, labels: Sequence[int], carried: Carried, steps: int) -> Floats:
-        """Of all labels (n, K) at the points of some of them at T."""
-        assert carried.log_change is not None
-        own = np.log(rule.density) + carried.log_change[:, None]
-        others = [label for label in range(len(self.data.initial.mass)) if label not in labels]
-        if not others:
-            return own
-        found = np.empty((len(own), len(labels) + len(others)))
-        found[:, labels] = own
-        found[:, others] = np.log(self._densities(carried.x, steps, others))
-        return found
-
-    def _of_density(self, rule: DensityRule, labels: Sequence[int], carried: Carried, steps: int) -> dict[str, Floats]:
+    def _of_density(self, rule: DensityRule, carried: Carried) -> dict[str, Floats]:
         """Parts that depend on the density's values, point by point (n,)."""
         assert carried.log_change is not None
         assert carried.log_integral is not None
         assert carried.ratio_integral is not None
         found: dict[str, Floats] = {}
         with np.errstate(all="ignore"):
-            terminal, target = self.terminal, self.data.target
-            if terminal.of_all_labels:
-                log_density = self._log_densities(rule, labels, carried, steps)
-            else:
-                log_density = np.log(rule.density) + carried.log_change[:, None]
-            distance = terminal.density_cost(log_density, target, carried.x, labels, self.readout)
-            if distance is not None:
-                found["terminal"] = _weighted(rule, distance)
             total, mass = rule.density.sum(axis=1), rule.weights.sum(axis=1)
             weights = self.data.weights
             if "congestion" in weights:
@@ -265,13 +347,13 @@ class CharacteristicCosts:
 
     def unknown(self, touched: float) -> tuple[set[str], list[str]]:
         """Parts that have no value, and why."""
-        of_density = {"terminal"} if self.terminal.loss is None else set()
-        of_density |= set(self.costs_of_density)
+        of_density = {end.cost.at.part for end in self.charged if end.of_density} | set(self.costs_of_density)
         unknown = set(self.costs_of_density) - {"congestion", "entropy"}
         reasons = [f"what is not known: {name}, of which there is no formula along paths" for name in sorted(unknown)]
-        if self.terminal.obstacle:
-            unknown.add("terminal")
-            reasons.append(f"what is not known: terminal, because {self.terminal.obstacle}")
+        for end in self.charged:
+            if end.cost.functional.obstacle:
+                unknown.add(end.cost.at.part)
+                reasons.append(f"what is not known: {end.cost.at.part}, because {end.cost.functional.obstacle}")
         if not self.rates.log_density:
             unknown |= of_density | set(self.of_gradient)
             lost = ", ".join(["ρ(T)", *sorted(unknown)])
@@ -286,8 +368,3 @@ class CharacteristicCosts:
             else:
                 reasons.append(f"without the {share} that has touched a wall: {names}, because {why}")
         return unknown, reasons
-
-
-def _weighted(rule: DensityRule, values: Floats) -> Floats:
-    """Σ_k w·values (n,); points without weight count for nothing, whatever is there."""
-    return np.asarray(np.where(rule.weights > 0.0, rule.weights * values, 0.0).sum(axis=1))

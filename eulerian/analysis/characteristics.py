@@ -22,8 +22,9 @@ from eulerian.analysis.characteristic_costs import (
     CharacteristicCosts,
     PointSums,
 )
+from eulerian.analysis.characteristic_ends import TimeCost
 from eulerian.analysis.label_meetings import LabelPath
-from eulerian.analysis.point_transport import Carried
+from eulerian.analysis.point_transport import Carried, Stop
 from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
@@ -51,6 +52,7 @@ class Verification:
         seconds: what all this took.
         logarithmic: J has an entropy of ρ(T): its errors are in nats, not relative to J.
         reason: why something has no value, in words; empty where all has one.
+        at: the costs at given times, in their order.
     """
 
     objective: Mapping[str, float]
@@ -61,6 +63,7 @@ class Verification:
     seconds: float
     logarithmic: bool = False
     reason: str = ""
+    at: tuple[TimeCost, ...] = ()
 
     @property
     def relative_error(self) -> float:
@@ -100,6 +103,7 @@ class Verification:
             "touched_mass": self.touched_mass,
             "seconds": self.seconds,
             "reason": self.reason or None,
+            "at": [each.document for each in self.at],
         }
 
     @property
@@ -119,7 +123,7 @@ class Verification:
             found.append(f"{100 * self.touched_mass:.2g} % of the mass has touched a wall.")
         if self.reason:
             found.append(f"{self.reason[0].upper()}{self.reason[1:]}.")
-        return " ".join(found)
+        return "\n".join([" ".join(found), *(each.statement for each in self.at)])
 
 
 def verify(problem: ControlProblem, theta: ArrayLike, *, steps: int = STEPS) -> Verification:
@@ -167,12 +171,15 @@ class Characteristics:
         fine, coarse = PointSums(), PointSums()
         found = []
         paths: list[LabelPath] = []
+        counts = steps, steps // 2
+        crowds = [flow.crowds(count) for count in counts]
         for labels in problem.groups:
             rules = flow.rules(problem.density_space, labels)
-            for sums, rule, count in zip((fine, coarse), rules, (steps, steps // 2), strict=True):
+            for sums, rule, count, crowd in zip((fine, coarse), rules, counts, crowds, strict=True):
                 with parallel.agreed(problem.comm, "the field"):
+                    seen = crowd.watch(rule.weights, labels)
                     # Meetings by the coarser rule: each of its points is pulled back from every half layer.
-                    carried = flow.carried(rule, labels, count, keep_nodes=sums is coarse and flow.labels_meet)
+                    carried = flow.carried(rule, labels, count, seen, keep_nodes=sums is coarse and flow.labels_meet)
                     sums.add(flow.local_parts(rule, labels, carried, count))
                 if sums is fine:
                     found.append((labels, rule, carried))
@@ -181,8 +188,9 @@ class Characteristics:
         for name, value, doubt in flow.of_meetings(paths, problem.comm):
             fine.add({name: value, UNCERTAIN: doubt})
             coarse.add({name: value})
-        fine.add(flow.of_sensors(steps, problem.comm))
-        coarse.add(flow.of_sensors(steps // 2, problem.comm))
+        for sums, count, crowd in zip((fine, coarse), counts, crowds, strict=True):
+            sums.add(flow.of_crowds(crowd, problem.comm))
+            sums.add(flow.of_sensors(count, problem.comm))
         totals = fine.total(problem.comm), coarse.total(problem.comm)
         return cls(flow, tuple(found), totals[0], totals[1], time.perf_counter() - started)
 
@@ -199,22 +207,26 @@ class Characteristics:
         started = time.perf_counter()
         if not math.isfinite(problem.value(theta)):
             raise RejectedEvaluation(problem.rejection or "J cannot be evaluated at θ")
-        values = PointValues(problem.density_space)
+        layers = {end.cost.at.layer for end in self.flow.ends} if self.flow.rates.log_density else set()
+        distances = {layer: self._distance(problem, layer) for layer in sorted(layers)}
+        seconds = self.seconds + time.perf_counter() - started
+        return _verification(problem, self.flow, dict(self.fine), dict(self.coarse), distances, seconds)
+
+    def _distance(self, problem: ControlProblem, layer: int) -> Floats:
+        """‖ρ_h − ρ‖_{L¹} (K,) where a number of layers has passed, relative to the masses. Collective."""
+        values, density = PointValues(problem.density_space), problem.density_at(layer)
         distance = np.zeros(problem.density_space.n_labels)
         for labels, rule, carried in self.carried:
-            if carried.log_change is not None:
-                found = values.values(problem.final_density, carried.x)[:, labels]
-                distance[labels] = _missed(rule, carried, found)
-        distance = parallel.sum_all(problem.comm, distance) / self.flow.data.initial.mass
-        seconds = self.seconds + time.perf_counter() - started
-        return _verification(problem, self.flow, dict(self.fine), dict(self.coarse), distance, seconds)
+            stop = carried.after(layer)
+            distance[labels] = _missed(rule, stop, values.values(density, stop.x)[:, labels])
+        return parallel.sum_all(problem.comm, distance) / self.flow.data.initial.mass
 
 
-def _missed(rule: DensityRule, carried: Carried, found: Floats) -> Floats:
+def _missed(rule: DensityRule, stop: Stop, found: Floats) -> Floats:
     """2 Σ w (1 − ρ_h/ρ)⁺ (k,) over this rank's points, with ρ_h (n, k) there; what sticks to a wall is missed."""
-    assert carried.log_change is not None
+    assert stop.log_change is not None
     with np.errstate(all="ignore"):
-        density = rule.density * np.exp(carried.log_change)[:, None]
+        density = rule.density * np.exp(stop.log_change)[:, None]
         share = np.maximum(1.0 - np.maximum(found, 0.0) / density, 0.0)
     share = np.where(np.isfinite(share), share, 1.0)  # ρ is infinite, or has underflowed, where mass sticks
     return np.asarray(2.0 * np.sum(rule.weights * share, axis=0))
@@ -225,19 +237,21 @@ def _verification(
     flow: CharacteristicCosts,
     fine: dict[str, float],
     coarse: dict[str, float],
-    distance: Floats,
+    distances: dict[int, Floats],
     seconds: float,
 ) -> Verification:
     """What the sums over all points tell."""
+    at = flow.time_costs(fine, coarse, distances)
     mesh, touched = problem.parts, fine[TOUCHED]
     unknown, reasons = flow.unknown(touched)
-    uncarried = flow.uncarried()
+    constant = flow.constant()
     for sums in (fine, coarse):
         sums["parameters"] = mesh["parameters"]
         if touched > FEW_TOUCHED:
             for name in part_names():
                 sums[name] = sums.get(name, 0.0) - sums.get(AT_WALLS + name, 0.0)
-        sums["terminal"] += uncarried
+        for name, more in constant.items():
+            sums[name] = sums.get(name, 0.0) + more
     parts = {name: math.nan if name in unknown else fine.get(name, 0.0) for name in part_names()}
     total = math.fsum(parts.values())
     doubt = fine[UNCERTAIN] if math.isfinite(total) else math.nan
@@ -246,11 +260,12 @@ def _verification(
         {"total": total, **parts},
         {"total": math.fsum(mesh.values()), **mesh},
         error / abs(total) if total else math.nan,
-        distance if flow.rates.log_density else None,
+        distances.get(problem.n_layers),
         touched,
         seconds,
-        flow.terminal.logarithmic,
+        problem.ends.logarithmic,
         "; ".join(reasons),
+        at,
     )
 
 
@@ -290,7 +305,7 @@ class TrueObjective:
         if flow.needs_density and found[TOUCHED] > FEW_TOUCHED:
             return math.nan, f"{100 * found[TOUCHED]:.2g} % of the mass has touched a wall, and has no density there"
         parts = math.fsum(found.get(name, 0.0) for name in part_names())
-        return parts + flow.uncarried() + self._problem.parameter_cost(theta), ""
+        return parts + math.fsum(flow.constant().values()) + self._problem.parameter_cost(theta), ""
 
     def _sums(self, flow: CharacteristicCosts) -> dict[str, float]:
         """What the points add up to. **Collective**.
@@ -301,15 +316,17 @@ class TrueObjective:
         problem = self._problem
         if not self._rules:
             self._rules = [flow.rules(problem.density_space, labels)[1] for labels in problem.groups]
-        sums = PointSums()
+        sums, crowds = PointSums(), flow.crowds(STEPS // 2)
         paths: list[LabelPath] = []
         for labels, rule in zip(problem.groups, self._rules, strict=True):
             with parallel.agreed(problem.comm, "the field"):
-                carried = flow.carried(rule, labels, STEPS // 2, keep_nodes=flow.labels_meet)
+                seen = crowds.watch(rule.weights, labels)
+                carried = flow.carried(rule, labels, STEPS // 2, seen, keep_nodes=flow.labels_meet)
                 sums.add(flow.local_parts(rule, labels, carried, STEPS // 2))
             if carried.nodes[1:]:
                 paths.append(LabelPath(labels[0], rule, carried.nodes))
         for name, value, _ in flow.of_meetings(paths, problem.comm):
             sums.add({name: value})
+        sums.add(flow.of_crowds(crowds, problem.comm))
         sums.add(flow.of_sensors(STEPS // 2, problem.comm))
         return sums.total(problem.comm)

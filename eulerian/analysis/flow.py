@@ -55,7 +55,7 @@ class Flow:
     def __init__(self, problem: ControlProblem, theta: ArrayLike, *, scheme: Scheme | None = None) -> None:
         """Collective."""
         self.problem, self.theta = problem, np.array(theta, dtype=np.float64)
-        self._rows, self.readout = problem.split(self.theta)
+        self._rows, self.readout = problem.split(self.theta)[0], problem.terminal_readout(self.theta)
         self._field = anywhere(problem.layered, problem.velocity_space)
         length = 0.5 * problem.extent
         self.scheme = scheme or Scheme(problem.horizon, "dopri5", tolerance=TOLERANCE, length=length)

@@ -199,6 +199,11 @@ def sum_all(comm: MPI.Comm, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return total
 
 
+def all_true(comm: MPI.Comm, condition: bool) -> bool:
+    """Whether a condition holds on all ranks. Collective."""
+    return bool(comm.allreduce(bool(condition), MPI.LAND))
+
+
 def gather_rows(comm: MPI.Comm, rows: NDArray[Any]) -> NDArray[Any] | None:
     """Stack the rows of all ranks on rank 0, in rank order; None elsewhere. Collective."""
     parts = comm.gather(np.ascontiguousarray(rows), 0)

@@ -12,7 +12,9 @@ from eulerian.bounds.bracket import ContinuousBounds, ConvexOptions, Origin, of_
 from eulerian.bounds.continuous import continuous_bounds
 from eulerian.bounds.convex_estimate import estimate
 from eulerian.bounds.hopf_lax import try_hopf_lax
+from eulerian.bounds.several_times import TimedFunctional, composed
 from eulerian.control.control import ControlProblem
+from eulerian.control.end_costs import EndCost
 from eulerian.ideal.functionals import functional_of
 from eulerian.ideal.problem import LABEL_BY_LABEL, LEAST_SLABS, PARTS, IdealProblem
 
@@ -58,6 +60,10 @@ class Certificate:
     see the label: ever wilder flows come close to it, none attains it. There, and with costs of all labels' density
     together, a distance is given in absolute terms only: of what the best flow leaves over, nobody knows how much it
     is. So it is where the bound is ≤ 0, without running costs, or far below the parts of J.
+
+    Losses at several times have a bound of their own (``hopf_lax_at``). Where there is none, as with distances from
+    densities at several times, the bound is that without the costs at given times, as long as these cannot be negative.
+    It says so, and a distance to it is given in absolute terms only.
 
     Attributes:
         ideal: the lower bound.
@@ -114,8 +120,12 @@ def certify(
     exact = all(map(math.isfinite, own))
     parts = own if exact else [problem.parts.get(name, 0.0) for name in PARTS]
     cost = sum(parts)
+    ideal, left_out = _with_times(problem, ideal)
     found = _lower_bound(problem, ideal, bound, cost, convex)
     gap, caveats = cost - found.lower, _unattained(problem, ideal, found)
+    if left_out:
+        what = "the bound leaves out the costs at given times, which cannot be negative: in general no flow attains it"
+        caveats.append(f"{what} ({left_out})")
     relative = math.nan if caveats else _relative(gap, found, sum(map(abs, parts)))
     if not caveats and math.isnan(relative):
         kind = "is not positive" if found.lower <= 0.0 else "lies so far below the parts of J"
@@ -125,7 +135,8 @@ def certify(
         caveats.append("the costs are those of the mesh, because the flow's own are not known")
     certificate = Certificate(found.lower, gap, relative, found.origin, found.error, "")
     whose = " of the flow itself" if exact else ""
-    return replace(certificate, statement=_statement(certificate, found, cost, ideal, caveats, whose))
+    costs = f"{_names(problem, ideal)}{whose}"
+    return replace(certificate, statement=_statement(certificate, found, cost, ideal, caveats, costs))
 
 
 def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealProblem:
@@ -138,7 +149,7 @@ def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealPro
     Raises:
         InputError: the idealised problem does not know the terminal functional.
     """
-    space, readout, costs = problem.density_space, problem.split(problem.theta)[1], problem.costs
+    space, readout, costs = problem.density_space, problem.terminal_readout(problem.theta), problem.costs
     potential = problem.continuous.potential
     return IdealProblem(
         space,
@@ -147,11 +158,48 @@ def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealPro
         costs.kinetic,
         problem.horizon,
         slabs or max(problem.n_layers, LEAST_SLABS),
-        potential=None if potential is None else potential.at(readout),
+        potential=None if potential is None else potential.at(problem.split(problem.theta)[1]),
         congestion=costs.congestion,
         entropy=costs.entropy,
+        interaction=costs.interaction,
         initial=problem.continuous.initial,
     )
+
+
+def _timed(problem: ControlProblem) -> tuple[EndCost, ...]:
+    """The costs at given times that are parts of J."""
+    return tuple(cost for cost in problem.ends.later if cost.at.weight > 0.0)
+
+
+def _with_times(problem: ControlProblem, ideal: IdealProblem) -> tuple[IdealProblem, str]:
+    """What to bound: with costs at several times the problem until the first of them; or why they are left out.
+
+    Collective.
+
+    Raises:
+        InputError: they may be negative, so that the bound without them would be none.
+    """
+    costs, readout = _timed(problem), problem.split(problem.theta)[1]
+    if not costs:
+        return ideal, ""
+    layer_time = problem.horizon / problem.n_layers
+    try:
+        timed = [
+            TimedFunctional(
+                cost.at.layer * layer_time if cost.at.layer < problem.n_layers else problem.horizon,
+                cost.at.weight,
+                functional_of(cost.functional, ideal.space, readout[cost.readout]),
+            )
+            for cost in costs
+        ]
+        return composed(ideal, timed).problem, ""
+    except InputError as error:
+        reason = error.what
+    losses = [cost.functional.loss for cost in costs]
+    if all(loss is None or loss.non_negative for loss in losses):  # distances are not negative
+        return ideal, reason
+    what = f"no lower bound is known: {reason}, and the costs at given times may be negative"
+    raise InputError(what, key="at", remedy="Leave the bound out.")
 
 
 def _relative(gap: float, bound: ContinuousBounds, size: float) -> float:
@@ -175,7 +223,9 @@ def _lower_bound(
         if exact is None:
             raise InputError(f"Hopf–Lax does not apply: {reason}", key=KEY, value="hopf_lax", remedy='Use "convex".')
         return of_hopf_lax(exact)
-    if _is_blind(problem, ideal) and ideal.space.dim == 1 and ideal.functional.loss is not None and not ideal.running:
+    on_line = ideal.space.dim == 1 and ideal.functional.loss is not None and not ideal.running
+    # With several times labels would have to keep their order at each of them.
+    if on_line and not _timed(problem) and _is_blind(problem, ideal):
         from eulerian.bounds.monotone_flows import monotone_bound  # not often
 
         best = monotone_bound(ideal)
@@ -189,24 +239,29 @@ def _is_blind(problem: ControlProblem, ideal: IdealProblem) -> bool:
 
 
 def _statement(
-    certificate: Certificate, bound: ContinuousBounds, cost: float, ideal: IdealProblem, caveats: list[str], whose: str
+    certificate: Certificate, bound: ContinuousBounds, cost: float, ideal: IdealProblem, caveats: list[str], costs: str
 ) -> str:
-    """The certificate in one sentence; ``whose`` costs they are, if not the mesh's."""
+    """The certificate in one sentence; ``costs``: which and whose they are."""
     percent = 100 * abs(certificate.relative_gap)
     number = f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}"
     share = "" if math.isnan(percent) else f" ({number} %)"
     if bound.size != abs(bound.lower):
         share = f" ({number} % of the sizes of its parts)"
-    costs = f"Terminal loss and kinetic energy{whose} add up to"
-    if ideal.running is not None:
-        costs = f"Terminal loss, kinetic energy and running costs of the density{whose} add up to"
     side = "above" if certificate.gap >= 0.0 else "below"
     doubt = f" ± {certificate.error:.1g}" if math.isfinite(certificate.error) else ", of unknown error"
     sentence = (
-        f"{costs} {cost:.6g}, which is {abs(certificate.gap):.3g}{share} {side} {_WHAT[certificate.bound]} "
+        f"{costs} add up to {cost:.6g}, which is {abs(certificate.gap):.3g}{share} {side} {_WHAT[certificate.bound]} "
         f"{certificate.ideal:.6g}{doubt} for any flow ({_ORIGIN[certificate.bound].format(slabs=ideal.slabs)})"
     )
     return "; ".join([sentence, *caveats]) + "."
+
+
+def _names(problem: ControlProblem, ideal: IdealProblem) -> str:
+    """The costs that are held against a bound, in words."""
+    more = [(bool(_timed(problem)), "costs at given times"), (True, "kinetic energy")]
+    more.append((ideal.running is not None, "running costs of the density"))
+    *names, last = ["Terminal loss", *(name for there, name in more if there)]
+    return f"{', '.join(names)} and {last}"
 
 
 def _unattained(problem: ControlProblem, ideal: IdealProblem, bound: ContinuousBounds) -> list[str]:

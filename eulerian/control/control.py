@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import RejectedEvaluation
-from eulerian.control import velocity_probes
+from eulerian.control import initial, velocity_probes
 from eulerian.control.discretisation import Discretisation, Objective, check_time
+from eulerian.control.initial import Start, Starts
 from eulerian.control.parametrisation import check_field, initial_rows
 from eulerian.control.reduced import ReducedProblem
 from eulerian.control.state_equation import StateEquation
@@ -73,6 +74,7 @@ class ControlProblem(ReducedProblem):
         layered: the field as the layers use it.
         trajectory: of all groups of labels, each of which moves with one velocity.
         groups: the labels of each group.
+        starts: what evaluations start from.
 
     Raises:
         InputError: something does not fit the rest, or the memory budget is too small; the same on all ranks.
@@ -138,6 +140,11 @@ class ControlProblem(ReducedProblem):
         self._bare = False  # whether the last forward solve left nothing for an adjoint
         self._state = StateEquation(found, self.layered, self.groups, self.grid, (memory, *disk), limited=limiter)
         self.trajectory = self._state.trajectory
+        self.starts = Starts(self._state.start, self._state.start)
+
+    def terminal_readout(self, theta: ArrayLike) -> Floats:
+        """The terminal loss's own part (r,) of the readout of θ."""
+        return self.split(theta)[1][self.ends.costs[0].readout]
 
     # -- J in other ways, and what the last evaluation left -----------------------------------------------------------
 
@@ -168,7 +175,7 @@ class ControlProblem(ReducedProblem):
         """
         self._last = None  # first: the flow is overwritten, also by a solve that breaks off
         layers, readout = self.split(theta)
-        solved = self._state.solve(self.initial.coefficients, self._velocities(layers), readout, tuple(steps))
+        solved = self._state.solve(self.starts.own, self._velocities(layers), readout, tuple(steps))
         return self._summed(solved.parts, layers, readout)[0]
 
     @property
@@ -217,6 +224,8 @@ class ControlProblem(ReducedProblem):
             return math.inf
         changes = [[b - a for a, b in zip(*layer, strict=True)] for layer in zip(before, after, strict=True)]
         return float(self.comm.allreduce(largest_speed(changes), MPI.MAX))
+
+    value_from, value_and_gradients = initial.value_from, initial.value_and_gradients  # of another ρ₀ than its own
 
     velocity_matrices = velocity_probes.velocity_matrices  # None where the field has no derivatives by θ, or too many
 
@@ -335,7 +344,14 @@ class ControlProblem(ReducedProblem):
         velocities, observer = self._velocities(theta), self._observer
         self._bare = observer is not None
         steps = None if observer is None else observer.steps
-        return self._state.solve(self.initial.coefficients, velocities, readout, steps, observer)
+        return self._state.solve(self.starts.chosen, velocities, readout, steps, observer)
+
+    def check_rho0(self, shape: tuple[int, ...]) -> None:
+        """See ``ReducedProblem``."""
+        self.density_space.check_array(shape, key="rho0")
+
+    def _beginning(self) -> Start:
+        return self.starts.chosen
 
     def _velocity(self, mark: TimeMark) -> Floats:
         """Of the layer that a mark lies in or ends, at the nodes; by label if the field depends on it."""
@@ -354,4 +370,5 @@ class ControlProblem(ReducedProblem):
 
     def _adjoint(self, sweep: ForwardSweep) -> tuple[Floats, Floats]:
         found = self._state.adjoint(sweep, repeats=self._repeats)
+        self.starts.chosen.keep(found.initial, found.squares)
         return found.theta, found.readout

@@ -16,12 +16,13 @@ from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import EMPTY, DensitySpace
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.cost_at import LayerEndCost
-from eulerian.objective.costs import Costs
+from eulerian.objective.costs import INTERACTION, Costs
 from eulerian.objective.distances import check_form
 from eulerian.objective.entropy import EntropyBalance
+from eulerian.objective.mean_field import QuadraticTerminal
 from eulerian.objective.running import EntropyCosts, PotentialCost, RunningCosts, VelocityCost
 from eulerian.objective.squares import SquareColumns, SquareCosts
-from eulerian.objective.terminal import exact_density
+from eulerian.objective.terminal import Terminal, exact_density
 from eulerian.transport.density_cost import DensityCost
 from eulerian.transport.operator import TransportOperator, flux_smoothing
 from eulerian.transport.power import Power
@@ -77,12 +78,12 @@ class Objective:
     @property
     def by_balance(self) -> tuple[LayerEndCost, ...]:
         """Those that start from ∫ρ₀ log ρ₀ and follow its balance."""
-        return tuple(end for end in self.ends if end.cost.needs_entropy)
+        return tuple(end for end in self.ends if end.cost.needs_entropy and end.weight > 0.0)
 
     @property
     def by_squares(self) -> tuple[LayerEndCost, ...]:
         """Those that are computed from squares that move beside the densities."""
-        return tuple(end for end in self.ends if end.cost.needs_squares)
+        return tuple(end for end in self.ends if end.cost.needs_squares and end.weight > 0.0)
 
 
 @final
@@ -128,7 +129,8 @@ class Discretisation:
         smoothing = flux_smoothing(space, grid.horizon, flux)
         by_label, together = _initial_entropies(objective, space, exact)
         squares = _square_costs(objective, space, exact, grid.layers)
-        ends = EndCosts.of(objective.ends, grid.layers, space, by_label)
+        # A distance without weight is never evaluated on the mesh, and needs no start.
+        ends = EndCosts.of(objective.ends, grid.layers, space, 0.0 if by_label is None else by_label)
         potential = costs.potential_in(space.dim)
         continuous = ContinuousData(exact, ends.terminal.exact, potential, costs.density_weights)
         charged = None
@@ -139,6 +141,7 @@ class Discretisation:
                 tuple(end.end(grid.layers) for end in objective.by_balance),
                 0.0 if together is None else costs.entropy,
                 0.0 if together is None else together,
+                0.0 if by_label is None else by_label,
             )
         running = RunningCosts(
             VelocityCost(velocity_space, costs.velocity_terms),
@@ -146,6 +149,7 @@ class Discretisation:
             _mesh_costs(objective, space, of_mesh=together is None),
             charged,
             squares,
+            _functionals(costs, space),
         )
         return cls(velocity_space, initial, ends, running, smoothing, continuous)
 
@@ -182,6 +186,12 @@ def _mesh_costs(objective: Objective, space: DensitySpace, *, of_mesh: bool) -> 
     if congestion == 0.0 and entropy == 0.0:
         return None
     return DensityCost(congestion, entropy, space.floor, products)
+
+
+def _functionals(costs: Costs, space: DensitySpace) -> dict[str, Terminal]:
+    """The running costs of the density as a whole, by part of J. Collective."""
+    energy = costs.interaction_energy
+    return {} if energy is None else {"interaction": QuadraticTerminal(space, energy, INTERACTION)}
 
 
 def check_time(time: TimeGrid) -> TimeGrid:

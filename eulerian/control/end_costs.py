@@ -65,9 +65,24 @@ class EndCosts:
         return self.costs[0].functional
 
     @property
+    def charged(self) -> tuple[EndCost, ...]:
+        """Those that are parts of J: the others have no weight, and are there to be verified."""
+        return tuple(cost for cost in self.costs if cost.at.weight > 0.0)
+
+    @property
     def later(self) -> tuple[EndCost, ...]:
         """All but the terminal cost."""
         return self.costs[1:]
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether J holds logarithms of densities where layers end, so that its errors are measured in nats."""
+        return any(cost.functional.logarithmic for cost in self.charged)
+
+    @property
+    def n_readout(self) -> int:
+        """Number of trained parameters of all."""
+        return int(self.costs[-1].readout.stop)
 
     def initial_readout(self) -> Floats:
         """Where the trained parameters start, (r,)."""
@@ -80,14 +95,14 @@ class EndCosts:
         return len(trained) == 1 and trained[0].affine_readout
 
     def evaluate(self, density_at: Callable[[int], Floats], readout: Floats) -> list[TerminalValue]:
-        """Weighted values and derivatives, in the order of ``costs``. **Collective**.
+        """Weighted values and derivatives, in the order of ``charged``. **Collective**.
 
         Args:
             density_at: ρ (n_cells, nd, K) where a number of layers has passed; collective.
             readout: (r,) of all.
         """
         found, layer, rho = [], -1, np.zeros(0)
-        for cost in self.costs:
+        for cost in self.charged:
             if cost.at.layer != layer:
                 layer, rho = cost.at.layer, density_at(cost.at.layer)
             found.append(_weighted(cost.functional.evaluate(rho, readout[cost.readout]), cost.at.weight))

@@ -38,13 +38,18 @@ class _Timer:
 
 @dataclass
 class _Evaluation:
-    """The last evaluation of J; no parts where it was rejected, and no sweep either."""
+    """The last evaluation of J, and where it started; no parts where it was rejected, and no sweep either."""
 
     theta: Floats
     value: float = math.inf
     parts: dict[str, float] = field(default_factory=dict)
     gradient: Floats | None = None
     sweep: Any = None
+    start: Any = None
+
+    def is_of(self, theta: Floats, start: Any) -> bool:
+        """Whether it is J at this θ, to the last bit, from this start."""
+        return start is self.start and np.array_equal(self.theta, theta)
 
 
 class Sweep(Protocol):
@@ -223,7 +228,7 @@ class ReducedProblem(ABC):
         """
         flat = self._flat(theta)
         # To the last bit: optimisers ask for the value and then for the gradient at the same θ.
-        if self._last is None or not np.array_equal(self._last.theta, flat):
+        if self._last is None or not self._last.is_of(flat, self._beginning()):
             self._last = None  # first: the flow is overwritten, also by a solve that breaks off
             self._last = self._evaluate(flat)
         return self._last.value
@@ -246,6 +251,20 @@ class ReducedProblem(ABC):
             if math.isfinite(value):
                 self._reverse_timer.add(time.perf_counter() - started)
         return value, last.gradient.reshape(np.shape(theta)).copy()  # a copy: the original serves again
+
+    def value_from(self, theta: ArrayLike, rho0: Any) -> float:
+        """J(θ, ρ₀) of another ρ₀ than the problem's own; InputError where it starts from no density. Collective."""
+        return self.value_and_gradients(theta, rho0)[0]
+
+    def value_and_gradients(self, theta: ArrayLike, rho0: Any) -> tuple[float, Floats, Floats]:  # noqa: ARG002
+        """J(θ, ρ₀) of another ρ₀, dJ/dθ and dJ/dρ₀; InputError where it starts from no density. Collective."""
+        self.check_rho0(np.shape(rho0))
+        raise AssertionError("who has densities says how")
+
+    def check_rho0(self, shape: tuple[int, ...]) -> None:  # noqa: ARG002
+        """Raise InputError unless another ρ₀ may have this shape."""
+        what = "this problem starts from particles, not from a density: its J is a function of θ alone"
+        raise InputError(what, key="rho0", remedy="Leave rho0 out, or take a ControlProblem.")
 
     def forget(self) -> None:
         """Drop the last evaluation: the next value or gradient is computed anew, as measurements of time want it."""
@@ -291,6 +310,10 @@ class ReducedProblem(ABC):
             raise InputError(f"{self.n_params} numbers are needed", key="theta", value=f"{flat.size} numbers")
         return flat
 
+    def _beginning(self) -> Any:
+        """What evaluations start from: another object for another ρ₀."""
+        return None
+
     def _require_last(self) -> _Evaluation:
         if self._last is None or not self._last.parts:
             raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
@@ -299,7 +322,7 @@ class ReducedProblem(ABC):
     def _evaluate(self, flat: Floats) -> _Evaluation:
         self.evaluations += 1
         started = time.perf_counter()
-        evaluation = _Evaluation(flat)
+        evaluation = _Evaluation(flat, start=self._beginning())
         try:
             if not np.all(np.isfinite(flat)):
                 raise RejectedEvaluation("θ is not finite")

@@ -10,6 +10,7 @@ from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.control.discretisation import Discretisation, new_trajectory
 from eulerian.control.functional_costs import FunctionalCosts
+from eulerian.control.initial import Start
 from eulerian.control.sweep import ForwardSweep, SweepCosts, Velocities, check_velocity
 from eulerian.fields.piecewise import PiecewiseField
 from eulerian.transport.group_stepper import Groups
@@ -50,6 +51,7 @@ class StateEquation:
 
     Attributes:
         trajectory: what moves the densities.
+        start: the problem's own ρ₀.
         sweep: the last forward sweep, or None.
 
     Raises:
@@ -70,6 +72,7 @@ class StateEquation:
         self._velocity_space, self._layered, self._ends = found.velocity_space, layered, found.ends
         self.groups = groups
         self._squares = [] if running.squares is None else running.squares.columns(groups)
+        self.start = Start(found.initial.coefficients, self._squares)
         self.costs = SweepCosts(self.space, running, self._squares, grid.horizon)
         self.trajectory = new_trajectory(found, groups, self._squares, grid, budget[0], budget[1:], limited=limited)
         # One rank tells what all ranks know.
@@ -121,16 +124,16 @@ class StateEquation:
 
     def solve(
         self,
-        rho: Floats,
+        start: Start,
         velocities: Velocities,
         readout: Floats,
         steps: tuple[int, ...] | None = None,
         observer: SweepObserver | None = None,
     ) -> ForwardSweep:
-        """From ρ₀ (n_cells, nd, K) to T, with all costs on the way.
+        """From ρ₀ to T, with all costs on the way.
 
         Args:
-            rho: ρ₀, ghosts up to date.
+            start: ρ₀, and the squares beside it.
             velocities: of the layers.
             readout: (r,).
             steps: as for ``prepare``.
@@ -140,13 +143,16 @@ class StateEquation:
             RejectedEvaluation: too many time steps.
         """
         sweep = self.prepare(velocities, steps)
-        sweep.forward(self.parted(rho), [each.initial for each in self._squares], observer, self._functionals)
+        powers = [each.initial for each in start.squares]
+        sweep.forward(self.parted(start.rho), powers, observer, self._functionals)
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ shows in a J that is not finite
             linear, rates = self.costs.linear(velocities, readout), self.costs.rates(velocities)
             parts = self.costs.parts(sweep, linear, rates)
             ends = self._ends.evaluate(lambda layer: self.joined(sweep.start(layer)), readout)
-            for cost, found in zip(self._ends.costs, ends, strict=True):
+            for cost, found in zip(self._ends.charged, ends, strict=True):
                 parts[cost.at.part] = found.value + parts.get(cost.at.part, 0.0)
+            for part, change in start.changes().items():
+                parts[part] += change
         return ForwardSweep(velocities, sweep, linear, rates, ends, parts, readout)
 
     def carry(self, rho: Floats, velocities: Velocities) -> Floats:
@@ -175,13 +181,16 @@ class StateEquation:
         if repeats > 1:  # one pull-back instead of L: the layers' θ is one row
             by_velocity = [[np.sum(layers, axis=0) for layers in zip(*by_velocity, strict=True)]]
         theta = self._pulled_back(forward, by_velocity)
-        readout = np.concatenate([*(each.readout for each in forward.ends), potential])
+        readout = np.zeros(self._ends.n_readout)
+        for cost, each in zip(self._ends.charged, forward.ends, strict=True):
+            readout[cost.readout] = each.readout
+        readout = np.concatenate([readout, potential])
         return Gradients(theta, readout, self.joined(found.densities), found.squares)
 
     def _by_layer(self, forward: ForwardSweep) -> dict[int, Groups]:
         """The derivatives of the costs at ends of layers by the densities there, by layer."""
         sums: dict[int, Floats] = {}
-        for cost, found in zip(self._ends.costs, forward.ends, strict=True):
+        for cost, found in zip(self._ends.charged, forward.ends, strict=True):
             layer = cost.at.layer
             sums[layer] = sums[layer] + found.density if layer in sums else found.density
         return {layer: self.parted(each) for layer, each in sums.items()}

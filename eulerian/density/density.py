@@ -23,6 +23,7 @@ from eulerian.density.sampling import Method, draw_points
 from eulerian.density.shape import DensityShape, LabelledShape
 from eulerian.density.shapes import FunctionShape, MeshShape, Samples
 from eulerian.density.space import DensitySpace
+from eulerian.density.weighted_rule import density_rules
 
 if TYPE_CHECKING:
     import pyvista
@@ -44,6 +45,9 @@ _MORE = 6
 # Interpolation of a density falls a little below zero beside its support; what is negative up to this share of ∫|f|
 # is taken for that.
 _UNDERSHOOT = 0.01
+
+# How exact rules are (see ``density_rules``) that are computed once.
+_FINER = 3e-3
 
 
 @final
@@ -137,6 +141,18 @@ class Density:
         labels: Ints = found.labels if label is None else np.full(n, label, dtype=np.int32)
         return (found.x, labels) if with_labels else found.x
 
+    def rule(self, resolution: float = np.inf) -> tuple[Floats, Floats]:
+        """Points x (n, dim) of this rank with masses m (n, K): Σ m f(x) over all ranks is ∫fρ. **Collective**.
+
+        Of the density that this is the projection of, where there is one.
+
+        Args:
+            resolution: length over which f varies.
+        """
+        known = self._gathered if self.exact is None else self.exact
+        fine, _ = density_rules(self.space, known, range(self.space.n_labels), _FINER, resolution)
+        return fine.x, fine.weights
+
     # -- for others --------------------------------------------------------------------------------------------------
 
     def to_function(self, label: int | None = None) -> dolfinx.fem.Function:
@@ -156,6 +172,13 @@ class Density:
         function.x.array[dofs] = nodal
         function.x.scatter_forward()
         return function
+
+    def to_array(self) -> Floats:
+        """The coefficients of all cells in the order of the mesh's input, (C, nd, K), on every rank. **Collective**.
+
+        ``DensitySpace.from_array`` makes a density of such an array.
+        """
+        return self.space.all_cells(self.coefficients[: self.space.n_owned])
 
     def to_pyvista(self) -> "pyvista.UnstructuredGrid":
         """The whole mesh with the densities of all labels as point data, on every rank. **Collective**.

@@ -34,13 +34,7 @@ class GatheredDensity:
     @classmethod
     def gather(cls, space: DensitySpace, rho: Floats) -> Self:
         """Bring the cells of a density (n_cells, nd, K) to all ranks. **Collective**."""
-        numbers = np.asarray(space.mesh.topology.original_cell_index[: space.n_owned])
-        order = np.argsort(np.concatenate(space.comm.allgather(numbers)))
-
-        def all_cells(rows: Floats) -> Floats:
-            return np.ascontiguousarray(np.concatenate(space.comm.allgather(rows))[order])
-
-        return cls(all_cells(space.vertices), all_cells(rho[: space.n_owned]), space.degree)
+        return cls(space.all_cells(space.vertices), space.all_cells(rho[: space.n_owned]), space.degree)
 
     def only(self, label: int) -> Self:
         """The density of one label."""

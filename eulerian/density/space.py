@@ -13,7 +13,7 @@ from mpi4py import MPI
 import basix
 import dolfinx
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from eulerian.base.errors import InputError
 from eulerian.density import basis
@@ -89,6 +89,11 @@ class DensitySpace:
         self._rules: dict[int, Quadrature] = {}
 
     # -- where things are -------------------------------------------------------------------------------------------
+
+    @property
+    def n_cells_global(self) -> int:
+        """C, the number of the mesh's cells, over all ranks."""
+        return int(self.mesh.topology.index_map(self.dim).size_global)
 
     @property
     def objective_degree(self) -> int:
@@ -195,6 +200,55 @@ class DensitySpace:
 
         return Density.of(self, what, masses, key)
 
+    def from_array(self, array: ArrayLike, *, key: str = "density") -> "Density":
+        """A mesh function of the coefficients (C, nd, K) of all cells, as ``Density.to_array`` gives them.
+
+        **Collective**. It is taken as it is: neither limited nor scaled.
+
+        Args:
+            array: the same on all ranks.
+            key: what messages call it.
+
+        Raises:
+            InputError: the shape is another one, or a number is not finite; the same on all ranks.
+        """
+        from eulerian.density.density import Density  # here: that module imports this one
+
+        with parallel.agreed(self.comm):
+            gathered = np.asarray(array, dtype=np.float64)
+            self.check_array(gathered.shape, key)
+            if not np.all(np.isfinite(gathered)):
+                raise InputError("holds numbers that are not finite", key=key, remedy="Give finite numbers.")
+        return Density(self, gathered[np.asarray(self.mesh.topology.original_cell_index[: self.n_cells])])
+
+    def check_array(self, shape: tuple[int, ...], key: str = "density") -> None:
+        """Raise InputError unless an array of this shape may hold the coefficients of all cells. Not collective."""
+        wanted = (self.n_cells_global, self.nd, self.n_labels)
+        if tuple(shape) != wanted:
+            what, remedy = f"coefficients of all cells are an array {wanted}", "Take space.project(…).to_array()."
+            raise InputError(what, key=key, value=f"shape {tuple(shape)}", remedy=remedy)
+
+    def all_cells(self, rows: Floats) -> Floats:
+        """Rows (n_owned, …) of this rank's cells as (C, …) of all, in the order of the mesh's input, on all ranks.
+
+        **Collective**.
+        """
+        gathered = np.concatenate(self.comm.allgather(np.ascontiguousarray(rows)))
+        return np.ascontiguousarray(gathered[self._input_order])
+
+    @cached_property
+    def _input_order(self) -> NDArray[np.intp]:
+        """Where the cells of the mesh's input are among those of all ranks, one rank after the other. Collective."""
+        numbers = np.asarray(self.mesh.topology.original_cell_index[: self.n_owned])
+        return np.argsort(np.concatenate(self.comm.allgather(numbers)))
+
+    def representative(self, derivative: Floats) -> Floats:
+        """The mesh function φ that represents a derivative in L², both arrays (C, nd, K). **Collective**.
+
+        ∫φ δρ is the derivative in the direction δρ: Σ derivative · δρ over the coefficients.
+        """
+        return derivative / self.all_cells(self.geometry.det[: self.n_owned])[:, None, None]
+
     def limit(self, rho: Floats, points: Floats | None = None) -> None:
         """Scale towards the cell mean, in place, until ρ ≥ 0 at reference points (the limiter's). Ghost cells included.
 
@@ -209,6 +263,27 @@ class DensitySpace:
         limited = filled & (mean + lowest < 0.0)
         factor = np.where(limited, mean / np.where(limited, -lowest, 1.0), np.where(filled, 1.0, 0.0))
         rho[:, 1:] *= factor[:, None]
+
+    def limit_vjp(self, rho: Floats, g: Floats) -> Floats:
+        """The derivative by densities of a function whose derivative by what ``limit`` makes of them is g, likewise.
+
+        Both (n, nd, K), of owned cells. Where a cell is empty its higher modes count for nothing.
+        """
+        if self.degree == 0:
+            return g
+        table, mean = basis.legendre(self.dim, self.degree, self.limiter_points), self.phi0 * rho[:, 0]
+        values = np.einsum("qi,cik->cqk", table[:, 1:], rho[:, 1:], optimize=True)
+        lowest, at, filled = values.min(axis=1), table[values.argmin(axis=1), 1:], mean >= EMPTY
+        limited = filled & (mean + lowest < 0.0)
+        # Where nothing was limited a factor 1 that does not move.
+        depth = np.where(limited, -lowest, 1.0)
+        factor = np.where(limited, mean / depth, np.where(filled, 1.0, 0.0))
+        by_factor = np.where(limited, np.einsum("cik,cik->ck", g[:, 1:], rho[:, 1:]), 0.0)
+        found = g.copy()
+        found[:, 0] += self.phi0 * by_factor / depth
+        found[:, 1:] *= factor[:, None]
+        found[:, 1:] += np.moveaxis(at, 2, 1) * (by_factor * factor / depth)[:, None]
+        return found
 
     def update_ghosts(self, rho: Floats) -> None:
         """Copy ghost cells from their owners, in place. Collective."""

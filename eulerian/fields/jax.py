@@ -21,6 +21,7 @@ import numpy as np
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
+from eulerian.fields.base import checked
 from eulerian.fields.framework import (
     KEY,
     FrameworkField,
@@ -61,8 +62,10 @@ class JaxField(FrameworkField):
         dtype: str | None = None,
         initialise: Callable[[Any], Params] | None = None,
         rebuild: Callable[[Params], Any] | None = None,
+        split: Callable[[Any], Params] | None = None,
     ) -> None:
         self._apply, self._batched, self._initialise, self._rebuild = apply, batched, initialise, rebuild
+        self._split = split
         leaves, self._structure = jax.tree.flatten(params)
         self._shapes = [tuple(np.shape(leaf)) for leaf in leaves]
         self._dtypes = [_leaf_dtype(leaf, dtype) for leaf in leaves]
@@ -80,14 +83,29 @@ class JaxField(FrameworkField):
 
     def module(self, row: Floats) -> Any:
         """The module (or pytree of parameters, or Flax variables) that was wrapped, with the parameters ``row``."""
-        flat = np.asarray(row, dtype=np.float64).reshape(self._ends[-1])
+        return self._rebuilt(np.asarray(row, dtype=np.float64).reshape(self._ends[-1]))
+
+    def stacked(self, rows: Floats) -> Any:
+        """As ``module``, of rows (L, p): with an axis of layers in front of every parameter."""
+        return self._rebuilt(checked("theta", rows, (None, self._ends[-1])))
+
+    def _rebuilt(self, rows: Floats) -> Any:
+        """What was wrapped, with the parameters of rows (…, p)."""
+        parts = zip(np.split(rows, self._ends[:-1], axis=-1), self._shapes, self._dtypes, strict=True)
         with jax.enable_x64(True):  # outside it, float64 leaves would be cut to float32
-            leaves = [
-                jnp.asarray(part.reshape(shape), dtype=dtype)
-                for part, shape, dtype in zip(np.split(flat, self._ends[:-1]), self._shapes, self._dtypes, strict=True)
-            ]
+            leaves = [jnp.asarray(part.reshape(*rows.shape[:-1], *s), dtype=dtype) for part, s, dtype in parts]
         params = jax.tree.unflatten(self._structure, leaves)
         return self._rebuild(params) if self._rebuild else params
+
+    def parameters(self, model: Any) -> Params:
+        """What is trained of a model like the wrapped one, also where its arrays have an axis of layers in front."""
+        return self._split(model) if self._split else model
+
+    @property
+    def shapes(self) -> Params:
+        """Shapes and types of the parameters, as a pytree like theirs."""
+        pairs = zip(self._shapes, self._dtypes, strict=True)
+        return jax.tree.unflatten(self._structure, [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in pairs])
 
     def _fresh(self, seed: int) -> Floats | None:
         if self._initialise is None:
@@ -255,6 +273,7 @@ def equinox_field(
         dtype=dtype,
         initialise=initialise and (lambda key: eqx.partition(initialise(key), trained)[0]),
         rebuild=lambda params: eqx.combine(params, fixed),
+        split=lambda module: eqx.partition(module, trained)[0],
     )
 
 
@@ -313,6 +332,7 @@ def flax_field(
         dtype=dtype,
         initialise=initialise and (lambda key: split(initialise(key))),
         rebuild=rebuild,
+        split=split,
     )
 
 
@@ -326,7 +346,12 @@ def _linen_parts(module: Any, variables: Any) -> _Parts:
     def apply(params: Params, *arguments: Any, **keywords: Any) -> Any:
         return module.apply({"params": params, **fixed}, *arguments, **keywords)
 
-    return apply, variables["params"], lambda fresh: fresh["params"], lambda params: {"params": params, **fixed}
+    return (
+        apply,
+        variables["params"],
+        lambda fresh: fresh.get("params", fresh),
+        lambda params: {"params": params, **fixed},
+    )
 
 
 def _nnx_parts(nnx: Any, module: Any) -> _Parts:
@@ -341,7 +366,7 @@ def _nnx_parts(nnx: Any, module: Any) -> _Parts:
     return (
         apply,
         params,
-        lambda fresh: nnx.split(fresh, nnx.Param, ...)[1],
+        lambda fresh: nnx.split(fresh, nnx.Param, ...)[1] if isinstance(fresh, nnx.Module) else fresh,
         lambda params: nnx.merge(structure, params, fixed),
     )
 

@@ -85,6 +85,11 @@ class TorchField(FrameworkField):
                 parameter.copy_(torch.from_numpy(part.copy()).reshape(parameter.shape))
         return result
 
+    @property
+    def named_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the trained parameters by name, in the order of θ."""
+        return dict(zip(self._names, self._shapes, strict=True))
+
     def _fresh(self, seed: int) -> Floats | None:
         if self._initialise is None:
             return None

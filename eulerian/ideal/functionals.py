@@ -29,7 +29,9 @@ from eulerian.ideal.vertex_functionals import (
 )
 from eulerian.objective.continuous import FunctionDensity
 from eulerian.objective.distances import DensityFunctional, FixedDensity, KullbackLeibler, SquaredDistance
+from eulerian.objective.interactions import QuadraticFunctional
 from eulerian.objective.losses import as_loss
+from eulerian.objective.mean_field import QuadraticTerminal
 from eulerian.objective.point_loss import PointLoss
 from eulerian.objective.terminal import (
     LinearLoss,
@@ -294,6 +296,16 @@ def _(terminal: RelativeEntropy, space: DensitySpace, readout: Floats | None = N
 @functional_of.register
 def _(terminal: SquaredDistanceLoss, space: DensitySpace, readout: Floats | None = None) -> Functional:  # noqa: ARG001
     return SquaredDistanceFunctional.of(Density(space, terminal.target, terminal.exact))
+
+
+@functional_of.register
+def _(terminal: QuadraticFunctional, space: DensitySpace, readout: Floats | None = None) -> NoReturn:  # noqa: ARG001
+    raise InputError(terminal.no_bound, key=f"{KEY}.kind", value=terminal.kind)
+
+
+@functional_of.register
+def _(terminal: QuadraticTerminal, space: DensitySpace, readout: Floats | None = None) -> Functional:
+    return functional_of(terminal.functional, space, readout)
 
 
 def _target(target: Any, space: DensitySpace) -> Density:

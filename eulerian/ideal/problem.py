@@ -18,6 +18,7 @@ from eulerian.density.weighted_rule import PointDensity
 from eulerian.ideal.functionals import Functional, functional_of, projected_again
 from eulerian.ideal.running_cost import Potential, RunningCost, running_cost
 from eulerian.objective import parts
+from eulerian.objective.interactions import InteractionEnergy
 
 PARTS = tuple(part.name for part in parts.PARTS if part.of_any_flow)
 
@@ -61,6 +62,7 @@ class IdealProblem:
         potential: V, a formula in x, y, z or a function of points (n, dim).
         congestion: γ ≥ 0.
         entropy: σ ≥ 0.
+        interaction: refused where there is one.
         initial: what ρ_0 on the mesh stands for, where ``rho0`` does not know that itself.
 
     Attributes:
@@ -71,7 +73,7 @@ class IdealProblem:
         running: g, or None for 0.
 
     Raises:
-        InputError: a number is out of range; F does not fit the space; the same on all ranks.
+        InputError: a number is out of range; F does not fit the space; there is an interaction; the same on all ranks.
     """
 
     def __init__(
@@ -86,8 +88,11 @@ class IdealProblem:
         potential: Potential | None = None,
         congestion: float = 0.0,
         entropy: float = 0.0,
+        interaction: Any = None,
         initial: PointDensity | None = None,
     ) -> None:
+        if interaction is not None:
+            raise InputError(InteractionEnergy.no_bound, key="interaction", value=interaction)
         _require_ranges(kinetic, horizon, slabs)
         self.space, self.kinetic, self.horizon, self.slabs = space, kinetic, horizon, slabs
         self.running: RunningCost | None = running_cost(space.dim, potential, congestion, entropy)

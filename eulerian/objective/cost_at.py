@@ -68,7 +68,7 @@ class LayerEndCost:
     Attributes:
         layer: that number; L is the end.
         weight: of the cost.
-        cost: a distance or a loss.
+        cost: a distance, another functional of the density, or a loss.
         key: what it is called in messages.
     """
 
@@ -80,6 +80,31 @@ class LayerEndCost:
     def end(self, n_layers: int) -> LayerEnd:
         """Where that is, and the part of J that it belongs to."""
         return LayerEnd("terminal" if self.layer == n_layers else "intermediate", self.layer, self.weight)
+
+
+def layers_until(time: float, horizon: float, layers: int, key: str) -> int:
+    """How many layers have passed at the time that ends one.
+
+    Args:
+        time: t.
+        horizon: T.
+        layers: L.
+        key: what the time is called in messages.
+
+    Raises:
+        InputError: it is not the end of a layer.
+    """
+    if not ends_layer(time, horizon, layers):
+        ends = f"multiples of {horizon / layers:.6g} up to {horizon:g}"
+        what = f"is not the end of a layer: the {layers} layers end at {ends}"
+        raise InputError(what, key=key, value=time, remedy="Choose one of them, or other layers.")
+    return round(time * layers / horizon)
+
+
+def ends_layer(time: float, horizon: float, layers: int) -> bool:
+    """Whether a time t is the end of one of L layers until T."""
+    passed = time * layers / horizon
+    return 1 <= round(passed) <= layers and abs(passed - round(passed)) <= _SAME
 
 
 def layer_end_costs(terminal: Any, at: Sequence[CostAt], horizon: float, layers: int) -> tuple[LayerEndCost, ...]:
@@ -99,11 +124,6 @@ def layer_end_costs(terminal: Any, at: Sequence[CostAt], horizon: float, layers:
         key = f"at[{index}]"
         if not isinstance(each, CostAt):
             raise InputError("must be CostAt(time, cost, weight)", key=key, value=type(each).__name__)
-        passed = each.time * layers / horizon
-        layer = round(passed)
-        if not (1 <= layer <= layers and abs(passed - layer) <= _SAME):
-            ends = f"multiples of {horizon / layers:.6g} up to {horizon:g}"
-            what = f"is not the end of a layer: the {layers} layers end at {ends}"
-            raise InputError(what, key=f"{key}.time", value=each.time, remedy="Choose one of them, or other layers.")
+        layer = layers_until(each.time, horizon, layers, f"{key}.time")
         found.append(LayerEndCost(layer, float(each.weight), as_terminal_cost(each.cost, f"{key}.cost"), key))
     return LayerEndCost(layers, 1.0, as_terminal_cost(terminal), "terminal"), *sorted(found, key=lambda c: c.layer)

@@ -1,7 +1,7 @@
 """The weights of the costs along the way, as a user hands them to a problem, and the cost of the parameters' size."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import final
@@ -11,8 +11,12 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
+from eulerian.objective.interactions import InteractionEnergy
+from eulerian.objective.kernels import Interaction, as_kernels
 from eulerian.objective.parts import part_names
 from eulerian.objective.point_functions import PointFunction, as_point_function
+
+INTERACTION = "costs.interaction"
 
 
 @final
@@ -55,9 +59,11 @@ class Costs:
             ``eulerian.jax`` or ``eulerian.torch``; None for 0.
         congestion: γ in γ/2 ∫∫ρ², ρ the density of all labels together.
         entropy: σ in σ ∫∫ρ log ρ, of all labels together.
+        interaction: W in ½∫∬W(x − y) ρ(x) ρ(y) dt, ρ the density of all labels together: ``QuadraticInteraction``,
+            ``GaussianInteraction``, or a list of them, whose sum is W; None for 0.
 
     Raises:
-        InputError: a weight is negative or not finite.
+        InputError: a weight is negative or not finite, or the interaction is no kernel.
     """
 
     kinetic: float = 0.0
@@ -67,12 +73,15 @@ class Costs:
     potential: str | Callable[[Floats], ArrayLike] | PointFunction | None = None
     congestion: float = 0.0
     entropy: float = 0.0
+    interaction: Interaction | Sequence[Interaction] | None = None
 
     def __post_init__(self) -> None:
-        for name in (each.name for each in fields(self) if each.name != "potential"):
+        for name in (each.name for each in fields(self) if each.name not in ("potential", "interaction")):
             weight = getattr(self, name)
             if not (isinstance(weight, Real) and 0.0 <= float(weight) < math.inf):
                 raise InputError("must be a number >= 0", key=f"costs.{name}", value=weight, remedy="Use 0 for none.")
+        if self.interaction is not None:
+            as_kernels(self.interaction, INTERACTION)
 
     @property
     def velocity_terms(self) -> "VelocityTerms":
@@ -84,6 +93,11 @@ class Costs:
         """The weights > 0 of the costs of the density's values, by part of J."""
         weights = {name: float(getattr(self, name)) for name in part_names("density")}
         return {name: weight for name, weight in weights.items() if weight > 0.0}
+
+    @property
+    def interaction_energy(self) -> InteractionEnergy | None:
+        """½∬Wρρ, or None."""
+        return None if self.interaction is None else InteractionEnergy(*as_kernels(self.interaction, INTERACTION))
 
     def potential_in(self, dim: int) -> PointFunction | None:
         """V in a space of dimension ``dim``, or None.

@@ -12,7 +12,7 @@ BLIND = "particles know where they are, not how dense they are"
 
 
 class DensityFunctional:
-    """A functional of a density that is no mean of a loss at points: what problems ask it.
+    """A functional of ρ(T) that is no ∫ℓρ(T).
 
     Attributes:
         kind: what it is called in a configuration.

@@ -270,6 +270,12 @@ class FrameworkPotential(PointFunction):
         return self.function.start if self.parameters is None else self.parameters
 
 
+def count_parameters(cost: Any) -> int:
+    """Number of trained parameters of a loss or a functional of a library's function; 0 of anything else."""
+    function = getattr(cost, "function", None)
+    return function.start.size if isinstance(function, FrameworkFunction) else 0
+
+
 def started_at(cost: Any, readout: Sequence[float], key: str) -> Any:
     """A loss or a functional of a library's function, with other parameters (r,) to start from.
 

@@ -10,6 +10,7 @@ import numpy as np
 from eulerian.base.arrays import Floats
 from eulerian.density.exact_density import ExactDensity
 from eulerian.objective.continuous import FunctionDensity
+from eulerian.objective.interactions import QuadraticForm
 from eulerian.objective.point_loss import PointLoss
 
 
@@ -37,6 +38,7 @@ class Terminal(ABC):
         exact: ρ* itself, where that is known.
         logarithmic: whether it holds logarithms of densities, so that errors of it are measured in nats.
         cancelling: whether it is what is left of much larger integrals, which must be the more exact.
+        form: the functional of points, where it is quadratic in the density as a whole.
         of_all_labels: whether its ``density_cost`` of one label depends on the densities of all.
         sensors: (m, dim) points whose densities are all that it depends on, else None.
         obstacle: why its true value is not known, in words; empty where it is.
@@ -45,6 +47,7 @@ class Terminal(ABC):
     loss: PointLoss | None = None
     target: Floats | None = None
     exact: ExactDensity | None = None
+    form: QuadraticForm | None = None
     logarithmic: ClassVar[bool] = False
     cancelling: bool = False
     of_all_labels: ClassVar[bool] = False

@@ -26,6 +26,8 @@ class QuadraticLoss(PointLoss):
         weight: dimensionless.
     """
 
+    non_negative = True
+
     targets: Floats
     weight: float = 1.0
 
@@ -36,6 +38,11 @@ class QuadraticLoss(PointLoss):
     def goals(self) -> Floats:
         """The targets."""
         return self.targets
+
+    @property
+    def curvature(self) -> float:
+        """The weight."""
+        return self.weight
 
     def check_labels(self, n_labels: int, key: str = "terminal") -> None:
         """One target for all, or one for each."""
@@ -69,6 +76,7 @@ class LogisticLoss(PointLoss):
     """
 
     of_classes = True
+    non_negative = True
 
     direction: Floats
     offset: float = 0.0
@@ -199,6 +207,7 @@ class CrossEntropyLoss(PointLoss):
 
     of_classes = True
     affine_readout = True
+    non_negative = True
 
     weights: Floats | None = None
     bias: Floats | None = None

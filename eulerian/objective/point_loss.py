@@ -19,12 +19,14 @@ class PointLoss(ABC):
         of_classes: whether exp(−ℓ(x, y)) is the probability of class y at x.
         affine_readout: whether its trained parameters are W row by row and b of an affine map x ↦ W x + b.
         adds_log_density: whether log ρ(T) of a particle belongs to the cost of its end too (see ``particles.kl``).
+        non_negative: whether ℓ ≥ 0 everywhere, as far as that is known.
         needs_entropy, needs_squares: what some distances start from (see ``distances.DensityFunctional``), and no loss.
     """
 
     of_classes: ClassVar[bool] = False
     affine_readout: ClassVar[bool] = False
     adds_log_density: ClassVar[bool] = False
+    non_negative: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
     needs_squares: ClassVar[bool] = False
 
@@ -36,6 +38,11 @@ class PointLoss(ABC):
     @property
     def goals(self) -> Floats | None:
         """(K, dim) the target points of a loss that is a distance from points, else None."""
+        return None
+
+    @property
+    def curvature(self) -> float | None:
+        """κ of a loss that is κ/2 |x − goal|², else None."""
         return None
 
     def check_labels(self, n_labels: int, key: str = "terminal") -> None:  # noqa: B027 - many losses fit any

@@ -71,12 +71,14 @@ class EntropyCosts:
         ends: where ∫ρ log ρ counts, which functionals at ends of layers leave to the balance.
         running: σ, the weight of ∫∫ρ log ρ dt; 0 unless all labels have one velocity.
         initial: ∫ρ₀ log ρ₀ of all labels together, where σ > 0.
+        by_label: its sum over the labels, each by itself, where there are ends; these have counted it already.
     """
 
     balance: EntropyBalance
     ends: tuple[LayerEnd, ...] = ()
     running: float = 0.0
     initial: float = 0.0
+    by_label: float = 0.0
 
     def weight(self, layer: int, part: str | None = None) -> float:
         """How much the change of ∫ρ log ρ in a layer counts, in all parts of J or in one, without the running cost."""

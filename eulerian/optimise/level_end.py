@@ -93,7 +93,7 @@ class LevelEnd:
 
     def _little(self, record: Record) -> float:
         """What is not worth while on this level."""
-        if self._problem.terminal.logarithmic:
+        if self._problem.ends.logarithmic:
             return _LITTLE * NATS
         return _LITTLE * OBJECTIVE * math.fsum(abs(part) for part in record.parts.values())
 

@@ -1,6 +1,6 @@
 """What particles may cost: at their end a loss, or its part of KL(ρ(T) | ρ*) = E[log ρ(T, x(T)) − log ρ*(x(T))]."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, ClassVar, NoReturn, Self, final
@@ -12,11 +12,16 @@ from eulerian.base.errors import InputError
 from eulerian.density.shape import LabelledShape
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import BLIND, DensityFunctional, KullbackLeibler
+from eulerian.objective.interactions import QuadraticFunctional
 from eulerian.objective.losses import as_loss
 from eulerian.objective.parts import part_names
 from eulerian.objective.point_loss import PointLoss
+from eulerian.particles.crowd import CrowdLoss
+from eulerian.particles.targets import labelled_terms, normalised
 
 KEY = "terminal.target"
+
+NO_COMMON_STEPS = "particles that pay for one another all along the way need time steps that all of them take"
 
 
 @final
@@ -45,9 +50,7 @@ class KlLoss(PointLoss):
             masses: what the shapes themselves integrate to.
             n_labels: K.
         """
-        total = sum(term.weight for term in terms)
-        factors = (term.weight / (mass * total) for term, mass in zip(terms, masses, strict=True))
-        return cls(tuple(zip(terms, factors, strict=True)), n_labels)
+        return cls(normalised(terms, masses), n_labels)
 
     def value(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """−log ρ*_y at points for every label, (n, K)."""
@@ -78,7 +81,7 @@ class KlLoss(PointLoss):
         return np.asarray(np.einsum("mn,mni->ni", parts, np.where(parts[..., None] > 0.0, slopes, 0.0)))
 
 
-def kl_loss(target: Any, dim: int, n_labels: int) -> KlLoss:
+def kl_loss(target: Any, dim: int, n_labels: int, key: str = KEY) -> KlLoss:
     """The loss of a target that a user gives. A shape of unknown mass, as of a formula, counts as if it were 1.
 
     Args:
@@ -86,6 +89,7 @@ def kl_loss(target: Any, dim: int, n_labels: int) -> KlLoss:
             projected ``Density``, whose shapes then have their masses inside its domain.
         dim: of space.
         n_labels: K.
+        key: what it is called in messages.
 
     Raises:
         InputError: it is none of these, or does not fit the dimension or the labels.
@@ -93,60 +97,45 @@ def kl_loss(target: Any, dim: int, n_labels: int) -> KlLoss:
     if isinstance(target, KlLoss):
         return target
     if (exact := getattr(target, "exact", None)) is not None:
-        return KlLoss(tuple(exact.pieces), n_labels)
-    terms = list(_labelled(target, KEY))
-    for term in terms:
-        term.shape.check(dim, term.key)
-    if {term.label for term in terms} != set(range(n_labels)):
-        given = sorted({term.label for term in terms})
-        what = f"has labels {given}, but those of the particles are from 0 to {n_labels - 1}"
-        raise InputError(what, key=KEY, remedy="Give a dictionary label → target.")
-    return KlLoss.of(terms, [1.0 if term.shape.mass is None else term.shape.mass for term in terms], n_labels)
-
-
-def _labelled(target: Any, key: str, label: int = 0) -> Iterator[LabelledShape]:
-    if hasattr(target, "shape") and hasattr(target, "label"):
-        yield target
-    elif isinstance(target, Mapping):
-        for each, part in target.items():
-            yield from _labelled(part, f"{key}[{each!r}]", each)
-    elif isinstance(target, list | tuple):
-        for index, part in enumerate(target):
-            yield from _labelled(part, f"{key}[{index}]", label)
-    elif hasattr(target, "log_and_gradient"):
-        yield LabelledShape(target, label, key=key)
-    else:
-        remedy = "Give Gaussian, Samples or Formula, a list of these, or a dictionary label → one of these."
-        raise InputError("is no shape with a logarithm", key=key, value=type(target).__name__, remedy=remedy)
+        return KlLoss(tuple(exact.terms), n_labels)
+    return KlLoss(normalised(labelled_terms(target, dim, n_labels, key)), n_labels)
 
 
 @singledispatch
-def particle_loss(terminal: Any, dim: int, n_labels: int) -> PointLoss:
+def particle_loss(terminal: Any, dim: int, n_labels: int, key: str = "terminal") -> PointLoss:
     """What the end of a particle costs.
 
     Args:
         terminal: a loss, a function of points, or a distance.
         dim: of space.
         n_labels: K.
+        key: what it is called in messages.
 
     Raises:
         InputError: particles cannot have it.
     """
-    return as_loss(terminal).bind(dim, n_labels)
+    return as_loss(terminal, key).bind(dim, n_labels, key)
 
 
 @particle_loss.register
-def _(terminal: KullbackLeibler, dim: int, n_labels: int) -> PointLoss:
-    return kl_loss(terminal.target, dim, n_labels)
+def _(terminal: KullbackLeibler, dim: int, n_labels: int, key: str = "terminal") -> PointLoss:
+    return kl_loss(terminal.target, dim, n_labels, f"{key}.target")
 
 
 @particle_loss.register
-def _(terminal: DensityFunctional, dim: int, n_labels: int) -> NoReturn:  # noqa: ARG001
-    raise _refusal("terminal", terminal.kind, *terminal.particles_cannot)
+def _(terminal: DensityFunctional, dim: int, n_labels: int, key: str = "terminal") -> NoReturn:  # noqa: ARG001
+    raise _refusal(key, terminal.kind, *terminal.particles_cannot)
 
 
-def refuse_costs(costs: Costs) -> None:
-    """Raise InputError where there are costs of the density, which particles do not know."""
+@particle_loss.register
+def _(terminal: QuadraticFunctional, dim: int, n_labels: int, key: str = "terminal") -> PointLoss:
+    return CrowdLoss.of(terminal, dim, n_labels, key)
+
+
+def refuse_costs(costs: Costs, method: str) -> None:
+    """Raise InputError where there are costs of the density, which particles do not know, or cannot pay together."""
+    if costs.interaction is not None and method != "rk4":
+        raise InputError(NO_COMMON_STEPS, key="method", value=method, remedy='Use "rk4".')
     for name in part_names("density"):
         if getattr(costs, name) > 0.0:
             raise _refusal(f"costs.{name}", getattr(costs, name), BLIND, "Set it to 0.")

@@ -1,12 +1,14 @@
 """The paths of a group of particles through all layers: what is stored of them, and the adjoint sweep along them."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eulerian.base.arrays import Floats
+from eulerian.base.errors import InputError
 from eulerian.particles.flow import Rows, Segment
 from eulerian.particles.right_hand_side import Motion, RightHandSide
 from eulerian.particles.runge_kutta import Tableau, step, step_vjp
@@ -45,12 +47,29 @@ class PathStorage:
         """Drop all but the first start of every layer; the others are computed again when they are needed."""
         self.starts = [starts[:1] for starts in self.starts]
 
-    def adjoint(self, tableau: Tableau, w: Floats, picked: NDArray[np.intp] | None = None) -> Floats:
-        """Derivatives (L, p) by θ of Σ w · (x, q)(T), w (n, width), over all particles of the group or those picked."""
+    def adjoint(
+        self,
+        tableau: Tableau,
+        by_state: Mapping[int, Floats],
+        picked: NDArray[np.intp] | None = None,
+        on_the_way: Callable[[int, int, Floats, slice], Floats | None] | None = None,
+    ) -> Floats:
+        """Derivatives (L, p) by θ of a sum over all particles of the group or those picked.
+
+        Args:
+            tableau: of the steps.
+            by_state: its derivatives (n, width) by (x, q) where a number of layers has passed, L among them.
+            picked: of the group, or all.
+            on_the_way: the derivative (m, dim) by positions x (m, dim) of what some of these particles, a slice of
+                them, pay where so many steps of a layer have passed; None where they pay nothing.
+        """
         by_layer: list[Floats] = []
         # Overwritten on the way back.
-        w = w.copy()
-        for motion, steps, stored in reversed(list(zip(self.motions, self.steps, self.starts, strict=True))):
+        w = by_state[len(self.motions)].copy()
+        layers = list(zip(range(1, len(self.motions) + 1), self.motions, self.steps, self.starts, strict=True))
+        for passed, motion, steps, stored in reversed(layers):
+            if passed < len(layers) and passed in by_state:  # what is paid there jumps into the adjoint state
+                w += by_state[passed]
             starts = stored if picked is None else [positions[picked] for positions in stored]
             # Starts that have to be computed again are computed for so few particles at a time that together they need
             # no more memory than one start of all particles.
@@ -60,11 +79,26 @@ class PathStorage:
                 points = [positions[block] for positions in starts]
                 if len(points) < len(steps):
                     points = _recomputed(tableau, motion, points[0], steps)
-                for h, x in zip(reversed(steps), reversed(points), strict=True):
-                    w[block], more = step_vjp(tableau, motion, x, float(h), w[block])
+                for index in reversed(range(len(steps))):
+                    x = points[index]
+                    w[block], more = step_vjp(tableau, motion, x, float(steps[index]), w[block])
                     total = total + more
+                    paid = None if on_the_way is None else on_the_way(passed - 1, index, x, block)
+                    if paid is not None:
+                        w[block, : x.shape[1]] += paid
             by_layer.append(np.asarray(total))
         return np.array(by_layer[::-1])
+
+
+def require_memory_for_paths(needed: float, memory: float) -> None:
+    """Raise InputError unless so many bytes are within a budget."""
+    if needed > memory:
+        raise InputError(
+            f"the particles need {math.ceil(needed / 2**20)} MiB for their positions where layers start",
+            key="solver.memory",
+            value=f"{memory / 2**20:.3g} MiB",
+            remedy="Raise it, or take fewer particles.",
+        )
 
 
 def thin_to_budget(paths: Sequence[PathStorage], budget: float) -> None:

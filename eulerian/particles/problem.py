@@ -1,8 +1,7 @@
 """θ ↦ J(θ) and its exact gradient on particles."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Literal
 
 from mpi4py import MPI
@@ -18,34 +17,16 @@ from eulerian.control.reduced import ReducedProblem
 from eulerian.fields.base import VectorField
 from eulerian.fields.frame import ParameterUnits, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
-from eulerian.objective.costs import Costs
+from eulerian.objective.cost_at import CostAt, layer_end_costs
+from eulerian.objective.costs import INTERACTION, Costs
+from eulerian.particles.crowd import CrowdLoss, Meetings
+from eulerian.particles.end_costs import ParticleEndCosts, ParticleForward, ParticleStates
 from eulerian.particles.flow import Labels, Layers, Scheme, carry, carry_back, carry_density, label_groups, segments
-from eulerian.particles.kl import particle_loss, refuse_costs
-from eulerian.particles.path_storage import PathStorage, thin_to_budget
+from eulerian.particles.kl import refuse_costs
+from eulerian.particles.path_storage import PathStorage, require_memory_for_paths, thin_to_budget
 from eulerian.particles.right_hand_side import COSTS, LOG_DENSITY, RightHandSide
 from eulerian.particles.sample import ParticleSample
 from eulerian.particles.statistics import count_replicates, half_widths, moments, standard_errors
-
-TERMINAL = "terminal"
-
-
-@dataclass
-class _Forward:
-    """What the forward sweep leaves to the adjoint one.
-
-    Attributes:
-        paths: one per group.
-        ends: (n, width) positions and integrals at T.
-        readout: (r,) that the losses were taken with.
-        values: (n,) what each particle contributes to a part of J, by name.
-        parts: their weighted sums over all particles.
-    """
-
-    paths: list[PathStorage]
-    ends: Floats
-    readout: Floats
-    values: dict[str, Floats]
-    parts: dict[str, float]
 
 
 class ParticleProblem(ReducedProblem):
@@ -70,6 +51,7 @@ class ParticleProblem(ReducedProblem):
         terminal: a loss, a function ℓ(x) or ℓ(x, label) of points x (n, dim), or ``KullbackLeibler(target)``.
         costs: the weights of all other costs, without those of the density itself.
         time: horizon and layers.
+        at: costs like ``terminal`` at given times, the ends of layers.
         comm: who shares the particles, everybody by default.
         n_labels: K, by default one more than the largest label of a particle.
         box: (2, dim) corners of the domain, by default of the box of all particles: the length that tolerances and
@@ -87,7 +69,8 @@ class ParticleProblem(ReducedProblem):
     Attributes:
         sample, box, n_labels: as above.
         layered: the field as the layers use it.
-        loss: ℓ, bound to dimension and labels.
+        ends: the costs at ends of layers, bound to dimension and labels.
+        loss: the terminal one.
         scheme: horizon and time stepping.
         count: of all particles.
 
@@ -104,6 +87,7 @@ class ParticleProblem(ReducedProblem):
         costs: Costs,
         time: Layers,
         *,
+        at: Sequence[CostAt] = (),
         comm: MPI.Comm | None = None,
         n_labels: int | None = None,
         box: ArrayLike | None = None,
@@ -127,9 +111,11 @@ class ParticleProblem(ReducedProblem):
             field, self.box[0], self.box[1], time.horizon, self.n_labels, label_dependent=label_dependent
         )
         self.layered = PiecewiseField.equal(field, time.horizon, time.layers, label_dependent=label_dependent)
-        self.sample, self.loss = own, particle_loss(terminal, dim, self.n_labels)
-        refuse_costs(costs)
-        relative = self.loss.adds_log_density
+        ends = layer_end_costs(terminal, at, time.horizon, time.layers)
+        self.sample, self.ends = own, ParticleEndCosts.of(ends, time.layers, dim, self.n_labels)
+        self.loss = self.ends.terminal.loss
+        refuse_costs(costs, method)
+        relative = self.ends.add_log_density
         twice = relative or any(term.of_gradient for term, _ in costs.velocity_terms)
         second = ("jacobian_vjp", "jacobian_vjp_x") if twice else ()
         require_derivatives(self.layered, ("jacobian", *second), "particles")
@@ -138,17 +124,19 @@ class ParticleProblem(ReducedProblem):
         rows = initial_rows(field, dim, comm, time.layers, initial_theta, seed, tied=tied)
         potential, weights = costs.potential_in(dim), (costs.parameters, costs.parameters_h1)
         self.rates = RightHandSide(self.layered, dim, costs.velocity_terms, potential, log_density=relative)
-        readout = comm.bcast(np.concatenate([self.loss.initial_readout(), self.rates.initial_readout()]), 0)
-        affine = self.loss.affine_readout and not self.rates.n_readout
+        readout = comm.bcast(np.concatenate([self.ends.initial_readout(), self.rates.initial_readout()]), 0)
+        affine = self.ends.affine_readout and not self.rates.n_readout
         units = ParameterUnits.of(field, (self.box[0], self.box[1]), readout.size, affine=affine)
         super().__init__(comm, time.horizon, time.layers, rows, readout, weights, tied=tied, units=units)
         length = 0.5 * float(np.max(self.box[1] - self.box[0]))
         self.scheme = Scheme(time.horizon, method, steps_per_layer, tolerance, length=length)
+        energy = costs.interaction_energy
+        self._interaction = None if energy is None else CrowdLoss.of(energy, dim, self.n_labels, INTERACTION)
         self.count = int(comm.allreduce(len(own.x)))
         self._budget = memory / comm.size
         self._groups = label_groups(own.labels, label_dependent=label_dependent, comm=comm)
-        self._last_sweep: _Forward | None = None
-        self._check_memory(memory)
+        self._last_sweep: ParticleForward | None = None
+        require_memory_for_paths(8.0 * dim * self.count * (self.n_layers + len(self.ends.layers)), memory)
 
     # -- J and ∇J ----------------------------------------------------------------------------------------------------
 
@@ -170,34 +158,48 @@ class ParticleProblem(ReducedProblem):
         """Lengths of the steps (k,) of the last evaluation, for every group of labels, for every layer."""
         return [path.steps for path in self._require_sweep().paths]
 
-    def _forward(self, theta: Floats, readout: Floats) -> _Forward:
+    def _forward(self, theta: Floats, readout: Floats) -> ParticleForward:
         # First: the paths of two sweeps are not to be held at once.
         self._last_sweep = None
         self._last_sweep = self._sweep(theta, readout, None)
         return self._last_sweep
 
-    def _sweep(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> _Forward:
+    def _sweep(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> ParticleForward:
         """All particles at T, with what they have gathered. Collective."""
-        ends = np.empty((len(self.sample.x), self.rates.width))
+        at = {layer: np.empty((len(self.sample.x), self.rates.width)) for layer in self.ends.layers}
         theta = self.rates.extended(theta, readout)
-        paths: list[PathStorage] = []
-        for index, (label, rows) in enumerate(self._groups):
-            paths.append(PathStorage(label, rows))
-            x, given = self.sample.x[rows], None if steps is None else steps[index]
-            for segment in segments(self.rates, theta, x, label, self.scheme, comm=self.comm, steps=given):
-                paths[-1].add(segment)
-                # After every layer, so that the peak stays within the budget, too.
-                thin_to_budget(paths, self._budget)
-                ends[rows] = segment.end
-        values = dict(zip(self.rates.names, ends.T[self.rates.dim :], strict=True))
+        paths = [PathStorage(label, rows) for label, rows in self._groups]
+        energy, steps_per_layer = self._interaction, self.scheme.steps_per_layer
+        meetings = None if energy is None else Meetings(energy, self.horizon, self.n_layers, steps_per_layer)
+        tracks = [
+            segments(self.rates, theta, self.sample.x[path.rows], path.label, self.scheme, comm=self.comm, steps=given)
+            for path, given in zip(paths, repeat(None) if steps is None else steps, strict=False)
+        ]
+        # Layer by layer: particles of all groups may pay for one another.
+        for passed, through in enumerate(zip(*tracks, strict=True), 1):
+            for path, segment in zip(paths, through, strict=True):
+                path.add(segment)
+                if passed in at:
+                    at[passed][path.rows] = segment.end
+            # After every layer, so that the peak stays within the budget, too.
+            thin_to_budget(paths, self._budget)
+            if meetings is not None:
+                starts = [(path.rows, segment.starts) for path, segment in zip(paths, through, strict=True)]
+                meetings.in_layer(passed - 1, starts, self.sample, self.comm)
+        names = self.rates.names
+        states = ParticleStates(self.sample, self.rates.dim, names, LOG_DENSITY if LOG_DENSITY in names else None, at)
+        ends = self.ends.met(states, self.comm)
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
-            losses = self.loss.value(self._positions(ends), readout)
-            terminal = np.take_along_axis(losses, self.sample.labels[:, None], axis=1)[:, 0]
-            if self.loss.adds_log_density:
-                assert self.sample.log_density is not None
-                terminal = terminal + self.sample.log_density + values[LOG_DENSITY]
-        by_part = {TERMINAL: terminal, **{n: v for n, v in values.items() if n in COSTS}}
-        return _Forward(paths, ends, readout, by_part, self._means(by_part))
+            by_part = states.by_part(ends, readout)
+        gathered = zip(names, at[self.n_layers].T[self.rates.dim :], strict=True)
+        by_part |= {name: values for name, values in gathered if name in COSTS}
+        constants = ends.constants()
+        if meetings is not None:
+            meetings.meet(self.n_layers, 0, states.positions(self.n_layers), self.sample, self.comm)
+            by_part["interaction"], constants["interaction"] = meetings.values, meetings.constant
+        parts = self._means(by_part)
+        parts |= {name: parts[name] + constant for name, constant in constants.items()}
+        return ParticleForward(paths, states, ends, meetings, readout, by_part, parts)
 
     def _means(self, values: dict[str, Floats]) -> dict[str, float]:
         """Collective."""
@@ -205,37 +207,45 @@ class ParticleProblem(ReducedProblem):
             local = np.array([float(self.sample.weights @ column) for column in values.values()])
         return dict(zip(values, parallel.sum_all(self.comm, local).tolist(), strict=True))
 
-    def _adjoint(self, sweep: _Forward) -> tuple[Floats, Floats]:
+    def _adjoint(self, sweep: ParticleForward) -> tuple[Floats, Floats]:
         rows, constant = self._local_gradient(sweep.readout, None)
         total = parallel.sum_all(self.comm, np.concatenate([rows.ravel(), constant]))
         return total[: rows.size].reshape(rows.shape), total[rows.size :]
 
     def _local_gradient(self, readout: Floats, chosen: NDArray[np.bool_] | None) -> tuple[Floats, Floats]:
         """This rank's part of the derivatives (L, p) and (r,), of the chosen particles only. Collective."""
-        forward, sample = self._require_sweep(), self.sample
-        x = self._positions(forward.ends)
+        forward, weights = self._require_sweep(), self.sample.weights
         with parallel.agreed(self.comm), np.errstate(all="ignore"):
-            weights = sample.weights if chosen is None else np.where(chosen, sample.weights, 0.0)
-            slopes = np.take_along_axis(self.loss.gradient(x, readout), sample.labels[:, None, None], axis=1)[:, 0]
-            # Integrals enter J with the weight of their particle, positions through the slope of the loss.
-            by_end = np.repeat(weights[:, None], self.rates.width, axis=1)
-            by_end[:, : self.rates.dim] *= slopes
-            by_label = weights[:, None] * (sample.labels[:, None] == np.arange(self.n_labels))
-            constant = self.loss.readout_vjp(x, readout, by_label)
+            weights = weights if chosen is None else np.where(chosen, weights, 0.0)
+            by_state = forward.by_state(weights, self.n_layers)
+            constant = forward.states.by_readout(forward.ends, readout, weights, self.n_labels)
             rows = np.zeros((self.n_layers, self.layer_shape[1] + self.rates.n_readout))
             for path in forward.paths:
                 picked = None if chosen is None else np.flatnonzero(chosen[path.rows])
-                by_own = by_end[path.rows]
-                rows += path.adjoint(self.scheme.tableau, by_own if picked is None else by_own[picked], picked)
+                own = {layer: found[path.rows] for layer, found in by_state.items()}
+                own = own if picked is None else {layer: found[picked] for layer, found in own.items()}
+                rows += path.adjoint(self.scheme.tableau, own, picked, forward.on_the_way(path.rows, picked, weights))
+        # What rides behind the θ of every layer is one and the same for all: the parameters of the potential.
         rows, more = np.split(rows, [self.layer_shape[1]], axis=1)
-        return rows, np.concatenate([constant, more.sum(axis=0)])
+        constant[constant.size - more.shape[1] :] += more.sum(axis=0)
+        return rows, constant
 
     # -- what the last evaluation found ------------------------------------------------------------------------------
 
     @property
+    def states(self) -> ParticleStates:
+        """Positions and integrals of this rank's particles where there are costs, in the order of the sample."""
+        return self._require_sweep().states
+
+    @property
+    def met_ends(self) -> ParticleEndCosts:
+        """``ends`` at the last evaluation: those of all particles together by their tangents there."""
+        return self._require_sweep().ends
+
+    @property
     def final_points(self) -> Floats:
         """(n, dim) where this rank's particles ended, in the order of the sample."""
-        return self._positions(self._require_sweep().ends)
+        return self.states.positions(self.n_layers)
 
     def final_log_density(self) -> Floats:
         """(n,) log ρ_y(T, x(T)) of this rank's particles, y their label. Collective.
@@ -245,8 +255,8 @@ class ParticleProblem(ReducedProblem):
         """
         if self.sample.log_density is None:
             raise InputError("log ρ₀ is not known at the particles", key="sample.log_density")
-        if self.loss.adds_log_density:
-            return np.asarray(self.sample.log_density + self._require_sweep().ends[:, -1])
+        if (known := self.states.log_densities(self.n_layers)) is not None:
+            return known
         theta, _ = self.split(self._require_last().theta)
         return self.sample.log_density + self.log_density_change(theta, self.sample.x, self.sample.labels)
 
@@ -373,23 +383,10 @@ class ParticleProblem(ReducedProblem):
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
-    def _positions(self, ends: Floats) -> Floats:
-        return np.ascontiguousarray(ends[:, : self.rates.dim])
-
-    def _require_sweep(self) -> _Forward:
+    def _require_sweep(self) -> ParticleForward:
         if self._last_sweep is None:
             raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
         return self._last_sweep
-
-    def _check_memory(self, memory: float) -> None:
-        needed = 8.0 * self.rates.dim * self.count * (self.n_layers + 1)
-        if needed > memory:
-            raise InputError(
-                f"the particles need {math.ceil(needed / 2**20)} MiB for their positions where layers start",
-                key="solver.memory",
-                value=f"{memory / 2**20:.3g} MiB",
-                remedy="Raise it, or take fewer particles.",
-            )
 
 
 def _largest(v: Floats) -> float:

@@ -27,7 +27,8 @@
  *
  * Work is done where mass is. Behind every stage cells with next to no mass are set to zero; a batch of zeros with
  * nothing but zeros around it stays zero, and is left out. Backward, what was set to zero has no derivative, so a batch
- * that was zero is left out as well. To the last bit, this is what computing everywhere gives.
+ * that was zero is left out as well. To the last bit, this is what computing everywhere gives. Who wants the derivative
+ * by what densities start from asks for more (through_zeros): for that of mass that might be where none is.
  */
 #include <math.h>
 #include <stdint.h>
@@ -59,6 +60,7 @@ typedef struct {
     double *volume;              /* [batch][NUMBERS][cell]: [DIM][NV], [NS]; and room for one more batch */
     double delta;                /* smoothing of |v.n| */
     double empty;                /* cells whose mean is below this are set to zero */
+    int64_t through_zeros;       /* backward, cells that are zero hand on what comes in, as if nothing was limited */
     double stability;            /* linear stability limit of the scheme: time step x outflow rate <= 1 / stability */
     double coefficient;          /* SSP coefficient: stages are Euler steps of the time step over this */
     int64_t n_send, n_receive;   /* ghost exchange: positions of the first group's numbers, and their buffers */

@@ -59,11 +59,18 @@ static inline int limit_batch(const scheme_t *t, wide *u, wide *factors, uint8_t
     return any(~zero) ? LIMITED : ZERO;
 }
 
-/* Adjoint of setting cells to zero, in place on g: where the density w is zero nothing depends on what it was. */
-static inline void empty_batch_vjp(const wide *w, wide *g)
+/* Cells in which all is zero. */
+static inline mask zeros_of(const wide *w)
 {
     mask zero = w[0] == 0.0;
     for (int i = 1; i < ND; ++i) zero &= w[i] == 0.0;
+    return zero;
+}
+
+/* Adjoint of setting cells to zero, in place on g: where the density w is zero nothing depends on what it was. */
+static inline void empty_batch_vjp(const wide *w, wide *g)
+{
+    const mask zero = zeros_of(w);
     for (int i = 0; i < ND; ++i) g[i] = choose(zero, all(0.0), g[i]);
 }
 
@@ -97,4 +104,21 @@ static inline void limit_batch_vjp(const wide *w, const wide *factors, const uin
         const vec scaled = average + s + factor * (g[i] - average + s * (point - 1.0));
         g[i] = choose(limited, scaled, g[i]);
     }
+}
+
+/* Adjoint of all that is done behind a stage, in place on g; flag: of the batch, which is not to be ZERO unless cells
+ * that are zero hand on what comes in. */
+static inline void behind_stage_vjp(const scheme_t *t, const wide *w, const wide *factors, const uint8_t *lowest_at,
+                                    int flag, wide *g)
+{
+    wide passed[ND];
+    const int through = t->through_zeros != 0;
+    if (through)
+        for (int i = 0; i < ND; ++i) passed[i] = g[i];
+    if (flag == LIMITED) limit_batch_vjp(w, factors, lowest_at, g);
+    if (through) {
+        const mask zero = zeros_of(w);
+        for (int i = 0; i < ND; ++i) g[i] = choose(zero, passed[i], g[i]);
+    } else
+        empty_batch_vjp(w, g);
 }

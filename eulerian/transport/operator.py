@@ -125,6 +125,13 @@ class TransportOperator:
         )
         return self.layout.unpack_derivative(result)
 
+    def count_zeros(self, on: bool) -> None:
+        """Whether adjoint steps carry the derivative through cells that are zero, and small means stay as they are.
+
+        Off, as it is at first, what is next to nothing counts as nothing, and nothing depends on it.
+        """
+        self.scheme.empty, self.scheme.through_zeros = EMPTY if on else self.empty, on
+
     def accumulator(self) -> Accumulated:
         """Zero derivatives by what ``assemble`` computes, for ``contract``."""
         layout, dim, element = self.layout, self.density_space.dim, self.layout.element

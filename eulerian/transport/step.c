@@ -173,7 +173,8 @@ static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *
             const int64_t bk = b * GROUPS + k;
             const wide *own = (const wide *)z + bk * ND, *state = (const wide *)u + bk * ND;
             wide *target = (wide *)target_ + bk * ND;
-            if (flags && flags[bk] == ZERO) { /* which has no derivative, nor a share in that by the coefficients */
+            if (flags && flags[bk] == ZERO && !t->through_zeros) {
+                /* which has no derivative, nor a share in that by the coefficients */
                 for (int n = 0; n < ND; ++n) target[n] = all(0.0);
                 continue;
             }
@@ -193,10 +194,7 @@ static void stage_vjp(const scheme_t *t, int i, double *const *g, const double *
                     const wide *later = (const wide *)g[j + 1] + bk * ND;
                     for (int n = 0; n < ND; ++n) change[n] += ALPHA[j] * later[n];
                 }
-            if (flags) {
-                if (flags[bk]) limit_batch_vjp(density, factors + bk, points + bk * LANES, change);
-                empty_batch_vjp(density, change);
-            }
+            if (flags) behind_stage_vjp(t, density, factors + bk, points + bk * LANES, flags[bk], change);
             for (int n = 0; n < ND; ++n) target[n] = change[n];
         }
 }
@@ -207,9 +205,7 @@ void limit_vjp(const scheme_t *t, char *record, int stage, double *g)
     const uint8_t *flags = flags_of(t, record, stage), *points = points_of(t, record, stage);
     const wide *states = (const wide *)state_of(t, record, stage), *factors = factors_of(t, record, stage);
     for (int64_t bk = 0; bk < t->n_batches * GROUPS; ++bk) {
-        wide *target = (wide *)g + bk * ND;
-        if (flags[bk] == LIMITED) limit_batch_vjp(states + bk * ND, factors + bk, points + bk * LANES, target);
-        empty_batch_vjp(states + bk * ND, target);
+        behind_stage_vjp(t, states + bk * ND, factors + bk, points + bk * LANES, flags[bk], (wide *)g + bk * ND);
     }
 }
 

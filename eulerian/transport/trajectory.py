@@ -1,7 +1,8 @@
 """Densities through all layers and back, within a memory budget."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
@@ -77,6 +78,22 @@ class Trajectory:
     def power_steppers(self) -> tuple[Stepper, ...]:
         """One step of every power and its adjoint."""
         return self._stepper.powers
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Sweeps with derivatives by what they start from, where it is zero, too: those of mass that might be there.
+
+        Where a density is zero they are one-sided, and as if the limiter did nothing there. Outside of this the
+        transport does no work where no mass is.
+        """
+        operators = [stepper.operator for stepper in (*self.steppers, *self.power_steppers)]
+        for operator in operators:
+            operator.count_zeros(True)
+        try:
+            yield
+        finally:
+            for operator in operators:
+                operator.count_zeros(False)
 
     @property
     def kept_bytes(self) -> int:

@@ -33,6 +33,8 @@ MOST_WITH_ONE_IMPORTER = 35
 KINDS = (
     "app/config/field.py",
     "app/config/density.py",
+    "app/config/functionals.py",
+    "app/config/interactions.py",
     "app/config/objective.py",
     "density/image.py",
     "density/shapes.py",
@@ -40,6 +42,8 @@ KINDS = (
     "objective/losses.py",
     "objective/terminal.py",
     "objective/distances.py",
+    "objective/interactions.py",
+    "objective/kernels.py",
     "ideal/functionals.py",
     "particles/kl.py",
 )

@@ -27,6 +27,7 @@ from eulerian.density.space import DensitySpace
 from eulerian.fields.features import Linear
 from eulerian.fields.mlp import Mlp
 from eulerian.ideal.problem import IdealProblem
+from eulerian.objective.cost_at import CostAt
 from eulerian.objective.costs import Costs
 from eulerian.objective.distances import KullbackLeibler, SquaredDistance
 from eulerian.objective.form_loss import FormLoss
@@ -186,8 +187,10 @@ def test_gradients_are_exact(comm: MPI.Comm, kind: str, label_dependent: bool) -
 STD, SCALE, SHIFT = (0.5, 0.6), (0.8, -0.3), (0.4, 0.2)
 
 
-def affine_problem(space: DensitySpace, terminal: Any, label_dependent: bool) -> tuple[ControlProblem, list[Gaussian]]:
-    """v = A x + b with diagonal A, which keeps densities normal, and ρ(T)."""
+def affine_problem(
+    space: DensitySpace, terminal: Any, label_dependent: bool, layers: int = 2, **more: Any
+) -> tuple[ControlProblem, list[Gaussian]]:
+    """v = A x + b with diagonal A, which keeps densities normal, and ρ(T), T = 1/4 of the number of layers."""
     labels = space.n_labels if label_dependent else 0
     rate = [np.array(SCALE) * (1.0 - 0.5 * label * label_dependent) for label in range(max(labels, 1))]
     theta = np.concatenate([np.concatenate([np.diag(each).ravel(), SHIFT]) for each in rate])
@@ -199,14 +202,15 @@ def affine_problem(space: DensitySpace, terminal: Any, label_dependent: bool) ->
         rho0,
         terminal,
         Costs(),
-        TimeGrid(0.5, 2),
+        TimeGrid(0.25 * layers, layers),
         initial_theta=theta,
         label_dependent=label_dependent,
+        **more,
     )
     ends = []
     for label, mean in enumerate(means):
         a = rate[label if label_dependent else 0]
-        growth = np.exp(0.5 * a)
+        growth = np.exp(0.25 * layers * a)
         ends.append(Gaussian(growth * mean + (growth - 1.0) / a * SHIFT, np.diag((growth * STD[label]) ** 2)))
     return made, ends
 
@@ -249,6 +253,27 @@ def test_the_true_value_at_sensors_is_known(comm: MPI.Comm, label_dependent: boo
     assert not found.reason
     assert found.objective["terminal"] == pytest.approx(expected, rel=1e-4)
     assert TrueObjective(made).value(made.initial_theta)[0] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.two_ranks
+@pytest.mark.parametrize("label_dependent", [True, False])
+def test_the_true_value_at_an_earlier_time_is_known(comm: MPI.Comm, label_dependent: bool) -> None:
+    """As at the end of a flow that is as long; parameters of several costs stand in the order of time."""
+    space = box_space(comm, 2, 10, 1, 2, size=4.0)
+    costs = [
+        density_loss(lambda p, x, rho: p * rho[0] * rho[1] + 0.1 * x[0] ** 2, 0.7),
+        sensor_loss(lambda p, values: jnp.sum((values - p) ** 2), SENSORS, np.full(2, 0.2)),
+    ]
+    late = costs[::-1]
+    for cost, last in zip(costs, late, strict=True):
+        made, _ = affine_problem(space, last, label_dependent, at=[CostAt(0.25, cost, weight=2.0)])
+        short, _ = affine_problem(space, cost, label_dependent, layers=1)
+        found = verify_flow(made, made.initial_theta)
+        expected = verify_flow(short, short.initial_theta).objective["terminal"]
+        assert not found.reason
+        assert found.objective["intermediate"] == pytest.approx(2.0 * expected, rel=1e-10)
+        laws = verify(made, made.initial_theta, np.random.default_rng(0))
+        assert min(laws.taylor_rates) >= 1.9
 
 
 def test_of_a_form_no_true_value_is_known(comm: MPI.Comm) -> None:

@@ -54,7 +54,7 @@ def trained_readout() -> PointLoss:
 
 def swarm(
     comm: MPI.Comm,
-    loss: PointLoss,
+    loss: Any,
     method: Literal["rk4", "dopri5"] = "rk4",
     *,
     n: int = 23,
@@ -62,6 +62,7 @@ def swarm(
     tied: bool = False,
     seed: int = 1,
     max_speed: float | None = None,
+    interaction: Any = None,
     **options: Any,
 ) -> ParticleProblem:
     """A problem with every running cost, in two dimensions."""
@@ -72,8 +73,15 @@ def swarm(
     return ParticleProblem(
         normal_sample(comm, n, np.array([-0.3, 0.2]), 0.6),
         field,
-        KullbackLeibler(loss) if loss.adds_log_density else loss,
-        Costs(kinetic=0.7, jacobian=0.3, parameters=0.05, parameters_h1=0.02, potential="x**2/2 + cos(y)"),
+        KullbackLeibler(loss) if getattr(loss, "adds_log_density", False) else loss,
+        Costs(
+            kinetic=0.7,
+            jacobian=0.3,
+            parameters=0.05,
+            parameters_h1=0.02,
+            potential="x**2/2 + cos(y)",
+            interaction=interaction,
+        ),
         TimeGrid(HORIZON, LAYERS),
         comm=comm,
         n_labels=N_LABELS,

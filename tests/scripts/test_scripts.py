@@ -166,6 +166,25 @@ def test_setup_goes_on_when_uv_cannot(sandbox: Sandbox) -> None:
     assert sandbox.calls[-1] == "python -m pip install --quiet --editable .[test]"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there are no builds for CUDA")
+@pytest.mark.parametrize(
+    ("versions", "taken"), [("2.15.0, 2.14.1+cpu, 2.14.1, 2.13.0+cpu", "2.14.1+cpu"), ("2.15.0", None)]
+)
+def test_setup_takes_pytorch_only_where_it_is_for_cpus(sandbox: Sandbox, versions: str, taken: str | None) -> None:
+    """Without such a build it says that it leaves it out, and what that means."""
+    for name in ("grep", "timeout"):
+        (sandbox.bin / name).symlink_to(shutil.which(name) or "")
+    here = f""""-c import torch") exit 1 ;;
+  "-m pip index "*) echo "Available versions: {versions}" ;;
+  "-m pip "*)"""
+    sandbox.add("python3", stand_in().replace('"-m pip "*)', here))
+    done = sandbox.run("scripts/setup")
+    assert done.returncode == 0, done.stderr
+    installed = [call for call in sandbox.calls if "install --quiet torch" in call]
+    assert installed == ([] if taken is None else [f"python -m pip install --quiet torch=={taken}"])
+    assert ("PyTorch is left out, and tests of it are skipped" in done.stderr) == (taken is None)
+
+
 def one_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None:
     """Check that a script stopped with status 1 and a single line that has these words."""
     assert done.returncode == 1
@@ -246,6 +265,18 @@ def test_the_suite_runs_on_one_two_and_three_ranks(project: Sandbox) -> None:
     assert not list(project.root.rglob("__pycache__"))
     assert done.stdout.count("1 passed") == 4  # thrice, and the serial line again at the end
     assert "== 1 passed" in done.stdout.splitlines()[-1]
+
+
+def test_what_is_left_out_is_told(project: Sandbox) -> None:
+    """Also where it is many screens above."""
+    missing = "import pytest\npytest.importorskip('no_such', reason='the extra \"no_such\" is not installed')\n"
+    (project.root / "tests/test_it.py").write_text(GOOD)
+    (project.root / "tests/test_other.py").write_text(missing)
+    done = project.run("scripts/test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, end = done.stdout.split("== left out, for want of a package:")
+    assert 'tests/test_other.py:2: the extra "no_such" is not installed' in end
+    assert "1 passed, 1 skipped" in done.stdout.splitlines()[-1]
 
 
 def test_a_failure_on_one_rank_fails_the_suite_and_is_shown(project: Sandbox) -> None:

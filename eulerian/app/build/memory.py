@@ -124,7 +124,8 @@ def _squares(config: Config, sizes: ProblemSize) -> int:
     objective = config.objective
     if objective.power_form == "density":
         return 0
-    each, together = objective.terminal.of_squares, objective.congestion > 0.0
+    charged = [objective.terminal, *(cost for cost in objective.at if cost.weight > 0.0)]
+    each, together = any(cost.of_squares for cost in charged), objective.congestion > 0.0
     if sizes.labels == 1 or config.field.label_dependent:
         return sizes.labels if each or together else 0
     return sizes.labels * each + together

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from mpi4py import MPI
 
-from eulerian.app.config import Term
+from eulerian.app.config import Term, check_target_labels
+from eulerian.app.config.checks import TARGET
+from eulerian.app.config.density import Terms
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import agreed, on_root
 from eulerian.density.csv_samples import compare_classes
+from eulerian.density.density import Density
 from eulerian.density.exact_density import ExactDensity
 from eulerian.density.shape import LabelledShape
 from eulerian.density.space import DensitySpace
@@ -90,3 +93,20 @@ def density_and_exact(space: DensitySpace, terms: Sequence[Term], key: str = INI
 def initial_density(space: DensitySpace, terms: Sequence[Term], key: str = INITIAL) -> Floats:
     """The coefficients (n_cells, nd, K) of all terms. **Collective**."""
     return density_and_exact(space, terms, key)[0]
+
+
+def projected_target(space: DensitySpace, terms: Terms, key: str = TARGET, *, projected: bool = True) -> Density:
+    """The target density of a distance. **Collective**.
+
+    Args:
+        space: where to.
+        terms: of the target.
+        key: what it is called in messages.
+        projected: whether the distance wants nothing else; of no matter here.
+
+    Raises:
+        InputError: it has other labels than the density, or no mass; the same on all ranks.
+    """
+    del projected
+    check_target_labels(count_labels(terms, space.comm, key), space.n_labels, key)
+    return Density(space, *density_and_exact(space, terms, key))

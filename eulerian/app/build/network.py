@@ -6,6 +6,7 @@ their modules are imported by the functions that need them.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast, final
 
@@ -16,17 +17,16 @@ import numpy as np
 from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.memory import ProblemSize, ideal_needs, mesh_needs, particle_needs, total_memory
 from eulerian.app.build.mesh import create_mesh
-from eulerian.app.build.mixture import count_labels, density_and_exact
+from eulerian.app.build.mixture import count_labels, density_and_exact, projected_target
 from eulerian.app.config import (
     Config,
     as_config,
     check_dimension,
     check_labels,
-    check_target_labels,
 )
-from eulerian.app.config.checks import TARGET, code_sections
-from eulerian.app.config.density import Terms
+from eulerian.app.config.checks import code_sections
 from eulerian.app.config.field import IDEAL, KEY
+from eulerian.app.config.objective import AT
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.base.memory_limits import MemoryNeed, require_memory
@@ -88,7 +88,7 @@ def build(
     config = as_config(config)
     space, rho0, memory = _initial(config, comm, mesh_needs, mesh)
     section, objective, solver = config.field, config.objective, config.solver
-    terminal = terminal_cost(config, space)
+    terminal, at = terminal_cost(config, space), objective.costs_at(partial(projected_target, space))
     velocity_space = VelocitySpace(space)
     if field is None:
         nodes = velocity_space.all_nodes() if section.needs_nodes else None
@@ -101,6 +101,7 @@ def build(
             terminal,
             objective.costs(),
             TimeGrid(section.horizon, section.layers, solver.cfl, solver.max_steps_per_layer),
+            at=at,
             initial_theta=_theta(config, field, velocity_space, rho0),
             label_dependent=section.label_dependent,
             tied=section.tied,
@@ -121,17 +122,7 @@ def terminal_cost(config: Config, space: DensitySpace) -> DensityFunctional | Po
         InputError: a target does not fit the density; the same on all ranks.
     """
     objective = config.objective
-    return objective.terminal.cost(objective, lambda terms: _target(space, terms))
-
-
-def _target(space: DensitySpace, terms: Terms) -> Density:
-    """The target density of a distance. **Collective**.
-
-    Raises:
-        InputError: it has other labels than the density, or no mass; the same on all ranks.
-    """
-    check_target_labels(count_labels(terms, space.comm, TARGET), space.n_labels)
-    return Density(space, *density_and_exact(space, terms, TARGET))
+    return objective.terminal.cost(objective, partial(projected_target, space))
 
 
 def build_ideal(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None) -> IdealProblem:
@@ -145,6 +136,7 @@ def build_ideal(config: Config | Mapping[str, Any], comm: MPI.Comm | None = None
         InputError: as for ``build``; also for a readout that is to be trained.
     """
     config = as_config(config)
+    _refuse_times(config)
     space, rho0, _ = _initial(config, comm, ideal_needs)
     warn_of_fixed_mesh(config, space.comm)
     return _ideal(config, space, rho0)
@@ -258,10 +250,20 @@ def _initial(
     return space, Density(space, *density_and_exact(space, config.density.initial)), left
 
 
+def _refuse_times(config: Config) -> None:
+    """Raise InputError where there are costs at given times, which the convex solver does not know."""
+    for index, cost in enumerate(config.objective.at):
+        if cost.weight > 0.0:
+            what = "the convex solver knows costs along the way and at the end, none at times between"
+            remedy = "`eulerian train` has them, and a bound where all of them are losses."
+            raise InputError(what, key=f"{AT}.{index}.time", value=cost.time, remedy=remedy)
+
+
 def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
     """The idealised problem on a given space. Collective."""
     from eulerian.ideal.dynamic_ot import require_equal_masses
 
+    _refuse_times(config)
     objective, terminal = config.objective, terminal_cost(config, space)
     with configured_keys():
         problem = IdealProblem(
@@ -274,6 +276,7 @@ def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
             potential=objective.potential_function(),
             congestion=objective.congestion,
             entropy=objective.entropy,
+            interaction=objective.costs().interaction,
         )
         target = problem.functional.target
         if target is not None and problem.functional.is_constraint:

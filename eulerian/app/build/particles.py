@@ -1,12 +1,15 @@
 """From a configuration to particles: what they cannot do, where they start, and their J."""
 
+from functools import partial
+from typing import Any
+
 from mpi4py import MPI
 
 import numpy as np
 
 from eulerian.app.build.keys import configured_keys
 from eulerian.app.build.memory import sample_needs, total_memory
-from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes
+from eulerian.app.build.mixture import class_names, count_labels, labelled_shapes, projected_target
 from eulerian.app.config import (
     Config,
     Particles,
@@ -29,12 +32,10 @@ from eulerian.fields.base import VectorField
 from eulerian.objective.distances import BLIND
 from eulerian.objective.parts import part_names
 from eulerian.optimise.settings import VERIFIED
-from eulerian.particles.kl import KlLoss
+from eulerian.particles.kl import NO_COMMON_STEPS, KlLoss
 from eulerian.particles.problem import ParticleProblem
 from eulerian.particles.sample import ParticleSample, share
 from eulerian.transport.time_grid import TimeGrid
-
-KEY = "objective.terminal"
 
 
 def refuse_training_on_particles(config: Config) -> None:
@@ -56,20 +57,25 @@ def refuse_on_particles(config: Config) -> None:
     Raises:
         InputError: names the first such key, and why.
     """
-    objective, terminal = config.objective, config.objective.terminal
+    objective = config.objective
     for key in part_names("density"):
         weight = getattr(objective, key)
         if weight > 0.0:
             raise _refusal(f"objective.{key}", weight, BLIND, "Set it to 0.")
-    if terminal.particles_cannot:
-        raise _refusal(f"{KEY}.kind", terminal.kind, *terminal.particles_cannot)
+    if objective.interaction is not None and config.particles.method != "rk4":
+        value = config.particles.method
+        raise InputError(NO_COMMON_STEPS, key="particles.method", value=value, remedy='Use "rk4".')
+    for key, cost in objective.end_costs:
+        if cost.particles_cannot:
+            raise _refusal(f"{key}.kind", cost.kind, *cost.particles_cannot)
     if config.field.needs_nodes:
         raise _refusal("field.kind", config.field.kind, "nodal velocities live on a mesh", "Use another kind of field.")
-    for index, term in enumerate(terminal.mixture):
-        if not term.has_log_gradient:
-            what = f"log ρ* of {_article(term.kind)} has no slope for particles that end where ρ* is zero"
-            remedy = "Use gaussian, samples or expression terms."
-            raise _refusal(f"{TARGET}.{index}.kind", term.kind, what, remedy)
+    for key, cost in objective.end_costs:
+        for index, term in enumerate(cost.mixture if cost.of_logarithms else ()):
+            if not term.has_log_gradient:
+                what = f"log ρ* of {_article(term.kind)} has no slope for particles that end where ρ* is zero"
+                remedy = "Use gaussian, samples or expression terms."
+                raise _refusal(f"{key}.target.{index}.kind", term.kind, what, remedy)
 
 
 def _article(kind: str) -> str:
@@ -183,7 +189,8 @@ def particle_problem(
         InputError: the field lacks a derivative that particles need, or the target of kl does not fit.
     """
     objective, particles, section = config.objective, config.particles, config.field
-    terminal = objective.terminal.cost(objective, lambda terms: relative_entropy(terms, space))
+    target = partial(particle_target, space=space)
+    terminal, at = objective.terminal.cost(objective, target), objective.costs_at(target)
     with configured_keys():
         return ParticleProblem(
             sample,
@@ -191,6 +198,7 @@ def particle_problem(
             terminal,
             objective.costs(),
             TimeGrid(section.horizon, section.layers),
+            at=at,
             comm=space.comm,
             n_labels=space.n_labels,
             box=np.stack(space.bounding_box),
@@ -204,14 +212,19 @@ def particle_problem(
         )
 
 
-def relative_entropy(target: Terms, space: DensitySpace) -> KlLoss:
+def particle_target(terms: Terms, space: DensitySpace, key: str = TARGET, *, projected: bool = False) -> Any:
+    """The target of a distance: projected into the space, or as that of a relative entropy. **Collective**."""
+    return projected_target(space, terms, key) if projected else relative_entropy(terms, space, key)
+
+
+def relative_entropy(target: Terms, space: DensitySpace, key: str = TARGET) -> KlLoss:
     """KL against a mixture of mass 1 on all of R^d; a formula has the mass of its part in the domain. **Collective**.
 
     Raises:
         InputError: the target has other labels than the density, or a term cannot be a target of particles.
     """
-    check_target_labels(count_labels(target, space.comm, TARGET), space.n_labels)
-    terms = list(labelled_shapes(target, space.dim, space.comm, TARGET))
+    check_target_labels(count_labels(target, space.comm, key), space.n_labels, key)
+    terms = list(labelled_shapes(target, space.dim, space.comm, key))
     known = (term.shape.mass for term in terms)
     masses = [mass_in_domain(space, term) if mass is None else mass for term, mass in zip(terms, known, strict=True)]
     return KlLoss.of(terms, masses, space.n_labels)

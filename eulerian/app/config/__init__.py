@@ -14,19 +14,21 @@ from eulerian.app.config.density import (
     UniformTerm,
 )
 from eulerian.app.config.field import AnyField, FreeField, LinearField, MlpField, PythonField
+from eulerian.app.config.functionals import (
+    FixedTerminal,
+    KlTerminal,
+    L2Terminal,
+    TargetTerminal,
+    check_target_labels,
+)
 from eulerian.app.config.model import Adapt, Config, Ideal, Optimiser, Output, Solver
 from eulerian.app.config.objective import (
     CrossEntropyTerminal,
     ExpressionTerminal,
-    FixedTerminal,
-    KlTerminal,
-    L2Terminal,
     LogisticTerminal,
     Objective,
     QuadraticTerminal,
-    TargetTerminal,
     Terminal,
-    check_target_labels,
 )
 from eulerian.app.config.particles import Particles
 from eulerian.app.config.read import as_config, parse_config, read_config

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from eulerian.app.config.code import CodeSection
 from eulerian.app.config.density import Term, Terms
+from eulerian.app.config.functionals import KEY as TERMINAL
 from eulerian.app.config.model import Config
-from eulerian.app.config.objective import KEY as TERMINAL
 from eulerian.base.errors import GMSH_SAVES, InputError
 from eulerian.base.formula import COORDINATES, Expression
 from eulerian.objective.point_loss import entries
@@ -58,8 +58,9 @@ def _held(config: Config, dim: int) -> str:
 def mixtures(config: Config) -> Iterator[tuple[str, Terms]]:
     """Every mixture of density terms, with its key."""
     yield "density.initial", config.density.initial
-    if config.objective.terminal.mixture:
-        yield TARGET, config.objective.terminal.mixture
+    for key, cost in config.objective.end_costs:
+        if cost.mixture:
+            yield f"{key}.target", cost.mixture
 
 
 def _terms(config: Config) -> Iterator[tuple[str, Term]]:
@@ -80,8 +81,9 @@ def _lengths(config: Config) -> Iterator[tuple[str, int, object, str]]:
                 yield f"{key}.{name}", len(value), value, "entry"
     if config.particles.columns is not None:
         yield "particles.columns", len(config.particles.columns), config.particles.columns, "entry"
-    for name, length, value, noun in config.objective.terminal.lengths():
-        yield f"{TERMINAL}.{name}", length, value, noun
+    for key, cost in config.objective.end_costs:
+        for name, length, value, noun in cost.lengths():
+            yield f"{key}.{name}", length, value, noun
 
 
 def _formulas(config: Config) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -91,12 +93,13 @@ def _formulas(config: Config) -> Iterator[tuple[str, str, tuple[str, ...]]]:
             yield f"{key}.{name}", text, ()
     if (potential := config.objective.potential_formula) is not None:
         yield "objective.potential", potential, ()
-    for name, text in config.objective.terminal.formulas:
-        yield f"{TERMINAL}.{name}", text, ("label",)
+    for key, cost in config.objective.end_costs:
+        for name, text in cost.formulas:
+            yield f"{key}.{name}", text, ("label",)
 
 
 def check_labels(config: Config, n_labels: int) -> None:
-    """Check the terminal cost against the number of labels.
+    """Check the costs at the end and at given times against the number of labels.
 
     Args:
         config: the configuration.
@@ -105,7 +108,8 @@ def check_labels(config: Config, n_labels: int) -> None:
     Raises:
         InputError: names the first key that does not fit.
     """
-    config.objective.terminal.check_labels(n_labels)
+    for key, cost in config.objective.end_costs:
+        cost.check_labels(n_labels, key)
 
 
 def check_files(config: Config) -> None:
@@ -131,7 +135,7 @@ def check_files(config: Config) -> None:
 def code_sections(config: Config) -> Iterator[tuple[str, CodeSection]]:
     """Every table that names code of the user's, with its key."""
     objective = config.objective
-    tables = [("field", config.field), *_terms(config), (TERMINAL, objective.terminal)]
+    tables = [("field", config.field), *_terms(config), *objective.end_costs]
     for key, table in (*tables, ("objective.potential", objective.potential)):
         if isinstance(table, CodeSection):
             yield key, table

@@ -2,6 +2,7 @@
 
 from eulerian.app.config.density import Box, Domain
 from eulerian.app.config.model import Config
+from eulerian.objective.cost_at import ends_layer
 
 # A box keeps at least so many cells along an axis (or as many as it has): fewer resolve no density.
 LEAST_CELLS = 4
@@ -13,7 +14,8 @@ def coarse_to_fine(config: Config) -> tuple[Config, ...]:
     The level before one of degree 1 has degree 2 and cells four times as large: there J is as near to that of the flow
     itself, at a tenth of the cost. Any other level has cells of twice the size of the next finer one, and
     densities of its degree. The two finest have all layers, so that the last change is one of the mesh only; every
-    further level has half as many, rounded up. No θ to start from is given. There are at most ``optimiser.levels``,
+    further level has half as many, rounded up, or as many more as the times of ``objective.at`` ask for, which end
+    layers on all levels. No θ to start from is given. There are at most ``optimiser.levels``,
     fewer where the cells of a box, or the refinements of a file, cannot be halved so often.
     """
     # With 64² and 128² cells, halving the layers at the last change too began the finest level five times as far above
@@ -24,7 +26,7 @@ def coarse_to_fine(config: Config) -> tuple[Config, ...]:
         if coarser is None:
             break
         layers = levels[0].field.layers
-        layers = (layers + 1) // 2 if len(levels) > 1 else layers
+        layers = _halved_layers(config, layers) if len(levels) > 1 else layers
         levels.insert(0, coarser.with_values("field", layers=layers, theta=None))
     return tuple(levels)
 
@@ -33,6 +35,13 @@ def iterations_of_a_level(config: Config, levels: int) -> int:
     """The most that each of so many levels may take: half of ``max_iterations`` where there are several."""
     wanted = config.optimiser.max_iterations
     return wanted if levels == 1 else -(-wanted // 2)
+
+
+def _halved_layers(config: Config, layers: int) -> int:
+    """Half as many layers, or the next number at whose ends costs can be charged."""
+    times = [cost.time for cost in config.objective.at]
+    horizon = config.field.horizon
+    return next(n for n in range((layers + 1) // 2, layers + 1) if all(ends_layer(t, horizon, n) for t in times))
 
 
 def _coarser(config: Config) -> Config | None:

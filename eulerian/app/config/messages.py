@@ -101,6 +101,8 @@ def _without_tags(loc: Path, data: object) -> Path:
     path: list[str | int] = []
     fresh = False  # have we just entered a table? Only there a tag can stand.
     for step in loc:
+        if isinstance(data, Mapping) and isinstance(step, int):
+            continue  # one table, where there may be a list of them
         if fresh and isinstance(data, Mapping) and data.get("kind") == step:
             fresh = False
             continue

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, Strict, StringConstraints, model_val
 
 from eulerian.app.config.density import Density, Domain
 from eulerian.app.config.field import MAX_LAYERS, FreeField, LinearField, MlpField, PythonField
-from eulerian.app.config.objective import Objective
+from eulerian.app.config.objective import AT, Objective
 from eulerian.app.config.particles import Particles
 from eulerian.app.config.tables import plain_tables, set_key
 from eulerian.app.config.toml import dump_toml
@@ -29,6 +29,8 @@ from eulerian.app.config.values import (
     problem,
     seconds_of,
 )
+from eulerian.base.errors import InputError
+from eulerian.objective.cost_at import layers_until
 
 
 class Adapt(Section):
@@ -232,6 +234,15 @@ class Config(Section):
     output: Output = Field(default_factory=Output, description="a table [output]")
 
     @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        for index, cost in enumerate(self.objective.at):
+            try:
+                layers_until(cost.time, self.field.horizon, self.field.layers, f"{AT}.{index}.time")
+            except InputError as error:
+                raise problem(error.what, key=error.key or "", value=error.value, remedy=error.remedy or "") from None
+        return self
+
+    @model_validator(mode="after")
     def _check_meshes(self) -> Self:
         levels, refine = self.optimiser.levels, self.domain.refine
         if self.adapt is not None and levels > 1:
@@ -253,6 +264,15 @@ class Config(Section):
     def n_labels(self) -> int | None:
         """K, or None while only a file of samples can tell."""
         return self.density.n_labels
+
+    @property
+    def in_order_of_readouts(self) -> list[tuple[str, Any]]:
+        """The terminal cost and those at given times with their keys, in the order of their trained readouts."""
+        terminal, *others = self.objective.end_costs
+        return [terminal, *sorted(others, key=self._layers_until)]
+
+    def _layers_until(self, cost: tuple[str, Any]) -> int:
+        return layers_until(cost[1].time, self.field.horizon, self.field.layers, cost[0])
 
     def replace(self, changes: Mapping[str, Any]) -> "Config":
         """A copy with other values under some dotted keys, checked as a whole like any other. Not collective.

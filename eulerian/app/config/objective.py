@@ -2,13 +2,26 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Annotated, Any, ClassVar, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from eulerian.app.config.code import CodeSection, Potential, PythonPotential
-from eulerian.app.config.density import Terms, check_gaps, label_count
+from eulerian.app.config.code import Potential, PythonPotential, TrainedCode, renamed
+from eulerian.app.config.costs_at import at_times
+from eulerian.app.config.density import Terms
+from eulerian.app.config.functionals import (
+    KEY,
+    FixedTerminal,
+    FunctionalTerminal,
+    InteractionTerminal,
+    KlTerminal,
+    L2Terminal,
+    Lengths,
+    MmdTerminal,
+)
+from eulerian.app.config.interactions import Kernels
 from eulerian.app.config.values import (
     Flag,
     LabelledFormula,
@@ -20,23 +33,13 @@ from eulerian.app.config.values import (
     problem,
 )
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
+from eulerian.objective.cost_at import CostAt
 from eulerian.objective.costs import Costs
-from eulerian.objective.distances import (
-    DensityFunctional,
-    Distance,
-    FixedDensity,
-    KullbackLeibler,
-    SquaredDistance,
-    as_terminal_cost,
-)
-from eulerian.objective.framework import started_at
+from eulerian.objective.distances import DensityFunctional, as_terminal_cost
 from eulerian.objective.losses import CrossEntropyLoss, FormulaLoss, LogisticLoss, QuadraticLoss
-from eulerian.objective.point_loss import PointLoss, are_labels
+from eulerian.objective.point_loss import PointLoss
 
-KEY = "objective.terminal"
-
-type Lengths = Iterator[tuple[str, int, object, str]]
+AT, POTENTIAL = "objective.at", "objective.potential"
 
 
 class LossSection(Section):
@@ -45,6 +48,7 @@ class LossSection(Section):
     mixture: ClassVar[Terms] = ()
     particles_cannot: ClassVar[tuple[str, str] | tuple[()]] = ()
     of_squares: ClassVar[bool] = False
+    of_logarithms: ClassVar[bool] = False
 
     @property
     def formulas(self) -> tuple[tuple[str, str], ...]:
@@ -70,13 +74,23 @@ class LossSection(Section):
         """What a problem is given."""
         return self.loss()
 
-    def check_labels(self, n_labels: int) -> None:
+    def check_labels(self, n_labels: int, key: str = KEY) -> None:
         """Raise InputError unless the loss is for so many labels."""
-        self.loss().check_labels(n_labels, KEY)
+        self.loss().check_labels(n_labels, key)
 
-    def started_at(self, readout: Floats, n_labels: int) -> Self | None:  # noqa: ARG002 - of those that are trained
-        """The same with trained parameters (r,) to start from; None where it has none, or others."""
-        return None
+    def readout_size(self, key: str, n_labels: int, columns: int) -> int:  # noqa: ARG002 - of those that are trained
+        """Number of its trained parameters.
+
+        Args:
+            key: its own.
+            n_labels: K.
+            columns: of the matrix of an affine readout.
+        """
+        return 0
+
+    def started_at(self, readout: Floats, n_labels: int) -> Self:  # noqa: ARG002 - of those that are trained
+        """The same with trained parameters (r,), as many as it has, to start from."""
+        return self
 
     def lengths(self) -> Lengths:
         """Everything that has one entry per axis: name, length, value, and what the entries are."""
@@ -175,13 +189,16 @@ class CrossEntropyTerminal(LossSection):
         """Whether W and b are part of the parameters."""
         return self.trainable
 
-    def started_at(self, readout: Floats, n_labels: int) -> Self | None:
+    def readout_size(self, key: str, n_labels: int, columns: int) -> int:  # noqa: ARG002 - its own
+        """Of W and b."""
+        return n_labels * (columns + 1) if self.trainable else 0
+
+    def started_at(self, readout: Floats, n_labels: int) -> Self:
         """With W row by row and b."""
-        columns = readout.size // n_labels - 1 if self.trainable else 0
-        if columns < 1 or readout.size % n_labels:
-            return None
-        rows, bias = np.split(readout, [n_labels * columns])
-        weights = tuple(map(tuple, rows.reshape(n_labels, columns).tolist()))
+        if not self.trainable:
+            return self
+        rows, bias = np.split(readout, [readout.size - n_labels])
+        weights = tuple(map(tuple, rows.reshape(n_labels, -1).tolist()))
         return self.model_copy(update={"weights": weights, "bias": tuple(bias.tolist())})
 
     def loss(self) -> CrossEntropyLoss:
@@ -190,138 +207,40 @@ class CrossEntropyTerminal(LossSection):
         return CrossEntropyLoss(weights, bias, self.trainable)
 
 
-class PythonTerminal(CodeSection, LossSection):
-    """A cost of the user's own: a function ℓ(x) or ℓ(x, label), a loss, or a functional of the density.
-
-    Attributes:
-        readout: where its own parameters start, if it has any; by default where it starts them itself.
-    """
+class PythonTerminal(TrainedCode, LossSection):
+    """A cost of the user's own: a function ℓ(x) or ℓ(x, label), a loss, or a functional of the density."""
 
     kind: Literal["python"] = "python"
-    readout: Annotated[tuple[Real, ...], Field(min_length=1)] | None = Field(
-        default=None, description="numbers that the parameters of the loss itself start from"
-    )
 
-    def check_labels(self, n_labels: int) -> None:
+    def check_labels(self, n_labels: int, key: str = KEY) -> None:
         """Not known: the code is not run for that."""
-
-    def started_at(self, readout: Floats, n_labels: int) -> Self:  # noqa: ARG002 - the same for all
-        """With these."""
-        return self.model_copy(update={"readout": tuple(readout.tolist())})
 
     def cost(
         self,
         objective: "Objective",  # noqa: ARG002 - of distances
-        target: Callable[[Terms], Any],  # noqa: ARG002
+        target: Callable[..., Any],  # noqa: ARG002
     ) -> DensityFunctional | PointLoss:
         """What a problem is given."""
-        found = as_terminal_cost(self.load(KEY), f"{KEY}.object")
-        return found if self.readout is None else started_at(found, self.readout, f"{KEY}.readout")
+        return as_terminal_cost(self.started(KEY), f"{KEY}.object")
 
 
-class TargetTerminal(Section):
-    """What the functionals of a target density ρ* share.
+type Terminal = LossSection | FunctionalTerminal
 
-    Attributes:
-        kind: which functional.
-        target: the terms of ρ*, as in ``density.initial``; scaled to total mass 1.
-    """
-
-    formulas: ClassVar[tuple[tuple[str, str], ...]] = ()
-    trains_readout: ClassVar[bool] = False
-    distance: ClassVar[type[Distance]]
-
-    kind: str  # first, so that it also comes first where a configuration is written out
-    target: Terms = Field(description="a list of at least one density term, like those of density.initial")
-
-    @property
-    def n_labels(self) -> int | None:
-        """K of the target, or None while only a file of samples can tell."""
-        return label_count(self.target)
-
-    @property
-    def mixture(self) -> Terms:
-        """The terms of ρ*."""
-        return self.target
-
-    def started_at(self, readout: Floats, n_labels: int) -> None:
-        """There are no parameters."""
-
-    @property
-    def particles_cannot(self) -> tuple[str, str] | tuple[()]:
-        """Why particles cannot have it, and what can be done."""
-        return self.distance.particles_cannot
-
-    @property
-    def of_squares(self) -> bool:
-        """Whether ∫ρ(T)² is a part of it."""
-        return self.distance.of_squares
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        check_gaps(self.target, "target")
-        return self
-
-    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> Distance:  # noqa: ARG002 - of some
-        """What a problem is given, ``target`` being what makes a density of the terms."""
-        return self.distance(target(self.target))
-
-    def check_labels(self, n_labels: int) -> None:
-        """Raise InputError if the target has other labels, as far as that is known without its files."""
-        if self.n_labels is not None:
-            check_target_labels(self.n_labels, n_labels)
-
-    def lengths(self) -> Lengths:
-        """Nothing: its target is a mixture, not a point."""
-        yield from ()
-
-
-class FixedTerminal(TargetTerminal):
-    """ρ(T) = ρ*: dynamic optimal transport (Benamou & Brenier 2000)."""
-
-    distance = FixedDensity
-
-    kind: Literal["fixed"] = "fixed"
-
-
-class KlTerminal(TargetTerminal):
-    """KL(ρ(T) | ρ*) = ∫ ρ(T) log(ρ(T)/ρ*), summed over the labels."""
-
-    distance = KullbackLeibler
-
-    kind: Literal["kl"] = "kl"
-
-    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> KullbackLeibler:
-        """What a problem is given."""
-        return KullbackLeibler(target(self.target), objective.entropy_form)
-
-
-class L2Terminal(TargetTerminal):
-    """½‖ρ(T) − ρ*‖² in L², summed over the labels."""
-
-    distance = SquaredDistance
-
-    kind: Literal["l2"] = "l2"
-
-    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> SquaredDistance:
-        """What a problem is given."""
-        return SquaredDistance(target(self.target), objective.power_form)
-
-
-type Terminal = LossSection | TargetTerminal
-
-
-def check_target_labels(n_target: int, n_labels: int) -> None:
-    """Check the number of labels of a target density against that of the initial one.
-
-    Raises:
-        InputError: they differ.
-    """
-    if n_target != n_labels:
-        what = (
-            f"has {n_target} label{'' if n_target == 1 else 's'}, but in density.initial there {are_labels(n_labels)}"
-        )
-        raise InputError(what, key=f"{KEY}.target", remedy="Give the target terms for the same labels.")
+if TYPE_CHECKING:
+    TerminalsAt = tuple[Any, ...]
+else:  # `fixed` among them only to be told why not
+    TerminalsAt = at_times(
+        QuadraticTerminal,
+        ExpressionTerminal,
+        LogisticTerminal,
+        CrossEntropyTerminal,
+        FixedTerminal,
+        KlTerminal,
+        L2Terminal,
+        MmdTerminal,
+        InteractionTerminal,
+        PythonTerminal,
+    )
 
 
 class Objective(Section):
@@ -335,11 +254,13 @@ class Objective(Section):
         potential: V in ∫∫Vρ, a formula, or code of the user's.
         congestion: γ in γ/2 ∫∫ρ², ρ = Σ_y ρ_y the density of all labels together.
         entropy: σ in σ ∫∫ρ log ρ, of all labels together.
+        interaction: W in ½∫∬W(x - y) ρ(x) ρ(y), of all labels together, a kernel or the sum of several.
         entropy_form: how networks are charged for ∫ρ log ρ, in kl and entropy: by its balance along the flow, or by the
             mesh's density, which numerical diffusion lowers.
         power_form: how networks are charged for ∫ρ², in congestion and l2: by squares that move beside the densities,
             or by the mesh's density, whose square numerical diffusion lowers.
         terminal: the loss at the final time.
+        at: costs at given times, the ends of layers.
     """
 
     kinetic: NonNegative = Field(default=0.0, description="the weight λ of the kinetic energy, a number >= 0")
@@ -351,6 +272,9 @@ class Objective(Section):
     )
     congestion: NonNegative = Field(default=0.0, description="the weight γ of ρ²/2, a number >= 0")
     entropy: NonNegative = Field(default=0.0, description="the weight σ of ρ log ρ, a number >= 0")
+    interaction: Kernels | None = Field(
+        default=None, description='a table like { kind = "gaussian", weight = 1.0, width = 0.3 }, or several'
+    )
     entropy_form: Literal["balance", "density"] = Field(
         default="balance", description='how ∫ρ log ρ is taken, in kl and entropy: "balance" or "density"'
     )
@@ -365,9 +289,20 @@ class Objective(Section):
         | FixedTerminal
         | KlTerminal
         | L2Terminal
+        | MmdTerminal
+        | InteractionTerminal
         | PythonTerminal,
         Field(discriminator="kind"),
     ] = Field(description="a table [objective.terminal] with the loss at the final time")
+    at: TerminalsAt = Field(default=(), description="a list of tables [[objective.at]], each with a time and a kind")
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        for index, cost in enumerate(self.at):
+            if cost.kind == "fixed":
+                what = "neither a network nor the convex solver can be held to a density exactly on its way"
+                raise problem(what, key=f"at.{index}.kind", value=cost.kind, remedy="Use kl or l2.")
+        return self
 
     @property
     def potential_formula(self) -> str | None:
@@ -377,9 +312,28 @@ class Objective(Section):
     def potential_function(self) -> Any:
         """V as a problem takes it; code of the user's is loaded for it."""
         given = self.potential
-        return given.load("objective.potential") if isinstance(given, PythonPotential) else given
+        return given.started(POTENTIAL) if isinstance(given, PythonPotential) else given
 
     def costs(self) -> Costs:
         """The weights of the costs along the way. Code of the user's is loaded for the potential."""
-        weights = {each.name: getattr(self, each.name) for each in fields(Costs)}
-        return Costs(**weights | {"potential": self.potential_function()})
+        given = {each.name: getattr(self, each.name) for each in fields(Costs)}
+        kernels = None if self.interaction is None else [each.kernel() for each in self.interaction]
+        return Costs(**{**given, "potential": self.potential_function(), "interaction": kernels})
+
+    @property
+    def end_costs(self) -> Iterator[tuple[str, Any]]:
+        """The terminal cost and those at given times, each with its key."""
+        yield KEY, self.terminal
+        for index, cost in enumerate(self.at):
+            yield f"{AT}.{index}", cost
+
+    def costs_at(self, target: Callable[..., Any]) -> list[CostAt]:
+        """What a problem is given, ``target`` being what makes a density of the terms, whose ``key`` it is told."""
+        found = []
+        for index, each in enumerate(self.at):
+            # Charged with the weight: a loss that has one of its own is not to count it again.
+            bare = each.model_copy(update={"weight": 1.0})
+            with renamed(KEY, f"{AT}.{index}"):
+                cost = bare.cost(self, partial(target, key=f"{AT}.{index}.target"))
+            found.append(CostAt(each.time, cost, each.weight))
+        return found

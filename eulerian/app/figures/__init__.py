@@ -12,11 +12,13 @@ from eulerian.app.figures.particles import PARTICLES_FIGURE
 from eulerian.app.figures.run_figure import RunFigure
 from eulerian.app.figures.study import STUDY_FIGURE
 from eulerian.app.figures.sweep import SWEEP_FIGURE
+from eulerian.app.figures.times import TIMES_FIGURE
 from eulerian.app.figures.trajectories import TRAJECTORIES_FIGURE
 
 ALL: tuple[RunFigure, ...] = (
     DENSITIES_FIGURE,
     EXACT_DENSITIES_FIGURE,
+    TIMES_FIGURE,
     TRAJECTORIES_FIGURE,
     PROJECTIONS_FIGURE,
     PARTICLES_FIGURE,

@@ -96,7 +96,7 @@ class ClassRegions(ArrayRecord):
         space, comm = problem.density_space, problem.comm
         if not has_readout(problem.terminal.loss):  # targets by label tell labels apart, too, but are no classes
             return None
-        found = classify(space, problem.terminal, problem.final_density, problem.split(theta)[1])
+        found = classify(space, problem.terminal, problem.final_density, problem.terminal_readout(theta))
         if found is None:
             return None
         lower, upper = space.bounding_box
@@ -124,7 +124,7 @@ def assigned_classes(problem: "ControlProblem", theta: Floats, x: Floats, labels
     from eulerian.particles.sample import share
     from eulerian.transport.nodal_interpolant import anywhere  # needs SciPy, which is slow to load
 
-    comm, (layers, readout) = problem.comm, problem.split(theta)
+    comm, layers, readout = problem.comm, problem.split(theta)[0], problem.terminal_readout(theta)
     field = anywhere(problem.layered, problem.velocity_space)
     mine = share(len(x), comm)
     scheme = Scheme(problem.horizon, steps_per_layer=_STEPS)

@@ -9,13 +9,14 @@ from eulerian.app.config import Term
 from eulerian.app.runs.boundary_mass import mass_at_boundary
 from eulerian.app.runs.cell_nodes import CellNodes, Gathering
 from eulerian.app.runs.class_regions import ClassRegions
-from eulerian.app.runs.files import BOUNDARY, CLASSES, TARGETS
+from eulerian.app.runs.files import BOUNDARY, CLASSES, TARGETS, TIMES
 from eulerian.app.runs.folder import RunFolder
 from eulerian.app.runs.paraview import ParaviewWriter
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.projections import ProjectionGathering
 from eulerian.app.runs.snapshots import FIGURE_TIMES
 from eulerian.app.runs.targets import Targets
+from eulerian.app.runs.times import TimeTargets
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError, EulerianError
 from eulerian.base.parallel import warn
@@ -86,8 +87,10 @@ def save_targets_and_classes(
     Raises:
         ComputationError: a file could not be written.
     """
-    terminal, readout = problem.terminal, problem.split(theta)[1]
+    terminal, readout = problem.terminal, problem.terminal_readout(theta)
     save_targets(run, nodes, terminal.loss, terminal.target, readout)
+    if problem.ends.later and problem.density_space.dim < 3:
+        run.write_figure_data(TIMES, TimeTargets.gather(nodes, problem))
     try:
         classes = ClassRegions.measure(problem, theta, terms) if problem.parts else None
     except EulerianError as error:

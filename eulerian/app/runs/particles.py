@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from eulerian.app.config import Particles
     from eulerian.app.runs.folder import RunFolder
     from eulerian.app.runs.result import Document
+    from eulerian.particles.problem import ParticleProblem
 
 _SHOWN = 4000  # particles whose paths are saved
 _TIMES = 41
@@ -60,8 +61,24 @@ def particle_document(sampled: "SampledProblem", particles: "Particles") -> "Doc
             "level": LEVEL,
             "interval": {name: problem.interval(name, LEVEL) for name in names},
             "outside": problem.outside,
+            "at": _costs_at_times(problem),
         },
     }
+
+
+def _costs_at_times(problem: "ParticleProblem") -> list["Document"]:
+    """The costs at given times without their weights, with half widths of confidence intervals. Collective."""
+    from eulerian.base.parallel import sum_all
+    from eulerian.particles.statistics import half_widths
+
+    found, sample, readout = [], problem.sample, problem.split(problem.theta)[1]
+    for cost in problem.met_ends.costs[1:]:
+        paid = problem.states.values(cost, readout)
+        value = cost.constant + float(sum_all(problem.comm, np.array([sample.weights @ paid]))[0])
+        width = float(half_widths(sample, paid[:, None], problem.n_labels, problem.comm, LEVEL)[0])
+        time = cost.at.layer * problem.horizon / problem.n_layers
+        found.append({"time": time, "weight": cost.at.weight, "value": value, "interval": width})
+    return found
 
 
 def particle_table(document: "Document") -> str:
@@ -69,6 +86,9 @@ def particle_table(document: "Document") -> str:
     found = document["particles"]
     widths = ", ".join(f"{name} ± {width:.2g}" for name, width in found["interval"].items())
     lines = [f"{found['count']} particles, {100 * found['level']:.0f} % confidence intervals: {widths}"]
+    for cost in found["at"]:
+        part = f"weight {cost['weight']:g}" if cost["weight"] > 0.0 else "held out: no part of J"
+        lines.append(f"cost at t = {cost['time']:.6g}: {cost['value']:.6g} ± {cost['interval']:.2g} ({part})")
     fresh = found.get("fresh")
     if fresh:
         lines.append(f"J on particles that were not trained on: {fresh['total']:.8g} ± {fresh['interval']:.2g}")

@@ -58,14 +58,17 @@ def _mesh_sizes(space: DensitySpace) -> str:
 
 def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str:
     """J and its parts, one column per point; parts that are zero throughout are left out."""
-    lines = [f"{'':12}" + "".join(f"{name:>16}" for name in columns)]
-    lines.append(f"{'J':12}" + "".join(f"{total:16.8g}" for total, _ in columns.values()))
+    rows = [("J", [total for total, _ in columns.values()])]
     for name in part_names():
         known = any(name in parts for _, parts in columns.values())
         values = [parts.get(name, math.nan) for _, parts in columns.values()]
         if known and any(values):
-            lines.append(f"  {name:10}" + "".join(f"{value:16.8g}" for value in values))
-    return "\n".join(lines)
+            rows.append((f"  {name}", values))
+    width = max(12, *(len(name) for name, _ in rows))
+    lines = [f"{'':{width}}" + "".join(f"{name:>16}" for name in columns)]
+    return "\n".join(
+        lines + [f"{name:{width}}" + "".join(f"{value:16.8g}" for value in values) for name, values in rows]
+    )
 
 
 def ideal_table(solution: "ConvexSolution", bounds: "ContinuousBounds") -> str:

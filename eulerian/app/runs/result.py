@@ -126,7 +126,7 @@ def classification(problem: ControlProblem, theta: Floats) -> Document:
         return {}
     space, terminal = problem.density_space, problem.terminal
     before = classify(space, terminal, problem.initial_density, terminal.initial_readout())
-    after = classify(space, terminal, problem.final_density, problem.split(theta)[1])
+    after = classify(space, terminal, problem.final_density, problem.terminal_readout(theta))
     if before is None and after is None:
         return {}
     return {

@@ -43,7 +43,7 @@ class LoadedRun:
         problem: built anew.
         theta: for the problem's methods: (L, p), (1, p) of tied layers, or flat with a trained readout.
         layers: (L, p), of the field.
-        readout: (r,), trained; empty without one.
+        readout: (r,) of the terminal loss, trained; empty without one.
         classes: names of the labels, K of them.
     """
 
@@ -176,8 +176,8 @@ def load_trained(folder: Path, comm: MPI.Comm, overrides: tuple[str, ...] = (), 
             raise InputError(what, key=str(folder / THETA), value=readout.size, remedy=remedy)
     theta = np.concatenate([rows.ravel(), readout]) if readout.size else rows
     classes = class_names(config.density.initial, problem.density_space.n_labels, comm)
-    layers, readout = problem.split(theta)
-    return LoadedRun(folder, config, result, problem, theta, layers, readout, classes)
+    layers, own = problem.split(theta)[0], problem.terminal_readout(theta)
+    return LoadedRun(folder, config, result, problem, theta, layers, own, classes)
 
 
 def _idealised(tables: Tables, n_labels: int) -> Tables:

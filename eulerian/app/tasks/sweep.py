@@ -282,9 +282,12 @@ def _state(config: Config, plan: SweepPlan) -> State:
         return "new"
     if plan.overwrite:
         return "again"
-    own = READ_INTO if plan.theta is not None else ()
     before, now = read_tables(run / CONFIG), tomllib.loads(config.to_toml())
-    for key, old, new in changed_keys(before, now, lambda key: key.startswith((*_HARMLESS, *own))):
+
+    def harmless(key: str) -> bool:
+        return key.startswith(_HARMLESS) or (plan.theta is not None and READ_INTO.match(key) is not None)
+
+    for key, old, new in changed_keys(before, now, harmless):
         was = "was not set" if old is None else f"was {str(old)[:200]!r}"
         raise InputError(f"{was} in {run}", key=key, value="nothing" if new is None else new, remedy=_ANEW)
     row = run_row(run, "")

@@ -1,6 +1,7 @@
 """``--theta RUN``: θ of a run, or of a file, for a command that evaluates a network."""
 
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ import numpy as np
 from eulerian.app.build.mixture import count_labels
 from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Config
+from eulerian.app.config.functionals import KEY as KEY_OF_TERMINAL
+from eulerian.app.config.objective import POTENTIAL
 from eulerian.app.config.tables import changed_keys
 from eulerian.app.config.toml import dump_toml
 from eulerian.app.runs.files import THETA, is_run
@@ -28,7 +31,7 @@ from eulerian.fields.theta_file import read_theta
 KEY = "--theta"
 
 # Keys of the configuration that θ is read into: what is wrong with them is wrong with the file.
-READ_INTO = ("field.theta", "objective.terminal.weights", "objective.terminal.bias", "objective.terminal.readout")
+READ_INTO = re.compile(r"field\.theta|objective\.((terminal|at\.\d+)\.(weights|bias|readout)|potential\.readout)")
 
 # Features that are drawn at random: their θ means nothing with others.
 _DRAWN = ("random", "residual")
@@ -140,7 +143,7 @@ class ThetaSource:
         try:
             problem = make(config, comm)
         except InputError as error:
-            if self.source is None or error.key not in READ_INTO:
+            if self.source is None or not READ_INTO.fullmatch(error.key or ""):
                 raise
             why = "Was the file replaced?"
             if self.difference is not None:
@@ -177,22 +180,31 @@ def _folder(source: Path) -> Path | None:
 def _starting_at(config: Config, source: Path, file: Path, readout: Floats, n_labels: int) -> Config:
     """The configuration with θ of a file and its readout (r,) as the start. Not collective."""
     started = config.with_values("field", theta=file.absolute())
-    trains = _trains_readout(config)
-    if not trains and not readout.size:
-        return started
-    terminal = config.objective.terminal.started_at(readout, n_labels)
-    if terminal is None:
-        wants = f"a readout for {n_labels} labels" if trains else "none"
-        what = f"holds {readout.size} numbers of a readout, but objective.terminal trains {wants}"
-        remedy = "Compare with objective.terminal of the run that wrote it."
+    objective, owners = config.objective, dict(config.in_order_of_readouts)
+    if objective.potential_formula is None and objective.potential is not None:
+        owners[POTENTIAL] = objective.potential
+    trained = [key for key, cost in config.in_order_of_readouts if cost.trains_readout]
+    # Affine readouts share what the others leave: of how many axes they are is not known here.
+    rest = readout.size - sum(cost.readout_size(key, n_labels, -1) for key, cost in owners.items())
+    columns = rest // (n_labels * len(trained)) - 1 if trained else 0
+    sizes = [cost.readout_size(key, n_labels, columns) for key, cost in owners.items()]
+    if sum(sizes) != readout.size or (trained and columns < 1):
+        wants = f"a readout for {n_labels} labels" if trained else str(sum(sizes) or "none")
+        where = " and ".join(trained) or KEY_OF_TERMINAL
+        what = f"holds {readout.size} numbers of a readout, but {where} trains {wants}"
+        remedy = f"Compare with {where} of the run that wrote it."
         raise InputError(what, key=KEY, value=str(source), remedy=remedy)
     if not np.all(np.isfinite(readout)):
         raise InputError("holds a readout that is not finite", key=KEY, value=str(source), remedy="Train it anew.")
-    return started.with_values("objective", terminal=terminal)
+    parts = np.split(readout, np.cumsum(sizes)[:-1])
+    costs = {key: owners[key].started_at(own, n_labels) for key, own in zip(owners, parts, strict=True)}
+    potential = costs.get(POTENTIAL, objective.potential)
+    terminal, *at = (costs[key] for key, _ in objective.end_costs)
+    return started.with_values("objective", terminal=terminal, at=tuple(at), potential=potential)
 
 
 def _trains_readout(config: Config) -> bool:
-    return config.objective.terminal.trains_readout
+    return any(cost.trains_readout for _, cost in config.objective.end_costs)
 
 
 def _compared(config: Config, tables: Tables, theirs: Tables, source: Path) -> tuple[InputError | None, list[str]]:

@@ -27,6 +27,7 @@ MODULE = """
 
     import eulerian as eu
     from eulerian.jax import density_loss, point_loss, sensor_loss
+    from eulerian.jax import potential as of_place
 
     GOALS = np.array([[0.4, 0.2], [-0.4, 0.2]])
 
@@ -43,6 +44,8 @@ MODULE = """
 
     def potential(x):
         return 0.4 * x[:, 0] ** 2 + 0.1
+
+    attracting = of_place(lambda p, x: 0.4 * jnp.sum((x - p) ** 2), np.array([0.1, 0.2]))
 
     def bump(x):
         return np.exp(-np.sum((x - [-0.22, 0.13]) ** 2, axis=1) / (2.0 * 0.2**2))
@@ -127,6 +130,19 @@ def test_functionals_of_the_density(comm: MPI.Comm, code: Code, name: str) -> No
         assert caught.value.key == "objective.terminal"
 
 
+def test_costs_at_given_times(comm: MPI.Comm, code: Code) -> None:
+    at = [{"time": 0.4, "weight": 0.5, **code("trained", readout=[0.4, 0.2, -0.4, 0.2])}]
+    problem = build(config(objective={"at": at}), comm)
+    targets = {"kind": "quadratic", "targets": [[0.4, 0.2], [-0.4, 0.2]]}
+    other = build(config(objective={"at": [{"time": 0.4, "weight": 0.5, **targets}]}), comm)
+    problem.value(problem.initial_theta)
+    other.value(other.initial_theta)
+    assert problem.parts["intermediate"] == pytest.approx(other.parts["intermediate"], rel=1e-12)
+    with pytest.raises(InputError, match="terminal cost") as caught:
+        build(config(objective={"at": [{"time": 0.4, **code("number")}]}), comm)
+    assert caught.value.key == "objective.at.0.object"
+
+
 def test_parameters_start_where_a_run_left_them(comm: MPI.Comm, code: Code) -> None:
     start = [0.1, 0.2, 0.3, 0.4]
     problem = build(config(objective={"terminal": code("trained", readout=start)}), comm)
@@ -157,7 +173,7 @@ layers = 2
 horizon = 0.5
 [objective]
 kinetic = 0.2
-potential = { kind = "python", object = "mycosts:potential" }
+potential = { kind = "python", object = "mycosts:POTENTIAL" }
 [objective.terminal]
 kind = "python"
 object = "mycosts:OBJECT"
@@ -169,12 +185,14 @@ densities = 2
 
 
 @pytest.mark.one_process
-@pytest.mark.parametrize("name", ["trained", "values", "form"])
+@pytest.mark.parametrize("name", ["trained", "values", "form", "quadratic"])
 def test_runs(code: Code, tmp_path: Path, here: Any, name: str) -> None:
     """Trained, resumed, verified, started from, loaded and drawn; the module lies beside the configuration."""
+    place = "attracting" if name in ("trained", "quadratic") else "potential"
+    text = RUN.replace("OBJECT", name).replace("POTENTIAL", place)
     (tmp_path / "case").mkdir()
     (code.folder / "mycosts.py").rename(tmp_path / "case" / "mycosts.py")
-    (tmp_path / "case" / "case.toml").write_text(RUN.replace("OBJECT", name), encoding="utf-8")
+    (tmp_path / "case" / "case.toml").write_text(text, encoding="utf-8")
     here("train", "case/case.toml", "--output", "run")
     here("train", "case/case.toml", "--output", "run", "--resume", "--set", "optimiser.max_iterations=5")
     here("verify", "--run", "run")
@@ -183,7 +201,10 @@ def test_runs(code: Code, tmp_path: Path, here: Any, name: str) -> None:
     run, solved = load(tmp_path / "run"), load(tmp_path / "solved")
     assert run.problem.value(run.theta) == pytest.approx(run.result["objective"]["total"], rel=1e-12)
     assert solved.result["objective"]["total"] == pytest.approx(run.result["objective"]["total"], rel=1e-10)
-    assert run.readout.size == (4 if name == "trained" else 0)
+    sizes = {"trained": 4 + 2, "quadratic": 2}
+    readout = run.problem.split(run.theta)[1]
+    assert readout.size == sizes.get(name, 0)
+    np.testing.assert_array_equal(readout, solved.problem.split(solved.problem.initial_theta)[1])
     again = minimise(run.problem, run.theta, max_iterations=2)
     assert again.value <= run.result["objective"]["total"]
 

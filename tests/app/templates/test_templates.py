@@ -19,7 +19,7 @@ pytestmark = pytest.mark.one_process
 
 
 def test_names() -> None:
-    assert available() == ("crowds", "dumbbell", "gaussian", "images", "moons", "transport", "wine")
+    assert available() == ("branching", "crowds", "dumbbell", "gaussian", "images", "moons", "transport", "wine")
 
 
 @pytest.mark.parametrize("name", available())
@@ -140,7 +140,7 @@ def test_wine_trains_on_the_training_file_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "unknown", "../gaussian", "gaussian/", "/etc", ".", "__pycache__", "GAUSSIAN"])
 def test_unknown_names(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="crowds, dumbbell, gaussian, images, moons, transport, wine"):
+    with pytest.raises(InputError, match="branching, crowds, dumbbell, gaussian, images, moons, transport, wine"):
         copy_template(name, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
