@@ -45,6 +45,7 @@ from .objective.costs import Costs as Costs
 from .objective.distances import FixedDensity as FixedDensity
 from .objective.distances import KullbackLeibler as KullbackLeibler
 from .objective.distances import SquaredDistance as SquaredDistance
+from .objective.form_loss import FormLoss as FormLoss
 from .objective.interactions import InteractionEnergy as InteractionEnergy
 from .objective.interactions import MaximumMeanDiscrepancy as MaximumMeanDiscrepancy
 from .objective.kernels import GaussianInteraction as GaussianInteraction

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from eulerian.analysis.characteristic_crowds import Crowds, Seen
 from eulerian.analysis.characteristic_ends import FINER, TimeCost, TrueEnd, true_ends
 from eulerian.analysis.label_meetings import LabelPath, meetings
-from eulerian.analysis.point_transport import Carried, carry_points
+from eulerian.analysis.point_transport import Carried, carry_points, pull_points
 from eulerian.analysis.walls import Walls, walls_of
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
@@ -91,11 +91,14 @@ class CharacteristicCosts:
         data, has_jacobian = problem.continuous, layered.has("jacobian")
         of_gradient = tuple(term.name for term, _ in terms if term.of_gradient)
         known = tuple((term, weight) for term, weight in terms if has_jacobian or not term.of_gradient)
-        rates = RightHandSide(layered, space.dim, known, data.potential, log_density=has_jacobian)
+        rows, readout = problem.split(theta)
+        potential = None if data.potential is None else data.potential.at(readout)
+        rates = RightHandSide(layered, space.dim, known, potential, log_density=has_jacobian)
         return cls(
             data,
             rates,
-            *problem.split(theta),
+            rows,
+            readout,
             problem.horizon,
             walls_of(space),
             true_ends(problem),
@@ -125,12 +128,12 @@ class CharacteristicCosts:
         """The costs where layers end that are parts of J."""
         return tuple(end for end in self.ends if end.cost.at.weight > 0.0)
 
-    @property
     def constant(self) -> dict[str, float]:
-        """What no point carries of J's parts."""
+        """What no point carries of J's parts, the same on all ranks. **Collective**."""
         found: dict[str, float] = {}
         for end in self.charged:
-            found[end.cost.at.part] = found.get(end.cost.at.part, 0.0) + end.cost.at.weight * end.constant
+            more = end.cost.at.weight * end.uncarried(self.readout)
+            found[end.cost.at.part] = found.get(end.cost.at.part, 0.0) + more
         return found
 
     @property
@@ -140,7 +143,9 @@ class CharacteristicCosts:
 
     def at(self, theta: Floats, readout: Floats) -> Self:
         """The same for another θ (L, p) and readout (r,)."""
-        return replace(self, theta=theta, readout=readout)
+        given = self.data.potential
+        rates = self.rates if given is None else replace(self.rates, potential=given.at(readout))
+        return replace(self, theta=theta, readout=readout, rates=rates)
 
     @property
     def costs_of_density(self) -> tuple[str, ...]:
@@ -212,15 +217,61 @@ class CharacteristicCosts:
         values = {"congestion": weights["congestion"] * float(seen.sum()), "entropy": weights["entropy"] * logarithm}
         return [(name, values[name], doubt if name == "congestion" else 0.0) for name in given if name in values]
 
-    def local_parts(self, rule: DensityRule, labels: Sequence[int], carried: Carried) -> dict[str, float]:
+    def of_sensors(self, steps: int, comm: Any) -> dict[str, float]:
+        """This rank's share of costs of the densities at some points, which are pulled back. **Collective**.
+
+        Args:
+            steps: in every layer.
+            comm: who shares the points.
+        """
+        found: dict[str, float] = {}
+        for end in self.ends:
+            at, functional = end.cost.at, end.cost.functional
+            if functional.sensors is None or not self.rates.log_density:
+                continue
+            with parallel.agreed(comm, "the field"):
+                mine = np.array_split(functional.sensors, comm.size)[comm.rank]
+                densities = self._densities(np.ascontiguousarray(mine), at.layer, steps, range(len(self.mass)))
+            values = np.concatenate(comm.allgather(densities))
+            with parallel.agreed(comm):
+                value = functional.of_sensors(values, self.readout[end.cost.readout])
+            # Shared out: it is the same on all ranks, and sums over them follow.
+            found[end.name], found[AT_WALLS + end.name] = value / comm.size, 0.0
+            if at.weight > 0.0:
+                found[at.part] = found.get(at.part, 0.0) + at.weight * value / comm.size
+        return found
+
+    @property
+    def mass(self) -> Floats:
+        """Of the labels, (K,)."""
+        return self.data.initial.mass
+
+    def _densities(self, x: Floats, layer: int, steps: int, labels: Sequence[int]) -> Floats:
+        """ρ of some labels (n, k) at points x (n, dim) where a number of layers has passed."""
+        found = np.zeros((len(x), len(labels)))
+        for column, label in enumerate(labels):
+            if column == 0 or self.label_dependent:
+                own = label if self.label_dependent else None
+                pulled = pull_points(self.rates, self.theta, x, own, (self.horizon, layer, steps), self.walls)
+                densities = pulled.densities(self.data.initial)
+            found[:, column] = densities[:, label]
+        return found
+
+    def local_parts(self, rule: DensityRule, labels: Sequence[int], carried: Carried, steps: int) -> dict[str, float]:
         """This rank's share of J's parts for some labels, of the mass that has touched walls, and what is in doubt.
 
         What points at walls add to functionals of the density's values may be anything.
+
+        Args:
+            rule: the points of these labels.
+            labels: these.
+            carried: the points at T.
+            steps: in every layer.
         """
         mass = rule.weights.sum(axis=1)
         parts = {"terminal": 0.0, **{name: float(mass @ cost) for name, cost in carried.costs.items()}}
         parts[TOUCHED], parts[UNCERTAIN] = float(mass @ carried.touched), 0.0
-        self._add_ends(parts, rule, labels, carried)
+        self._add_ends(parts, rule, labels, carried, steps)
         if carried.log_change is None:
             return parts
         for name, by_point in self._of_density(rule, carried).items():
@@ -229,12 +280,18 @@ class CharacteristicCosts:
             parts[UNCERTAIN] += float(np.abs(by_point[carried.touched]).sum())
         return parts
 
-    def _add_ends(self, parts: dict[str, float], rule: DensityRule, labels: Sequence[int], carried: Carried) -> None:
+    def _add_ends(
+        self, parts: dict[str, float], rule: DensityRule, labels: Sequence[int], carried: Carried, steps: int
+    ) -> None:
         """Add the costs where layers end, as parts of J and by themselves."""
+        others = [label for label in range(len(self.mass)) if label not in labels]
         for end in self.ends:
             at, stop = end.cost.at, carried.after(end.cost.at.layer)
             with np.errstate(all="ignore"):
-                found = end.local(stop, rule, labels, self.readout)
+                theirs = np.zeros((len(stop.x), 0))
+                if others and end.cost.functional.of_all_labels and self.rates.log_density:
+                    theirs = self._densities(stop.x, at.layer, steps, others)
+                found = end.local(stop, rule, labels, self.readout, (others, theirs))
             parts[TOUCHED_BY + end.name] = float(rule.weights.sum(axis=1) @ stop.touched)
             if found is None:
                 continue
@@ -259,7 +316,11 @@ class CharacteristicCosts:
             touched = sums[TOUCHED_BY + end.name]
             if end.name not in sums or (end.of_density and touched > MOST_TOUCHED):
                 return math.nan
-            return end.constant + sums[end.name] - (sums[AT_WALLS + end.name] if touched > FEW_TOUCHED else 0.0)
+            return (
+                end.uncarried(self.readout)
+                + sums[end.name]
+                - (sums[AT_WALLS + end.name] if touched > FEW_TOUCHED else 0.0)
+            )
 
         layer_time, found = self.horizon / len(self.theta), []
         for end in self.ends[1:]:
@@ -289,6 +350,10 @@ class CharacteristicCosts:
         of_density = {end.cost.at.part for end in self.charged if end.of_density} | set(self.costs_of_density)
         unknown = set(self.costs_of_density) - {"congestion", "entropy"}
         reasons = [f"what is not known: {name}, of which there is no formula along paths" for name in sorted(unknown)]
+        for end in self.charged:
+            if end.cost.functional.obstacle:
+                unknown.add(end.cost.at.part)
+                reasons.append(f"what is not known: {end.cost.at.part}, because {end.cost.functional.obstacle}")
         if not self.rates.log_density:
             unknown |= of_density | set(self.of_gradient)
             lost = ", ".join(["ρ(T)", *sorted(unknown)])

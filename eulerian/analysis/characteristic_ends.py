@@ -39,22 +39,42 @@ class TrueEnd:
         """Whether it depends on the density's values."""
         return self.cost.functional.loss is None and self.cost.functional.form is None
 
+    def uncarried(self, readout: Floats) -> float:
+        """What no point carries, with the readout (r,) of all costs. **Collective**."""
+        return self.constant + self.cost.functional.without_mass(readout[self.cost.readout])
+
     def local(
-        self, stop: Stop, rule: DensityRule, labels: Sequence[int], readout: Floats
+        self,
+        stop: Stop,
+        rule: DensityRule,
+        labels: Sequence[int],
+        readout: Floats,
+        others: tuple[Sequence[int], Floats],
     ) -> tuple[float, float, float] | None:
         """This rank's share of it, that of mass at walls, and the sizes of what adds up to the latter.
 
         None where the density is wanted, and not known, and where all points are wanted together; nothing at walls of
         a loss, which is what it is there too.
+
+        Args:
+            stop: the points at that time.
+            rule: of the labels whose points they are.
+            labels: these.
+            readout: (r,) of all costs.
+            others: the other labels, and their densities at the points, (n, m), where the functional asks for them.
         """
         functional = self.cost.functional
         if functional.loss is not None:
             losses = functional.loss.value(stop.x, readout[self.cost.readout])[:, labels]
             return float(np.vdot(rule.weights, losses)), 0.0, 0.0
-        if functional.form is not None or stop.log_change is None:
+        together = functional.form is not None or functional.sensors is not None or functional.obstacle
+        if together or stop.log_change is None:
             return None
         log_density = np.log(rule.density) + stop.log_change[:, None]
-        distance = functional.density_cost(log_density, functional.exact, stop.x, labels)
+        if functional.of_all_labels:
+            own, log_density = log_density, np.empty((len(stop.x), len(labels) + len(others[0])))
+            log_density[:, labels], log_density[:, others[0]] = own, np.log(others[1])
+        distance = functional.density_cost(log_density, functional.exact, stop.x, labels, readout[self.cost.readout])
         assert distance is not None
         # Points without weight count for nothing, whatever is there.
         by_point = np.where(rule.weights > 0.0, rule.weights * distance, 0.0).sum(axis=1)
@@ -72,9 +92,8 @@ def true_ends(problem: ControlProblem) -> tuple[TrueEnd, ...]:
 
 def _target_square(space: DensitySpace, cost: EndCost) -> float:
     """½∫ρ*² of a squared distance, else 0. Collective."""
-    if not cost.functional.cancelling:
+    if not cost.functional.cancelling or cost.functional.exact is None:
         return 0.0
-    assert cost.functional.exact is not None
     rule, _ = density_rules(space, cost.functional.exact, range(space.n_labels), FINER)
     return float(parallel.sum_all(space.comm, np.array([0.5 * np.vdot(rule.weights, rule.density)]))[0])
 

@@ -180,7 +180,7 @@ class Characteristics:
                     seen = crowd.watch(rule.weights, labels)
                     # Meetings by the coarser rule: each of its points is pulled back from every half layer.
                     carried = flow.carried(rule, labels, count, seen, keep_nodes=sums is coarse and flow.labels_meet)
-                    sums.add(flow.local_parts(rule, labels, carried))
+                    sums.add(flow.local_parts(rule, labels, carried, count))
                 if sums is fine:
                     found.append((labels, rule, carried))
                 if carried.nodes[1:]:
@@ -188,8 +188,9 @@ class Characteristics:
         for name, value, doubt in flow.of_meetings(paths, problem.comm):
             fine.add({name: value, UNCERTAIN: doubt})
             coarse.add({name: value})
-        for sums, crowd in zip((fine, coarse), crowds, strict=True):
+        for sums, count, crowd in zip((fine, coarse), counts, crowds, strict=True):
             sums.add(flow.of_crowds(crowd, problem.comm))
+            sums.add(flow.of_sensors(count, problem.comm))
         totals = fine.total(problem.comm), coarse.total(problem.comm)
         return cls(flow, tuple(found), totals[0], totals[1], time.perf_counter() - started)
 
@@ -243,12 +244,13 @@ def _verification(
     at = flow.time_costs(fine, coarse, distances)
     mesh, touched = problem.parts, fine[TOUCHED]
     unknown, reasons = flow.unknown(touched)
+    constant = flow.constant()
     for sums in (fine, coarse):
         sums["parameters"] = mesh["parameters"]
         if touched > FEW_TOUCHED:
             for name in part_names():
                 sums[name] = sums.get(name, 0.0) - sums.get(AT_WALLS + name, 0.0)
-        for name, more in flow.constant.items():
+        for name, more in constant.items():
             sums[name] = sums.get(name, 0.0) + more
     parts = {name: math.nan if name in unknown else fine.get(name, 0.0) for name in part_names()}
     total = math.fsum(parts.values())
@@ -303,7 +305,7 @@ class TrueObjective:
         if flow.needs_density and found[TOUCHED] > FEW_TOUCHED:
             return math.nan, f"{100 * found[TOUCHED]:.2g} % of the mass has touched a wall, and has no density there"
         parts = math.fsum(found.get(name, 0.0) for name in part_names())
-        return parts + math.fsum(flow.constant.values()) + self._problem.parameter_cost(theta), ""
+        return parts + math.fsum(flow.constant().values()) + self._problem.parameter_cost(theta), ""
 
     def _sums(self, flow: CharacteristicCosts) -> dict[str, float]:
         """What the points add up to. **Collective**.
@@ -320,10 +322,11 @@ class TrueObjective:
             with parallel.agreed(problem.comm, "the field"):
                 seen = crowds.watch(rule.weights, labels)
                 carried = flow.carried(rule, labels, STEPS // 2, seen, keep_nodes=flow.labels_meet)
-                sums.add(flow.local_parts(rule, labels, carried))
+                sums.add(flow.local_parts(rule, labels, carried, STEPS // 2))
             if carried.nodes[1:]:
                 paths.append(LabelPath(labels[0], rule, carried.nodes))
         for name, value, _ in flow.of_meetings(paths, problem.comm):
             sums.add({name: value})
         sums.add(flow.of_crowds(crowds, problem.comm))
+        sums.add(flow.of_sensors(STEPS // 2, problem.comm))
         return sums.total(problem.comm)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from eulerian.analysis.walls import Walls
 from eulerian.base.arrays import Floats
+from eulerian.objective.continuous import FunctionDensity
 from eulerian.particles.right_hand_side import LOG_DENSITY, Motion, RightHandSide
 from eulerian.particles.runge_kutta import RK4, step
 
@@ -140,6 +141,57 @@ def carry_points(
         return Carried(y[:, :dim].copy(), columns, change, None, None, touched, kept)
     along = integrals.logarithm, integrals.ratio
     return Carried(y[:, :dim].copy(), columns, change, *along, touched, kept, tuple(nodes))
+
+
+@final
+@dataclass(frozen=True)
+class Pulled:
+    """Where points of T come from.
+
+    Attributes:
+        x: (n, dim) at t = 0.
+        log_change: (n,) −∫₀ᵀ div v dt on their way.
+        inside: (n,) who came from the domain: what comes out of a wall carries nothing.
+    """
+
+    x: Floats
+    log_change: Floats
+    inside: NDArray[np.bool_]
+
+    def densities(self, initial: FunctionDensity) -> Floats:
+        """Those of all labels (n, K) at T, where the points belong to them, of the initial ones."""
+        with np.errstate(all="ignore"):
+            found = initial.values(self.x) * np.exp(self.log_change)[:, None]
+        # What a far-off velocity has sent to infinity comes from nowhere, and has no density.
+        return np.where(self.inside[:, None] & np.isfinite(found), found, 0.0)
+
+
+def pull_points(
+    rates: RightHandSide, theta: Floats, x: Floats, label: int | None, time: tuple[float, int, int], walls: Walls
+) -> Pulled:
+    """Pull points back to t = 0. Not collective.
+
+    Args:
+        rates: the velocity.
+        theta: (L, p).
+        x: (n, dim) in the domain.
+        label: of the points; None where the field does not ask.
+        time: T, how many layers have passed, and the steps in every layer.
+        walls: of the domain.
+    """
+    horizon, layers, steps = time
+    bare = RightHandSide(rates.field, rates.dim, log_density=True)
+    dim, h = bare.dim, horizon / (len(theta) * steps)
+    y, inside = np.concatenate([x, np.zeros((len(x), 1))], axis=1), np.ones(len(x), dtype=bool)
+    tracked = walls.track(x)
+    with np.errstate(all="ignore"):
+        for layer in reversed(range(layers)):
+            motion = Motion(bare, layer, theta[layer], label, -1.0)
+            for _ in range(steps):
+                y = step(RK4, motion, y, h, dim)
+                y[:, :dim], left = tracked.projected(np.ascontiguousarray(y[:, :dim]))
+                inside &= ~left
+    return Pulled(np.ascontiguousarray(y[:, :dim]), -y[:, dim], inside)
 
 
 def _joined(parts: Sequence[Carried]) -> Carried:

@@ -150,6 +150,7 @@ def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealPro
         InputError: the idealised problem does not know the terminal functional.
     """
     space, readout, costs = problem.density_space, problem.terminal_readout(problem.theta), problem.costs
+    potential = problem.continuous.potential
     return IdealProblem(
         space,
         problem.initial,
@@ -157,7 +158,7 @@ def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealPro
         costs.kinetic,
         problem.horizon,
         slabs or max(problem.n_layers, LEAST_SLABS),
-        potential=costs.potential,
+        potential=None if potential is None else potential.at(problem.split(problem.theta)[1]),
         congestion=costs.congestion,
         entropy=costs.entropy,
         interaction=costs.interaction,

@@ -118,7 +118,11 @@ class ControlProblem(ReducedProblem):
         found = Discretisation.of(self.velocity_space, self.initial, objective, self.grid, flux_smoothing)
         self.ends, self.running, self.continuous = found.ends, found.running, found.continuous
         self.terminal, self.smoothing = found.ends.terminal, found.smoothing
-        readout, layers = self.ends.initial_readout(), self.grid.layers
+        potential, layers = self.continuous.potential, self.grid.layers
+        more = np.zeros(0) if potential is None else potential.initial_readout()
+        # What a user draws without a seed differs from rank to rank.
+        readout = space.comm.bcast(np.concatenate([self.ends.initial_readout(), more]), 0)
+        affine = self.ends.affine_readout and not more.size
         super().__init__(
             space.comm,
             self.grid.horizon,
@@ -127,7 +131,7 @@ class ControlProblem(ReducedProblem):
             readout,
             (self.costs.parameters, self.costs.parameters_h1),
             tied=tied,
-            units=ParameterUnits.of(field, space.bounding_box, readout.size),
+            units=ParameterUnits.of(field, space.bounding_box, readout.size, affine=affine),
         )
         self.layered = PiecewiseField.equal(field, self.grid.horizon, layers, label_dependent=label_dependent)
         labels = list(range(space.n_labels))

@@ -20,7 +20,7 @@ from eulerian.objective.costs import INTERACTION, Costs
 from eulerian.objective.distances import check_form
 from eulerian.objective.entropy import EntropyBalance
 from eulerian.objective.mean_field import QuadraticTerminal
-from eulerian.objective.running import EntropyCosts, RunningCosts, VelocityCost, potential_vector
+from eulerian.objective.running import EntropyCosts, PotentialCost, RunningCosts, VelocityCost
 from eulerian.objective.squares import SquareColumns, SquareCosts
 from eulerian.objective.terminal import Terminal, exact_density
 from eulerian.transport.density_cost import DensityCost
@@ -145,7 +145,7 @@ class Discretisation:
             )
         running = RunningCosts(
             VelocityCost(velocity_space, costs.velocity_terms),
-            None if potential is None else potential_vector(space, potential),
+            None if potential is None else PotentialCost(space, potential),
             _mesh_costs(objective, space, of_mesh=together is None),
             charged,
             squares,

@@ -88,6 +88,12 @@ class EndCosts:
         """Where the trained parameters start, (r,)."""
         return np.concatenate([cost.functional.initial_readout() for cost in self.costs])
 
+    @property
+    def affine_readout(self) -> bool:
+        """Whether all that is trained is (W row by row, b) of one affine map of points."""
+        trained = [cost.functional for cost in self.costs if cost.functional.initial_readout().size]
+        return len(trained) == 1 and trained[0].affine_readout
+
     def evaluate(self, density_at: Callable[[int], Floats], readout: Floats) -> list[TerminalValue]:
         """Weighted values and derivatives, in the order of ``charged``. **Collective**.
 

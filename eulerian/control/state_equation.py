@@ -146,14 +146,14 @@ class StateEquation:
         powers = [each.initial for each in start.squares]
         sweep.forward(self.parted(start.rho), powers, observer, self._functionals)
         with np.errstate(over="ignore", invalid="ignore"):  # a far-off θ shows in a J that is not finite
-            linear, rates = self.costs.linear(velocities), self.costs.rates(velocities)
+            linear, rates = self.costs.linear(velocities, readout), self.costs.rates(velocities)
             parts = self.costs.parts(sweep, linear, rates)
             ends = self._ends.evaluate(lambda layer: self.joined(sweep.start(layer)), readout)
             for cost, found in zip(self._ends.charged, ends, strict=True):
                 parts[cost.at.part] = found.value + parts.get(cost.at.part, 0.0)
             for part, change in start.changes().items():
                 parts[part] += change
-        return ForwardSweep(velocities, sweep, linear, rates, ends, parts)
+        return ForwardSweep(velocities, sweep, linear, rates, ends, parts, readout)
 
     def carry(self, rho: Floats, velocities: Velocities) -> Floats:
         """Another initial density (n_cells, nd, K) at T.
@@ -175,6 +175,7 @@ class StateEquation:
             forward: to be consumed.
             repeats: as for ``velocities``.
         """
+        potential = self.costs.readout_slope(forward)  # first: the adjoint sweep consumes what it is made of
         found = self.costs.adjoint(forward, self._by_layer(forward))
         by_velocity = found.velocities
         if repeats > 1:  # one pull-back instead of L: the layers' θ is one row
@@ -183,6 +184,7 @@ class StateEquation:
         readout = np.zeros(self._ends.n_readout)
         for cost, each in zip(self._ends.charged, forward.ends, strict=True):
             readout[cost.readout] = each.readout
+        readout = np.concatenate([readout, potential])
         return Gradients(theta, readout, self.joined(found.densities), found.squares)
 
     def _by_layer(self, forward: ForwardSweep) -> dict[int, Groups]:

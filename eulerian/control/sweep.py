@@ -45,6 +45,7 @@ class ForwardSweep:
         rates: d/dt ∫ρ log ρ (see ``EntropyBalance.rate``); empty unless that is charged.
         ends: the costs at ends of layers, in the problem's order.
         parts: the parts of J that depend on the flow.
+        readout: (r,) that they were taken with.
     """
 
     velocities: Velocities
@@ -53,6 +54,7 @@ class ForwardSweep:
     rates: list[Groups]
     ends: list[TerminalValue]
     parts: dict[str, float]
+    readout: Floats
 
 
 @final
@@ -88,9 +90,18 @@ class SweepCosts:
     squares: list[SquareColumns]
     horizon: float
 
-    def linear(self, velocities: Velocities) -> list[list[dict[str, Floats]]]:
-        """By layer and group, what the velocity costs (see ``RunningCosts.linear``)."""
-        return [[self.running.linear(v) for v in groups] for groups in velocities.values]
+    def linear(self, velocities: Velocities, readout: Floats) -> list[list[dict[str, Floats]]]:
+        """By layer and group, what the velocity and the place cost (see ``RunningCosts.linear``). Collective."""
+        potential = None if self.running.potential is None else self.running.potential.vector(readout)
+        return [[self.running.linear(v, potential) for v in groups] for groups in velocities.values]
+
+    def readout_slope(self, sweep: ForwardSweep) -> Floats:
+        """The derivative (r,) by the parameters of the potential, the same on all ranks. Collective."""
+        potential = self.running.potential
+        if potential is None or not potential.potential.n_readout:
+            return np.zeros(0)
+        occupation = sum(each for groups in sweep.densities.occupations for each in groups)
+        return potential.readout_slope(sweep.readout, np.asarray(occupation))
 
     def rates(self, velocities: Velocities) -> list[Groups]:
         """By layer and group, d/dt ∫ρ log ρ; empty where that is not charged."""

@@ -111,17 +111,24 @@ def returned(
     return array
 
 
-def raised(what: str, error: BaseException, name: str | None = None, remedy: str | None = None) -> InputError:
-    """What to raise where code that ``field.object`` names has raised an error.
+def raised(
+    what: str,
+    error: BaseException,
+    name: str | None = None,
+    remedy: str | None = None,
+    key: str = "field.object",
+) -> InputError:
+    """What to raise where code that ``field.object``, or another key, names has raised an error.
 
     Args:
         what: was done, as in "vjp raised".
         error: its error.
         name: the import path of the code.
         remedy: what to do about it.
+        key: that names the code.
     """
-    remedy = remedy or "The fault is in the code that field.object names."
-    return InputError(f"{what} {explained(error)}", key="field.object", value=name, remedy=remedy)
+    remedy = remedy or f"The fault is in the code that {key} names."
+    return InputError(f"{what} {explained(error)}", key=key, value=name, remedy=remedy)
 
 
 def install(extra: str) -> str:

@@ -317,7 +317,7 @@ class ParameterUnits:
 
     Attributes:
         layers: of all rows of the field; None where θ has no units, as that of a network has none.
-        readout: of the numbers behind them; None without a readout.
+        readout: of the numbers behind them; None without a readout, or where it has no units.
         n_readout: how many these are.
     """
 
@@ -326,11 +326,11 @@ class ParameterUnits:
     n_readout: int = 0
 
     @classmethod
-    def of(cls, field: VectorField, box: tuple[Floats, Floats], n_readout: int) -> Self:
-        """Those of a field and of a readout (W row by row, b) of points in a box, or of none."""
+    def of(cls, field: VectorField, box: tuple[Floats, Floats], n_readout: int, *, affine: bool = True) -> Self:
+        """Those of a field and of a readout (W row by row, b) of points in a box, of another one, or of none."""
         layers = getattr(field, "units", None)
-        if not n_readout:
-            return cls(layers if isinstance(layers, AffineUnits) else None)
+        if not n_readout or not affine:
+            return cls(layers if isinstance(layers, AffineUnits) else None, None, n_readout)
         low, high = box
         frame = Frame.of_box(low.tolist(), high.tolist(), 1.0)
         readout = AffineUnits(frame, n_readout // (len(low) + 1), len(low), 1.0)

@@ -117,7 +117,7 @@ class JaxField(FrameworkField):
         return _ravel(leaves)
 
     def _evaluate(self, method: str, theta: Floats, x: Floats, w: Floats | None, label: int, time: float) -> Any:
-        extra = _padded(len(x)) - len(x)
+        extra = padded(len(x)) - len(x)
         # Copies of a real point: a made-up one might lie where the model is singular.
         points = np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]) if extra else x
         with jax.enable_x64(True):
@@ -371,7 +371,7 @@ def _nnx_parts(nnx: Any, module: Any) -> _Parts:
     )
 
 
-def _padded(n: int) -> int:
+def padded(n: int) -> int:
     """The next of the sizes 16, 32, 48, 64, 80, … with four steps to every doubling: at most a quarter is wasted."""
     step = max(SMALLEST, 1 << max((n - 1).bit_length() - 3, 0))
     return -(-n // step) * step

@@ -52,10 +52,10 @@ class TorchField(FrameworkField):
         if not isinstance(module, torch.nn.Module):
             raise InputError("must be a torch.nn.Module", key=KEY, value=type(module).__name__)
         self._given, self._batched, self._initialise = module, batched, initialise
-        trained = _trained(module)
+        trained = trained_parameters(module)
         self._names, self._shapes = list(trained), [tuple(p.shape) for p in trained.values()]
         self._ends = np.cumsum([p.numel() for p in trained.values()], dtype=int).tolist()
-        super().__init__(_ravel(trained), inputs)
+        super().__init__(ravel(trained), inputs)
         # The copy belongs to this field: no later training, conversion or change of mode of the original reaches it.
         self._module = copy.deepcopy(module).eval().requires_grad_(False)
         if dtype is not None:
@@ -81,7 +81,7 @@ class TorchField(FrameworkField):
         result = copy.deepcopy(self._given)
         parts = np.split(flat, self._ends[:-1])
         with torch.no_grad():
-            for parameter, part in zip(_trained(result).values(), parts, strict=True):
+            for parameter, part in zip(trained_parameters(result).values(), parts, strict=True):
                 parameter.copy_(torch.from_numpy(part.copy()).reshape(parameter.shape))
         return result
 
@@ -95,10 +95,10 @@ class TorchField(FrameworkField):
             return None
         with torch.random.fork_rng(devices=[]):  # PyTorch draws from a global generator: leave the user's as it was
             torch.manual_seed(seed)
-            trained = _trained(self._initialise())
+            trained = trained_parameters(self._initialise())
         if [(name, tuple(p.shape)) for name, p in trained.items()] != list(zip(self._names, self._shapes, strict=True)):
             raise InputError("the initialiser makes parameters of another structure than the module has", key=KEY)
-        return _ravel(trained)
+        return ravel(trained)
 
     def _evaluate(self, method: str, theta: Floats, x: Floats, w: Floats | None, label: int, time: float) -> Any:
         by_theta, by_x = method in ("vjp", "jacobian_vjp"), method.startswith("jacobian")
@@ -202,8 +202,8 @@ def torch_field(
     return TorchField(module, given, batched=batched, dtype=dtype, initialise=initialise)
 
 
-def _trained(module: Any) -> dict[str, Any]:
-    """Parameters that require gradients, by name; shared ones once.
+def trained_parameters(module: Any, key: str = KEY) -> dict[str, Any]:
+    """Parameters that require gradients, by name; shared ones once; ``key`` is what messages name.
 
     Raises:
         InputError: they are not real floating-point numbers, or have no size yet.
@@ -211,9 +211,9 @@ def _trained(module: Any) -> dict[str, Any]:
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     for name, p in trained.items():
         if torch.nn.parameter.is_lazy(p):
-            raise InputError(f"the parameter {name} has no shape yet", key=KEY, remedy="Call the module once.")
+            raise InputError(f"the parameter {name} has no shape yet", key=key, remedy="Call the module once.")
         if not p.is_floating_point():
-            raise InputError(f"parameters are real floating-point numbers, {name} is {p.dtype}", key=KEY)
+            raise InputError(f"parameters are real floating-point numbers, {name} is {p.dtype}", key=key)
     return trained
 
 
@@ -231,6 +231,7 @@ def _dtype(name: str) -> Any:
     return getattr(torch, name)
 
 
-def _ravel(trained: dict[str, Any]) -> Floats:
+def ravel(trained: dict[str, Any]) -> Floats:
+    """Parameters as one row, each row by row."""
     parts = [p.detach().cpu().to(torch.float64).numpy().ravel() for p in trained.values()]
     return np.concatenate([np.empty(0), *parts])

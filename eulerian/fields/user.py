@@ -1,4 +1,4 @@
-"""Fields of the user's own: find the object, make the field, and check that it keeps the protocol."""
+"""What the user's own code holds: find the object, make a field of it, and check that it keeps the protocol."""
 
 import importlib
 import importlib.machinery
@@ -66,10 +66,7 @@ def load_field(
     Raises:
         InputError: the object is missing, cannot be made, or does not keep the protocol.
     """
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise InputError("is no import path", key=KEY, value=name, remedy='Write "package.module:name".')
-    field = _attribute(_module(name, module_name, Path(folder).resolve()), name, attribute)
+    field = find_object(name, folder)
     _refuse_model(field, name)
     if isinstance(field, type | partial) or inspect.isroutine(field):
         field = _made(field, name, {"dim": dim, "n_labels": n_labels})
@@ -84,10 +81,27 @@ def load_field(
     return cast("VectorField", field)
 
 
-def _module(name: str, module_name: str, folder: Path) -> Any:
+def find_object(name: str, folder: Path | str = ".", key: str = KEY) -> Any:
+    """What an import path names.
+
+    Args:
+        name: "package.module:object"; the module is importable, or a file or package in ``folder``.
+        folder: searched first while the module is imported, and only then.
+        key: that names it, for messages.
+
+    Raises:
+        InputError: there is no such thing, or importing it fails.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise InputError("is no import path", key=key, value=name, remedy='Write "package.module:name".')
+    return _attribute(_module(name, module_name, Path(folder).resolve(), key), name, attribute, key)
+
+
+def _module(name: str, module_name: str, folder: Path, key: str) -> Any:
     top = module_name.partition(".")[0]
     if _lives_in(top, folder):
-        _forget_namesake(name, top, folder)
+        _forget_namesake(name, top, folder, key)
     with _searched_first(folder):
         try:
             return importlib.import_module(module_name)
@@ -97,18 +111,18 @@ def _module(name: str, module_name: str, folder: Path) -> Any:
             if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
                 raise InputError(
                     f"no module named {error.name!r}",
-                    key=KEY,
+                    key=key,
                     value=name,
                     remedy=f"Install it, or put {top}.py into the folder {folder}.",
                 ) from error
-            raise raised(f"importing {module_name!r} raised", error, name, _extra(error)) from error
+            raise raised(f"importing {module_name!r} raised", error, name, _extra(error), key) from error
 
 
 def _lives_in(top: str, folder: Path) -> bool:
     return (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()
 
 
-def _forget_namesake(name: str, top: str, folder: Path) -> None:
+def _forget_namesake(name: str, top: str, folder: Path, key: str) -> None:
     """Make way for the module ``top`` of this folder if one of the same name was loaded from another folder.
 
     Raises:
@@ -119,7 +133,7 @@ def _forget_namesake(name: str, top: str, folder: Path) -> None:
         return
     if top in sys.builtin_module_names or importlib.machinery.PathFinder.find_spec(top) is not None:
         raise InputError(
-            f"{top!r} is also the name of an installed module", key=KEY, value=name, remedy="Rename the file."
+            f"{top!r} is also the name of an installed module", key=key, value=name, remedy="Rename the file."
         )
     for module in [module for module in sys.modules if module == top or module.startswith(f"{top}.")]:
         del sys.modules[module]
@@ -137,13 +151,13 @@ def _searched_first(folder: Path) -> Iterator[None]:
             sys.path.remove(entry)
 
 
-def _attribute(module: Any, name: str, attribute: str) -> Any:
+def _attribute(module: Any, name: str, attribute: str, key: str) -> Any:
     found = module
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = ", ".join(sorted(entry for entry in dir(found) if not entry.startswith("_"))[:20])
             raise InputError(
-                f"there is no {part!r} in {module.__name__}", key=KEY, value=name, remedy=f"It has: {public}."
+                f"there is no {part!r} in {module.__name__}", key=key, value=name, remedy=f"It has: {public}."
             )
         found = getattr(found, part)
     return found

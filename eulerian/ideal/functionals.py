@@ -28,7 +28,7 @@ from eulerian.ideal.vertex_functionals import (
     VertexFunctional,
 )
 from eulerian.objective.continuous import FunctionDensity
-from eulerian.objective.distances import FixedDensity, KullbackLeibler, SquaredDistance
+from eulerian.objective.distances import DensityFunctional, FixedDensity, KullbackLeibler, SquaredDistance
 from eulerian.objective.interactions import QuadraticFunctional
 from eulerian.objective.losses import as_loss
 from eulerian.objective.mean_field import QuadraticTerminal
@@ -244,7 +244,7 @@ def functional_of(terminal: Any, space: DensitySpace, readout: Floats | None = N
             "the idealised problem needs a loss that is not trained",
             key=f"{KEY}.trainable",
             value=True,
-            remedy="Set trainable = false and give the weights of the readout",
+            remedy="Set trainable = false (in Python trained=False) and give its parameters",
         )
     values, points = np.zeros(0) if readout is None else readout, space.quadrature(space.objective_degree).points
     x = points.reshape(-1, space.dim)
@@ -261,6 +261,11 @@ def _(terminal: Functional, space: DensitySpace, readout: Floats | None = None) 
 @functional_of.register
 def _(terminal: Terminal, space: DensitySpace, readout: Floats | None = None) -> NoReturn:  # noqa: ARG001
     raise InputError("no bound is known for this terminal functional", key=KEY, value=type(terminal).__name__)
+
+
+@functional_of.register
+def _(terminal: DensityFunctional, space: DensitySpace, readout: Floats | None = None) -> NoReturn:  # noqa: ARG001
+    raise InputError(f"no bound is known for it: {terminal.ideal_cannot}", key=KEY, value=terminal.kind)
 
 
 @functional_of.register

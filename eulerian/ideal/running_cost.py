@@ -17,13 +17,13 @@ from eulerian.base.errors import InputError
 from eulerian.ideal.space_time import SpaceTime
 from eulerian.objective.floored_entropy import entropy as floored_entropy
 from eulerian.objective.parts import part_names
-from eulerian.objective.point_functions import as_point_function
+from eulerian.objective.point_functions import PointFunction, as_point_function
 
 KEY = "potential"
 _MAX_NEWTON = 60
 _SHIFT_TOLERANCE = 1e-6  # relative error of a slab's mass; the bound depends on its square
 
-type Potential = str | Callable[[Floats], ArrayLike]
+type Potential = str | Callable[[Floats], ArrayLike] | PointFunction
 """A formula in x, y, z, or a function: points (n, dim) ↦ V (n,)."""
 
 
@@ -80,8 +80,11 @@ def running_cost(
             raise InputError("must be a number ≥ 0", key=name, value=weight)
     if potential is None and congestion == 0.0 and entropy == 0.0:
         return None
-    function = None if potential is None else as_point_function(potential, dim, KEY).value
-    return RunningCost(function, congestion, entropy)
+    function = None if potential is None else as_point_function(potential, dim, KEY)
+    if function is not None and function.n_readout:
+        remedy = "Say trained=False where it is made."
+        raise InputError("the idealised problem needs a potential that is not trained", key=KEY, remedy=remedy)
+    return RunningCost(None if function is None else function.value, congestion, entropy)
 
 
 class RunningAtVertices:

@@ -100,6 +100,23 @@ class CellFinder:
                 self._search(points[part], found[part], weights[part], *members)
         return found, weights
 
+    def find_all(self, points: Floats) -> tuple[Cells, Cells, Floats]:
+        """All cells that hold points, up to rounding: several, where a point is where cells meet.
+
+        Returns:
+            Rows of the points (s,), cells (s,), and barycentric coordinates there (s, dim+1).
+        """
+        found: list[tuple[Cells, Cells, Floats]] = []
+        for members, tree, radius in self._classes:
+            near = [np.array(each, dtype=np.int64) for each in tree.query_ball_point(points, radius)]
+            rows = np.repeat(np.arange(len(points)), [len(each) for each in near])
+            cells = members[np.concatenate([np.zeros(0, dtype=np.int64), *near])]
+            weights = self._barycentric(points[rows], cells)
+            inside = weights.min(axis=1) >= -self._rounding
+            found.append((rows[inside], cells[inside], weights[inside]))
+        rows, cells, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return rows, cells, weights
+
     def holds(self, points: Floats, cells: Cells) -> NDArray[np.bool_]:
         """Whether each of the cells (n,) holds its point (n, dim), up to rounding: (n,)."""
         return np.asarray(self._barycentric(points, cells).min(axis=1) >= -self._rounding)

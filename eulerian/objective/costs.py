@@ -55,7 +55,8 @@ class Costs:
         jacobian: η in η/2 ∫∫|∇v|²ρ.
         parameters: ε in ε/2 ∫|θ|² dt.
         parameters_h1: ε₁ in ε₁/2 ∫|dθ/dt|² dt.
-        potential: V in ∫∫Vρ, a formula in x, y, z or a function of points (n, dim); None for 0.
+        potential: V in ∫∫Vρ, a formula in x, y, z, a function of points (n, dim), or ``potential(f)`` of
+            ``eulerian.jax`` or ``eulerian.torch``; None for 0.
         congestion: γ in γ/2 ∫∫ρ², ρ the density of all labels together.
         entropy: σ in σ ∫∫ρ log ρ, of all labels together.
         interaction: W in ½∫∬W(x − y) ρ(x) ρ(y) dt, ρ the density of all labels together: ``QuadraticInteraction``,
@@ -69,7 +70,7 @@ class Costs:
     jacobian: float = 0.0
     parameters: float = 0.0
     parameters_h1: float = 0.0
-    potential: str | Callable[[Floats], ArrayLike] | None = None
+    potential: str | Callable[[Floats], ArrayLike] | PointFunction | None = None
     congestion: float = 0.0
     entropy: float = 0.0
     interaction: Interaction | Sequence[Interaction] | None = None

@@ -1,5 +1,6 @@
-"""Distances of the final density from a target, as a user hands them to a problem: nothing here knows a mesh."""
+"""Functionals of densities, distances from a target among them, as users hand them over: nothing here knows a mesh."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
@@ -17,6 +18,7 @@ class DensityFunctional:
         kind: what it is called in a configuration.
         particles_cannot: why particles cannot have it, and what can be done; empty where they can.
         network_cannot: likewise of networks.
+        ideal_cannot: why the idealised problem cannot have it; empty where it can.
         of_squares: whether ∫ρ(T)² is a part of it.
         needs_entropy: whether it starts from ∫ρ₀ log ρ₀ and follows its balance.
         needs_squares: whether it is computed from squares that move beside the densities.
@@ -25,6 +27,7 @@ class DensityFunctional:
     kind: ClassVar[str]
     particles_cannot: ClassVar[tuple[str, str] | tuple[()]] = ()
     network_cannot: ClassVar[tuple[str, str] | tuple[()]] = ()
+    ideal_cannot: ClassVar[str] = ""
     of_squares: ClassVar[bool] = False
 
     @property
@@ -53,6 +56,21 @@ class Distance(DensityFunctional):
     """
 
     target: Any
+
+
+class UserFunctional(DensityFunctional, ABC):
+    """A functional of a user's own, which makes what it is on a mesh itself."""
+
+    particles_cannot = (BLIND, "Use a loss at points, or kl.")
+    ideal_cannot = "the convex solver has to know its conjugate, as it does of losses at points, kl and l2"
+
+    @abstractmethod
+    def on_mesh(self, space: Any, key: str) -> Any:
+        """As a ``Terminal`` on densities of a ``DensitySpace``; ``key``: its name in messages. **Collective**.
+
+        Raises:
+            InputError: it does not fit the space; the same on all ranks.
+        """
 
 
 @final

@@ -168,7 +168,7 @@ class FunctionLoss(PointLoss):
     _key: str = "terminal"
 
     def _bound(self, dim: int, n_labels: int, key: str) -> Self:  # noqa: ARG002 - it fits any dimension
-        return replace(self, n_labels=n_labels, _labelled=_takes_label(self.function, key), _key=key)
+        return replace(self, n_labels=n_labels, _labelled=takes_label(self.function, key), _key=key)
 
     def value(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument
         """ℓ, (n, K)."""
@@ -206,6 +206,7 @@ class CrossEntropyLoss(PointLoss):
     """
 
     of_classes = True
+    affine_readout = True
     non_negative = True
 
     weights: Floats | None = None
@@ -251,7 +252,9 @@ class CrossEntropyLoss(PointLoss):
         assert self.bias is not None
         if not self.trained:
             return self.weights, self.bias
-        return readout[: self.weights.size].reshape(self.weights.shape), readout[self.weights.size :]
+        # Parameters of other costs may follow.
+        own = readout[: self.n_readout]
+        return own[: self.weights.size].reshape(self.weights.shape), own[self.weights.size :]
 
     def value(self, x: Floats, readout: Floats) -> Floats:
         """ℓ, (n, K)."""
@@ -304,11 +307,16 @@ def as_loss(what: Any, key: str = "terminal") -> PointLoss:
     )
 
 
-def _takes_label(function: Callable[..., Any], key: str) -> bool:
-    """Whether a function has a second positional argument without a default, or one that is called label.
+def takes_label(function: Callable[..., Any], key: str, names: tuple[str, ...] = ("x",)) -> bool:
+    """Whether a function has one more positional argument without a default than these, or one that is called label.
+
+    Args:
+        function: of a user's.
+        key: what it is called in messages.
+        names: of the arguments that it is called with in any case.
 
     Raises:
-        InputError: it cannot be called with points, or with points and a label.
+        InputError: it cannot be called with these arguments, or with these and a label.
     """
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -319,7 +327,10 @@ def _takes_label(function: Callable[..., Any], key: str) -> bool:
     needed = [p for p in positional if p.default is p.empty or p.name == "label"]
     # Keyword-only parameters are never passed, so those without a default make the call impossible.
     keywords = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is p.empty]
-    if len(needed) > 2 or keywords or not (positional or any(p.kind == p.VAR_POSITIONAL for p in parameters)):
-        what, remedy = f"cannot be called as f(x) or f(x, label): its arguments are {list(parameters)}", "Wrap it."
-        raise InputError(what, key=key, remedy=remedy)
-    return len(needed) == 2
+    count, room = len(names), len(positional)
+    enough = room >= count or any(p.kind == p.VAR_POSITIONAL for p in parameters)
+    if len(needed) > count + 1 or keywords or not enough:
+        call = ", ".join(names)
+        what = f"cannot be called as f({call}) or f({call}, label): its arguments are {list(parameters)}"
+        raise InputError(what, key=key, remedy="Wrap it.")
+    return len(needed) == count + 1

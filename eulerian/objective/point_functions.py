@@ -1,8 +1,9 @@
 """Functions of points that a user gives, as a formula or in Python: checked at every call, with derivatives."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,21 +13,42 @@ from eulerian.base.errors import InputError, explained
 from eulerian.base.formula import COORDINATES, Expression
 
 
-class PointFunction(Protocol):
-    """A function V(x) with its derivative; x is (n, dim)."""
+class PointFunction(ABC):
+    """A function V(x) with its derivative, possibly with parameters of its own that are trained; x is (n, dim)."""
 
+    @abstractmethod
     def value(self, x: Floats, /) -> Floats:
-        """V, (n,)."""
-        ...
+        """V, (n,), with the parameters that it has."""
 
+    @abstractmethod
     def gradient(self, x: Floats, /) -> Floats:
         """∇V, (n, dim)."""
-        ...
+
+    @property
+    def n_readout(self) -> int:
+        """Number of trained parameters."""
+        return 0
+
+    def initial_readout(self) -> Floats:
+        """Where they start, (r,)."""
+        return np.zeros(0)
+
+    def called(self, key: str) -> "PointFunction":  # noqa: ARG002 - of those with messages
+        """The same, with another name in messages."""
+        return self
+
+    def at(self, readout: Floats) -> "PointFunction":  # noqa: ARG002 - of trained ones
+        """The function with its parameters fixed: the last r of these, those of other costs stand before them."""
+        return self
+
+    def readout_vjp(self, x: Floats, w: Floats) -> Floats:  # noqa: ARG002 - of trained ones
+        """Gradient (r,) with respect to the parameters that it has of Σ w_n V(x_n), w (n,)."""
+        return np.zeros(0)
 
 
 @final
 @dataclass(frozen=True)
-class FormulaFunction:
+class FormulaFunction(PointFunction):
     """A formula in the coordinates.
 
     Attributes:
@@ -51,7 +73,7 @@ class FormulaFunction:
 
 @final
 @dataclass(frozen=True)
-class PythonFunction:
+class PythonFunction(PointFunction):
     """A Python function of points (n, dim) that returns (n,).
 
     Attributes:
@@ -71,17 +93,19 @@ class PythonFunction:
         return central_differences(self.value, x)
 
 
-def as_point_function(what: str | Callable[[Floats], ArrayLike], dim: int, key: str) -> PointFunction:
+def as_point_function(what: str | Callable[[Floats], ArrayLike] | PointFunction, dim: int, key: str) -> PointFunction:
     """The text of a formula in x, y, z, or a function of points (n, dim), as a function with a derivative.
 
     Raises:
         InputError: it is neither, or the formula has other variables than the dimension.
     """
+    if isinstance(what, PointFunction):
+        return what.called(key)
     if isinstance(what, str):
         return FormulaFunction(Expression.parse(what, COORDINATES[:dim], key), dim)
     if callable(what):
         return PythonFunction(what, key)
-    remedy = "Give a formula in quotes, or a function of points (n, dim) that returns (n,)."
+    remedy = "Give a formula in quotes, a function of points (n, dim) that returns (n,), or potential(f) of a library."
     raise InputError("is neither a formula nor a function", key=key, value=type(what).__name__, remedy=remedy)
 
 

@@ -17,12 +17,14 @@ class PointLoss(ABC):
 
     Attributes:
         of_classes: whether exp(−ℓ(x, y)) is the probability of class y at x.
+        affine_readout: whether its trained parameters are W row by row and b of an affine map x ↦ W x + b.
         adds_log_density: whether log ρ(T) of a particle belongs to the cost of its end too (see ``particles.kl``).
         non_negative: whether ℓ ≥ 0 everywhere, as far as that is known.
-        needs_entropy, needs_squares: what some distances start from (see ``distances.Distance``), and no loss.
+        needs_entropy, needs_squares: what some distances start from (see ``distances.DensityFunctional``), and no loss.
     """
 
     of_classes: ClassVar[bool] = False
+    affine_readout: ClassVar[bool] = False
     adds_log_density: ClassVar[bool] = False
     non_negative: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False

@@ -86,13 +86,56 @@ class EntropyCosts:
         return float(sum(e.weight for e in self.ends if layer < e.layer and part in (None, e.part)))
 
 
+class PotentialCost:
+    """∫∫Vρ, whose V may have parameters that are trained.
+
+    Args:
+        space: of ρ.
+        potential: V.
+
+    Raises:
+        InputError: V is not finite somewhere in the domain; the same on all ranks.
+    """
+
+    def __init__(self, space: DensitySpace, potential: PointFunction) -> None:
+        """Collective."""
+        self._space, self._rule = space, space.quadrature(space.objective_degree)
+        self._x, self.potential = self._rule.points.reshape(-1, space.dim), potential
+        # V may be a user's function, which fails on one rank only.
+        with parallel.agreed(space.comm):
+            values = potential.value(self._x)
+            require_finite(values, self._x, "the potential", "costs.potential")
+        # What is not trained is integrated once and for all.
+        self._fixed = None if potential.n_readout else self._integrated(values)
+
+    def vector(self, readout: Floats) -> Floats:
+        """(n_owned, nd) whose product with ρ's coefficients is ∫Vρ, the last of these being V's. Collective."""
+        if self._fixed is not None:
+            return self._fixed
+        with parallel.agreed(self._space.comm), np.errstate(all="ignore"):
+            return self._integrated(self.potential.at(readout).value(self._x))
+
+    def readout_slope(self, readout: Floats, occupation: Floats) -> Floats:
+        """The derivative (r,) by V's parameters, for ∫ρ dt (n_owned, nd), the same on all ranks. Collective."""
+        if self._fixed is not None:
+            return np.zeros(0)
+        mass = self._rule.weights * (occupation @ self._rule.basis.T)
+        with parallel.agreed(self._space.comm), np.errstate(all="ignore"):
+            local = self.potential.at(readout).readout_vjp(self._x, mass.ravel())
+        return parallel.sum_all(self._space.comm, local)
+
+    def _integrated(self, values: Floats) -> Floats:
+        rule = self._rule
+        return np.asarray((rule.weights * values.reshape(rule.weights.shape)) @ rule.basis)
+
+
 @dataclass(frozen=True)
 class RunningCosts:
     """Costs per time of a flow.
 
     Attributes:
         velocity: kinetic and Jacobian cost.
-        potential: (n_owned, nd) derivative of ∫Vρ by the coefficients of ρ, or None.
+        potential: of ∫Vρ, or None.
         nonlinear: congestion and entropy, or None.
         entropy: the costs of ∫ρ log ρ by its balance, or None.
         squares: the costs of ∫ρ² by squares that move beside the densities, or None.
@@ -100,17 +143,22 @@ class RunningCosts:
     """
 
     velocity: VelocityCost
-    potential: Floats | None = None
+    potential: PotentialCost | None = None
     nonlinear: DensityCost | None = None
     entropy: EntropyCosts | None = None
     squares: SquareCosts | None = None
     functionals: Mapping[str, Terminal] = field(default_factory=dict)
 
-    def linear(self, v: Floats) -> dict[str, Floats]:
-        """By part, the vector (n_owned, nd) whose product with ρ's coefficients is the cost per time."""
+    def linear(self, v: Floats, potential: Floats | None) -> dict[str, Floats]:
+        """By part, the vector (n_owned, nd) whose product with ρ's coefficients is the cost per time.
+
+        Args:
+            v: (n_nodes, dim).
+            potential: that of the potential, where there is one.
+        """
         vectors = self.velocity.densities(v)
-        if self.potential is not None:
-            vectors["potential"] = self.potential
+        if potential is not None:
+            vectors["potential"] = potential
         return vectors
 
     @property
@@ -134,22 +182,3 @@ class RunningCosts:
         if moment is not None:
             weighted = weighted + entropy.running * moment
         return gradient + entropy.balance.velocity_gradient(v, weighted)
-
-
-def potential_vector(space: DensitySpace, potential: PointFunction) -> Floats:
-    """(n_owned, nd) whose product with ρ's coefficients is ∫Vρ. **Collective**.
-
-    Args:
-        space: of ρ.
-        potential: V.
-
-    Raises:
-        InputError: V is not finite somewhere in the domain; the same on all ranks.
-    """
-    rule = space.quadrature(space.objective_degree)
-    # V may be a user's function, which fails on one rank only.
-    with parallel.agreed(space.comm):
-        x = rule.points.reshape(-1, space.dim)
-        values = potential.value(x)
-        require_finite(values, x, "the potential", "costs.potential")
-    return np.asarray((rule.weights * values.reshape(rule.weights.shape)) @ rule.basis)

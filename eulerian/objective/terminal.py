@@ -1,10 +1,8 @@
 """Terminal functionals of the final density, and their derivatives: losses Σ_y ∫ℓ(x, y) ρ_y(T, x) dx, distances."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, singledispatch
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -14,71 +12,12 @@ from eulerian.density.density import Density
 from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import DensitySpace, Quadrature
 from eulerian.objective.continuous import FunctionDensity
-from eulerian.objective.distances import FixedDensity, KullbackLeibler, SquaredDistance
+from eulerian.objective.distances import FixedDensity, KullbackLeibler, SquaredDistance, UserFunctional
 from eulerian.objective.floored_entropy import entropy, entropy_slope
-from eulerian.objective.interactions import QuadraticForm
+from eulerian.objective.functional import Terminal as Terminal  # exported beside what they are on a mesh, too
+from eulerian.objective.functional import TerminalValue as TerminalValue
 from eulerian.objective.losses import as_loss
 from eulerian.objective.point_loss import PointLoss
-
-
-@dataclass(frozen=True)
-class TerminalValue:
-    """A terminal functional F(ρ(T), readout) and its derivatives.
-
-    Attributes:
-        value: F, the same on all ranks.
-        density: (n_owned, nd, K) derivative by the coefficients of ρ(T).
-        readout: (r,) derivative by the readout, the same on all ranks.
-    """
-
-    value: float
-    density: Floats
-    readout: Floats
-
-
-class Terminal(ABC):
-    """A functional of the final density, possibly with parameters of its own (a trained readout).
-
-    Attributes:
-        loss: ℓ where the functional is ∫ℓρ(T), else None.
-        target: (n_cells, nd, K) ρ* on the mesh where it is a distance from one, else None.
-        exact: ρ* itself, where that is known.
-        logarithmic: whether it holds logarithms of densities, so that errors of it are measured in nats.
-        cancelling: whether it is what is left of much larger integrals, which must be the more exact.
-        form: the functional of points, where it is quadratic in the density as a whole.
-    """
-
-    loss: PointLoss | None = None
-    target: Floats | None = None
-    exact: ExactDensity | None = None
-    form: QuadraticForm | None = None
-    logarithmic: ClassVar[bool] = False
-    cancelling: ClassVar[bool] = False
-
-    def initial_readout(self) -> Floats:
-        """Where the trained parameters start, (r,)."""
-        return np.zeros(0)
-
-    @abstractmethod
-    def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
-        """Value and derivatives at ρ (n_cells, nd, K) and readout (r,). **Collective**."""
-
-    def density_cost(
-        self,
-        log_density: Floats,  # noqa: ARG002 - for distances
-        target: FunctionDensity | None,  # noqa: ARG002
-        x: Floats,  # noqa: ARG002
-        labels: Sequence[int],  # noqa: ARG002
-    ) -> Floats | None:
-        """What a distance costs per mass at points of the exact flow, up to a constant; None for a loss.
-
-        Args:
-            log_density: (n, k) log ρ(T) there, of some labels.
-            target: ρ*.
-            x: (n, dim).
-            labels: these k.
-        """
-        return None
 
 
 class LinearLoss(Terminal):
@@ -112,16 +51,25 @@ class LinearLoss(Terminal):
 
     def evaluate(self, rho: Floats, readout: Floats) -> TerminalValue:
         """Value and derivatives at ρ (n_cells, nd, K) and readout (r,). Collective."""
-        space, rule, owned = self._space, self._rule, rho[: self._space.n_owned]
-        vector = self._vector(self._values(readout)) if self._fixed is None else self._fixed
-        local = np.array([np.vdot(vector, owned)])
-        if self.loss.n_readout:
-            mass = np.einsum("cq,qi,cik->cqk", rule.weights, rule.basis, owned, optimize=True)
-            slope = self.loss.readout_vjp(self._points, readout, mass.reshape(-1, space.n_labels))
-            local = np.concatenate([local, slope])
+        space, owned = self._space, rho[: self._space.n_owned]
+        vector, slope = (self._fixed, np.zeros(0)) if self._fixed is not None else self._trained(owned, readout)
+        local = np.concatenate([[np.vdot(vector, owned)], slope])
         # Value and slope in one message: latency, not size, is what a reduction costs.
         total = parallel.sum_all(space.comm, local)
         return TerminalValue(float(total[0]), vector, total[1:])
+
+    def _trained(self, owned: Floats, readout: Floats) -> tuple[Floats, Floats]:
+        """The derivatives by ρ and, this rank's share of it, by the readout. Collective."""
+        rule = self._rule
+        mass = np.einsum("cq,qi,cik->cqk", rule.weights, rule.basis, owned, optimize=True)
+        with parallel.agreed(self._space.comm), np.errstate(all="ignore"):  # it may be code of the user's
+            vector = self._vector(self._values(readout))
+            return vector, self.loss.readout_vjp(self._points, readout, mass.reshape(-1, self._space.n_labels))
+
+    @property
+    def affine_readout(self) -> bool:
+        """See ``PointLoss``."""
+        return self.loss.affine_readout
 
     @property
     def _rule(self) -> Quadrature:
@@ -164,7 +112,12 @@ class RelativeEntropy(_ToTarget):
     logarithmic = True
 
     def density_cost(
-        self, log_density: Floats, target: FunctionDensity | None, x: Floats, labels: Sequence[int]
+        self,
+        log_density: Floats,
+        target: FunctionDensity | None,
+        x: Floats,
+        labels: Sequence[int],
+        readout: Floats,  # noqa: ARG002 - it has none
     ) -> Floats:
         """log(ρ/ρ*), (n, k)."""
         assert target is not None
@@ -252,7 +205,12 @@ class SquaredDistanceLoss(_ToTarget):
     cancelling = True
 
     def density_cost(
-        self, log_density: Floats, target: FunctionDensity | None, x: Floats, labels: Sequence[int]
+        self,
+        log_density: Floats,
+        target: FunctionDensity | None,
+        x: Floats,
+        labels: Sequence[int],
+        readout: Floats,  # noqa: ARG002 - it has none
     ) -> Floats:
         """½ρ − ρ*, (n, k): all but the constant ½∫ρ*²."""
         assert target is not None
@@ -336,6 +294,15 @@ def _(
     if cost.form == "density":
         return SquaredDistanceLoss(space, target.coefficients, target.exact)
     return SquaredDistanceByPowers(space, target.coefficients, exact_density(target))
+
+
+@on_mesh.register
+def _(
+    cost: UserFunctional, space: DensitySpace, initial_entropy: float | None = None, key: str = "terminal"
+) -> Terminal:
+    del initial_entropy
+    made: Terminal = cost.on_mesh(space, key)
+    return made
 
 
 @on_mesh.register

@@ -106,6 +106,12 @@ class ParticleEndCosts:
         """Where the trained parameters start, (r,)."""
         return np.concatenate([cost.loss.initial_readout() for cost in self.costs])
 
+    @property
+    def affine_readout(self) -> bool:
+        """Whether all that is trained is (W row by row, b) of one affine map of points."""
+        trained = [cost.loss for cost in self.costs if cost.loss.n_readout]
+        return len(trained) == 1 and trained[0].affine_readout
+
     def met(self, states: "ParticleStates", comm: MPI.Comm) -> Self:
         """With tangents for functionals of all particles, where these are. **Collective**.
 

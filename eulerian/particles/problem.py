@@ -116,22 +116,20 @@ class ParticleProblem(ReducedProblem):
         self.loss = self.ends.terminal.loss
         refuse_costs(costs, method)
         relative = self.ends.add_log_density
-        second = (
-            ("jacobian_vjp", "jacobian_vjp_x")
-            if relative or any(term.of_gradient for term, _ in costs.velocity_terms)
-            else ()
-        )
+        twice = relative or any(term.of_gradient for term, _ in costs.velocity_terms)
+        second = ("jacobian_vjp", "jacobian_vjp_x") if twice else ()
         require_derivatives(self.layered, ("jacobian", *second), "particles")
         if relative:
             own.require_log_density(comm)
         rows = initial_rows(field, dim, comm, time.layers, initial_theta, seed, tied=tied)
-        readout, weights = self.ends.initial_readout(), (costs.parameters, costs.parameters_h1)
-        units = ParameterUnits.of(field, (self.box[0], self.box[1]), readout.size)
+        potential, weights = costs.potential_in(dim), (costs.parameters, costs.parameters_h1)
+        self.rates = RightHandSide(self.layered, dim, costs.velocity_terms, potential, log_density=relative)
+        readout = comm.bcast(np.concatenate([self.ends.initial_readout(), self.rates.initial_readout()]), 0)
+        affine = self.ends.affine_readout and not self.rates.n_readout
+        units = ParameterUnits.of(field, (self.box[0], self.box[1]), readout.size, affine=affine)
         super().__init__(comm, time.horizon, time.layers, rows, readout, weights, tied=tied, units=units)
         length = 0.5 * float(np.max(self.box[1] - self.box[0]))
         self.scheme = Scheme(time.horizon, method, steps_per_layer, tolerance, length=length)
-        potential = costs.potential_in(dim)
-        self.rates = RightHandSide(self.layered, dim, costs.velocity_terms, potential, log_density=relative)
         energy = costs.interaction_energy
         self._interaction = None if energy is None else CrowdLoss.of(energy, dim, self.n_labels, INTERACTION)
         self.count = int(comm.allreduce(len(own.x)))
@@ -169,6 +167,7 @@ class ParticleProblem(ReducedProblem):
     def _sweep(self, theta: Floats, readout: Floats, steps: Sequence[Sequence[Floats]] | None) -> ParticleForward:
         """All particles at T, with what they have gathered. Collective."""
         at = {layer: np.empty((len(self.sample.x), self.rates.width)) for layer in self.ends.layers}
+        theta = self.rates.extended(theta, readout)
         paths = [PathStorage(label, rows) for label, rows in self._groups]
         energy, steps_per_layer = self._interaction, self.scheme.steps_per_layer
         meetings = None if energy is None else Meetings(energy, self.horizon, self.n_layers, steps_per_layer)
@@ -220,12 +219,15 @@ class ParticleProblem(ReducedProblem):
             weights = weights if chosen is None else np.where(chosen, weights, 0.0)
             by_state = forward.by_state(weights, self.n_layers)
             constant = forward.states.by_readout(forward.ends, readout, weights, self.n_labels)
-            rows = np.zeros((self.n_layers, self.layer_shape[1]))
+            rows = np.zeros((self.n_layers, self.layer_shape[1] + self.rates.n_readout))
             for path in forward.paths:
                 picked = None if chosen is None else np.flatnonzero(chosen[path.rows])
                 own = {layer: found[path.rows] for layer, found in by_state.items()}
                 own = own if picked is None else {layer: found[picked] for layer, found in own.items()}
                 rows += path.adjoint(self.scheme.tableau, own, picked, forward.on_the_way(path.rows, picked, weights))
+        # What rides behind the θ of every layer is one and the same for all: the parameters of the potential.
+        rows, more = np.split(rows, [self.layer_shape[1]], axis=1)
+        constant[constant.size - more.shape[1] :] += more.sum(axis=0)
         return rows, constant
 
     # -- what the last evaluation found ------------------------------------------------------------------------------

@@ -36,6 +36,19 @@ class RightHandSide:
     potential: PointFunction | None = None
     log_density: bool = False
 
+    @property
+    def n_readout(self) -> int:
+        """Number of parameters of the potential that are trained: they stand behind the θ of every layer."""
+        return 0 if self.potential is None else self.potential.n_readout
+
+    def initial_readout(self) -> Floats:
+        """Where these start, (r,)."""
+        return np.zeros(0) if self.potential is None else self.potential.initial_readout()
+
+    def extended(self, theta: Floats, readout: Floats) -> Floats:
+        """θ (L, p) with these behind every row, (L, p + r); they are the last of a readout."""
+        return np.hstack([theta, np.tile(readout[readout.size - self.n_readout :], (len(theta), 1))])
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What the columns of q are, in their order."""
@@ -68,7 +81,7 @@ class Motion:
     Attributes:
         rates: what is integrated.
         layer: its number.
-        theta: (p,) of the layer.
+        theta: (p,) of the layer, and behind it the trained parameters of the potential.
         label: of the particles; None where the field does not depend on it.
         sign: −1 to go back in time.
     """
@@ -81,7 +94,7 @@ class Motion:
 
     def velocity(self, x: Floats) -> Floats:
         """The velocity at points (n, dim)."""
-        return self.sign * np.asarray(self.rates.field.value(self.layer, self.theta, x, self.label), dtype=np.float64)
+        return self.sign * np.asarray(self.rates.field.value(self.layer, self.row, x, self.label), dtype=np.float64)
 
     def value(self, x: Floats) -> Floats:
         """d/dt (x, q) at points (n, dim), (n, width)."""
@@ -97,7 +110,7 @@ class Motion:
         for term, weight in rates.terms:
             columns.append((weight * term.value(gradient if term.of_gradient else v))[:, None])
         if rates.potential is not None:
-            columns.append(rates.potential.value(x)[:, None])
+            columns.append(rates.potential.at(self.theta).value(x)[:, None])
         if rates.log_density:
             columns.append(-divergence[:, None])
         return np.concatenate(columns, axis=1)
@@ -111,9 +124,10 @@ class Motion:
             if not term.of_gradient:
                 by_velocity = by_velocity + (weight * by_name[term.name])[:, None] * term.slope(v)
         by_velocity = np.ascontiguousarray(self.sign * by_velocity)  # fields may hand it to other frameworks
-        by_theta, by_point = rates.field.pull_back(self.layer, self.theta, x, by_velocity, self.label)
+        by_theta, by_point = rates.field.pull_back(self.layer, self.row, x, by_velocity, self.label)
         if rates.potential is not None:
-            by_point = by_point + by_name[POTENTIAL][:, None] * rates.potential.gradient(x)
+            potential, charged = rates.potential.at(self.theta), np.ascontiguousarray(by_name[POTENTIAL])
+            by_point = by_point + charged[:, None] * potential.gradient(x)
         if rates.uses_jacobian:
             by_jacobian = np.zeros((len(x), dim, dim))
             gradient = self._jacobian(x) if rates.charges_gradient else by_jacobian
@@ -124,12 +138,19 @@ class Motion:
                 # A writable view of the diagonals.
                 np.einsum("nii->ni", by_jacobian)[:] -= by_name[LOG_DENSITY][:, None]
             by_jacobian *= self.sign
-            more = rates.field.jacobian_pull_back(self.layer, self.theta, x, by_jacobian, self.label)
+            more = rates.field.jacobian_pull_back(self.layer, self.row, x, by_jacobian, self.label)
             by_theta, by_point = by_theta + more[0], by_point + more[1]
+        if rates.n_readout:
+            by_theta = np.concatenate([by_theta, potential.readout_vjp(x, charged)])
         return by_point, by_theta
 
+    @property
+    def row(self) -> Floats:
+        """The θ of the field."""
+        return self.theta[: self.theta.size - self.rates.n_readout]
+
     def _value_and_divergence(self, x: Floats) -> tuple[Floats, Floats]:
-        return self.rates.field.value_and_divergence(self.layer, self.theta, x, self.label)
+        return self.rates.field.value_and_divergence(self.layer, self.row, x, self.label)
 
     def _jacobian(self, x: Floats) -> Floats:
-        return self.sign * np.asarray(self.rates.field.jacobian(self.layer, self.theta, x, self.label))
+        return self.sign * np.asarray(self.rates.field.jacobian(self.layer, self.row, x, self.label))

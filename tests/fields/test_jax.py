@@ -25,7 +25,7 @@ from jax import numpy as jnp  # noqa: E402
 from eulerian.base.errors import InputError  # noqa: E402
 from eulerian.fields import Mlp, SpeedLimit, load_field  # noqa: E402
 from eulerian.fields.framework import PIECE  # noqa: E402
-from eulerian.fields.jax import SMALLEST, _padded, equinox_field, flax_field, jax_field  # noqa: E402
+from eulerian.fields.jax import SMALLEST, equinox_field, flax_field, jax_field, padded  # noqa: E402
 
 # Fields know nothing of other ranks: what depends on them is in tests/test_foreign_models.py.
 pytestmark = pytest.mark.one_process
@@ -175,7 +175,7 @@ def test_point_counts_share_programs():
     for n in (100, 112, 97, 109):
         field.value(np.ones(2), np.zeros((n, 2)))
     assert len(traced) == 1
-    sizes = [_padded(n) for n in range(1, PIECE + 1)]
+    sizes = [padded(n) for n in range(1, PIECE + 1)]
     assert len(set(sizes)) < 40
     assert all(n <= size <= max(1.25 * n, SMALLEST * (n // SMALLEST + 1)) for n, size in enumerate(sizes, 1))
     assert max(sizes) == PIECE

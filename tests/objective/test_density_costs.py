@@ -19,7 +19,7 @@ from eulerian.base.errors import InputError
 from eulerian.density.space import DensitySpace
 from eulerian.objective.floored_entropy import entropy, entropy_slope
 from eulerian.objective.point_functions import as_point_function
-from eulerian.objective.running import potential_vector
+from eulerian.objective.running import PotentialCost
 from eulerian.objective.terminal import KullbackLeiblerLoss, SquaredDistanceLoss
 from eulerian.optimise import minimise
 
@@ -100,13 +100,15 @@ def test_entropy_below_zero_is_its_tangent() -> None:
 def test_potential_of_a_normal_density(comm: MPI.Comm) -> None:
     space = line(comm)
     total = normal(space, 0.1, STD)[: space.n_owned, :, 0]
-    potential = summed(comm, float(np.vdot(potential_vector(space, as_point_function("x**2/2", 1, "V")), total)))
+    potential = summed(
+        comm, float(np.vdot(PotentialCost(space, as_point_function("x**2/2", 1, "V")).vector(np.zeros(0)), total))
+    )
     assert potential == pytest.approx(0.5 * (STD**2 + 0.01), rel=1e-5)
 
 
 def test_a_potential_that_is_not_finite_is_refused(comm: MPI.Comm) -> None:
     with pytest.raises(InputError, match=r"costs\.potential"):
-        potential_vector(line(comm), as_point_function("log(x)", 1, "costs.potential"))
+        PotentialCost(line(comm), as_point_function("log(x)", 1, "costs.potential"))
 
 
 @pytest.mark.parametrize(("form", "tolerance"), [("density", 1e-12), ("companion", 0.03)])

@@ -9,7 +9,7 @@ from eulerian.app.config.checks import TARGET
 from eulerian.app.config.density import Terms
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
-from eulerian.base.parallel import on_root
+from eulerian.base.parallel import agreed, on_root
 from eulerian.density.csv_samples import compare_classes
 from eulerian.density.density import Density
 from eulerian.density.exact_density import ExactDensity
@@ -72,6 +72,11 @@ def labelled_shapes(terms: Sequence[Term], dim: int, comm: MPI.Comm, key: str = 
     """
     for index, term in enumerate(terms):
         name = f"{key}.{index}"
+        if term.code is not None:  # a function of the user's cannot be sent: every rank has its own
+            with agreed(comm):
+                own = term.labelled_shapes(dim, name)
+            yield from own
+            continue
         yield from on_root(comm, lambda term=term, name=name: term.labelled_shapes(dim, name))  # type: ignore[misc]
 
 

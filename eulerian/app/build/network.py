@@ -24,6 +24,7 @@ from eulerian.app.config import (
     check_dimension,
     check_labels,
 )
+from eulerian.app.config.checks import code_sections
 from eulerian.app.config.field import IDEAL, KEY
 from eulerian.app.config.objective import AT
 from eulerian.base.arrays import Floats
@@ -241,6 +242,10 @@ def _initial(
     mesh: Simplices | None = None,
 ) -> tuple[DensitySpace, Density, float]:
     """The space of the densities, ρ₀, and the bytes left over. Collective."""
+    with agreed(MPI.COMM_WORLD if comm is None else comm):
+        for key, section in code_sections(config):
+            if key != "field":  # which is loaded together with what it makes
+                section.load(key)
     space, left = build_space(config, comm, mesh, needs)
     return space, Density(space, *density_and_exact(space, config.density.initial)), left
 
@@ -268,7 +273,7 @@ def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
             objective.kinetic,
             config.field.horizon,
             config.ideal.slabs(config.field.layers),
-            potential=objective.potential,
+            potential=objective.potential_function(),
             congestion=objective.congestion,
             entropy=objective.entropy,
             interaction=objective.costs().interaction,
@@ -314,10 +319,7 @@ def _warn_of_raw_coordinates(space: DensitySpace, code: str) -> None:
 def training_start(config: Config, problem: ControlProblem) -> Floats:
     """Where a training from nothing starts, for the methods of a problem that may start elsewhere. Collective."""
     rows = _given_theta(config.with_values("field", theta=None), problem.field, problem.density_space)
-    space = problem.density_space
-    losses = [cost.loss() for _, cost in config.in_order_of_readouts]
-    readouts = [loss.bind(space.dim, space.n_labels).initial_readout() for loss in losses if loss is not None]
-    return np.concatenate([rows.ravel(), *readouts])
+    return np.concatenate([rows.ravel(), problem.split(problem.initial_theta)[1]])
 
 
 def _given_theta(config: Config, field: VectorField, space: DensitySpace) -> Floats:

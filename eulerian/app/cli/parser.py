@@ -86,7 +86,7 @@ def _add(subparsers: "argparse._SubParsersAction[_CommandParser]", command: Comm
     help_ = "say more: a line per iteration, times, versions, and where in the program an error comes from"
     words.add_argument("-v", "--verbose", action="store_true", help=help_)
     if command.runs_python:
-        help_ = 'refuse a configuration whose field is Python code (field.kind = "python")'
+        help_ = 'refuse a configuration that names Python code (kind = "python")'
         parser.add_argument("--no-python", dest="python", action="store_false", help=help_)
     command.add_arguments(parser)
 

@@ -24,7 +24,7 @@ class Command(ABC):
         help: what it does, in one line.
         examples: command lines for the help.
         serial: whether one process does it; else it is for all ranks together.
-        runs_python: whether it may run a field of the user's own, which ``--no-python`` refuses.
+        runs_python: whether it may run code of the user's own, which ``--no-python`` refuses.
     """
 
     name: ClassVar[str]

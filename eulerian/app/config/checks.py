@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from eulerian.app.config.code import CodeSection
 from eulerian.app.config.density import Term, Terms
-from eulerian.app.config.field import PythonField
 from eulerian.app.config.functionals import KEY as TERMINAL
 from eulerian.app.config.model import Config
 from eulerian.base.errors import GMSH_SAVES, InputError
@@ -91,8 +91,8 @@ def _formulas(config: Config) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     for key, term in _terms(config):
         for name, text in term.formulas:
             yield f"{key}.{name}", text, ()
-    if config.objective.potential is not None:
-        yield "objective.potential", config.objective.potential, ()
+    if (potential := config.objective.potential_formula) is not None:
+        yield "objective.potential", potential, ()
     for key, cost in config.objective.end_costs:
         for name, text in cost.formulas:
             yield f"{key}.{name}", text, ("label",)
@@ -126,9 +126,19 @@ def check_files(config: Config) -> None:
         if what:
             remedy = "Paths are relative to the folder of the TOML file."
             raise InputError(what, key=key, value=str(path), remedy=remedy)
-    if isinstance(config.field, PythonField) and not config.field.folder.is_dir():
-        folder, remedy = str(config.field.folder), "It is the folder that holds the module of field.object."
-        raise InputError("there is no such folder", key="field.folder", value=folder, remedy=remedy)
+    for key, section in code_sections(config):
+        if not section.folder.is_dir():
+            folder, remedy = str(section.folder), f"It is the folder that holds the module of {key}.object."
+            raise InputError("there is no such folder", key=f"{key}.folder", value=folder, remedy=remedy)
+
+
+def code_sections(config: Config) -> Iterator[tuple[str, CodeSection]]:
+    """Every table that names code of the user's, with its key."""
+    objective = config.objective
+    tables = [("field", config.field), *_terms(config), *objective.end_costs]
+    for key, table in (*tables, ("objective.potential", objective.potential)):
+        if isinstance(table, CodeSection):
+            yield key, table
 
 
 def _files(config: Config) -> Iterator[tuple[str, Path]]:

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, PlainValidator, model_validator
 
+from eulerian.app.config.code import CodeSection
 from eulerian.app.config.values import (
     LARGEST,
     MAX_DIMENSION,
@@ -25,11 +26,13 @@ from eulerian.app.config.values import (
 )
 from eulerian.app.config.values import Formula as FormulaText
 from eulerian.base.arrays import Floats, Ints
+from eulerian.base.errors import InputError
 from eulerian.base.formula import COORDINATES
 from eulerian.density.csv_samples import SampleTable, kernel_estimates, read_samples
 from eulerian.density.image import Image, read_darkness
 from eulerian.density.shape import DensityShape, LabelledShape
-from eulerian.density.shapes import Formula, Gaussian, Uniform
+from eulerian.density.shapes import Formula, FunctionShape, Gaussian, Uniform
+from eulerian.objective.point_functions import called
 
 MAX_CELLS = 2e8
 _SIMPLICES_PER_BOX_CELL = (1, 2, 6)
@@ -121,6 +124,11 @@ class _Term(Section):
     kind: str  # first, so that it also comes first where a configuration is written out
     weight: Positive = Field(default=1.0, description="the share of mass of this term, a number > 0")
     label: Whole = Field(default=0, description="the label of this term; labels are 0..K-1 without gaps")
+
+    @property
+    def code(self) -> str | None:
+        """Import path of the user's own code; None where there is none."""
+        return None
 
     only_dimension: ClassVar[int | None] = None
     """The one dimension of space that the kind exists in; None for any."""
@@ -321,7 +329,24 @@ class ImageTerm(_Term):
         return Image(read_darkness(Path(self.file), f"{key}.file"), self.lower, self.upper)
 
 
-AnyTerm = GaussianTerm | UniformTerm | SamplesTerm | ImageTerm | ExpressionTerm
+class PythonTerm(CodeSection, _Term):
+    """A density of the user's own: a function of points (n, dim) that returns (n,), or a shape of the library."""
+
+    kind: Literal["python"] = "python"
+
+    def shape(self, dim: int, key: str) -> DensityShape:  # noqa: ARG002 - the same for all kinds
+        """The shape, or one of the function."""
+        found = self.load(key)
+        if hasattr(found, "equal_mass_points"):
+            shape: DensityShape = found
+            return shape
+        if callable(found):
+            return FunctionShape(lambda x: called(found, x, (len(x),), f"{key}.object"))
+        remedy = "Name a function of points (n, dim) that returns (n,), or a shape like eulerian.Gaussian(...)."
+        raise InputError("is nothing that can be a density", key=f"{key}.object", value=self.object, remedy=remedy)
+
+
+AnyTerm = GaussianTerm | UniformTerm | SamplesTerm | ImageTerm | ExpressionTerm | PythonTerm
 type Term = AnyTerm
 
 Terms = Annotated[tuple[Annotated[AnyTerm, Field(discriminator="kind")], ...], Field(min_length=1)]

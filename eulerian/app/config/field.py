@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field, PlainValidator, Strict, StringConstraints, TypeAdapter, ValidationInfo, model_validator
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationInfo, model_validator
 
+from eulerian.app.config.code import CodeSection
 from eulerian.app.config.values import (
     LARGEST,
     Count,
@@ -299,30 +300,14 @@ class FreeField(_Field):
         return dim * max(self._labels(n_labels), 1) * n_nodes
 
 
-class PythonField(_Field):
-    """A field of the user's own.
-
-    Attributes:
-        object: import path of the field or of a function that makes it.
-        folder: where the module is looked for besides the usual places.
-    """
+class PythonField(CodeSection, _Field):
+    """A field of the user's own: ``object`` is the field or a function that makes it."""
 
     kind: Literal["python"] = "python"
     instead_of_speed: ClassVar[tuple[str, str]] = (
         "the code that field.object names says how fast its field may be",
         "Let it be eulerian.SpeedLimit(field, V) there.",
     )
-    object: Annotated[
-        str, Strict(), StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
-    ] = Field(description='an import path like "package.module:name"')
-    folder: FilePath = Field(
-        default=Path("."), validate_default=True, description="the folder of the module, relative to the TOML file"
-    )
-
-    @property
-    def code(self) -> str:
-        """The import path."""
-        return self.object
 
     def _field(self, dim: int, labels: int, box: Frame, nodes: Floats | None) -> VectorField:  # noqa: ARG002
         # Two points of the domain, not symmetric about its centre, where odd fields are zero.

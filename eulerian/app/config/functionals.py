@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from eulerian.app.config.density import Terms, check_gaps, label_count
 from eulerian.app.config.interactions import Kernels
 from eulerian.app.config.values import Length, NonNegative, Section
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.objective.distances import Distance, FixedDensity, KullbackLeibler, SquaredDistance
 from eulerian.objective.interactions import InteractionEnergy, MaximumMeanDiscrepancy
@@ -39,6 +40,14 @@ class FunctionalTerminal(Section):
 
     def loss(self) -> None:
         """There is none at points."""
+
+    def readout_size(self, key: str, n_labels: int, columns: int) -> int:  # noqa: ARG002 - of those that are trained
+        """There are no trained parameters."""
+        return 0
+
+    def started_at(self, readout: Floats, n_labels: int) -> Self:  # noqa: ARG002 - of those that are trained
+        """The same."""
+        return self
 
     def check_labels(self, n_labels: int, key: str = KEY) -> None:
         """Any number of labels will do."""

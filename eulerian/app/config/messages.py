@@ -106,6 +106,8 @@ def _without_tags(loc: Path, data: object) -> Path:
         if fresh and isinstance(data, Mapping) and data.get("kind") == step:
             fresh = False
             continue
+        if fresh and not isinstance(data, Mapping | list | tuple):  # nor is there anything below a value
+            continue
         path.append(step)
         data, fresh = _entry(data, step), True
     return tuple(path)

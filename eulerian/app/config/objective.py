@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from eulerian.app.config.code import Potential, PythonPotential, TrainedCode, renamed
 from eulerian.app.config.costs_at import at_times
 from eulerian.app.config.density import Terms
 from eulerian.app.config.functionals import (
@@ -23,7 +24,6 @@ from eulerian.app.config.functionals import (
 from eulerian.app.config.interactions import Kernels
 from eulerian.app.config.values import (
     Flag,
-    Formula,
     LabelledFormula,
     Matrix,
     NonNegative,
@@ -32,12 +32,14 @@ from eulerian.app.config.values import (
     Vector,
     problem,
 )
+from eulerian.base.arrays import Floats
 from eulerian.objective.cost_at import CostAt
 from eulerian.objective.costs import Costs
+from eulerian.objective.distances import DensityFunctional, as_terminal_cost
 from eulerian.objective.losses import CrossEntropyLoss, FormulaLoss, LogisticLoss, QuadraticLoss
 from eulerian.objective.point_loss import PointLoss
 
-AT = "objective.at"
+AT, POTENTIAL = "objective.at", "objective.potential"
 
 
 class LossSection(Section):
@@ -64,13 +66,31 @@ class LossSection(Section):
         """ℓ, not bound to a dimension and labels yet."""
         raise NotImplementedError
 
-    def cost(self, objective: "Objective", target: Callable[[Terms], Any]) -> PointLoss:  # noqa: ARG002 - of distances
+    def cost(
+        self,
+        objective: "Objective",  # noqa: ARG002 - of distances
+        target: Callable[[Terms], Any],  # noqa: ARG002
+    ) -> DensityFunctional | PointLoss:
         """What a problem is given."""
         return self.loss()
 
     def check_labels(self, n_labels: int, key: str = KEY) -> None:
         """Raise InputError unless the loss is for so many labels."""
         self.loss().check_labels(n_labels, key)
+
+    def readout_size(self, key: str, n_labels: int, columns: int) -> int:  # noqa: ARG002 - of those that are trained
+        """Number of its trained parameters.
+
+        Args:
+            key: its own.
+            n_labels: K.
+            columns: of the matrix of an affine readout.
+        """
+        return 0
+
+    def started_at(self, readout: Floats, n_labels: int) -> Self:  # noqa: ARG002 - of those that are trained
+        """The same with trained parameters (r,), as many as it has, to start from."""
+        return self
 
     def lengths(self) -> Lengths:
         """Everything that has one entry per axis: name, length, value, and what the entries are."""
@@ -169,10 +189,39 @@ class CrossEntropyTerminal(LossSection):
         """Whether W and b are part of the parameters."""
         return self.trainable
 
+    def readout_size(self, key: str, n_labels: int, columns: int) -> int:  # noqa: ARG002 - its own
+        """Of W and b."""
+        return n_labels * (columns + 1) if self.trainable else 0
+
+    def started_at(self, readout: Floats, n_labels: int) -> Self:
+        """With W row by row and b."""
+        if not self.trainable:
+            return self
+        rows, bias = np.split(readout, [readout.size - n_labels])
+        weights = tuple(map(tuple, rows.reshape(n_labels, -1).tolist()))
+        return self.model_copy(update={"weights": weights, "bias": tuple(bias.tolist())})
+
     def loss(self) -> CrossEntropyLoss:
         """ℓ."""
         weights, bias = (None if each is None else np.array(each, dtype=float) for each in (self.weights, self.bias))
         return CrossEntropyLoss(weights, bias, self.trainable)
+
+
+class PythonTerminal(TrainedCode, LossSection):
+    """A cost of the user's own: a function ℓ(x) or ℓ(x, label), a loss, or a functional of the density."""
+
+    kind: Literal["python"] = "python"
+
+    def check_labels(self, n_labels: int, key: str = KEY) -> None:
+        """Not known: the code is not run for that."""
+
+    def cost(
+        self,
+        objective: "Objective",  # noqa: ARG002 - of distances
+        target: Callable[..., Any],  # noqa: ARG002
+    ) -> DensityFunctional | PointLoss:
+        """What a problem is given."""
+        return as_terminal_cost(self.started(KEY), f"{KEY}.object")
 
 
 type Terminal = LossSection | FunctionalTerminal
@@ -190,6 +239,7 @@ else:  # `fixed` among them only to be told why not
         L2Terminal,
         MmdTerminal,
         InteractionTerminal,
+        PythonTerminal,
     )
 
 
@@ -201,7 +251,7 @@ class Objective(Section):
         jacobian: η in η/2 ∫∫|∇v|²ρ.
         parameters: ε in ε/2 ∫|θ|² dt.
         parameters_h1: ε₁ in ε₁/2 ∫|dθ/dt|² dt.
-        potential: V in ∫∫Vρ, a formula.
+        potential: V in ∫∫Vρ, a formula, or code of the user's.
         congestion: γ in γ/2 ∫∫ρ², ρ = Σ_y ρ_y the density of all labels together.
         entropy: σ in σ ∫∫ρ log ρ, of all labels together.
         interaction: W in ½∫∬W(x - y) ρ(x) ρ(y), of all labels together, a kernel or the sum of several.
@@ -217,7 +267,9 @@ class Objective(Section):
     jacobian: NonNegative = Field(default=0.0, description="the weight η of |∇v|², a number >= 0")
     parameters: NonNegative = Field(default=0.0, description="the weight ε of |θ|², a number >= 0")
     parameters_h1: NonNegative = Field(default=0.0, description="the weight ε₁ of |dθ/dt|², a number >= 0")
-    potential: Formula | None = Field(default=None, description='a formula in quotes, like "x**2/2"')
+    potential: Potential | None = Field(
+        default=None, description='a formula in quotes, like "x**2/2", or a table with kind = "python"'
+    )
     congestion: NonNegative = Field(default=0.0, description="the weight γ of ρ²/2, a number >= 0")
     entropy: NonNegative = Field(default=0.0, description="the weight σ of ρ log ρ, a number >= 0")
     interaction: Kernels | None = Field(
@@ -238,7 +290,8 @@ class Objective(Section):
         | KlTerminal
         | L2Terminal
         | MmdTerminal
-        | InteractionTerminal,
+        | InteractionTerminal
+        | PythonTerminal,
         Field(discriminator="kind"),
     ] = Field(description="a table [objective.terminal] with the loss at the final time")
     at: TerminalsAt = Field(default=(), description="a list of tables [[objective.at]], each with a time and a kind")
@@ -251,11 +304,21 @@ class Objective(Section):
                 raise problem(what, key=f"at.{index}.kind", value=cost.kind, remedy="Use kl or l2.")
         return self
 
+    @property
+    def potential_formula(self) -> str | None:
+        """V, where it is a formula."""
+        return self.potential if isinstance(self.potential, str) else None
+
+    def potential_function(self) -> Any:
+        """V as a problem takes it; code of the user's is loaded for it."""
+        given = self.potential
+        return given.started(POTENTIAL) if isinstance(given, PythonPotential) else given
+
     def costs(self) -> Costs:
-        """The weights of the costs along the way."""
+        """The weights of the costs along the way. Code of the user's is loaded for the potential."""
         given = {each.name: getattr(self, each.name) for each in fields(Costs)}
         kernels = None if self.interaction is None else [each.kernel() for each in self.interaction]
-        return Costs(**{**given, "interaction": kernels})
+        return Costs(**{**given, "potential": self.potential_function(), "interaction": kernels})
 
     @property
     def end_costs(self) -> Iterator[tuple[str, Any]]:
@@ -270,6 +333,7 @@ class Objective(Section):
         for index, each in enumerate(self.at):
             # Charged with the weight: a loss that has one of its own is not to count it again.
             bare = each.model_copy(update={"weight": 1.0})
-            cost = bare.cost(self, partial(target, key=f"{AT}.{index}.target"))
+            with renamed(KEY, f"{AT}.{index}"):
+                cost = bare.cost(self, partial(target, key=f"{AT}.{index}.target"))
             found.append(CostAt(each.time, cost, each.weight))
         return found

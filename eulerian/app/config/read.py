@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from eulerian.app.config.checks import check_dimension, check_files, check_labels
+from eulerian.app.config.checks import check_dimension, check_files, check_labels, code_sections
 from eulerian.app.config.messages import input_error
 from eulerian.app.config.model import Config
 from eulerian.app.config.tables import apply_overrides, plain_tables
@@ -29,7 +29,7 @@ def read_config(
         path: the file; relative paths inside it are relative to its folder.
         overrides: ``KEY=VALUE``, each replacing one key.
         output: replaces ``output.directory``.
-        python: the field may be Python code of the user's.
+        python: what a configuration names may be Python code of the user's.
 
     Raises:
         InputError: for a missing or unreadable file, wrong syntax, unknown keys and wrong values; names the key.
@@ -61,7 +61,7 @@ def parse_config(
         base: the folder that relative paths start from.
         overrides: ``KEY=VALUE``, each replacing one key.
         output: replaces ``output.directory``.
-        python: the field may be Python code of the user's, which is run; else nothing in a configuration ever is.
+        python: what it names may be Python code of the user's, which is run; else nothing in a configuration ever is.
 
     Raises:
         InputError: for wrong syntax, unknown keys and wrong values; names the key.
@@ -77,9 +77,9 @@ def parse_config(
         config = Config.model_validate(data, context={"base": Path(base).absolute()})
     except ValidationError as error:
         raise input_error(error, data) from None
-    if config.field.code is not None and not python:
+    for key, _ in () if python else code_sections(config):
         what, remedy = "Python code is forbidden here", "Leave --no-python out where you trust the configuration."
-        raise InputError(what, key="field.kind", value=config.field.kind, remedy=remedy)
+        raise InputError(what, key=f"{key}.kind", value="python", remedy=remedy)
     if config.domain.box is not None:
         check_dimension(config, config.domain.box.dim)
     if config.n_labels is not None:

@@ -138,6 +138,7 @@ FilePath = Annotated[TextPath, AfterValidator(_absolute)]
 Formula = Annotated[str, Strict(), _formula(("x", "y", "z"))]
 LabelledFormula = Annotated[str, Strict(), _formula(("x", "y", "z", "label"))]
 
+
 _SIZE = re.compile(r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?)\s*(?P<unit>[kKMGT]?i?B|)\s*")
 _POWER = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 

@@ -16,6 +16,7 @@ from eulerian.app.build.mixture import count_labels
 from eulerian.app.build.network import SampledProblem
 from eulerian.app.config import Config
 from eulerian.app.config.functionals import KEY as KEY_OF_TERMINAL
+from eulerian.app.config.objective import POTENTIAL
 from eulerian.app.config.tables import changed_keys
 from eulerian.app.config.toml import dump_toml
 from eulerian.app.runs.files import THETA, is_run
@@ -30,7 +31,7 @@ from eulerian.fields.theta_file import read_theta
 KEY = "--theta"
 
 # Keys of the configuration that θ is read into: what is wrong with them is wrong with the file.
-READ_INTO = re.compile(r"field\.theta|objective\.(terminal|at\.\d+)\.(weights|bias)")
+READ_INTO = re.compile(r"field\.theta|objective\.((terminal|at\.\d+)\.(weights|bias|readout)|potential\.readout)")
 
 # Features that are drawn at random: their θ means nothing with others.
 _DRAWN = ("random", "residual")
@@ -179,25 +180,27 @@ def _folder(source: Path) -> Path | None:
 def _starting_at(config: Config, source: Path, file: Path, readout: Floats, n_labels: int) -> Config:
     """The configuration with θ of a file and its readout (r,) as the start. Not collective."""
     started = config.with_values("field", theta=file.absolute())
+    objective, owners = config.objective, dict(config.in_order_of_readouts)
+    if objective.potential_formula is None and objective.potential is not None:
+        owners[POTENTIAL] = objective.potential
     trained = [key for key, cost in config.in_order_of_readouts if cost.trains_readout]
-    if not trained and not readout.size:
-        return started
-    columns = readout.size // (n_labels * len(trained)) - 1 if trained else 0
-    if columns < 1 or readout.size != len(trained) * n_labels * (columns + 1):
-        wants = f"a readout for {n_labels} labels" if trained else "none"
+    # Affine readouts share what the others leave: of how many axes they are is not known here.
+    rest = readout.size - sum(cost.readout_size(key, n_labels, -1) for key, cost in owners.items())
+    columns = rest // (n_labels * len(trained)) - 1 if trained else 0
+    sizes = [cost.readout_size(key, n_labels, columns) for key, cost in owners.items()]
+    if sum(sizes) != readout.size or (trained and columns < 1):
+        wants = f"a readout for {n_labels} labels" if trained else str(sum(sizes) or "none")
         where = " and ".join(trained) or KEY_OF_TERMINAL
         what = f"holds {readout.size} numbers of a readout, but {where} trains {wants}"
         remedy = f"Compare with {where} of the run that wrote it."
         raise InputError(what, key=KEY, value=str(source), remedy=remedy)
     if not np.all(np.isfinite(readout)):
         raise InputError("holds a readout that is not finite", key=KEY, value=str(source), remedy="Train it anew.")
-    started_costs = dict(config.objective.end_costs)
-    for key, own in zip(trained, np.split(readout, len(trained)), strict=True):
-        rows, bias = np.split(own, [n_labels * columns])
-        weights = tuple(map(tuple, rows.reshape(n_labels, columns).tolist()))
-        started_costs[key] = started_costs[key].model_copy(update={"weights": weights, "bias": tuple(bias.tolist())})
-    terminal, *at = started_costs.values()
-    return started.with_values("objective", terminal=terminal, at=tuple(at))
+    parts = np.split(readout, np.cumsum(sizes)[:-1])
+    costs = {key: owners[key].started_at(own, n_labels) for key, own in zip(owners, parts, strict=True)}
+    potential = costs.get(POTENTIAL, objective.potential)
+    terminal, *at = (costs[key] for key, _ in objective.end_costs)
+    return started.with_values("objective", terminal=terminal, at=tuple(at), potential=potential)
 
 
 def _trains_readout(config: Config) -> bool:
