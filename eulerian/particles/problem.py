@@ -275,7 +275,7 @@ class ParticleProblem(ReducedProblem):
     def gradient_by_replicate(self) -> Floats:
         """∇J of each replicate alone, (R, n_params), at the last evaluation; their mean is ∇J. Collective.
 
-        Costs about as much as one gradient.
+        Costs about as much as one gradient. Where particles pay for one another, each replicate does for all of them.
         """
         last = self._require_last()
         layers, readout = self.split(last.theta)
