@@ -1,6 +1,5 @@
 """Losses of one's own, differentiated by JAX or DOLFINx; their parameters are trained with the network.
 
-python scripts/examples/own_losses.py
 mpirun -n 2 python scripts/examples/own_losses.py
 """
 
