@@ -90,6 +90,7 @@ def test_who_asks_for_something_else_is_told(comm: MPI.Comm, monkeypatch: pytest
     else:
         with pytest.raises(ComputationError, match="asks for J at another θ than rank 0"):
             evaluate(2.0 * theta)
+    comm.barrier()  # all have given up
     assert evaluate(3.0 * theta).value == problem.value(3.0 * theta)
 
 
