@@ -70,6 +70,7 @@ class CharacteristicCosts:
         label_dependent: every label has a velocity of its own.
         of_gradient: names of the costs of ∇v.
         together: running costs of the density as a whole, by part of J.
+        unseen: parts of J of which nothing is known along paths.
     """
 
     data: ContinuousData
@@ -82,6 +83,7 @@ class CharacteristicCosts:
     label_dependent: bool
     of_gradient: tuple[str, ...]
     together: Mapping[str, QuadraticForm]
+    unseen: tuple[str, ...]
 
     @classmethod
     def of(cls, problem: ControlProblem, theta: ArrayLike) -> "CharacteristicCosts":
@@ -105,6 +107,7 @@ class CharacteristicCosts:
             layered.label_dependent,
             of_gradient,
             {name: each.form for name, each in problem.running.functionals.items() if each.form is not None},
+            tuple(name for name, each in problem.running.functionals.items() if each.form is None),
         )
 
     def rules(self, space: DensitySpace, labels: Sequence[int]) -> tuple[DensityRule, DensityRule]:
@@ -348,7 +351,7 @@ class CharacteristicCosts:
     def unknown(self, touched: float) -> tuple[set[str], list[str]]:
         """Parts that have no value, and why."""
         of_density = {end.cost.at.part for end in self.charged if end.of_density} | set(self.costs_of_density)
-        unknown = set(self.costs_of_density) - {"congestion", "entropy"}
+        unknown = set(self.costs_of_density) - {"congestion", "entropy"} | set(self.unseen)
         reasons = [f"what is not known: {name}, of which there is no formula along paths" for name in sorted(unknown)]
         for end in self.charged:
             if end.cost.functional.obstacle:

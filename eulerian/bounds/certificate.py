@@ -150,6 +150,8 @@ def ideal_problem(problem: ControlProblem, slabs: int | None = None) -> IdealPro
         InputError: the idealised problem does not know the terminal functional.
     """
     space, readout, costs = problem.density_space, problem.terminal_readout(problem.theta), problem.costs
+    if costs.running is not None:
+        raise InputError(costs.running.ideal_cannot, key="costs.running", value=costs.running.kind)
     potential = problem.continuous.potential
     return IdealProblem(
         space,

@@ -16,7 +16,7 @@ from eulerian.density.exact_density import ExactDensity
 from eulerian.density.space import EMPTY, DensitySpace
 from eulerian.objective.continuous import ContinuousData
 from eulerian.objective.cost_at import LayerEndCost
-from eulerian.objective.costs import INTERACTION, Costs
+from eulerian.objective.costs import INTERACTION, RUNNING, Costs
 from eulerian.objective.distances import check_form
 from eulerian.objective.entropy import EntropyBalance
 from eulerian.objective.mean_field import QuadraticTerminal
@@ -190,8 +190,16 @@ def _mesh_costs(objective: Objective, space: DensitySpace, *, of_mesh: bool) -> 
 
 def _functionals(costs: Costs, space: DensitySpace) -> dict[str, Terminal]:
     """The running costs of the density as a whole, by part of J. Collective."""
+    found: dict[str, Terminal] = {}
     energy = costs.interaction_energy
-    return {} if energy is None else {"interaction": QuadraticTerminal(space, energy, INTERACTION)}
+    if energy is not None:
+        found["interaction"] = QuadraticTerminal(space, energy, INTERACTION)
+    if costs.running is not None:
+        found["running"] = costs.running.on_mesh(space, RUNNING)
+        if found["running"].initial_readout().size:
+            what = "has parameters of its own, which only costs at given times and potentials can have"
+            raise InputError(what, key=RUNNING, remedy="Fix them in the function.")
+    return found
 
 
 def check_time(time: TimeGrid) -> TimeGrid:

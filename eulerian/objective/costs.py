@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
+from eulerian.objective.distances import UserFunctional
 from eulerian.objective.interactions import InteractionEnergy
 from eulerian.objective.kernels import Interaction, as_kernels
 from eulerian.objective.parts import part_names
 from eulerian.objective.point_functions import PointFunction, as_point_function
 
-INTERACTION = "costs.interaction"
+INTERACTION, RUNNING = "costs.interaction", "costs.running"
 
 
 @final
@@ -61,9 +62,11 @@ class Costs:
         entropy: σ in σ ∫∫ρ log ρ, of all labels together.
         interaction: W in ½∫∬W(x − y) ρ(x) ρ(y) dt, ρ the density of all labels together: ``QuadraticInteraction``,
             ``GaussianInteraction``, or a list of them, whose sum is W; None for 0.
+        running: F in ∫F(ρ(t)) dt, a functional of the user's own: ``density_loss(f)`` or ``sensor_loss(f, points)`` of
+            ``eulerian.jax`` or ``eulerian.torch``, or ``FormLoss``, without parameters; None for 0.
 
     Raises:
-        InputError: a weight is negative or not finite, or the interaction is no kernel.
+        InputError: a weight is negative or not finite, the interaction is no kernel, or F no functional.
     """
 
     kinetic: float = 0.0
@@ -74,14 +77,19 @@ class Costs:
     congestion: float = 0.0
     entropy: float = 0.0
     interaction: Interaction | Sequence[Interaction] | None = None
+    running: UserFunctional | None = None
 
     def __post_init__(self) -> None:
-        for name in (each.name for each in fields(self) if each.name not in ("potential", "interaction")):
+        for name in (each.name for each in fields(self) if each.name not in ("potential", "interaction", "running")):
             weight = getattr(self, name)
             if not (isinstance(weight, Real) and 0.0 <= float(weight) < math.inf):
                 raise InputError("must be a number >= 0", key=f"costs.{name}", value=weight, remedy="Use 0 for none.")
         if self.interaction is not None:
             as_kernels(self.interaction, INTERACTION)
+        if self.running is not None and not hasattr(self.running, "on_mesh"):
+            remedy = "Give density_loss(f) or sensor_loss(f, points) of eulerian.jax or eulerian.torch, or FormLoss."
+            given = type(self.running).__name__
+            raise InputError("is no functional of densities", key=RUNNING, value=given, remedy=remedy)
 
     @property
     def velocity_terms(self) -> "VelocityTerms":

@@ -34,6 +34,7 @@ PARTS = (
     Part("entropy", "density"),
     Part("intermediate", "intermediate"),
     Part("interaction", "functional"),
+    Part("running", "functional"),
 )
 
 

@@ -136,6 +136,8 @@ def refuse_costs(costs: Costs, method: str) -> None:
     """Raise InputError where there are costs of the density, which particles do not know, or cannot pay together."""
     if costs.interaction is not None and method != "rk4":
         raise InputError(NO_COMMON_STEPS, key="method", value=method, remedy='Use "rk4".')
+    if costs.running is not None:
+        raise _refusal("costs.running", costs.running.kind, *costs.running.particles_cannot)
     for name in part_names("density"):
         if getattr(costs, name) > 0.0:
             raise _refusal(f"costs.{name}", getattr(costs, name), BLIND, "Set it to 0.")

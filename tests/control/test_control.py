@@ -29,7 +29,11 @@ def test_j_is_the_sum_of_its_parts(comm: MPI.Comm) -> None:
     theta = theta_with_layers(problem)
     value, _ = problem.value_and_gradient(theta)
     assert list(problem.parts) == list(part_names())
-    assert [name for name in part_names() if abs(problem.parts[name]) < 1e-4] == ["intermediate", "interaction"]
+    assert [name for name in part_names() if abs(problem.parts[name]) < 1e-4] == [
+        "intermediate",
+        "interaction",
+        "running",
+    ]
     assert value == pytest.approx(sum(problem.parts.values()), rel=1e-14)
 
 

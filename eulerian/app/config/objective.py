@@ -316,7 +316,9 @@ class Objective(Section):
 
     def costs(self) -> Costs:
         """The weights of the costs along the way. Code of the user's is loaded for the potential."""
-        given = {each.name: getattr(self, each.name) for each in fields(Costs)}
+        given = {
+            each.name: getattr(self, each.name) for each in fields(Costs) if each.name != "running"
+        }  # of Python only
         kernels = None if self.interaction is None else [each.kernel() for each in self.interaction]
         return Costs(**{**given, "potential": self.potential_function(), "interaction": kernels})
 

@@ -19,10 +19,10 @@ from eulerian.app.runs.files import HISTORY, HISTORY_COLUMNS, LATER_COLUMNS, RES
 from eulerian.base.arrays import Floats
 from eulerian.objective.parts import part_names
 
-# Okabe and Ito's colours are fewer than there are parts: grey, indigo and wine can be told from them and each other.
+# Okabe and Ito's colours are fewer than there are parts: grey, indigo, wine and olive can be told from them.
 _COLOURS = {
     "total": "black",
-    **dict(zip(part_names(), cycle([*PALETTE, "#7F7F7F", "#332288", "#882255"]), strict=False)),
+    **dict(zip(part_names(), cycle([*PALETTE, "#7F7F7F", "#332288", "#882255", "#999933"]), strict=False)),
 }
 _DASHED = part_names("potential", "density", "functional")  # costs of the density itself
 _TRUE = VERMILION
