@@ -80,7 +80,7 @@ class Costs:
     running: UserFunctional | None = None
 
     def __post_init__(self) -> None:
-        for name in (each.name for each in fields(self) if each.name not in ("potential", "interaction", "running")):
+        for name in (each.name for each in fields(self) if each.default is not None):  # the weights
             weight = getattr(self, name)
             if not (isinstance(weight, Real) and 0.0 <= float(weight) < math.inf):
                 raise InputError("must be a number >= 0", key=f"costs.{name}", value=weight, remedy="Use 0 for none.")
