@@ -1,16 +1,16 @@
 """J of a problem for optimisers of other libraries: from any thread, and on all ranks in one order.
 
 What a compiled program of such a library calls, it calls from threads of its own, and calls that do not depend on each
-other in an order that may differ from rank to rank. J is collective: all ranks have to evaluate it at the same θ at the
-same time. So rank 0 says what is evaluated, and hands out its θ; the others evaluate that, and keep the outcome for the
-thread that asks for it, or has asked.
+other in an order that may differ from rank to rank, be they of one problem or of several. J is collective: all ranks
+have to evaluate the same one at the same θ at the same time. So rank 0 says what is evaluated, and hands out its θ; the
+others evaluate that, and keep the outcome for the thread that asks for it, or has asked.
 """
 
 import time
 from dataclasses import dataclass, field
 from threading import Condition, Lock
 from typing import Any, final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from mpi4py import MPI
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import ComputationError, InputError
+from eulerian.base.parallel import lasting
 from eulerian.control.reduced import ReducedProblem
 
 # θ of two ranks may differ by rounding, relative to its largest number: their libraries may sum in different orders.
@@ -49,15 +50,18 @@ class Outcome:
 @final
 @dataclass(frozen=True, eq=False)
 class _Request:
-    """Where J is asked for, and whether with derivatives."""
+    """Which J is asked for, where, and whether with derivatives."""
 
+    problem: int
     theta: Floats
     rho0: Floats | None
     derivatives: bool
 
     def distance(self, other: "_Request") -> float:
         """The largest difference between numbers of the two, relative to the largest number; ∞ if of another kind."""
-        if self.derivatives != other.derivatives or (self.rho0 is None) != (other.rho0 is None):
+        if (self.problem, self.derivatives) != (other.problem, other.derivatives) or (self.rho0 is None) != (
+            other.rho0 is None
+        ):
             return np.inf
         pairs = [(self.theta, other.theta)] + ([] if self.rho0 is None else [(self.rho0, other.rho0)])
         found = 0.0
@@ -83,9 +87,13 @@ class _Asked:
 @final
 @dataclass(eq=False)
 class _Queue:
-    """Who asks for evaluations of one problem.
+    """Who asks for evaluations of the problems of a communicator: they are done one by one.
 
     Attributes:
+        comm: of this queue alone: what waits for rank 0 is not to mix with what problems send.
+        problems: by number, the same on all ranks.
+        numbers: of the problems.
+        count: of all problems so far.
         turn: of one thread of rank 0, or of the only rank.
         changed: guards what follows, on other ranks.
         leading: whether a thread of this rank hears rank 0.
@@ -95,6 +103,10 @@ class _Queue:
         coming: what waits for it; who gives up leaves it to the next one.
     """
 
+    comm: MPI.Comm
+    problems: "WeakValueDictionary[int, ReducedProblem]" = field(default_factory=WeakValueDictionary)
+    numbers: "WeakKeyDictionary[ReducedProblem, int]" = field(default_factory=WeakKeyDictionary)
+    count: int = 0
     turn: Lock = field(default_factory=Lock)
     changed: Condition = field(default_factory=Condition)
     leading: bool = False
@@ -102,6 +114,14 @@ class _Queue:
     early: list[tuple[_Request, Outcome | BaseException]] = field(default_factory=list)
     signal: Floats = field(default_factory=lambda: np.zeros(1))
     coming: MPI.Request | None = None
+
+    def number(self, problem: ReducedProblem) -> int:
+        """Of a problem, in the order in which they come, which is that of the program."""
+        if problem not in self.numbers:
+            self.numbers[problem] = self.count
+            self.problems[self.count] = problem
+            self.count += 1  # counted: ranks may forget problems at different times
+        return self.numbers[problem]
 
     def match(self) -> None:
         """Hand outcomes to those who wait for them: at the same θ, or else up to rounding to the only one who waits."""
@@ -115,13 +135,24 @@ class _Queue:
                 self.early = [other for other in self.early if other is not pair]
 
 
-# All objectives of a problem share one: the problem does one evaluation at a time.
-_QUEUES: WeakKeyDictionary[ReducedProblem, _Queue] = WeakKeyDictionary()
+# By the size of the communicator: of all ranks, or of one. Problems of other communicators have one each.
+_QUEUES: dict[int, _Queue] = {}
+_OWN_QUEUES: WeakKeyDictionary[ReducedProblem, _Queue] = WeakKeyDictionary()
+
+
+def _queue_of(problem: ReducedProblem) -> _Queue:
+    """The queue of a problem's communicator. Collective."""
+    comm = lasting(problem.comm)
+    if comm not in (MPI.COMM_WORLD, MPI.COMM_SELF):
+        return _OWN_QUEUES.setdefault(problem, _Queue(comm))
+    if comm.size not in _QUEUES:
+        _QUEUES[comm.size] = _Queue(comm.Dup())
+    return _QUEUES[comm.size]
 
 
 @final
 class Evaluations:
-    """Evaluations of a problem that anybody may ask for.
+    """Evaluations of a problem that anybody may ask for. To make it is **collective**.
 
     Args:
         problem: whose J it is.
@@ -138,7 +169,8 @@ class Evaluations:
             what = "must be a ControlProblem or a ParticleProblem"
             raise InputError(what, key="problem", value=type(problem).__name__)
         self.problem: ReducedProblem = problem
-        self._queue = _QUEUES.setdefault(problem, _Queue())
+        self._queue = _queue_of(problem)
+        self._number = self._queue.number(problem)
 
     def __call__(self, theta: Any, rho0: Any = None, *, derivatives: bool = True) -> Outcome:
         """J, with or without derivatives. **Collective**; from any thread.
@@ -154,6 +186,7 @@ class Evaluations:
         """
         _require_threads(self.problem.comm)
         asked = _Request(
+            self._number,
             np.array(theta, dtype=np.float64).ravel(),
             None if rho0 is None else np.array(rho0, dtype=np.float64),
             derivatives,
@@ -161,18 +194,31 @@ class Evaluations:
         if self.problem.comm.rank > 0:
             return self._follow(asked)
         with self._queue.turn:
-            if self.problem.comm.size > 1:
-                self.problem.comm.Ibcast(np.zeros(1), 0).Wait()  # what the others wait for
-                self.problem.comm.bcast(asked, 0)
+            if self._queue.comm.size > 1:
+                self._queue.comm.Ibcast(np.zeros(1), 0).Wait()  # what the others wait for
+                self._queue.comm.bcast(asked, 0)
             return self._evaluate(asked)
 
     def _evaluate(self, request: _Request) -> Outcome:
-        problem, theta, rho0 = self.problem, request.theta, request.rho0
+        theta, rho0 = request.theta, request.rho0
+        problem: Any = self._problem(request.problem)
         if not request.derivatives:
             return Outcome(problem.value(theta) if rho0 is None else problem.value_from(theta, rho0))
         if rho0 is None:
             return Outcome(*problem.value_and_gradient(theta))
         return Outcome(*problem.value_and_gradients(theta, rho0))
+
+    def _problem(self, number: int) -> ReducedProblem:
+        """The problem of a number; this rank may not have come to where it is made."""
+        started = time.monotonic()
+        while True:
+            problem = self._queue.problems.get(number)
+            if problem is not None:
+                return problem
+            if time.monotonic() - started > _SECONDS:
+                rank = self._queue.comm.rank
+                raise ComputationError(f"rank 0 asks for J of a problem that rank {rank} does not have")
+            time.sleep(1e-4)
 
     # -- ranks that follow rank 0 ------------------------------------------------------------------------------------
 
@@ -211,7 +257,8 @@ class Evaluations:
 
     def _next(self) -> tuple[_Request, Outcome | BaseException]:
         """What rank 0 evaluates next. Collective."""
-        comm, queue, started = self.problem.comm, self._queue, time.monotonic()
+        queue, started = self._queue, time.monotonic()
+        comm = queue.comm
         queue.coming = queue.coming or comm.Ibcast(queue.signal, 0)
         while not queue.coming.Test():
             waited = time.monotonic() - started

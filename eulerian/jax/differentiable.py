@@ -182,7 +182,7 @@ def objective(problem: Any) -> Objective:
 
     Under ``mpirun`` J is collective: all ranks call it, in programs that are the same on all ranks. Rank 0's θ counts,
     and all ranks get the same numbers. What ``jit`` has compiled works on while the program goes on: wait for it
-    (``jax.block_until_ready``) before the problem itself is asked for something.
+    (``jax.block_until_ready``) before anything else that is collective, of this problem or of another one.
 
     Args:
         problem: a ``ControlProblem``, or a ``ParticleProblem``, which has no ρ₀.

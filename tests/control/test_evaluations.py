@@ -63,6 +63,27 @@ def test_threads_in_any_order(comm: MPI.Comm) -> None:
             np.testing.assert_array_equal(outcome.gradient, gradient.ravel())
 
 
+def test_several_problems_at_once(comm: MPI.Comm) -> None:
+    """They share a communicator, so that their evaluations must not mix."""
+    problems = [control_problem(comm, 2, degree, cells=4) for degree in (0, 1, 2)]
+    thetas = [theta_with_layers(problem) for problem in problems]
+    wanted = [problem.value_and_gradient(theta) for problem, theta in zip(problems, thetas, strict=True)]
+    work = [
+        lambda evaluate=evaluate, f=f, theta=theta: evaluate(f * theta)
+        for evaluate, theta in zip(map(Evaluations, problems), thetas, strict=True)
+        for f in (1.0, 0.9)
+    ]
+    for repeat in range(3):
+        order = np.random.default_rng([comm.rank, repeat]).permutation(len(work))
+        found = dict(zip(order.tolist(), in_threads([work[index] for index in order]), strict=True))
+        for index, (value, gradient) in enumerate(wanted):
+            outcome = found[2 * index]
+            assert isinstance(outcome, Outcome), outcome
+            assert outcome.value == value
+            assert outcome.gradient is not None
+            np.testing.assert_array_equal(outcome.gradient, gradient.ravel())
+
+
 def test_an_error_belongs_to_the_thread_that_asked_for_it(comm: MPI.Comm) -> None:
     problem = control_problem(comm, 2, 1, cells=4)
     theta, evaluate = theta_with_layers(problem), Evaluations(problem)
