@@ -168,5 +168,5 @@ def _flat(item: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(item, list) and item and all(isinstance(row, Mapping) for row in item):
         for number, row in enumerate(item):
             yield from _flat(row, f"{path}.{number}")
-    else:
+    elif item != []:  # an empty list says no more than none: runs of versions that had no such key go on
         yield path, item

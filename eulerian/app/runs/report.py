@@ -60,10 +60,9 @@ def parts_table(columns: Mapping[str, tuple[float, Mapping[str, float]]]) -> str
     """J and its parts, one column per point; parts that are zero throughout are left out."""
     rows = [("J", [total for total, _ in columns.values()])]
     for name in part_names():
-        known = any(name in parts for _, parts in columns.values())
-        values = [parts.get(name, math.nan) for _, parts in columns.values()]
-        if known and any(values):
-            rows.append((f"  {name}", values))
+        # An earlier version knew fewer parts: what it does not tell of is no reason for a row.
+        if any(parts.get(name, 0.0) for _, parts in columns.values()):
+            rows.append((f"  {name}", [parts.get(name, math.nan) for _, parts in columns.values()]))
     width = max(12, *(len(name) for name, _ in rows))
     lines = [f"{'':{width}}" + "".join(f"{name:>16}" for name in columns)]
     return "\n".join(

@@ -10,6 +10,7 @@ from configurations import small
 
 import eulerian
 from eulerian.app.config import Config, parse_config
+from eulerian.app.config.tables import changed_keys
 from eulerian.base.errors import InputError
 
 pytestmark = pytest.mark.one_process
@@ -112,3 +113,10 @@ def test_a_copy_is_checked(changes: dict[str, Any], key: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_config(small()).replace(changes)
     assert caught.value.key == key
+
+
+def test_an_empty_list_is_as_good_as_none() -> None:
+    """Runs of versions that had no such key go on."""
+    assert changed_keys({"a": {"b": 1}}, {"a": {"b": 1, "c": []}}) == []
+    assert changed_keys({"a": {"c": [1]}}, {"a": {"c": []}}) == [("a.c", [1], None)]
+    assert changed_keys({"a": {"c": 0}}, {"a": {}}) == [("a.c", 0, None)]

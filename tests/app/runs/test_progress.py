@@ -76,6 +76,13 @@ def test_tables_leave_out_what_is_not_there() -> None:
     assert [row.split()[-2:] for row in rows[1:]] == [["nan", "0.7500"], ["nan", "0.5000"], ["nan", "1.0000"]]
 
 
+def test_parts_that_an_earlier_version_did_not_know() -> None:
+    table = parts_table({"start": (0.2, {"kinetic": 0.1}), "end": (0.1, {"kinetic": 0.0, "interaction": 0.0})})
+    assert [line.split()[0] for line in table.splitlines()] == ["start", "J", "kinetic"]
+    told = parts_table({"start": (0.2, {"kinetic": 0.1}), "end": (0.1, {"kinetic": 0.0, "interaction": 0.1})})
+    assert told.splitlines()[-1].split() == ["interaction", "nan", "0.1"]
+
+
 @pytest.mark.parametrize("feasible", [True, False])
 def test_what_is_no_flow_yet_is_an_estimate_without_gap(capsys: pytest.CaptureFixture[str], feasible: bool) -> None:
     with Progress(speaks=True).gaps(100) as observer:
