@@ -72,6 +72,7 @@ class ControlProblem(ReducedProblem):
         continuous: what ρ₀, target and costs are before they are discretised.
         grid: ``time``.
         layered: the field as the layers use it.
+        state: the state equation and its adjoint.
         trajectory: of all groups of labels, each of which moves with one velocity.
         groups: the labels of each group.
         starts: what evaluations start from.
@@ -138,9 +139,9 @@ class ControlProblem(ReducedProblem):
         self.groups = [[label] for label in labels] if label_dependent else [labels]
         self._observer: SweepObserver | None = None
         self._bare = False  # whether the last forward solve left nothing for an adjoint
-        self._state = StateEquation(found, self.layered, self.groups, self.grid, (memory, *disk), limited=limiter)
-        self.trajectory = self._state.trajectory
-        self.starts = Starts(self._state.start, self._state.start)
+        self.state = StateEquation(found, self.layered, self.groups, self.grid, (memory, *disk), limited=limiter)
+        self.trajectory = self.state.trajectory
+        self.starts = Starts(self.state.start, self.state.start)
 
     def terminal_readout(self, theta: ArrayLike) -> Floats:
         """The terminal loss's own part (r,) of the readout of θ."""
@@ -175,7 +176,7 @@ class ControlProblem(ReducedProblem):
         """
         self._last = None  # first: the flow is overwritten, also by a solve that breaks off
         layers, readout = self.split(theta)
-        solved = self._state.solve(self.starts.own, self._velocities(layers), readout, tuple(steps))
+        solved = self.state.solve(self.starts.own, self._velocities(layers), readout, tuple(steps))
         return self._summed(solved.parts, layers, readout)[0]
 
     @property
@@ -186,7 +187,7 @@ class ControlProblem(ReducedProblem):
     @property
     def steps(self) -> tuple[int, ...]:
         """Time steps per layer of the last evaluation."""
-        return () if self._state.sweep is None else self._state.sweep.steps.counts
+        return () if self.state.sweep is None else self.state.sweep.steps.counts
 
     @property
     def sweep(self) -> Sweep:
@@ -195,9 +196,9 @@ class ControlProblem(ReducedProblem):
         Raises:
             RejectedEvaluation: there is none.
         """
-        if self._state.sweep is None:
+        if self.state.sweep is None:
             raise RejectedEvaluation(self.rejection or "J has not been evaluated yet")
-        return self._state.sweep
+        return self.state.sweep
 
     def plan(self, theta: ArrayLike) -> Plan:
         """What a gradient at θ would keep, and compute again; then there is no last evaluation. Collective.
@@ -206,7 +207,7 @@ class ControlProblem(ReducedProblem):
             RejectedEvaluation: J cannot be evaluated there.
         """
         self._last = None
-        return self._state.prepare(self._velocities(self.split(theta)[0])).plan
+        return self.state.prepare(self._velocities(self.split(theta)[0])).plan
 
     @property
     def extent(self) -> float:
@@ -243,7 +244,7 @@ class ControlProblem(ReducedProblem):
         """
         last = self._require_last()
         layers, _ = self.split(last.theta)
-        sweep, of_layer = last.sweep, self._state.costs.of_layer
+        sweep, of_layer = last.sweep, self.state.costs.of_layer
         costs = [of_layer(sweep.densities, linear, layer) for layer, linear in enumerate(sweep.linear)]
         local = np.array([sum(each.values()) for each in costs])
         motion = parallel.sum_all(self.comm, local) / self.grid.layer_time
@@ -261,7 +262,7 @@ class ControlProblem(ReducedProblem):
 
     def density_at(self, layer: int) -> Floats:
         """ρ at the start of a layer, ρ(T) for L, of the last evaluation, (n_cells, nd, K). Collective."""
-        return self._state.joined(self.sweep.start(layer))
+        return self.state.joined(self.sweep.start(layer))
 
     @property
     def statistics(self) -> Statistics:
@@ -294,7 +295,7 @@ class ControlProblem(ReducedProblem):
             raise RejectedEvaluation(self.rejection or "the evaluation failed")
         wanted = np.linspace(0.0, self.horizon, times) if isinstance(times, int) else np.atleast_1d(np.array(times))
         samples = zip(wanted.tolist(), self.sweep.at_times(wanted), strict=True)
-        return ((t, self._state.joined(groups), self._velocity(self.sweep.steps.mark(t))) for t, groups in samples)
+        return ((t, self.state.joined(groups), self._velocity(self.sweep.steps.mark(t))) for t, groups in samples)
 
     def sample(self, t: float, densities: Groups) -> tuple[float, Floats, Floats]:
         """What ``snapshots`` gives for t, in a forward solve with an observer. Collective.
@@ -304,7 +305,7 @@ class ControlProblem(ReducedProblem):
             densities: in batches, after as many steps as the mark of t says.
         """
         mark = self.sweep.steps.mark(t)
-        return t, self._state.joined(self.sweep.between(densities, mark)), self._velocity(mark)
+        return t, self.state.joined(self.sweep.between(densities, mark)), self._velocity(mark)
 
     def carry(self, theta: ArrayLike, rho: Floats) -> Floats:
         """Another initial density (n_cells, nd, K) at time T, in the flow of θ. Collective.
@@ -315,7 +316,7 @@ class ControlProblem(ReducedProblem):
             RejectedEvaluation: the flow needs too many time steps.
         """
         self._last = None
-        return self._state.carry(rho, self._velocities(self.split(theta)[0]))
+        return self.state.carry(rho, self._velocities(self.split(theta)[0]))
 
     # -- inner workings ----------------------------------------------------------------------------------------------
 
@@ -344,7 +345,7 @@ class ControlProblem(ReducedProblem):
         velocities, observer = self._velocities(theta), self._observer
         self._bare = observer is not None
         steps = None if observer is None else observer.steps
-        return self._state.solve(self.starts.chosen, velocities, readout, steps, observer)
+        return self.state.solve(self.starts.chosen, velocities, readout, steps, observer)
 
     def check_rho0(self, shape: tuple[int, ...]) -> None:
         """See ``ReducedProblem``."""
@@ -366,9 +367,9 @@ class ControlProblem(ReducedProblem):
 
     def _velocities(self, theta: Floats) -> Velocities:
         """Those of θ (L, p) and their derivatives. Collective."""
-        return self._state.velocities(theta, repeats=self._repeats)
+        return self.state.velocities(theta, repeats=self._repeats)
 
     def _adjoint(self, sweep: ForwardSweep) -> tuple[Floats, Floats]:
-        found = self._state.adjoint(sweep, repeats=self._repeats)
+        found = self.state.adjoint(sweep, repeats=self._repeats)
         self.starts.chosen.keep(found.initial, found.squares)
         return found.theta, found.readout

@@ -50,6 +50,7 @@ class StateEquation:
         limited: keep densities non-negative.
 
     Attributes:
+        layered: as given.
         trajectory: what moves the densities.
         start: the problem's own ρ₀.
         sweep: the last forward sweep, or None.
@@ -69,7 +70,7 @@ class StateEquation:
         limited: bool,
     ) -> None:
         running, self.space = found.running, found.velocity_space.density_space
-        self._velocity_space, self._layered, self._ends = found.velocity_space, layered, found.ends
+        self._velocity_space, self.layered, self._ends = found.velocity_space, layered, found.ends
         self.groups = groups
         self._squares = [] if running.squares is None else running.squares.columns(groups)
         self.start = Start(found.initial.coefficients, self._squares)
@@ -99,7 +100,7 @@ class StateEquation:
         x = self._velocity_space.x
         with parallel.agreed(self.space.comm, "the field"), np.errstate(all="ignore"):
             found = [
-                [self._layered.value_and_vjp(layer, row, x, labels[0]) for labels in self.groups]
+                [self.layered.value_and_vjp(layer, row, x, labels[0]) for labels in self.groups]
                 for layer, row in enumerate(theta[: len(theta) // repeats])
             ]
             velocities = [[np.ascontiguousarray(v) for v, _ in groups] for groups in found] * repeats

@@ -95,7 +95,7 @@ def network(cells: int, runs: int, layers: int) -> Table:
     config["field"]["horizon"] = 1.0
     problem = build(parse_config(config, "."))
     watched = Watched(problem.layered)
-    problem.layered = watched  # type: ignore[assignment]
+    problem.state.layered = watched  # type: ignore[assignment]
     theta, shares, seconds = problem.initial_theta, [], []
     for run in range(runs + 1):
         watched.seconds = 0.0
