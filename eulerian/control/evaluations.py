@@ -6,6 +6,7 @@ have to evaluate the same one at the same θ at the same time. So rank 0 says wh
 others evaluate that, and keep the outcome for the thread that asks for it, or has asked.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
 from threading import Condition, Lock
@@ -198,6 +199,15 @@ class Evaluations:
                 self._queue.comm.Ibcast(np.zeros(1), 0).Wait()  # what the others wait for
                 self._queue.comm.bcast(asked, 0)
             return self._evaluate(asked)
+
+    def check_size(self, size: int) -> None:
+        """Raise InputError unless a flat θ has so many numbers."""
+        wanted, shape = self.problem.n_params, self.problem.layer_shape
+        if size != wanted:
+            rest = wanted - math.prod(shape)
+            more = f' and a readout of {rest}: {{"layers": …, "readout": …}}' if rest else ""
+            what = f"{shape[0]} layers of {shape[1]} parameters are needed{more}"
+            raise InputError(what, key="theta", value=f"{size} numbers")
 
     def _evaluate(self, request: _Request) -> Outcome:
         theta, rho0 = request.theta, request.rho0

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -15,7 +15,7 @@ from eulerian.density.density import Density
 from eulerian.density.space import DensitySpace
 from eulerian.objective.floored_entropy import entropy, entropy_slope
 from eulerian.objective.running import EntropyCosts, RunningCosts
-from eulerian.objective.squares import SquareColumns, SquareCosts
+from eulerian.objective.squares import SquareColumns
 from eulerian.transport.group_stepper import Groups
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class MeshStart(Start):
         self._values = np.einsum("qi,cik->cqk", self._rule.basis, rho[: space.n_owned], optimize=True)
         if running.squares is not None:
             self._unlimited = self._projected(self._summed(self._values) ** 2)
-            self.squares.extend(self._moving(running.squares).columns(groups))
+            self.squares.extend(running.squares.of_projections(space, self._unlimited).columns(groups))
 
     # -- entropies ---------------------------------------------------------------------------------------------------
 
@@ -101,15 +101,6 @@ class MeshStart(Start):
         return self._integrated(by_label * slope[..., :-1] + together * slope[..., -1:])
 
     # -- squares -----------------------------------------------------------------------------------------------------
-
-    def _moving(self, costs: SquareCosts) -> SquareCosts:
-        """The same costs of the mesh function's squares."""
-        space = self._space
-        q = np.zeros((space.n_cells, space.nd, space.n_labels + 1))
-        q[: space.n_owned] = self._unlimited
-        space.limit(q)
-        space.update_ghosts(q)
-        return replace(costs, labels=np.ascontiguousarray(q[..., :-1]), together=np.ascontiguousarray(q[..., -1:]))
 
     def _square_derivative(self, by_square: Groups) -> Floats:
         """(n_owned, nd, K), of the derivatives by the columns of ``squares``."""

@@ -74,12 +74,7 @@ class Objective:
             leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(theta.get("readout")) if hasattr(leaf, "dtype")]
             readout = jnp.concatenate([readout, *leaves])
         flat = jnp.concatenate([jnp.ravel(self._rows(layers)).astype(_real()), readout.astype(_real())])
-        size, shape = self.problem.n_params, self.problem.layer_shape
-        if flat.size != size:
-            rest = size - int(np.prod(shape))
-            more = f' and a readout of {rest}: {{"layers": …, "readout": …}}' if rest else ""
-            what = f"{shape[0]} layers of {shape[1]} parameters are needed{more}"
-            raise InputError(what, key="theta", value=f"{flat.size} numbers")
+        self._evaluate.check_size(flat.size)
         return flat
 
     def _rows(self, layers: Any) -> Any:

@@ -6,7 +6,7 @@ for that presses the density into filaments and is paid for what the mesh smears
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, final
 
 import numpy as np
@@ -46,12 +46,12 @@ class SquareCosts:
         def squares(rho: Floats) -> Floats:
             return np.concatenate([rho, rho.sum(axis=2, keepdims=True)], axis=2) ** 2
 
-        q = np.zeros((space.n_cells, space.nd, space.n_labels + 1))
-        q[: space.n_owned] = exact.projection(space, squares)
-        # As densities are: what is not negative at the start stays so under the same scheme.
-        space.limit(q)
-        space.update_ghosts(q)
-        return cls(congestion, tuple(ends), np.ascontiguousarray(q[..., :-1]), np.ascontiguousarray(q[..., -1:]))
+        return cls(congestion, tuple(ends), *_started(space, exact.projection(space, squares)))
+
+    def of_projections(self, space: DensitySpace, projections: Floats) -> Self:
+        """The same costs of other projected squares (n_owned, nd, K + 1), the last one of the sum. **Collective**."""
+        labels, together = _started(space, projections)
+        return replace(self, labels=labels, together=together)
 
     def columns(self, groups: Sequence[Sequence[int]]) -> list["SquareColumns"]:
         """What moves beside densities, given the labels that have one velocity."""
@@ -98,6 +98,16 @@ class SquareColumns:
         """(n_owned, nd, columns): the derivative by q of what counts where a number of layers has passed."""
         weight = sum(end.weight for end in self.ends if end.layer == layer)
         return np.repeat(0.5 * weight * integral(space)[:, :, None], self.initial.shape[2], axis=2)
+
+
+def _started(space: DensitySpace, projections: Floats) -> tuple[Floats, Floats]:
+    """Squares (n_cells, nd, K) and (n_cells, nd, 1) as the transport takes them, with ghosts. Collective."""
+    q = np.zeros((space.n_cells, *projections.shape[1:]))
+    q[: space.n_owned] = projections
+    # As densities are: what is not negative at the start stays so under the same scheme.
+    space.limit(q)
+    space.update_ghosts(q)
+    return np.ascontiguousarray(q[..., :-1]), np.ascontiguousarray(q[..., -1:])
 
 
 def integral(space: DensitySpace) -> Floats:

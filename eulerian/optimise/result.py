@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from importlib import import_module
 from typing import Any, final, overload
 
 import numpy as np
 
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import InputError
+from eulerian.base.data_frame import data_frame
 from eulerian.optimise.lbfgs_pairs import Curvature
 
 
@@ -88,12 +87,7 @@ class History(Sequence[Record]):
         Raises:
             InputError: pandas is not installed.
         """
-        try:
-            frame = import_module("pandas").DataFrame
-        except ImportError as error:
-            remedy = "Install pandas, or take history.columns(), a dict of NumPy arrays."
-            raise InputError("needs pandas, which cannot be imported", key="to_pandas", remedy=remedy) from error
-        return frame(self.columns())
+        return data_frame(self.columns(), "history.columns(), a dict of NumPy arrays")
 
     @property
     def _parts(self) -> dict[str, None]:

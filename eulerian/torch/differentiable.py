@@ -60,12 +60,7 @@ class Objective:
             layers, readout = theta["layers"], _tensors(theta.get("readout"))
         parts = [torch.ravel(self._rows(layers)), *map(torch.ravel, readout)]
         flat = torch.cat([part.to(parts[0].device, torch.float64) for part in parts])
-        size, shape = self.problem.n_params, self.problem.layer_shape
-        if flat.numel() != size:
-            rest = size - int(np.prod(shape))
-            more = f' and a readout of {rest}: {{"layers": …, "readout": …}}' if rest else ""
-            what = f"{shape[0]} layers of {shape[1]} parameters are needed{more}"
-            raise InputError(what, key="theta", value=f"{flat.numel()} numbers")
+        self._evaluate.check_size(flat.numel())
         return flat
 
     def _rows(self, layers: Any) -> Any:

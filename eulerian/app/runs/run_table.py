@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
-from importlib import import_module
 from pathlib import Path
 from typing import Any, final
 
@@ -28,6 +27,7 @@ from eulerian.app.runs.files import (
     number_at,
     plain,
 )
+from eulerian.base.data_frame import data_frame
 from eulerian.base.errors import InputError
 
 type TableRow = dict[str, Any]
@@ -111,12 +111,7 @@ class RunTable:
         Raises:
             InputError: pandas is not installed.
         """
-        try:
-            frame = import_module("pandas").DataFrame
-        except ImportError as error:
-            remedy = "Install pandas, or take .rows, a list of dicts."
-            raise InputError("needs pandas, which cannot be imported", key="to_pandas", remedy=remedy) from error
-        return frame(self.rows, columns=list(self.columns))
+        return data_frame(self.rows, ".rows, a list of dicts", list(self.columns))
 
     def csv(self) -> str:
         """All columns as a CSV file; what is not known is empty."""
