@@ -1,5 +1,6 @@
 """Particle problems that many tests share, made of plain samples and without a mesh."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from mpi4py import MPI
@@ -94,3 +95,14 @@ def swarm(
         tolerance=1e-5,
         **options,
     )
+
+
+def require_exact(gradient: Floats, theta: Floats, value: Callable[[Floats], float], largest: float = 2e-2) -> None:
+    """Fail unless central differences of a value come to its gradient, with second order."""
+    direction, errors = np.random.default_rng(8).standard_normal(theta.shape), []
+    for e in (largest, largest / 2.0, largest / 4.0):
+        ahead, behind = (value(theta + s * direction) for s in (e, -e))
+        errors.append(abs((ahead - behind) / (2 * e) - np.vdot(gradient, direction)))
+    rates = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.all((rates > 1.9) & (rates < 2.1)), errors
+    assert errors[-1] < 1e-3 * np.linalg.norm(gradient) * np.linalg.norm(direction)

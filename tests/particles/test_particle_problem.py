@@ -7,7 +7,7 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
-from particle_problems import N_LABELS, normal_sample, relative_entropy, swarm, trained_readout
+from particle_problems import N_LABELS, normal_sample, relative_entropy, require_exact, swarm, trained_readout
 from scipy.special import ndtri
 from scipy.stats import qmc
 
@@ -61,14 +61,7 @@ def require_taylor(problem: ParticleProblem, largest: float = 2e-2) -> None:
     theta = problem.initial_theta
     _, gradient = problem.value_and_gradient(theta)
     steps = problem.steps
-    direction = np.random.default_rng(8).standard_normal(theta.shape)
-    errors = []
-    for e in (largest, largest / 2.0, largest / 4.0):
-        ahead, behind = (problem.value_at_steps(theta + s * direction, steps) for s in (e, -e))
-        errors.append(abs((ahead - behind) / (2 * e) - np.vdot(gradient, direction)))
-    rates = np.log2(np.array(errors[:-1]) / errors[1:])
-    assert np.all((rates > 1.9) & (rates < 2.1)), errors
-    assert errors[-1] < 1e-3 * np.linalg.norm(gradient) * np.linalg.norm(direction)
+    require_exact(gradient, theta, lambda moved: problem.value_at_steps(moved, steps), largest)
 
 
 @pytest.mark.parametrize("method", METHODS)
