@@ -1,0 +1,2 @@
+# %% [markdown]
+# # On a cluster, with restart

@@ -1,0 +1,2 @@
+# %% [markdown]
+# # Crowds and walls

@@ -1,0 +1,2 @@
+# %% [markdown]
+# # A normalising flow on a mesh

@@ -1,0 +1,2 @@
+# %% [markdown]
+# # Your own mesh, density, loss and model
