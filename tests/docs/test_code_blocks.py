@@ -39,8 +39,9 @@ pytestmark = pytest.mark.mpi  # commands are for one process to run
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LANGUAGES = {"console", "toml", "python", "json", "bash", "text"}
 SETUP = re.compile(
-    r"((\./)?scripts/(?!examples)|(\./)?\.ci/|python3? scripts/(?!examples)|git |cd |"
-    r"(uv |python3? -m )?pip |uv (sync|venv)|conda |mamba |sudo |apt-get |source |\. |sbatch |srun |squeue|scancel |paraview |jupyter |eval |code |taplo )"
+    r"((\./)?scripts/(?!examples)|(\./)?\.ci/|python3? scripts/(?!examples)|git |cd |(uv |python3? -m )?pip |"
+    r"uv (sync|venv)|conda |mamba |sudo |apt-get |source |\. |sbatch |srun |squeue|scancel |paraview |jupyter |eval |"
+    r"code |taplo )"
 )
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
