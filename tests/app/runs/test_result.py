@@ -10,6 +10,7 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 
+import eulerian
 from eulerian.app.runs.files import plain
 from eulerian.app.runs.result import Outcome, describe
 from eulerian.control.control import ControlProblem
@@ -25,7 +26,7 @@ INTERFACE = json.loads("""
  "time": {"layers": 8, "steps_per_layer": [12], "horizon": 1.0},
  "mesh": {"dimension": 2, "cells": 0, "dofs": 0, "h_min": 0, "h_max": 0},
  "ranks": 1, "seconds": {"setup": 0, "solve": 0, "forward": 0, "gradient": 0},
- "versions": {"eulerian": "0.1.0", "dolfinx": "0.11.0"}}
+ "versions": {"eulerian": "0.2.0", "dolfinx": "0.11.0"}}
 """)
 
 
@@ -87,7 +88,7 @@ def test_full_document(comm: MPI.Comm) -> None:
     assert document["gradient_norm"] is None
     assert document["seconds"]["gradient"] is None
     assert document["verify"] == {"dot_error": 0.0}
-    assert document["versions"]["eulerian"] == "0.1.0"
+    assert document["versions"]["eulerian"] == eulerian.__version__
     assert document["versions"]["dolfinx"].startswith("0.")
 
 
