@@ -4,9 +4,12 @@ Tutorials (``learn/*.py``) and notebooks are run as they are rendered, each in a
 error in one of them fails the build. What they gave is kept in ``_build`` until they change.
 """
 
+import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import eulerian
 
@@ -48,6 +51,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_mock_imports = [] if importlib.util.find_spec("torch") else ["torch"]
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 
@@ -64,3 +68,16 @@ html_show_sourcelink = False
 html_copy_source = False
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
+
+
+def escape_bars(*arguments: Any) -> None:
+    """Docstrings write |v|² in plain text; without this Sphinx would look for a substitution of that name."""
+    lines = arguments[-1]
+    for number, line in enumerate(lines):
+        parts = re.split(r"(``.*?``)", line)
+        lines[number] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", escape_bars, priority=400)  # before napoleon

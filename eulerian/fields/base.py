@@ -18,9 +18,11 @@ class VectorField(Protocol):
     arguments. ``label`` is the class y whose points move: label-dependent fields need it, other fields may leave the
     argument out, because it is passed to label-dependent fields only.
 
-    Attributes that a field may have:
+    The attributes are for fields that need them; one that a field does not have is false, 0 or none.
+
+    Attributes:
         time_dependent: true: every method is given the time t in [0, T] as the keyword ``time`` too.
-        n_labels: number K of labels that it distinguishes; 0, or no such attribute, if it sees no label.
+        n_labels: number K of labels that it distinguishes; 0 if it sees no label.
         normalised: true: it is put into the frame of the domain (see ``frame.NormalisedField``): its points are
             relative to the domain's box, from −1 to 1, its times to the horizon, and what it returns is in half boxes
             per horizon. False says that the user's coordinates, which all others see, are as they should be.
@@ -29,9 +31,10 @@ class VectorField(Protocol):
         at_nodes_only: true: it has velocities at the nodes of a mesh only (see ``nodal.Nodal``).
 
     Laws, for every perturbation δ of θ and small ξ of x:
-        ⟨w, v(x, θ + δ) − v(x, θ)⟩ = ⟨vjp(θ, x, w), δ⟩ + O(|δ|²), and the same for ``jacobian`` with ``jacobian_vjp``;
-        v(x + ξ, θ) − v(x, θ) = ``jacobian`` ξ + O(|ξ|²);
-        ⟨W, ∇v(x + ξ, θ) − ∇v(x, θ)⟩ = ⟨jacobian_vjp_x(θ, x, W), ξ⟩ + O(|ξ|²).
+
+    * ⟨w, v(x, θ + δ) − v(x, θ)⟩ = ⟨vjp(θ, x, w), δ⟩ + O(|δ|²), and the same for ``jacobian`` with ``jacobian_vjp``;
+    * v(x + ξ, θ) − v(x, θ) = ``jacobian`` ξ + O(|ξ|²);
+    * ⟨W, ∇v(x + ξ, θ) − ∇v(x, θ)⟩ = ⟨jacobian_vjp_x(θ, x, W), ξ⟩ + O(|ξ|²).
 
     On a mesh ``value`` and ``vjp`` suffice: there the Jacobian penalty takes the gradient of the finite-element
     velocity. Particles need ``jacobian`` too. ``jacobian_vjp`` and ``jacobian_vjp_x`` are the gradients of divergences
