@@ -53,12 +53,13 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autodoc_mock_imports = [] if importlib.util.find_spec("torch") else ["torch"]
 napoleon_use_rtype = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "plain"
 bibtex_reference_style = "author_year"
 
+toc_object_entries_show_parents = "hide"
 html_theme = "furo"
 html_title = f"eulerian {release}"
 html_static_path = ["_static"]

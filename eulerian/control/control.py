@@ -161,7 +161,14 @@ class ControlProblem(ReducedProblem):
         return value
 
     def value_and_gradient(self, theta: ArrayLike) -> tuple[float, Floats]:
-        """See ``ReducedProblem``; after ``value_observed`` at the same θ the forward solve is done again."""
+        """J(θ) and dJ/dθ in the shape of θ, exact for the discrete J with its step counts held. Collective.
+
+        The gradient is zero where J is +∞. After ``value_observed`` at the same θ the forward solve is done again.
+
+        Raises:
+            InputError: θ has the wrong size.
+            ComputationError: J is finite, but its gradient is not or could not be computed; the same on all ranks.
+        """
         if self._bare:
             self.forget()
         return super().value_and_gradient(theta)
