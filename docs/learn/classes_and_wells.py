@@ -30,7 +30,7 @@ assert best.value < result.value < 1.02 * best.value
 # %% [markdown]
 # The best of all flows tears the density: points left of 0 go to the left well, points right of it to the right one,
 # and the velocity jumps at 0. A network is continuous, so it stretches what lies between the wells instead, and stays a
-# little above the optimum. Which points go where is no choice of ours: nothing was said about it except the costs.
+# little above the optimum. Nobody says which points are to go to which well: that comes out of the costs.
 
 # %%
 flow = eu.Flow(problem, result.theta)
@@ -59,10 +59,11 @@ figure.savefig("wells.png", dpi=120)
 # %% [markdown]
 # ## Two classes, one flow
 #
-# Points of data often carry a label. A space with `labels=2` holds one density for each: here a disc (label 0) and a
-# ring around it (label 1). No straight line tells them apart. A flow is to bring them to where the line $x = 0$ does,
-# and the logistic loss says how well: $\log(1 + e^{-s\, d \cdot x})$ with $s = -1$ for label 0 and $s = +1$ for label
-# 1. With more classes the same is `CrossEntropyLoss`.
+# Points of data often carry a label. A space with `labels=2` holds a density for each of two: here a disc (label 0) and
+# a ring around it (label 1). No straight line tells them apart. A flow is to bring label 0 to the left of the line $x =
+# 0$ and label 1 to the right of it. The logistic loss $\log(1 + e^{-s\, d \cdot x})$ asks for that, with a direction
+# $d$ across the line and $s = \mp 1$ for the two labels. For more classes there is
+# {py:class}`~eulerian.CrossEntropyLoss`.
 #
 # There is *one* velocity for both densities. A classifier must not be told the class of a point.
 
@@ -83,10 +84,10 @@ print(flow.verify().statement)
 assert accuracy > 0.97
 
 # %% [markdown]
-# The term `jacobian` charges $\tfrac\eta2 \int\!\int |\nabla v|^2 \rho$, which keeps the flow smooth. It has much to
-# bend here, and the last sentence is honest about it: $J$ is right to about a per cent, while the density of the disc
-# is pressed into a shape that this mesh can hardly follow. The accuracy does not depend on that. It is that of points,
-# which move with the network itself.
+# The term `jacobian` charges $\tfrac\eta2 \int\!\int |\nabla v|^2 \rho$, which keeps the flow smooth. The flow has much
+# to bend here all the same. What that means for the mesh is told by the verification: $J$ is right to about a per cent,
+# while the density of the disc is pressed into a shape that this mesh can hardly follow. The accuracy does not depend
+# on that, because points move with the network itself.
 #
 # Now the picture. A flow is continuous, and so is its inverse: the region that is called class 0 is what the flow
 # brings to the left of the line, a bent half-plane. Its boundary is the line itself, pulled back. Such a region cannot
@@ -119,9 +120,9 @@ figure.savefig("classes.png", dpi=120)
 # ## Labels that must pass one another
 #
 # On the line it is worse: a flow keeps the order of points. Let two groups want to change sides. As long as one
-# velocity moves both they can only gather in the middle. A field that *sees* the label moves each group by a velocity
-# of its own: `n_labels=2` gives the network this input, and `label_dependent=True` passes it. That is another class of
-# problems, for crowds or species, and no classifier.
+# velocity moves both they can only gather in the middle; {py:func}`~eulerian.monotone_bound` knows the best that such
+# flows can do. A field that *sees* the label moves each group by a velocity of its own: `n_labels=2` gives the network
+# this input, and `label_dependent=True` passes it. That is good for crowds or species, and no classifier.
 
 # %%
 sides = eu.DensitySpace(eu.box_mesh([-4.0], [4.0], [100]), labels=2)
