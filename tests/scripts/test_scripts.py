@@ -17,7 +17,7 @@ from paths import ROOT
 
 pytestmark = pytest.mark.mpi  # scripts are for one process to run
 
-SHELL_SCRIPTS = ["scripts/setup", "scripts/test", "scripts/demo", ".ci/run"]
+SHELL_SCRIPTS = ["scripts/setup", "scripts/test", "scripts/demo", "scripts/docs", "scripts/package", ".ci/run"]
 TOOLS = ["bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "head", "mkdir", "rm", "uname"]
 
 # What a stand-in does: note its call; make an environment, with itself as the Python; run a check with `sys` changed.
@@ -310,6 +310,8 @@ def stand_ins(project: Sandbox, tmp_path: Path) -> Callable[..., None]:
         for name in names:
             text = "#!/bin/bash\n" + NOTE + f"\nexit {int(name == failing)}\n"
             project.add(str(project.root / ".venv/bin" / name), text)
+        for script in ("package", "docs"):
+            project.add(str(project.root / "scripts" / script), "#!/bin/bash\n" + NOTE)
         project.add(str(project.root / "scripts/test"), "#!/bin/bash\n" + NOTE + "\necho '== 3 passed in 1.0s =='\n")
         project.environment = {**environment(), "NOTES": str(project.notes), "TMPDIR": str(tmp_path)}
 
@@ -320,7 +322,8 @@ def test_ci_runs_every_stage_and_ends_with_the_closing_line(project: Sandbox, st
     stand_ins("ruff", "mypy", "lint-imports")
     done = project.run(".ci/run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert project.calls == ["ruff check .", "ruff format --check .", "mypy ", "lint-imports ", "test "]
+    lints = ["ruff check .", "ruff format --check .", "mypy ", "lint-imports "]
+    assert project.calls == [*lints, "package ", "docs ", "test "]
     assert done.stdout.splitlines()[-1] == "== 3 passed in 1.0s =="
 
 

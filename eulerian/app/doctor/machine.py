@@ -89,6 +89,17 @@ with one_line_errors():
 """
 
 
+# A wheel of DOLFINx finds the MPI library only where mpi4py has loaded it.
+_DOLFINX = """
+try:
+    import dolfinx
+except ImportError:
+    from mpi4py import MPI
+    import dolfinx
+print(dolfinx.__version__, "late" if "MPI" in globals() else "")
+"""
+
+
 type Verdict = Literal["ok", "note", "TROUBLE"]
 
 
@@ -190,13 +201,16 @@ def petsc() -> Finding:
 
 
 def dolfinx() -> Finding:
-    """DOLFINx' version."""
-    done = run_python("from eulerian.base import parallel; import dolfinx; print(dolfinx.__version__)")
+    """DOLFINx' version, and whether programs may import it first."""
+    done = run_python(_DOLFINX)
     if done.returncode != 0:
         return _not_starting("DOLFINx", "it", done)
-    version = done.stdout.strip()
+    version, *late = done.stdout.split()
     if not version.startswith("0.11"):
         return Finding("note", "DOLFINx", version, "Tested with 0.11 only")
+    if late:
+        advice = "In programs of your own, `from mpi4py import MPI` comes before `import dolfinx`"
+        return Finding("note", "DOLFINx", f"{version}, which finds MPI only after mpi4py has loaded it", advice)
     return Finding("ok", "DOLFINx", version, "the version that is tested")
 
 

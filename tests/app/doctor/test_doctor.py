@@ -109,6 +109,18 @@ def test_a_package_that_does_not_start(monkeypatch: pytest.MonkeyPatch, check) -
     assert "ZeroDivisionError" in finding.found
 
 
+@pytest.mark.parametrize(("needs", "verdict"), [("mpi4py.MPI", "note"), ("sys", "ok")])
+def test_a_dolfinx_that_finds_mpi_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: str, verdict: str
+) -> None:
+    text = f"import sys\nif {needs!r} not in sys.modules:\n    raise ImportError('libmpi')\n__version__ = '0.11.0'\n"
+    (tmp_path / "dolfinx.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    finding = machine.dolfinx()
+    assert finding.verdict == verdict
+    assert ("from mpi4py import MPI" in finding.advice) == (verdict == "note")
+
+
 def test_complex_petsc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "run_python", lambda _source, _extra=None: machine._run(["echo", "3.25 complex128"]))
     assert "complex128" in machine.petsc().found
