@@ -71,14 +71,15 @@ copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 
 
-def escape_bars(*arguments: Any) -> None:
-    """Docstrings write |v|² in plain text; without this Sphinx would look for a substitution of that name."""
+def escape_plain_text(*arguments: Any) -> None:
+    """Docstrings write |v|² in plain text, where Sphinx looks for a substitution, and "K.", where it begins a list."""
     lines = arguments[-1]
     for number, line in enumerate(lines):
+        line = re.sub(r"(^ *|: )([A-Za-z])\.$", r"\1\2\\.", line)
         parts = re.split(r"(``.*?``)", line)
         lines[number] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
 
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
-    app.connect("autodoc-process-docstring", escape_bars, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", escape_plain_text, priority=400)  # before napoleon
