@@ -35,6 +35,7 @@ KINDS = (
     "app/config/density.py",
     "app/config/functionals.py",
     "app/config/interactions.py",
+    "app/config/losses.py",
     "app/config/objective.py",
     "density/image.py",
     "density/shapes.py",

@@ -12,6 +12,7 @@ from eulerian.app.commands.plot import Plot
 from eulerian.app.commands.push import Push
 from eulerian.app.commands.runs import Runs
 from eulerian.app.commands.sample import Sample
+from eulerian.app.commands.schema import Schema
 from eulerian.app.commands.solve import Solve
 from eulerian.app.commands.sweep import Sweep
 from eulerian.app.commands.train import Train
@@ -31,4 +32,5 @@ ALL: Final[tuple[Command, ...]] = (
     Plot(),
     Doctor(),
     Init(),
+    Schema(),
 )

@@ -3,9 +3,7 @@
 from eulerian.app.config.checks import check_dimension, check_files, check_labels
 from eulerian.app.config.combinations import Combination, Combinations
 from eulerian.app.config.density import (
-    Box,
     Density,
-    Domain,
     ExpressionTerm,
     GaussianTerm,
     ImageTerm,
@@ -13,6 +11,7 @@ from eulerian.app.config.density import (
     Term,
     UniformTerm,
 )
+from eulerian.app.config.domain import Box, Domain
 from eulerian.app.config.field import AnyField, FreeField, LinearField, MlpField, PythonField
 from eulerian.app.config.functionals import (
     FixedTerminal,
@@ -21,15 +20,15 @@ from eulerian.app.config.functionals import (
     TargetTerminal,
     check_target_labels,
 )
-from eulerian.app.config.model import Adapt, Config, Ideal, Optimiser, Output, Solver
-from eulerian.app.config.objective import (
+from eulerian.app.config.losses import (
     CrossEntropyTerminal,
     ExpressionTerminal,
     LogisticTerminal,
-    Objective,
     QuadraticTerminal,
-    Terminal,
 )
+from eulerian.app.config.model import Adapt, Config, Ideal, Output, Solver
+from eulerian.app.config.objective import Objective, Terminal
+from eulerian.app.config.optimiser import Optimiser
 from eulerian.app.config.particles import Particles
 from eulerian.app.config.read import as_config, parse_config, read_config
 

@@ -22,13 +22,16 @@ class CodeSection(BaseModel):
     """What tables share that name code of the user's own.
 
     Attributes:
-        object: its import path.
-        folder: where the module is looked for besides the usual places.
+        object: its import path: a module, a colon, and a name in it.
+        folder: where the module is looked for besides the usual places, relative to the TOML file.
     """
 
-    object: ImportPath = Field(description='an import path like "package.module:name"')
+    object: ImportPath = Field(description='an import path like "package.module:name"', examples=["mymodule:name"])
     folder: FilePath = Field(
-        default=Path("."), validate_default=True, description="the folder of the module, relative to the TOML file"
+        default=Path("."),
+        validate_default=True,
+        description="the folder of the module, relative to the TOML file",
+        examples=["code"],
     )
 
     @property
@@ -53,7 +56,9 @@ class TrainedCode(CodeSection):
     """
 
     readout: Annotated[tuple[Real, ...], Field(min_length=1)] | None = Field(
-        default=None, description="numbers that the parameters of the cost itself start from"
+        default=None,
+        description="numbers that the parameters of the cost itself start from",
+        examples=[[0.0, 1.0]],
     )
 
     def started(self, key: str) -> Any:

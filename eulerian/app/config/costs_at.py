@@ -4,6 +4,7 @@ from typing import Annotated, Any, Union
 
 from pydantic import Field, create_model
 
+from eulerian.app.config.schema import NotKinds
 from eulerian.app.config.values import NonNegative, Positive, Section
 
 
@@ -11,12 +12,12 @@ class AtTime(Section):
     """When a cost is charged, and what it counts.
 
     Attributes:
-        time: the end of a layer, 0 < t ≤ T.
-        weight: of the cost; with 0 it is no part of J, and is reported only.
+        time: when it is charged: the end of a layer, 0 < t ≤ T.
+        weight: factor of the cost; with 0 it is no part of J, and is reported only.
     """
 
-    time: Positive = Field(description="the end of a layer, a number > 0 and at most field.horizon")
-    weight: NonNegative = Field(default=1.0, description="the weight of the cost, a number >= 0")
+    time: Positive = Field(description="the end of a layer, a number > 0 and at most field.horizon", examples=[0.5])
+    weight: NonNegative = Field(default=1.0, description="the weight of the cost, a number >= 0", examples=[0.5])
 
 
 def at_times(*kinds: type[Section]) -> Any:
@@ -25,7 +26,7 @@ def at_times(*kinds: type[Section]) -> Any:
     Where a kind has a weight of its own, that is the weight.
     """
     union: Any = Union[tuple(map(_timed, kinds))]  # noqa: UP007 - of a list
-    return tuple[Annotated[union, Field(discriminator="kind")], ...]
+    return tuple[Annotated[union, Field(discriminator="kind"), NotKinds("fixed")], ...]
 
 
 def _timed(kind: type[Section]) -> Any:

@@ -1,4 +1,4 @@
-"""`[domain]` and `[density]`: where the densities live and how they start."""
+"""`[density]`: how densities are represented and how they start."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
 from eulerian.app.config.code import CodeSection
+from eulerian.app.config.domain import check_corners
 from eulerian.app.config.values import (
     LARGEST,
-    MAX_DIMENSION,
     SMALLEST,
     Column,
-    Count,
+    Columns,
     FilePath,
     Length,
     Matrix,
@@ -22,6 +22,7 @@ from eulerian.app.config.values import (
     Section,
     Vector,
     Whole,
+    exactly_one,
     problem,
 )
 from eulerian.app.config.values import Formula as FormulaText
@@ -34,96 +35,22 @@ from eulerian.density.shape import DensityShape, LabelledShape
 from eulerian.density.shapes import Formula, FunctionShape, Gaussian, Uniform
 from eulerian.objective.point_functions import called
 
-MAX_CELLS = 2e8
-_SIMPLICES_PER_BOX_CELL = (1, 2, 6)
-
-
-class Box(Section):
-    """An interval, rectangle or cuboid, cut into equal boxes and these into simplices.
-
-    Attributes:
-        lower: (d,) lower corner, dimensionless.
-        upper: (d,) upper corner, dimensionless.
-        cells: (d,) boxes along each axis.
-    """
-
-    lower: Vector = Field(description="the lower corner, one number per axis, like [-1.0, -1.0]")
-    upper: Vector = Field(description="the upper corner, one number per axis, like [1.0, 1.0]")
-    cells: Annotated[tuple[Count, ...], Field(min_length=1, max_length=MAX_DIMENSION)] = Field(
-        description="the number of cells along each axis, whole numbers of at least 1, like [48, 48]"
-    )
-
-    @property
-    def dim(self) -> int:
-        """Space dimension."""
-        return len(self.lower)
-
-    @property
-    def n_simplices(self) -> int:
-        """Mesh cells after the boxes are cut."""
-        return int(_SIMPLICES_PER_BOX_CELL[self.dim - 1] * np.prod([float(n) for n in self.cells]))
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_corners(self.lower, self.upper)
-        if len(self.cells) != self.dim:
-            raise problem(f"{len(self.cells)} entries for {self.dim} axes", key="cells", value=list(self.cells))
-        return self
-
-
-def _check_corners(lower: Vector, upper: Vector) -> None:
-    if len(lower) != len(upper):
-        raise problem(f"{len(upper)} entries, but lower has {len(lower)}", key="upper", value=list(upper))
-    for axis, (low, high) in enumerate(zip(lower, upper, strict=True)):
-        if not low < high:
-            raise problem(f"must be greater than lower ({low}) on axis {axis}", key="upper", value=list(upper))
-
-
-class Domain(Section):
-    """Where the densities live: a box or a mesh file.
-
-    Attributes:
-        box: a built-in box mesh.
-        file: a mesh of simplices in any format that meshio reads.
-        refine: uniform refinements, each of which cuts a cell into 2^d.
-    """
-
-    box: Box | None = Field(default=None, description="a table: { lower = [..], upper = [..], cells = [..] }")
-    file: FilePath | None = Field(default=None, description="the path of a mesh file, relative to the TOML file")
-    refine: Annotated[Whole, Field(le=10)] = Field(default=0, description="the number of uniform refinements, 0 to 10")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.box is None) == (self.file is None):
-            given = "both are given" if self.box else "neither is given"
-            raise problem(f"needs exactly one of `box` and `file`; {given}", remedy="Keep one of the two.")
-        if self.box is not None:
-            cells = self.box.n_simplices * 2 ** (self.refine * self.box.dim)
-            if cells > MAX_CELLS:
-                raise problem(
-                    f"the mesh would have {cells:.3g} simplices, more than {MAX_CELLS:.3g}",
-                    key="box.cells",
-                    value=list(self.box.cells),
-                    remedy="Use fewer cells or refinements.",
-                )
-        return self
-
 
 class _Term(Section):
     """What the terms of an initial density share.
 
     Attributes:
         kind: what the other keys are.
-        weight: mass of the term before all terms are scaled to total mass 1.
-        label: the label it belongs to, 0..K-1.
+        weight: mass of the term before all terms together are scaled to total mass 1.
+        label: the label (class) that it belongs to, 0..K-1; terms of one label add up to its density.
         has_log_gradient: whether particles that end where it is small know which way it grows.
     """
 
     has_log_gradient: ClassVar[bool] = True
 
     kind: str  # first, so that it also comes first where a configuration is written out
-    weight: Positive = Field(default=1.0, description="the share of mass of this term, a number > 0")
-    label: Whole = Field(default=0, description="the label of this term; labels are 0..K-1 without gaps")
+    weight: Positive = Field(default=1.0, description="the share of mass of this term, a number > 0", examples=[2.0])
+    label: Whole = Field(default=0, description="the label of this term; labels are 0..K-1 without gaps", examples=[1])
 
     @property
     def code(self) -> str | None:
@@ -164,13 +91,25 @@ class _Term(Section):
 
 
 class GaussianTerm(_Term):
-    """A normal density, given by its standard deviation or its covariance."""
+    """A normal density, given by its standard deviation or its covariance.
+
+    Attributes:
+        mean: where it is centred.
+        std: the same along every axis; for others give ``covariance`` instead.
+        covariance: (d, d), instead of ``std``.
+    """
+
+    model_config = ConfigDict(json_schema_extra=exactly_one("std", "covariance"))
 
     kind: Literal["gaussian"] = "gaussian"
-    mean: Vector = Field(description="the mean, one number per axis, like [0.0, 0.0]")
-    std: Length | None = Field(default=None, description="the standard deviation along every axis, a number > 0")
+    mean: Vector = Field(description="the mean, one number per axis, like [0.0, 0.0]", examples=[[0.0, 0.0]])
+    std: Length | None = Field(
+        default=None, description="the standard deviation along every axis, a number > 0", examples=[0.5]
+    )
     covariance: Matrix | None = Field(
-        default=None, description="a symmetric positive definite matrix, like [[0.2, 0.0], [0.0, 0.1]]"
+        default=None,
+        description="a symmetric positive definite matrix, like [[0.2, 0.0], [0.0, 0.1]]",
+        examples=[[[0.2, 0.0], [0.0, 0.1]]],
     )
 
     @model_validator(mode="after")
@@ -215,12 +154,12 @@ class UniformTerm(_Term):
     has_log_gradient: ClassVar[bool] = False
 
     kind: Literal["uniform"] = "uniform"
-    lower: Vector = Field(description="the lower corner of the box, one number per axis")
-    upper: Vector = Field(description="the upper corner of the box, one number per axis")
+    lower: Vector = Field(description="the lower corner of the box, one number per axis", examples=[[-0.5, -0.5]])
+    upper: Vector = Field(description="the upper corner of the box, one number per axis", examples=[[0.5, 0.5]])
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_corners(self.lower, self.upper)
+        check_corners(self.lower, self.upper)
         return self
 
     def shape(self, dim: int, key: str) -> Uniform:  # noqa: ARG002 - the same for all kinds
@@ -229,10 +168,17 @@ class UniformTerm(_Term):
 
 
 class ExpressionTerm(_Term):
-    """A density proportional to a formula in x, y, z."""
+    """A density proportional to a formula in x, y, z.
+
+    Attributes:
+        value: the density up to a factor, not negative; it may use + - * / **, comparisons, ``and``, ``or``, ``not``,
+            ``where(condition, a, b)`` and functions such as ``exp``, ``sqrt``, ``max`` and ``heaviside``.
+    """
 
     kind: Literal["expression"] = "expression"
-    value: FormulaText = Field(description='a formula in quotes, like "exp(-x**2 - y**2)"')
+    value: FormulaText = Field(
+        description='a formula in quotes, like "exp(-x**2 - y**2)"', examples=["exp(-x**2 - y**2)"]
+    )
 
     @property
     def formulas(self) -> tuple[tuple[str, str], ...]:
@@ -252,23 +198,40 @@ def _bandwidth(value: object) -> object:
     return float(value)
 
 
+Bandwidth = Annotated[
+    float | Literal["scott"],
+    PlainValidator(_bandwidth),
+    WithJsonSchema({"anyOf": [{"const": "scott"}, {"type": "number", "minimum": SMALLEST, "maximum": LARGEST}]}),
+]
+
+
 class SamplesTerm(_Term):
     """A kernel density estimate of the rows of a CSV file.
 
     Attributes:
+        file: one row for each sample.
         columns: names or numbers (from 0) of the coordinates.
         label_column: the column of classes, which become the labels 0..K-1 in sorted order.
         bandwidth: isotropic standard deviation of the Gaussian kernel, or Scott's rule.
     """
 
-    kind: Literal["samples"] = "samples"
-    file: FilePath = Field(description="the path of a CSV file, relative to the TOML file")
-    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=MAX_DIMENSION)] = Field(
-        description='one column per axis, by name or by number from 0, like ["a", "b"]'
+    model_config = ConfigDict(
+        json_schema_extra={"dependentSchemas": {"label_column": {"properties": {"label": {"const": 0}}}}}
     )
-    label_column: Column | None = Field(default=None, description="the column of classes, by name or number from 0")
-    bandwidth: Annotated[float | Literal["scott"], PlainValidator(_bandwidth)] = Field(
-        default="scott", description='the standard deviation of the kernel, a number > 0, or "scott"'
+
+    kind: Literal["samples"] = "samples"
+    file: FilePath = Field(description="the path of a CSV file, relative to the TOML file", examples=["data.csv"])
+    columns: Columns = Field(
+        description='one column per axis, by name or by number from 0, like ["a", "b"]',
+        examples=[["a", "b"]],
+    )
+    label_column: Column | None = Field(
+        default=None, description="the column of classes, by name or number from 0", examples=["class"]
+    )
+    bandwidth: Bandwidth = Field(
+        default="scott",
+        description='the standard deviation of the kernel, a number > 0, or "scott"',
+        examples=[0.1, "scott"],
     )
 
     @model_validator(mode="after")
@@ -309,19 +272,25 @@ class SamplesTerm(_Term):
 
 
 class ImageTerm(_Term):
-    """A picture laid over a rectangle: dark is dense. 2-D only."""
+    """A picture laid over a rectangle: dark is dense. 2-D only.
+
+    Attributes:
+        file: a picture in PNG, JPEG, GIF, TIFF, BMP, PPM or WebP; colours are taken as grey.
+        lower: where its lower left corner is put.
+        upper: where its upper right corner is put.
+    """
 
     has_log_gradient: ClassVar[bool] = False
 
     kind: Literal["image"] = "image"
-    file: FilePath = Field(description="the path of a picture, relative to the TOML file")
+    file: FilePath = Field(description="the path of a picture, relative to the TOML file", examples=["shape.png"])
     only_dimension: ClassVar[int] = 2
-    lower: Vector = Field(description="the lower left corner of the picture, like [0.0, 0.0]")
-    upper: Vector = Field(description="the upper right corner of the picture, like [1.0, 1.0]")
+    lower: Vector = Field(description="the lower left corner of the picture, like [0.0, 0.0]", examples=[[0.0, 0.0]])
+    upper: Vector = Field(description="the upper right corner of the picture, like [1.0, 1.0]", examples=[[1.0, 1.0]])
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_corners(self.lower, self.upper)
+        check_corners(self.lower, self.upper)
         return self
 
     def shape(self, dim: int, key: str) -> Image:  # noqa: ARG002 - the same for all kinds
@@ -375,12 +344,18 @@ class Density(Section):
     """How densities are represented and how they start.
 
     Attributes:
-        degree: polynomial degree of the discontinuous Galerkin space.
-        initial: the terms of a mixture, scaled to total mass 1.
+        degree: polynomial degree of the discontinuous Galerkin space: the error of smooth densities falls like h to
+            the power degree + 1.
+        initial: the terms of ρ₀, a mixture that is scaled to total mass 1; one table for each.
     """
 
-    degree: Annotated[Whole, Field(le=2)] = Field(default=1, description="the polynomial degree: 0, 1 or 2")
-    initial: Terms = Field(description="at least one table [[density.initial]]")
+    degree: Annotated[Whole, Field(le=2)] = Field(
+        default=1, description="the polynomial degree: 0, 1 or 2", examples=[2]
+    )
+    initial: Terms = Field(
+        description="at least one table [[density.initial]]",
+        examples=[[{"kind": "gaussian", "mean": [0.0, 0.0], "std": 0.5}]],
+    )
 
     @property
     def samples(self) -> SamplesTerm | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field, PlainValidator, TypeAdapter, ValidationInfo, model_validator
+from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationInfo, WithJsonSchema, model_validator
 
 from eulerian.app.config.code import CodeSection
 from eulerian.app.config.values import (
@@ -61,7 +61,25 @@ def _theta(value: object, info: ValidationInfo) -> object:
 
 
 Width = Annotated[Count, Field(le=MAX_WIDTH)]
-Theta = Annotated[Rows | Path | Literal["ideal"], PlainValidator(_theta)]
+_NUMBER = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
+_SCHEMA = [
+    {"type": "string", "pattern": r"[^/]\.npz/*$"},
+    {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 1, "items": _NUMBER}},
+]
+Theta = Annotated[Rows | Path | Literal["ideal"], PlainValidator(_theta), WithJsonSchema({"anyOf": _SCHEMA})]
+
+
+# For the JSON schema: tied layers have one row, and a free field may also start from the ideal velocities.
+_TIED: dict[str, Any] = {
+    "if": {"required": ["tied"], "properties": {"tied": {"const": True}}},
+    "then": {"properties": {"theta": {"maxItems": 1}}},
+}
+
+
+def _or_ideal(schema: dict[str, Any]) -> None:
+    schema.update(_TIED)
+    theta = schema["properties"]["theta"]
+    theta["anyOf"] = [{"const": IDEAL}, *theta["anyOf"]]
 
 
 class _Field(Section):
@@ -69,17 +87,19 @@ class _Field(Section):
 
     Attributes:
         kind: what the other keys are.
-        layers: L, intervals on which θ is constant in time.
-        horizon: T, dimensionless.
+        layers: L, equal intervals of time on which θ is constant.
+        horizon: T, the time at which the terminal cost is charged, in units of the user's.
         label_dependent: the label is an input of the network (conditional ODE-Net).
-        seed: of the random numbers of initial and frozen parameters.
+        seed: what random initial parameters, and frozen ones of features, are drawn from.
         tied: one row of θ serves all layers; with a time-dependent field that is the usual neural ODE.
-        zero_init: start from v = 0.
+        zero_init: start from v = 0; otherwise from a random draw.
         theta: initial parameters, (L, p) or (1, p), or an .npz file with the array ``theta``; for a free field also
             "ideal", the solution of the convex problem. Rows of a network are relative to the domain's box and the
             horizon, those in a file to what it names (without: to nothing, as in earlier versions); those of other
             fields are in the user's units.
     """
+
+    model_config = ConfigDict(json_schema_extra=_TIED)
 
     needs_nodes: ClassVar[bool] = False
     size_key: ClassVar[str] = "kind"
@@ -89,19 +109,28 @@ class _Field(Section):
 
     kind: str  # first, so that it also comes first where a configuration is written out
     layers: Annotated[Count, Field(le=MAX_LAYERS)] = Field(
-        default=8, description=f"the number of layers, a whole number from 1 to {MAX_LAYERS}"
+        default=8,
+        description=f"the number of layers, a whole number from 1 to {MAX_LAYERS}",
+        examples=[16],
     )
-    horizon: Positive = Field(default=1.0, description="the time horizon, a number > 0")
+    horizon: Positive = Field(default=1.0, description="the time horizon, a number > 0", examples=[2.0])
     label_dependent: Flag = Field(
-        default=False, description="whether the label is an input of the field: true or false"
+        default=False,
+        description="whether the label is an input of the field: true or false",
+        examples=[True],
     )
-    seed: Whole = Field(default=0, description="the seed of the random numbers, a whole number >= 0")
-    tied: Flag = Field(default=False, description="whether all layers share one row of parameters: true or false")
-    zero_init: Flag = Field(default=True, description="whether to start from the zero field: true or false")
+    seed: Whole = Field(default=0, description="the seed of the random numbers, a whole number >= 0", examples=[1])
+    tied: Flag = Field(
+        default=False, description="whether all layers share one row of parameters: true or false", examples=[True]
+    )
+    zero_init: Flag = Field(
+        default=True, description="whether to start from the zero field: true or false", examples=[False]
+    )
     theta: Theta | None = Field(
         default=None,
         description='rows of numbers, one row for all layers or one per layer, or "theta.npz", '
         'or (free fields only) "ideal"',
+        examples=["theta.npz"],
     )
 
     @model_validator(mode="before")
@@ -234,13 +263,22 @@ def _numbers(rows: ArrayLike) -> Floats:
 
 
 class LinearField(_Field):
-    """A field that is linear in θ: the regime with an existence theorem."""
+    """A field that is linear in θ: the regime with an existence theorem.
+
+    Attributes:
+        features: what v is a combination of: "translation" a constant, "affine" the coordinates and a constant,
+            "random" random Fourier features, "rbf" Gaussian bumps, "residual" tanh of random linear functions.
+        width: how many there are of "random", "rbf" and "residual"; of no meaning for the others.
+    """
 
     kind: Literal["linear"] = "linear"
     features: Literal["affine", "translation", "random", "rbf", "residual"] = Field(
-        description='"affine", "translation", "random", "rbf" or "residual"'
+        description='"affine", "translation", "random", "rbf" or "residual"',
+        examples=["rbf"],
     )
-    width: Width = Field(default=16, description="the number of features of random, rbf and residual, at least 1")
+    width: Width = Field(
+        default=16, description="the number of features of random, rbf and residual, at least 1", examples=[64]
+    )
     size_key: ClassVar[str] = "width"
     instead_of_speed: ClassVar[tuple[str, str]] = (
         "a limit of the speed would make a field that is linear in θ another one, without its theorem of existence",
@@ -260,19 +298,30 @@ class MlpField(_Field):
     """A multilayer perceptron of x.
 
     Attributes:
+        hidden: the widths of its hidden layers, from the input to the output.
+        activation: σ between the layers; with "relu" v has kinks, and ∇v jumps.
+        output_scale: of the last layer's random start, relative to the usual one; only with ``zero_init = false``.
         max_speed: the velocity is mapped to one that is shorter, in the units of the domain per that of the horizon.
     """
 
     kind: Literal["mlp"] = "mlp"
     hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=100)] = Field(
-        default=(32, 32), description="the widths of the hidden layers, whole numbers of at least 1, like [32, 32]"
+        default=(32, 32),
+        description="the widths of the hidden layers, whole numbers of at least 1, like [32, 32]",
+        examples=[[32, 32]],
     )
-    activation: Literal["tanh", "softplus", "relu"] = Field(default="tanh", description='"tanh", "softplus" or "relu"')
+    activation: Literal["tanh", "softplus", "relu"] = Field(
+        default="tanh", description='"tanh", "softplus" or "relu"', examples=["softplus"]
+    )
     output_scale: NonNegative = Field(
-        default=1.0, description="the scale of the last layer's random start, a number >= 0 (zero_init = false)"
+        default=1.0,
+        description="the scale of the last layer's random start, a number >= 0 (zero_init = false)",
+        examples=[0.1],
     )
     max_speed: Positive | None = Field(
-        default=None, description="the speed that the velocity stays below, a number > 0, or none"
+        default=None,
+        description="the speed that the velocity stays below, a number > 0, or none",
+        examples=[2.0],
     )
     size_key: ClassVar[str] = "hidden"
 
@@ -282,6 +331,8 @@ class MlpField(_Field):
 
 class FreeField(_Field):
     """The velocities at the nodes of the mesh are the parameters: the idealised problem."""
+
+    model_config = ConfigDict(json_schema_extra=_or_ideal)
 
     kind: Literal["free"] = "free"
     needs_nodes: ClassVar[bool] = True

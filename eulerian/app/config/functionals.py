@@ -58,10 +58,17 @@ class FunctionalTerminal(Section):
 
 
 class InteractionTerminal(FunctionalTerminal):
-    """½∬W(x - y) ρ(T, x) ρ(T, y), ρ the density of all labels together."""
+    """½∬W(x - y) ρ(T, x) ρ(T, y), ρ the density of all labels together.
+
+    Attributes:
+        kernel: W, one table or a list of them, which are added.
+    """
 
     kind: Literal["interaction"] = "interaction"
-    kernel: Kernels = Field(description='a table like { kind = "gaussian", weight = 1.0, width = 0.3 }, or several')
+    kernel: Kernels = Field(
+        description='a table like { kind = "gaussian", weight = 1.0, width = 0.3 }, or several',
+        examples=[{"kind": "gaussian", "weight": 1.0, "width": 0.3}],
+    )
 
     def cost(self, objective: "Objective", target: Callable[..., Any]) -> InteractionEnergy:  # noqa: ARG002 - of others
         """What a problem is given."""
@@ -77,7 +84,10 @@ class TargetTerminal(FunctionalTerminal):
 
     distance: ClassVar[type[Distance]]
 
-    target: Terms = Field(description="a list of at least one density term, like those of density.initial")
+    target: Terms = Field(
+        description="a list of at least one density term, like those of density.initial",
+        examples=[[{"kind": "gaussian", "mean": [0.5, 0.0], "std": 0.2}]],
+    )
 
     @property
     def n_labels(self) -> int | None:
@@ -148,13 +158,17 @@ class L2Terminal(TargetTerminal):
 
 
 class MmdTerminal(TargetTerminal):
-    """weight/2 ∬k(x - y) (ρ(T) - ρ*)(x) (ρ(T) - ρ*)(y), k = exp(-|x - y|²/(2 width²)), summed over the labels."""
+    """weight/2 ∬k(x - y) (ρ(T) - ρ*)(x) (ρ(T) - ρ*)(y), k = exp(-|x - y|²/(2 width²)), summed over the labels.
+
+    Attributes:
+        width: of the kernel, in the units of the domain: how fine differences are seen.
+    """
 
     distance = MaximumMeanDiscrepancy
 
     kind: Literal["mmd"] = "mmd"
-    width: Length = Field(description="the width of the kernel, a number > 0")
-    weight: NonNegative = Field(default=1.0, description="the weight of the distance, a number >= 0")
+    width: Length = Field(description="the width of the kernel, a number > 0", examples=[0.3])
+    weight: NonNegative = Field(default=1.0, description="the weight of the distance, a number >= 0", examples=[10.0])
 
     def cost(self, objective: "Objective", target: Callable[..., Any]) -> MaximumMeanDiscrepancy:  # noqa: ARG002
         """What a problem is given."""

@@ -1,6 +1,6 @@
 """Coarser versions of a configuration, for training from coarse to fine."""
 
-from eulerian.app.config.density import Box, Domain
+from eulerian.app.config.domain import Box, Domain
 from eulerian.app.config.model import Config
 from eulerian.objective.cost_at import ends_layer
 

@@ -1,26 +1,25 @@
 """The whole configuration as one frozen tree; attribute names are the keys of the TOML file."""
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, Strict, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from eulerian.app.config.density import Density, Domain
+from eulerian.app.config.density import Density
+from eulerian.app.config.domain import Domain
 from eulerian.app.config.field import MAX_LAYERS, FreeField, LinearField, MlpField, PythonField
 from eulerian.app.config.objective import AT, Objective
+from eulerian.app.config.optimiser import Optimiser
 from eulerian.app.config.particles import Particles
 from eulerian.app.config.tables import plain_tables, set_key
 from eulerian.app.config.toml import dump_toml
 from eulerian.app.config.values import (
-    Bounds,
     Count,
     Flag,
     Interval,
     Memory,
-    NonNegative,
     Positive,
     Section,
     TextPath,
@@ -37,112 +36,63 @@ class Adapt(Section):
     """How well the flow's densities and J are to be resolved, and at what cost.
 
     Attributes:
-        density: the largest L¹ error of ρ(T), by label and relative to its mass.
-        objective: the largest relative error of J.
-        max_cells: a mesh with more cells is not made.
+        density: the L¹ error of ρ(T), of each label and relative to its mass, that is to be reached.
+        objective: the error of J, relative to J, that is to be reached.
+        max_cells: a mesh with more cells is not made; the run ends on the last one and says so.
         rounds: refinements of one mesh, at most; each halves the edges of some cells.
     """
 
     density: Annotated[Positive, Field(lt=2)] = Field(
-        default=0.05, description="the largest L1 error of the final density, a number > 0 and < 2"
+        default=0.05,
+        description="the largest L1 error of the final density, a number > 0 and < 2",
+        examples=[0.1],
     )
-    objective: Positive = Field(default=1e-3, description="the largest relative error of J, a number > 0")
-    max_cells: Count = Field(default=200_000, description="the largest number of cells, a whole number >= 1")
-    rounds: Count = Field(default=8, description="the largest number of refinements, a whole number >= 1")
+    objective: Positive = Field(
+        default=1e-3, description="the largest relative error of J, a number > 0", examples=[1e-2]
+    )
+    max_cells: Count = Field(
+        default=200_000, description="the largest number of cells, a whole number >= 1", examples=[50_000]
+    )
+    rounds: Count = Field(default=8, description="the largest number of refinements, a whole number >= 1", examples=[4])
 
 
 _LEAST_SLABS = 16
-
-# The types of PETSc's TAO that need no more than values and gradients.
-Method = Literal["lmvm", "blmvm", "bqnls", "bqnktr", "bqnktl", "bncg", "cg", "owlqn", "nm"]
-
-# Those of them that keep to bounds; the first is taken where none is named.
-_BOUNDED = ("bqnls", "blmvm", "bqnktr", "bqnktl", "bncg")
-
-
-def _harmless(options: str) -> str:
-    """Refuse options by which PETSc would run code, write files or read more options where nobody looks.
-
-    Such are types that are implemented in Python, and viewers, which pass the names of their files to a shell.
-    """
-    for word in options.split():
-        plain = re.fullmatch(r"[\w.,+-]+", word, re.ASCII)
-        if not plain or "python" in word.lower() or word.lower().startswith(("-options", "-prefix")):
-            remedy = "Names and values of letters, digits and . , + - _ are, unless they run code or name files."
-            raise problem(f"PETSc's option {word[:80]!r} is not allowed here", remedy=remedy)
-    return options
-
-
-class Optimiser(Section):
-    """How J is minimised.
-
-    Attributes:
-        method: a type of PETSc's TAO; by default the one that keeps to bounds where there are some.
-        bounds: lower and upper ones of all numbers of θ, a trained readout's included, ±inf for none.
-        petsc_options: passed to PETSc as they are.
-        max_iterations: at most this many; with several levels, at most half as many on each.
-        gradient_tolerance: on the norm of the gradient relative to its first value.
-        metric: how long a change of θ is: by the velocity that it makes, or by itself; "velocity" needs the method
-            "lmvm" and a field that has its derivatives by θ, else it means "parameters".
-        levels: meshes to train on, from coarse to fine; the last one is that of the configuration. The one
-            before a mesh of degree 1 has degree 2 and cells four times as large, any other cells twice as large; a
-            level ends when most of what it gains is its discretisation error, or little is left to be gained.
-        stop: what ends a training before its limit, beside a gradient of zero: "gradient" nothing, "verified" a J of
-            the network itself, by characteristics, that falls no more; the iterate where that is lowest is kept then.
-    """
-
-    method: Method = Field(
-        default="lmvm", description='a TAO type that needs gradients only: "lmvm", "blmvm", "bncg", …'
-    )
-    bounds: Bounds | None = Field(
-        default=None, description="a lower and an upper bound of the numbers in θ, like [-1.0, 1.0] or [0.0, inf]"
-    )
-    petsc_options: Annotated[
-        str, Strict(), StringConstraints(pattern=r"^\s*(-.*)?$", max_length=10_000), AfterValidator(_harmless)
-    ] = Field(default="", description='options for PETSc in quotes, like "-tao_ls_type armijo"')
-    max_iterations: Whole = Field(default=100, description="the largest number of iterations, a whole number >= 0")
-    gradient_tolerance: NonNegative = Field(
-        default=1e-6, description="the relative gradient norm to reach, a number >= 0"
-    )
-    metric: Literal["velocity", "parameters"] = Field(default="velocity", description='"velocity" or "parameters"')
-    levels: Count = Field(default=1, description="the number of meshes to train on, a whole number >= 1")
-    stop: Literal["gradient", "verified"] = Field(default="gradient", description='"gradient" or "verified"')
-
-    @model_validator(mode="before")
-    @classmethod
-    def _choose_method(cls, tables: Any) -> Any:
-        bounded = isinstance(tables, Mapping) and tables.get("bounds") is not None
-        return {"method": _BOUNDED[0], **tables} if bounded else tables
-
-    @model_validator(mode="after")
-    def _check_bounds(self) -> Self:
-        if self.bounds is not None and self.method not in _BOUNDED:
-            remedy = f"Leave optimiser.method out, or take one of {', '.join(_BOUNDED)}."
-            what = "is a method that keeps to no bounds, and optimiser.bounds gives some"
-            raise problem(what, key="method", value=self.method, remedy=remedy)
-        return self
 
 
 class Solver(Section):
     """How densities are transported.
 
     Attributes:
-        cfl: fraction of the scheme's stability and positivity limit.
-        max_steps_per_layer: an evaluation that would need more is rejected.
-        limiter: keep densities non-negative.
-        memory: budget of the adjoint over all ranks, like ``4 GiB``.
-        disk: its budget on disk over all ranks, or None.
+        cfl: the size of time steps, as a fraction of the scheme's limit of stability and positivity.
+        max_steps_per_layer: an evaluation that would need more is rejected: the line search takes a shorter step.
+        limiter: keep densities non-negative; without it an optimiser finds negative ones, which lower J.
+        memory: what the adjoint may keep of the forward sweep, all ranks together; the rest it computes again.
+        disk: what it may keep on disk besides, all ranks together; nothing by default.
         disk_directory: where that is; the system's folder for temporary files by default.
         flux_smoothing: δ in √(s²+δ²), relative to the velocity scale.
     """
 
-    cfl: Annotated[Positive, Field(le=1)] = Field(default=0.9, description="the CFL fraction, 0 < cfl <= 1")
-    max_steps_per_layer: Count = Field(default=2000, description="the largest number of steps, a whole number >= 1")
-    limiter: Flag = Field(default=True, description="whether densities are kept non-negative: true or false")
-    memory: Memory = Field(default="4 GiB", description='an amount of memory in quotes, like "4 GiB" or "500 MB"')
-    disk: Memory | None = Field(default=None, description='an amount of memory in quotes, like "20 GiB"')
-    disk_directory: TextPath | None = Field(default=None, description="a folder for temporary files, in quotes")
-    flux_smoothing: Positive = Field(default=1e-3, description="the smoothing δ of the upwind flux, a number > 0")
+    cfl: Annotated[Positive, Field(le=1)] = Field(
+        default=0.9, description="the CFL fraction, 0 < cfl <= 1", examples=[0.5]
+    )
+    max_steps_per_layer: Count = Field(
+        default=2000, description="the largest number of steps, a whole number >= 1", examples=[5000]
+    )
+    limiter: Flag = Field(
+        default=True, description="whether densities are kept non-negative: true or false", examples=[False]
+    )
+    memory: Memory = Field(
+        default="4 GiB", description='an amount of memory in quotes, like "4 GiB" or "500 MB"', examples=["500 MB"]
+    )
+    disk: Memory | None = Field(
+        default=None, description='an amount of memory in quotes, like "20 GiB"', examples=["20 GiB"]
+    )
+    disk_directory: TextPath | None = Field(
+        default=None, description="a folder for temporary files, in quotes", examples=["/var/tmp"]
+    )
+    flux_smoothing: Positive = Field(
+        default=1e-3, description="the smoothing δ of the upwind flux, a number > 0", examples=[1e-4]
+    )
 
     @property
     def memory_bytes(self) -> int:
@@ -160,20 +110,31 @@ class Ideal(Section):
 
     Attributes:
         layers: time slabs of the convex problem; None means as many as ``field.layers``, and at least 16.
-        gap_tolerance: on the duality gap, relative to the primal value.
-        residual_tolerance: on the residual of the optimality conditions.
-        max_iterations: of the convex solver, at most this many.
-        certificate: the lower bound that ``train`` ends with.
+        gap_tolerance: the duality gap, relative to the primal value, that the convex solver is to reach.
+        residual_tolerance: the residual of the optimality conditions that it is to reach besides.
+        max_iterations: at most this many iterations of the convex solver.
+        certificate: the lower bound that ``train`` ends with: "hopf_lax" for losses at points, "convex" by the convex
+            solver, "auto" whichever applies and is good, "none" without.
     """
 
     layers: Annotated[Count, Field(le=MAX_LAYERS)] | None = Field(
-        default=None, description="the number of time slabs, a whole number >= 1"
+        default=None,
+        description="the number of time slabs, a whole number >= 1",
+        examples=[32],
     )
-    gap_tolerance: Positive = Field(default=1e-3, description="the relative duality gap to reach, a number > 0")
-    residual_tolerance: Positive = Field(default=1e-4, description="the residual to reach, a number > 0")
-    max_iterations: Count = Field(default=5000, description="the largest number of iterations, a whole number >= 1")
+    gap_tolerance: Positive = Field(
+        default=1e-3, description="the relative duality gap to reach, a number > 0", examples=[1e-4]
+    )
+    residual_tolerance: Positive = Field(
+        default=1e-4, description="the residual to reach, a number > 0", examples=[1e-5]
+    )
+    max_iterations: Count = Field(
+        default=5000, description="the largest number of iterations, a whole number >= 1", examples=[20_000]
+    )
     certificate: Literal["auto", "hopf_lax", "convex", "none"] = Field(
-        default="auto", description='"auto", "hopf_lax", "convex" or "none"'
+        default="auto",
+        description='"auto", "hopf_lax", "convex" or "none"',
+        examples=["hopf_lax"],
     )
 
     @property
@@ -197,13 +158,19 @@ class Output(Section):
             none. Unless it is 0 a forward solve saves its densities at the end of every layer and at every snapshot.
     """
 
-    directory: TextPath = Field(default=Path("runs/run"), description="the folder of the run, in quotes")
-    densities: Annotated[Whole, Field(le=100_000)] = Field(
-        default=11, description="the number of snapshots of the densities, a whole number >= 0"
+    directory: TextPath = Field(
+        default=Path("runs/run"), description="the folder of the run, in quotes", examples=["runs/first"]
     )
-    figures: Flag = Field(default=True, description="whether figures are drawn: true or false")
+    densities: Annotated[Whole, Field(le=100_000)] = Field(
+        default=11,
+        description="the number of snapshots of the densities, a whole number >= 0",
+        examples=[0],
+    )
+    figures: Flag = Field(default=True, description="whether figures are drawn: true or false", examples=[False])
     checkpoint_every: Interval = Field(
-        default=10, description='iterations between checkpoints, a whole number >= 0, or a time in quotes like "60 s"'
+        default=10,
+        description='iterations between checkpoints, a whole number >= 0, or a time in quotes like "60 s"',
+        examples=[50, "60 s"],
     )
 
     @property
@@ -218,7 +185,34 @@ class Output(Section):
 
 
 class Config(Section):
-    """Everything that a run needs to know."""
+    """Everything that a run needs to know.
+
+    Attributes:
+        domain: where the densities live.
+        density: how densities are represented, and how they start.
+        field: what the network is.
+        objective: what is to be small.
+        optimiser: how J is minimised.
+        solver: how densities are transported.
+        adapt: with it meshes are adapted to the densities until J and ρ(T) are as exact as it says.
+        ideal: how the idealised problem is solved, and what a trained network is compared with.
+        particles: the particle method, which the densities are compared with.
+        output: what remains of a run.
+    """
+
+    model_config = ConfigDict(
+        title="Configuration",
+        json_schema_extra={
+            "dependentSchemas": {
+                "adapt": {
+                    "properties": {
+                        "optimiser": {"properties": {"levels": {"const": 1}}},
+                        "field": {"properties": {"kind": {"not": {"const": "free"}}}},
+                    }
+                }
+            }
+        },
+    )
 
     domain: Domain = Field(description="a table [domain] with a box or a mesh file")
     density: Density = Field(description="a table [density] with at least one [[density.initial]]")

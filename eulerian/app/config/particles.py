@@ -2,46 +2,68 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from eulerian.app.config.values import MAX_DIMENSION, Column, Count, FilePath, Positive, Section, Whole, problem
+from eulerian.app.config.values import Column, Columns, Count, FilePath, Positive, Section, Whole, problem
 
 
 class Particles(Section):
     """The particle method: which samples, and how they move.
 
     Attributes:
-        count: N, over all labels and ranks.
+        count: N, over all labels and ranks; without a meaning where ``file`` gives the samples.
         sampling: independent draws from ρ₀, or scrambled Sobol points.
         file: a CSV file of samples that takes the place of draws.
-        columns: its coordinates, by name or number from 0.
-        label_column: its column of classes.
-        seed: of the draws.
+        columns: the coordinates in ``file``, by name or number from 0.
+        label_column: the column of classes in ``file``.
+        seed: what draws are made from; other seeds give other samples.
         method: the classical Runge–Kutta method of order 4, or Dormand and Prince's pair with error control.
-        steps_per_layer: of ``rk4``.
-        tolerance: relative and absolute, of ``dopri5``.
+        steps_per_layer: time steps of ``rk4`` in every layer.
+        tolerance: of the error of a step of ``dopri5``, relative and absolute.
         replicates: independent sets that the draws consist of; they tell how accurate the means are.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentRequired": {"columns": ["file"], "label_column": ["file", "columns"], "file": ["columns"]}
+        }
+    )
+
     count: Annotated[Count, Field(le=10**8)] = Field(
-        default=10_000, description="the number of particles, a whole number >= 1"
+        default=10_000,
+        description="the number of particles, a whole number >= 1",
+        examples=[100_000],
     )
-    sampling: Literal["random", "sobol"] = Field(default="random", description='"random" or "sobol"')
-    file: FilePath | None = Field(default=None, description="the path of a CSV file, relative to the TOML file")
-    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=MAX_DIMENSION)] | None = Field(
-        default=None, description='one column per axis, by name or by number from 0, like ["a", "b"]'
+    sampling: Literal["random", "sobol"] = Field(
+        default="random", description='"random" or "sobol"', examples=["sobol"]
     )
-    label_column: Column | None = Field(default=None, description="the column of classes, by name or number from 0")
-    seed: Whole = Field(default=0, description="the seed of the random numbers, a whole number >= 0")
-    method: Literal["rk4", "dopri5"] = Field(default="rk4", description='"rk4" or "dopri5"')
+    file: FilePath | None = Field(
+        default=None, description="the path of a CSV file, relative to the TOML file", examples=["samples.csv"]
+    )
+    columns: Columns | None = Field(
+        default=None,
+        description='one column per axis, by name or by number from 0, like ["a", "b"]',
+        examples=[["a", "b"]],
+    )
+    label_column: Column | None = Field(
+        default=None, description="the column of classes, by name or number from 0", examples=["class"]
+    )
+    seed: Whole = Field(default=0, description="the seed of the random numbers, a whole number >= 0", examples=[1])
+    method: Literal["rk4", "dopri5"] = Field(default="rk4", description='"rk4" or "dopri5"', examples=["dopri5"])
     steps_per_layer: Annotated[Count, Field(le=100_000)] = Field(
-        default=4, description="the number of time steps of rk4 in each layer, a whole number >= 1"
+        default=4,
+        description="the number of time steps of rk4 in each layer, a whole number >= 1",
+        examples=[8],
     )
     tolerance: Annotated[Positive, Field(ge=1e-13, lt=1)] = Field(
-        default=1e-8, description="the tolerance of dopri5, a number from 1e-13 to 1"
+        default=1e-8,
+        description="the tolerance of dopri5, a number from 1e-13 to 1",
+        examples=[1e-6],
     )
     replicates: Annotated[Count, Field(ge=2, le=1000)] = Field(
-        default=16, description="the number of independent sets of samples, a whole number from 2 to 1000"
+        default=16,
+        description="the number of independent sets of samples, a whole number from 2 to 1000",
+        examples=[32],
     )
 
     @model_validator(mode="after")

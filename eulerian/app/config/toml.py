@@ -18,11 +18,16 @@ def dump_toml(data: Mapping[str, object]) -> str:
     return "\n".join(_table(data, ())).strip() + "\n"
 
 
+def dump_key(name: str, value: object) -> str:
+    """One key and its value in one line; errors as for ``dump_toml``."""
+    return f"{_key(name)} = {_value(value)}"
+
+
 def _table(data: Mapping[str, object], path: tuple[str, ...]) -> Iterator[str]:
     """Lines of one table: plain keys first, because a header ends the table before it."""
     for name, item in data.items():
         if not _is_table(item) and not _is_table_array(item):
-            yield f"{_key(name)} = {_value(item)}"
+            yield dump_key(name, item)
     for name, item in data.items():
         inner = (*path, _key(name))
         header = ".".join(inner)

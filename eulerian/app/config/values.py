@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -16,9 +16,11 @@ from pydantic import (
     PlainValidator,
     Strict,
     ValidationInfo,
+    WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 
+from eulerian.app.config.schema import Says, TomlSchema
 from eulerian.base.errors import InputError
 from eulerian.base.formula import Expression
 
@@ -31,6 +33,12 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def model_json_schema(cls, *options: Any, **more: Any) -> dict[str, Any]:
+        """The JSON schema of its tables in TOML; options as in pydantic. Not collective."""
+        given = more if len(options) > 2 else {"schema_generator": TomlSchema, **more}
+        return super().model_json_schema(*options, **given)
+
 
 def problem(what: str, *, key: str = "", value: object = None, remedy: str = "") -> PydanticCustomError:
     """An error to raise in a validator.
@@ -42,6 +50,11 @@ def problem(what: str, *, key: str = "", value: object = None, remedy: str = "")
         remedy: what to do; empty for the description of the key.
     """
     return PydanticCustomError("eulerian", "{what}", {"what": what, "key": key, "value": value, "remedy": remedy})
+
+
+def exactly_one(*keys: str) -> dict[str, Any]:
+    """What a section with just one of some keys says in the JSON schema."""
+    return {"oneOf": [{"required": [key]} for key in keys]}
 
 
 def _absolute(path: Path, info: ValidationInfo) -> Path:
@@ -115,11 +128,14 @@ def _column(value: object) -> object:
 
 
 # TOML tells 1, 1.0, true and "1" apart, and so do we: `cells = [48.5]` or `limiter = "no"` are mistakes.
-Real = Annotated[float, Strict(), AllowInfNan(False), AfterValidator(_within_range)]
+Real = Annotated[
+    float, Strict(), AllowInfNan(False), AfterValidator(_within_range), Says(minimum=-LARGEST, maximum=LARGEST)
+]
 Positive = Annotated[Real, Field(gt=0)]
-Length = Annotated[Positive, AfterValidator(_squarable)]
+Length = Annotated[Positive, AfterValidator(_squarable), Says(minimum=SMALLEST)]
 NonNegative = Annotated[Real, Field(ge=0)]
-_Side = Annotated[float, Strict()]
+# TOML's inf is no number of JSON, where some editors make null of it.
+_Side = Annotated[float, Strict(), Says(type=["number", "null"])]
 Whole = Annotated[int, Strict(), Field(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]
 Flag = Annotated[bool, Strict()]
@@ -130,17 +146,29 @@ Vector = Annotated[tuple[Real, ...], Field(min_length=1, max_length=MAX_DIMENSIO
 Matrix = Annotated[
     tuple[Annotated[tuple[Real, ...], Field(min_length=1)], ...], Field(min_length=1), AfterValidator(_rectangular)
 ]
-Column = Annotated[str | int, PlainValidator(_column)]
+Column = Annotated[
+    str | int,
+    PlainValidator(_column),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0}]}),
+]
+Columns = Annotated[tuple[Column, ...], Field(min_length=1, max_length=MAX_DIMENSION), Says(uniqueItems=True)]
 
-TextPath = Annotated[Path, BeforeValidator(_text_path), AfterValidator(_writable)]
+TextPath = Annotated[
+    Path, BeforeValidator(_text_path), AfterValidator(_writable), Says(minLength=1, pattern=r"^[^\u0000]+$")
+]
 FilePath = Annotated[TextPath, AfterValidator(_absolute)]
 
-Formula = Annotated[str, Strict(), _formula(("x", "y", "z"))]
-LabelledFormula = Annotated[str, Strict(), _formula(("x", "y", "z", "label"))]
+Formula = Annotated[str, Strict(), _formula(("x", "y", "z")), Says(minLength=1)]
+LabelledFormula = Annotated[str, Strict(), _formula(("x", "y", "z", "label")), Says(minLength=1)]
 
 
 _SIZE = re.compile(r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?)\s*(?P<unit>[kKMGT]?i?B|)\s*")
 _POWER = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def _positive(pattern: re.Pattern[str]) -> str:
+    """The same for JSON Schema, which looks for it anywhere and knows no names of groups; zero is left out."""
+    return f"^(?=.*[1-9]){re.sub(r'[?]P<[a-z]+>', '', pattern.pattern)}$"
 
 
 def bytes_of(text: str) -> int:
@@ -164,7 +192,7 @@ def _memory(text: str) -> str:
     return text
 
 
-Memory = Annotated[str, Strict(), AfterValidator(_memory)]
+Memory = Annotated[str, Strict(), AfterValidator(_memory), Says(pattern=_positive(_SIZE))]
 
 
 _TIME = re.compile(r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?)\s*(?P<unit>s|min|h)\s*")
@@ -191,4 +219,15 @@ def _interval(value: object) -> object:
     return value
 
 
-Interval = Annotated[int | str, PlainValidator(_interval)]
+Interval = Annotated[
+    int | str,
+    PlainValidator(_interval),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+                {"type": "string", "pattern": _positive(_TIME)},
+            ]
+        }
+    ),
+]

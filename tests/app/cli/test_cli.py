@@ -57,6 +57,7 @@ COMMANDS = (
     "plot",
     "doctor",
     "init",
+    "schema",
 )
 
 
