@@ -37,6 +37,7 @@ from eulerian.app.config import parse_config, read_config
 pytestmark = pytest.mark.mpi  # commands are for one process to run
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DEPENDENCIES = {re.split(r"[\s\[<>=!~;]", name)[0] for name in PROJECT["dependencies"]}
 LANGUAGES = {"console", "toml", "python", "json", "bash", "text"}
 SETUP = re.compile(
     r"((\./)?scripts/(?!examples)|(\./)?\.ci/|python3? scripts/(?!examples)|git |cd |(uv |python3? -m )?pip |"
@@ -72,14 +73,15 @@ def check_setup(command: str) -> None:
 
 
 def check_requirements(words: list[str], command: str) -> None:
-    """What pip is to install is the project, with extras that it has, or packages for a folder beside."""
+    """What pip is to install is the project, with extras that it has, what it needs, or packages for a folder beside."""
     for word in words:
         if target := re.fullmatch(r"(\.[\w./-]*)(?:\[([\w,-]+)\])?", word):
             assert (ROOT / target[1] / "pyproject.toml").exists(), f"nothing to install at {target[1]}"
             extras = set(target[2].split(",") if target[2] else [])
             assert extras <= set(PROJECT["optional-dependencies"]), command
         elif not word.startswith("dist/"):
-            assert word.startswith("-") or word == PROJECT["name"] or "--target" in words, f"{word!r} in {command!r}"
+            known = word.startswith("-") or word == PROJECT["name"] or word in DEPENDENCIES
+            assert known or "--target" in words, f"{word!r} in {command!r}"
 
 
 def adapted(command: str, page: str) -> str:
