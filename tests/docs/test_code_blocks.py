@@ -73,7 +73,7 @@ def check_setup(command: str) -> None:
 
 
 def check_requirements(words: list[str], command: str) -> None:
-    """What pip is to install is the project, with extras that it has, what it needs, or packages for a folder beside."""
+    """What pip is to install is the project with extras that it has, what it needs, or packages for a folder beside."""
     for word in words:
         if target := re.fullmatch(r"(\.[\w./-]*)(?:\[([\w,-]+)\])?", word):
             assert (ROOT / target[1] / "pyproject.toml").exists(), f"nothing to install at {target[1]}"
