@@ -446,6 +446,15 @@ def test_flows_of_others_are_densities(bench: Callable[[str], Any], package: str
     assert sorted(trained.seconds) == trained.seconds
 
 
+@needs_jax
+def test_diffrax_has_the_same_gradient() -> None:
+    pytest.importorskip("diffrax")
+    found = started("diffrax_particles", {"samples": 8, "steps": 4, "repeats": 1, "runs": 1})
+    assert found["ours"]["gradient_error"] < 1e-2
+    assert found["diffrax, fixed"]["gradient_error"] < 1e-2
+    assert found["diffrax, adaptive"]["gradient_error"] < 1e-5
+
+
 # -- static optimal transport ----------------------------------------------------------------------------------------
 
 
@@ -506,7 +515,7 @@ def test_the_batch_script_is_sound() -> None:
 
 def test_every_benchmark_is_named_and_described(bench: Callable[[str], Any]) -> None:
     readme = (BENCH.parent / "README.md").read_text(encoding="utf-8")
-    for name in (*bench("run").NAMES, "likelihood", "static_ot"):
+    for name in (*bench("run").NAMES, "likelihood", "diffrax_particles", "static_ot"):
         assert f"`{name}.py`" in readme
         assert isinstance(bench(name).BENCHMARK, bench("suite").Benchmark)
 
