@@ -23,6 +23,7 @@ copyright = "2026, the eulerian developers"
 release = version = eulerian.__version__
 
 extensions = [
+    "configuration_reference",  # in extensions/
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",

@@ -22,7 +22,7 @@ class CodeSection(BaseModel):
     """What tables share that name code of the user's own.
 
     Attributes:
-        object: its import path: a module, a colon, and a name in it.
+        object: the import path: a module, a colon, and a name in it.
         folder: where the module is looked for besides the usual places, relative to the TOML file.
     """
 
@@ -52,7 +52,7 @@ class TrainedCode(CodeSection):
     """What tables share that name costs of the user's own, which may have parameters that are trained.
 
     Attributes:
-        readout: where these start; by default where the code starts them itself.
+        readout: where its parameters start; by default where the code starts them itself.
     """
 
     readout: Annotated[tuple[Real, ...], Field(min_length=1)] | None = Field(

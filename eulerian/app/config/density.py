@@ -96,7 +96,7 @@ class GaussianTerm(_Term):
     Attributes:
         mean: where it is centred.
         std: the same along every axis; for others give ``covariance`` instead.
-        covariance: (d, d), instead of ``std``.
+        covariance: a symmetric positive definite matrix (d, d), instead of ``std``.
     """
 
     model_config = ConfigDict(json_schema_extra=exactly_one("std", "covariance"))

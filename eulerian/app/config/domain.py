@@ -15,7 +15,7 @@ class Box(Section):
     """An interval, rectangle or cuboid, cut into equal boxes and these into simplices.
 
     Attributes:
-        lower: (d,) lower corner, in units of the user's; as many numbers as space has dimensions, 1 to 3.
+        lower: (d,) lower corner, in the user's units; as many numbers as space has dimensions, 1 to 3.
         upper: (d,) upper corner.
         cells: (d,) equal boxes along each axis; each is cut into 1, 2 or 6 simplices.
     """

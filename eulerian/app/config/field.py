@@ -88,7 +88,7 @@ class _Field(Section):
     Attributes:
         kind: what the other keys are.
         layers: L, equal intervals of time on which θ is constant.
-        horizon: T, the time at which the terminal cost is charged, in units of the user's.
+        horizon: T, the time at which the terminal cost is charged, in the user's units.
         label_dependent: the label is an input of the network (conditional ODE-Net).
         seed: what random initial parameters, and frozen ones of features, are drawn from.
         tied: one row of θ serves all layers; with a time-dependent field that is the usual neural ODE.
@@ -300,7 +300,7 @@ class MlpField(_Field):
     Attributes:
         hidden: the widths of its hidden layers, from the input to the output.
         activation: σ between the layers; with "relu" v has kinks, and ∇v jumps.
-        output_scale: of the last layer's random start, relative to the usual one; only with ``zero_init = false``.
+        output_scale: scale of the last layer's random start, relative to the usual one, where ``zero_init = false``.
         max_speed: the velocity is mapped to one that is shorter, in the units of the domain per that of the horizon.
     """
 

@@ -161,7 +161,7 @@ class MmdTerminal(TargetTerminal):
     """weight/2 ∬k(x - y) (ρ(T) - ρ*)(x) (ρ(T) - ρ*)(y), k = exp(-|x - y|²/(2 width²)), summed over the labels.
 
     Attributes:
-        width: of the kernel, in the units of the domain: how fine differences are seen.
+        width: the width of the kernel, in the units of the domain: how fine differences are seen.
     """
 
     distance = MaximumMeanDiscrepancy

@@ -38,7 +38,7 @@ class Adapt(Section):
     Attributes:
         density: the L¹ error of ρ(T), of each label and relative to its mass, that is to be reached.
         objective: the error of J, relative to J, that is to be reached.
-        max_cells: a mesh with more cells is not made; the run ends on the last one and says so.
+        max_cells: a mesh with more cells is not made; the run stays on the last one, with a warning.
         rounds: refinements of one mesh, at most; each halves the edges of some cells.
     """
 
@@ -67,9 +67,10 @@ class Solver(Section):
         max_steps_per_layer: an evaluation that would need more is rejected: the line search takes a shorter step.
         limiter: keep densities non-negative; without it an optimiser finds negative ones, which lower J.
         memory: what the adjoint may keep of the forward sweep, all ranks together; the rest it computes again.
-        disk: what it may keep on disk besides, all ranks together; nothing by default.
-        disk_directory: where that is; the system's folder for temporary files by default.
-        flux_smoothing: δ in √(s²+δ²), relative to the velocity scale.
+        disk: what the adjoint may keep on disk besides, all ranks together; nothing by default.
+        disk_directory: where ``disk`` is; the system's folder for temporary files by default.
+        flux_smoothing: δ in √(s² + δ²), which stands for |s| in the upwind flux; relative to a speed that crosses the
+            domain once.
     """
 
     cfl: Annotated[Positive, Field(le=1)] = Field(
@@ -109,12 +110,12 @@ class Ideal(Section):
     """How the idealised problem is solved, and what a trained network is compared with.
 
     Attributes:
-        layers: time slabs of the convex problem; None means as many as ``field.layers``, and at least 16.
+        layers: time slabs of the convex problem; by default as many as ``field.layers``, and at least 16.
         gap_tolerance: the duality gap, relative to the primal value, that the convex solver is to reach.
-        residual_tolerance: the residual of the optimality conditions that it is to reach besides.
+        residual_tolerance: the residual of the optimality conditions that the convex solver is to reach, too.
         max_iterations: at most this many iterations of the convex solver.
-        certificate: the lower bound that ``train`` ends with: "hopf_lax" for losses at points, "convex" by the convex
-            solver, "auto" whichever applies and is good, "none" without.
+        certificate: the lower bound that ``train`` ends with: "auto" takes what is known of the continuous problem,
+            where there is something, and else the convex solver's estimate; "none" saves its time.
     """
 
     layers: Annotated[Count, Field(le=MAX_LAYERS)] | None = Field(

@@ -47,9 +47,9 @@ class Optimiser(Section):
 
     Attributes:
         method: a type of PETSc's TAO; by default the one that keeps to bounds where there are some.
-        bounds: lower and upper ones of all numbers of θ, a trained readout's included, ±inf for none.
-        petsc_options: passed to PETSc as they are.
-        max_iterations: at most this many; with several levels, at most half as many on each.
+        bounds: a lower and an upper bound of all numbers of θ, a trained readout's included; ±inf for none.
+        petsc_options: options that are passed to PETSc as they are; none that run code or name files.
+        max_iterations: at most this many iterations; with several levels, at most half as many on each.
         gradient_tolerance: a run converges where the norm of the gradient, relative to its first value, is this small.
         metric: how long a change of θ is: by the velocity that it makes, or by itself; "velocity" needs the method
             "lmvm" and a field that has its derivatives by θ, else it means "parameters".

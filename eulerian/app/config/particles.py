@@ -19,7 +19,7 @@ class Particles(Section):
         seed: what draws are made from; other seeds give other samples.
         method: the classical Runge–Kutta method of order 4, or Dormand and Prince's pair with error control.
         steps_per_layer: time steps of ``rk4`` in every layer.
-        tolerance: of the error of a step of ``dopri5``, relative and absolute.
+        tolerance: bound of the error of a step of ``dopri5``, relative and absolute.
         replicates: independent sets that the draws consist of; they tell how accurate the means are.
     """
 

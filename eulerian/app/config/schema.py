@@ -140,7 +140,7 @@ def described(section: type[BaseModel], key: str) -> str:
 
 def sentence(text: str) -> str:
     """A phrase as a sentence; what begins with a symbol, such as λ, keeps it."""
-    first = text[0].upper() if re.match(r"[a-z][a-z ]", text) else text[0]
+    first = text[0].upper() if re.match(r"[a-z]+[ ,:;.'-]", text) else text[0]
     return f"{first}{text[1:]}".rstrip(".") + "."
 
 
