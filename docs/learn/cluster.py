@@ -35,8 +35,9 @@ terminal("cat gaussian.slurm")
 # the script hands on to the run. The run writes a checkpoint and ends; the job goes back into the queue, and when its
 # turn comes it goes on with `--resume`. [Slurm](../howto/slurm.md) has more on job scripts.
 #
-# Before a job waits for hours in a queue, `eulerian doctor` tells whether it can work here: MPI, the compiler, disks, and
-# at the end, shown here, what the configuration itself asks for. Run it on a node of the kind that the job will have.
+# Before a job waits for hours in a queue, `eulerian doctor` tells whether it can work here: MPI, the compiler, disks,
+# and at the end, shown here, what the configuration itself asks for. Run it on a node like those that the job will
+# have.
 
 # %%
 terminal("eulerian doctor gaussian.toml | tail -n 8")

@@ -40,10 +40,15 @@ def tell(*words):
 # %%
 def half_ring(comm):
     """A half ring between the radii 1 and 2."""
-    shared = dolfinx.mesh.GhostMode.shared_facet
-    mesh = dolfinx.mesh.create_rectangle(comm, [[1.0, 0.0], [2.0, np.pi]], [10, 32], ghost_mode=shared)
-    radius, angle = mesh.geometry.x[:, 0].copy(), mesh.geometry.x[:, 1].copy()
-    mesh.geometry.x[:, 0], mesh.geometry.x[:, 1] = radius * np.cos(angle), radius * np.sin(angle)
+    mesh = dolfinx.mesh.create_rectangle(
+        comm,
+        [[1.0, 0.0], [2.0, np.pi]],
+        [10, 32],
+        ghost_mode=dolfinx.mesh.GhostMode.shared_facet,
+    )
+    x = mesh.geometry.x
+    radius, angle = x[:, 0].copy(), x[:, 1].copy()
+    x[:, 0], x[:, 1] = radius * np.cos(angle), radius * np.sin(angle)
     return mesh
 
 
@@ -59,8 +64,9 @@ tell(f"{space.n_cells_global} triangles with the area {space.volume:.3f}")
 import meshio
 
 if comm.rank == 0:
-    ring = half_ring(MPI.COMM_SELF)
-    meshio.Mesh(ring.geometry.x, {"triangle": ring.geometry.dofmaps[0]}).write("half_ring.msh", file_format="gmsh")
+    ring = half_ring(MPI.COMM_SELF).geometry
+    written = meshio.Mesh(ring.x, {"triangle": ring.dofmaps[0]})
+    written.write("half_ring.msh", file_format="gmsh")
 comm.Barrier()
 read = eu.DensitySpace(eu.read_mesh("half_ring.msh"), degree=1)
 assert read.n_cells_global == space.n_cells_global
@@ -83,7 +89,7 @@ def by_points(points):
 
 
 by_function = dolfinx.fem.Function(dolfinx.fem.functionspace(mesh, ("Lagrange", 2)))
-by_function.interpolate(lambda x: by_points(x[:2].T))  # DOLFINx has points as columns, and three coordinates
+by_function.interpolate(lambda x: by_points(x[:2].T))  # DOLFINx has points (3, n)
 
 rho0 = space.project(by_ufl)
 for what in (by_points, by_function):
@@ -108,7 +114,12 @@ loss = eu.FormLoss(lambda rho: 0.5 * (rho - goal) ** 2 * ufl.dx)
 
 # %%
 problem = eu.ControlProblem(
-    space, eu.Mlp(2, [16]), rho0, loss, eu.Costs(kinetic=1e-3), eu.TimeGrid(horizon=1.0, layers=8)
+    space,
+    eu.Mlp(2, [16]),
+    rho0,
+    loss,
+    eu.Costs(kinetic=1e-3),
+    eu.TimeGrid(horizon=1.0, layers=8),
 )
 result = eu.minimise(problem, max_iterations=80)
 flow = eu.Flow(problem, result.theta)
@@ -193,15 +204,17 @@ import optax
 from jax import numpy as jnp
 
 jax.config.update("jax_enable_x64", True)
-network = eqx.nn.MLP(2, 2, width_size=16, depth=2, activation=jnp.tanh, key=jax.random.key(0))
-network = eqx.tree_at(lambda n: n.layers[-1], network, jax.tree.map(lambda a: 0.01 * a, network.layers[-1]))
+key = jax.random.key(0)
+network = eqx.nn.MLP(2, 2, width_size=16, depth=2, activation=jnp.tanh, key=key)
+small = jax.tree.map(lambda a: 0.01 * a, network.layers[-1])
+network = eqx.tree_at(lambda n: n.layers[-1], network, small)
 field = eu.jax.equinox_field(network)
 
 # %% [markdown]
 # ### A loss of your own
 #
 # {py:func}`eulerian.jax.point_loss` takes a function of one point, and charges it wherever mass ends. This loss wants
-# the mass on the unit circle. Kinetic energy makes every part of the Gaussian take the shortest way there.
+# the mass on the unit circle. Because kinetic energy has its price, too, the mass should not all go to one point of it.
 
 
 # %%
@@ -297,16 +310,16 @@ assert np.all(np.abs(quarters - 0.25) < 0.05)
 
 grids = [flow.density(t).to_pyvista() for t in (0.0, 1.0)]
 if comm.rank == 0:
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.1), layout="constrained", width_ratios=[1, 1, 1.2])
+    figure, axes = plt.subplots(1, 3, figsize=(8.6, 3.0), layout="constrained", width_ratios=[1, 1, 1.2])
     for title, grid, axis in zip(("t = 0", "t = 1"), grids, axes[:2], strict=True):
         triangles = grid.cells.reshape(-1, 4)[:, 1:]
         shown = axis.tripcolor(*grid.points[:, :2].T, triangles, grid["density"], shading="gouraud", vmin=0)
         axis.set(title=title, xlabel="x", ylabel="y", aspect="equal")
         figure.colorbar(shown, ax=axis, label="density", location="bottom")
-    axes[2].semilogy(values, label="Adam (Optax)")
-    axes[2].semilogy(quasi_newton.history["total"], label="L-BFGS (eu.minimise)")
+    axes[2].semilogy(values, label="Adam")
+    axes[2].semilogy(quasi_newton.history["total"], label="L-BFGS")
     axes[2].set(xlabel="iteration", ylabel="J", title="training")
-    axes[2].legend(loc="lower left")
+    axes[2].legend(loc="upper right")
     figure.savefig("own_problem_jax.png", dpi=150)
 
 # %% [markdown]
