@@ -239,7 +239,9 @@ def test_setup_keeps_the_stack_of_the_active_environment(sandbox: Sandbox) -> No
     names = (venv / "eulerian-requirements").read_text()
     assert "mpi4py" in names
     assert "pytest" in names
+    assert "jax>=" in names
     assert "dolfinx" not in names
+    assert "eulerian" not in names  # which the index does not have
 
 
 @pytest.fixture
