@@ -19,7 +19,12 @@ def entry() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no θ gets a question mark
             stream.reconfigure(errors="replace")
-    options = build_parser().parse_args()
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks how a command line may go on
+        from eulerian.app.cli.completion import complete
+
+        complete(parser)
+    options = parser.parse_args()
     gc.set_threshold(_OBJECTS)
     atexit.register(gc.freeze)  # to go through all of them once more, at the end, takes a tenth of a short run
     command = options.command

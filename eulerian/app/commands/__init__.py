@@ -4,6 +4,7 @@ from typing import Final
 
 from eulerian.app.commands.command import Command
 from eulerian.app.commands.compare import Compare
+from eulerian.app.commands.completion import Completion
 from eulerian.app.commands.doctor import Doctor
 from eulerian.app.commands.ideal import Ideal
 from eulerian.app.commands.init import Init
@@ -33,4 +34,5 @@ ALL: Final[tuple[Command, ...]] = (
     Doctor(),
     Init(),
     Schema(),
+    Completion(),
 )

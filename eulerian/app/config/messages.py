@@ -121,10 +121,11 @@ def _entry(data: object, step: str | int) -> object:
     return None
 
 
-def _sections_in(annotation: object) -> list[type[Section]]:
+def sections_in(annotation: object) -> list[type[Section]]:
+    """The sections that a key of this type may have."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
-    return [section for part in get_args(annotation) for section in _sections_in(part)]
+    return [section for part in get_args(annotation) for section in sections_in(part)]
 
 
 def _candidates(path: Path, data: object) -> Iterator[tuple[list[type[Section]], object, str]]:
@@ -138,7 +139,7 @@ def _candidates(path: Path, data: object) -> Iterator[tuple[list[type[Section]],
             field = section.model_fields.get(step) if section else None
             if field is None:
                 return
-            sections, description = _sections_in(field.annotation), field.description or ""
+            sections, description = sections_in(field.annotation), field.description or ""
         data = _entry(data, step)
         yield sections, data, description
 
@@ -195,6 +196,6 @@ def _homes(name: str, sections: Sequence[type[Section]], place: str) -> Iterator
         yield f"{place} with kind {' or '.join(kinds)}" if len(knowing) < len(sections) else place
     for section in sections:
         for key, field in section.model_fields.items():
-            inner = _sections_in(field.annotation)
+            inner = sections_in(field.annotation)
             if inner:
                 yield from _homes(name, inner, f"{place}.{key}" if place else key)

@@ -58,6 +58,7 @@ COMMANDS = (
     "doctor",
     "init",
     "schema",
+    "completion",
 )
 
 
