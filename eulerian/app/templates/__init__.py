@@ -75,8 +75,9 @@ def copy_template(name: str, target_folder: str | Path, overwrite: bool = False,
         The files that were written, the configuration first, a job script last.
 
     Raises:
-        InputError: for an unknown name, a job that cannot be, files that exist already, or a folder that cannot be
-            written to; the folder is untouched but in the last case.
+        InputError: for an unknown name, a job that cannot be, files that exist already (data that another template
+            has left there may, if they are the same), or a folder that cannot be written to; the folder is untouched
+            but in the last case.
     """
     if name not in available():
         raise InputError("unknown template", key="template", value=name, remedy=f"Known: {', '.join(available())}.")
@@ -86,7 +87,8 @@ def copy_template(name: str, target_folder: str | Path, overwrite: bool = False,
     if job is not None:
         contents[folder / f"{name}.slurm"] = job.script(name).encode()
     targets = list(contents)
-    present = [target for target in targets if os.path.lexists(target)]
+    shared = {target for target in targets if target.suffix not in {".toml", ".slurm"} and _is(target, contents[target])}
+    present = [target for target in targets if os.path.lexists(target) and target not in shared]
     if present and not overwrite:
         names = ", ".join(target.name for target in present)
         remedy = "Take another folder, or allow overwriting."
@@ -140,6 +142,14 @@ def _sources(name: str) -> Iterator[Traversable]:
 
 def _is_template(folder: Traversable) -> bool:
     return folder.is_dir() and folder.joinpath(f"{folder.name}.toml").is_file()
+
+
+def _is(target: Path, content: bytes) -> bool:
+    """Whether a file is there already, with this content."""
+    try:
+        return not target.is_symlink() and target.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _replace(target: Path, content: bytes) -> None:

@@ -155,6 +155,13 @@ def test_never_overwrites_unless_told(tmp_path: Path) -> None:
     assert (tmp_path / "disk.msh").read_bytes() == (ROOT / "meshes" / "disk.msh").read_bytes()
 
 
+def test_templates_with_the_same_mesh_share_a_folder(tmp_path: Path) -> None:
+    copy_template("crowds", tmp_path)
+    assert [file.name for file in copy_template("dumbbell", tmp_path)] == ["dumbbell.toml", "dumbbell.msh"]
+    with pytest.raises(InputError, match=r"dumbbell\.toml would be overwritten"):
+        copy_template("dumbbell", tmp_path)
+
+
 def test_links_are_replaced_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     os.symlink(outside, tmp_path / "gaussian.toml")
