@@ -10,7 +10,7 @@ from typing import Any, Self, final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator, SymmetricalLogLocator
 
 from eulerian.app.figures.colours import PALETTE, VERMILION
 from eulerian.app.figures.run_figure import RunFigure
@@ -26,6 +26,8 @@ _COLOURS = {
 }
 _DASHED = part_names("potential", "density", "functional")  # costs of the density itself
 _TRUE = VERMILION
+_WIDE = 20.0  # a ratio of J at its highest and at the end from which on its axis is logarithmic
+_SHALLOW = 1e-4  # of the highest J: what is below is near 0
 
 
 def _draw(folder: Path) -> Figure | None:
@@ -109,7 +111,19 @@ def _draw_parts(axes: Axes, rows: Mapping[str, Floats], known: ReferenceValues) 
         label = "true $J$" if known.kept is None else "true $J$, kept"
         axes.plot([end], [known.verified], "D", color=_TRUE, ms=4.5, clip_on=False, label=label, zorder=4)
     axes.set_ylabel("objective")
+    _set_scale(axes, rows["total"])
     axes.legend(ncols=1 if len(axes.lines) < 5 else 2)
+
+
+def _set_scale(axes: Axes, totals: Floats) -> None:
+    """Where J falls by much, a linear axis shows its first iterations only: above J at the end it is logarithmic."""
+    sizes = np.abs(totals[np.isfinite(totals)])
+    if len(sizes) and sizes.max() >= _WIDE * sizes[-1] > 0.0:
+        threshold = max(float(sizes[-1]), _SHALLOW * float(sizes.max()))
+        axes.set_yscale("symlog", linthresh=threshold, linscale=1.0)  # parts of J may be 0, and negative
+        axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10.0, linthresh=threshold, subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _draw_checks(axes: Axes, rows: Mapping[str, Floats], values: Floats) -> None:

@@ -34,6 +34,7 @@ _GAP, _NAMED_GAP = 0.13, 0.48  # between panels; between rows that name their ow
 _BAR, _TO_BAR = 0.12, 0.09
 _BESIDE = _TO_BAR + _BAR + _RIGHT  # right of panels
 _SMALLEST = 0.2  # panel
+_END = 0.05  # of an axis: what stands so near to one of its ends stands at it
 
 
 # -- the part of the domain that is shown ----------------------------------------------------------------------------
@@ -193,3 +194,13 @@ class MapPanels:
             panel.set_ylabel(name)
         for panel in self.axes[-1]:
             panel.set_xlabel("$x$")
+            _keep_numbers_inside(panel)
+
+
+def _keep_numbers_inside(panel: Axes) -> None:
+    """Numbers at the ends of the x axis end there, so that they do not run into those of the next panel."""
+    low, high = panel.get_xlim()
+    places = panel.xaxis.get_majorticklocs()
+    for place, tick in zip(places, panel.xaxis.get_major_ticks(len(places)), strict=True):
+        share = (place - low) / (high - low)
+        tick.label1.set_horizontalalignment("left" if share < _END else "right" if share > 1.0 - _END else "center")

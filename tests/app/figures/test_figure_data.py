@@ -208,6 +208,26 @@ def test_the_history_says_nothing_of_what_is_not_known(result: dict) -> None:
     assert len(history_curves(rows(), known).axes) == 2
 
 
+@pytest.mark.one_process
+@pytest.mark.parametrize(
+    ("total", "scale"),
+    [
+        ([2.0, 1.1, 1.01, 0.99], "linear"),
+        ([150.0, 4.0, 0.5, 0.3], "symlog"),
+        ([-150.0, 4.0, 0.5, -0.3], "symlog"),
+        ([1.0, 0.5, 0.1, 0.0], "linear"),
+        ([np.nan] * 4, "linear"),
+    ],
+)
+def test_where_j_falls_by_much_its_axis_is_logarithmic(total: list[float], scale: str) -> None:
+    figure = history_curves(rows() | {"total": np.array(total), "kinetic": np.array([0.0, 0.3, 0.2, 0.2])})
+    figure.canvas.draw()
+    left = figure.axes[0]
+    assert left.get_yscale() == scale
+    if scale == "symlog":
+        assert len(left.yaxis.get_ticklabels()) >= 4
+
+
 # -- three dimensions ------------------------------------------------------------------------------------------------
 
 
