@@ -5,8 +5,8 @@
 
 Every picture is made in a folder of its own, ``runs/gallery/NAME``, by its commands as they stand on the page
 ``docs/gallery.md`` (a test holds the two against each other), and then made smaller. Half of the time goes to three
-studies, which docs/results/studies.md and accuracy.md tell of. ``--keep`` makes no runs that have left their picture the
-last time. Pictures of benchmarks are not among them: ``scripts/bench`` draws them.
+studies, which docs/results/studies.md and accuracy.md tell of. ``--keep`` makes no runs that left
+their picture last time. Pictures of benchmarks are not among them: ``scripts/bench`` draws them.
 """
 
 import os

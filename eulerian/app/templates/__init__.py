@@ -87,8 +87,9 @@ def copy_template(name: str, target_folder: str | Path, overwrite: bool = False,
     if job is not None:
         contents[folder / f"{name}.slurm"] = job.script(name).encode()
     targets = list(contents)
-    shared = {target for target in targets if target.suffix not in {".toml", ".slurm"} and _is(target, contents[target])}
-    present = [target for target in targets if os.path.lexists(target) and target not in shared]
+    data = {target for target in targets if target.suffix not in {".toml", ".slurm"}}
+    present = [target for target in targets if os.path.lexists(target)]
+    present = [target for target in present if target not in data or not _is(target, contents[target])]
     if present and not overwrite:
         names = ", ".join(target.name for target in present)
         remedy = "Take another folder, or allow overwriting."
