@@ -155,7 +155,9 @@ assert verified.error < 0.02
 # %% [markdown]
 # With an entropy in $J$ the error is told in nats, because the value of $J$ itself tends to zero. The mesh errs on the
 # safe side here: what it smears costs a little in the comparison with $\rho^*$, so that it says more than the flow is
-# worth. A finer mesh brings both together; so does [an adapted one](../howto/adapt.md).
+# worth. The density is a little less accurate than the 5 % in $L^1$ beyond which a run of the command line warns. A
+# finer mesh improves both; so does [an adapted one](../howto/adapt.md). The likelihoods above do not depend on that,
+# once the network is trained.
 #
 # ## The same from the command line
 #
