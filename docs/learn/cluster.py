@@ -138,5 +138,18 @@ assert abs(first["moments"]["mean"][0][0] - second["moments"]["mean"][0][0]) < 1
 # %% [markdown]
 # The second solve has the same end and the same $J$: the cost of the first half is kept with the densities.
 #
+# ## From Python
+#
+# The same table, and a run with its problem, its θ and its flow, can be had in Python:
+
+# %%
+import eulerian as eu
+
+eu.runs("runs")
+
+# %%
+eu.load("runs/job")
+
+# %% [markdown]
 # More on this: [interrupt and resume](../howto/interrupt_and_resume.md), [many runs](../howto/many_runs.md), and what
 # was done to make runs fail, in [faults](../results/faults.md).

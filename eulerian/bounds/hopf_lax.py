@@ -97,10 +97,10 @@ class HopfLax:
     kinetic: float
     error: float
     horizon: float
-    points: Floats
-    masses: Floats
-    potentials: Floats
-    destinations: Floats
+    points: Floats = field(repr=False)
+    masses: Floats = field(repr=False)
+    potentials: Floats = field(repr=False)
+    destinations: Floats = field(repr=False)
     _via: Floats = field(repr=False)
     _search: Search = field(repr=False)
 

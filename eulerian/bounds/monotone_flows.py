@@ -21,7 +21,7 @@ doi:10.1007/BF01580873.) What both restrictions may hide is bounded:
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, final
 
 from mpi4py import MPI
@@ -74,9 +74,9 @@ class MonotoneFlow:
     terminal: float
     kinetic: float
     horizon: float
-    points: Floats
-    masses: Floats
-    destinations: Floats
+    points: Floats = field(repr=False)
+    masses: Floats = field(repr=False)
+    destinations: Floats = field(repr=False)
 
     def positions(self, t: float) -> Floats:
         """Where the mass of ``points`` is at time t, (n,)."""

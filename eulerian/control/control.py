@@ -329,7 +329,7 @@ class ControlProblem(ReducedProblem):
 
     @property
     def headline(self) -> str:
-        """Its sizes in one line. Collective."""
+        """Its sizes in one line."""
         layers, size = self.layer_shape[0], self.layer_shape[1]
         layers = max(layers, self.n_layers)
         name = type(unwrapped(self.field)).__name__

@@ -133,7 +133,10 @@ class ReducedProblem(ABC):
     @property
     @abstractmethod
     def headline(self) -> str:
-        """Its sizes in one line. Collective."""
+        """Its sizes in one line. Not collective: one rank alone may print it."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.headline})"
 
     @abstractmethod
     def _numbers(self) -> dict[str, Any]:

@@ -88,6 +88,10 @@ class DensitySpace:
         self.ghosts = GhostRows(mesh.topology.index_map(self.dim))
         self._rules: dict[int, Quadrature] = {}
 
+    def __repr__(self) -> str:
+        cells, labels = self.n_cells_global, "1 label" if self.n_labels == 1 else f"{self.n_labels} labels"
+        return f"DensitySpace({cells} cells in {self.dim}-D, degree {self.degree}, {labels})"
+
     # -- where things are -------------------------------------------------------------------------------------------
 
     @property

@@ -44,7 +44,7 @@ one another: 1200 iterations became 350 with 96 × 80 squares, 720 became 330 wi
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -80,9 +80,9 @@ class ConvexSolution:
     status: str
     reason: str
     iterations: int
-    history: tuple[GapRecord, ...]
+    history: tuple[GapRecord, ...] = field(repr=False)
     parts: Parts
-    flow: ConvexFlow
+    flow: ConvexFlow = field(repr=False)
     together: float
 
     @property

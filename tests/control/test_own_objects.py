@@ -55,6 +55,8 @@ def test_a_function_costs_what_the_loss_does(space: DensitySpace) -> None:
     assert one.parts["potential"] > 0.0
     assert one.describe()["mesh"]["dimension"] == 2
     assert one.headline.startswith("200 cells in 2-D, density of degree 1, 1 label; Mlp field, 2 layers")
+    assert repr(one) == f"ControlProblem({one.headline})"
+    assert repr(space) == "DensitySpace(200 cells in 2-D, degree 1, 1 label)"
 
 
 def test_labels_have_losses_of_their_own(comm: MPI.Comm) -> None:
