@@ -23,7 +23,8 @@ copyright = "2026, the eulerian developers"
 release = version = eulerian.__version__
 
 extensions = [
-    "configuration_reference",  # in extensions/
+    "command_line_reference",  # this and the next are in extensions/
+    "configuration_reference",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
