@@ -21,6 +21,8 @@ from eulerian.app.cli.parser import build_parser
 COMMON = ("-h", "-q", "-v", "--no-python")
 """What is described once, for all commands that have it."""
 
+WIDTH = 76
+
 FAILURES = {
     "doctor": "something does not work here",
     "plot": "a figure could not be drawn, or solving forward again failed",
@@ -61,7 +63,7 @@ def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.Argum
 def section(parser: argparse.ArgumentParser, command: commands.Command) -> Iterator[str]:
     """One command."""
     yield from ("", f"## {parser.prog}", "", prose(str(parser.description)), "")
-    yield from ("```text", *parser.format_usage().removeprefix("usage: ").splitlines(), "```")
+    yield from ("```text", *usage(parser), "```")
     if command.serial:
         yield from ("", "One process does it; under `mpirun` the other ranks have nothing to do.")
     if not command.runs_python:
@@ -74,6 +76,18 @@ def section(parser: argparse.ArgumentParser, command: commands.Command) -> Itera
     failure = FAILURES.get(command.name, "the computation failed or was interrupted" if not command.serial else "")
     codes = "0: done; 1: the input is wrong" + (f"; 2: {failure}" if failure else "")
     yield from ("", f"[Exit codes](exit_codes.md): {codes}.")
+
+
+def usage(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The usage in lines that fit on a page."""
+    text = parser.format_usage().removeprefix(f"usage: {parser.prog} ")
+    line = parser.prog
+    for word in re.findall(r"\[(?:[^\[\]]|\[[^\]]*\])*\]|\S+", " ".join(text.split())):
+        if len(line) + len(word) > WIDTH:
+            yield line
+            line = "   "
+        line += f" {word}"
+    yield line
 
 
 def option(action: argparse.Action) -> Iterator[str]:
