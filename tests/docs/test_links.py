@@ -27,3 +27,7 @@ def test_local_links_lead_somewhere(page: Path) -> None:
     for target in links(page):
         if target and "://" not in target and not target.startswith("mailto:"):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_is_one_sitting_long() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
