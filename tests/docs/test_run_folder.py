@@ -26,6 +26,8 @@ SMALL = (
     "ideal.max_iterations=20",
     "particles.count=200",
 )
+TERM = '{{kind="uniform",lower=[{0}],upper=[{1}],label={2}}}'
+TWO_LABELS = f"density.initial=[{TERM.format(-2.0, 0.0, 0)},{TERM.format(0.0, 2.0, 1)}]"
 SET = [word for key in SMALL for word in ("--set", key)]
 COMMANDS = {
     "train": [*SET],
@@ -33,6 +35,7 @@ COMMANDS = {
     "levels": ["--set", "optimiser.levels=2", *SET],
     "particles": ["--method", "particles", *SET],
     "times": ["--set", 'objective.at=[{time=0.5,kind="quadratic",target=[0.0]}]', *SET],
+    "classes": [*SET, "--set", TWO_LABELS, "--set", 'objective.terminal={kind="logistic",direction=[1.0]}'],
     "ideal": [*SET],
     "solve": ["--theta", "runs/train", *SET],
     "verify": ["--theta", "runs/train", *SET],
@@ -52,6 +55,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words += ["--set", f"output.figures={figures}"]
         done = run_group(words, 120, here)
         assert done.returncode == 0, done.stderr
+    (here / "points.csv").write_text("x,label\n-0.5,0\n0.5,1\n", encoding="utf-8")
+    push = ["eulerian", "push", "runs/classes", "--samples", "points.csv", "--columns", "x", "--label-column", "label"]
+    done = run_group([*push, "--output", "runs/pushed.csv"], 60, here)
+    assert done.returncode == 0, done.stderr
     return here / "runs"
 
 
@@ -80,6 +87,10 @@ def test_every_file_is_documented(name: str, folder: Path) -> None:
     for path in (folder / name).iterdir():
         known = path.name in KNOWN or any(Path(path.name).match(pattern) for pattern in NAMES if "*" in pattern)
         assert known or path.name in {"checkpoint", "figures"}, path.name
+
+
+def test_every_key_of_a_summary_of_points_is_documented(folder: Path) -> None:
+    assert set(keys(json.loads((folder / "pushed.json").read_text(encoding="utf-8")))) <= KNOWN
 
 
 def test_every_column_is_documented(folder: Path) -> None:
