@@ -94,7 +94,7 @@ print(f"interrupted after iteration {reached}")
 
 # %%
 terminal("eulerian train gaussian.toml --output runs/job --quiet --resume")
-terminal("grep -E 'rank|iteration +(0|15|16|17|18|60) |interrupted|oes on|end,' runs/job/run.log")
+terminal("grep -E 'rank|iteration +(0|15|16|17|18|60) |interrupted|Going on|end,' runs/job/run.log")
 
 # %% [markdown]
 # No iteration is lost, and none is there twice.
@@ -131,7 +131,8 @@ terminal("mpirun -n 2 eulerian solve gaussian.toml --theta runs/job --output run
 
 # %%
 first, second = (result(run) for run in ("runs/forward", "runs/half"))
-print("means at T:", *(run["moments"]["mean"][0] for run in (first, second)))
+for run in (first, second):
+    print("J and the mean at T:", run["objective"]["total"], *run["moments"]["mean"])
 assert abs(first["objective"]["total"] / second["objective"]["total"] - 1.0) < 1e-10
 assert abs(first["moments"]["mean"][0][0] - second["moments"]["mean"][0][0]) < 1e-10
 
