@@ -16,7 +16,7 @@ Seconds are those of the processor in a process that is bound to one core, train
 before: for eulerian the bandwidth, the mesh, the density on it and kernels from the cache, for JAX compiling; importing
 is not counted. A second at a loaded machine does less: the table says how many seconds of the clock one took. All of it
 takes about twelve minutes of one core. Leaves ``likelihood.json`` and ``likelihood.png`` in the output folder,
-and prints a table of all settings and one for the README.
+and prints a table of all settings and one for the documentation.
 """
 
 import json

@@ -3,7 +3,7 @@
     python scripts/bench/weak_scaling.py
     python scripts/bench/weak_scaling.py --latency 5e-6 --bandwidth 1e8
 
-Seconds of one stage on a rank with N cells (scripts/README.md derives it):
+Seconds of one stage on a rank with N cells (docs/results/scaling.md derives it):
 
     t = c N  +  m α + b (q/β + (1 − q)/β₀)  +  R (2 α ⌈log₂ P⌉ + 8 L p / β) / S
 

@@ -3,7 +3,7 @@
 A Gaussian flows with a random network towards a point, in a box so large that next to nothing reaches its walls (which
 particles do not feel). Meshes of degree 1 and 2 and random and Sobol particles climb ladders of resolutions; J and ∇J
 are held against the finest of both methods, densities at the end against the density along characteristics. In two
-dimensions these are the numbers of the Gaussian of the README.
+dimensions these are the numbers of docs/results/accuracy.md.
 """
 
 import math
@@ -69,7 +69,7 @@ def study(dim: int, sizes: Sizes) -> Study:
 
 
 def table(found: Study) -> list[Table]:
-    """The rows of the README: resolutions, errors, times, and the observed rates where a ladder ends."""
+    """The rows of docs/results/accuracy.md: resolutions, errors, times, and the observed rates where a ladder ends."""
     rows = []
     for name, own in ladders(found.rungs).items():
         for rung in own:
