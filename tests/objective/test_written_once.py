@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import eulerian
-from eulerian.app.config import density, field, functionals, objective
+from eulerian.app.config import density, field, functionals, losses
 from eulerian.app.config.values import Section
 from eulerian.objective.parts import part_names
 
@@ -27,7 +27,7 @@ def kinds(module: Any) -> set[str]:
 
 LISTS = {
     "parts of J": set(part_names()),
-    "kinds of terminals": kinds(objective) | kinds(functionals),
+    "kinds of terminals": kinds(losses) | kinds(functionals),
     "kinds of density terms": kinds(density),
     "kinds of fields": kinds(field),
 }

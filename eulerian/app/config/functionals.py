@@ -175,6 +175,9 @@ class MmdTerminal(TargetTerminal):
         return MaximumMeanDiscrepancy(target(self.target, projected=True), self.width, self.weight)
 
 
+DensityTerminal = FixedTerminal | KlTerminal | L2Terminal | MmdTerminal | InteractionTerminal
+
+
 def check_target_labels(n_target: int, n_labels: int, key: str = f"{KEY}.target") -> None:
     """Check the number of labels of a target density against that of the initial one.
 

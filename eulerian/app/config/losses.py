@@ -244,3 +244,6 @@ class PythonTerminal(TrainedCode, LossSection):
     ) -> DensityFunctional | PointLoss:
         """What a problem is given."""
         return as_terminal_cost(self.started(KEY), f"{KEY}.object")
+
+
+PointTerminal = QuadraticTerminal | ExpressionTerminal | LogisticTerminal | CrossEntropyTerminal | PythonTerminal

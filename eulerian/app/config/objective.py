@@ -3,30 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from eulerian.app.config.code import Potential, PythonPotential, renamed
 from eulerian.app.config.costs_at import at_times
-from eulerian.app.config.functionals import (
-    KEY,
-    FixedTerminal,
-    FunctionalTerminal,
-    InteractionTerminal,
-    KlTerminal,
-    L2Terminal,
-    MmdTerminal,
-)
+from eulerian.app.config.functionals import KEY, DensityTerminal, FunctionalTerminal
 from eulerian.app.config.interactions import Kernels
-from eulerian.app.config.losses import (
-    CrossEntropyTerminal,
-    ExpressionTerminal,
-    LogisticTerminal,
-    LossSection,
-    PythonTerminal,
-    QuadraticTerminal,
-)
+from eulerian.app.config.losses import LossSection, PointTerminal
 from eulerian.app.config.values import (
     NonNegative,
     Section,
@@ -43,18 +28,7 @@ type Terminal = LossSection | FunctionalTerminal
 if TYPE_CHECKING:
     TerminalsAt = tuple[Any, ...]
 else:  # `fixed` among them only to be told why not
-    TerminalsAt = at_times(
-        QuadraticTerminal,
-        ExpressionTerminal,
-        LogisticTerminal,
-        CrossEntropyTerminal,
-        FixedTerminal,
-        KlTerminal,
-        L2Terminal,
-        MmdTerminal,
-        InteractionTerminal,
-        PythonTerminal,
-    )
+    TerminalsAt = at_times(*get_args(PointTerminal), *get_args(DensityTerminal))
 
 
 class Objective(Section):
@@ -107,19 +81,7 @@ class Objective(Section):
         description='how ∫ρ² is taken, in congestion and l2: "companion" or "density"',
         examples=["density"],
     )
-    terminal: Annotated[
-        QuadraticTerminal
-        | ExpressionTerminal
-        | LogisticTerminal
-        | CrossEntropyTerminal
-        | FixedTerminal
-        | KlTerminal
-        | L2Terminal
-        | MmdTerminal
-        | InteractionTerminal
-        | PythonTerminal,
-        Field(discriminator="kind"),
-    ] = Field(
+    terminal: Annotated[PointTerminal | DensityTerminal, Field(discriminator="kind")] = Field(
         description="a table [objective.terminal] with the loss at the final time",
         examples=[{"kind": "quadratic", "target": [1.0, -0.5]}],
     )
