@@ -17,7 +17,8 @@ import sys
 
 import eulerian as eu
 
-subprocess.run([sys.executable, "-m", "eulerian", "init", "crowds", "crowds", "--overwrite"], check=True)
+command = "-m eulerian init crowds crowds --overwrite"
+subprocess.run([sys.executable, *command.split()], check=True)
 space = eu.DensitySpace(eu.read_mesh("crowds/dumbbell.msh"), degree=1)
 rho0 = space.project(eu.Gaussian([-1.7, 0.5], std=0.25))
 print(f"{space.n_cells_global} triangles")
@@ -30,13 +31,14 @@ print(f"{space.n_cells_global} triangles")
 
 # %%
 loss, goal, kinetic = eu.QuadraticLoss([1.7, 0.5]), [1.7, 0.5], 0.2
-layers = eu.TimeGrid(horizon=1.0, layers=6)
+time = eu.TimeGrid(horizon=1.0, layers=6)
 
 
 def trained(start=None, iterations=30, **prices):
     """The flow of a network at these prices, and its verification."""
     costs = eu.Costs(kinetic=kinetic, parameters=1e-6, **prices)
-    problem = eu.ControlProblem(space, eu.Mlp(2, [24]), rho0, loss, costs, layers, initial_theta=start)
+    what = space, eu.Mlp(2, [24]), rho0, loss, costs, time
+    problem = eu.ControlProblem(*what, initial_theta=start)
     result = eu.minimise(problem, max_iterations=iterations)
     return eu.Flow(problem, result.theta), eu.verify(problem, result.theta)
 
@@ -97,7 +99,8 @@ crowded = eu.IdealProblem(space, rho0, loss, kinetic, congestion=0.3)
 solution = eu.solve_convex(crowded, gap_tolerance=1e-2)
 J = verified.objective["total"]
 print(f"the best flow of this mesh: {solution.dual:.4f} ≤ J* ≤ {solution.primal:.4f}")
-print(f"the network:                {J:.4f}, {100 * (J / solution.dual - 1):.1f} % above the lower value")
+above = 100 * (J / solution.dual - 1)
+print(f"the network:                {J:.4f}, {above:.1f} % above the lower value")
 
 assert solution.status == "converged"
 assert solution.dual < J < 1.15 * solution.dual

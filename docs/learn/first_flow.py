@@ -58,7 +58,8 @@ time = eu.TimeGrid(horizon=1.0, layers=8)
 
 # %%
 loss = eu.QuadraticLoss([1.0, -0.5])
-problem = eu.ControlProblem(space, field, rho0, loss, eu.Costs(kinetic=0.5, parameters=1e-6), time)
+costs = eu.Costs(kinetic=0.5, parameters=1e-6)
+problem = eu.ControlProblem(space, field, rho0, loss, costs, time)
 
 theta = problem.initial_theta
 J, gradient = problem.value_and_gradient(theta)
@@ -102,7 +103,8 @@ assert result.value < J / 2
 ideal = eu.IdealProblem(space, rho0, loss, kinetic=0.5)
 best = eu.hopf_lax(ideal)
 print(f"the best of all flows: {best.value:.6f} ± {best.error:.0e}")
-print(f"this network:          {result.value:.6f}, {100 * (result.value / best.value - 1):.2f} % above it")
+above = 100 * (result.value / best.value - 1)
+print(f"this network:          {result.value:.6f}, {above:.2f} % above it")
 
 assert abs(best.value - 0.565) < 1e-5
 assert 0 < result.value - best.value < 2e-3
@@ -176,23 +178,15 @@ figure.savefig("first_flow.png", dpi=120)
 #
 # A run is one folder, here `runs/gaussian`:
 #
-# `result.json`
-# : $J$ and its parts, the verification, masses and moments of $\rho(T)$, times and versions.
-#
-# `theta.npz`
-# : the trained $\theta$; other commands take it by `--theta runs/gaussian`.
-#
-# `history.csv`
-# : one line for each iteration.
-#
-# `densities.pvd`
-# : densities and velocities at eleven times, for ParaView.
-#
-# `figures/`
-# : pictures of the densities and of the descent.
-#
-# `config.resolved.toml`, `run.log`, `checkpoint/`
-# : what exactly was run, what it said, and from where it goes on after an interruption.
+# | file | what it holds |
+# |---|---|
+# | `result.json` | $J$ and its parts, the verification, masses and moments of $\rho(T)$, times and versions |
+# | `theta.npz` | the trained $\theta$; other commands take it by `--theta runs/gaussian` |
+# | `history.csv` | one line for each iteration |
+# | `densities.pvd` | densities and velocities at eleven times, for ParaView |
+# | `figures/` | pictures of the densities and of the descent |
+# | `config.resolved.toml`, `run.log` | what exactly was run, and what it said |
+# | `checkpoint/` | from where a run goes on after an interruption |
 #
 # In Python `eulerian.load("runs/gaussian")` reads the folder back.
 #
