@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 from suite import Row, Table
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#777777"
@@ -29,6 +29,7 @@ COLOURS = {
     "particles, kernels": VERMILION,
     "particles, along paths": PURPLE,
 }
+SHORT = 26  # letters of names that have room side by side above a panel
 FURTHEST = 100.0  # ratios to a goal beyond this are drawn here
 
 type Panel = Callable[[Axes], None]
@@ -105,6 +106,17 @@ def all_panels(data: Table) -> Iterator[Panel]:
         yield lambda axes, name=name, found=found, ends=ends: races(axes, name, found["results"], "values", ends)  # type: ignore[misc]
 
 
+def name_panel(axes: Axes, title: str) -> None:
+    """The title of a panel, and below it, above the curves, what they are."""
+    names = axes.get_legend_handles_labels()[1]
+    columns = len(names) if sum(map(len, names)) <= SHORT else 2
+    rows = -(-len(names) // max(columns, 1))
+    if names:
+        place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.0}
+        axes.legend(ncols=columns, handlelength=1.4, columnspacing=1.0, **place)
+    axes.set_title(title, loc="left", pad=4.0 + 12.0 * rows)
+
+
 def growth(axes: Axes, sizes: Table) -> None:
     """Nanoseconds per step and unknown."""
     for colour, (name, found) in zip((BLUE, VERMILION, GREEN), sizes.items(), strict=False):
@@ -113,11 +125,9 @@ def growth(axes: Axes, sizes: Table) -> None:
             y = [1e9 * each[key] / each["steps"] / each["dofs"] for each in found]
             axes.loglog(x, y, "o" + line, color=colour, ms=3, lw=1.2, label=name if key == "gradient" else None)
     axes.set_xlabel("unknowns")
-    axes.set_ylim(top=2.0 * axes.get_ylim()[1])
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
-    axes.set_title("ns per step and unknown (dashed: J)", loc="left")
-    axes.legend(loc="upper left")
+    name_panel(axes, "ns per step and unknown (dashed: J)")
 
 
 def shares(axes: Axes, kinds: list[Table]) -> None:
@@ -127,9 +137,7 @@ def shares(axes: Axes, kinds: list[Table]) -> None:
         at = [index + 0.27 * (offset - 1) for index in range(len(kinds))]
         axes.bar(at, [100.0 * kind["shares"][name] for kind in kinds], 0.25, color=colour, label=name)
     axes.set_xticks(range(len(kinds)), [kind["name"] for kind in kinds])
-    axes.set_ylim(0.0, 1.25 * axes.get_ylim()[1])
-    axes.set_title("% of the memory bandwidth", loc="left")
-    axes.legend(ncols=3)
+    name_panel(axes, "% of the memory bandwidth")
 
 
 def convex(axes: Axes, data: Table) -> None:
@@ -138,9 +146,9 @@ def convex(axes: Axes, data: Table) -> None:
         if isinstance(found, list) and found:
             x, y = [row["vertices"] ** 2 for row in found], [row["seconds"] for row in found]
             axes.loglog(x, y, "o-", color=colour, label=name)
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("vertices")
-    axes.set_title("convex solver: seconds", loc="left")
-    axes.legend()
+    name_panel(axes, "convex solver: seconds")
 
 
 def model(axes: Axes, data: Table) -> None:
@@ -152,8 +160,7 @@ def model(axes: Axes, data: Table) -> None:
             axes.semilogx(x, y, "o-", color=colour, label=name)
     axes.set_ylim(0.0, 1.05)
     axes.set_xlabel("cells per rank")
-    axes.set_title("weak scaling to 10⁴ ranks (model)", loc="left")
-    axes.legend()
+    name_panel(axes, "weak scaling to 10⁴ ranks (model)")
 
 
 def levels(axes: Axes, name: str, found: Table) -> None:
@@ -166,8 +173,7 @@ def levels(axes: Axes, name: str, found: Table) -> None:
         axes.loglog([max(each, 1e-2) for each in x], [max(each, 1e-6) for each in y], color=colour, label=label)
     axes.set_xlabel("seconds")
     axes.set_ylabel("J over the lowest, − 1")
-    axes.set_title(name, loc="left")
-    axes.legend()
+    name_panel(axes, name)
 
 
 def races(axes: Axes, name: str, results: Table, key: str, ends: tuple[float, float] = (0.0, 1.0)) -> None:
@@ -185,5 +191,4 @@ def races(axes: Axes, name: str, results: Table, key: str, ends: tuple[float, fl
                 x, y = [*x, max(x[-1], each[key][-1][0])], [*y, y[-1]]
                 axes.loglog(x, y, color=COLOURS.get(method, GREY), lw=1, label=None if index else method)
     axes.set_xlabel("seconds of training")
-    axes.set_title(f"{name}: gap", loc="left")
-    axes.legend()
+    name_panel(axes, f"{name}: gap")

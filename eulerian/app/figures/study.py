@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from eulerian.app.figures.colours import BLUE, GREEN, ORANGE, SKY, VERMILION
@@ -36,7 +37,7 @@ STUDY_FIGURE = RunFigure("study", (STUDY,), lambda folder: frontier(read_study(f
 
 def frontier(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """One line per ladder in three panels, with the observed power of h or N."""
-    figure = Figure(figsize=(10.0, 3.7), layout="constrained")
+    figure = Figure(figsize=(8.8, 3.4), layout="constrained")
     panels: Any = figure.subplots(1, 3)
     draw_frontier(list(panels), rows)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -71,4 +72,5 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, error: str, 
         text = rf"$h^{{{rate:.1f}}}$" if on_mesh else rf"$N^{{-{rate:.2f}}}$"
         rung, offset = _PLACES.get(name, (-1, (4, 3)))
         place = (x[known][rung], y[known][rung])
-        axes.annotate(text, place, offset, textcoords="offset points", fontsize=7.5, color=colour)
+        note = axes.annotate(text, place, offset, textcoords="offset points", color=colour, zorder=5)
+        note.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # legible on lines
