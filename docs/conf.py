@@ -69,6 +69,7 @@ html_css_files = ["site.css"]
 html_theme_options = {"top_of_page_buttons": []}
 html_show_sourcelink = False
 html_copy_source = False
+html_show_search_summary = False  # browsers do not let a page read other files
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 

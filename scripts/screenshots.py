@@ -10,6 +10,7 @@ Prints one line for each page.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -30,9 +31,15 @@ PAGES = (
     "gallery",
     "notebooks/a_flow_in_a_notebook",
     "develop/house",
-    "search",
+    "search.html?q=limiter",
 )
 SIZES = {"wide": (1400, 1000), "narrow": (420, 900)}
+
+
+def address(name: str) -> str:
+    """Of a page, with or without its ending and a query."""
+    file, _, query = name.partition("?")
+    return (SITE / file).with_suffix(".html").as_uri() + (f"?{query}" if query else "")
 
 
 def faults(page: Page) -> list[str]:
@@ -70,9 +77,9 @@ def main() -> int:
                         "request",
                         lambda r, said=said: None if r.url[:4] in {"file", "data", "blob"} else said.append(r.url),
                     )
-                    page.goto((SITE / f"{name}.html").as_uri(), wait_until="networkidle")
+                    page.goto(address(name), wait_until="networkidle")
                     said += faults(page)
-                    target = options.output / f"{name.replace('/', '-')}-{scheme}-{size}.png"
+                    target = options.output / f"{re.sub(r'[/?=]', '-', name)}-{scheme}-{size}.png"
                     page.screenshot(path=target, full_page=options.full)
                     page.close()
                     wrong += bool(said)
