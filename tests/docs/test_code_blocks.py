@@ -8,8 +8,8 @@ a block may use what an earlier one of the same page has made.
 * Commands that set up a machine or belong to other programs are checked, not run: see `check_setup`.
 * Others run as they stand, with six changes: ``uv run`` is dropped (this environment is the one), ``mpirun`` starts
   two ranks whatever it says, runs that do not resume may overwrite their folder, and ``eulerian train`` and ``sweep``
-  do two iterations; the convex solver, there and in ``eulerian ideal``, does twenty; animations have two frames. Runs
-  with a folder of their own, of which nothing is plotted later, draw no figures.
+  do two iterations, whatever is set; the convex solver, there and in ``eulerian ideal``, does twenty; animations have two frames. Runs
+  of which nothing is plotted later draw no figures.
 * ``toml``: with ``# NAME.toml`` as its first line the block is a whole configuration and is kept under that name;
   otherwise it is a part of one, and each of its tables replaces that of the last whole configuration of the page, or of
   the template ``gaussian``.
@@ -90,10 +90,14 @@ def adapted(command: str, page: str) -> str:
     command = re.sub(r"\b(mpirun|mpiexec) -n \d+", r"\1 -n 2", command)
     if "--resume" not in command:
         command = re.sub(r"\beulerian (solve|train|verify) (?!-)\S+", r"\g<0> --overwrite", command)
+        command = re.sub(r" --set optimiser\.max_iterations=\d+(?=\s|$)", "", command)
     command = re.sub(r"\beulerian (train|sweep) (?!-)\S+", r"\g<0> --set optimiser.max_iterations=2", command)
     command = re.sub(r"--animate( --frames \d+)?", "--animate --frames 2", command)
-    if (folder := re.search(r"--output (\S+)", command)) and f"plot {folder[1]}" not in page:
-        command = re.sub(r"\beulerian (solve|train|ideal|compare) \S+", r"\g<0> --set output.figures=false", command)
+    runs = r"\beulerian (?:solve|train|sweep|ideal|compare) (?!-)(\S+)"
+    told, file = re.search(r"--output (\S+)", command), re.search(runs, command)
+    folder = told[1] if told else f"runs/{Path(file[1]).stem}" if file else ""
+    if "output.figures" not in command and not re.search(rf"plot {folder}\b|{folder}/figures", page):
+        command = re.sub(runs, r"\g<0> --set output.figures=false", command)
     return re.sub(r"\beulerian (train|ideal|sweep) (?!-)\S+", r"\g<0> --set ideal.max_iterations=20", command)
 
 
