@@ -13,6 +13,7 @@ import pytest
 from jobs import Here, run_group
 from paths import PACKAGE
 
+from eulerian import __version__
 from eulerian.app import tasks
 from eulerian.app.tasks.study import StudyPlan
 
@@ -134,7 +135,7 @@ def test_the_examples_of_the_help_run_and_move_something(tmp_path: Path, here: H
         words = line.split()
         if words[0] == "doctor":  # looks at this machine: see test_doctor.py
             continue
-        if words[0] not in ("plot", "runs") and "--list" not in words and "--overwrite" not in words:
+        if words[0] not in ("plot", "runs", "completion") and "--list" not in words and "--overwrite" not in words:
             words.append("--overwrite")
         if "--animate" in words:  # a film of few pictures, the last number that is given counts
             words += ["--frames", "3"]
@@ -146,7 +147,7 @@ def test_the_examples_of_the_help_run_and_move_something(tmp_path: Path, here: H
 
 
 def test_version(tmp_path: Path) -> None:
-    assert eulerian(tmp_path, "--version").stdout == "eulerian 0.1.0\n"
+    assert eulerian(tmp_path, "--version").stdout == f"eulerian {__version__}\n"
 
 
 @pytest.mark.parametrize(
