@@ -38,6 +38,7 @@ pytestmark = pytest.mark.mpi  # commands are for one process to run
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DEPENDENCIES = {re.split(r"[\s\[<>=!~;]", name)[0] for name in PROJECT["dependencies"]}
+OF_OTHER_PROGRAMS = {"rule"}  # tables of taplo, which checks TOML files
 LANGUAGES = {"console", "toml", "python", "json", "bash", "text"}
 SETUP = re.compile(
     r"((\./)?scripts/(?!examples)|(\./)?\.ci/|python3? scripts/(?!examples)|git |cd |(uv |python3? -m )?pip |"
@@ -147,6 +148,9 @@ def test_block(block: Block, folders: dict[Path, Path]) -> None:
     elif block.language == "python":
         if name := re.match(r"# ([\w-]+\.py)\b", block.text):
             (folder / name[1]).write_text(block.text, encoding="utf-8")
+        compile(block.text, str(block.page), "exec")
+        if re.search(r"^import torch$", block.text, re.MULTILINE):
+            pytest.importorskip("torch")
         run([sys.executable, "-c", block.text], folder)
     elif block.language == "toml":
         read_toml(block, folder)
@@ -158,6 +162,9 @@ def test_block(block: Block, folders: dict[Path, Path]) -> None:
 
 def read_toml(block: Block, folder: Path) -> None:
     """Read a configuration, or a part of one within the last whole one."""
+    tables = tomllib.loads(block.text)
+    if tables.keys() <= OF_OTHER_PROGRAMS:
+        return
     if name := re.match(r"# ([\w-]+\.toml)\b", block.text):
         (folder / name[1]).write_text(block.text, encoding="utf-8")
         read_config(folder / name[1])
