@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 PNG_LIMIT, GIF_LIMIT = 150, 600  # kB of a file
 MARKS = ("white", "black", "#e6e6e6", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # to be kept
-README_EXAMPLE = "from_python.py"  # the first line of its block in README.md names it
 
 
 @dataclass(frozen=True)
@@ -132,13 +131,30 @@ def draw_run(folder: Path) -> None:
     both.save(folder / "run.png")
 
 
-def run_readme_example(folder: Path) -> None:
-    """Run the example of the README that draws a picture, as it stands there."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.search(rf"^```python\n(# {re.escape(README_EXAMPLE)}\n.*?)^```$", readme, re.DOTALL | re.MULTILINE)
-    if found is None:
-        raise SystemExit(f"README.md has no Python block whose first line is # {README_EXAMPLE}")
-    subprocess.run([sys.executable, "-c", found[1]], cwd=folder, check=True)
+def draw_readme_example(folder: Path) -> None:
+    """Run the Python example of the README, and draw the density and the points of its flow: ``from_python.png``."""
+    from matplotlib.figure import Figure
+
+    names: dict[str, Any] = {}
+    exec(compile(readme_example(), "README.md", "exec"), names)
+    flow, start = names["flow"], names["rho0"].draw(len(names["x"]), seed=0)
+    grid = np.linspace(-2.4, 2.4, 97)
+    nodes = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
+    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
+    for axes, t, points in zip(figure.subplots(1, 2), (0.0, flow.horizon), (start, names["x"]), strict=True):
+        density = flow.density(t)(nodes).reshape(len(grid), len(grid))
+        image = axes.contourf(grid, grid, density.clip(0.0), levels=20, cmap="Blues")
+        axes.plot(*points.T, ".", color="tab:orange", markersize=3)
+        axes.set(title=f"$t = {t:g}$", xlabel="$x$", ylabel="$y$", aspect="equal", xlim=(-2.4, 2.4), ylim=(-2.4, 2.4))
+        figure.colorbar(image, ax=axes, label="density")
+    figure.savefig(folder / "from_python.png", dpi=150)
+
+
+def readme_example() -> str:
+    """The first Python block of README.md."""
+    found = re.search(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert found is not None, "README.md has no Python block"
+    return found[1]
 
 
 # -- the pictures ----------------------------------------------------------------------------------------------------
@@ -217,7 +233,7 @@ PICTURES = (
         page=None,
     ),
     Picture("command_line", (*GAUSSIAN, "eulerian train gaussian.toml"), "run.png", draw_run, page=None),
-    Picture("from_python", (), "from_python.png", run_readme_example, page=None),
+    Picture("from_python", (), "from_python.png", draw_readme_example, page=None),
 )
 
 

@@ -8,8 +8,8 @@ a block may use what an earlier one of the same page has made.
 * Commands that set up a machine or belong to other programs are checked, not run: see `check_setup`.
 * Others run as they stand, with six changes: ``uv run`` is dropped (this environment is the one), ``mpirun`` starts
   two ranks whatever it says, runs that do not resume may overwrite their folder, and ``eulerian train`` and ``sweep``
-  do two iterations, whatever is set; the convex solver, there and in ``eulerian ideal``, does twenty; animations have two frames. Runs
-  of which nothing is plotted later draw no figures.
+  do two iterations, whatever is set; the convex solver, there and in ``eulerian ideal``, does twenty; animations have
+  two frames. Runs of which nothing is plotted later draw no figures.
 * ``toml``: with ``# NAME.toml`` as its first line the block is a whole configuration and is kept under that name;
   otherwise it is a part of one, and each of its tables replaces that of the last whole configuration of the page, or of
   the template ``gaussian``.

@@ -44,6 +44,11 @@ def test_the_file_is_there_and_small(picture: Any) -> None:
         assert image.width <= picture.width
 
 
+def test_the_example_of_the_readme_has_what_its_picture_shows() -> None:
+    assert {"flow", "rho0", "x"} <= set(re.findall(r"^(\w+) = ", SCRIPT["readme_example"](), re.MULTILINE))
+    assert "(docs/images/from_python.png)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_files_are_made_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shrink = SCRIPT["shrink"]
     monkeypatch.setitem(shrink.__globals__, "IMAGES", tmp_path)
