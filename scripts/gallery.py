@@ -100,7 +100,7 @@ def _mesh_panel(axes: Any, run: Any, t: float, window: tuple[float, float], poin
     norm = PowerNorm(0.6, 0.0, density.max())
     axes.imshow(density, extent=(*window, *window), origin="lower", cmap=DENSITY, norm=norm)
     mesh = run.problem.density_space.mesh.geometry
-    axes.triplot(mesh.x[:, 0], mesh.x[:, 1], mesh.dofmap, color="0.35", lw=0.25, alpha=0.6)
+    axes.triplot(mesh.x[:, 0], mesh.x[:, 1], mesh.dofmaps[0], color="0.35", lw=0.25, alpha=0.6)
     if points:
         x = _moved(run.flow, run.flow.density(0.0).draw(points, seed=0), t)
         axes.plot(*x.T, "o", ms=2.8, mfc=VERMILION, mec="white", mew=0.4)
