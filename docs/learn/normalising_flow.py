@@ -146,7 +146,7 @@ figure.savefig("moons.png", dpi=120)
 # from its divergence, $\frac{d}{dt} \int \rho \log \rho = -\int \rho \operatorname{div} v$, which is linear in $\rho$
 # and hardly feels the smearing. Normalising flows take their likelihood in the same way. [What a mesh must not be
 # asked](../theory/functionals.md) has the details, and an example in which the mesh's own entropy says 0.03 of a flow
-# that is worth 0.43.
+# that is worth 0.40.
 #
 # ## Is the number true?
 
