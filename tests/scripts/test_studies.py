@@ -355,6 +355,14 @@ def test_densities_and_particles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert all(0.0 < float(row["density_error"]) < 1.0 for row in rows)
 
 
+def test_every_problem_of_bounds_has_an_ideal_problem(tmp_path: Path) -> None:
+    import bounds
+
+    for name in bounds.CASES:
+        config = bounds.configuration(name, tmp_path / name, bounds.QUICK)
+        assert not config.objective.at, f"{name}: the convex solver knows no costs at times between"
+
+
 def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     import bounds
 
