@@ -119,7 +119,7 @@ class DensitySpace:
         """Reference points at which the limiter keeps ρ ≥ 0, (m, dim).
 
         Every flux and objective quadrature point, and the centroid, which carries the mean's positivity for degree 2
-        (see ``TransportOperator.assemble``). Not the vertices: they would cost accuracy (on a Gaussian that moves to a point,
+        (see ``TransportOperator.assemble``). Not the vertices: they would cost accuracy (on a Gaussian,
         24 × 24 squares and degree 1, J ends 1.3 % instead of 0.9 % above the optimum) and nothing is evaluated there.
         """
         centroid = basis.reference_vertices(self.dim).mean(axis=0, keepdims=True)

@@ -16,7 +16,7 @@ s_i ≤ V_i. Without the blur it is the scheme of Lavenant, Claici, Chien and So
 doi:10.1145/3272127.3275064); on its convergence see Lavenant (2021, doi:10.1090/mcom/3567). The two problems are dual
 to one another without a gap, and both values converge to that of the continuous problem when h and τ tend to 0, from
 above or below. Densities on cells would be cheaper, but ∇φ of a linear interpolant belongs to another point than the
-centroid, from cell to cell on another side (3.2 % instead of 0.5 % on a Gaussian that moves to a point with 48 × 48 squares).
+centroid, from cell to cell on another side (3.2 % instead of 0.5 % on a Gaussian with 48 × 48 squares).
 
 What the blur is for: the mean of |∇φ|² over the cells around a vertex contains the variance of ∇φ there, h²/4 |D²φ|²
 on a line, which makes the constraint too strict by h²/(8λ) |D²φ|². Along the flow ∂_t D²φ = (D²φ)²/λ, so that an
