@@ -17,7 +17,7 @@ import sys
 
 import eulerian as eu
 
-command = "-m eulerian init crowds crowds --overwrite"
+command = "-m eulerian init crowds crowds --overwrite --quiet"
 subprocess.run([sys.executable, *command.split()], check=True)
 space = eu.DensitySpace(eu.read_mesh("crowds/dumbbell.msh"), degree=1)
 rho0 = space.project(eu.Gaussian([-1.7, 0.5], std=0.25))
