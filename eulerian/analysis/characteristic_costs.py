@@ -15,6 +15,7 @@ from eulerian.analysis.point_transport import Carried, carry_points, pull_points
 from eulerian.analysis.walls import Walls, walls_of
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
+from eulerian.base.words import percent
 from eulerian.control.control import ControlProblem
 from eulerian.density.space import DensitySpace
 from eulerian.density.weighted_rule import TOLERANCE, DensityRule, density_rules
@@ -363,7 +364,7 @@ class CharacteristicCosts:
             why = "the field has no method jacobian, without which no density follows its points"
             reasons.append(f"what is not known: {lost}, because {why}")
         elif touched > FEW_TOUCHED and of_density:
-            names, share = ", ".join(sorted(of_density)), f"{100 * touched:.2g} % of the mass"
+            names, share = ", ".join(sorted(of_density)), f"{percent(touched)} of the mass"
             why = "what a wall holds up has no density"
             if touched > MOST_TOUCHED:
                 unknown |= of_density

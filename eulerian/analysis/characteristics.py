@@ -29,6 +29,7 @@ from eulerian.analysis.tolerances import DENSITY, NATS, OBJECTIVE
 from eulerian.base import parallel
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import EulerianError, RejectedEvaluation
+from eulerian.base.words import percent
 from eulerian.control.control import ControlProblem
 from eulerian.density.point_values import PointValues
 from eulerian.density.weighted_rule import DensityRule
@@ -112,15 +113,15 @@ class Verification:
         total, mesh = self.objective["total"], self.mesh["total"]
         found = []
         if math.isfinite(total):
-            apart = f"{mesh - total:+.2g} nats" if self.logarithmic else f"{100 * self.relative_error:+.2g} %"
+            apart = f"{mesh - total:+.2g} nats" if self.logarithmic else percent(self.relative_error, "+")
             error = self.own_error * abs(total)
             found.append(f"J = {total:.6g} ± {error:.0e} for the network itself; the mesh said {mesh:.6g} ({apart}).")
         if self.density_l1 is not None:
             worst = int(np.argmax(self.density_l1))
             whose = "" if len(self.density_l1) == 1 else f" of label {worst}" if self.density_l1[worst] > 0.0 else ""
-            found.append(f"ρ(T){whose} is resolved to {100 * self.density_l1[worst]:.2g} % in L¹.")
+            found.append(f"ρ(T){whose} is resolved to {percent(self.density_l1[worst])} in L¹.")
         if self.touched_mass > FEW_TOUCHED and not self.reason:
-            found.append(f"{100 * self.touched_mass:.2g} % of the mass has touched a wall.")
+            found.append(f"{percent(self.touched_mass)} of the mass has touched a wall.")
         if self.reason:
             found.append(f"{self.reason[0].upper()}{self.reason[1:]}.")
         return "\n".join([" ".join(found), *(each.statement for each in self.at)])
@@ -303,7 +304,7 @@ class TrueObjective:
         except EulerianError as error:
             return math.nan, str(error)
         if flow.needs_density and found[TOUCHED] > FEW_TOUCHED:
-            return math.nan, f"{100 * found[TOUCHED]:.2g} % of the mass has touched a wall, and has no density there"
+            return math.nan, f"{percent(found[TOUCHED])} of the mass has touched a wall, and has no density there"
         parts = math.fsum(found.get(name, 0.0) for name in part_names())
         return parts + math.fsum(flow.constant().values()) + self._problem.parameter_cost(theta), ""
 

@@ -18,6 +18,7 @@ from eulerian.analysis.jump_indicator import jump_indicator
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.base.parallel import sum_all
+from eulerian.base.words import percent
 from eulerian.control.control import ControlProblem
 from eulerian.mesh.refinement import refined
 from eulerian.mesh.simplices import Simplices
@@ -92,7 +93,7 @@ class RefinementReport:
     @property
     def statement(self) -> str:
         """It in words."""
-        l1 = "" if self.density_l1 is None else f", that of ρ(T) in L¹ {100 * np.max(self.density_l1):.2g} %"
+        l1 = "" if self.density_l1 is None else f", that of ρ(T) in L¹ {percent(float(np.max(self.density_l1)))}"
         return f"{self.cells} cells: J = {self.total:.8g}, its error {self.error:.2g}{l1}"
 
 
@@ -209,10 +210,10 @@ def misses(limits: Tolerances, verification: "Verification") -> str:
     density, objective = _excesses(limits, verification)
     found = []
     if density > 1.0:
-        worst = 100 * density * limits.density
-        found.append(f"ρ(T) is resolved to {worst:.2g} % in L¹ (adapt.density = {limits.density:g})")
+        worst = percent(density * limits.density)
+        found.append(f"ρ(T) is resolved to {worst} in L¹ (adapt.density = {limits.density:g})")
     if objective > 1.0:
-        error = f"{verification.error:.2g} nats" if verification.logarithmic else f"{100 * verification.error:.2g} %"
+        error = f"{verification.error:.2g} nats" if verification.logarithmic else percent(verification.error)
         found.append(f"J is resolved to {error} (adapt.objective = {limits.objective:g})")
     return " and ".join(found)
 

@@ -29,6 +29,7 @@ from eulerian.app.runs.files import (
 )
 from eulerian.base.data_frame import data_frame
 from eulerian.base.errors import InputError
+from eulerian.base.words import percent
 
 type TableRow = dict[str, Any]
 
@@ -280,7 +281,7 @@ def _cell(key: str, value: Any) -> str:
     if value is None:
         return ""
     if key == "density_l1":
-        return f"{100.0 * value:.2g} %"
+        return percent(value)
     if isinstance(value, float):
         return f"{value:.3g}" if key in ("gap", "seconds") else f"{value:.8g}"
     return re.sub(r"[\x00-\x1f\x7f]", "?", str(value))

@@ -29,6 +29,7 @@ from eulerian.app.tasks.theta_option import ThetaSource
 from eulerian.base.errors import EulerianError, InputError, collected_warnings, explained
 from eulerian.base.log import RUN_LOGGER
 from eulerian.base.parallel import on_root, warn
+from eulerian.base.words import percent
 from eulerian.control.control import ControlProblem
 from eulerian.fields.frame import rewrapped, unwrapped
 
@@ -164,7 +165,7 @@ def unresolved(found: "Verification") -> str:
     """The warning that a mesh does not resolve a flow, with its figures and the remedies."""
     parts = []
     if found.density_l1 is not None:
-        by_label = ", ".join(f"{100 * error:.2g} %" for error in found.density_l1)
+        by_label = ", ".join(f"{percent(error)}" for error in found.density_l1)
         label = " by label" if len(found.density_l1) > 1 else ""
         parts.append(f"the L¹ error of ρ(T) is {by_label} of the mass{label} ({100 * DENSITY:g} % would do)")
     if math.isfinite(found.error):
@@ -172,7 +173,7 @@ def unresolved(found: "Verification") -> str:
         if found.logarithmic:
             parts.append(f"J of the mesh is off by {found.mesh['total'] - known:+.2g} nats ({NATS:g} would do)")
         else:
-            apart = f"{100 * found.relative_error:+.2g} %"
+            apart = f"{percent(found.relative_error, '+')}"
             parts.append(f"J of the mesh is off by {apart} ({100 * OBJECTIVE:g} % would do)")
     remedy = "Refine the mesh, take density.degree = 2, or let [adapt] choose the mesh"
     return f"the mesh does not resolve this flow: {', and '.join(parts)}. {remedy}"

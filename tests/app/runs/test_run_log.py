@@ -16,6 +16,7 @@ import pytest
 from configurations import small
 from jobs import Here, environment
 
+import eulerian
 from eulerian.app import tasks
 from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.run_log import RunLog
@@ -43,11 +44,11 @@ def test_every_command_that_makes_a_run_leaves_one(comm: MPI.Comm, tmp_path: Pat
     lines = text.splitlines()
     assert re.match(STAMP, lines[0])
     ranks = f"{comm.size} rank" + ("s" if comm.size > 1 else "")
-    assert lines[0].endswith(f"eulerian 0.1.0: {command}, {ranks}")
+    assert lines[0].endswith(f"eulerian {eulerian.__version__}: {command}, {ranks}")
     assert lines[1].split("command line: ")[1]
     for name in ("dolfinx", "petsc", "python", "numpy", "MPI"):
         assert name in lines[3]
-    assert text.count("eulerian 0.1.0: ") == 1  # of rank 0 alone
+    assert text.count(f"eulerian {eulerian.__version__}: ") == 1  # of rank 0 alone
     assert re.search(rf"{STAMP}.*(done|converged|max_iterations): ", text)
     assert re.search(rf"(?m)^{STAMP} +end, after .* s$", lines[-1])
     assert not any(isinstance(handler, RunLog) for handler in RUN_LOGGER.handlers)
@@ -75,7 +76,7 @@ def test_a_resumed_run_goes_on_in_it_and_a_new_one_begins_anew(comm: MPI.Comm, t
     assert after.startswith(before)
     assert "Going on after iteration 3." in after[len(before) :]
     tasks.run_train(config, comm, overwrite=True)
-    assert log_of(comm, tmp_path / "run").count("eulerian 0.1.0: ") == 1
+    assert log_of(comm, tmp_path / "run").count(f"eulerian {eulerian.__version__}: ") == 1
 
 
 def test_a_run_that_is_verified_again_says_so_in_it(comm: MPI.Comm, tmp_path: Path) -> None:
@@ -200,6 +201,7 @@ def test_a_rank_that_fails_alone_writes_it_itself(tmp_path: Path, mpirun: Any) -
         2,
         f"""
 from mpi4py import MPI
+import eulerian
 from eulerian.app import tasks
 from eulerian.app.config import parse_config
 from eulerian.app.tasks import train
