@@ -135,5 +135,5 @@ class TimeCost:
         """In a sentence."""
         known = f"{self.value:.6g} ± {self.error:.0e}" if math.isfinite(self.value) else "not known"
         part = f"weight {self.weight:g}" if self.weight > 0.0 else "held out: no part of J"
-        resolved = "" if self.density_l1 is None else f"; ρ is resolved to {percent(max(self.density_l1))} in L¹"
+        resolved = "" if self.density_l1 is None else f"; ρ is off by {percent(max(self.density_l1))} in L¹"
         return f"The cost at t = {self.time:.6g} is {known} for the network itself ({part}){resolved}."

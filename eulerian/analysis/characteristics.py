@@ -119,7 +119,7 @@ class Verification:
         if self.density_l1 is not None:
             worst = int(np.argmax(self.density_l1))
             whose = "" if len(self.density_l1) == 1 else f" of label {worst}" if self.density_l1[worst] > 0.0 else ""
-            found.append(f"ρ(T){whose} is resolved to {percent(self.density_l1[worst])} in L¹.")
+            found.append(f"ρ(T){whose} is off by {percent(self.density_l1[worst])} in L¹.")
         if self.touched_mass > FEW_TOUCHED and not self.reason:
             found.append(f"{percent(self.touched_mass)} of the mass has touched a wall.")
         if self.reason:

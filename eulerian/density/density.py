@@ -155,21 +155,28 @@ class Density:
 
     # -- for others --------------------------------------------------------------------------------------------------
 
-    def to_function(self, label: int | None = None) -> dolfinx.fem.Function:
+    def to_function(self, label: int | None = None, *, limited: bool = False) -> dolfinx.fem.Function:
         """A DOLFINx function (discontinuous Lagrange, of the same degree) with the same values. **Collective**.
+
+        Densities of degree 1 and 2 are non-negative where the scheme looks, at points of quadrature rules. At vertices
+        they may be negative, far so in cells where they are steep.
 
         Args:
             label: which density; by default the sum of all.
+            limited: scaled towards the mean of each cell until no value at a node is negative: for pictures, and for
+                forms with logarithms or roots. Masses of cells stay.
 
         Raises:
             InputError: there is no such label.
         """
-        rho = self._columns(label)
+        chosen = slice(None) if label is None else slice(self._checked(label), label + 1)
+        values = np.einsum("qi,cik->cqk", self.space.modal_to_nodal, self.coefficients[..., chosen])
+        if limited:
+            values = _limited(values, self.space.modal_to_nodal[0, 0] * self.coefficients[:, 0, chosen])
         element = ("DG", self.space.degree)
         function = dolfinx.fem.Function(dolfinx.fem.functionspace(self.space.mesh, element))
-        nodal = np.einsum("qi,ci->cq", self.space.modal_to_nodal, rho)
         dofs = function.function_space.dofmap.list[: self.space.n_cells]
-        function.x.array[dofs] = nodal
+        function.x.array[dofs] = values.sum(axis=2)
         function.x.scatter_forward()
         return function
 
@@ -184,7 +191,7 @@ class Density:
         """The whole mesh with the densities of all labels as point data, on every rank. **Collective**.
 
         Cells do not share points, so that jumps between them stay visible. Point data are ``density`` (the sum) and,
-        where there are several labels, ``density_0`` …
+        where there are several labels, ``density_0`` …, all limited to be non-negative there (see ``to_function``).
 
         Raises:
             InputError: pyvista is not installed.
@@ -197,7 +204,9 @@ class Density:
         gathered = self._gathered
         nodes = basis.vtk_nodes(gathered.dim, gathered.degree)
         points = basis.physical_points(gathered.vertices, nodes)
-        values = np.einsum("qi,cik->cqk", basis.legendre(gathered.dim, gathered.degree, nodes), gathered.coefficients)
+        shapes = basis.legendre(gathered.dim, gathered.degree, nodes)
+        values = np.einsum("qi,cik->cqk", shapes, gathered.coefficients)
+        values = _limited(values, shapes[0, 0] * gathered.coefficients[:, 0])
         count, size = points.shape[:2]
         cells = np.column_stack([np.full(count, size), np.arange(count * size).reshape(count, size)])
         flat = np.zeros((count * size, 3))
@@ -208,12 +217,6 @@ class Density:
         for label in range(gathered.n_labels if gathered.n_labels > 1 else 0):
             grid.point_data[f"density_{label}"] = values[..., label].ravel()
         return grid
-
-    def _columns(self, label: int | None) -> Floats:
-        """Coefficients (n_cells, nd) of one label, or of the sum."""
-        if label is None:
-            return np.asarray(self.coefficients.sum(axis=2))
-        return self.coefficients[..., self._checked(label)]
 
     def _checked(self, label: int) -> int:
         if not 0 <= label < self.space.n_labels:
@@ -232,6 +235,16 @@ class Density:
         terms = _with_masses(list(_terms(space, what, key)), masses, space.n_labels, key)
         rho, exact = ExactDensity.with_projection(space, terms)
         return cls(space, rho, exact)
+
+
+def _limited(values: Floats, means: Floats) -> Floats:
+    """Values (C, nq, K) scaled towards the means (C, K) of their cells until none is negative.
+
+    The limiter of Zhang and Shu (2010, doi:10.1016/j.jcp.2009.12.030) at these points.
+    """
+    mean = np.maximum(means, 0.0)[:, None]
+    below = np.maximum(mean - values.min(axis=1, keepdims=True), np.finfo(float).tiny)
+    return np.maximum(mean + np.minimum(1.0, mean / below) * (values - mean), 0.0)
 
 
 def _terms(space: DensitySpace, what: Any, key: str, label: int = 0) -> Iterator[LabelledShape]:

@@ -211,10 +211,10 @@ def misses(limits: Tolerances, verification: "Verification") -> str:
     found = []
     if density > 1.0:
         worst = percent(density * limits.density)
-        found.append(f"ρ(T) is resolved to {worst} in L¹ (adapt.density = {limits.density:g})")
+        found.append(f"ρ(T) is off by {worst} in L¹ (adapt.density = {limits.density:g})")
     if objective > 1.0:
         error = f"{verification.error:.2g} nats" if verification.logarithmic else percent(verification.error)
-        found.append(f"J is resolved to {error} (adapt.objective = {limits.objective:g})")
+        found.append(f"J is off by {error} (adapt.objective = {limits.objective:g})")
     return " and ".join(found)
 
 

@@ -1,5 +1,6 @@
 """Densities as a user makes and reads them: what can be projected, and what is told of it."""
 
+import importlib.util
 from typing import Any
 
 from mpi4py import MPI
@@ -107,6 +108,25 @@ def test_a_dolfinx_function_has_the_same_integrals(comm: MPI.Comm, degree: int) 
                 assert found == pytest.approx(expected, abs=1e-12)
     again = space.project({0: Uniform([-1, -1], [1, 1]), 1: rho.to_function(0)})
     assert_allclose(again.mean[1], rho.mean[0], atol=1e-4)  # up to what keeps it from being negative
+
+
+@pytest.mark.parametrize("degree", [1, 2])
+@pytest.mark.parametrize("label", [None, 0])
+def test_a_limited_function_is_nowhere_negative_at_nodes_and_has_the_same_mass(
+    comm: MPI.Comm, degree: int, label: int | None
+) -> None:
+    space = space_of(comm, degree, labels=2, cells=6)
+    array = space.project({0: Gaussian([0.0, 0.0], std=0.8), 1: Gaussian(MEAN, std=STD)}).to_array()
+    array[:, 1:] *= 5.0  # steeper than a limiter would leave it
+    rho = space.from_array(array)
+    steep, limited = rho.to_function(label), rho.to_function(label, limited=True)
+    assert comm.allreduce(steep.x.array.min(), MPI.MIN) < -1e-2
+    assert comm.allreduce(limited.x.array.min(), MPI.MIN) >= 0.0
+    forms = [dolfinx.fem.form(f * ufl.dx) for f in (steep, limited)]
+    masses = [comm.allreduce(dolfinx.fem.assemble_scalar(form)) for form in forms]
+    assert masses[1] == pytest.approx(masses[0], rel=1e-13)
+    if importlib.util.find_spec("pyvista"):
+        assert np.min(rho.to_pyvista().point_data["density_0"]) >= 0.0
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
