@@ -5,8 +5,9 @@
 # and UFL, and the result goes back there. The second is for readers who know JAX: the velocity is an Equinox network,
 # the loss a function of JAX, and Adam does the training. Neither needs the other.
 #
-# The page is a script. It needs the extras `jax` and `pyvista` and the package `optax`, runs in any folder and leaves
-# two pictures there: `python own_problem.py`, or on two processes `mpirun -n 2 python own_problem.py`.
+# The page is a script, which runs in any folder and leaves two pictures there: `python own_problem.py`, or on two
+# processes `mpirun -n 2 python own_problem.py`. The first half needs nothing but the extra `pyvista`, and that for its
+# picture only; the second half needs the extra `jax` and the package `optax` as well.
 
 # %%
 from mpi4py import MPI
@@ -53,7 +54,7 @@ def half_ring(comm):
 
 
 mesh = half_ring(comm)
-space = eu.DensitySpace(mesh, degree=1)  # discontinuous, piecewise linear densities
+space = eu.DensitySpace(mesh, degree=2)  # discontinuous, piecewise quadratic densities
 tell(f"{space.n_cells_global} triangles with the area {space.volume:.3f}")
 
 # %% [markdown]
@@ -68,7 +69,7 @@ if comm.rank == 0:
     written = meshio.Mesh(ring.x, {"triangle": ring.dofmaps[0]})
     written.write("half_ring.msh", file_format="gmsh")
 comm.Barrier()
-read = eu.DensitySpace(eu.read_mesh("half_ring.msh"), degree=1)
+read = eu.DensitySpace(eu.read_mesh("half_ring.msh"), degree=2)
 assert read.n_cells_global == space.n_cells_global
 assert np.isclose(read.volume, space.volume)
 
@@ -80,12 +81,12 @@ assert np.isclose(read.volume, space.volume)
 
 # %%
 x = ufl.SpatialCoordinate(mesh)
-by_ufl = ufl.exp(-8 * ((x[0] - 1.5) ** 2 + (x[1] - 0.3) ** 2))
+by_ufl = ufl.exp(-12 * ((x[0] - 1.4) ** 2 + (x[1] - 0.5) ** 2))
 
 
 def by_points(points):
     """The same function, of points (n, 2)."""
-    return np.exp(-8 * ((points[:, 0] - 1.5) ** 2 + (points[:, 1] - 0.3) ** 2))
+    return np.exp(-12 * ((points[:, 0] - 1.4) ** 2 + (points[:, 1] - 0.5) ** 2))
 
 
 by_function = dolfinx.fem.Function(dolfinx.fem.functionspace(mesh, ("Lagrange", 2)))
@@ -105,7 +106,7 @@ tell("mean of the initial density:", rho0.mean[0].round(3))
 # density at the other end of the half ring.
 
 # %%
-goal = space.project(ufl.exp(-8 * ((x[0] + 1.5) ** 2 + (x[1] - 0.3) ** 2))).to_function()
+goal = space.project(ufl.exp(-12 * ((x[0] + 1.4) ** 2 + (x[1] - 0.5) ** 2))).to_function()
 loss = eu.FormLoss(lambda rho: 0.5 * (rho - goal) ** 2 * ufl.dx)
 
 # %% [markdown]
@@ -121,12 +122,32 @@ problem = eu.ControlProblem(
     eu.Costs(kinetic=1e-3),
     eu.TimeGrid(horizon=1.0, layers=8),
 )
-result = eu.minimise(problem, max_iterations=80)
+result = eu.minimise(problem, max_iterations=50)
 flow = eu.Flow(problem, result.theta)
 start = result.history[0].parts["terminal"]
 tell(result)
+tell("why it ended:", result.reason)
 tell(f"the distance fell from {start:.4f} to {result.parts['terminal']:.4f}")
 assert result.parts["terminal"] < 0.01 * start
+
+# %% [markdown]
+# `result.reason` says why a descent ended: at its limit of iterations, here, and not at a minimum.
+#
+# ### What the mesh knows, and what it does not
+#
+# `flow.verify()` holds the mesh against points that follow the velocity itself. Its statement says three things here:
+#
+# * how far the mesh's $ρ(T)$ is from the density of the flow, in $L^1$;
+# * $J$ has no true value, because DOLFINx knows the form of the density on the mesh only. So nothing but the error of
+#   $ρ(T)$ tells whether to believe $J$;
+# * which share of the mass has touched a wall on its way, and sticks to it. There a density has no limit, and no mesh
+#   resolves it. A wider domain, or a potential that is high near its boundary, keeps mass away.
+
+# %%
+verified = flow.verify()
+tell(verified.statement)
+assert verified.density_l1[0] < 0.05
+assert verified.touched_mass < 0.05
 
 # %% [markdown]
 # ### Results back to DOLFINx and PyVista
@@ -144,6 +165,19 @@ assert share > 0.99
 assert abs(final.mass[0] - 1.0) < 1e-12
 
 # %% [markdown]
+# The density is kept $\ge 0$ at the points where $J$ and the fluxes look. `to_function()` has the polynomials as they
+# are, and between these points, for instance at vertices, they may be negative ([why](../theory/scheme.md#positivity)).
+# Where you take logarithms or roots of it, take `ufl.max_value(rho, 1e-12)`.
+
+# %%
+below = dolfinx.fem.form(ufl.max_value(-rho, 0.0) * ufl.dx(metadata={"quadrature_degree": 10}))
+negative = comm.allreduce(dolfinx.fem.assemble_scalar(below), MPI.SUM)
+lowest = comm.allreduce(rho.x.array.min(), MPI.MIN)
+highest = comm.allreduce(rho.x.array.max(), MPI.MAX)
+tell(f"values at nodes from {lowest:.2g} to {highest:.2g}; the negative part has the mass {negative:.1e}")
+assert negative < 1e-3
+
+# %% [markdown]
 # `to_pyvista()` gathers the whole mesh with its density on every process, so that one of them can draw. In a window of
 # its own `grid.plot(cpos="xy")` shows it; here Matplotlib does.
 
@@ -153,8 +187,8 @@ grids = [flow.density(t).to_pyvista() for t in times]
 if comm.rank == 0:
     figure, axes = plt.subplots(2, 2, figsize=(7, 4.2), sharex=True, sharey=True, layout="constrained")
     for t, grid, axis in zip(times, grids, axes.flat, strict=True):
-        triangles = grid.cells.reshape(-1, 4)[:, 1:]
-        shown = axis.tripcolor(*grid.points[:, :2].T, triangles, grid["density"], shading="gouraud", vmin=0, vmax=3)
+        corners = grid.cells.reshape(-1, 7)[:, 1:4]  # of quadratic triangles with six nodes
+        shown = axis.tripcolor(*grid.points[:, :2].T, corners, grid["density"], shading="gouraud", vmin=0, vmax=4)
         axis.set(title=f"t = {t}", aspect="equal")
     figure.supxlabel("x")
     figure.supylabel("y")
@@ -169,7 +203,13 @@ if comm.rank == 0:
 # expansion must be of second order, down to rounding: halving $h$ divides it by four.
 #
 # The number of time steps in each layer is chosen from the velocity. Where it changes by one, $J$ has a small jump,
-# of the size of the error in time. The test therefore holds the numbers that were used at $θ$.
+# of the size of the error in time. The test therefore holds the numbers that were used at $θ$: `problem.steps`, and
+# `problem.value_at_steps`.
+#
+# $J$ is only *piecewise* smooth, because the limiter that keeps densities $\ge 0$ has kinks. If one lies between $θ$
+# and $θ + h d$, orders are lower, between 1 and 2. A mistake in a gradient gives the order 1 in nearly every direction
+# and for all small $h$. So, to tell one from the other, try another direction and smaller $h$, or the same problem with
+# `limiter=False`, which does not have these kinks.
 
 # %%
 theta = result.theta
@@ -183,7 +223,7 @@ rates = np.log2(np.array(remainders[:-1]) / remainders[1:])
 for h, remainder in zip(sizes, remainders, strict=True):
     tell(f"h = {h:.2e}   |J(θ + h d) − J(θ) − h ∇J·d| = {remainder:.2e}")
 tell("orders:", rates.round(2))
-assert np.all(np.abs(rates - 2.0) < 0.1)
+assert abs(np.median(rates) - 2.0) < 0.1
 
 # %% [markdown]
 # ## For readers who know JAX

@@ -29,7 +29,7 @@ class Moved:
     Attributes:
         x: (n, dim) where they are now.
         log_density_change: (n,) log ρ(T, x(T)) − log ρ(0, x(0)) = −∫ div v dt along each path, whichever way it was
-            gone; None where the field has no Jacobian.
+            gone; None where the field has no ∂v/∂x (the method ``jacobian``).
     """
 
     x: Floats
@@ -74,6 +74,9 @@ class Flow:
     def push(self, x: ArrayLike, labels: ArrayLike | None = None) -> Moved:
         """Where points x (n, dim) of time 0 are at time T.
 
+        They are moved by the velocity alone and do not feel walls: some may end outside the domain. The density of the
+        mesh, and the points of ``verify``, stay inside.
+
         Args:
             x: (n, dim) this rank's points.
             labels: (n,) or one for all, of fields that depend on the label.
@@ -85,7 +88,10 @@ class Flow:
         return self._move(x, labels, back=False)
 
     def pull(self, y: ArrayLike, labels: ArrayLike | None = None) -> Moved:
-        """Where points y (n, dim) of time T were at time 0: the inverse of ``push``. Arguments and errors as there."""
+        """Where points y (n, dim) of time T were at time 0: the inverse of ``push``, so without walls too.
+
+        Arguments and errors as there.
+        """
         return self._move(y, labels, back=True)
 
     def velocity(self, t: float, x: ArrayLike, labels: ArrayLike | None = None) -> Floats:
