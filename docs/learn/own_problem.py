@@ -167,7 +167,8 @@ assert abs(final.mass[0] - 1.0) < 1e-12
 # %% [markdown]
 # The density is kept $\ge 0$ at the points where $J$ and the fluxes look. `to_function()` has the polynomials as they
 # are, and between these points, for instance at vertices, they may be negative ([why](../theory/scheme.md#positivity)).
-# Where you take logarithms or roots of it, take `ufl.max_value(rho, 1e-12)`.
+# `to_function(limited=True)` is non-negative at its nodes, with the same masses of cells. In forms of your own with
+# logarithms or roots take `ufl.max_value(rho, 1e-12)`.
 
 # %%
 below = dolfinx.fem.form(ufl.max_value(-rho, 0.0) * ufl.dx(metadata={"quadrature_degree": 10}))
