@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats
-from eulerian.base.errors import ComputationError, EulerianError, InputError
+from eulerian.base.errors import EulerianError, InputError
 from eulerian.base.log import LOGGER
 from eulerian.control.reduced import ReducedProblem
 from eulerian.optimise.box import Bounds, Box, started_inside, stationarity
@@ -25,9 +25,6 @@ from eulerian.optimise.verified_stop import PATIENCE, NetworkObjective, falls_no
 
 # Iterations before the velocity metric is made anew for the first time; each time it then serves twice as long.
 _FIRST_METRIC = 5
-
-# J at the θ of a state may differ by rounding from what it was on other ranks or another processor, not by more.
-_SAME = 1e-6
 
 
 @final
@@ -193,15 +190,8 @@ class Descent:
         """
         state, problem = self._resumed, self.problem
         assert state is not None
-        value, _ = problem.value_and_gradient(self.current.theta)
-        expected, scale = state.history[-1].total, abs(state.history[0].total)
-        # J may be close to zero by now: its first value gives the size of its rounding.
-        if not math.isclose(value, expected, rel_tol=_SAME, abs_tol=_SAME * scale):
-            raise ComputationError(
-                f"J at the θ of the checkpoint was {expected:.10g} and is {value:.10g} now: something that the run "
-                "depends on has changed since (its mesh, its data, the code of its field, the program's version). "
-                "Start anew; field.theta may name the checkpoint"
-            )
+        state.require_same(problem)
+        problem.value_and_gradient(state.current.theta)
         # Counts are those of the run, not of this process.
         problem.evaluations, problem.rejected_evaluations = state.evaluations, state.rejected_evaluations
 

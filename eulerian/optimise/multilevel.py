@@ -144,7 +144,7 @@ class LevelTraining(StagedTraining):
             self._since = time.perf_counter() - began if state is None else state.since
             before = self._stage
             try:
-                entered = self._entered() if state is None else self._entered_again()
+                entered = self._entered() if state is None else self._entered_again(state)
                 if entered is None:
                     continue
                 self._stage = entered
@@ -174,8 +174,9 @@ class LevelTraining(StagedTraining):
     def _name(self) -> str:
         return f"level {self._number} of {len(self._levels)}"
 
-    def _entered_again(self) -> Stage:
+    def _entered_again(self, state: TrainingState) -> Stage:
         """The level of a state. **Collective**."""
+        self._number = state.level
         problem = self._levels[self._number - 1]()
         return Stage(problem, problem.initial_theta, to_finest=self._to_finest(problem))
 

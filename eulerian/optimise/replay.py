@@ -5,12 +5,18 @@ given the same values they do the same again, to the last bit. So a state holds 
 last made anew, which is seldom long ago, and these are replayed to a new optimiser, without a single solve.
 """
 
+import math
 from dataclasses import dataclass
 from typing import final
 
 from eulerian.base.arrays import Floats
+from eulerian.base.errors import ComputationError
+from eulerian.control.reduced import ReducedProblem
 from eulerian.optimise.lbfgs_pairs import Curvature
 from eulerian.optimise.result import Record
+
+# J at the θ of a state may differ by rounding from what it was on other ranks or another processor, not by more.
+_SAME = 1e-6
 
 type Points = tuple[tuple[Floats, Floats], ...]
 
@@ -95,3 +101,30 @@ class DescentState:
     evaluations: int
     rejected_evaluations: int
     lost: str = ""
+
+    def require_same(self, problem: ReducedProblem) -> None:
+        """Evaluate J at the present iterate, and raise unless it is what it was. **Collective**.
+
+        Raises:
+            ComputationError: J is another one there.
+        """
+        value, expected, scale = problem.value(self.current.theta), self.history[-1].total, abs(self.history[0].total)
+        # J may be close to zero by now: its first value gives the size of its rounding.
+        if not math.isclose(value, expected, rel_tol=_SAME, abs_tol=_SAME * scale):
+            raise ComputationError(
+                f"J at the θ of the checkpoint was {expected:.10g} and is {value:.10g} now: something that the run "
+                "depends on has changed since (its mesh, its data, the code of its field, the program's version). "
+                "Start anew; field.theta may name the checkpoint"
+            )
+
+    def refuse_another(self, problem: ReducedProblem) -> None:
+        """``require_same``, before anything else: where J starts with the same bits nothing more is computed.
+
+        **Collective**.
+
+        Raises:
+            ComputationError: J is another one.
+        """
+        same = problem.value(self.start.theta) == self.replay[0].value
+        if not problem.comm.bcast(same, 0):
+            self.require_same(problem)

@@ -165,12 +165,25 @@ class StagedTraining(ABC):
             math.nan if self._end is None else self._end.truth,
         )
 
+    def refuse_another(self) -> None:
+        """Raise unless J is still that of the state that the training goes on with, if any. **Collective**.
+
+        Raises:
+            ComputationError: it is another one.
+        """
+        if self._resumed is not None:
+            self._resumed.descent.refuse_another(self._entered_again(self._resumed).problem)
+
     # -- inner workings ----------------------------------------------------------------------------------------------
 
     @property
     def _mesh(self) -> Simplices | None:
         """Of the present stage, where it was adapted."""
         return None
+
+    @abstractmethod
+    def _entered_again(self, state: TrainingState) -> Stage:
+        """The stage of a state. **Collective**."""
 
     def _restored(self, state: TrainingState | None) -> float:
         """Take over what the stages before that of a state have found; when the training began, on this clock."""

@@ -71,8 +71,12 @@ def run_train_particles(
     """
 
     def task(found: Checkpoint | None) -> Task[SampledProblem]:
+        def check(_: Config, sampled: SampledProblem) -> None:
+            if found is not None:
+                found.state.descent.refuse_another(sampled.problem)
+
         work = partial(_train, found=found, resume=resume)
-        return Task("train", _build_to_train, particle_headline, work)
+        return Task("train", _build_to_train, particle_headline, work, check=check)
 
     return run_training(config, comm, METHOD, task, overwrite=overwrite, resume=resume, progress=progress)
 

@@ -59,6 +59,7 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
         headline: its sizes in one line.
         work: what it is there for.
         afterwards: keys to add to a document that is already written, or nothing; it may fail without harm to the run.
+        check: raises where a run cannot be continued; called with the problem before anything in the folder changes.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
     headline: Callable[[Config, P], str]
     work: Callable[[RunContext[P]], Outcome]
     afterwards: Callable[[RunContext[P], Document], Document] = lambda *_: {}
+    check: Callable[[Config, P], object] = lambda *_: None
 
     def run(
         self,
@@ -108,7 +110,7 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
                 log.start(run.path)
 
             warn_of_crowding(comm)
-            return self._run(config, run, progress, start)
+            return self._run(config, run, progress, start, resume=resume)
 
     def _run(
         self,
@@ -116,14 +118,20 @@ class Task[P: (ControlProblem, IdealProblem, SampledProblem)]:
         run: RunFolder,
         progress: Progress,
         start: Callable[[], None],
+        *,
+        resume: bool,
     ) -> Document:
-        """``run`` in a folder that may be written, once ``start`` has emptied it. Collective."""
+        """``run`` in a folder that may be written, once ``start`` has emptied it. Collective.
+
+        What is refused before that leaves a run that was to be continued as it was.
+        """
         meeting = run.comm.Dup()  # its own: a rank that failed alone must not meet others in another collective call
         started = time.perf_counter()
         try:
             problem = self.build(config, run.comm)
+            self.check(config, problem)
         except ComputationError as error:
-            if _met(error, meeting):
+            if _met(error, meeting) and not resume:
                 with suppress(EulerianError):  # nothing was computed: the error says it all
                     start()
                     run.write_result(describe(Outcome(self.name, "failed", str(error)), None, run.comm.size))

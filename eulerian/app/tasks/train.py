@@ -66,8 +66,12 @@ def run_train(
         def build_again(config: Config, comm: MPI.Comm) -> ControlProblem:
             return build_on_own_mesh(config if found is None else without_start(config), comm)
 
+        def check(config: Config, problem: ControlProblem) -> None:
+            if found is not None:
+                build_training(config, problem, state=found.state).refuse_another()
+
         work = partial(_train, found=found, resume=resume)
-        return Task("train", build_again, headline, work, _verification_and_certificate)
+        return Task("train", build_again, headline, work, _verification_and_certificate, check)
 
     return run_training(config, comm, METHOD, task, overwrite=overwrite, resume=resume, progress=progress)
 

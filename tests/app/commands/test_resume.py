@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from eulerian.app.config import Config, parse_config
 from eulerian.app.runs.progress import Progress
 from eulerian.app.runs.train_checkpoint import read_checkpoint
 from eulerian.base import signals
-from eulerian.base.errors import InputError
+from eulerian.base.errors import ComputationError, InputError
 
 pytestmark = pytest.mark.two_ranks
 
@@ -420,3 +421,43 @@ def test_on_other_numbers_of_ranks(tmp_path: Path, here: Here, mpirun: Any) -> N
     found = json.loads((tmp_path / "run" / "result.json").read_text())
     assert found["ranks"] == 2
     assert found["objective"]["total"] == pytest.approx(whole["objective"]["total"], rel=2e-2)
+
+
+FIELD = """
+import jax, equinox as eqx
+from eulerian.jax import equinox_field
+field = equinox_field(eqx.nn.MLP(1, 1, 4, 1, activation=ACTIVATION, key=jax.random.key(0)), dtype="float64")
+"""
+
+
+@pytest.mark.parametrize("method", ["densities", "particles"])
+def test_another_model_is_refused_and_the_run_stays(
+    comm: MPI.Comm, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """J at the checkpoint's θ is another one: that shows before anything of the finished run is gone."""
+    pytest.importorskip("equinox")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the module changes within a second
+
+    def configured(activation: str, *overrides: str) -> Config:
+        if comm.rank == 0:
+            (tmp_path / "own_model.py").write_text(FIELD.replace("ACTIVATION", activation))
+        comm.barrier()
+        sys.modules.pop("own_model", None)
+        own = MODEL.replace('kind = "mlp"\nhidden = [4]', 'kind = "python"\nobject = "own_model:field"')
+        return parse_config(own, tmp_path, overrides, output=tmp_path / "run")
+
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    train(comm, configured("jax.numpy.tanh"), method)
+    before = files()
+    assert {"theta.npz", "densities.pvd", "result.json"} <= {path.name for path in before} or method == "particles"
+    comm.barrier()
+    other = configured("jax.numpy.sin", "optimiser.max_iterations=12")
+    with pytest.raises(ComputationError, match="J at the θ of the checkpoint was"):
+        train(comm, other, method, resume=True)
+    comm.barrier()
+    assert files() == before
+    comm.barrier()
+    same = configured("jax.numpy.tanh", "optimiser.max_iterations=12")
+    assert train(comm, same, method, resume=True)["iterations"] == 12
