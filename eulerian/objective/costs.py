@@ -49,7 +49,10 @@ VELOCITY_TERMS = (
 @final
 @dataclass(frozen=True)
 class Costs:
-    """What a flow and its parameters cost. All weights are dimensionless and ≥ 0.
+    """What a flow and its parameters cost. All weights are ≥ 0.
+
+    The parts of J are added, so that the units of a weight are those of J over those of its integral: of λ time/length²
+    times those of J, of γ length^dim/time times those of J.
 
     Attributes:
         kinetic: λ in λ/2 ∫∫|v|²ρ.
