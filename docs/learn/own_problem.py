@@ -364,7 +364,9 @@ if comm.rank == 0:
     figure.savefig("own_problem_jax.png", dpi=150)
 
 # %% [markdown]
-# `J.models` makes Equinox modules of θ again, with an axis of layers. Their values are the velocities of the flow.
+# `J.models` makes Equinox modules of θ again, with an axis of layers. Their values are the velocities of the flow,
+# because this field is not normalised; with `normalised=True` they are
+# [scaled](../howto/models.md#the-trained-modules).
 
 # %%
 models = J.models(quasi_newton.theta)
