@@ -35,10 +35,10 @@ class FormLoss(UserFunctional):
         loss = eu.FormLoss(lambda rho: 0.5 * (rho - target) ** 2 * ufl.dx)
 
     Attributes:
-        form: from the density, or the list of densities, to the form. A problem asks it once, when it is made. Functions
-            and coordinates of the problem's mesh may be used in it, as above. Where several problems are made, on other
-            meshes (levels, ``adapt``, a restart on another mesh), each of them asks: then take the mesh from the
-            density, ``ufl.SpatialCoordinate(rho.function_space.mesh)``.
+        form: from the density, or the list of densities, to the form. A problem asks it once, when it is made, and
+            functions and coordinates of that problem's mesh may be used in it, as above. Where problems on several
+            meshes are made (levels, ``adapt``, a restart on another mesh), each of them asks: then take the mesh from
+            the density, ``ufl.SpatialCoordinate(rho.function_space.mesh)``.
     """
 
     kind = "form"
