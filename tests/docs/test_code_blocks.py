@@ -192,6 +192,6 @@ def test_the_two_commands_for_a_fresh_machine_are_in_the_readme(needed: str) -> 
     assert needed in {command.split()[0].removeprefix("./") for command in found}
 
 
-@pytest.mark.parametrize("language", sorted(LANGUAGES - {"text"}))
+@pytest.mark.parametrize("language", ["console", "python", "toml"])
 def test_there_is_something_of_each_kind(language: str) -> None:
     assert any(block.language == language for block in BLOCKS)

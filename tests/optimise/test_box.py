@@ -15,7 +15,7 @@ from thinning import thinned
 
 import eulerian as eu
 from eulerian.app.build.network import build, build_particles
-from eulerian.app.config import model, parse_config
+from eulerian.app.config import optimiser, parse_config
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.control.control import ControlProblem
@@ -405,7 +405,7 @@ def test_what_are_no_bounds_is_refused(comm: MPI.Comm, bounds: Any, message: str
 
 def test_the_configuration_knows_the_methods_that_keep_to_bounds() -> None:
     """It may not load the optimisers."""
-    assert model._BOUNDED == tao.BOUNDED
+    assert optimiser._BOUNDED == tao.BOUNDED
 
 
 RANKS = """
