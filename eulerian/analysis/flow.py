@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eulerian.analysis.characteristics import Verification, verify
-from eulerian.base.arrays import Floats, Ints
+from eulerian.base.arrays import Floats, Ints, theta_array
 from eulerian.base.errors import ComputationError, InputError, RejectedEvaluation
 from eulerian.control.control import ControlProblem
 from eulerian.density.density import Density
@@ -49,12 +49,12 @@ class Flow:
         scheme: how points are moved in time, instead.
 
     Raises:
-        InputError: θ has the wrong size.
+        InputError: θ has the wrong size, or is no array of numbers.
     """
 
     def __init__(self, problem: ControlProblem, theta: ArrayLike, *, scheme: Scheme | None = None) -> None:
         """Collective."""
-        self.problem, self.theta = problem, np.array(theta, dtype=np.float64)
+        self.problem, self.theta = problem, theta_array(theta)
         self._rows, self.readout = problem.split(self.theta)[0], problem.terminal_readout(self.theta)
         self._field = anywhere(problem.layered, problem.velocity_space)
         length = 0.5 * problem.extent

@@ -1,5 +1,7 @@
 """Names for the array types that appear in signatures, and a look at their numbers."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,3 +32,20 @@ def require_finite(values: Floats, x: Floats, what: str, key: str, where: str = 
             value=f"a non-finite value at {x[bad][0].tolist()}",
             remedy=f"Use a formula that is defined on {where}",
         )
+
+
+def theta_array(theta: Any, key: str = "theta") -> Floats:
+    """A copy of θ as an array of float64; what is none is refused. Not collective.
+
+    Raises:
+        InputError: it is no array of numbers, as a model of another library.
+    """
+    try:
+        return np.array(theta, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last one of tensors with gradients
+        remedy = (
+            "A model's parameters become one by J.theta(parameters), with J = eulerian.jax.objective(problem) or "
+            "eulerian.torch.objective(problem)."
+        )
+        what = "must be an array of numbers, like the problem's initial_theta"
+        raise InputError(what, key=key, value=type(theta).__name__, remedy=remedy) from error

@@ -8,7 +8,7 @@ from mpi4py import MPI
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eulerian.base.arrays import Floats
+from eulerian.base.arrays import Floats, theta_array
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import agreed
 from eulerian.fields.base import VectorField
@@ -60,7 +60,7 @@ def initial_rows(
     with agreed(comm):
         # The user's code and numbers: whatever is wrong with them may be so on one rank only.
         rows = field.init(np.random.default_rng(seed)) if given is None else given
-        theta, p = np.atleast_2d(np.array(rows, dtype=np.float64)), field.n_params(dim)
+        theta, p = np.atleast_2d(theta_array(rows, "initial_theta")), field.n_params(dim)
         if theta.shape not in ((1, p), (layers, p)):
             what = f"has shape {np.shape(rows)}, but {layers} layers of {p} parameters need ({layers}, {p}) or (1, {p})"
             raise InputError(what, key="initial_theta", remedy="One row serves all layers.")

@@ -11,7 +11,7 @@ from mpi4py import MPI
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eulerian.base.arrays import Floats
+from eulerian.base.arrays import Floats, theta_array
 from eulerian.base.errors import ComputationError, EulerianError, InputError, RejectedEvaluation
 from eulerian.fields.frame import ParameterUnits
 from eulerian.objective.costs import ParameterCost
@@ -308,7 +308,7 @@ class ReducedProblem(ABC):
 
     def _flat(self, theta: ArrayLike) -> Floats:
         # A copy: the caller may change its θ in place, and the next call is compared with this one.
-        flat = np.array(theta, dtype=np.float64).ravel()
+        flat = theta_array(theta).ravel()
         if flat.size != self.n_params:
             raise InputError(f"{self.n_params} numbers are needed", key="theta", value=f"{flat.size} numbers")
         return flat

@@ -64,8 +64,8 @@ class JaxField(FrameworkField):
         rebuild: Callable[[Params], Any] | None = None,
         split: Callable[[Any], Params] | None = None,
     ) -> None:
-        self._apply, self._batched, self._initialise, self._rebuild = apply, batched, initialise, rebuild
-        self._split = split
+        self._apply, self._batched, self._initialise = apply, batched, initialise
+        self._rebuild, self._split = rebuild or (lambda params: params), split
         leaves, self._structure = jax.tree.flatten(params)
         self._shapes = [tuple(np.shape(leaf)) for leaf in leaves]
         self._dtypes = [_leaf_dtype(leaf, dtype) for leaf in leaves]
@@ -83,19 +83,19 @@ class JaxField(FrameworkField):
 
     def module(self, row: Floats) -> Any:
         """The module (or pytree of parameters, or Flax variables) that was wrapped, with the parameters ``row``."""
-        return self._rebuilt(np.asarray(row, dtype=np.float64).reshape(self._ends[-1]))
+        return self._rebuild(self._params(np.asarray(row, dtype=np.float64).reshape(self._ends[-1])))
 
-    def stacked(self, rows: Floats) -> Any:
-        """As ``module``, of rows (L, p): with an axis of layers in front of every parameter."""
-        return self._rebuilt(checked("theta", rows, (None, self._ends[-1])))
+    def stacked(self, rows: Floats, *, whole: bool = True) -> Any:
+        """As ``module``, of rows (L, p), with an axis of layers in front of every array; or only what is trained."""
+        params = self._params(checked("theta", rows, (None, self._ends[-1])))
+        return self._rebuild(params) if whole else params
 
-    def _rebuilt(self, rows: Floats) -> Any:
-        """What was wrapped, with the parameters of rows (…, p)."""
+    def _params(self, rows: Floats) -> Params:
+        """What is trained, of rows (…, p)."""
         parts = zip(np.split(rows, self._ends[:-1], axis=-1), self._shapes, self._dtypes, strict=True)
         with jax.enable_x64(True):  # outside it, float64 leaves would be cut to float32
             leaves = [jnp.asarray(part.reshape(*rows.shape[:-1], *s), dtype=dtype) for part, s, dtype in parts]
-        params = jax.tree.unflatten(self._structure, leaves)
-        return self._rebuild(params) if self._rebuild else params
+        return jax.tree.unflatten(self._structure, leaves)
 
     def parameters(self, model: Any) -> Params:
         """What is trained of a model like the wrapped one, also where its arrays have an axis of layers in front."""

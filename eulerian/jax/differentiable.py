@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.frame import unwrapped
 
@@ -42,13 +43,14 @@ class Objective:
     def initial_theta(self) -> Any:
         """Where optimisers start, in the form that J is best given it.
 
-        For a model of JAX, Equinox or Flax it is this model with an axis of layers in front of every parameter, and for
-        other fields an array like the problem's; with a trained readout it is ``{"layers": …, "readout": …}``.
+        For a model of JAX, Equinox or Flax it holds what is trained of it, with an axis of layers in front of every
+        parameter, and nothing else (None in an Equinox module, as ``equinox.partition`` leaves it); for other fields
+        it is an array like the problem's. With a trained readout it is ``{"layers": …, "readout": …}``.
         """
         flat, shape = self.problem.initial_theta.ravel(), self.problem.layer_shape
         size = int(np.prod(shape))
         rows = flat[:size].reshape(shape)
-        layers = jnp.asarray(rows) if self._field is None else self.models(rows)
+        layers = jnp.asarray(rows) if self._field is None else self._field.stacked(rows, whole=False)
         if flat.size == size:
             return layers
         return {"layers": layers, "readout": jnp.asarray(flat[size:])}
@@ -63,6 +65,22 @@ class Objective:
             what = "only fields of JAX, Equinox and Flax are made of models"
             raise InputError(what, key="field", value=type(self.problem.field).__name__)
         return self._field.stacked(np.atleast_2d(theta))
+
+    def theta(self, parameters: Any) -> Floats:
+        """θ as problems take it, of any form that J takes: the inverse of ``models``. Not collective.
+
+        Args:
+            parameters: as J takes them, and not within ``jit`` or ``grad``.
+
+        Returns:
+            In the shape of the problem's ``initial_theta``, in float64: for ``Flow``, ``minimise``, ``save_theta``.
+
+        Raises:
+            InputError: they do not fit.
+        """
+        with jax.enable_x64(True):  # outside it, numbers of float64 would be rounded
+            flat = np.array(self._flat(parameters), dtype=np.float64)
+        return flat.reshape(self.problem.initial_theta.shape)
 
     # -- θ in its forms ----------------------------------------------------------------------------------------------
 
@@ -164,8 +182,10 @@ def objective(problem: Any) -> Objective:
     θ is an array like the problem's ``initial_theta``. For a field of JAX, Equinox or Flax it may also be what the
     model's parameters are, with an axis of layers in front of every array (``J.initial_theta``, or as ``jax.vmap``
     makes models from keys), or a list of models, one for each layer; tied layers are one. An Equinox module holds
-    functions beside its arrays: take ``equinox.filter_value_and_grad`` or ``equinox.partition`` as always. What the
-    costs train besides stands in a dictionary ``{"layers": θ, "readout": r}``, r an array or a pytree of the loss.
+    functions beside its arrays: take ``equinox.filter_value_and_grad`` or ``equinox.partition`` as always, while
+    ``J.initial_theta`` holds what is trained only. ``J.theta(theta)`` is the array that ``Flow`` and the problem's own
+    methods take, of which ``J.models`` makes whole models. What the costs train besides stands in a dictionary
+    ``{"layers": θ, "readout": r}``, r an array or a pytree of the loss.
 
     ρ₀ is an array (C, nd, K) of the coefficients of all cells, as ``Density.to_array`` makes it; see
     ``ControlProblem.value_and_gradients`` for what J is then, and what its derivative is where ρ₀ is zero. Without it J

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eulerian.analysis.jump_indicator import jump_indicator
-from eulerian.base.arrays import Floats
+from eulerian.base.arrays import Floats, theta_array
 from eulerian.base.errors import InputError, RejectedEvaluation
 from eulerian.base.parallel import sum_all
 from eulerian.base.words import percent
@@ -149,7 +149,7 @@ def adapt(
     """
     from eulerian.analysis.characteristics import Characteristics
 
-    limits, theta = Tolerances(density, objective, max_cells, rounds), np.asarray(theta, dtype=np.float64)
+    limits, theta = Tolerances(density, objective, max_cells, rounds), theta_array(theta)
     reports: list[RefinementReport] = []
     found: tuple[ControlProblem, Verification] | None = None
     why = f"adapt.rounds = {rounds} refinements were made"

@@ -9,7 +9,7 @@ from typing import cast, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eulerian.base.arrays import Floats
+from eulerian.base.arrays import Floats, theta_array
 from eulerian.base.errors import EulerianError, InputError
 from eulerian.base.log import LOGGER
 from eulerian.control.reduced import ReducedProblem
@@ -66,7 +66,7 @@ class Descent:
         self._started = time.perf_counter()
         self.problem, self._settings = problem, settings
         self.box = None if settings.bounds is None else Box.of(settings.bounds, problem.initial_theta.shape)
-        start = np.array(problem.initial_theta if theta is None else theta, dtype=np.float64)
+        start = theta_array(problem.initial_theta if theta is None else theta)
         self.current = Iterate(start if state is not None else started_inside(problem, settings.bounds, start))
         self.history: list[Record] = [] if state is None else list(state.history)
         self._keeps_pairs = settings.method.name == LMVM

@@ -6,6 +6,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.fields.frame import unwrapped
 
@@ -49,6 +50,18 @@ class Objective:
             named = zip(self._shapes.items(), parts, strict=True)
             rows = {name: part.reshape(len(part), *shape).clone() for (name, shape), part in named}
         return {"layers": rows, "readout": readout.clone()} if len(readout) else rows
+
+    def theta(self, parameters: Any) -> Floats:
+        """θ as problems take it, of any form that J takes. Not collective.
+
+        Returns:
+            In the shape of the problem's ``initial_theta``, in float64: for ``Flow``, ``minimise``, ``save_theta``.
+
+        Raises:
+            InputError: they do not fit.
+        """
+        flat: Floats = np.array(_numbers(self._flat(parameters)))
+        return flat.reshape(self.problem.initial_theta.shape)
 
     # -- θ in its forms ----------------------------------------------------------------------------------------------
 
@@ -196,7 +209,8 @@ def objective(problem: Any) -> Objective:
     θ is a tensor like the problem's ``initial_theta``. For a field of a PyTorch module it may also be a list of such
     modules, one for each layer, or a dictionary of its parameters by name with an axis of layers in front, as
     ``torch.func.stack_module_state`` makes it (``J.initial_theta``); tied layers are one. What the costs train besides
-    stands in a dictionary ``{"layers": θ, "readout": r}``, r a tensor, or those of the loss.
+    stands in a dictionary ``{"layers": θ, "readout": r}``, r a tensor, or those of the loss. ``J.theta(layers)`` is the
+    array that ``Flow`` and the problem's own methods take.
 
     ρ₀ is a tensor (C, nd, K) of the coefficients of all cells, as ``Density.to_array`` makes them; see
     ``ControlProblem.value_and_gradients`` for what J is then, and what its derivative is where ρ₀ is zero. Without it J

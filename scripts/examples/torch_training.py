@@ -26,4 +26,5 @@ for _ in range(30):
     value = J(layers)
     value.backward()
     adam.step()
-print(f"J = {value.item():.4f}")
+centre = eu.Flow(problem, J.theta(layers)).push([[-0.5, 0.3]]).x[0]  # θ as an array, for all else
+print(f"J = {value.item():.4f}; the flow carries (-0.5, 0.3) to ({centre[0]:.3f}, {centre[1]:.3f})")

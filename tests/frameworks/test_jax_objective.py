@@ -124,6 +124,12 @@ def test_models_of_equinox(comm: MPI.Comm) -> None:
     assert_same(jax.jit(jax.value_and_grad(J))(params), (value, slopes))
     assert_same(J(J.models(theta)), value)
     assert_same(J(J.initial_theta), problem.value(problem.initial_theta))
+    for form in (stacked, each, params, J.models(theta), theta):
+        np.testing.assert_array_equal(J.theta(form), theta)
+    with jax.enable_x64(False):
+        np.testing.assert_array_equal(J.theta(stacked), theta)
+    np.testing.assert_array_equal(J.theta(J.initial_theta), problem.initial_theta)
+    assert eu.Flow(problem, J.theta(stacked)).theta.shape == problem.initial_theta.shape
     tied = problem_of(comm, field, tied=True)
     assert_same(eu.jax.objective(tied)(each[:1]), tied.value(theta[:1]))
 
@@ -166,6 +172,30 @@ def test_adam_of_optax_trains(comm: MPI.Comm) -> None:
     best = eu.minimise(problem, max_iterations=25).value
     assert float(J(theta)) < best + 0.5 * (first - best)
     assert float(J(eqx.combine(theta, fixed))) == float(J(theta))
+
+
+def test_what_is_frozen_is_no_part_of_where_to_start(comm: MPI.Comm) -> None:
+    """So nothing that an optimiser does to all of its parameters, as a decay, can change it."""
+    model = mlp(jax.random.key(0))
+    spec = eqx.tree_at(lambda m: m.layers[-1], jax.tree.map(eqx.is_inexact_array, model), replace_fn=lambda _: False)
+    problem = problem_of(comm, eu.jax.equinox_field(model, filter_spec=spec, normalised=False))
+    J = eu.jax.objective(problem)
+    start = J.initial_theta
+    assert start.layers[-1].weight is None
+    assert start.activation is None
+    assert start.layers[0].weight.shape == (LAYERS, 6, 2)
+    assert_same(jax.jit(J)(start), problem.value(problem.initial_theta))
+    whole = J.models(J.theta(start))
+    assert_same(whole.layers[-1].weight, model.layers[-1].weight)
+    assert_same(J(whole), J(start))
+
+
+def test_a_model_is_no_theta_of_the_problem(comm: MPI.Comm) -> None:
+    problem = problem_of(comm, eu.jax.equinox_field(mlp(jax.random.key(0)), normalised=False))
+    theta = eu.jax.objective(problem).initial_theta
+    for wrong in (lambda: eu.Flow(problem, theta), lambda: problem.value(theta), lambda: eu.minimise(problem, theta)):
+        with pytest.raises(InputError, match=r"theta: must be an array of numbers.*J\.theta\(parameters\)"):
+            wrong()
 
 
 def test_where_j_cannot_be_evaluated(comm: MPI.Comm) -> None:

@@ -78,6 +78,9 @@ def test_modules_and_their_parameters(comm: MPI.Comm) -> None:
     np.testing.assert_array_equal(slopes["0.weight"].reshape(LAYERS, -1).numpy(), gradient[:, :12])
     assert J([dict(each.named_parameters()) for each in layers]).item() == value
     assert J(J.initial_theta).item() == problem.value(problem.initial_theta)
+    for form in (layers, stacked, torch.from_numpy(theta)):
+        np.testing.assert_array_equal(J.theta(form), theta)
+    np.testing.assert_array_equal(J.theta(J.initial_theta), problem.initial_theta)
     with torch.no_grad():
         assert not J(layers).requires_grad
     rows = torch.stack([torch.from_numpy(f * theta) for f in (1.0, 0.5)])
