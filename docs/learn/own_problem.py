@@ -283,7 +283,7 @@ circle_problem = eu.ControlProblem(
 
 # %%
 J = eu.jax.objective(circle_problem)
-theta = eqx.filter(J.initial_theta, eqx.is_array)
+theta = J.initial_theta
 tell("weights of the first linear map in all layers:", theta.layers[0].weight.shape)
 
 step = jax.jit(jax.value_and_grad(J))
@@ -297,6 +297,13 @@ for _ in range(60):
 value, gradient = jax.block_until_ready(step(theta))
 tell(f"Adam: J went from {values[0]:.4f} to {value:.4f}")
 assert value < 0.4 * values[0]
+
+# %% [markdown]
+# `J.theta` makes of these networks the array that the package's own functions take, such as the flow:
+
+# %%
+adam_flow = eu.Flow(circle_problem, J.theta(theta))
+tell("where the origin goes:", adam_flow.push([[0.0, 0.0]]).x[0].round(2))
 
 # %% [markdown]
 # The package's own optimiser works on the same problem. It is a quasi-Newton method (L-BFGS), which suits an objective
