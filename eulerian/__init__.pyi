@@ -39,7 +39,11 @@ from .fields.speed_limit import SpeedLimit as SpeedLimit
 from .ideal.dynamic_ot import solve_convex as solve_convex
 from .ideal.problem import IdealProblem as IdealProblem
 from .mesh.create import box_mesh as box_mesh
+from .mesh.create import mesh_from_simplices as mesh_from_simplices
 from .mesh.create import read_mesh as read_mesh
+from .mesh.create import read_simplices as read_simplices
+from .mesh.simplices import Simplices as Simplices
+from .mesh.simplices import box_simplices as box_simplices
 from .objective.cost_at import CostAt as CostAt
 from .objective.costs import Costs as Costs
 from .objective.distances import FixedDensity as FixedDensity

@@ -353,22 +353,26 @@ class CharacteristicCosts:
         """Parts that have no value, and why."""
         of_density = {end.cost.at.part for end in self.charged if end.of_density} | set(self.costs_of_density)
         unknown = set(self.costs_of_density) - {"congestion", "entropy"} | set(self.unseen)
-        reasons = [f"what is not known: {name}, of which there is no formula along paths" for name in sorted(unknown)]
+        lost: dict[str, list[str]] = {}  # what is not known, by the reason
+        if unknown:
+            lost["of which there is no formula along paths"] = sorted(unknown)
         for end in self.charged:
-            if end.cost.functional.obstacle:
+            if end.cost.functional.obstacle and end.cost.at.part not in unknown:
                 unknown.add(end.cost.at.part)
-                reasons.append(f"what is not known: {end.cost.at.part}, because {end.cost.functional.obstacle}")
+                lost.setdefault(f"because {end.cost.functional.obstacle}", []).append(end.cost.at.part)
+        reasons, known = [], sorted(of_density - unknown)
         if not self.rates.log_density:
-            unknown |= of_density | set(self.of_gradient)
-            lost = ", ".join(["ρ(T)", *sorted(unknown)])
             why = "the field has no method jacobian, without which no density follows its points"
-            reasons.append(f"what is not known: {lost}, because {why}")
-        elif touched > FEW_TOUCHED and of_density:
-            names, share = ", ".join(sorted(of_density)), f"{percent(touched)} of the mass"
-            why = "what a wall holds up has no density"
+            lost[f"because {why}"] = ["ρ(T)", *sorted({*known, *self.of_gradient} - unknown)]
+            unknown |= of_density | set(self.of_gradient)
+        elif touched > FEW_TOUCHED and known:
+            share, why = f"{percent(touched)} of the mass", "what a wall holds up has no density"
             if touched > MOST_TOUCHED:
                 unknown |= of_density
-                reasons.append(f"what is not known: {names}, because {share} has touched a wall, and {why}")
+                lost[f"because {share} has touched a wall, and {why}"] = known
             else:
-                reasons.append(f"without the {share} that has touched a wall: {names}, because {why}")
+                reasons.append(f"without the {share} that has touched a wall: {', '.join(known)}, because {why}")
+        if lost:
+            each = [f"{', '.join(names)}, {why}" for why, names in lost.items()]
+            reasons.insert(0, f"what is not known: {'; '.join(each)}")
         return unknown, reasons

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from eulerian.analysis.characteristic_costs import (
     AT_WALLS,
     FEW_TOUCHED,
+    MOST_TOUCHED,
     TOUCHED,
     UNCERTAIN,
     CharacteristicCosts,
@@ -40,7 +41,7 @@ STEPS = 4
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification:
     """J and ρ(T) of a flow itself, beside those of a mesh. Dimensionless; NaN for what has no value.
 
@@ -92,6 +93,17 @@ class Verification:
         if self.density_l1 is None:
             return None
         return bool(np.all(self.density_l1 <= density))
+
+    def __repr__(self) -> str:
+        return f"Verification({' '.join(self.statement.split())})"
+
+    @property
+    def wall_remark(self) -> str:
+        """Why no mesh resolves the density of what walls hold up, in a sentence; empty where that is little."""
+        if not self.touched_mass > MOST_TOUCHED:
+            return ""
+        share = f"{percent(self.touched_mass)} of the mass has touched a wall"
+        return f"{share}, where mass piles up and a density has no limit: take a larger domain"
 
     @property
     def document(self) -> dict[str, Any]:

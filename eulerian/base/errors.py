@@ -56,7 +56,17 @@ class ComputationError(EulerianError):
 
 
 class RejectedEvaluation(ComputationError):
-    """A trial point at which J cannot be evaluated (too many time steps, overflow): +∞ to a line search."""
+    """A trial point at which J cannot be evaluated (too many time steps, overflow): +∞ to a line search.
+
+    Args:
+        what: why, in one sentence.
+        key: what is at fault if that happens at the starting point already, where it is not the field.
+        remedy: what the user can then do about it.
+    """
+
+    def __init__(self, what: str, *, key: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(what)
+        self.key, self.remedy = key, remedy
 
 
 class FigureError(ComputationError):

@@ -15,7 +15,7 @@ from eulerian.base.arrays import Floats, theta_array
 from eulerian.base.errors import ComputationError, EulerianError, InputError, RejectedEvaluation
 from eulerian.fields.frame import ParameterUnits
 from eulerian.objective.costs import ParameterCost
-from eulerian.objective.parts import part_names
+from eulerian.objective.parts import part_names, rejection
 
 # Displacements below this, relative to the domain, are rounding.
 _ROUNDING = 1e-14
@@ -83,7 +83,7 @@ class ReducedProblem(ABC):
         n_params: of θ and readout.
         evaluations: of J so far, rejected ones included.
         rejected_evaluations: those where J could not be evaluated.
-        rejection: why the last one was rejected, or None.
+        rejected: the error with which the last one was rejected, or None.
         units: as given.
         on_mesh: whether J is that of a mesh, beside which the flow has one of its own.
     """
@@ -107,7 +107,7 @@ class ReducedProblem(ABC):
         self.layer_shape = (1 if tied else n_layers, initial_theta.shape[1])
         self.n_params = math.prod(self.layer_shape) + initial_readout.size
         self.evaluations = self.rejected_evaluations = 0
-        self.rejection: str | None = None
+        self.rejected: RejectedEvaluation | None = None
         self._n_readout = initial_readout.size
         self._start = np.concatenate([initial_theta.ravel(), initial_readout])
         self._parameter_cost = ParameterCost(*parameter_weights, horizon / n_layers)
@@ -274,6 +274,11 @@ class ReducedProblem(ABC):
         self._last = None
 
     @property
+    def rejection(self) -> str | None:
+        """Why the last evaluation was rejected, or None."""
+        return None if self.rejected is None else str(self.rejected)
+
+    @property
     def parts(self) -> dict[str, float]:
         """The parts of J at the last evaluation, by name; empty if it was rejected."""
         return dict(self._last.parts) if self._last else {}
@@ -332,12 +337,12 @@ class ReducedProblem(ABC):
             theta, readout = self.split(flat)
             evaluation.sweep = self._forward(theta, readout)
             evaluation.value, evaluation.parts = self._summed(evaluation.sweep.parts, theta, readout)
-            self.rejection = None
+            self.rejected = None
             self._forward_timer.add(time.perf_counter() - started)
         except RejectedEvaluation as reason:
             evaluation.sweep = None
             self.rejected_evaluations += 1
-            self.rejection = str(reason)
+            self.rejected = reason
         return evaluation
 
     def _summed(self, found: dict[str, float], theta: Floats, readout: Floats) -> tuple[float, dict[str, float]]:
@@ -350,10 +355,10 @@ class ReducedProblem(ABC):
             parameters = self._parameter_cost.value(theta, readout)
         # Always all parts, in one order: tables and histories have a column for each.
         parts = {**dict.fromkeys(part_names(), 0.0), **found, "parameters": parameters}
-        broken = [f"{name} is {value}" for name, value in parts.items() if not math.isfinite(value)]
+        broken = [name for name, value in parts.items() if not math.isfinite(value)]
         total = math.nan if broken else sum(parts.values())  # not fsum yet: it raises where a sum overflows
         if not math.isfinite(total):
-            raise RejectedEvaluation(f"J is not finite: {', '.join(broken) or 'the sum of its parts overflows'}")
+            raise rejection(parts, broken, bounded=self.on_mesh)
         return math.fsum(parts.values()), parts  # correctly rounded, whatever the order of the parts
 
     def _finite_gradient(self, last: _Evaluation) -> Floats:
@@ -363,7 +368,7 @@ class ReducedProblem(ABC):
                 where = self._name(int(np.flatnonzero(~np.isfinite(gradient))[0]))
                 raise ComputationError(
                     f"the gradient is not finite, first by {where}, although J = {last.value:.6g}: "
-                    "a derivative of the field fails there (`eulerian verify` checks them at the initial θ)"
+                    "a derivative of the field or a cost fails there (`eulerian verify` checks them at the initial θ)"
                 )
             with np.errstate(over="ignore"):
                 overflows = not math.isfinite(self.gradient_norm(gradient))

@@ -371,5 +371,8 @@ def _require_mesh(mesh: Any) -> None:
     ghosts = [topology.index_map(dim).num_ghosts for dim in (topology.dim, topology.dim - 1)]
     cells, facets = parallel.sum_all(mesh.comm, np.array(ghosts, dtype=float))
     if cells == 0 and facets > 0:
-        remedy = "Make it with ghost_mode=dolfinx.mesh.GhostMode.shared_facet (or a partitioner of that mode)."
+        remedy = (
+            "On two ranks and more it needs ghost_mode=dolfinx.mesh.GhostMode.shared_facet, in create_mesh "
+            "partitioner=dolfinx.mesh.create_cell_partitioner(dolfinx.mesh.GhostMode.shared_facet, 2)."
+        )
         raise InputError("has no ghost cells", key="mesh", value=f"{mesh.comm.size} ranks", remedy=remedy)

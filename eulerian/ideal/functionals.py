@@ -28,7 +28,13 @@ from eulerian.ideal.vertex_functionals import (
     VertexFunctional,
 )
 from eulerian.objective.continuous import FunctionDensity
-from eulerian.objective.distances import DensityFunctional, FixedDensity, KullbackLeibler, SquaredDistance
+from eulerian.objective.distances import (
+    DensityFunctional,
+    FixedDensity,
+    KullbackLeibler,
+    SquaredDistance,
+    UserFunctional,
+)
 from eulerian.objective.interactions import QuadraticFunctional
 from eulerian.objective.losses import as_loss
 from eulerian.objective.mean_field import QuadraticTerminal
@@ -260,7 +266,7 @@ def _(terminal: Functional, space: DensitySpace, readout: Floats | None = None) 
 
 @functional_of.register
 def _(terminal: Terminal, space: DensitySpace, readout: Floats | None = None) -> NoReturn:  # noqa: ARG001
-    raise InputError("no bound is known for this terminal functional", key=KEY, value=type(terminal).__name__)
+    raise InputError(f"no bound is known for {terminal.title}: {UserFunctional.ideal_cannot}", key=KEY)
 
 
 @functional_of.register

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
-from eulerian.mesh.importing import read_simplices
+from eulerian.mesh import importing
 from eulerian.mesh.report import MeshReport, TagReport, convert, inspect
 from eulerian.mesh.simplices import Simplices, halve_edges, part_corners
 
@@ -30,7 +30,9 @@ __all__ = [
     "distributed",
     "import_mesh",
     "inspect",
+    "mesh_from_simplices",
     "read_mesh",
+    "read_simplices",
 ]
 
 type Check = Callable[[int, float], None]
@@ -130,7 +132,7 @@ def import_mesh(comm: MPI.Comm, path: str | Path, refine: int = 0, check: Check 
     held: list[Simplices] = []  # stays on rank 0: only its outline is sent to the others
 
     def read() -> tuple[int, bool, bool, dict[str, tuple[int, int]]]:
-        mesh, table = read_simplices(path)
+        mesh, table = importing.read_simplices(path)
         n_cells = len(mesh.cells) * 2.0 ** (mesh.dim * refine)
         check_size(n_cells, str(path))
         if check is not None:
@@ -147,6 +149,34 @@ def import_mesh(comm: MPI.Comm, path: str | Path, refine: int = 0, check: Check 
     cell_tags = _distribute_tags(mesh, dim, part.cells, part.cell_tags) if has_cell_tags else None
     facet_tags = _distribute_tags(mesh, dim - 1, part.facets, part.facet_tags) if has_facet_tags else None
     return ImportedMesh(mesh, cell_tags, facet_tags, names)
+
+
+def read_simplices(file: str | Path, comm: MPI.Comm = MPI.COMM_WORLD) -> Simplices:
+    """A mesh from a file that meshio or gmsh wrote, on all ranks and without its tags. **Collective**.
+
+    Args:
+        file: its path.
+        comm: the ranks that get it.
+
+    Raises:
+        InputError: on all ranks, if the file cannot be read or is not the triangulation of a domain.
+    """
+
+    def read() -> Simplices:
+        mesh = part_corners(*importing.read_simplices(file))
+        return Simplices(mesh.points, mesh.cells)
+
+    return on_root(comm, read)
+
+
+def mesh_from_simplices(mesh: Simplices, comm: MPI.Comm = MPI.COMM_WORLD) -> dmesh.Mesh:
+    """DOLFINx's mesh of points and cells that all ranks have, with shared-facet ghosts. **Collective**.
+
+    Args:
+        mesh: the same on all ranks; rank 0's counts.
+        comm: the ranks that share it.
+    """
+    return distributed(comm, mesh if comm.rank == 0 else None, mesh.dim)
 
 
 def distributed(comm: MPI.Comm, mesh: Simplices | None, dim: int) -> dmesh.Mesh:

@@ -19,7 +19,10 @@ KINDS = {1: "intervals", 2: "triangles", 3: "tetrahedra"}
 
 @dataclass(frozen=True)
 class Simplices:
-    """A mesh of intervals (d = 1), triangles (d = 2) or tetrahedra (d = 3) in d-dimensional space.
+    """A mesh of intervals (d = 1), triangles (d = 2) or tetrahedra (d = 3) in d-dimensional space, as arrays.
+
+    Points and cells of your own are enough: ``Simplices(points, cells)``. Nothing here is collective; what takes such a
+    mesh on several ranks says whether all of them must have it.
 
     Attributes:
         points: (n_nodes, d) coordinates, every one a vertex of a cell.
@@ -31,23 +34,41 @@ class Simplices:
         n_orphans: how many nodes of the file belong to no cell.
         more_tags: (m, 2) pairs (cell, tag) for cells with several tags, all but the one in ``cell_tags``.
         more_facet_tags: (m, 2) likewise for ``facets``.
+
+    Raises:
+        InputError: the cells are no simplices of these points.
     """
 
     points: Floats
     cells: Indices
-    cell_tags: NDArray[np.int32] | None
-    facets: Indices
-    facet_tags: NDArray[np.int32]
+    cell_tags: NDArray[np.int32] | None = None
+    facets: Indices = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
+    facet_tags: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
     names: dict[str, tuple[int, int]] = field(default_factory=dict)
     n_orphans: int = 0
     more_tags: Indices = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
     more_facet_tags: Indices = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
 
+    def __post_init__(self) -> None:
+        points, cells = np.asarray(self.points), np.asarray(self.cells)
+        dim = points.shape[1] if points.ndim == 2 else 0
+        numbers = points.dtype.kind in "iuf" and cells.dtype.kind in "iu"
+        if not (dim in KINDS and numbers and cells.ndim == 2 and cells.shape[1] == dim + 1):
+            given, remedy = (points.shape, cells.shape), "Give points (n, dim) and whole numbers (m, dim + 1) of these."
+            raise InputError("points and cells do not fit together", key="simplices", value=given, remedy=remedy)
+        low, high = cells.min(initial=0), cells.max(initial=-1)
+        if low < 0 or high >= len(points):
+            what = f"there are {len(points)} points, numbered from 0"
+            raise InputError(what, key="simplices", value=int(low if low < 0 else high))
+        object.__setattr__(self, "points", points.astype(np.float64, copy=False))
+        object.__setattr__(self, "cells", cells.astype(np.int64, copy=False))
+        if not len(self.facets):
+            object.__setattr__(self, "facets", np.empty((0, dim), dtype=np.int64))
+
     @classmethod
     def untagged(cls, points: Floats, cells: Indices) -> Self:
         """Points and cells alone."""
-        facets = np.empty((0, cells.shape[1] - 1), dtype=np.int64)
-        return cls(points, cells, None, facets, np.empty(0, dtype=np.int32))
+        return cls(points, cells)
 
     @property
     def dim(self) -> int:
@@ -91,6 +112,8 @@ class FacetTable:
 
 def box_simplices(lower: Sequence[float], upper: Sequence[float], cells: Sequence[int]) -> Simplices:
     """A box in the triangulation of Freudenthal (1942, doi:10.2307/1968813), whose longest edges are the diagonals.
+
+    Not collective: every rank that calls it has the same mesh.
 
     Every little box is cut into d! simplices along the diagonal from its lowest to its highest corner: those that go
     from the one to the other along one axis after another.

@@ -75,6 +75,8 @@ class SensorLoss(UserFunctional):
 class _OfValues(Terminal):
     """What both share."""
 
+    title = "a function of densities"
+
     def __init__(self, space: DensitySpace, function: FrameworkFunction) -> None:
         self._space, self._function = space, function
 

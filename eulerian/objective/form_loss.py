@@ -63,6 +63,7 @@ class FormFunctional(Terminal):
         InputError: it is no form without arguments on this mesh, or cannot be compiled; the same on all ranks.
     """
 
+    title = "a form"
     obstacle = "it is a form, which is known of the density on the mesh only"
 
     def __init__(self, space: DensitySpace, form: Callable[[Any], ufl.Form], key: str) -> None:
@@ -107,7 +108,7 @@ class FormFunctional(Terminal):
         one = len(self._densities) == 1
         what = "the density" if one else f"a list of {len(self._densities)} densities"
         remedy = f"Give a function of {what} that returns a form, like rho**2 * ufl.dx."
-        if not callable(form):
+        if not callable(form) or isinstance(form, ufl.Form | ufl.core.expr.Expr):
             raise InputError("is no function", key=key, value=type(form).__name__, remedy=remedy)
         try:
             made = form(self._densities[0] if one else list(self._densities))
@@ -122,6 +123,9 @@ class FormFunctional(Terminal):
         if any(domain is not self._space.mesh.ufl_domain() for domain in made.ufl_domains()):
             what, remedy = "the form is on another mesh", "Interpolate its functions to the mesh of the density."
             raise InputError(what, key=key, remedy=remedy)
+        if not any(rho in made.coefficients() for rho in self._densities):
+            what = "the density does not occur in the form, which is the same for all flows"
+            raise InputError(what, key=key, remedy="Multiply with it, like f * rho * ufl.dx.")
         return made
 
 

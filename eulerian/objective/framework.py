@@ -14,6 +14,7 @@ from eulerian.fields.framework import PIECE
 from eulerian.objective.losses import takes_label
 from eulerian.objective.point_functions import PointFunction
 from eulerian.objective.point_loss import PointLoss
+from eulerian.objective.ufl_objects import remedy_of
 
 
 @final
@@ -110,8 +111,8 @@ class FrameworkFunction(ABC):
         except Misfit as misfit:
             raise InputError(misfit.what, key=self.key, remedy=misfit.remedy) from None
         except (Exception, SystemExit) as error:
-            remedy = "The fault is in the function itself."
-            raise InputError(f"the function raised {explained(error)}", key=self.key, remedy=remedy) from error
+            what, remedy = f"the function raised {explained(error)}", remedy_of(error)
+            raise InputError(what, key=self.key, remedy=remedy) from error
 
 
 def sees_label(f: Any, inputs: Sequence[str], key: str, *first: str) -> bool:

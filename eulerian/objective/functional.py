@@ -41,6 +41,7 @@ class Terminal(ABC):
         form: the functional of points, where it is quadratic in the density as a whole.
         of_all_labels: whether its ``density_cost`` of one label depends on the densities of all.
         sensors: (m, dim) points whose densities are all that it depends on, else None.
+        title: what it is, in words.
         obstacle: why its true value is not known, in words; empty where it is.
     """
 
@@ -52,6 +53,7 @@ class Terminal(ABC):
     cancelling: bool = False
     of_all_labels: ClassVar[bool] = False
     sensors: Floats | None = None
+    title: ClassVar[str] = "this terminal functional"
     obstacle: ClassVar[str] = ""
 
     @property

@@ -14,6 +14,7 @@ from eulerian.base.formula import COORDINATES, Expression
 from eulerian.objective.point_functions import called, central_differences
 from eulerian.objective.point_loss import PointLoss as PointLoss  # exported beside the losses, too
 from eulerian.objective.point_loss import are_labels, numbers, require_axes, require_one_each
+from eulerian.objective.ufl_objects import refuse_ufl
 
 
 @final
@@ -294,6 +295,7 @@ def as_loss(what: Any, key: str = "terminal") -> PointLoss:
     if hasattr(what, "bind"):
         loss: PointLoss = what
         return loss
+    refuse_ufl(what, key)
     if isinstance(what, str):
         return FormulaLoss(what)
     if callable(what):

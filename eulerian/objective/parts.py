@@ -1,7 +1,10 @@
 """The parts of J, in the order of all reports: columns, tables, colours and results follow from this list."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
+
+from eulerian.base.errors import RejectedEvaluation
 
 type Kind = Literal["terminal", "velocity", "parameters", "potential", "density", "intermediate", "functional"]
 
@@ -36,6 +39,33 @@ PARTS = (
     Part("interaction", "functional"),
     Part("running", "functional"),
 )
+
+
+# Where a part is a function of the density that a user may have written: the key of that.
+_OF_DENSITY = {
+    "terminal": "terminal",
+    "potential": "costs.potential",
+    "intermediate": "at",
+    "running": "costs.running",
+}
+_REMEDY = (
+    "A form is evaluated at its own quadrature points, where a density of degree >= 1 may be <= 0: write "
+    "ufl.max_value(rho, 1e-12) in it. Any other function must be finite for all densities >= 0"
+)
+
+
+def rejection(parts: Mapping[str, float], broken: Sequence[str], *, bounded: bool) -> RejectedEvaluation:
+    """Why J, which is not finite, is not.
+
+    Args:
+        parts: of J.
+        broken: the names of those that are not finite; none where their sum overflows.
+        bounded: whether the densities are finite for sure, so that costs of these have themselves to blame.
+    """
+    why = ", ".join(f"{name} is {parts[name]}" for name in broken) or "the sum of its parts overflows"
+    own = bounded and bool(broken) and all(name in _OF_DENSITY for name in broken)
+    what, key, remedy = f"J is not finite: {why}", _OF_DENSITY[broken[0]] if own else None, _REMEDY if own else None
+    return RejectedEvaluation(what, key=key, remedy=remedy)
 
 
 def part_names(*kinds: Kind) -> tuple[str, ...]:

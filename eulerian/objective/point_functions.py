@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError, explained
 from eulerian.base.formula import COORDINATES, Expression
+from eulerian.objective.ufl_objects import refuse_ufl, remedy_of
 
 
 class PointFunction(ABC):
@@ -101,6 +102,7 @@ def as_point_function(what: str | Callable[[Floats], ArrayLike] | PointFunction,
     """
     if isinstance(what, PointFunction):
         return what.called(key)
+    refuse_ufl(what, key)
     if isinstance(what, str):
         return FormulaFunction(Expression.parse(what, COORDINATES[:dim], key), dim)
     if callable(what):
@@ -117,11 +119,9 @@ def called(function: Callable[..., Any], x: Floats, shape: tuple[int, ...], key:
     """
     if not len(x):  # a rank without points: many a function fails there
         return np.zeros(shape)
-    try:
-        found = np.asarray(function(x.copy(), *more))  # a copy, for it may write into its argument
-    except (Exception, SystemExit) as error:
-        remedy = "The fault is in the function itself."
-        raise InputError(f"the function raised {explained(error)}", key=key, remedy=remedy) from error
+    given = _guarded(lambda: function(x.copy(), *more), key)  # a copy, for it may write into its argument
+    refuse_ufl(given, key)
+    found: NDArray[Any] = _guarded(lambda: np.asarray(given), key)
     arguments = ", ".join([f"points of shape {x.shape}", *(f"label {label}" for label in more)])
     if found.dtype.kind not in "biuf":
         what = f"the function must return real numbers, but for {arguments} it returned {found.dtype}"
@@ -130,6 +130,13 @@ def called(function: Callable[..., Any], x: Floats, shape: tuple[int, ...], key:
         what = f"the function must return one number for each point: for {arguments} it returned shape {found.shape}"
         raise InputError(what, key=key, remedy=f"Return an array of shape {shape}, like f(x).sum(axis=1).")
     return found.astype(np.float64)
+
+
+def _guarded(of_user: Callable[[], Any], key: str) -> Any:
+    try:
+        return of_user()
+    except (Exception, SystemExit) as error:
+        raise InputError(f"the function raised {explained(error)}", key=key, remedy=remedy_of(error)) from error
 
 
 def central_differences(function: Callable[[Floats], Floats], x: Floats, length: float = 1.0) -> Floats:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from eulerian.analysis.jump_indicator import jump_indicator
 from eulerian.base.arrays import Floats, theta_array
 from eulerian.base.errors import InputError, RejectedEvaluation
-from eulerian.base.parallel import sum_all
+from eulerian.base.parallel import sum_all, warn
 from eulerian.base.words import percent
 from eulerian.control.control import ControlProblem
 from eulerian.mesh.refinement import refined
@@ -130,11 +130,13 @@ def adapt(
     """Refine a mesh until the flow of θ is resolved, or one of the limits is met. **Collective**.
 
     The mesh is the same on any number of ranks. Parameters must mean the same on every mesh: not those of ``Nodal``.
+    Where a limit is met before the tolerances hold, an ``EulerianWarning`` says what is not resolved, and ``shortfall``
+    of what is returned.
 
     Args:
-        build: makes the problem on a mesh, collectively; ``mesh.create.distributed`` makes DOLFINx's mesh of it.
-        mesh: to begin with, the same on all ranks: ``box_simplices``, ``read_simplices``, or
-            what ``resolve_data`` makes of these.
+        build: makes the problem on a mesh, collectively; ``mesh_from_simplices`` makes DOLFINx's mesh of it.
+        mesh: to begin with, the same on all ranks: ``box_simplices``, ``read_simplices``, or ``Simplices`` of points
+            and cells of your own.
         theta: where, of any mesh.
         density: the largest L¹ error of ρ(T), by label and relative to its mass.
         objective: the largest relative error of J.
@@ -147,9 +149,24 @@ def adapt(
         InputError: a tolerance is not positive, or the first problem cannot be built.
         RejectedEvaluation: J cannot be evaluated on the first mesh.
     """
+    found = adapted(build, mesh, theta, Tolerances(density, objective, max_cells, rounds), say, paths)
+    if found.shortfall is not None:
+        warn(found.problem.comm, f"adapt came to an end before its tolerances held. {found.shortfall}")
+    return found
+
+
+def adapted(
+    build: Build,
+    mesh: Simplices,
+    theta: ArrayLike,
+    limits: Tolerances,
+    say: Say = silent,
+    paths: "Characteristics | None" = None,
+) -> AdaptedProblem:
+    """``adapt`` to given tolerances, which leaves it to its caller to warn. **Collective**."""
     from eulerian.analysis.characteristics import Characteristics
 
-    limits, theta = Tolerances(density, objective, max_cells, rounds), theta_array(theta)
+    theta, rounds, max_cells = theta_array(theta), limits.rounds, limits.max_cells
     reports: list[RefinementReport] = []
     found: tuple[ControlProblem, Verification] | None = None
     why = f"adapt.rounds = {rounds} refinements were made"
@@ -175,7 +192,8 @@ def adapt(
             break
     assert found is not None
     missed = misses(limits, found[1])
-    return AdaptedProblem(*found, f"{missed}: {why}" if missed else None, tuple(reports))
+    more = f". {found[1].wall_remark}" if found[1].wall_remark else ""
+    return AdaptedProblem(*found, f"{missed}: {why}{more}" if missed else None, tuple(reports))
 
 
 def resolve_data(mesh: Simplices, errors_on: DataErrors, limits: Tolerances) -> Simplices:

@@ -7,14 +7,14 @@ it. So the first stages are short, and each one starts on a mesh that resolves t
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 from eulerian.base.arrays import Floats
 from eulerian.base.errors import InputError
 from eulerian.control.control import ControlProblem
 from eulerian.mesh.simplices import Simplices
-from eulerian.optimise.adaptive import Build, Tolerances, adapt, excess, misses
+from eulerian.optimise.adaptive import Build, Tolerances, adapted, excess, misses
 from eulerian.optimise.level_end import LevelEnd
 from eulerian.optimise.replay import DescentState
 from eulerian.optimise.result import OptimiseResult, Record
@@ -126,7 +126,7 @@ class AdaptiveTraining(StagedTraining):
     def _adapted(self) -> Stage:
         """The stage that starts where the present one has ended, on a mesh that is made for it. **Collective**."""
         before = self._stage
-        found = adapt(self._build, self._coarse, before.theta, **asdict(self._limits), say=self._say, paths=self._paths)
+        found = adapted(self._build, self._coarse, before.theta, self._limits, self._say, self._paths)
         carry_counts(before.problem, found.problem)
         found.problem.evaluations += len(found.reports)  # those that were made for a mesh count, too
         self.shortfall = found.shortfall

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats, theta_array
-from eulerian.base.errors import EulerianError, InputError
+from eulerian.base.errors import EulerianError, InputError, RejectedEvaluation
 from eulerian.base.log import LOGGER
 from eulerian.control.reduced import ReducedProblem
 from eulerian.optimise.box import Bounds, Box, started_inside, stationarity
@@ -226,11 +226,7 @@ class Descent:
     def _first_segment(self) -> Segment:
         value, gradient = self.problem.value_and_gradient(self.current.theta)
         if not math.isfinite(value):
-            remedy = (
-                "Start from a slower field (zero_init = true), raise solver.max_steps_per_layer, or use more layers"
-            )
-            what = f"J cannot be evaluated at the starting point: {self.problem.rejection}"
-            raise InputError(what, key="field.theta", remedy=remedy)
+            raise _no_start(self.problem.rejected)
         if self._first_norm is None:
             self._first_norm = stationarity(self.problem, self.box, self.current.theta, gradient)
         return Segment(self, self.current, 0, self._given_hessian)
@@ -299,6 +295,16 @@ class Descent:
             f"the {self._settings.gradient_name} norm is still {reduction:.1e} of its first value, so either the "
             "gradient is wrong (`eulerian verify` checks it) or J is not smooth enough there"
         )
+
+
+def _no_start(rejected: RejectedEvaluation | None) -> InputError:
+    """What to raise where J has no value at the starting point, because of the field or of what is said to be."""
+    if rejected is not None and rejected.key is not None:
+        what = f"is not finite for the density at the start ({rejected})"
+        return InputError(what, key=rejected.key, remedy=rejected.remedy)
+    remedy = "Start from a slower field: zero_init = true, or field.max_speed (in Python eu.Mlp(max_speed=…))"
+    what = f"J cannot be evaluated at the starting point: {rejected}"
+    return InputError(what, key="field.theta", remedy=remedy)
 
 
 def minimise(

@@ -184,7 +184,8 @@ class OptimiseResult:
         return next((record for record in reversed(self.history) if record.total == self.value), None)
 
     def __repr__(self) -> str:
-        return f"OptimiseResult(J = {self.value:.8g}, {self.status} after {self._effort})"
+        why = f": {' '.join(self.reason.split())}" if self.status == "failed" else ""
+        return f"OptimiseResult(J = {self.value:.8g}, {self.status} after {self._effort}{why})"
 
     def _repr_html_(self) -> str:
         """A small table for notebooks: J with its parts, how it ended, and what that took."""

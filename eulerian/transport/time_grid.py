@@ -76,7 +76,8 @@ class TimeGrid:
             count = f"{wanted:.3g}" if math.isfinite(wanted) else "infinitely many"
             raise RejectedEvaluation(
                 f"{count} time steps in one layer; solver.max_steps_per_layer is {self.max_steps}: "
-                "raise it, take more layers, or start from a slower field"
+                "raise it (in Python TimeGrid(max_steps=…)), take more layers, or keep the field slower by "
+                "field.max_speed (eu.Mlp(max_speed=…)) or objective.parameters (Costs(parameters=…))"
             )
         return max(1, math.ceil(wanted))
 

@@ -37,21 +37,18 @@ except eu.InputError as error:
     if MPI.COMM_WORLD.rank == 0:
         print(f"InputError: {error}")
 
-# J of a network's flow is not J of a mesh. A mesh that is adapted to the flow resolves it.
-from eulerian.mesh.create import distributed  # noqa: E402
-from eulerian.mesh.simplices import box_simplices  # noqa: E402
+# J of a network's flow is not J of a mesh. A mesh that is adapted to the flow resolves it. It may begin with a box,
+# with a file (eu.read_simplices), or with points and cells of your own (eu.Simplices).
 
 
-def on_mesh(simplices):
+def on_mesh(simplices: eu.Simplices) -> eu.ControlProblem:
     """The problem on a mesh that all ranks know."""
-    comm = MPI.COMM_WORLD
-    mesh = distributed(comm, simplices if comm.rank == 0 else None, simplices.dim)
-    space = eu.DensitySpace(mesh, 1, simplices=simplices)
+    space = eu.DensitySpace(eu.mesh_from_simplices(simplices), 1, simplices=simplices)
     rho0 = space.project(eu.Gaussian([-0.4], std=0.6))
     return eu.ControlProblem(space, eu.Mlp(1, [8]), rho0, eu.QuadraticLoss([1.3]), eu.Costs(kinetic=0.7))
 
 
-coarse = box_simplices([-4.0], [4.0], [16])
+coarse = eu.box_simplices([-4.0], [4.0], [16])
 trained = eu.minimise(on_mesh(coarse), max_iterations=10)
 adapted = eu.adapt(on_mesh, coarse, trained.theta, density=0.02, objective=1e-3)
 if MPI.COMM_WORLD.rank == 0:

@@ -19,6 +19,7 @@ from eulerian.app.build.mesh import create_mesh
 from eulerian.app.config import Box, Domain
 from eulerian.base.errors import InputError
 from eulerian.base.parallel import on_root
+from eulerian.mesh import create
 from eulerian.mesh.create import MAX_CELLS, convert, import_mesh, inspect
 from eulerian.mesh.importing import read_simplices
 
@@ -307,3 +308,12 @@ def test_cells_keep_their_numbers_on_any_number_of_ranks(
         assert min(ghosts) > 0
         assert len(told) == ranks
         assert len(set(told)) == 1
+
+
+def test_arrays_of_a_file_as_a_mesh(comm: MPI.Comm) -> None:
+    mesh = create.read_simplices(MESHES / "disk.msh", comm)
+    assert mesh.cell_tags is None
+    assert len(mesh.facets) == 0
+    assert all(np.array_equal(mesh.cells, cells) for cells in comm.allgather(mesh.cells))
+    made = create.mesh_from_simplices(mesh, comm)
+    assert made.topology.index_map(2).size_global == len(mesh.cells)

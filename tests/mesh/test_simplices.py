@@ -4,11 +4,34 @@ import numpy as np
 import pytest
 from paths import MESHES
 
+from eulerian.base.errors import InputError
 from eulerian.mesh.checks import check_mesh
 from eulerian.mesh.importing import read_simplices
 from eulerian.mesh.simplices import Simplices, facet_table, halve_edges, qualities, signed_volumes
 
 pytestmark = pytest.mark.one_process
+
+
+def test_points_and_cells_of_ones_own() -> None:
+    mesh = Simplices([[0, 0], [1, 0], [0, 1], [1, 1]], [[0, 1, 2], [1, 3, 2]])  # type: ignore[arg-type]
+    assert (mesh.points.dtype, mesh.cells.dtype) == (np.float64, np.int64)
+    assert (mesh.cell_tags, mesh.facets.shape, mesh.facet_tags.shape) == (None, (0, 2), (0,))
+    assert len(halve_edges(mesh).cells) == 8
+
+
+@pytest.mark.parametrize(
+    ("points", "cells", "words"),
+    [
+        ([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [[0, 1]], "do not fit together"),
+        ([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0, 2.0]], "do not fit together"),
+        ([0.0, 1.0], [[0, 1]], "do not fit together"),
+        ([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [[1, 2, 3]], "3 points, numbered from 0"),
+        ([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [[-1, 0, 1]], "3 points, numbered from 0"),
+    ],
+)
+def test_what_is_no_mesh(points: list[list[float]], cells: list[list[int]], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Simplices(np.array(points), np.array(cells))
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])

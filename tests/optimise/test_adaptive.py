@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from eulerian.control.control import ControlProblem
 from eulerian.density.shapes import Gaussian
 from eulerian.density.space import DensitySpace
 from eulerian.fields import Affine
-from eulerian.mesh.create import distributed
+from eulerian.mesh.create import mesh_from_simplices
 from eulerian.mesh.simplices import Simplices, box_simplices
 from eulerian.objective.costs import Costs
 from eulerian.objective.losses import QuadraticLoss
@@ -247,7 +248,7 @@ def test_a_mesh_is_adapted_by_a_function_that_makes_the_problem(comm: MPI.Comm) 
     theta = np.tile(AFFINE, (3, 1))
 
     def on_mesh(mesh: Simplices) -> ControlProblem:
-        space = DensitySpace(distributed(comm, mesh if comm.rank == 0 else None, mesh.dim))
+        space = DensitySpace(mesh_from_simplices(mesh, comm))
         costs = Costs(kinetic=0.5, parameters=0.01)
         rho0, loss = Gaussian([-0.4, 0.2], std=0.25), QuadraticLoss([0.5, -0.3])
         return ControlProblem(space, Affine(2), rho0, loss, costs, TimeGrid(1.0, 3))
@@ -260,8 +261,12 @@ def test_a_mesh_is_adapted_by_a_function_that_makes_the_problem(comm: MPI.Comm) 
     assert found.verification.density_l1[0] <= 0.1
     assert found.reports[0].cells == 128
     assert len(said) == len(found.reports) > 1
-    limited = adapt(on_mesh, coarse, theta.tolist(), density=0.1, max_cells=200)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        limited = adapt(on_mesh, coarse, theta.tolist(), density=0.1, max_cells=200)
     assert limited.shortfall is not None
+    told = [str(each.message) for each in caught if each.category is EulerianWarning]
+    assert told == ([f"adapt came to an end before its tolerances held. {limited.shortfall}"] if comm.rank == 0 else [])
     assert "adapt.max_cells = 200" in limited.shortfall
     with pytest.raises(InputError, match="must be positive") as error:
         adapt(on_mesh, coarse, theta, rounds=0)

@@ -26,7 +26,7 @@ from eulerian.mesh.importing import read_simplices
 from eulerian.mesh.refinement import without_tags
 from eulerian.mesh.simplices import Simplices, box_simplices, part_corners
 from eulerian.optimise import Method, Settings, TrainingState
-from eulerian.optimise.adaptive import AdaptedProblem, Tolerances, adapt, resolve_data
+from eulerian.optimise.adaptive import AdaptedProblem, Tolerances, adapted, resolve_data
 from eulerian.optimise.adaptive_training import AdaptiveTraining
 from eulerian.optimise.multilevel import LevelTraining
 from eulerian.optimise.settings import VERIFIED
@@ -115,7 +115,7 @@ def adapt_mesh(
     mesh = start.density_space.simplices
     assert config.adapt is not None
     assert mesh is not None
-    return adapt(_on_mesh(config, start), mesh, theta, **config.adapt.model_dump(), say=say, paths=paths)
+    return adapted(_on_mesh(config, start), mesh, theta, tolerances(config.adapt), say, paths)
 
 
 def coarse_mesh(comm: MPI.Comm, domain: Domain) -> Simplices:

@@ -155,7 +155,8 @@ def verify_flow(problem: ControlProblem, progress: Progress, adapt: Adapt | None
         resolved = found.resolved() if adapt is None else not missed
         progress.say(found.statement)
         if resolved is False:
-            warn(problem.comm, unresolved(found) if adapt is None else f"{_ABOUT[0]}: {missed}")
+            more = f". {found.wall_remark}" if found.wall_remark else ""
+            warn(problem.comm, unresolved(found) if adapt is None else f"{_ABOUT[0]}: {missed}{more}")
         return {"verified": found.document, "resolved": resolved}
     warn(problem.comm, f"J and ρ(T) could not be verified: {reason}")
     return {"verified": None, "resolved": None}
@@ -175,8 +176,15 @@ def unresolved(found: "Verification") -> str:
         else:
             apart = f"{percent(found.relative_error, '+')}"
             parts.append(f"J of the mesh is off by {apart} ({100 * OBJECTIVE:g} % would do)")
-    remedy = "Refine the mesh, take density.degree = 2, or let [adapt] choose the mesh"
+    remedies = [found.wall_remark] if found.wall_remark else []
+    if found.touched_mass < _MOST:
+        remedies.append("Refine the mesh, take density.degree = 2, or let [adapt] choose the mesh")
+    remedy = ". ".join(remedies)
     return f"the mesh does not resolve this flow: {', and '.join(parts)}. {remedy}"
+
+
+_MOST = 0.5
+"""Of the mass: where more has touched a wall a finer mesh is no remedy."""
 
 
 def run_verify_run(

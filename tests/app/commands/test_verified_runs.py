@@ -119,3 +119,14 @@ def test_the_warning_has_the_figures_of_all_labels() -> None:
     found = characteristics.Verification({"total": 1.0}, {"total": 1.1}, 0.0, np.array([0.1, 0.02]), 0.0, 0.0)
     assert "10 %, 2 % of the mass by label" in unresolved(found)
     assert "+10 %" in unresolved(found)
+
+
+@pytest.mark.one_process
+@pytest.mark.parametrize("touched", [0.01, 0.2, 0.9])
+def test_a_finer_mesh_is_no_remedy_for_what_piles_up_at_a_wall(touched: float) -> None:
+    import numpy as np
+
+    found = characteristics.Verification({"total": 1.0}, {"total": 1.1}, 0.0, np.array([0.9]), touched, 0.0)
+    text = unresolved(found)
+    assert ("where mass piles up and a density has no limit: take a larger domain" in text) == (touched > 0.05)
+    assert ("Refine the mesh" in text) == (touched < 0.5)
