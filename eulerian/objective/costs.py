@@ -90,7 +90,8 @@ class Costs:
         if self.interaction is not None:
             as_kernels(self.interaction, INTERACTION)
         if self.running is not None and not hasattr(self.running, "on_mesh"):
-            remedy = "Give density_loss(f) or sensor_loss(f, points) of eulerian.jax or eulerian.torch, or FormLoss."
+            libraries = "density_loss(f) or sensor_loss(f, points) of eulerian.jax or eulerian.torch"
+            remedy = f"Give {libraries}, or eu.FormLoss(lambda rho: f * rho * ufl.dx)."
             given = type(self.running).__name__
             raise InputError("is no functional of densities", key=RUNNING, value=given, remedy=remedy)
 

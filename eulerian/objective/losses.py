@@ -169,6 +169,7 @@ class FunctionLoss(PointLoss):
     _key: str = "terminal"
 
     def _bound(self, dim: int, n_labels: int, key: str) -> Self:  # noqa: ARG002 - it fits any dimension
+        refuse_ufl(self.function, key)
         return replace(self, n_labels=n_labels, _labelled=takes_label(self.function, key), _key=key)
 
     def value(self, x: Floats, readout: Floats) -> Floats:  # noqa: ARG002 - the protocol's argument

@@ -97,7 +97,7 @@ def require_memory_for_paths(needed: float, memory: float) -> None:
             f"the particles need {math.ceil(needed / 2**20)} MiB for their positions where layers start",
             key="solver.memory",
             value=f"{memory / 2**20:.3g} MiB",
-            remedy="Raise it, or take fewer particles.",
+            remedy="Raise it (in Python memory=…, in bytes), or take fewer particles.",
         )
 
 

@@ -167,7 +167,8 @@ class DiskStore:
         except OSError as error:
             raise ComputationError(
                 f"cannot keep densities for the adjoint in {self._parent or tempfile.gettempdir()} "
-                f"({error.strerror or error}); set solver.disk_directory to a writable folder with enough room"
+                f"({error.strerror or error}); set solver.disk_directory (in Python disk=(bytes, folder)) to a "
+                "writable folder with enough room"
             ) from error
         self._places[name] = offset, size
         self._end = max(self._end, offset + size)

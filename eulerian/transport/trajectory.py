@@ -141,6 +141,7 @@ class Trajectory:
                 "too small for the adjoint of this problem",
                 key="solver.memory",
                 value=f"{memory / 2**20:.1f} MiB",
-                remedy=f"Give at least {math.ceil(1.05 * least)} MiB, or use a coarser mesh or fewer layers",
+                remedy=f"Give at least {math.ceil(1.05 * least)} MiB (in Python memory=…, in bytes), or use a coarser "
+                "mesh or fewer layers",
             )
         return Budget(memory - layers, disk, int(record), int(state))

@@ -19,7 +19,7 @@ from eulerian.fields.mlp import Mlp
 from eulerian.objective.cost_at import CostAt
 from eulerian.objective.costs import Costs
 from eulerian.objective.form_loss import FormLoss
-from eulerian.objective.losses import QuadraticLoss
+from eulerian.objective.losses import FunctionLoss, QuadraticLoss
 from eulerian.objective.terminal import on_mesh
 from eulerian.optimise import OptimiseResult, minimise
 from eulerian.transport.time_grid import TimeGrid
@@ -57,6 +57,7 @@ def test_ufl_where_a_function_is_wanted(comm: MPI.Comm, kind: str) -> None:
     space = box_space(comm, 2, 6, 1, size=2.0)
     for key, problem in {
         "terminal": lambda what: made(space, what),
+        "terminal.loss": lambda what: on_mesh(FunctionLoss(what), space, key="terminal.loss"),
         "costs.potential": lambda what: made(space, QuadraticLoss([0.0, 0.0]), potential=what),
         "terminal.at": lambda what: on_mesh(what, space, key="terminal.at"),
     }.items():
@@ -65,6 +66,13 @@ def test_ufl_where_a_function_is_wanted(comm: MPI.Comm, kind: str) -> None:
         assert caught.value.key == key
         assert "eu.FormLoss(lambda rho" in (caught.value.remedy or "")
         assert "points x (n, dim)" in (caught.value.remedy or "")
+
+
+def test_ufl_as_a_running_cost() -> None:
+    for wrong in (square, 3.0):
+        with pytest.raises(InputError, match="is no functional of densities") as caught:
+            Costs(running=wrong)  # type: ignore[arg-type]
+        assert "eu.FormLoss(lambda rho" in (caught.value.remedy or "")
 
 
 def test_another_fault_is_that_of_the_function(comm: MPI.Comm) -> None:
