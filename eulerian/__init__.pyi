@@ -11,6 +11,7 @@ from .app.config import Config as Config
 from .app.config import parse_config as parse_config
 from .app.config import read_config as read_config
 from .app.runs.run_table import runs as runs
+from .app.runs.saved_theta import save_theta as save_theta
 from .app.tasks.loaded_run import load as load
 from .base.errors import ComputationError as ComputationError
 from .base.errors import EulerianError as EulerianError

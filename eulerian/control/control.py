@@ -111,7 +111,7 @@ class ControlProblem(ReducedProblem):
         ends = layer_end_costs(terminal, at, self.grid.horizon, self.grid.layers)
         objective = Objective.of(ends, self.costs, label_dependent=label_dependent, **forms)
         field = check_field(
-            field, *space.bounding_box, self.grid.horizon, space.n_labels, label_dependent=label_dependent
+            space.comm, field, *space.bounding_box, self.grid.horizon, space.n_labels, label_dependent=label_dependent
         )
         self.density_space = space
         self.velocity_space = VelocitySpace(space) if velocity_space is None else velocity_space

@@ -10,18 +10,25 @@ from numpy.typing import ArrayLike
 
 from eulerian.base.arrays import Floats, theta_array
 from eulerian.base.errors import InputError
-from eulerian.base.parallel import agreed
+from eulerian.base.parallel import agreed, warn
 from eulerian.fields.base import VectorField
 from eulerian.fields.frame import in_box, unwrapped
 from eulerian.fields.piecewise import PiecewiseField
 
+# Half the longest side of a domain, and how many of them its centre is from the origin, up to which a network may well
+# be given the coordinates: its first weights, of size one, neither saturate it nor leave it constant there.
+_LARGEST_BOX, _FARTHEST_BOX = 30.0, 10.0
+
 
 def check_field(
-    field: Any, lower: Floats, upper: Floats, horizon: float, n_labels: int, *, label_dependent: bool
+    comm: MPI.Comm, field: Any, lower: Floats, upper: Floats, horizon: float, n_labels: int, *, label_dependent: bool
 ) -> VectorField:
     """A field as it is used in a domain, checked against dimension and labels before anything is computed.
 
+    Warns where a model of another library is given numbers that networks are not made for.
+
     Args:
+        comm: who works.
         field: the user's.
         lower: corner (dim,) of the domain's bounding box, the same on all ranks.
         upper: opposite corner.
@@ -37,7 +44,46 @@ def check_field(
     if known and (not label_dependent or known != n_labels):
         what = f"tells {known} labels apart, but there are {n_labels} and label_dependent = {label_dependent}"
         raise InputError(what, key="field", value=type(field).__name__, remedy="Give the field as many labels.")
+    if getattr(unwrapped(found), "may_want_a_frame", False):
+        warn_of_raw_coordinates(comm, lower, upper, "the model that the field is made of")
     return found
+
+
+def warn_of_raw_coordinates(comm: MPI.Comm, lower: Floats, upper: Floats, name: str) -> None:
+    """Warn where a field of the user's that may be a network is given numbers that networks are not made for.
+
+    Args:
+        comm: who works.
+        lower: corner (dim,) of the domain's bounding box.
+        upper: opposite corner.
+        name: of the field in the warning.
+    """
+    size, away = float(np.max(upper - lower)) / 2.0, float(np.max(np.abs(upper + lower))) / 2.0
+    if size > _LARGEST_BOX or size < 1.0 / _LARGEST_BOX or away > _FARTHEST_BOX * size:
+        warn(
+            comm,
+            f"{name} is given the coordinates as they are, from {lower.tolist()} to "
+            f"{upper.tolist()}: a network hardly trains on numbers so far from the box from -1 to 1. With "
+            "normalised=True, where it is wrapped (or as its attribute), it sees where in the domain's box a point is "
+            "and answers in half boxes per horizon; normalised=False says that all is well",
+        )
+
+
+def warn_of_unused_seed(comm: MPI.Comm, field: VectorField, seed: int, key: str) -> None:
+    """Warn of a seed other than 0 where a field always starts from the parameters that its model has.
+
+    Args:
+        comm: who works.
+        field: any.
+        seed: that was given.
+        key: its name in the warning.
+    """
+    if seed and not getattr(unwrapped(field), "random_start", True):
+        warn(
+            comm,
+            f"{key} = {seed} changes nothing: the field starts from the parameters that its model has. Give the model "
+            "another seed where it is made, or say with initialise=, where it is wrapped, how parameters are drawn",
+        )
 
 
 def initial_rows(
@@ -57,6 +103,8 @@ def initial_rows(
     Raises:
         InputError: sizes do not fit, rows of tied layers differ, or a number is not finite; the same on all ranks.
     """
+    if given is None:
+        warn_of_unused_seed(comm, field, seed, "seed")
     with agreed(comm):
         # The user's code and numbers: whatever is wrong with them may be so on one rank only.
         rows = field.init(np.random.default_rng(seed)) if given is None else given

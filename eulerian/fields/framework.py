@@ -100,6 +100,8 @@ class FrameworkField(ABC):
         InputError: the model has no parameters.
     """
 
+    _initialise: Callable[..., Any] | None
+
     def __init__(self, start: Floats, inputs: Inputs) -> None:
         if not start.size:
             raise InputError("the model holds no parameters that could be trained", key=KEY)
@@ -146,6 +148,16 @@ class FrameworkField(ABC):
         """Gradients (n, dim) of w_n : ∇v(x_n, θ) with respect to x_n, w (n, dim, dim)."""
         x = _points(x)
         return self._rows("jacobian_vjp_x", theta, x, checked("w", w, (*x.shape, x.shape[1])), label, time, x.shape)
+
+    @property
+    def random_start(self) -> bool:
+        """Whether ``init`` draws parameters; without an initialiser it gives those that the model had."""
+        return self._initialise is not None
+
+    @property
+    def may_want_a_frame(self) -> bool:
+        """Whether nobody has said if the model sees the frame of the domain or suits the coordinates as they are."""
+        return self.normalised is None
 
     @abstractmethod
     def in_double(self) -> "FrameworkField":

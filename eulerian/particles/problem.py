@@ -108,7 +108,7 @@ class ParticleProblem(ReducedProblem):
         dim = own.dim
         self.box = own.box(comm) if box is None else np.asarray(box, dtype=np.float64)
         field = check_field(
-            field, self.box[0], self.box[1], time.horizon, self.n_labels, label_dependent=label_dependent
+            comm, field, self.box[0], self.box[1], time.horizon, self.n_labels, label_dependent=label_dependent
         )
         self.layered = PiecewiseField.equal(field, time.horizon, time.layers, label_dependent=label_dependent)
         ends = layer_end_costs(terminal, at, time.horizon, time.layers)

@@ -5,6 +5,8 @@ mpirun -n 2 python scripts/examples/configurations.py
 """
 
 import sys
+import tempfile
+from pathlib import Path
 
 from mpi4py import MPI
 
@@ -29,6 +31,13 @@ headline = eu.build_particles(config).headline
 if MPI.COMM_WORLD.rank == 0:
     print(f"J = {result.value:.5f} with λ = {config.objective.kinetic} (the copy has {cheaper.objective.kinetic})")
     print(f"no flow of the discrete problem costs less than {best.dual:.5f}; {headline}")
+
+# A file holds θ with the box that the network is relative to: any configuration may begin there.
+file = eu.save_theta(Path(tempfile.gettempdir()) / "eulerian_theta.npz", problem, result.theta)
+again = eu.build(config.replace({"field.theta": str(file)}))
+value = again.value(again.initial_theta)
+if MPI.COMM_WORLD.rank == 0:
+    print(f"J = {value:.5f} at the θ of {file.name}")
 
 # Wrong values are told with their key and what to do, before anything is computed.
 try:

@@ -1,6 +1,8 @@
 """J as a function of JAX: the problem's bits, in every form of θ, in both arguments, under jit and vmap."""
 
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from mpi4py import MPI
@@ -265,3 +267,56 @@ def test_particles(comm: MPI.Comm) -> None:
     assert_same(jax.jit(jax.value_and_grad(J))(theta), problem.value_and_gradient(theta))
     with pytest.raises(InputError, match="rho0: this problem starts from particles"):
         J(theta, jnp.zeros((3, 3, 1)))
+
+
+def warned(make: Any) -> list[str]:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        make()
+    return [str(each.message) for each in found if issubclass(each.category, eu.EulerianWarning)]
+
+
+def test_a_seed_that_changes_nothing_is_a_warning(comm: MPI.Comm) -> None:
+    given = eu.jax.equinox_field(mlp(jax.random.key(0)), normalised=True)
+    drawn = eu.jax.equinox_field(mlp(jax.random.key(0)), normalised=True, initialise=mlp)
+
+    def make(field: Any, **more: Any) -> Any:
+        space = eu.DensitySpace(eu.box_mesh([-2.0, -2.0], [2.0, 2.0], [4, 4], comm=comm), degree=1)
+        rho = space.project(eu.Gaussian([-0.5, 0.3], std=0.4))
+        return lambda: eu.ControlProblem(space, field, rho, eu.QuadraticLoss([1.0, 0.0]), **more)
+
+    (text,) = warned(make(given, seed=3))
+    assert text.startswith("seed = 3 changes nothing")
+    assert "initialise=" in text
+    for quiet in (make(given), make(drawn, seed=3), make(eu.Mlp(2, [4]), seed=3)):
+        assert warned(quiet) == []
+
+
+def test_coordinates_far_from_the_unit_box_are_a_warning(comm: MPI.Comm) -> None:
+    def make(normalised: bool | None) -> Any:
+        field = eu.jax.equinox_field(mlp(jax.random.key(0)), normalised=normalised)
+        space = eu.DensitySpace(eu.box_mesh([100.0, 0.0], [101.0, 1.0], [4, 4], comm=comm), degree=1)
+        rho = space.project(eu.Gaussian([100.4, 0.3], std=0.2))
+        return lambda: eu.ControlProblem(space, field, rho, eu.QuadraticLoss([100.5, 0.5]))
+
+    (text,) = warned(make(None))
+    assert "is given the coordinates as they are, from [100.0, 0.0] to [101.0, 1.0]" in text
+    assert warned(make(True)) == warned(make(False)) == []
+
+
+def test_configurations_warn_once(comm: MPI.Comm, tmp_path: Path) -> None:
+    """Of both: what the problem warns of is not said again for the configuration."""
+    (tmp_path / "warned_model.py").write_text(
+        "import equinox as eqx, jax\nfrom eulerian.jax import equinox_field\n"
+        "field = equinox_field(eqx.nn.MLP(1, 1, 4, 1, key=jax.random.key(0)))\n"
+    )
+    tables = {
+        "domain": {"box": {"lower": [1000.0], "upper": [1004.0], "cells": [8]}},
+        "density": {"initial": [{"kind": "gaussian", "mean": [1002.0], "std": 0.5}]},
+        "field": {"kind": "python", "object": "warned_model:field", "folder": str(tmp_path), "seed": 2},
+        "objective": {"terminal": {"kind": "quadratic", "target": [1001.0]}},
+    }
+    texts = warned(lambda: eu.build(eu.parse_config(tables), comm))
+    assert len(texts) == 2
+    assert texts[0].startswith("field.seed = 2 changes nothing")
+    assert "is given the coordinates as they are" in texts[1]

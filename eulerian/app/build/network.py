@@ -32,6 +32,7 @@ from eulerian.base.errors import InputError
 from eulerian.base.memory_limits import MemoryNeed, require_memory
 from eulerian.base.parallel import agreed, warn
 from eulerian.control.control import ControlProblem
+from eulerian.control.parametrisation import warn_of_raw_coordinates, warn_of_unused_seed
 from eulerian.control.statistics import mesh_sizes
 from eulerian.density.density import Density
 from eulerian.density.space import DensitySpace
@@ -51,13 +52,10 @@ if TYPE_CHECKING:
     from eulerian.fields.nodal import Nodal
     from eulerian.particles.problem import ParticleProblem
 
-# Half the longest side of a domain, and how many of them its centre is from the origin, up to which a network may well
-# be given the coordinates: its first weights, of size one, neither saturate it nor leave it constant there.
-_LARGEST_BOX, _FARTHEST_BOX = 30.0, 10.0
-
 _RAW_PARAMETERS = (
     "does not say which box its parameters are relative to: it is of an earlier version, or was made by hand. They are "
-    "taken as in earlier versions, whose networks saw the coordinates and gave the velocities as they are"
+    "taken as in earlier versions, whose networks saw the coordinates and gave the velocities as they are. If they are "
+    "of a problem of this version, write them with eulerian.save_theta(file, problem, theta), which stores the box"
 )
 
 # Masses are sums of weights over their total, up to rounding.
@@ -287,7 +285,7 @@ def _ideal(config: Config, space: DensitySpace, rho0: Density) -> IdealProblem:
 def _field(
     config: Config, space: DensitySpace, nodes: Floats | None = None, theta_file: Path | None = None
 ) -> VectorField:
-    """The field, in the frame that its given parameters are relative to. Collective."""
+    """The field, in the frame that its given parameters are relative to, with what there is to warn of. Collective."""
     low, high = (corner.tolist() for corner in space.bounding_box)
     given = config.field.theta
     file = given if theta_file is None and isinstance(given, Path) else theta_file
@@ -297,23 +295,15 @@ def _field(
         field = config.field.build(space.dim, space.n_labels, low, high, nodes, frame)
     if file is not None and stored is None and frame_of(field) is not None:
         warn(space.comm, f"{file} {_RAW_PARAMETERS}")
-    if config.field.code is not None and getattr(unwrapped(field), "normalised", None) is None:
-        _warn_of_raw_coordinates(space, config.field.code)
+    if config.field.code is not None:
+        inner = unwrapped(field)
+        if getattr(inner, "normalised", None) is None and not hasattr(
+            inner, "may_want_a_frame"
+        ):  # else its problem warns
+            warn_of_raw_coordinates(space.comm, *space.bounding_box, f"field.object {config.field.code!r}")
+        if given is None:
+            warn_of_unused_seed(space.comm, field, config.field.seed, "field.seed")
     return field
-
-
-def _warn_of_raw_coordinates(space: DensitySpace, code: str) -> None:
-    """Warn where a field of the user's that may be a network is given numbers that networks are not made for."""
-    low, high = space.bounding_box
-    size, away = float(np.max(high - low)) / 2.0, float(np.max(np.abs(high + low))) / 2.0
-    if size > _LARGEST_BOX or size < 1.0 / _LARGEST_BOX or away > _FARTHEST_BOX * size:
-        warn(
-            space.comm,
-            f"field.object {code!r} is given the coordinates as they are, from {low.tolist()} to "
-            f"{high.tolist()}: a network hardly trains on numbers so far from the box from -1 to 1. With "
-            "normalised=True, where it is wrapped (or as its attribute), it sees where in the domain's box a point is "
-            "and answers in half boxes per horizon; normalised=False says that all is well",
-        )
 
 
 def training_start(config: Config, problem: ControlProblem) -> Floats:
