@@ -35,7 +35,7 @@ def read_theta(path: Path, key: str, check: Callable[[Shapes], object] = lambda 
     found = read_arrays(path, [THETA], key, optional=[READOUT], check=check)
     for name, array in found.items():
         if array.dtype.kind not in "fiub":
-            remedy = "It must be written by numpy.savez(path, theta=...), as the theta.npz of a run folder is."
+            remedy = "Write it by eulerian.save_theta(path, problem, theta), which is what the theta.npz of a run is."
             raise InputError(f"the array {name!r} holds no numbers", key=key, value=str(path), remedy=remedy)
     theta = np.atleast_2d(np.array(found[THETA], dtype=np.float64))
     return theta, np.array(found[READOUT], dtype=np.float64) if READOUT in found else np.zeros(0)

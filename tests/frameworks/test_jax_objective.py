@@ -72,6 +72,7 @@ def test_the_problems_own_bits(comm: MPI.Comm, labelling: str) -> None:
         assert_same(slopes["layers"].ravel(), gradient[:rows])
         assert_same(np.concatenate([np.ravel(slope) for slope in slopes["readout"]]), gradient[rows:])
         assert_same(J.initial_theta["readout"], problem.initial_theta[rows:])
+        np.testing.assert_array_equal(J.theta(J.initial_theta), problem.initial_theta)
     assert comm.allreduce(int(float(J(theta)) == value)) == comm.size
 
 

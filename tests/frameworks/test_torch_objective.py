@@ -60,6 +60,7 @@ def test_the_problems_own_bits(comm: MPI.Comm, labelling: str) -> None:
         np.testing.assert_array_equal(torch.cat([start["layers"].ravel(), start["readout"]]), problem.initial_theta)
         parts = {"layers": start["layers"], "readout": [start["readout"][:4].reshape(2, 2), start["readout"][4:]]}
         assert J(parts).item() == problem.value(problem.initial_theta)
+        np.testing.assert_array_equal(J.theta(parts), problem.initial_theta)
 
 
 def test_modules_and_their_parameters(comm: MPI.Comm) -> None:
