@@ -270,7 +270,7 @@ def _shape(space: DensitySpace, what: Any, key: str) -> DensityShape:
         return _of_expression(space, what, key)
     if isinstance(what, np.ndarray | list | tuple):
         return Samples(what, key=key)
-    if callable(what):
+    if callable(what) and not isinstance(what, ufl.Form):
         return FunctionShape(what)
     raise InputError(
         "is nothing that can be a density",
@@ -292,7 +292,10 @@ def _of_expression(space: DensitySpace, expression: ufl.core.expr.Expr, key: str
         if expression.ufl_shape != ():
             raise InputError("must be a scalar", key=key, value=f"shape {expression.ufl_shape}")
         domain = ufl.domain.extract_unique_domain(expression)
-        if domain is not None and domain is not space.mesh.ufl_domain():
+        if domain is None:  # UFL makes a constant of 0 * x[0], and it knows no mesh
+            what, remedy = "is a constant of UFL, which is on no mesh", "Give eu.Uniform for a constant density."
+            raise InputError(what, key=key, value=str(expression), remedy=remedy)
+        if domain is not space.mesh.ufl_domain():
             remedy = "Interpolate it to a function on the space's mesh."
             raise InputError("is a function on another mesh", key=key, remedy=remedy)
     rule = basis.quadrature_rule(space.dim, 2 * space.degree + _MORE)

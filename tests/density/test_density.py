@@ -234,3 +234,12 @@ def test_meshes_that_are_none(comm: MPI.Comm) -> None:
 def test_shapes_that_are_none(make: Any) -> None:
     with pytest.raises(InputError):
         make()
+
+
+def test_constants_and_forms_of_ufl_are_no_densities(comm: MPI.Comm) -> None:
+    space = space_of(comm, 1, cells=4)
+    x = ufl.SpatialCoordinate(space.mesh)
+    with pytest.raises(InputError, match="a constant of UFL, which is on no mesh"):
+        space.project(0 * x[0])
+    with pytest.raises(InputError, match="nothing that can be a density"):
+        space.project(x[0] ** 2 * ufl.dx)
