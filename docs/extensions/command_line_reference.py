@@ -16,7 +16,8 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
 from eulerian.app import commands
-from eulerian.app.cli.parser import build_parser
+from eulerian.app.cli.parser import build_parser, command_parsers
+from eulerian.app.config.schema import sentence
 
 COMMON = ("-h", "-q", "-v", "--no-python")
 """What is described once, for all commands that have it."""
@@ -52,12 +53,6 @@ def lines(parser: argparse.ArgumentParser) -> Iterator[str]:
         yield from option(first._option_string_actions[flag])
     for command in commands.ALL:
         yield from section(parsers[command.name], command)
-
-
-def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parser of every command."""
-    (found,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return dict(found.choices)
 
 
 def section(parser: argparse.ArgumentParser, command: commands.Command) -> Iterator[str]:
@@ -119,11 +114,6 @@ def prose(text: str) -> str:
 
 def _code(match: re.Match[str]) -> str:
     return f"`{match[0].replace(chr(92), '')}`"
-
-
-def sentence(text: str) -> str:
-    """A phrase of a help as a sentence."""
-    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -20,6 +20,8 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata, OptionSpec
 
 from eulerian.app.config import Config
+from eulerian.app.config.keys import is_list
+from eulerian.app.config.messages import sections_in
 from eulerian.app.config.schema import kind_of, meaning, sentence, summary
 from eulerian.app.config.toml import dump_key
 from eulerian.app.config.values import Section
@@ -72,7 +74,7 @@ class Page:
 
     def table(self, key: str, annotation: Any, level: int, about: str) -> Iterator[str]:
         """A table, or the kinds that it may be, and the tables in it."""
-        sections = list(sections_in(annotation))
+        sections = sections_in(annotation)
         brackets = "[[{}]]" if is_list(annotation) else "[{}]"
         yield from self.heading(key, level, f"`{brackets.format(key)}`")
         yield from ("", sentence(prose(about)), "")
@@ -118,7 +120,7 @@ class Page:
             if name in names:
                 yield from self.entry(key, section, kind, name, schema)
                 inner = section.model_fields[name].annotation
-                if any(sections_in(inner)) and name not in ELSEWHERE:
+                if sections_in(inner) and name not in ELSEWHERE:
                     tables.append((name, inner))
         for name, inner in tables:
             yield from self.table(f"{key}.{name}", inner, level + 1, meaning(section, name))
@@ -136,7 +138,7 @@ class Page:
         examples = " or ".join(f"`{dump_key(name, example)}`" for example in info.examples or ())
         default = code(found["default"]) if "default" in found else "none"
         told = ["*required*" if info.is_required() else f"*default* {default}", f"*example* {examples}"]
-        if any(sections_in(info.annotation)):
+        if sections_in(info.annotation):
             place = ELSEWHERE.get(name, f"{key}.{name}")
             told.insert(0, f"*see* [`{place}`](#{anchor(place)})")
         yield " · ".join([f"*type* {words(found)}", *told])
@@ -146,19 +148,6 @@ class Page:
 def anchor(key: str) -> str:
     """The anchor of a table, or of a kind of it."""
     return key.replace(".", "-")
-
-
-def sections_in(annotation: Any) -> Iterator[type[Section]]:
-    """The models of the tables that a key may have."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation
-    for part in get_args(annotation):
-        yield from sections_in(part)
-
-
-def is_list(annotation: Any) -> bool:
-    """Whether a key has a list of tables."""
-    return "tuple[" in str(annotation)
 
 
 def prose(text: str) -> str:

@@ -170,9 +170,12 @@ class Density:
             InputError: there is no such label.
         """
         chosen = slice(None) if label is None else slice(self._checked(label), label + 1)
-        values = np.einsum("qi,cik->cqk", self.space.modal_to_nodal, self.coefficients[..., chosen])
+        rho = self.coefficients[..., chosen]
         if limited:
-            values = _limited(values, self.space.modal_to_nodal[0, 0] * self.coefficients[:, 0, chosen])
+            rho = self.space.limited_at_nodes(rho)
+        values = np.einsum("qi,cik->cqk", self.space.modal_to_nodal, rho)
+        if limited:
+            values = np.maximum(values, 0.0)  # rounding
         element = ("DG", self.space.degree)
         function = dolfinx.fem.Function(dolfinx.fem.functionspace(self.space.mesh, element))
         dofs = function.function_space.dofmap.list[: self.space.n_cells]
@@ -205,8 +208,8 @@ class Density:
         nodes = basis.vtk_nodes(gathered.dim, gathered.degree)
         points = basis.physical_points(gathered.vertices, nodes)
         shapes = basis.legendre(gathered.dim, gathered.degree, nodes)
-        values = np.einsum("qi,cik->cqk", shapes, gathered.coefficients)
-        values = _limited(values, shapes[0, 0] * gathered.coefficients[:, 0])
+        values = np.einsum("qi,cik->cqk", shapes, self.space.limited_at_nodes(gathered.coefficients))
+        values = np.maximum(values, 0.0)  # rounding
         count, size = points.shape[:2]
         cells = np.column_stack([np.full(count, size), np.arange(count * size).reshape(count, size)])
         flat = np.zeros((count * size, 3))
@@ -235,16 +238,6 @@ class Density:
         terms = _with_masses(list(_terms(space, what, key)), masses, space.n_labels, key)
         rho, exact = ExactDensity.with_projection(space, terms)
         return cls(space, rho, exact)
-
-
-def _limited(values: Floats, means: Floats) -> Floats:
-    """Values (C, nq, K) scaled towards the means (C, K) of their cells until none is negative.
-
-    The limiter of Zhang and Shu (2010, doi:10.1016/j.jcp.2009.12.030) at these points.
-    """
-    mean = np.maximum(means, 0.0)[:, None]
-    below = np.maximum(mean - values.min(axis=1, keepdims=True), np.finfo(float).tiny)
-    return np.maximum(mean + np.minimum(1.0, mean / below) * (values - mean), 0.0)
 
 
 def _terms(space: DensitySpace, what: Any, key: str, label: int = 0) -> Iterator[LabelledShape]:

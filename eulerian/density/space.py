@@ -268,6 +268,15 @@ class DensitySpace:
         factor = np.where(limited, mean / np.where(limited, -lowest, 1.0), np.where(filled, 1.0, 0.0))
         rho[:, 1:] *= factor[:, None]
 
+    def limited_at_nodes(self, rho: Floats) -> Floats:
+        """A copy of coefficients (n, nd, K) that is limited at the nodes of VTK's cells, as it is shown to others.
+
+        The scheme limits at quadrature points only. Cell means, and with them masses, stay as they are.
+        """
+        shown = rho.copy()
+        self.limit(shown, basis.vtk_nodes(self.dim, self.degree))
+        return shown
+
     def limit_vjp(self, rho: Floats, g: Floats) -> Floats:
         """The derivative by densities of a function whose derivative by what ``limit`` makes of them is g, likewise.
 

@@ -297,9 +297,8 @@ def _field(
         warn(space.comm, f"{file} {_RAW_PARAMETERS}")
     if config.field.code is not None:
         inner = unwrapped(field)
-        if getattr(inner, "normalised", None) is None and not hasattr(
-            inner, "may_want_a_frame"
-        ):  # else its problem warns
+        told_by_problem = hasattr(inner, "may_want_a_frame")  # of models of other libraries
+        if getattr(inner, "normalised", None) is None and not told_by_problem:
             warn_of_raw_coordinates(space.comm, *space.bounding_box, f"field.object {config.field.code!r}")
         if given is None:
             warn_of_unused_seed(space.comm, field, config.field.seed, "field.seed")

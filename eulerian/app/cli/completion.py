@@ -9,6 +9,8 @@ from typing import Any
 
 import argcomplete
 
+from eulerian.app.cli.parser import command_parsers
+
 type Answers = Iterable[str] | Mapping[str, str]
 type Completer = Callable[..., Answers]
 
@@ -18,19 +20,12 @@ _THETA = ".npz"
 
 def complete(parser: argparse.ArgumentParser) -> None:
     """Answer the shell that has set ``_ARGCOMPLETE``, and end the process."""
-    for command in _commands(parser):
+    for command in command_parsers(parser).values():
         for action in command._actions:
             completer = _completer(action)
             if completer is not None:
                 vars(action)["completer"] = completer  # where argcomplete looks for it
     argcomplete.autocomplete(parser, always_complete_options=False)  # options where a dash is there
-
-
-def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """The parsers of all commands."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield from action.choices.values()
 
 
 def _completer(action: argparse.Action) -> Completer | None:

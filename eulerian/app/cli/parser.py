@@ -70,6 +70,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of every command, by its name, of what ``build_parser`` returns."""
+    (found,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
 def _add(subparsers: "argparse._SubParsersAction[_CommandParser]", command: Command) -> None:
     """A command with the options that all have, and its own."""
     parser = subparsers.add_parser(

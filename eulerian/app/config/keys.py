@@ -35,6 +35,11 @@ def known_keys(tables: Mapping[str, Any] | None = None) -> Iterator[Key]:
     yield from dict.fromkeys(_keys([Config], tables, ""))
 
 
+def is_list(annotation: object) -> bool:
+    """Whether a key of this type has a list of tables."""
+    return "tuple[" in str(annotation)
+
+
 def _keys(sections: Sequence[type[Section]], table: Mapping[str, Any] | None, place: str) -> Iterator[Key]:
     """The keys of a table that is one of some sections."""
     kind = None if table is None else table.get("kind")
@@ -44,7 +49,7 @@ def _keys(sections: Sequence[type[Section]], table: Mapping[str, Any] | None, pl
     for section in chosen:
         for name, field in section.model_fields.items():
             if name != "kind":
-                inner, key = list(sections_in(field.annotation)), f"{place}{name}"
+                inner, key = sections_in(field.annotation), f"{place}{name}"
                 if not inner or name == "potential":  # which may also be a formula
                     yield Key(key, field.description or "", _values(field.annotation))
                 yield from _inner_keys(inner, None if table is None else table.get(name), field.annotation, key, table)
@@ -62,7 +67,7 @@ def _inner_keys(
                 yield from _keys(sections, row, f"{key}.{number}.")
     elif isinstance(value, Mapping):
         yield from _keys(sections, value, f"{key}.")
-    elif value is None and "tuple[" not in str(annotation):
+    elif value is None and not is_list(annotation):
         yield from _keys(sections, None, f"{key}.")
     elif value is None and table is None:
         yield from _keys(sections, None, f"{key}.0.")

@@ -43,13 +43,8 @@ class CellNodes:
         return np.concatenate([vertices, np.stack(middles, axis=1)], axis=1)
 
     def density(self, rho: Floats) -> Floats:
-        """Values (n_owned, m, K) of modal coefficients (n_cells, nd, K), limited to be non-negative at the nodes.
-
-        The scheme limits at quadrature points only; cell means, and with them masses, stay as they are.
-        """
-        shown = rho.copy()  # the limiter works in place
-        self.density_space.limit(shown, self.reference)
-        return self.density_space.evaluate(shown, self.reference)
+        """Values (n_owned, m, K) of modal coefficients (n_cells, nd, K), limited to be non-negative at the nodes."""
+        return self.density_space.evaluate(self.density_space.limited_at_nodes(rho), self.reference)
 
     def velocity(self, v: Floats) -> Floats:
         """Values (n_owned, m, V, dim) of a velocity (n_nodes, dim), V = 1, or of one per label (V, n_nodes, dim)."""

@@ -166,7 +166,7 @@ def unresolved(found: "Verification") -> str:
     """The warning that a mesh does not resolve a flow, with its figures and the remedies."""
     parts = []
     if found.density_l1 is not None:
-        by_label = ", ".join(f"{percent(error)}" for error in found.density_l1)
+        by_label = ", ".join(map(percent, found.density_l1))
         label = " by label" if len(found.density_l1) > 1 else ""
         parts.append(f"the L¹ error of ρ(T) is {by_label} of the mass{label} ({100 * DENSITY:g} % would do)")
     if math.isfinite(found.error):
@@ -174,7 +174,7 @@ def unresolved(found: "Verification") -> str:
         if found.logarithmic:
             parts.append(f"J of the mesh is off by {found.mesh['total'] - known:+.2g} nats ({NATS:g} would do)")
         else:
-            apart = f"{percent(found.relative_error, '+')}"
+            apart = percent(found.relative_error, "+")
             parts.append(f"J of the mesh is off by {apart} ({100 * OBJECTIVE:g} % would do)")
     remedies = [found.wall_remark] if found.wall_remark else []
     if found.touched_mass < _MOST:
